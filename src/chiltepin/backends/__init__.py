@@ -1,0 +1,1 @@
+"""Chiltepin's own backends, each in its own package, each importing its own SDK and no other."""

@@ -1,0 +1,247 @@
+"""The plain data that backends and callers exchange.
+
+All of it is frozen, keyword-only and made of strings, numbers and tuples, so that it can cross a process, a pickle or
+a JSON document. Times are UTC, sizes are bytes, paths are POSIX paths on an endpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "SYNC_LEVELS",
+    "Capabilities",
+    "DeleteRequest",
+    "DirEntry",
+    "FilterRule",
+    "Request",
+    "SyncLevel",
+    "TaskHandle",
+    "TaskState",
+    "TaskStatus",
+    "TransferItem",
+    "TransferRequest",
+]
+
+SyncLevel = Literal["exists", "size", "mtime", "checksum"]
+
+#: The sync levels in rising strictness; each one also checks what those before it check.
+SYNC_LEVELS: tuple[SyncLevel, ...] = ("exists", "size", "mtime", "checksum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferItem:
+    """One source-destination pair; both are paths on their endpoints, and ``destination`` is the whole new path."""
+
+    source: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterRule:
+    """Whether files whose base name matches ``name`` are transferred; the first rule that matches decides.
+
+    Parameters
+    ----------
+    method : {"include", "exclude"}
+        What happens to a file that matches.
+    name : str
+        A shell pattern (``*``, ``?``, ``[...]``) for the base name of a file. Folders are never filtered.
+    """
+
+    method: Literal["include", "exclude"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferRequest:
+    """What a caller wants moved from one endpoint to another.
+
+    Parameters
+    ----------
+    source, destination : str
+        Names of endpoints.
+    items : tuple of TransferItem
+        What to move, at least one.
+    recursive : bool
+        True: every item is a folder, and what is in it goes into the destination folder. False: every item is a file.
+        The wrong one is an error, as at Globus (Transfer API, "transfer item", ``recursive``).
+    sync_level : {"exists", "size", "mtime", "checksum"} or None
+        When an existing destination file is left alone: if it is there, if also its size is right, if also it is not
+        older, if also its content is the same. None: it is always written anew.
+    verify_checksum : bool
+        Compare a checksum of what was read with one of what was written; a difference fails the file.
+    preserve_timestamp : bool
+        Give a destination file the modification time of its source.
+    filters : tuple of FilterRule
+        Which files of a folder are moved; only with ``recursive``.
+    label : str
+        A name for people, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
+    deadline : datetime or None
+        When the backend gives up by itself, in UTC; None leaves that to the backend.
+    """
+
+    source: str
+    destination: str
+    items: tuple[TransferItem, ...]
+    recursive: bool = False
+    sync_level: SyncLevel | None = None
+    verify_checksum: bool = True
+    preserve_timestamp: bool = False
+    filters: tuple[FilterRule, ...] = ()
+    label: str = ""
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRequest:
+    """What a caller wants removed from an endpoint.
+
+    Parameters
+    ----------
+    endpoint : str
+        Name of the endpoint.
+    paths : tuple of str
+        What to remove, at least one; the root of an endpoint is always refused.
+    recursive : bool
+        Remove folders with all that is in them; without it a folder is an error.
+    ignore_missing : bool
+        Whether a path where nothing is counts as removed.
+    label, deadline
+        As in `TransferRequest`.
+    """
+
+    endpoint: str
+    paths: tuple[str, ...]
+    recursive: bool = False
+    ignore_missing: bool = False
+    label: str = ""
+    deadline: datetime | None = None
+
+
+Request = TransferRequest | DeleteRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHandle:
+    """The name of a task, good in any process and after a restart.
+
+    Parameters
+    ----------
+    backend : str
+        Name of the backend that made the task.
+    task_id : str
+        The backend's id of it.
+    submission_id : str
+        The id that made its submission idempotent.
+    """
+
+    backend: str
+    task_id: str
+    submission_id: str
+
+
+class TaskState(Enum):
+    """Where a task stands. ``ACTIVE`` and ``PAUSED`` live; each of the others is final."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+    @property
+    def final(self) -> bool:
+        """Whether the task will never change again."""
+        return self not in (TaskState.ACTIVE, TaskState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
+    """What a backend knows of a task at one moment.
+
+    Parameters
+    ----------
+    handle : TaskHandle
+        The task.
+    state : TaskState
+        Where it stands.
+    code : str
+        One word for why, in Globus's vocabulary (``FILE_NOT_FOUND``, ``PERMISSION_DENIED``, ...); empty if all is well.
+    reason : str
+        The same as a sentence for people.
+    bytes_done : int
+        Bytes that are whole at their destination, so far.
+    files_done : int
+        Files moved or removed, so far.
+    files_skipped : int
+        Files left alone: by the sync level, by a filter, or because they are neither file nor folder.
+    faults : int
+        Hiccups and failed files, so far.
+    """
+
+    handle: TaskHandle
+    state: TaskState
+    code: str = ""
+    reason: str = ""
+    bytes_done: int = 0
+    files_done: int = 0
+    files_skipped: int = 0
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirEntry:
+    """One entry of a folder.
+
+    Parameters
+    ----------
+    name : str
+        Its base name.
+    kind : {"file", "dir", "link", "other"}
+        A link is not followed; ``other`` is a device, a socket or a pipe.
+    size : int
+        Bytes; 0 for anything but a file.
+    modified : datetime or None
+        Last modification in UTC; None where the store keeps none.
+    """
+
+    name: str
+    kind: Literal["file", "dir", "link", "other"]
+    size: int = 0
+    modified: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend can do; what it cannot, it refuses before anything is submitted.
+
+    Parameters
+    ----------
+    runs_on : {"service", "worker"}
+        Who moves the bytes: a service elsewhere, or the process that calls ``submit``.
+    durable : bool
+        Whether a task outlives the process that submitted it.
+    deadline : bool
+        Whether the backend itself stops a task at ``deadline``.
+    sync_levels : tuple of str
+        The sync levels that it knows.
+    filters : bool
+        Whether it knows filter rules.
+    max_items : int or None
+        Most items in one request; None means no limit.
+    """
+
+    runs_on: Literal["service", "worker"]
+    durable: bool
+    deadline: bool = True
+    sync_levels: tuple[SyncLevel, ...] = SYNC_LEVELS
+    filters: bool = True
+    max_items: int | None = None

@@ -1,0 +1,98 @@
+"""The contract between Chiltepin and whatever moves the bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chiltepin.model import Capabilities, DirEntry, Request, TaskHandle, TaskStatus
+
+__all__ = ["TransferBackend"]
+
+
+@runtime_checkable
+class TransferBackend(Protocol):
+    """Something that moves and deletes data between endpoints.
+
+    A third party need not inherit from this class; it registers its own under the entry point group
+    ``chiltepin.backends``. Every method blocks, and may be called from any thread.
+
+    The promise
+    -----------
+    If `submit` returns, the task exists exactly once, and every later failure is a state, not an exception. If it
+    raises, no task was made, or (where the error is ``transient``) repeating it with the same submission id is safe.
+    `poll` raises only when the question could not be asked; a task that nobody knows any more is ``LOST``.
+
+    A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`, and
+    uses the submission id as the task id, so that a task can be named before it is submitted.
+
+    What leaves a backend is plain: no object of its SDK, no token, and no exception whose ``__context__`` holds one.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    @classmethod
+    def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> TransferBackend:
+        """Make a backend from plain data.
+
+        Parameters
+        ----------
+        endpoints : mapping of str to Any
+            For each endpoint, by name, where it is on this backend: what stands under the backend's name in the
+            settings of the endpoint, with ``home`` beside it if that is set.
+        options : mapping of str to Any
+            What stands under the backend's name in the ``data`` section.
+
+        Raises
+        ------
+        ConfigError
+            If a location or an option makes no sense. Nothing is contacted here.
+        """
+        ...
+
+    def new_submission_id(self) -> str:
+        """Return an id for one submission, to be made before it and kept over every repetition of it."""
+        ...
+
+    def submit(self, request: Request, submission_id: str) -> TaskHandle:
+        """Hand a request in; a repetition with the same ``submission_id`` returns the task that is already there.
+
+        Raises
+        ------
+        EndpointError
+            An endpoint is unknown, or has no place on this backend.
+        BackendError
+            The request cannot be made; ``transient`` says whether repeating it makes sense.
+        """
+        ...
+
+    def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
+        """Return the status of each task, in the same order, at the price of one round trip.
+
+        Raises
+        ------
+        BackendError
+            The question could not be asked.
+        """
+        ...
+
+    def cancel(self, handle: TaskHandle) -> None:
+        """Ask that a task stop. It is a request, not a fact: `poll` tells what became of it. Repeating it is harmless."""
+        ...
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List a folder, in no particular order.
+
+        Raises
+        ------
+        EndpointError, BackendError
+            As for `submit`; a path that is not a folder is a ``BackendError``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and sockets, never of data; live tasks of a worker backend are asked to stop."""
+        ...
