@@ -80,7 +80,7 @@ class TransferBackend(Protocol):
         ...
 
     def cancel(self, handle: TaskHandle) -> None:
-        """Ask that a task stop. It is a request, not a fact: `poll` tells what became of it. Repeating it is harmless."""
+        """Ask that a task stop: a request, not a fact. `poll` tells what became of it; asking again is harmless."""
         ...
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
