@@ -1,0 +1,179 @@
+"""From the arguments of a user's call to a request: every argument is checked here, and nowhere else.
+
+`check` looks at each argument by itself, so that a call can be refused at once even while another of its arguments is
+still a future; `transfer_request` and `delete_request` make the frozen request when all of them are known.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+from chiltepin.errors import suggest
+from chiltepin.model import SYNC_LEVELS, DeleteRequest, FilterRule, TransferItem, TransferRequest
+from chiltepin.paths import joined, parts
+
+__all__ = ["check", "delete_request", "transfer_request"]
+
+#: Longest label that the Globus service takes (docs.globus.org, "Task Submission", 2.2).
+LABEL_LIMIT = 128
+
+
+def _name(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give the name of an endpoint as a string.")
+    if not value.strip():
+        raise ValueError(f"{argument}={value!r} names no endpoint; give the name that stands under data: endpoints:.")
+    return value
+
+
+def _path(argument: str, value: Any) -> str:
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a path as a string.")
+    parts(text)
+    return text
+
+
+def _seconds(argument: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a number of seconds, such as 3600.")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{argument}={value!r} is no time to wait; give a number of seconds above 0, such as 3600.")
+    return float(value)
+
+
+def _flag(argument: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give True or False.")
+    return value
+
+
+def _label(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a string.")
+    if len(value) > LABEL_LIMIT or "\n" in value or value != value.strip():
+        raise ValueError(f"{argument}={value!r} is no label; give one line of at most {LABEL_LIMIT} characters.")
+    return value
+
+
+def _sync_level(argument: str, value: Any) -> str | None:
+    if value is not None and value not in SYNC_LEVELS:
+        raise ValueError(f"{argument}={value!r} is no sync level; {suggest(value, SYNC_LEVELS)}")
+    return value  # type: ignore[no-any-return]
+
+
+def _patterns(argument: str, value: Any) -> tuple[str, ...]:
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, Iterable):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a list of patterns, such as ['*.nc'].")
+    patterns = tuple(patterns)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern or "/" in pattern:
+            raise ValueError(f"{argument}={value!r} holds {pattern!r}; a pattern is for the name of a file, as '*.nc'.")
+    return patterns
+
+
+CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "src_ep": _name,
+    "dst_ep": _name,
+    "src_path": _path,
+    "dst_path": _path,
+    "timeout": _seconds,
+    "polling_interval": _seconds,
+    "recursive": _flag,
+    "sync_level": _sync_level,
+    "verify_checksum": _flag,
+    "preserve_timestamp": _flag,
+    "include": _patterns,
+    "exclude": _patterns,
+    "ignore_missing": _flag,
+    "label": _label,
+}
+
+
+def _kind(value: Any) -> str:
+    return f"of type {type(value).__name__}"
+
+
+def check(argument: str, value: Any) -> Any:
+    """Return ``value`` as the requests want it.
+
+    Parameters
+    ----------
+    argument : str
+        A parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`.
+    value : Any
+        What the caller gave for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the value makes no sense, in one sentence that says what to give instead.
+    PermissionDeniedError
+        If a path leaves the root of an endpoint.
+    """
+    return CHECKS[argument](argument, value)
+
+
+def transfer_request(
+    *,
+    src_ep: Any,
+    dst_ep: Any,
+    src_path: Any,
+    dst_path: Any,
+    recursive: Any = False,
+    sync_level: Any = None,
+    verify_checksum: Any = True,
+    preserve_timestamp: Any = False,
+    include: Any = (),
+    exclude: Any = (),
+    label: Any = "",
+) -> TransferRequest:
+    """Return the request that a call of ``transfer`` asks for; its errors are those of `check`.
+
+    ``include`` and ``exclude`` become filter rules in that order, so that ``include=["*.nc"], exclude=["*"]`` moves
+    the ``.nc`` files and no other.
+    """
+    filters = (
+        *(FilterRule(method="include", name=name) for name in check("include", include)),
+        *(FilterRule(method="exclude", name=name) for name in check("exclude", exclude)),
+    )
+    if filters and not check("recursive", recursive):
+        raise ValueError("include and exclude choose files of a folder; give recursive=True, or leave them out.")
+    target = check("dst_path", dst_path)
+    if not check("recursive", recursive) and target.endswith(("/", "/.", "/..")):
+        raise ValueError(
+            f"dst_path={target!r} is a folder, and a file needs its whole new path; "
+            f"write {joined((*parts(target), *parts(check('src_path', src_path))[-1:]))!r}, or give recursive=True."
+        )
+    return TransferRequest(
+        source=check("src_ep", src_ep),
+        destination=check("dst_ep", dst_ep),
+        items=(TransferItem(source=check("src_path", src_path), destination=target),),
+        recursive=check("recursive", recursive),
+        sync_level=check("sync_level", sync_level),
+        verify_checksum=check("verify_checksum", verify_checksum),
+        preserve_timestamp=check("preserve_timestamp", preserve_timestamp),
+        filters=filters,
+        label=check("label", label),
+    )
+
+
+def delete_request(
+    *, src_ep: Any, src_path: Any, recursive: Any = False, ignore_missing: Any = False, label: Any = ""
+) -> DeleteRequest:
+    """Return the request that a call of ``delete`` asks for; its errors are those of `check`."""
+    return DeleteRequest(
+        endpoint=check("src_ep", src_ep),
+        paths=(check("src_path", src_path),),
+        recursive=check("recursive", recursive),
+        ignore_missing=check("ignore_missing", ignore_missing),
+        label=check("label", label),
+    )

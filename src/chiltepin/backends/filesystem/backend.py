@@ -1,0 +1,223 @@
+"""The backend that moves the bytes itself, in the process that runs it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections import OrderedDict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from chiltepin.backends.filesystem.copy import copy_file, copy_tree
+from chiltepin.backends.filesystem.delete import delete
+from chiltepin.backends.filesystem.faults import fault_of
+from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.backends.filesystem.places import Place, local_place, place_of
+from chiltepin.backends.filesystem.store import Spot
+from chiltepin.backends.filesystem.work import Work
+from chiltepin.errors import (
+    BackendError,
+    EndpointNotFoundError,
+    PathNotFoundError,
+    PermissionDeniedError,
+    UnsupportedOptionError,
+    suggest,
+)
+from chiltepin.model import Capabilities, DeleteRequest, DirEntry, TaskHandle, TaskState, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from chiltepin.backends.filesystem.store import Entry
+    from chiltepin.model import Request, TransferRequest
+
+__all__ = ["FilesystemBackend", "LocalBackend"]
+
+#: Ended tasks that are remembered, for `poll` and for submissions that come twice; about 1 KB each.
+MEMORY = 10_000
+
+
+class FilesystemBackend:
+    """Moves files between folders of this machine and any store that fsspec opens.
+
+    Each task has a thread of its own, which ends with it.
+
+    Parameters
+    ----------
+    places : mapping of str to Place
+        Where each endpoint is.
+    """
+
+    name = "filesystem"
+    capabilities: ClassVar[Capabilities] = Capabilities(runs_on="worker", durable=False)
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self._places = dict(places)
+        self._tasks: OrderedDict[str, Work] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> FilesystemBackend:
+        """Make the backend from plain data; see `TransferBackend.from_config`.
+
+        Parameters
+        ----------
+        endpoints : mapping of str to mapping
+            ``url`` (an absolute path or any fsspec URL), and where wanted ``options`` (fsspec's storage options, a
+            value ``{"env": NAME}`` standing for the environment variable) and ``home``.
+        options : mapping
+            None is known.
+        """
+        del options
+        return cls({name: place_of(name, settings) for name, settings in endpoints.items()})
+
+    def new_submission_id(self) -> str:
+        """Return a random UUID."""
+        return str(uuid.uuid4())
+
+    def submit(self, request: Request, submission_id: str) -> TaskHandle:
+        """Start the task in a thread; see `TransferBackend.submit`."""
+        deed = self._deed(request)
+        handle = TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
+        with self._lock:
+            if submission_id in self._tasks:
+                return handle
+            self._forget_old()
+            work = self._tasks[submission_id] = Work(request, handle)
+        threading.Thread(
+            target=work.perform, args=(deed,), name=f"chiltepin-task-{submission_id[:8]}", daemon=True
+        ).start()
+        return handle
+
+    def _forget_old(self) -> None:
+        while len(self._tasks) >= MEMORY:
+            oldest = next(iter(self._tasks))
+            if not self._tasks[oldest].status.state.final:
+                return
+            del self._tasks[oldest]
+
+    def _deed(self, request: Request) -> Callable[[Work], None]:
+        """Check the request and return what its thread has to do."""
+        if isinstance(request, DeleteRequest):
+            return self._deletion(request)
+        return self._transfer(request)
+
+    def _transfer(self, request: TransferRequest) -> Callable[[Work], None]:
+        pairs = [
+            (self._spot(request.source, item.source), self._spot(request.destination, item.destination))
+            for item in request.items
+        ]
+        if request.preserve_timestamp and not all(isinstance(goal.store, LocalStore) for _, goal in pairs):
+            raise UnsupportedOptionError(
+                f"Endpoint {request.destination!r} cannot keep modification times; remove preserve_timestamp.",
+                backend=self.name,
+            )
+        copy = copy_tree if request.recursive else copy_file
+
+        def deed(work: Work) -> None:
+            for origin, goal in pairs:
+                work.check()
+                try:
+                    copy(work, request, origin, goal)
+                except Exception as err:  # noqa: BLE001 - the other items go on
+                    work.fail(err, f"Copying {origin} to {goal}")
+
+        return deed
+
+    def _deletion(self, request: DeleteRequest) -> Callable[[Work], None]:
+        doomed = [self._spot(request.endpoint, path) for path in request.paths]
+        for spot in doomed:
+            if not spot.parts:
+                raise PermissionDeniedError(
+                    f"{spot} is a root, and a root is never deleted; name what is to go.",
+                    backend=self.name,
+                    code="PERMISSION_DENIED",
+                )
+        # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
+        roots = [self._spot(name, "/") for name, place in self._places.items() if place.scheme in ("file", "memory")]
+
+        def deed(work: Work) -> None:
+            for spot in doomed:
+                work.check()
+                try:
+                    delete(work, request, spot, roots)
+                except Exception as err:  # noqa: BLE001 - the other paths go on
+                    work.fail(err, f"Deleting {spot}")
+
+        return deed
+
+    def _spot(self, endpoint: str, path: str) -> Spot:
+        place = self._place(endpoint)
+        return Spot(endpoint, place.store(), place.parts(path))
+
+    def _place(self, endpoint: str) -> Place:
+        place = self._places.get(endpoint)
+        if place is None:
+            raise EndpointNotFoundError(
+                f"No endpoint {endpoint!r} on backend {self.name!r}; {suggest(endpoint, self._places)}",
+                endpoint=endpoint,
+            )
+        return place
+
+    def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
+        """Look at the tasks of this process; one that another process ran is ``LOST``."""
+        return [self._status(handle) for handle in handles]
+
+    def _status(self, handle: TaskHandle) -> TaskStatus:
+        work = self._tasks.get(handle.task_id)
+        if work is not None:
+            return work.status
+        reason = "This process does not know the task: it ran in another one, or ended long ago."
+        return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
+
+    def cancel(self, handle: TaskHandle) -> None:
+        """Let the task's thread stop at its next block or file."""
+        work = self._tasks.get(handle.task_id)
+        if work is not None:
+            work.cancel()
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List a folder; see `TransferBackend.ls`."""
+        spot = self._spot(endpoint, path)
+        try:
+            with spot.store.folder(spot.resolved(follow=True).parts) as folder:
+                return [_dir_entry(entry) for entry in folder.entries()]
+        except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
+            fault = fault_of(err, f"Listing {spot}")
+        kinds = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}
+        raise kinds.get(fault.code, BackendError)(fault.reason, backend=self.name, code=fault.code)
+
+    def close(self) -> None:
+        """Ask the live tasks to stop; their threads end by themselves."""
+        for work in list(self._tasks.values()):
+            work.cancel()
+
+
+def _dir_entry(entry: Entry) -> DirEntry:
+    return DirEntry(
+        name=entry.name,
+        kind=entry.kind,
+        size=entry.size if entry.kind == "file" else 0,
+        modified=None if entry.mtime is None else datetime.fromtimestamp(entry.mtime, timezone.utc),
+    )
+
+
+class LocalBackend(FilesystemBackend):
+    """The filesystem backend over one folder: each endpoint is a folder in it, made when it is first used."""
+
+    name = "local"
+
+    @classmethod
+    def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> LocalBackend:
+        """Make the backend from plain data; see `TransferBackend.from_config`.
+
+        Parameters
+        ----------
+        endpoints : mapping of str to mapping
+            ``folder`` (its path below the root), and ``home`` where wanted.
+        options : mapping
+            ``root``: the absolute path of the folder that holds them all.
+        """
+        root = os.fspath(options["root"])
+        return cls({name: local_place(name, root, settings) for name, settings in endpoints.items()})

@@ -1,0 +1,124 @@
+"""Where the endpoints are: from plain settings to stores, opened when they are first needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from chiltepin import paths
+from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.paths import Parts
+
+__all__ = ["Place", "local_place", "place_of"]
+
+
+class Place:
+    """Where one endpoint is.
+
+    Parameters
+    ----------
+    endpoint : str
+        Its name.
+    scheme : str
+        What kind of store it is: ``file``, ``memory``, ``s3``, ...
+    home : str
+        Where relative paths count from.
+    opener : callable
+        Opens the store; called once.
+    """
+
+    def __init__(self, endpoint: str, scheme: str, home: str, opener: Callable[[], Store]) -> None:
+        self.scheme = scheme
+        self._endpoint, self._home, self._opener = endpoint, home, opener
+        self._store: Store | None = None
+        self._lock = threading.Lock()
+
+    def parts(self, path: str) -> Parts:
+        """Return the names from the root down to ``path``; see `chiltepin.paths.parts`."""
+        return paths.parts(path, home=self._home, endpoint=self._endpoint)
+
+    def store(self) -> Store:
+        """Return the store, opened.
+
+        Raises
+        ------
+        BackendError
+            If it cannot be opened; `UnsupportedOptionError` if the package for this kind of store is not installed.
+        """
+        with self._lock:
+            if self._store is None:
+                self._store = self._open()
+            return self._store
+
+    def _open(self) -> Store:
+        try:
+            return self._opener()
+        except ConfigError:
+            raise
+        except ImportError as err:
+            error: BackendError = UnsupportedOptionError(
+                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing: {err}."
+            )
+        except ValueError:
+            error = UnsupportedOptionError(
+                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, a kind of store that fsspec does not know; "
+                f"write a URL such as 'file:///scratch' or 's3://bucket/folder'."
+            )
+        except Exception as err:  # noqa: BLE001 - any store's own error; its text may hold a key
+            error = BackendError(
+                f"The store of endpoint {self._endpoint!r} ({self.scheme}) cannot be opened: {type(err).__name__}."
+            )
+        # Raised here, after the except: a Parsl worker would pickle the store's own error along as __context__.
+        raise error
+
+
+def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
+    """Return the place that an endpoint's settings for the filesystem backend describe."""
+    url, home = str(settings["url"]), settings.get("home", "/")
+    scheme = urlsplit(url).scheme if "://" in url or "::" in url else "file"
+    if scheme in ("file", "local"):
+        folder = unquote(urlsplit(url).path) if "://" in url else url.removeprefix("file:")
+        if not folder.startswith("/"):
+            raise ConfigError(
+                f"Endpoint {endpoint!r} is at {url!r}, which is no absolute path; write 'file:///...'.",
+                key=f"data.endpoints.{endpoint}.filesystem",
+            )
+        return Place(endpoint, "file", home, lambda: LocalStore(folder))
+    options = settings.get("options", {})
+
+    def remote() -> Store:
+        # Here and not above: a process that moves nothing but local files does not pay for fsspec.
+        from chiltepin.backends.filesystem.remote import RemoteStore  # noqa: PLC0415
+
+        return RemoteStore(url, _with_secrets(endpoint, options))
+
+    return Place(endpoint, scheme, home, remote)
+
+
+def local_place(endpoint: str, root: str, settings: Mapping[str, Any]) -> Place:
+    """Return the place of an endpoint of the ``local`` backend: a folder below its root, made when needed."""
+    folder = os.path.join(root, settings.get("folder", endpoint))
+    return Place(endpoint, "file", settings.get("home", "/"), lambda: LocalStore(folder, create=True))
+
+
+def _with_secrets(endpoint: str, value: Any) -> Any:
+    """Put the values of the environment variables that ``{"env": NAME}`` names in their place."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"env"}:
+        secret = os.environ.get(str(value["env"]))
+        if secret is None:
+            raise ConfigError(
+                f"Endpoint {endpoint!r} wants the environment variable {value['env']!r}, which is not set here; "
+                f"set it where the transfer runs (environment: of the resource).",
+            )
+        return secret
+    return {key: _with_secrets(endpoint, inner) for key, inner in value.items()}

@@ -1,0 +1,237 @@
+"""Any other fsspec filesystem as a store, by its plain methods.
+
+Such a store has no links that lead out of it, as far as fsspec can tell, so that confinement is the checking of names
+(`chiltepin.paths`) before they are put behind the root. The methods that expand patterns (``rm``, ``mv`` of the base
+class, ``copy``) are not used: there, a file called ``a[1].txt`` means another one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from fsspec.core import url_to_fs
+from fsspec.spec import AbstractFileSystem
+
+from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.paths import Parts
+
+__all__ = ["RemoteStore"]
+
+#: Where the filesystems that we know keep the modification time in what ``info`` returns.
+_MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+
+
+def _kind(info: Mapping[str, Any]) -> Literal["file", "dir", "link", "other"]:
+    if info.get("islink") or info.get("type") == "link":
+        return "link"
+    return {"file": "file", "directory": "dir"}.get(info.get("type", ""), "other")  # type: ignore[return-value]
+
+
+def _mtime(info: Mapping[str, Any]) -> float | None:
+    for key in _MTIME_KEYS:
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _entry(info: Mapping[str, Any], name: str) -> Entry:
+    return Entry(name, _kind(info), info.get("size") or 0, _mtime(info))
+
+
+class _Open:
+    """An open file of fsspec."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class RemoteReader(_Open):
+    """A file of the store, open for reading."""
+
+    def __init__(self, filesystem: Any, path: str) -> None:
+        self._filesystem, self._path = filesystem, path
+        info = filesystem.info(path)
+        if info.get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        self.size, self.mtime = info.get("size") or 0, _mtime(info)
+        super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block; see `Reader.readinto`."""
+        data = self._file.read(len(block))
+        block[: len(data)] = data
+        return len(data)
+
+    def changed(self) -> bool:
+        """Ask the store again for size and modification time."""
+        with suppress(AttributeError):
+            self._filesystem.invalidate_cache(self._path)
+        info = self._filesystem.info(self._path)
+        return (info.get("size") or 0, _mtime(info)) != (self.size, self.mtime)
+
+
+class RemoteDraft(_Open):
+    """A file that is being written beside its real name."""
+
+    def __init__(self, filesystem: Any, folder: str, name: str) -> None:
+        self._filesystem = filesystem
+        self._draft, self._path = f"{folder}/{DRAFT_PREFIX}{secrets.token_hex(8)}", f"{folder}/{name}"
+        self._committed = False
+        super().__init__(filesystem.open(self._draft, "wb"))
+
+    def write(self, block: memoryview) -> None:
+        """Append the block."""
+        self._file.write(bytes(block))
+
+    def read_back(self) -> RemoteReader:
+        """Close what was written, and open it again from the store."""
+        self._file.close()
+        return RemoteReader(self._filesystem, self._draft)
+
+    def commit(self, mtime: float | None) -> None:
+        """Rename where the filesystem has a rename of its own; else copy within the store, then remove the draft."""
+        del mtime  # fsspec has no way to set one; the backend refuses preserve_timestamp before anything is submitted.
+        self._file.close()
+        if type(self._filesystem).mv is AbstractFileSystem.mv:
+            self._filesystem.cp_file(self._draft, self._path)
+            self._filesystem.rm_file(self._draft)
+        else:
+            self._rename()
+        self._committed = True
+
+    def _rename(self) -> None:
+        try:
+            self._filesystem.mv(self._draft, self._path)
+        except OSError:
+            # SFTP's rename does not replace (draft-ietf-secsh-filexfer-02, 6.5); there is no whole-or-not way then.
+            if not self._filesystem.isfile(self._path):
+                raise
+            self._filesystem.rm_file(self._path)
+            self._filesystem.mv(self._draft, self._path)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if not self._committed:
+            with suppress(FileNotFoundError):
+                self._filesystem.rm_file(self._draft)
+
+
+class RemoteFolder:
+    """One folder of the store."""
+
+    def __init__(self, filesystem: Any, path: str) -> None:
+        self._filesystem, self._path = filesystem, path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries but the marker that object stores keep for the folder itself."""
+        for info in self._filesystem.ls(self._path, detail=True):
+            path = info["name"].rstrip("/")
+            name = path.rsplit("/", 1)[-1]
+            if path.strip("/") != self._path.strip("/") and (drafts or not name.startswith(DRAFT_PREFIX)):
+                yield _entry(info, name)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None."""
+        try:
+            return _entry(self._filesystem.info(f"{self._path}/{name}"), name)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> RemoteReader:
+        """Open a file."""
+        return RemoteReader(self._filesystem, f"{self._path}/{name}")
+
+    def draft(self, name: str) -> RemoteDraft:
+        """Begin a file; one that ends in a folder's name is refused."""
+        if self._filesystem.isdir(f"{self._path}/{name}"):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        return RemoteDraft(self._filesystem, self._path, name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, by its exact name."""
+        self._filesystem.rm_file(f"{self._path}/{name}")
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder, where the store has folders at all."""
+        with suppress(FileNotFoundError):
+            self._filesystem.rmdir(f"{self._path}/{name}")
+
+
+class RemoteStore:
+    """The tree below a URL.
+
+    Parameters
+    ----------
+    url : str
+        Any URL that fsspec can open.
+    options : mapping of str to Any
+        fsspec's storage options.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        # An instance of our own: what is set on it below must not reach the user's.
+        self.filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
+        self.root = root.rstrip("/")
+        # A listing that is kept shows what was there before somebody else changed it (s3fs keeps it for good).
+        # Set here and not as an option, because SFTP hands every option to its server connection.
+        with suppress(AttributeError):
+            self.filesystem.dircache.use_listings_cache = False
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Return the same place: there are no links to follow."""
+        del follow
+        return parts
+
+    def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
+        """Open a folder; a file on the way to it is an error."""
+        path = "/".join((self.root, *parts))
+        if create:
+            self.filesystem.makedirs(path, exist_ok=True)
+        elif parts and not self.filesystem.isdir(path):
+            kind = NotADirectoryError if self.filesystem.exists(path) else FileNotFoundError
+            number = errno.ENOTDIR if kind is NotADirectoryError else errno.ENOENT
+            raise kind(number, os.strerror(number), path)
+        return RemoteFolder(self.filesystem, path)
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the two places, if both are on one filesystem."""
+        if not isinstance(other, RemoteStore) or type(other.filesystem) is not type(self.filesystem):
+            return False
+        if other.filesystem.storage_options != self.filesystem.storage_options:
+            return False
+        ours, theirs = "/".join((self.root, *parts)) + "/", "/".join((other.root, *other_parts)) + "/"
+        return theirs.startswith(ours)

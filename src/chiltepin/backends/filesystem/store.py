@@ -1,0 +1,176 @@
+"""What the mover needs of a place that holds files: the one seam between copying and any kind of store.
+
+A `Store` is the tree below an endpoint's root; a `Folder` is one folder of it, held open. All names are single path
+components, so that nothing can be reached from a folder but its own entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from chiltepin.paths import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Literal
+
+    from typing_extensions import Self
+
+    from chiltepin.paths import Parts
+
+__all__ = ["BLOCK", "DRAFT_PREFIX", "Draft", "Entry", "Folder", "Reader", "Spot", "Store"]
+
+#: Bytes that are in memory at a time for one file. Larger blocks copied no faster (benchmarks/README.md).
+BLOCK = 1 << 20
+
+#: Start of the name of a file that is being written. Such a file is no data: it is never copied, and it is removed
+#: when its writer is gone.
+DRAFT_PREFIX = ".chiltepin-"
+
+
+class Entry:
+    """One entry of a folder, its link not followed."""
+
+    __slots__ = ("kind", "mtime", "name", "size")
+
+    def __init__(
+        self, name: str, kind: Literal["file", "dir", "link", "other"], size: int = 0, mtime: float | None = None
+    ) -> None:
+        self.name, self.kind, self.size = name, kind, size
+        #: Last modification, seconds since 1970 UTC; None where the store keeps none.
+        self.mtime = mtime
+
+
+class Closing(Protocol):
+    """Something that is let go of at the end of a ``with``."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Reader(Closing, Protocol):
+    """A regular file that is open for reading."""
+
+    size: int
+    mtime: float | None
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block from where the last call ended; return how many bytes came, 0 at the end."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether the file is another one now than when it was opened, as far as the store can tell."""
+        ...
+
+
+class Draft(Closing, Protocol):
+    """A file that is being written, under a name that nobody takes for data.
+
+    Leaving the ``with`` without `commit` removes it.
+    """
+
+    def write(self, block: memoryview) -> None:
+        """Append the block, all of it."""
+        ...
+
+    def read_back(self) -> Reader:
+        """Open what was written, from its start."""
+        ...
+
+    def commit(self, mtime: float | None) -> None:
+        """Give the file its real name, in place of what had it; set its modification time if one is given."""
+        ...
+
+
+class Folder(Closing, Protocol):
+    """One folder, held open."""
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries, in no particular order; those that are being written only if ``drafts``."""
+        ...
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None if there is none of that name."""
+        ...
+
+    def read(self, name: str) -> Reader:
+        """Open a regular file; a link is refused."""
+        ...
+
+    def draft(self, name: str) -> Draft:
+        """Begin a file that will be called ``name``."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove anything but a folder; a link goes, what it points to stays."""
+        ...
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder."""
+        ...
+
+
+class Store(Protocol):
+    """The tree of an endpoint.
+
+    Every method may raise an ``OSError``, with an ``errno`` where there is one. None ever reaches out of the root.
+    """
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Return the place that ``parts`` mean, links replaced by where they lead.
+
+        Names that do not exist are kept. With ``follow``, the last name may be a link too. Links that lead out of the
+        root raise ``PermissionError``.
+        """
+        ...
+
+    def folder(self, parts: Parts, *, create: bool = False) -> Folder:
+        """Open a folder; ``create`` makes it and its parents if need be. No link is followed: `resolve` first."""
+        ...
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Whether a place of another store is this place of ours, or lies below it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A place on an endpoint, of which it is not known yet whether anything is there."""
+
+    endpoint: str
+    store: Store
+    parts: Parts
+
+    def __str__(self) -> str:
+        return f"{joined(self.parts)} on endpoint {self.endpoint!r}"
+
+    def below(self, *names: str) -> Spot:
+        """Return a place below this one."""
+        return replace(self, parts=self.parts + names)
+
+    def resolved(self, *, follow: bool) -> Spot:
+        """Return the place that links lead to; see `Store.resolve`."""
+        return replace(self, parts=self.store.resolve(self.parts, follow=follow))
+
+    def contains(self, other: Spot) -> bool:
+        """Whether the other place is this one, or lies below it."""
+        return self.store.contains(self.parts, other.store, other.parts)
+
+    def parent(self) -> Folder:
+        """Open the folder that holds this place; to be asked only of what is not the root."""
+        return self.store.folder(self.parts[:-1])
+
+    def entry(self) -> Entry | None:
+        """Return what is here, or None; the root is a folder always."""
+        if not self.parts:
+            return Entry("", "dir")
+        try:
+            with self.parent() as folder:
+                return folder.entry(self.parts[-1])
+        except (FileNotFoundError, NotADirectoryError):
+            return None

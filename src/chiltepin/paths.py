@@ -1,0 +1,61 @@
+"""Paths on an endpoint.
+
+A path that a user writes is POSIX. An absolute one counts from the root of the endpoint; a relative one, or one under
+``~``, counts from the endpoint's home folder; never from the working directory of a process. ``.`` and ``..`` are
+resolved by their letters alone, so that a path means the same on a disk with links and in a store without folders.
+"""
+
+from __future__ import annotations
+
+from chiltepin.errors import PermissionDeniedError
+
+__all__ = ["Parts", "joined", "parts"]
+
+#: The names from the root of an endpoint down to a file or folder; empty for the root itself.
+Parts = tuple[str, ...]
+
+
+def parts(path: str, *, home: str = "/", endpoint: str = "") -> Parts:
+    """Return the names that lead from the root of an endpoint to ``path``.
+
+    Parameters
+    ----------
+    path : str
+        What the user wrote; not empty.
+    home : str
+        The endpoint's home folder, itself counted from the root.
+    endpoint : str
+        The endpoint's name, for the message.
+
+    Raises
+    ------
+    PermissionDeniedError
+        If ``..`` leads out of the root.
+    ValueError
+        If the path is empty or holds a NUL byte, which no filesystem can store.
+    """
+    if not path or "\0" in path:
+        raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
+    if path == "~" or path.startswith("~/"):
+        names = [*home.split("/"), *path[2:].split("/")]
+    elif path.startswith("/"):
+        names = path.split("/")
+    else:
+        names = [*home.split("/"), *path.split("/")]
+    kept: list[str] = []
+    for name in names:
+        if name == "..":
+            if not kept:
+                raise PermissionDeniedError(
+                    f"The path {path!r} leads out of the root of endpoint {endpoint!r}; write it without so many '..'.",
+                    code="PERMISSION_DENIED",
+                )
+            kept.pop()
+        elif name not in ("", "."):
+            kept.append(name)
+    return tuple(kept)
+
+
+def joined(names: Parts) -> str:
+    """Return the absolute path on the endpoint that ``names`` lead to."""
+    return "/" + "/".join(names)

@@ -1,0 +1,49 @@
+"""The backends that are installed, by name.
+
+A backend is announced by an entry point of the group ``chiltepin.backends``: its name is what ``data: backend:`` says,
+its value is a class with the methods of `chiltepin.protocol.TransferBackend`. Ours take the same way as anybody's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, cast
+
+from chiltepin.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from chiltepin.protocol import TransferBackend
+
+__all__ = ["GROUP", "load", "names"]
+
+GROUP = "chiltepin.backends"
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    # Reading the metadata of every installed package takes 10 to 50 ms: once per process is enough.
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the installed backends, sorted."""
+    return tuple(sorted(_installed()))
+
+
+def load(name: str) -> type[TransferBackend]:
+    """Return the class of a backend; this imports the backend, and with it its SDK.
+
+    Raises
+    ------
+    ConfigError
+        If no installed package has a backend of that name, or the one that has it cannot be imported.
+    """
+    point = _installed().get(name)
+    if point is None:
+        raise ConfigError(f"No backend {name!r} is installed; {suggest(name, names())}", key="data.backend")
+    try:
+        return cast("type[TransferBackend]", point.load())
+    except (ImportError, AttributeError) as err:
+        problem = str(err)
+    raise ConfigError(f"Backend {name!r} ({point.value}) cannot be imported: {problem}.", key="data.backend")

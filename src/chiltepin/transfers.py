@@ -1,0 +1,209 @@
+"""Running requests on a backend: submit, wait, stop in time, and tell how it ended.
+
+This floor knows neither Parsl nor any SDK. A script, the command line and a Parsl worker all come through here.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from chiltepin import registry
+from chiltepin.errors import (
+    BackendError,
+    TaskCanceledError,
+    TaskError,
+    TaskExpiredError,
+    TaskFailedError,
+    TaskLostError,
+    TaskTimeoutError,
+)
+from chiltepin.model import DeleteRequest, TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.model import DirEntry, Request, TaskHandle, TaskStatus
+    from chiltepin.protocol import TransferBackend
+
+__all__ = ["Transfers", "describe", "error_of", "opened", "setup_of"]
+
+#: Seconds before the first look at a task: a small file is copied in less than a millisecond, and no task of a service
+#: ends in less than a second.
+FIRST_LOOK = {"worker": 0.0005, "service": 1.0}
+
+#: Longest time between two looks at a task of this process, in seconds; a look costs nothing, and a cancellation from
+#: another process is noticed at the next one.
+WORKER_LOOK = 0.25
+
+#: The next look comes after this share of the time that has gone by: an end is noticed at most a tenth late.
+LOOK_SHARE = 0.1
+
+#: Seconds that a task which was told to stop has for stopping, before it is left to itself.
+STOP_GRACE = 10.0
+
+_ERRORS: dict[TaskState, type[TaskError]] = {
+    TaskState.FAILED: TaskFailedError,
+    TaskState.CANCELED: TaskCanceledError,
+    TaskState.EXPIRED: TaskExpiredError,
+    TaskState.LOST: TaskLostError,
+}
+
+
+def describe(request: Request) -> str:
+    """Return the request as the start of a sentence for people."""
+    if isinstance(request, DeleteRequest):
+        return f"Deletion of {', '.join(request.paths)} on {request.endpoint!r}"
+    pairs = ", ".join(f"{item.source} to {item.destination}" for item in request.items)
+    return f"Transfer from {request.source!r} to {request.destination!r} of {pairs}"
+
+
+def error_of(status: TaskStatus, request: Request) -> TaskError | None:
+    """Return the error that a final status stands for, None for success."""
+    if status.state is TaskState.SUCCEEDED:
+        return None
+    what = f"{describe(request)} {'was ' if status.state is not TaskState.FAILED else ''}{status.state.value}"
+    return _ERRORS[status.state](f"{what} ({status.code}): {status.reason}", status=status)
+
+
+class Transfers:
+    """Runs requests on one backend; any number of threads may do so at once.
+
+    Parameters
+    ----------
+    backend : TransferBackend
+        Who moves the bytes.
+    clock : module or object
+        Has ``monotonic()`` and ``sleep(seconds)``; tests give one that is moved by hand.
+    """
+
+    def __init__(self, backend: TransferBackend, *, clock: Any = time) -> None:
+        self.backend = backend
+        self._clock = clock
+
+    def run(
+        self,
+        request: Request,
+        *,
+        timeout: float,
+        polling_interval: float,
+        submission_id: str | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> TaskStatus:
+        """Submit a request and wait for its end.
+
+        Parameters
+        ----------
+        request : TransferRequest or DeleteRequest
+            What is wanted.
+        timeout : float
+            Seconds from now after which the task is cancelled.
+        polling_interval : float
+            Longest time between two looks at the task, in seconds; the first looks come sooner.
+        submission_id : str or None
+            Makes a repetition of this call find the task of the first; None makes a new one.
+        stopped : callable
+            Asked at every look; True cancels the task.
+
+        Returns
+        -------
+        TaskStatus
+            The final status, whatever it is; see `error_of`.
+
+        Raises
+        ------
+        TaskTimeoutError
+            If the task had not ended in time; it has been told to stop.
+        TaskCanceledError
+            If it was told to stop by ``stopped`` and has not done so within ten seconds.
+        EndpointError, BackendError
+            If no task could be made.
+        """
+        start = self._clock.monotonic()
+        handle = self.backend.submit(request, submission_id or self.backend.new_submission_id())
+        try:
+            status = self._follow(handle, start, timeout, polling_interval, stopped)
+        except BaseException:
+            # An interrupted wait (Ctrl-C, say) leaves no task behind.
+            self.backend.cancel(handle)
+            raise
+        if status.state.final:
+            return status
+        return self._stop(handle, request, None if stopped() else timeout)
+
+    def _follow(
+        self, handle: TaskHandle, start: float, timeout: float, longest: float, stopped: Callable[[], bool]
+    ) -> TaskStatus:
+        """Look at the task until it has ended, its time is up or somebody wants it stopped."""
+        runs_on = self.backend.capabilities.runs_on
+        longest = min(longest, WORKER_LOOK) if runs_on == "worker" else longest
+        while True:
+            elapsed = self._clock.monotonic() - start
+            self._clock.sleep(max(0.0, min(max(FIRST_LOOK[runs_on], elapsed * LOOK_SHARE), longest, timeout - elapsed)))
+            status = self._look(handle)
+            if status.state.final or stopped() or self._clock.monotonic() - start >= timeout:
+                return status
+
+    def _look(self, handle: TaskHandle) -> TaskStatus:
+        return self.backend.poll([handle])[0]
+
+    def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:
+        """Cancel the task and wait for its end; ``timeout`` is the time that was up, None for a wish to stop."""
+        self.backend.cancel(handle)
+        status = self._follow(handle, self._clock.monotonic(), STOP_GRACE, 1.0, lambda: False)
+        if timeout is None:
+            if status.state.final:
+                return status
+            raise TaskCanceledError(f"{describe(request)} was told to stop and has not stopped yet.", status=status)
+        if status.state is TaskState.SUCCEEDED:
+            return status
+        raise TaskTimeoutError(
+            f"{describe(request)} was not done within {timeout:g} seconds and was stopped; give a longer timeout=.",
+            status=status,
+        )
+
+    def cancel(self, handle: TaskHandle) -> None:
+        """Ask that a task stop; see `TransferBackend.cancel`."""
+        self.backend.cancel(handle)
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List a folder of an endpoint; see `TransferBackend.ls`."""
+        return self.backend.ls(endpoint, path)
+
+    def close(self) -> None:
+        """Let go of what the backend holds."""
+        self.backend.close()
+
+
+def setup_of(name: str, endpoints: dict[str, Any], options: dict[str, Any]) -> str:
+    """Return all that a process needs to open a backend, as one string of JSON; no secret is in it.
+
+    Raises
+    ------
+    BackendError
+        If an option is no plain data.
+    """
+    try:
+        return json.dumps({"backend": name, "endpoints": endpoints, "options": options}, sort_keys=True)
+    except TypeError as err:
+        problem = str(err)
+    raise BackendError(f"The settings of backend {name!r} cannot be sent to a worker: {problem}.", backend=name)
+
+
+_opening = threading.Lock()
+
+
+def opened(setup: str) -> Transfers:
+    """Return the `Transfers` of a setup; the same one for the same setup, so that a process opens a store once."""
+    # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
+    with _opening:
+        return _opened(setup)
+
+
+@lru_cache(maxsize=64)
+def _opened(setup: str) -> Transfers:
+    plain = json.loads(setup)
+    return Transfers(registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"]))

@@ -1,0 +1,102 @@
+"""What a Parsl worker runs when the bytes flow through it.
+
+Both functions are called by reference and given plain data only: the setup of the backend as a string, and the user's
+arguments, in which Parsl has put results where futures stood. They import neither Parsl nor a service's SDK.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chiltepin import arguments
+from chiltepin.errors import TaskCanceledError, TaskError
+from chiltepin.model import TaskHandle, TaskState
+from chiltepin.transfers import describe, error_of, opened
+
+if TYPE_CHECKING:
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.transfers import Transfers
+
+__all__ = ["Call", "delete_task", "transfer_task"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What the workflow's process decided about one call before it sent it here.
+
+    Parameters
+    ----------
+    setup : str
+        The backend and its endpoints; see `chiltepin.transfers.setup_of`.
+    submission_id : str
+        The same over every try of this call.
+    stop_file : str
+        As soon as a file of this name exists, the task stops. A file, because it is the one thing that reaches a worker
+        in another process or on another node: Parsl has no message for it, but a run folder that all of them see.
+    check : bool
+        Whether a task that does not succeed raises.
+    """
+
+    setup: str
+    submission_id: str
+    stop_file: str
+    check: bool
+
+
+def transfer_task(
+    call: Call, *, timeout: Any, polling_interval: Any, inputs: Any = (), **asked: Any
+) -> TaskStatus | None:
+    """Run one transfer; ``asked`` are the arguments of `chiltepin.arguments.transfer_request`.
+
+    Returns
+    -------
+    TaskStatus or None
+        The final status; one that is no success only if ``call.check`` is off.
+    """
+    del inputs  # Only waited for.
+    return _run(call, arguments.transfer_request(**asked), timeout, polling_interval)
+
+
+def delete_task(
+    call: Call, *, timeout: Any, polling_interval: Any, inputs: Any = (), **asked: Any
+) -> TaskStatus | None:
+    """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.arguments.delete_request`."""
+    del inputs
+    return _run(call, arguments.delete_request(**asked), timeout, polling_interval)
+
+
+def _run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> TaskStatus | None:
+    transfers = opened(call.setup)
+
+    def stopped() -> bool:
+        return os.path.exists(call.stop_file)
+
+    try:
+        if stopped():
+            raise TaskCanceledError(f"{describe(request)} was cancelled before it began.")
+        status = transfers.run(
+            request,
+            timeout=arguments.check("timeout", timeout),
+            polling_interval=arguments.check("polling_interval", polling_interval),
+            submission_id=_submission_id(transfers, call),
+            stopped=stopped,
+        )
+        if error := error_of(status, request):
+            raise error
+    except TaskError as err:
+        if call.check:
+            raise
+        return err.status
+    return status
+
+
+def _submission_id(transfers: Transfers, call: Call) -> str:
+    """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
+    backend = transfers.backend
+    handle = TaskHandle(backend=backend.name, task_id=call.submission_id, submission_id=call.submission_id)
+    [before] = backend.poll([handle])
+    if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):
+        return backend.new_submission_id()
+    return call.submission_id
