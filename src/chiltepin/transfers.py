@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin import registry
 from chiltepin.errors import (
-    BackendError,
     TaskCanceledError,
     TaskError,
     TaskExpiredError,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from chiltepin.model import DirEntry, Request, TaskHandle, TaskStatus
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["Transfers", "describe", "error_of", "opened", "setup_of"]
+__all__ = ["Transfers", "describe", "error_of", "opened"]
 
 #: Seconds before the first look at a task: a small file is copied in less than a millisecond, and no task of a service
 #: ends in less than a second.
@@ -178,26 +177,17 @@ class Transfers:
         self.backend.close()
 
 
-def setup_of(name: str, endpoints: dict[str, Any], options: dict[str, Any]) -> str:
-    """Return all that a process needs to open a backend, as one string of JSON; no secret is in it.
-
-    Raises
-    ------
-    BackendError
-        If an option is no plain data.
-    """
-    try:
-        return json.dumps({"backend": name, "endpoints": endpoints, "options": options}, sort_keys=True)
-    except TypeError as err:
-        problem = str(err)
-    raise BackendError(f"The settings of backend {name!r} cannot be sent to a worker: {problem}.", backend=name)
-
-
 _opening = threading.Lock()
 
 
 def opened(setup: str) -> Transfers:
-    """Return the `Transfers` of a setup; the same one for the same setup, so that a process opens a store once."""
+    """Return the `Transfers` of a setup, the same one for the same setup, so that a process opens a store once.
+
+    Parameters
+    ----------
+    setup : str
+        JSON with the name of the ``backend``, its ``endpoints`` and its ``options``: `DataSettings.setup`.
+    """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
         return _opened(setup)

@@ -29,7 +29,7 @@ class Call:
     Parameters
     ----------
     setup : str
-        The backend and its endpoints; see `chiltepin.transfers.setup_of`.
+        The backend and its endpoints; see `chiltepin.transfers.opened`.
     submission_id : str
         The same over every try of this call.
     stop_file : str

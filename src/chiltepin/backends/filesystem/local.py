@@ -71,10 +71,11 @@ class LocalReader(_Open):
         self._before = os.fstat(descriptor)
         self.size = self._before.st_size
         self.mtime: float | None = self._before.st_mtime
+        self._file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115 - closed with the descriptor
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
-        return os.readv(self.descriptor, [block])
+        return self._file.readinto(block)
 
     def changed(self) -> bool:
         """Compare size and modification time, in nanoseconds, with those of the moment it was opened."""
@@ -263,11 +264,19 @@ class LocalStore:
         """Open a folder from the root downwards; see the head of this module."""
         if create and self._create:
             os.makedirs(self.root, exist_ok=True)
-        descriptor = os.open(self.root, _FOLDER)
+        descriptor = self._open_root()
         for name in parts:
             with _closing(descriptor):
                 descriptor = _child(descriptor, name, create=create)
         return LocalFolder(descriptor, self)
+
+    def _open_root(self) -> int:
+        try:
+            return os.open(self.root, _FOLDER)
+        except FileNotFoundError:
+            if self._create:
+                raise
+        raise Fault("FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, is not there; mount or make it first.")
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the real paths of the two places."""

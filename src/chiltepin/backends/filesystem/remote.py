@@ -220,11 +220,11 @@ class RemoteStore:
         """Open a folder; a file on the way to it is an error."""
         path = "/".join((self.root, *parts))
         if create:
-            self.filesystem.makedirs(path, exist_ok=True)
-        elif parts and not self.filesystem.isdir(path):
-            kind = NotADirectoryError if self.filesystem.exists(path) else FileNotFoundError
-            number = errno.ENOTDIR if kind is NotADirectoryError else errno.ENOENT
-            raise kind(number, os.strerror(number), path)
+            with suppress(FileExistsError):  # A file: told below, in the same words by every filesystem.
+                self.filesystem.makedirs(path, exist_ok=True)
+        if parts and not self.filesystem.isdir(path) and not (create and not self.filesystem.exists(path)):
+            number = errno.ENOTDIR if self.filesystem.exists(path) else errno.ENOENT
+            raise OSError(number, os.strerror(number), path)
         return RemoteFolder(self.filesystem, path)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:

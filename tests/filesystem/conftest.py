@@ -1,0 +1,23 @@
+"""Three kinds of endpoints."""
+
+from __future__ import annotations
+
+import pytest
+from worlds import file_world, local_world, memory_world
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def world(request, tmp_path):
+    """Two endpoints of each kind in turn."""
+    if request.param == "memory":
+        world = memory_world()
+        yield world
+        world.filesystem.rm(world.roots["laptop"].rsplit("/", 1)[0], recursive=True)
+    else:
+        yield {"local": local_world, "file": file_world}[request.param](tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Two endpoints on the disk, where there are links and permissions."""
+    return file_world(tmp_path)

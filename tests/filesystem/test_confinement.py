@@ -1,0 +1,168 @@
+"""Nothing outside the root of an endpoint is read, written or deleted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.model import TaskState
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A folder beside the endpoints, with one file in it."""
+    folder = tmp_path / "secret"
+    folder.mkdir()
+    (folder / "key").write_bytes(b"secret")
+    return folder
+
+
+def untouched(secret) -> bool:
+    """Whether the folder is as it was."""
+    return os.listdir(secret) == ["key"] and (secret / "key").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("target", ["{secret}", "../secret", "a/../../secret", "./../secret/."])
+def test_a_link_that_leads_out_is_not_read(disk, secret, target):
+    """A path through a link out of the root fails for a file, for a folder and for ls, and says why."""
+    os.symlink(target.format(secret=secret), disk.path("laptop", "/out"))
+    for status in (disk.move("/out/key", "/got"), disk.move("/out", "/got", recursive=True)):
+        assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+        assert "leads out of the root" in status.reason
+    with pytest.raises(PermissionDeniedError, match="leads out of the root"):
+        disk.transfers.ls("laptop", "/out")
+    assert disk.files("scratch") == set()
+
+
+def test_a_link_that_leads_out_is_not_written_through(disk, secret):
+    """A destination below a link out of the root fails; one that is such a link is replaced by the file."""
+    os.symlink(secret, disk.path("scratch", "/out"))
+    os.symlink(secret / "key", disk.path("scratch", "/key"))
+    disk.put("laptop", "/f", b"new")
+    assert disk.move("/f", "/out/new").code == "PERMISSION_DENIED"
+    assert disk.move("/f", "/out/key").code == "PERMISSION_DENIED"
+    assert disk.move("/f", "/key").state is TaskState.SUCCEEDED
+    assert not os.path.islink(disk.path("scratch", "/key"))
+    assert untouched(secret)
+
+
+def test_a_link_that_leads_out_is_not_deleted_through(disk, secret):
+    """Deleting below a link out of the root fails."""
+    os.symlink(secret, disk.path("scratch", "/out"))
+    assert disk.remove("/out/key").code == "PERMISSION_DENIED"
+    assert untouched(secret)
+
+
+def test_links_that_stay_inside_are_followed_at_the_top_only(disk):
+    """A link on the way to a path is followed inside the root; links in a tree are skipped."""
+    disk.put("laptop", "/real/sub/f", b"here")
+    os.symlink("real/sub", disk.path("laptop", "/relative"))
+    os.symlink(disk.path("laptop", "/real"), disk.path("laptop", "/absolute"))
+    os.symlink("relative", disk.path("laptop", "/chained"))
+    os.symlink("f", disk.path("laptop", "/real/sub/inner"))
+    assert disk.move("/relative/f", "/1").state is TaskState.SUCCEEDED
+    assert disk.move("/absolute/sub/../sub/f", "/2").state is TaskState.SUCCEEDED
+    assert disk.move("/chained/inner", "/3").state is TaskState.SUCCEEDED
+    assert [disk.get("scratch", f"/{n}") for n in (1, 2, 3)] == [b"here"] * 3
+    status = disk.move("/chained", "/tree", recursive=True)
+    assert (status.files_done, status.files_skipped) == (1, 1)
+
+
+def test_a_loop_of_links_ends(disk):
+    """Links that lead to each other fail with a code of their own."""
+    os.symlink("b", disk.path("laptop", "/a"))
+    os.symlink("a", disk.path("laptop", "/b"))
+    assert disk.move("/a", "/x").code == "INVALID_SYMLINK"
+
+
+def test_pipes_and_sockets_are_refused_alone_and_skipped_in_a_tree(disk):
+    """A pipe blocks nobody: it is refused as a file and skipped in a folder."""
+    disk.put("laptop", "/d/f")
+    os.mkfifo(disk.path("laptop", "/d/pipe"))
+    assert disk.move("/d/pipe", "/x").code == "NOT_A_FILE"
+    status = disk.move("/d", "/d", recursive=True)
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 1, 1)
+
+
+def test_a_link_swapped_in_between_look_and_use_leads_nowhere(disk, secret):
+    """While another process swaps a folder for a link out of the root, not one read, write or deletion gets out."""
+    for endpoint in ("laptop", "scratch"):
+        disk.put(endpoint, "/spare/key", b"inside")
+        os.rename(disk.path(endpoint, "/spare"), disk.path(endpoint, "/swap"))
+    over = threading.Event()
+    swaps: list[str] = []
+
+    def swap(endpoint: str) -> None:
+        place, aside = disk.path(endpoint, "/swap"), disk.path(endpoint, "/aside")
+        while not over.is_set():
+            # Any step may fail, as a transfer may make the folder anew at any moment.
+            for step in (
+                lambda: os.rename(place, aside),
+                lambda: (os.symlink(secret, place), swaps.append(endpoint)),
+                lambda: os.remove(place),
+                lambda: shutil.rmtree(place),
+                lambda: os.rename(aside, place),
+            ):
+                with suppress(OSError):
+                    step()
+
+    swappers = [threading.Thread(target=swap, args=(endpoint,)) for endpoint in ("laptop", "scratch")]
+    for swapper in swappers:
+        swapper.start()
+    try:
+        got = set()
+        for number in range(150):
+            if disk.move("/swap/key", f"/got/{number}").state is TaskState.SUCCEEDED:
+                got.add(disk.get("scratch", f"/got/{number}"))
+            disk.move("/swap", f"/tree/{number}", recursive=True)
+            disk.move("/swap/key", "/swap/written")
+            disk.remove("/swap/written", ignore_missing=True)
+    finally:
+        over.set()
+        for swapper in swappers:
+            swapper.join(10)
+    assert set(swaps) == {"laptop", "scratch"}
+    assert got <= {b"inside"}
+    for path in disk.files("scratch"):
+        assert disk.get("scratch", path) == b"inside"
+    assert untouched(secret)
+
+
+NAMES = st.sampled_from(["a", "b", "c", "..", "."])
+PATHS = st.lists(NAMES, min_size=1, max_size=6).map("/".join)
+TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from(["{root}", "{root}/a", "{root}/../out", "/"]))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(links=st.lists(st.tuples(st.sampled_from(["a", "b", "c", "a/b", "b/c"]), TARGETS), max_size=5), path=PATHS)
+def test_a_resolved_place_is_the_kernels_or_refused(tmp_path, links, path):
+    """Whatever links there are, a place is resolved as the kernel resolves it, or refused if that is outside."""
+    root = tmp_path / os.urandom(4).hex() / "root"
+    (root / "a").mkdir(parents=True)
+    (root.parent / "out").mkdir()
+    for name, target in links:
+        place = root / name
+        if place.parent.is_dir() and place.parent.resolve().is_relative_to(root) and not os.path.lexists(place):
+            os.symlink(target.format(root=root), place)
+    parts = tuple(name for name in path.split("/") if name not in (".", ".."))
+    try:
+        real = os.path.realpath(root.joinpath(*parts), strict=True)
+    except OSError:
+        return  # Nothing is there, or a loop: the kernel reaches nothing either.
+    store = LocalStore(str(root))
+    if os.path.commonpath((real, root)) != str(root):
+        with pytest.raises(Fault, match="leads out of the root"):
+            store.resolve(parts, follow=True)
+        return
+    # A way that leaves the root is refused even where it comes back.
+    with suppress(Fault):
+        assert str(root.joinpath(*store.resolve(parts, follow=True))) == real

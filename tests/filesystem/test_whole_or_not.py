@@ -1,0 +1,252 @@
+"""A destination is seen whole or not at all, whatever happens on the way."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import ClassVar
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from worlds import World
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
+from chiltepin.errors import TaskTimeoutError
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+COPY = """
+import os, sys
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers import Transfers
+laptop, scratch = sys.argv[1:]
+transfers = Transfers(FilesystemBackend.from_config({"laptop": {"url": laptop}, "scratch": {"url": scratch}}, {}))
+request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+print("ready", flush=True)
+print(transfers.run(request, timeout=60, polling_interval=1).state.name)
+"""
+
+
+class GatedFile(io.BytesIO):
+    """Gives its first block at once, and the others when the gate is open."""
+
+    def __init__(self, content: bytes, gate: threading.Event) -> None:
+        super().__init__(content)
+        self._gate = gate
+
+    def read(self, size=-1):
+        """Read on, at the gate's leave."""
+        assert self.tell() == 0 or self._gate.wait(20)
+        return super().read(size)
+
+
+class GatedFileSystem(MemoryFileSystem):
+    """A store in memory that is as slow as a test wants it."""
+
+    protocol = "gated"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    gate = threading.Event()
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("gated://", "memory://"))
+
+    def _open(self, path, mode="rb", **options):
+        if mode == "rb":
+            return GatedFile(self.cat_file(path), self.gate)
+        return super()._open(path, mode, **options)
+
+    def cat_file(self, path, **_):
+        """Read at once."""
+        return self.store[self._strip_protocol(path)].getvalue()
+
+
+fsspec.register_implementation("gated", GatedFileSystem)
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A slow laptop in memory, and scratch on the disk; the gate is shut."""
+    filesystem = GatedFileSystem()
+    filesystem.gate.clear()
+    filesystem.pipe_file("/laptop/f", os.urandom(4 * BLOCK))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    endpoints = {"laptop": {"url": "gated://laptop"}, "scratch": {"url": str(scratch)}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    world = World(transfers, fsspec.filesystem("file"), {"scratch": str(scratch)})
+    world.gate, world.source = filesystem.gate, filesystem
+    yield world
+    filesystem.gate.set()
+    filesystem.store.clear()
+
+
+def drafts(disk) -> list[str]:
+    """The files on scratch that are being written."""
+    return [name for name in os.listdir(disk.roots["scratch"]) if name.startswith(DRAFT_PREFIX)]
+
+
+def until(condition, limit: float = 20) -> None:
+    """Wait until something is so, for at most ``limit`` seconds."""
+    end = time.monotonic() + limit
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < end
+        pause.wait(0.005)
+
+
+def test_a_file_that_is_being_written_has_no_real_name(slow):
+    """While a copy is under way its destination does not exist, or is still the old one; then it is whole."""
+    slow.put("scratch", "/f", b"old")
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    backend = slow.transfers.backend
+    handle = backend.submit(request, "id")
+    until(lambda: drafts(slow))
+    assert slow.get("scratch", "/f") == b"old"
+    slow.gate.set()
+    until(lambda: backend.poll([handle])[0].state.final)
+    assert slow.get("scratch", "/f") == slow.source.cat_file("/laptop/f")
+    assert slow.files("scratch") == {"/f"}
+
+
+def test_a_cancelled_copy_leaves_nothing(slow):
+    """Cancel stops a copy in the middle of a file, which then is not there, and neither is its beginning."""
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    backend = slow.transfers.backend
+    handle = backend.submit(request, "id")
+    until(lambda: drafts(slow))
+    backend.cancel(handle)
+    slow.gate.set()
+    until(lambda: backend.poll([handle])[0].state.final)
+    assert backend.poll([handle])[0].state is TaskState.CANCELED
+    assert slow.files("scratch") == set()
+
+
+def test_a_timeout_stops_the_copy(slow):
+    """When its time is up, a copy is stopped, leaves nothing, and the error says how long it had."""
+    threading.Timer(0.3, slow.gate.set).start()
+    with pytest.raises(TaskTimeoutError, match=r"not done within 0\.1 seconds") as caught:
+        slow.move("/f", "/f", timeout=0.1)
+    assert caught.value.status.state is TaskState.CANCELED
+    assert slow.files("scratch") == set()
+
+
+def test_a_copy_that_hangs_does_not_hold_its_caller(slow, monkeypatch):
+    """If the disk does not even let the copy stop, the caller gets its error all the same."""
+    monkeypatch.setattr("chiltepin.transfers.STOP_GRACE", 0.1)
+    with pytest.raises(TaskTimeoutError) as caught:
+        slow.move("/f", "/f", timeout=0.1)
+    assert caught.value.status.state is TaskState.ACTIVE
+
+
+def test_a_file_that_changes_while_it_is_copied_fails(slow):
+    """A source that is written to meanwhile makes the copy fail, and no mixture of old and new arrives."""
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    backend = slow.transfers.backend
+    handle = backend.submit(request, "id")
+    until(lambda: drafts(slow))
+    slow.source.pipe_file("/laptop/f", os.urandom(4 * BLOCK))
+    slow.gate.set()
+    until(lambda: backend.poll([handle])[0].state.final)
+    status = backend.poll([handle])[0]
+    assert (status.state, status.code) == (TaskState.FAILED, "FILE_SIZE_CHANGED")
+    assert slow.files("scratch") == set()
+
+
+def test_bytes_that_the_disk_turned_are_noticed(slow):
+    """If what was written is not what is read back, the file fails and does not appear."""
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    backend = slow.transfers.backend
+    handle = backend.submit(request, "id")
+    until(lambda: drafts(slow) and os.path.getsize(slow.path("scratch", drafts(slow)[0])) >= BLOCK)
+    with open(slow.path("scratch", drafts(slow)[0]), "r+b") as file:
+        file.write(b"rot")
+    slow.gate.set()
+    until(lambda: backend.poll([handle])[0].state.final)
+    status = backend.poll([handle])[0]
+    assert (status.state, status.code) == (TaskState.FAILED, "VERIFY_CHECKSUM")
+    assert slow.files("scratch") == set()
+
+
+def test_a_killed_copy_leaves_no_half_file_and_the_next_run_sweeps(disk):
+    """After kill -9 in the middle of a copy no file has the real name, and a new run leaves only the file."""
+    with open(disk.path("laptop", "/f"), "wb") as file:
+        file.truncate(2 << 30)  # Sparse: two GiB that take a while to copy and no room on the source.
+    command = [sys.executable, "-c", COPY, disk.roots["laptop"], disk.roots["scratch"]]
+    copying = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert copying.stdout.readline() == "ready\n"
+        until(lambda: drafts(disk))
+    finally:
+        copying.send_signal(signal.SIGKILL)
+        copying.wait(10)
+        copying.stdout.close()
+    assert len(drafts(disk)) == 1
+    assert not disk.exists("scratch", "/f")
+    disk.put("laptop", "/f", b"small now")
+    assert disk.move("/f", "/f").state is TaskState.SUCCEEDED
+    assert disk.files("scratch") == {"/f"}
+
+
+def test_the_drafts_of_the_living_are_not_swept(disk):
+    """A file that somebody is still writing survives another transfer into the same folder."""
+    disk.put("laptop", "/f")
+    alive = disk.path("scratch", f"/{DRAFT_PREFIX}alive")
+    with open(alive, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert disk.move("/f", "/f").state is TaskState.SUCCEEDED
+        assert os.path.exists(alive)
+
+
+def test_drafts_are_no_data(disk):
+    """A tree that holds a leftover of a dead run is copied without it, and listed without it."""
+    disk.put("laptop", "/d/f")
+    disk.put("laptop", f"/d/{DRAFT_PREFIX}0123")
+    disk.move("/d", "/d", recursive=True)
+    assert disk.files("scratch") == {"/d/f"}
+    assert [entry.name for entry in disk.transfers.ls("laptop", "/d")] == ["f"]
+
+
+def test_a_missing_root_is_not_made(tmp_path):
+    """A root that is not there may be a disk that is not mounted: nothing is written in its place."""
+    (tmp_path / "laptop").mkdir()
+    (tmp_path / "laptop" / "f").write_bytes(b"x")
+    endpoints = {"laptop": {"url": str(tmp_path / "laptop")}, "scratch": {"url": str(tmp_path / "not-mounted")}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/d/f")
+    status = transfers.run(request, timeout=30, polling_interval=1)
+    assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+    assert "root" in status.reason
+    assert os.listdir(tmp_path) == ["laptop"]
+
+
+def test_threads_end_with_their_tasks(disk):
+    """No thread is left when a task has ended."""
+    before = threading.active_count()
+    disk.put("laptop", "/f")
+    for number in range(5):
+        disk.move("/f", f"/{number}")
+    until(lambda: threading.active_count() == before)
+
+
+def test_closing_a_backend_stops_its_tasks(slow):
+    """Close asks live tasks to stop, and deletes no data."""
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    handle = slow.transfers.backend.submit(request, "id")
+    until(lambda: drafts(slow))
+    slow.transfers.close()
+    slow.gate.set()
+    until(lambda: slow.transfers.backend.poll([handle])[0].state.final)
+    assert slow.transfers.backend.poll([handle])[0].state is TaskState.CANCELED
+    assert slow.source.exists("/laptop/f")
