@@ -1,4 +1,63 @@
 """Chiltepin moves the data of scientific workflows.
 
-The names below are loaded when they are first used, so that ``import chiltepin`` costs next to nothing.
+The names below are loaded when they are first used: ``import chiltepin`` loads neither Parsl nor any SDK.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chiltepin import configure, data, errors, tasks
+    from chiltepin.data import TransferFuture, delete, delete_task, local_path, transfer, transfer_task
+    from chiltepin.errors import ChiltepinError
+    from chiltepin.tasks import bash_task, join_task, python_task
+    from chiltepin.workflow import Workflow
+
+__all__ = [
+    "ChiltepinError",
+    "TransferFuture",
+    "Workflow",
+    "bash_task",
+    "configure",
+    "data",
+    "delete",
+    "delete_task",
+    "errors",
+    "join_task",
+    "local_path",
+    "python_task",
+    "tasks",
+    "transfer",
+    "transfer_task",
+]
+
+_HOMES = {
+    "ChiltepinError": "errors",
+    "TransferFuture": "futures",
+    "Workflow": "workflow",
+    "bash_task": "tasks",
+    "delete": "data",
+    "delete_task": "data",
+    "join_task": "tasks",
+    "local_path": "data",
+    "python_task": "tasks",
+    "transfer": "data",
+    "transfer_task": "data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("chiltepin")
+    if name in _HOMES:
+        return getattr(import_module(f"chiltepin.{_HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"chiltepin.{name}")
+    raise AttributeError(f"module 'chiltepin' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

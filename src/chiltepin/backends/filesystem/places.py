@@ -111,6 +111,8 @@ def local_place(endpoint: str, root: str, settings: Mapping[str, Any]) -> Place:
 
 def _with_secrets(endpoint: str, value: Any) -> Any:
     """Put the values of the environment variables that ``{"env": NAME}`` names in their place."""
+    if isinstance(value, list):
+        return [_with_secrets(endpoint, inner) for inner in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"env"}:

@@ -1,0 +1,74 @@
+"""A Parsl executor for a Globus Compute endpoint that logs in when it is first used, not when it is made."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from parsl.executors import GlobusComputeExecutor
+from parsl.executors.base import ParslExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+__all__ = ["ComputeExecutor"]
+
+
+class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
+    """Sends apps to a Globus Compute endpoint.
+
+    ``globus_compute_sdk.Executor`` asks for a login as soon as it is made. A workflow that never sends an app to the
+    endpoint should not have to log in, so that one is made with the first app.
+
+    Parameters
+    ----------
+    label : str
+        Name of the executor.
+    endpoint : str
+        UUID of the compute endpoint.
+    user_endpoint_config : dict
+        What fills in the template of the endpoint.
+    client : globus_compute_sdk.Client or None
+        None makes one with the first app.
+    """
+
+    def __init__(self, *, label: str, endpoint: str, user_endpoint_config: dict[str, Any], client: Any = None) -> None:
+        # Not the parent's: it wants the SDK's executor, which logs in.
+        ParslExecutor.__init__(self)
+        self.label = label
+        self.endpoint = endpoint
+        self.user_endpoint_config = user_endpoint_config
+        self.client = client
+        self.resource_specification = None
+        self.storage_access = None
+        self.working_dir = None
+        self.executor: Any = None
+        self._making = threading.Lock()
+
+    def submit(
+        self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        """Send one app; the first one logs in, if ``client`` was not given."""
+        with self._making:
+            if self.executor is None:
+                self.executor = self._made()
+        future: Future[Any] = super().submit(func, resource_specification, *args, **kwargs)
+        return future
+
+    def shutdown(self) -> None:
+        """Let go of the endpoint, if it was ever used."""
+        if self.executor is None:
+            ParslExecutor.shutdown(self)
+        else:
+            super().shutdown()
+
+    def _made(self) -> Any:
+        from globus_compute_sdk import Executor  # noqa: PLC0415  An optional extra, and only here.
+
+        return Executor(
+            endpoint_id=self.endpoint,
+            client=self.client,
+            user_endpoint_config=self.user_endpoint_config,
+            label=self.label,
+        )

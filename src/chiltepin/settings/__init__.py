@@ -1,0 +1,73 @@
+"""Settings: from a YAML file to checked plain data, in which a wrong key is named by file, line and path.
+
+`read` turns a file into a `Document`, `check` turns that (or a dict) into `Settings`. Nothing is contacted, and no
+backend, no Parsl and no SDK is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from chiltepin.errors import ConfigError
+from chiltepin.settings.checking import ConfigWarning, Settings, check
+from chiltepin.settings.data import DataSettings, Endpoint
+from chiltepin.settings.document import Document, read
+from chiltepin.settings.resources import LOCAL, Resource
+
+__all__ = [
+    "FILE_NAME",
+    "FILE_VARIABLE",
+    "LOCAL",
+    "ConfigWarning",
+    "DataSettings",
+    "Document",
+    "Endpoint",
+    "Resource",
+    "Settings",
+    "check",
+    "default_file",
+    "read",
+]
+
+#: The environment variable that names the settings file.
+FILE_VARIABLE = "CHILTEPIN_CONFIG"
+
+#: What the settings file is called where it is looked for.
+FILE_NAME = "chiltepin.yaml"
+
+
+def default_file() -> Path | None:
+    """Return the settings file that is meant when none is named.
+
+    Returns
+    -------
+    Path or None
+        Absolute: the file that the environment variable ``CHILTEPIN_CONFIG`` names, else ``chiltepin.yaml`` in the
+        working directory, else in the user's config folder; None if there is none of them.
+
+    Raises
+    ------
+    ConfigError
+        If ``CHILTEPIN_CONFIG`` names a file that is not there.
+    """
+    if named := os.environ.get(FILE_VARIABLE):
+        path = Path(named).expanduser().absolute()
+        if not path.is_file():
+            raise ConfigError(
+                f"The environment variable {FILE_VARIABLE} names {named!r}, and there is no such file; "
+                f"correct it, or type 'unset {FILE_VARIABLE}'.",
+                file=named,
+            )
+        return path
+    for folder in (Path.cwd(), user_folder()):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    return None
+
+
+def user_folder() -> Path:
+    """Return the user's config folder, which may not exist."""
+    return platformdirs.user_config_path("chiltepin", appauthor=False)

@@ -1,0 +1,129 @@
+"""The ``data`` section: which backend moves the bytes, and where each endpoint is on it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+__all__ = ["DataSettings", "Endpoint"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One named place.
+
+    Parameters
+    ----------
+    home : str or None
+        The folder that relative paths count from, itself counted from the root of the endpoint; None if not set.
+    places : dict
+        For each backend that serves the endpoint, where it is there: plain data that JSON can hold.
+    """
+
+    home: str | None = None
+    places: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+# Without slots, in which a cached property has no place.
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """What the settings say about data; plain data, the same in every process.
+
+    Parameters
+    ----------
+    file : str
+        The settings file, as the user named it; empty if the settings came from a dict.
+    backend : str or None
+        Who moves the bytes; None if nobody was named.
+    check : bool
+        Whether a transfer that did not succeed raises its error; False gives False instead.
+    root : str
+        The folder of the backend ``local``, absolute.
+    endpoints : dict
+        The endpoints, by name.
+    backends : dict
+        For each backend, its options: plain data that JSON can hold.
+    """
+
+    file: str = ""
+    backend: str | None = None
+    check: bool = True
+    root: str
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    backends: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def places(self, backend: str) -> dict[str, dict[str, Any]]:
+        """Return where each endpoint is that a backend serves, by its name.
+
+        An endpoint with a Globus collection is, on the other backends, also found under the UUID of the collection, so
+        that a workflow that names collections by UUID runs without Globus.
+
+        Parameters
+        ----------
+        backend : str
+            Name of the backend. ``local`` serves every endpoint.
+
+        Returns
+        -------
+        dict
+            Copies of plain data: what stands under the backend's name, with ``home`` beside it if that is set.
+        """
+        found = {}
+        for name, endpoint in self.endpoints.items():
+            place = endpoint.places.get(backend)
+            if place is None and backend != "local":
+                continue
+            found[name] = copy.deepcopy(place) if place else {"folder": name}
+            if endpoint.home is not None:
+                found[name]["home"] = endpoint.home
+        if backend != "globus":
+            for name in list(found):
+                collection = self.endpoints[name].places.get("globus", {}).get("collection")
+                if collection:
+                    # Of two names for one collection the first has it, as the first stands first in the file.
+                    found.setdefault(collection, copy.deepcopy(found[name]))
+        return found
+
+    def options(self, backend: str) -> dict[str, Any]:
+        """Return the options of a backend, as a copy; those of ``local`` hold ``root``."""
+        options = copy.deepcopy(self.backends.get(backend, {}))
+        return {**options, "root": self.root} if backend == "local" else options
+
+    @cached_property
+    def active_places(self) -> dict[str, dict[str, Any]]:
+        """Where each endpoint is on the chosen backend, with ``mount`` wherever its files are seen on a machine.
+
+        To be read only. Folders of this machine are their own mount: those of ``local``, and paths of ``filesystem``.
+        Empty if no backend is chosen.
+        """
+        places = self.places(self.backend) if self.backend else {}
+        for place in places.values():
+            if self.backend == "local":
+                place["mount"] = os.path.join(self.root, place["folder"])
+            elif self.backend == "filesystem" and os.path.isabs(place["url"]):
+                place.setdefault("mount", place["url"])
+        return places
+
+    @cached_property
+    def setup(self) -> str:
+        """All that a process needs to make the chosen backend: JSON of its name, its places and its options.
+
+        The same settings give the same text.
+
+        Raises
+        ------
+        ValueError
+            If no backend is chosen.
+        """
+        if not self.backend:
+            raise ValueError("No backend is chosen; set data.backend before you ask for its setup.")
+        plain = {
+            "backend": self.backend,
+            "endpoints": self.places(self.backend),
+            "options": self.options(self.backend),
+        }
+        return json.dumps(plain, sort_keys=True)

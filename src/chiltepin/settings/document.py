@@ -1,0 +1,291 @@
+"""YAML text to plain data that remembers in which line each key stands."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import yaml
+
+from chiltepin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Document", "KeyPath", "read"]
+
+#: Where something stands: keys, and indices of lists.
+KeyPath = tuple["str | int", ...]
+
+#: Most values in one file once its aliases are written out; a short file of nested aliases can mean billions.
+MAX_NODES = 10_000
+
+_NULL, _BOOL, _INT, _FLOAT, _STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
+_MERGE = "tag:yaml.org,2002:merge"
+
+_HINTS = {
+    "cannot start any token": "Indent with blanks, not with tabs; put text that starts with a sign in quotes.",
+    "mapping values are not allowed here": "Check the indentation, and put text that holds ': ' in quotes.",
+    "expected a single document": "Keep what stands above the second '---' and remove the rest.",
+    "found undefined alias": "Write the anchor ('&name') above the alias ('*name'), or put the text in quotes.",
+    "could not find expected ':'": "Write every line as 'key: value', and check the indentation.",
+}
+
+
+class Document(dict[str, Any]):
+    """The content of a settings file.
+
+    Parameters
+    ----------
+    content : mapping of str to Any
+        What the file says: mappings, lists, text, numbers, booleans and None.
+    file : str
+        The file, as the user named it.
+    lines : mapping of tuple to int, optional
+        The line, from 1, of each key and each list item, by the path to it: ``("compute", "max_blocks")``.
+    """
+
+    def __init__(
+        self, content: Mapping[str, Any] | None = None, *, file: str = "", lines: Mapping[KeyPath, int] | None = None
+    ) -> None:
+        super().__init__(content or {})
+        self.file = file
+        self.lines: dict[KeyPath, int] = dict(lines or {})
+
+
+def read(path: str | os.PathLike[str]) -> Document:
+    """Read a settings file, without judging what it says.
+
+    Plain values mean what YAML 1.2 says: only ``true`` and ``false`` are truth values, only decimal digits are
+    numbers; ``1:00:00``, ``0123`` and ``no`` stay the text that was typed. ``<<`` merges mappings.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file; a relative path counts from the working directory.
+
+    Returns
+    -------
+    Document
+        Empty if the file holds nothing or only comments.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is no YAML, is no mapping, or says a key twice.
+    """
+    file = os.fspath(path)
+    root = _compose(_text(file), file)
+    if root is None or root.tag == _NULL:
+        return Document(file=file)
+    if not isinstance(root, yaml.MappingNode):
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "one value"
+        raise ConfigError(
+            f"{file}:1: a settings file is a mapping of names to settings, but this is {kind}; "
+            "write 'name:' lines with the settings indented below.",
+            file=file,
+            line=1,
+        )
+    builder = _Builder(file)
+    failure = None
+    try:
+        content = builder.value(root, ())
+    except RecursionError:
+        failure = _too_deep(file)
+    if failure:
+        raise failure
+    return Document(content, file=file, lines=builder.lines)
+
+
+def _text(file: str) -> str:
+    """Return the text of the file."""
+    try:
+        raw = Path(file).read_bytes()
+    except FileNotFoundError:
+        message = f"There is no settings file {str(Path(file).absolute())!r}; check the name."
+    except IsADirectoryError:
+        message = (
+            f"{file!r} is a folder; name the settings file in it, for example {os.path.join(file, 'chiltepin.yaml')!r}."
+        )
+    except PermissionError:
+        message = f"The settings file {file!r} may not be read by you; change its mode with 'chmod u+r'."
+    except (OSError, ValueError) as err:
+        message = f"The settings file {file!r} cannot be read: {err}."
+    else:
+        try:
+            # Editors of Windows put a byte order mark at the start of UTF-8.
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as err:
+            line = raw.count(b"\n", 0, err.start) + 1
+            message = f"{file}:{line}: the byte 0x{raw[err.start]:02x} is no UTF-8; save the file as UTF-8 text."
+        raise ConfigError(message, file=file, line=line)
+    raise ConfigError(message, file=file)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that takes as plain text whatever YAML 1.2 does not call a number or a truth value."""
+
+    # The resolvers of YAML 1.1 make 1:00:00 the number 3600 and the account 0123 the number 83.
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+
+for _tag, _pattern in (
+    (_NULL, r"(~|null|Null|NULL|)\Z"),
+    (_BOOL, r"(true|True|TRUE|false|False|FALSE)\Z"),
+    (_INT, r"[-+]?(0|[1-9][0-9]*)\Z"),
+    (_FLOAT, r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE][-+0-9]))([eE][-+]?[0-9]+)?\Z"),
+    (_MERGE, r"<<\Z"),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), None)
+
+
+def _compose(text: str, file: str) -> yaml.Node | None:
+    """Return the tree of the text; None for an empty one."""
+    try:
+        loader = _Loader(text)
+        try:
+            return loader.get_single_node()
+        finally:
+            loader.dispose()
+    except yaml.reader.ReaderError as err:
+        line = text.count("\n", 0, err.position) + 1
+        failure = ConfigError(
+            f"{file}:{line}: the character {text[err.position]!r} may not stand in YAML; remove it.",
+            file=file,
+            line=line,
+        )
+    except yaml.MarkedYAMLError as err:
+        mark = err.problem_mark or err.context_mark
+        line = mark.line + 1 if mark else 1
+        what = ", ".join(part for part in (err.context, err.problem) if part)
+        hint = next((hint for sign, hint in _HINTS.items() if sign in what), "Check the lines around it.")
+        failure = ConfigError(f"{file}:{line}: this is no YAML: {what}. {hint}", file=file, line=line)
+    except RecursionError:
+        failure = _too_deep(file)
+    raise failure
+
+
+def _too_deep(file: str) -> ConfigError:
+    return ConfigError(
+        f"{file}: the settings are nested too deeply to be meant; remove brackets or indentation.", file=file
+    )
+
+
+class _Builder:
+    """Makes plain data of a tree of nodes, and notes lines on the way."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.lines: dict[KeyPath, int] = {}
+        self._count = 0
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+        """Return what the node stands for."""
+        if isinstance(node, yaml.MappingNode):
+            self._check_tag(node, "map")
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, "seq")
+            return self._sequence(node, path)
+        with self._inside(node):
+            return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        pairs = self._pairs(node)
+        content = {}
+        with self._inside(node):
+            for key, (key_node, value_node) in pairs.items():
+                self.lines[(*path, key)] = _line(key_node)
+                content[key] = self.value(value_node, (*path, key))
+        return content
+
+    def _sequence(self, node: yaml.SequenceNode, path: KeyPath) -> list[Any]:
+        content = []
+        with self._inside(node):
+            for index, item in enumerate(node.value):
+                self.lines[(*path, index)] = _line(item)
+                content.append(self.value(item, (*path, index)))
+        return content
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        self._check_tag(node, "null", "bool", "int", "float", "str", "merge")
+        text: str = node.value
+        try:
+            if node.tag == _INT:
+                return int(text)
+            if node.tag == _FLOAT:
+                return float(text)
+        except ValueError:
+            pass
+        else:
+            if node.tag == _BOOL and text.lower() in {"true", "false"}:
+                return text.lower() == "true"
+            if node.tag == _NULL:
+                return None
+            if node.tag in {_STR, _MERGE}:
+                return text
+        raise self._error(node, f"{text!r} is no {node.tag.rpartition(':')[2]}; remove the tag before it.")
+
+    def _pairs(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        """Return the keys and values of a mapping; its own keys win over those that it merges."""
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        with self._inside(node):
+            for key_node, value_node in node.value:
+                if key_node.tag == _MERGE:
+                    for source in self._merge_sources(value_node):
+                        merged = {**self._pairs(source), **merged}
+                    continue
+                key = self._key(key_node)
+                if key in own:
+                    first = _line(own[key][0])
+                    raise self._error(key_node, f"the key {key!r} stands here and in line {first}; keep one of them.")
+                own[key] = (key_node, value_node)
+        return {**own, **{key: pair for key, pair in merged.items() if key not in own}}
+
+    def _merge_sources(self, node: yaml.Node) -> list[yaml.MappingNode]:
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                raise self._error(source, "'<<' merges mappings only; write the alias of one ('<<: *name').")
+        return list(sources)
+
+    def _key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            raise self._error(node, "a key is one piece of text; write 'name: value'.")
+        # As typed: a resource called 2024, 1.10 or null keeps its name.
+        return str(node.value)
+
+    def _check_tag(self, node: yaml.Node, *known: str) -> None:
+        if node.tag.rpartition(":")[2] not in known or not node.tag.startswith("tag:yaml.org,2002:"):
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._error(node, f"the tag {tag!r} means nothing in a settings file; write the value without it.")
+
+    @contextmanager
+    def _inside(self, node: yaml.Node) -> Iterator[None]:
+        """Count the node, and refuse one that holds itself."""
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise self._error(
+                node,
+                f"with its aliases written out the file has more than {MAX_NODES} values; use fewer aliases ('*name').",
+            )
+        if id(node) in self._open:
+            raise self._error(node, "this anchor ('&name') holds its own alias ('*name'); write out what you mean.")
+        self._open.add(id(node))
+        try:
+            yield
+        finally:
+            self._open.discard(id(node))
+
+    def _error(self, node: yaml.Node, sentence: str) -> ConfigError:
+        line = _line(node)
+        return ConfigError(f"{self.file}:{line}: {sentence}", file=self.file, line=line)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1

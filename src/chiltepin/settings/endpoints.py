@@ -1,0 +1,257 @@
+"""From the ``data`` section as it was typed to `DataSettings`, with all that is wrong on the way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from chiltepin.errors import suggest
+from chiltepin.settings.data import DataSettings, Endpoint
+from chiltepin.settings.options import option_problems, plain
+from chiltepin.settings.problems import Problem, misfit, shown, validate
+from chiltepin.settings.resources import Resource, Text, Uuid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from chiltepin.settings.document import KeyPath
+
+__all__ = ["BUILT_IN", "read_data"]
+
+#: Backends whose keys are understood even where they are not installed: one file serves many machines.
+BUILT_IN = ("filesystem", "globus", "local")
+
+#: What a plain text under the name of a backend means.
+_SHORTHAND = {"filesystem": "url", "globus": "collection", "local": "folder"}
+
+
+def _path_text(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise misfit("write a path or a URL")
+    return value
+
+
+def _absolute(value: Any) -> Any:
+    if not isinstance(_path_text(value), str) or not str(value).startswith("/"):
+        raise misfit("write the absolute path where programs on that machine see the endpoint, such as /scratch")
+    return os.path.normpath(value)
+
+
+def _home(value: Any) -> Any:
+    text = _path_text(value)
+    if ".." in PurePosixPath(text).parts or text.startswith("~"):
+        raise misfit("write a path from the root of the endpoint, without '..' and '~', such as /users/me")
+    return text
+
+
+def _inner_folder(value: Any) -> str:
+    text = str(_path_text(value))
+    parts = PurePosixPath(text).parts
+    if text.startswith(("/", "~")) or ".." in parts or not parts:
+        raise misfit("write the name of a folder inside root, such as 'scratch'")
+    return "/".join(parts)
+
+
+_Path = Annotated[str, BeforeValidator(_path_text)]
+_Mount = Annotated[str, BeforeValidator(_absolute)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _General(_Strict):
+    """The keys of the section that no backend owns."""
+
+    backend: Text | None = None
+    check: bool = True
+    root: _Path = "sandbox"
+
+
+class _Home(_Strict):
+    """The keys of an endpoint that no backend owns."""
+
+    home: Annotated[str, BeforeValidator(_home)] | None = None
+
+
+class _GlobusPlace(_Strict):
+    collection: Uuid
+    mount: _Mount | None = None
+
+
+class _FilesystemPlace(_Strict):
+    url: _Path
+    mount: _Mount | None = None
+    options: dict[str, Any] | None = None
+
+
+class _LocalPlace(_Strict):
+    folder: Annotated[str, BeforeValidator(_inner_folder)]
+
+
+_PLACES: dict[str, type[BaseModel]] = {"globus": _GlobusPlace, "filesystem": _FilesystemPlace, "local": _LocalPlace}
+
+#: Keys of a place that people write one level too high.
+_BELONGS = {"collection": "globus", "folder": "local", "options": "filesystem", "url": "filesystem"}
+
+
+def read_data(section: Any, *, backends: Collection[str], folder: str, file: str) -> tuple[DataSettings, list[Problem]]:
+    """Check the ``data`` section.
+
+    Parameters
+    ----------
+    section : Any
+        What stands under ``data``.
+    backends : collection of str
+        Names of the installed backends.
+    folder : str
+        Absolute path of the folder that relative paths count from.
+    file : str
+        The settings file, as the user named it.
+
+    Returns
+    -------
+    DataSettings
+        What could be understood; of use only if there is no problem.
+    list of Problem
+        All that is wrong.
+    """
+    reader = _Reader(frozenset(backends) | set(BUILT_IN), folder)
+    return reader.section({} if section is None else section, file), reader.problems
+
+
+def located(path: str, folder: str) -> str:
+    """Return a path of this machine as absolute, counted from ``folder``; leave the URL of another store alone."""
+    for scheme in ("file://", "local://"):
+        if path.startswith(scheme):
+            # Only a whole URL has percent signs for other characters, and may name this machine.
+            rest = unquote(path.removeprefix(scheme))
+            return _under(folder, rest.removeprefix("localhost") if rest.startswith("localhost/") else rest)
+    if "://" in path or "::" in path:
+        return path
+    return _under(folder, path.removeprefix("file:"))
+
+
+def _under(folder: str, path: str) -> str:
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
+
+
+class _Reader:
+    """Reads one ``data`` section, and collects what is wrong with it."""
+
+    def __init__(self, known: frozenset[str], folder: str) -> None:
+        self.problems: list[Problem] = []
+        self._known = known
+        self._folder = folder
+
+    def section(self, section: Any, file: str) -> DataSettings:
+        """Return what the section says."""
+        where: KeyPath = ("data",)
+        if not self._is_mapping(section, where, "'backend:' and 'endpoints:' below it"):
+            return DataSettings(file=file, root=self._folder)
+        general = self._general(section)
+        return DataSettings(
+            file=file,
+            backend=general.backend,
+            check=general.check,
+            root=located(general.root, self._folder),
+            endpoints=self._endpoints(section.get("endpoints")),
+            backends={name: self._options(name, section[name]) for name in sorted(self._known) if name in section},
+        )
+
+    def _general(self, section: Mapping[str, Any]) -> _General:
+        known = (*_General.model_fields, "endpoints", *self._known)
+        own: dict[str, Any] = {}
+        for key, value in section.items():
+            if key in Resource.model_fields:
+                self._say(
+                    ("data", key),
+                    "is a key of a resource, but 'data' is the section about endpoints; give the resource another name",
+                )
+            elif key not in self._known and key != "endpoints" and (value is not None or key not in known):
+                own[key] = value
+        general, problems = validate(_General, own, path=("data",), noun="the data section", known=known)
+        self.problems += problems
+        backend = getattr(general, "backend", None)
+        if backend is not None and backend not in self._known:
+            self._say(
+                ("data", "backend"),
+                f"is {backend!r}, which no installed backend is called; {suggest(backend, self._known)}",
+            )
+        return general if isinstance(general, _General) else _General()
+
+    def _options(self, backend: str, options: Any) -> dict[str, Any]:
+        where = ("data", backend)
+        if options is None or not self._is_mapping(
+            options, where, "options of this backend below it, as 'name: value'"
+        ):
+            return {}
+        if backend == "local" and "root" in options:
+            self._say((*where, "root"), "stands one level too deep; write 'root:' directly below 'data:'")
+        self.problems += option_problems(options, where)
+        return {str(name): plain(value) for name, value in options.items()}
+
+    def _endpoints(self, endpoints: Any) -> dict[str, Endpoint]:
+        where = ("data", "endpoints")
+        if endpoints is None or not self._is_mapping(endpoints, where, "the names of endpoints below it"):
+            return {}
+        return {str(name): self._endpoint(body, (*where, name)) for name, body in endpoints.items()}
+
+    def _endpoint(self, body: Any, where: KeyPath) -> Endpoint:
+        body = {} if body is None else body
+        if not self._is_mapping(body, where, "below it where it is on each backend, such as 'filesystem: /scratch'"):
+            return Endpoint()
+        own: dict[str, Any] = {}
+        places = {}
+        for key, value in body.items():
+            if key in self._known:
+                if place := self._place(key, value, (*where, key)):
+                    places[key] = place
+            elif key in _BELONGS:
+                self._say((*where, key), f"stands one level too high; write it below '{_BELONGS[key]}:'")
+            elif value is not None or key != "home":
+                own[key] = value
+        home, problems = validate(_Home, own, path=where, noun="an endpoint", known=("home", *self._known))
+        self.problems += problems
+        if not body.get("local") and (where[-1] in {"", ".", ".."} or "/" in str(where[-1]) or "\0" in str(where[-1])):
+            self._say(
+                where, "cannot be the name of a folder for the backend 'local'; add 'local: some-folder' below it"
+            )
+        return Endpoint(home=getattr(home, "home", None), places=places)
+
+    def _place(self, backend: str, value: Any, where: KeyPath) -> dict[str, Any]:
+        """Return where an endpoint is on one backend; empty if that is not said or not understood."""
+        if value is None and backend == "local":
+            return {}
+        short = isinstance(value, str | os.PathLike)
+        place = {_SHORTHAND.get(backend, "location"): value} if short else value
+        if not self._is_mapping(place, where, f"where the endpoint is on the backend {backend!r}"):
+            return {}
+        problems = list(option_problems(place, where))
+        if model := _PLACES.get(backend):
+            checked, misfits = validate(model, place, path=where, noun=f"a place on the backend {backend!r}")
+            problems += misfits
+            place = checked.model_dump(exclude_none=True) if checked else {}
+        # Nobody finds in the file the key that a short form stands for.
+        self.problems += [replace(problem, path=where) for problem in problems] if short else problems
+        if backend == "filesystem" and "url" in place:
+            place["url"] = located(place["url"], self._folder)
+        return {str(key): plain(item) for key, item in place.items()}
+
+    def _is_mapping(self, value: Any, where: KeyPath, remedy: str) -> bool:
+        if isinstance(value, Mapping):
+            return True
+        said = "is empty" if value is None else f"is {shown(value)}"
+        self._say(where, f"{said}; write {remedy}")
+        return False
+
+    def _say(self, where: KeyPath, sentence: str) -> None:
+        self.problems.append(Problem(path=where, sentence=sentence))

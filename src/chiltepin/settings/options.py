@@ -1,0 +1,116 @@
+"""The options of backends and stores: plain data, in which no secret stands.
+
+A secret is named, not written: ``{env: NAME}`` is the environment variable ``NAME`` of the process that opens the
+store.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from chiltepin.settings.problems import Problem, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chiltepin.settings.document import KeyPath
+
+__all__ = ["option_problems", "plain"]
+
+_SECRET_KEY = re.compile(
+    r"(key|auth|authorization|cookie|credentials?|connection_string|pass(word|wd|phrase)?|pwd|pw|pin|sig|signature"
+    r"|.*(secret|password|passwd|passphrase|token|access_key|account_key|api_?key|private_key|signing_key).*"
+    r"|.*_(key|credentials?|connection_string|pwd))"
+)
+
+#: Names with a secret-looking word that hold a path or a switch.
+_HARMLESS_KEY = re.compile(r".*_(file|filename|path|dir|url|uri|expiry|ttl|type|name)|token_endpoint|public_key")
+
+#: What gcsfs takes for ``token`` instead of a token: the names of places where it looks for one.
+_TOKEN_PLACES = {"anon", "browser", "cache", "cloud", "google_default"}
+
+_USER_AND_PASSWORD = re.compile(r"://[^/?#@\s]*:[^/?#@\s]+@")
+
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_URL_REMEDY = (
+    "is a URL with a secret in it, which may not stand in a settings file; take it out of the URL, "
+    "and name an environment variable under options, such as 'password: {env: MY_PASSWORD}'"
+)
+
+
+def option_problems(value: Any, path: KeyPath, *, secret: bool = False) -> Iterator[Problem]:
+    """Yield what is wrong with options of a backend: literal secrets, and what JSON cannot hold.
+
+    Parameters
+    ----------
+    value : Any
+        An option, or a mapping or list of them.
+    path : tuple
+        Where it stands.
+    secret : bool
+        Whether the key of ``value`` is the name of a secret.
+    """
+    if isinstance(value, Mapping):
+        yield from _mapping_problems(value, path, secret=secret)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from option_problems(item, (*path, index), secret=secret)
+    elif value is None or isinstance(value, bool):
+        return
+    elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        yield Problem(path=path, sentence=f"is {shown(value)}; write text, a number, true, false, a list or a mapping")
+    elif secret and not (path[-1] == "token" and value in _TOKEN_PLACES):
+        yield _literal(path)
+    elif isinstance(value, str) and _has_secret(value):
+        yield Problem(path=path, sentence=_URL_REMEDY)
+
+
+def plain(value: Any) -> Any:
+    """Return a copy made of dicts, lists, text, numbers, truth values and None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _has_secret(url: str) -> bool:
+    """Whether a text is a URL that holds a password or a token."""
+    if "://" not in url:
+        return False
+    query = url.partition("?")[2]
+    return bool(_USER_AND_PASSWORD.search(url)) or any(_is_secret(key) for key, _ in parse_qsl(query))
+
+
+def _is_secret(key: object) -> bool:
+    name = re.sub(r"[-. ]", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(key))).lower()
+    return bool(_SECRET_KEY.fullmatch(name)) and not _HARMLESS_KEY.fullmatch(name)
+
+
+def _mapping_problems(value: Mapping[Any, Any], path: KeyPath, *, secret: bool) -> Iterator[Problem]:
+    if set(value) == {"env"}:
+        name = value["env"]
+        if not isinstance(name, str) or not _ENV_NAME.fullmatch(name):
+            # The value is not shown: it may be the secret itself.
+            yield Problem(
+                path=(*path, "env"),
+                sentence="names no environment variable; write letters, digits and '_', such as {env: MY_SECRET}",
+            )
+        return
+    for key, item in value.items():
+        yield from option_problems(item, (*path, str(key)), secret=secret or _is_secret(key))
+
+
+def _literal(path: KeyPath) -> Problem:
+    name = re.sub(r"\W", "_", str(next(part for part in reversed(path) if isinstance(part, str)))).upper()
+    # The value is not shown: messages end in logs.
+    return Problem(
+        path=path,
+        sentence="is a secret, which may not stand in a settings file; put it in an environment variable, "
+        f"and its name here: {{env: MY_{name}}}",
+    )

@@ -1,0 +1,256 @@
+"""What the settings say of one resource: where apps run, and how much of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from chiltepin.errors import suggest
+from chiltepin.settings.problems import misfit
+
+__all__ = ["LOCAL", "Resource", "Text", "Uuid", "label_problem", "one_of"]
+
+#: The label that always exists.
+LOCAL = "local"
+
+_PROVIDERS = ("localhost", "pbspro", "slurm", "threads")
+
+#: The launchers whose command lines Parsl can compose (its module ``mpi_prefix_composer``).
+_MPI_LAUNCHERS = ("aprun", "mpiexec", "srun")
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_WALLTIME = re.compile(r"([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])")
+_SHORT_TIME = re.compile(r"([0-9]{1,2}):([0-5][0-9])")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def one_of(*names: str) -> BeforeValidator:
+    """Return a validator that takes these names, and suggests the nearest of them for another one."""
+
+    def check(value: Any) -> Any:
+        if value not in names:
+            raise misfit(suggest(value, names))
+        return value
+
+    return BeforeValidator(check)
+
+
+def _text(value: Any) -> str:
+    """Take text, and a whole number as the text that it was typed as."""
+    if isinstance(value, bool):
+        raise misfit(f'write a name, and in quotes if that is the name: "{str(value).lower()}"')
+    if isinstance(value, float):
+        raise misfit('put it in quotes, spelled as you mean it: "1.10" and 1.1 are one number but two names')
+    if not isinstance(value, str | int):
+        raise misfit("write one piece of text")
+    # A line break in an account would start a line of its own in the job script.
+    if not str(value).isprintable():
+        raise misfit("write it on one line, without control characters")
+    return str(value).strip()
+
+
+def _endpoint(value: Any) -> str:
+    # An empty value would quietly run on this machine what was meant for another one.
+    if value is None or value == "":
+        raise misfit("write the UUID of a Globus Compute endpoint, or remove the key")
+    return _uuid(value)
+
+
+def _number(value: Any) -> Any:
+    # Python counts with truth values, so that 'max_blocks: true' would pass for 1.
+    if isinstance(value, bool):
+        raise misfit("write a number")
+    return value
+
+
+def _uuid(value: Any) -> str:
+    """Take a UUID, in small letters."""
+    if not isinstance(value, str) or not _UUID.fullmatch(value.strip()):
+        raise misfit("write a UUID, such as 12345678-1234-1234-1234-123456789abc")
+    return value.strip().lower()
+
+
+def _walltime(value: Any) -> str:
+    """Take hours, minutes and seconds, and write each with two digits."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 10**8:
+        minutes, seconds = divmod(round(value), 60)
+        # YAML 1.1, which many tools speak, reads 1:00:00 without quotes as a number of seconds.
+        written = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+        raise misfit(f'a number has no unit here, write "{written}" for that many seconds')
+    text = str(value).strip()
+    if short := _SHORT_TIME.fullmatch(text):
+        first, second = int(short[1]), short[2]
+        raise misfit(f'write "00:{first:02}:{second}" for minutes and seconds, or "{first:02}:{second}:00" for hours')
+    found = _WALLTIME.fullmatch(text)
+    if not found or not any(int(part) for part in found.groups()):
+        raise misfit('write hours, minutes and seconds, such as "01:00:00"')
+    return f"{int(found[1]):02}:{found[2]}:{found[3]}"
+
+
+def _environment(value: Any) -> tuple[str, ...]:
+    """Take one line, a block of lines, or a list of them."""
+    if isinstance(value, str):
+        return tuple(value.splitlines())
+    if not isinstance(value, list | tuple):
+        raise misfit("write a list of shell lines, such as '- module load gcc' and '- export NAME=value'")
+    for line in value:
+        if not isinstance(line, str):
+            raise misfit(f"put the line {line!r} in quotes, so that it is text")
+    return tuple(value)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Uuid = Annotated[str, BeforeValidator(_uuid)]
+_Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+_CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+_Share = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+
+
+class Resource(BaseModel):
+    """One executor. A key that is left out, or left empty, has its default.
+
+    Parameters
+    ----------
+    provider : {"threads", "localhost", "slurm", "pbspro"}
+        Threads of this process, processes of this machine, or the nodes of a batch system.
+    endpoint : str or None
+        UUID of a Globus Compute endpoint; the other keys are then handed to it.
+    mpi : bool
+        Run MPI programs: one worker on the first node of a block, and a launcher that spreads each program.
+    max_mpi_apps : int
+        Most MPI programs at a time in one block.
+    mpi_launcher : {"srun", "mpiexec", "aprun"} or None
+        What starts an MPI program; None is ``srun`` with Slurm, else ``mpiexec``.
+    max_threads : int
+        Threads of the provider ``threads``. The default of 8 lets some transfers and functions wait for disks and
+        networks without holding up the rest; more would gain little, as threads of Python share one core and the
+        filesystem backend copies the files of one transfer in parallel by itself. It does not follow the number of
+        cores, so that a workflow runs in the same way everywhere.
+    cores_per_worker : float
+        Cores for one worker; below 1, workers share cores.
+    max_workers_per_node : int or None
+        Most workers on one node; None is as many as its cores allow.
+    cores_per_node : int or None
+        Cores to ask the batch system for on each node; None leaves it to the batch system, and is 1 with PBS and
+        Globus Compute.
+    nodes_per_block : int
+        Nodes of one batch job.
+    init_blocks, min_blocks, max_blocks : int
+        Batch jobs (or groups of processes) at the start, at least, and at most. ``init_blocks`` left out is
+        ``min_blocks``.
+    exclusive : bool
+        Whether Slurm gives whole nodes.
+    partition, queue, account : str or None
+        Where a job is queued and who pays for it; ``queue`` is the QOS with Slurm.
+    walltime : str
+        Longest life of a block, ``HH:MM:SS``.
+    environment : tuple of str
+        Shell lines that are run before a worker starts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider: Annotated[str, one_of(*_PROVIDERS)] = "localhost"
+    endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = None
+    mpi: bool = False
+    max_mpi_apps: _Count = 1
+    mpi_launcher: Annotated[str, one_of(*_MPI_LAUNCHERS)] | None = None
+    max_threads: _Count = 8
+    cores_per_worker: _Share = 1.0
+    max_workers_per_node: _Count | None = None
+    cores_per_node: _Count | None = None
+    nodes_per_block: _Count = 1
+    max_blocks: _Count = 1
+    min_blocks: _CountOrNone = 0
+    init_blocks: _CountOrNone = Field(default=None, validate_default=True)
+    exclusive: bool = True
+    partition: Text | None = None
+    queue: Text | None = None
+    account: Text | None = None
+    walltime: Annotated[str, BeforeValidator(_walltime)] = "00:10:00"
+    environment: Annotated[tuple[str, ...], BeforeValidator(_environment)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_empty(cls, data: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in data.items()
+            if value is not None or key == "endpoint" or key not in cls.model_fields
+        }
+
+    @field_validator("partition", "queue", "account")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        return value or None
+
+    @field_validator("init_blocks", mode="before")
+    @classmethod
+    def _at_start(cls, value: Any, info: ValidationInfo) -> Any:
+        return info.data.get("min_blocks", 0) if value is None else value
+
+    @field_validator("min_blocks", "init_blocks")
+    @classmethod
+    def _at_most(cls, value: int, info: ValidationInfo) -> int:
+        most, least = info.data.get("max_blocks", value), info.data.get("min_blocks", value)
+        if value > most:
+            raise misfit(f"max_blocks is {most}, so write a number up to that, or raise max_blocks")
+        if value < least:
+            raise misfit(f"min_blocks is {least}, so write a number from that up, or lower min_blocks")
+        return value
+
+    @field_validator("endpoint")
+    @classmethod
+    def _not_threads(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("provider") == "threads":
+            raise misfit("threads run in this process, so remove the endpoint, or write another provider")
+        return value
+
+    @property
+    def launcher(self) -> str:
+        """What starts an MPI program."""
+        return self.mpi_launcher or ("srun" if self.provider == "slurm" else "mpiexec")
+
+    @property
+    def kind(self) -> str:
+        """What this resource is, as messages say it."""
+        if self.endpoint:
+            return "a Globus Compute endpoint"
+        mpi = "and mpi: true" if self.mpi and self.provider != "threads" else "without mpi"
+        return f"provider {self.provider!r}" if self.provider == "threads" else f"provider {self.provider!r} {mpi}"
+
+    def idle_keys(self) -> tuple[str, ...]:
+        """Return the keys that were given and have no effect on a resource of this kind, in the order of the fields."""
+        used = self._used()
+        return tuple(key for key in type(self).model_fields if key in self.model_fields_set and key not in used)
+
+    def _used(self) -> set[str]:
+        if self.endpoint:
+            return set(type(self).model_fields) - {"max_threads", "cores_per_worker", "max_workers_per_node"}
+        # 'mpi: false' is true of threads, too.
+        if self.provider == "threads":
+            return {"provider", "max_threads"} | (set() if self.mpi else {"mpi"})
+        used = {"provider", "mpi", "max_blocks", "min_blocks", "init_blocks", "environment"}
+        used |= {"max_mpi_apps", "mpi_launcher"} if self.mpi else {"cores_per_worker", "max_workers_per_node"}
+        if self.provider == "localhost":
+            return used
+        used |= {"nodes_per_block", "queue", "account", "walltime"}
+        if self.provider == "pbspro":
+            return used | {"cores_per_node"}
+        return used | {"exclusive", "partition"} | (set() if self.mpi else {"cores_per_node"})
+
+
+def label_problem(label: Any) -> str:
+    """Return what is wrong with the name of a resource, as the end of a sentence; empty if nothing is."""
+    if not isinstance(label, str):
+        return "is no text; name a resource with text"
+    if label == "all":
+        return "is no name for a resource: executor='all' means every one of them; choose another name"
+    if label.startswith("_"):
+        return "is no name for a resource: names that start with '_' belong to Parsl; remove the '_'"
+    # Parsl makes folders of the label and writes it without quotes into a command line.
+    if not _LABEL.fullmatch(label):
+        return "is no name for a resource; write letters, digits, '_', '-' and '.', and start with a letter or digit"
+    return ""

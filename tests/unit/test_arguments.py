@@ -1,0 +1,82 @@
+"""From the arguments of a call to a request."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from chiltepin.arguments import check, delete_request, transfer_request
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.model import DeleteRequest, FilterRule, TransferItem, TransferRequest
+
+WHERE = {"src_ep": "a", "dst_ep": "b", "src_path": "/x", "dst_path": "/y"}
+
+
+def test_a_call_becomes_a_request():
+    """What the caller gave stands in the request, and the rest has its default."""
+    assert transfer_request(**WHERE) == TransferRequest(
+        source="a", destination="b", items=(TransferItem(source="/x", destination="/y"),)
+    )
+    assert delete_request(src_ep="a", src_path=PurePosixPath("/x"), ignore_missing=True) == DeleteRequest(
+        endpoint="a", paths=("/x",), ignore_missing=True
+    )
+
+
+def test_filters_are_rules_in_order():
+    """Include comes before exclude; a single pattern need not be in a list."""
+    request = transfer_request(**WHERE, recursive=True, include=["*.nc", "*.txt"], exclude="*")
+    assert request.filters == (
+        FilterRule(method="include", name="*.nc"),
+        FilterRule(method="include", name="*.txt"),
+        FilterRule(method="exclude", name="*"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "error", "words"),
+    [
+        ("src_ep", 5, TypeError, "src_ep=5 is of type int; give the name of an endpoint"),
+        ("src_ep", " ", ValueError, "names no endpoint"),
+        ("dst_ep", None, TypeError, "dst_ep=None"),
+        ("src_path", 5, TypeError, "give a path as a string"),
+        ("src_path", b"/x", TypeError, "give a path as a string"),
+        ("src_path", "", ValueError, "names nothing"),
+        ("dst_path", "/../x", PermissionDeniedError, "leads out of the root"),
+        ("timeout", "1 hour", TypeError, "timeout='1 hour' is of type str; give a number of seconds, such as 3600"),
+        ("timeout", True, TypeError, "give a number of seconds"),
+        ("timeout", 0, ValueError, "timeout=0 is no time to wait"),
+        ("timeout", float("inf"), ValueError, "is no time to wait"),
+        ("polling_interval", -1, ValueError, "polling_interval=-1"),
+        ("recursive", "yes", TypeError, "recursive='yes' is of type str; give True or False"),
+        ("verify_checksum", None, TypeError, "verify_checksum=None"),
+        ("preserve_timestamp", 1, TypeError, "preserve_timestamp=1"),
+        ("ignore_missing", 0, TypeError, "ignore_missing=0"),
+        ("sync_level", "sizes", ValueError, "sync_level='sizes' is no sync level; did you mean 'size'"),
+        ("include", 5, TypeError, "give a list of patterns"),
+        ("include", ["a/b"], ValueError, "a pattern is for the name of a file"),
+        ("exclude", [""], ValueError, "a pattern is for the name of a file"),
+        ("label", 5, TypeError, "give a string"),
+        ("label", "two\nlines", ValueError, "give one line of at most 128 characters"),
+        ("label", "x" * 129, ValueError, "give one line of at most 128 characters"),
+    ],
+)
+def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
+    """A wrong type is a TypeError, a wrong value a ValueError; both name argument and value, and say what to give."""
+    with pytest.raises(error) as caught:
+        check(argument, value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/results/", "/results/.", "~/"])
+def test_a_file_needs_its_whole_new_path(path):
+    """A destination that can only be a folder is refused for a file, with the path that was probably meant."""
+    with pytest.raises(ValueError, match=r"a file needs its whole new path; write '.*x'"):
+        transfer_request(**{**WHERE, "dst_path": path})
+
+
+def test_filters_need_a_folder():
+    """Include and exclude without recursive are refused."""
+    with pytest.raises(ValueError, match="give recursive=True"):
+        transfer_request(**WHERE, include=["*.nc"])

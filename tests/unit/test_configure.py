@@ -1,0 +1,376 @@
+"""From settings to a Parsl Config, and what starts when Parsl is started with it."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor, MPIExecutor, ThreadPoolExecutor
+from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher, SrunLauncher
+from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
+
+import parsl
+from chiltepin import configure
+from chiltepin.compute import ComputeExecutor
+from chiltepin.errors import ConfigError
+
+UUID = "87654321-4321-4321-4321-cba987654321"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(tmp_path, monkeypatch):
+    """Let each test start in an empty folder, with no settings around it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
+    monkeypatch.delenv("CHILTEPIN_CONFIG", raising=False)
+    monkeypatch.delenv("CHILTEPIN_BACKEND", raising=False)
+
+
+def executor(**keys):
+    """Return the executor of one resource with these keys."""
+    return configure.load({"r": keys}, include="r").executors[1]
+
+
+def run(script, folder, **environment):
+    """Run a Python script of its own in a folder, and return what it printed as JSON on its last line."""
+    (folder / "flow.py").write_text(textwrap.dedent(script))
+    done = subprocess.run(
+        [sys.executable, str(folder / "flow.py")],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- parse_file and load ---------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_and_checked(tmp_path):
+    """`parse_file` gives a dict of what the file says, or all that is wrong with it."""
+    (tmp_path / "c.yaml").write_text("a:\n  mpi: no\nb:\n  partion: x\n  mpi: 3\n")
+    with pytest.raises(ConfigError, match=r"(?s)^c.yaml:4: b.partion .*\nc.yaml:5: b.mpi "):
+        configure.parse_file("c.yaml")
+    (tmp_path / "c.yaml").write_text("a:\n  provider: threads\n")
+    document = configure.parse_file("c.yaml")
+    assert document == {"a": {"provider": "threads"}}
+    assert document.lines["a", "provider"] == 2
+
+
+def test_no_settings_make_one_pool_of_threads():
+    """`local` is always there, and is ready at once."""
+    config = configure.load({})
+    (only,) = config.executors
+    assert isinstance(config, Config)
+    assert isinstance(only, ThreadPoolExecutor)
+    assert (only.label, only.max_threads) == ("local", 8)
+    assert (config.exit_mode, config.strategy_period, config.run_dir) == ("wait", 0.5, "runinfo")
+    assert config.data.backend is None
+
+
+def test_a_path_loads_like_its_content(tmp_path):
+    """`load` takes a path as text or as a `Path`."""
+    (tmp_path / "c.yaml").write_text("a: {provider: threads, max_threads: 3}\ndata: {backend: local}\n")
+    for config in (tmp_path / "c.yaml", "c.yaml", configure.parse_file("c.yaml")):
+        loaded = configure.load(config, run_dir=tmp_path / "runs")
+        assert [(each.label, each.max_threads) for each in loaded.executors] == [("local", 8), ("a", 3)]
+        assert (loaded.data.backend, loaded.run_dir) == ("local", str(tmp_path / "runs"))
+        assert loaded.data.root == str(tmp_path / "sandbox")
+
+
+def test_the_repr_is_the_one_that_parsl_logs():
+    """Parsl writes the whole config into its log."""
+    text = repr(configure.load({"far": {"endpoint": UUID}, "near": {"provider": "slurm"}}))
+    assert text.startswith("WorkflowConfig(")
+    assert UUID in text
+    assert "SlurmProvider(" in text
+
+
+@pytest.mark.parametrize("config", [[], 5, None])
+def test_what_is_no_config_is_refused(config):
+    """A config of the wrong type fails at once, and says what to give."""
+    with pytest.raises(TypeError, match="takes a dict or the path of a settings file"):
+        configure.load(config)
+
+
+@pytest.mark.parametrize(
+    ("include", "labels"),
+    [
+        (None, ["local", "a", "b"]),
+        ([], ["local"]),
+        ("b", ["local", "b"]),
+        (["b", "a", "b"], ["local", "b", "a"]),
+        (("local",), ["local"]),
+    ],
+)
+def test_include_chooses(include, labels):
+    """One label or several; `local` is always made, and first."""
+    config = configure.load({"a": {"provider": "threads"}, "b": {"provider": "threads"}}, include=include)
+    assert [each.label for each in config.executors] == labels
+
+
+def test_include_of_an_unknown_label_is_refused():
+    """A label that is not there is named, with the nearest one."""
+    with pytest.raises(ConfigError, match=r"the resource 'comput'.*did you mean 'compute'. Known: compute, local"):
+        configure.load({"compute": {}}, include="comput")
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------
+
+
+def test_the_backend_is_chosen_by_argument_environment_or_file(monkeypatch):
+    """The argument wins over the environment, and that over the file."""
+    config = {"data": {"backend": "globus"}}
+    monkeypatch.setenv("CHILTEPIN_BACKEND", "local")
+    assert configure.load(config).data.backend == "local"
+    assert configure.load(config, backend="filesystem").data.backend == "filesystem"
+    monkeypatch.setenv("CHILTEPIN_BACKEND", "")
+    assert configure.load({"data": {"backend": "local"}}).data.backend == "local"
+
+
+def test_a_backend_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    """The message says where the name was set."""
+    (tmp_path / "c.yaml").write_text("data:\n  backend: lcal\n")
+    with pytest.raises(ConfigError, match=r"^c.yaml:2: data.backend is 'lcal'.*did you mean 'local'"):
+        configure.load("c.yaml")
+    monkeypatch.setenv("CHILTEPIN_BACKEND", "filsystem")
+    with pytest.raises(ConfigError, match=r"^The environment variable CHILTEPIN_BACKEND='filsystem' .*'filesystem'"):
+        configure.load({})
+    with pytest.raises(ConfigError, match=r"^The argument backend='loco' names a backend that is not installed here; "):
+        configure.load({}, backend="loco")
+
+
+def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
+    """A workflow with a Parsl Config of its own finds its endpoints in the default file, as it is now."""
+    with pytest.raises(ConfigError, match=r"there is no chiltepin.yaml .* 'export CHILTEPIN_CONFIG="):
+        configure.default_data()
+    file = tmp_path / "chiltepin.yaml"
+    file.write_text("data: {backend: local, endpoints: {a: }}\n")
+    first = configure.default_data()
+    assert (first.backend, list(first.endpoints)) == ("local", ["a"])
+    assert configure.default_data() is first
+    file.write_text("data: {backend: local, endpoints: {a: , b: }}\n")
+    assert list(configure.default_data().endpoints) == ["a", "b"]
+    monkeypatch.setenv("CHILTEPIN_BACKEND", "filesystem")
+    assert configure.default_data().backend == "filesystem"
+
+
+# --- executors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "provider", "launcher"),
+    [
+        ({}, HighThroughputExecutor, LocalProvider, SingleNodeLauncher),
+        ({"provider": "slurm"}, HighThroughputExecutor, SlurmProvider, SrunLauncher),
+        ({"provider": "pbspro"}, HighThroughputExecutor, PBSProProvider, MpiExecLauncher),
+        ({"mpi": True}, MPIExecutor, LocalProvider, SimpleLauncher),
+        ({"mpi": True, "provider": "slurm"}, MPIExecutor, SlurmProvider, SimpleLauncher),
+        ({"mpi": True, "provider": "pbspro"}, MPIExecutor, PBSProProvider, SimpleLauncher),
+    ],
+)
+def test_a_provider_has_its_executor_and_launcher(keys, kind, provider, launcher):
+    """Each provider gets the launcher that its machine has; what an executor receives is encrypted."""
+    made = executor(**keys)
+    assert (type(made), type(made.provider), type(made.provider.launcher)) == (kind, provider, launcher)
+    assert (made.label, made.encrypted) == ("r", True)
+    assert (made.provider.init_blocks, made.provider.min_blocks, made.provider.max_blocks) == (0, 0, 1)
+    assert os.path.isabs(made.interchange_launch_cmd)
+
+
+def test_every_key_of_a_batch_resource_arrives():
+    """What the settings say is what Slurm and PBS are asked for."""
+    keys = {
+        "nodes_per_block": 2,
+        "cores_per_node": 4,
+        "init_blocks": 1,
+        "min_blocks": 1,
+        "max_blocks": 3,
+        "queue": "fast",
+        "account": 123,
+        "walltime": "1:00:00",
+        "environment": ["module load x", "conda activate y"],
+        "cores_per_worker": 2,
+        "max_workers_per_node": 5,
+    }
+    slurm = executor(provider="slurm", exclusive=False, partition="gpu", **keys)
+    pbs = executor(provider="pbspro", **keys)
+    for made in (slurm, pbs):
+        provider = made.provider
+        assert (made.cores_per_worker, made.max_workers_per_node) == (2, 5)
+        assert (provider.nodes_per_block, provider.account, provider.walltime) == (2, "123", "01:00:00")
+        assert (provider.init_blocks, provider.min_blocks, provider.max_blocks) == (1, 1, 3)
+        assert "\nmodule load x\nconda activate y\n" in provider.worker_init
+    assert (slurm.provider.qos, slurm.provider.partition) == ("fast", "gpu")
+    assert (slurm.provider.cores_per_node, slurm.provider.exclusive) == (4, False)
+    assert (pbs.provider.queue, pbs.provider.cpus_per_node) == ("fast", 4)
+
+
+def test_mpi_keys_arrive():
+    """The number of MPI programs and their launcher are the executor's."""
+    made = executor(provider="slurm", mpi=True, max_mpi_apps=2)
+    assert (made.max_workers_per_block, made.mpi_launcher, made.provider.cores_per_node) == (2, "srun", None)
+    assert executor(mpi=True).mpi_launcher == "mpiexec"
+
+
+def test_a_worker_finds_this_environment_unless_the_user_says_another(tmp_path, monkeypatch):
+    """The scripts come first and the script's folder last, so that the user's own lines win over both."""
+    folder = tmp_path / "with blank's"
+    folder.mkdir()
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path[1:]])
+    lines = executor(environment="export PATH=/theirs:$PATH PYTHONPATH=/own").provider.worker_init
+    shell = ["env", "-i", "/bin/bash", "-c", f'PATH=/usr/bin\n{lines}\necho "$PATH|$PYTHONPATH"']
+    path, _, python_path = (
+        subprocess.run(shell, capture_output=True, text=True, check=True).stdout.strip().partition("|")
+    )
+    assert path.split(":")[0] == "/theirs"
+    assert os.access(os.path.join(path.split(":")[1], "process_worker_pool.py"), os.X_OK)
+    assert python_path == f"/own:{folder}"
+    shell[-1] = f'{executor().provider.worker_init}\necho "$PYTHONPATH"'
+    assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout.strip() == str(folder)
+
+
+def test_only_batch_workers_come_from_elsewhere():
+    """Executors of this machine stay on the loopback; those of a cluster listen to it."""
+    near, far = executor(), executor(provider="slurm")
+    assert (near.address, near.all_addresses) == ("127.0.0.1", {"127.0.0.1"})
+    assert far.address is None
+    assert "127.0.0.1" in far.all_addresses
+
+
+LOCALHOST_FLOW = """\
+    import json, os, psutil, parsl
+    from parsl import python_app
+    from chiltepin.configure import load
+
+    @python_app(executors=["work"])
+    def ask():
+        import beside
+        return beside.ANSWER
+
+    def addresses():
+        main = psutil.Process()
+        family = {main, *main.children(recursive=True)}
+        for process in psutil.process_iter():
+            try:
+                # The worker pool is no child: the shell that started it has ended.
+                if process.environ().get("FLOW_MARK") == os.environ["FLOW_MARK"]:
+                    family.add(process)
+            except psutil.Error:
+                pass
+        for process in family:
+            for each in process.net_connections(kind="inet"):
+                yield process.name(), each.laddr.ip.removeprefix("::ffff:"), each.status
+
+    with parsl.load(load({"work": {"max_workers_per_node": 1}})):
+        answer = ask().result(timeout=60)
+        seen = sorted(set(addresses()))
+        late = ask()
+    print(json.dumps({"answer": answer, "late": late.result(timeout=0), "seen": seen,
+                      "left": [child.name() for child in psutil.Process().children(recursive=True)]}))
+"""
+
+
+def test_a_localhost_resource_works_and_stays_on_this_machine(tmp_path):
+    """Without the environment on PATH a worker starts, finds the module beside the script, and talks to nobody else."""
+    (tmp_path / "beside.py").write_text("ANSWER = 42\n")
+    said = run(LOCALHOST_FLOW, tmp_path, PATH="/usr/bin:/bin", FLOW_MARK=str(tmp_path))
+    assert (said["answer"], said["late"], said["left"]) == (42, 42, [])
+    assert len({name for name, _, _ in said["seen"]}) == 3, "the script, the interchange, the worker pool"
+    assert {address for _, address, _ in said["seen"]} == {"127.0.0.1"}
+    assert "LISTEN" in {status for _, _, status in said["seen"]}
+
+
+# --- Globus Compute --------------------------------------------------------------------------------------------------
+
+
+def test_a_compute_endpoint_is_told_all_keys():
+    """The template of an endpoint gets each of its variables, empty where nothing is said."""
+    plain = executor(endpoint=UUID)
+    assert plain.label == "r"
+    assert plain.user_endpoint_config == {
+        "mpi": False,
+        "max_mpi_apps": 1,
+        "mpi_launcher": "mpiexec",
+        "provider": "localhost",
+        "cores_per_node": 1,
+        "nodes_per_block": 1,
+        "init_blocks": 0,
+        "min_blocks": 0,
+        "max_blocks": 1,
+        "exclusive": True,
+        "partition": "",
+        "queue": "",
+        "account": "",
+        "walltime": "00:10:00",
+        "worker_init": "",
+    }
+    told = executor(endpoint=UUID, provider="slurm", environment=["a", "b"], account=5).user_endpoint_config
+    assert (told["mpi_launcher"], told["worker_init"], told["account"]) == ("srun", "a\nb", "5")
+
+
+def test_a_client_reaches_the_compute_executor():
+    """`client` is kept for the first app that is sent to the endpoint."""
+    client = object()
+    made = configure.load({"far": {"endpoint": UUID}}, client=client).executors[1]
+    assert isinstance(made, ComputeExecutor)
+    assert made.client is client
+
+
+COMPUTE_FLOW = """\
+    import json, sys
+    calls = []
+    sys.addaudithook(lambda event, args: calls.append(event) if event in (
+        "socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request") else None)
+    import parsl
+    from chiltepin.configure import load
+    config = load({"far": {"endpoint": "%s"}, "slurm": {"provider": "slurm"}, "pbs": {"provider": "pbspro"}})
+    made = list(calls)
+    config = load({"far": {"endpoint": "%s"}})
+    with parsl.load(config) as dfk:
+        far = dfk.executors["far"]
+    print(json.dumps([made, calls, far.executor]))
+"""
+
+
+def test_an_unused_compute_endpoint_asks_nobody(tmp_path):
+    """A workflow that names an endpoint and sends it nothing needs neither login nor network, from load to exit."""
+    assert run(COMPUTE_FLOW % (UUID, UUID), tmp_path) == [[], [], None]
+    assert not (tmp_path / "home").exists()
+
+
+EXTRA_FLOW = """\
+    import json, sys
+    sys.modules["globus_compute_sdk"] = None
+    from chiltepin.configure import load
+    load({"far": {"endpoint": "%s"}}, include=[])
+    try:
+        load({"far": {"endpoint": "%s"}})
+    except ValueError as err:
+        print(json.dumps([str(err), err.key]))
+"""
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    """Without the extra an endpoint is refused, unless it is left out, with the command that installs it."""
+    said, key = run(EXTRA_FLOW % (UUID, UUID), tmp_path)
+    assert said.endswith("type: pip install 'chiltepin[compute]'")
+    assert key == "far.endpoint"
+
+
+def test_parsl_runs_with_the_config(tmp_path):
+    """A clean exit waits for what is in flight."""
+    config = configure.load({}, run_dir=tmp_path / "runs")
+    config.initialize_logging = False
+    with parsl.load(config):
+        answer = parsl.python_app(sum, executors=["local"])([1, 2])
+    assert answer.result(timeout=0) == 3

@@ -1,0 +1,89 @@
+"""The exception tree."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from chiltepin import errors
+from chiltepin.model import TaskHandle, TaskState, TaskStatus
+
+STATUS = TaskStatus(
+    handle=TaskHandle(backend="local", task_id="1", submission_id="1"), state=TaskState.FAILED, code="X", reason="y"
+)
+FACTS = {
+    "file": "chiltepin.yaml",
+    "key": "data.backend",
+    "line": 7,
+    "endpoint": "hpc",
+    "backend": "local",
+    "code": "FILE_NOT_FOUND",
+    "request_id": "abc",
+    "transient": True,
+    "status": STATUS,
+}
+CLASSES = [getattr(errors, name) for name in errors.__all__ if inspect.isclass(getattr(errors, name))]
+
+
+def facts_of(kind: type) -> dict:
+    """The keyword-only facts that a class takes."""
+    return {
+        name: FACTS[name]
+        for name, parameter in inspect.signature(kind.__init__).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_survives_a_pickle(kind):
+    """Each error comes out of a pickle as it went in: class, message and facts."""
+    facts = facts_of(kind)
+    error = pickle.loads(pickle.dumps(kind("What, which value, what to do.", **facts)))  # noqa: S301
+    assert type(error) is kind
+    assert str(error) == "What, which value, what to do."
+    assert {name: getattr(error, name) for name in facts} == facts
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_needs_its_message_only(kind):
+    """Each error can be made of its message alone, and is a ChiltepinError."""
+    assert isinstance(kind("message"), errors.ChiltepinError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (errors.ConfigError, ValueError),
+        (errors.EndpointNotFoundError, LookupError),
+        (errors.EndpointNotFoundError, RuntimeError),
+        (errors.PermissionDeniedError, PermissionError),
+        (errors.PathNotFoundError, FileNotFoundError),
+        (errors.TaskTimeoutError, TimeoutError),
+        (errors.ConsentRequiredError, errors.LoginRequiredError),
+    ],
+)
+def test_an_error_is_also_the_builtin_that_a_user_would_catch(kind, builtin):
+    """Errors that Python has a word for are caught by that word too."""
+    assert issubclass(kind, builtin)
+
+
+def test_the_tree_at_the_head_of_the_module_names_every_error():
+    """What the head of the module draws is what the module has."""
+    for kind in CLASSES:
+        assert kind.__name__ in errors.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("compte", ["compute", "local"], "did you mean 'compute'? Known: compute, local."),
+        ("HPC-Scratch", ["hpc-scratch"], "did you mean 'hpc-scratch'? Known: hpc-scratch."),
+        ("xyz", ["compute"], "Known: compute."),
+        ("xyz", [], "There is none yet."),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(name, known, said):
+    """The nearest known name comes first, then all of them."""
+    assert errors.suggest(name, known) == said

@@ -1,0 +1,60 @@
+"""Paths on an endpoint."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.paths import joined, parts
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/", ()),
+        ("/a/b.txt", ("a", "b.txt")),
+        ("//a///b/", ("a", "b")),
+        ("/a/./b/../c", ("a", "c")),
+        ("/a/b/../..", ()),
+        ("x/y", ("users", "me", "x", "y")),
+        (".", ("users", "me")),
+        ("~", ("users", "me")),
+        ("~/x", ("users", "me", "x")),
+        ("../you/x", ("users", "you", "x")),
+        ("~draft", ("users", "me", "~draft")),
+        ("/~", ("~",)),
+        (" /a", ("users", "me", " ", "a")),
+    ],
+)
+def test_a_path_counts_from_the_root_or_from_home(path, names):
+    """Absolute paths count from the root, the others from home; dots are resolved by their letters."""
+    assert parts(path, home="/users/me") == names
+
+
+@pytest.mark.parametrize("path", ["/..", "/a/../../b", "../../..", "~/../../../x"])
+def test_a_path_that_leaves_the_root_is_refused(path):
+    """However it is spelled, a path out of the root is an error that names path and endpoint."""
+    with pytest.raises(PermissionDeniedError, match="leads out of the root of endpoint 'hpc'") as caught:
+        parts(path, home="/users/me", endpoint="hpc")
+    assert path in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_a_path_that_names_nothing_is_refused(path):
+    """An empty path, and one with a NUL byte, are errors."""
+    with pytest.raises(ValueError, match="names nothing"):
+        parts(path)
+
+
+@given(st.text(st.sampled_from("ab./~ "), min_size=1))
+def test_names_are_single_and_come_back(path):
+    """Whatever is written, the names hold no slash and no dots, and lead to the same place again."""
+    try:
+        names = parts(path, home="/h")
+    except PermissionDeniedError:
+        assert ".." in path
+        return
+    assert all(name and "/" not in name and name not in {".", ".."} for name in names)
+    assert parts(joined(names)) == names

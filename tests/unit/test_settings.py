@@ -1,0 +1,761 @@
+"""Settings: what a file may say, and what is said back when it may not."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chiltepin import settings
+from chiltepin.errors import ConfigError
+from chiltepin.settings import ConfigWarning, Document
+
+UUID = "87654321-4321-4321-4321-cba987654321"
+INSTALLED = ("filesystem", "local")
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Return a function that writes ``c.yaml`` into an empty working directory and gives back its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_file(text, name="c.yaml"):
+        data = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / name).write_bytes(data)
+        return name
+
+    return write_file
+
+
+def check(config):
+    """Check settings as on a machine without Globus."""
+    return settings.check(config, backends=INSTALLED)
+
+
+def resource(**keys):
+    """Return the checked resource ``r`` with these keys."""
+    return check({"r": keys}).resources["r"]
+
+
+def refusal(config):
+    """Return the error that these settings are refused with."""
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    return caught.value
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "# only this\n", "---\n", "~\n", "\ufeff# from Windows\n"])
+def test_an_empty_file_says_nothing(write, text):
+    """A file without a value is an empty document that still knows its name."""
+    document = settings.read(write(text))
+    assert document == {}
+    assert document.file == "c.yaml"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("1:00:00", "1:00:00"),
+        ("00:30:00", "00:30:00"),
+        ("0123", "0123"),
+        ("1_000", "1_000"),
+        ("0x1F", "0x1F"),
+        ("no", "no"),
+        ("on", "on"),
+        ("2024-01-01", "2024-01-01"),
+        ("=", "="),
+        ("false", False),
+        ("True", True),
+        ("12", 12),
+        ("-1", -1),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        ("~", None),
+        ("", None),
+        ('"12"', "12"),
+        ("!!str 12", "12"),
+        ("!!int '12'", 12),
+    ],
+)
+def test_plain_values_mean_what_was_typed(write, typed, meant):
+    """Only decimal digits are numbers and only true and false are truth values; all else stays text."""
+    value = settings.read(write(f"a: {typed}\n"))["a"]
+    assert value == meant
+    assert type(value) is type(meant)
+
+
+def test_keys_are_text_as_typed(write):
+    """A name that looks like a number or a truth value is still a name."""
+    assert list(settings.read(write("2024: 1\non: 2\n1.10: 3\nnull: 4\n"))) == ["2024", "on", "1.10", "null"]
+
+
+def test_lines_are_known(write):
+    """Every key and list item has its line, also behind an alias and a merge."""
+    text = "# first\na: &a\n  b: 1\n  c:\n    - x\n    - y\nd:\n  <<: *a\n  b: 2\ne: *a\n"
+    document = settings.read(write(text))
+    assert document == {"a": {"b": 1, "c": ["x", "y"]}, "d": {"b": 2, "c": ["x", "y"]}, "e": {"b": 1, "c": ["x", "y"]}}
+    lines = document.lines
+    assert [lines["a",], lines["a", "b"], lines["a", "c", 1], lines["d", "b"], lines["d", "c"], lines["e", "b"]] == [
+        2,
+        3,
+        6,
+        9,
+        4,
+        3,
+    ]
+
+
+def test_the_first_of_several_merges_wins(write):
+    """`<<` takes a list of mappings, of which an earlier one wins over a later one."""
+    assert settings.read(write("a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b], z: 3}\n"))["c"] == {
+        "x": 1,
+        "y": 2,
+        "z": 3,
+    }
+
+
+def test_a_document_can_be_pickled(write):
+    """A document crosses a process with its file and lines."""
+    document = settings.read(write("a:\n  mpi: true\n"))
+    copy = pickle.loads(pickle.dumps(document))  # noqa: S301
+    assert (copy, copy.file, copy.lines) == (document, document.file, document.lines)
+
+
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, "the key 'b' stands here and in line 2; keep one"),
+        ("- a\n- b\n", 1, "but this is a list"),
+        ("\nhello\n", 1, "but this is one value"),
+        ("a: 1\nb: !date 2024\n", 2, "the tag '!date' means nothing"),
+        ("a: !!python/name:os.system x\n", 1, "the tag '!!python/name:os.system' means nothing"),
+        ("a: !!set {x}\n", 1, "the tag '!!set' means nothing"),
+        ("!!set {x}\n", 1, "the tag '!!set' means nothing"),
+        ("a: !!int twelve\n", 1, "'twelve' is no int"),
+        ("a: &a [*a]\n", 1, "holds its own alias"),
+        ("a: &a {<<: *a}\n", 1, "holds its own alias"),
+        ("a: {<<: 3}\n", 1, "merges mappings only"),
+        ("? [x]\n: 1\n", 1, "a key is one piece of text"),
+        ("a:\n\tb: 1\n", 2, "Indent with blanks, not with tabs"),
+        ("a: 1\nb: c: d\n", 2, "put text that holds ': ' in quotes"),
+        ("a: 1\n---\nb: 2\n", 2, "above the second '---'"),
+        ("a: *b\n", 1, "found undefined alias"),
+        ("a: [1\n", 2, "this is no YAML"),
+        ("a: 1\nb: \x00\n", 2, "may not stand in YAML"),
+        (b"a: 1\nb: caf\xe9\n", 2, "the byte 0xe9 is no UTF-8"),
+        (LAUGHS, 1, "more than 10000 values"),
+    ],
+)
+def test_what_cannot_be_read_is_explained(write, text, line, said):
+    """A file that is no plain YAML mapping is refused with its name and the line."""
+    file = write(text)
+    with pytest.raises(ConfigError) as caught:
+        settings.read(file)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"c.yaml:{line}: ")
+    assert (caught.value.file, caught.value.line) == ("c.yaml", line)
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 999 + "]" * 999, "a: " + "{b: " * 999 + "}" * 999])
+def test_bottomless_nesting_is_refused(write, text):
+    """A file that would exhaust the stack is an error like any other."""
+    file = write(text)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        settings.read(file)
+
+
+def test_a_file_that_is_not_there_is_explained(tmp_path, monkeypatch):
+    """A missing file, a folder and an impossible name each get their sentence."""
+    monkeypatch.chdir(tmp_path)
+    for path, said in [
+        ("no.yaml", "There is no settings file '/.*/no.yaml'"),
+        (tmp_path, "is a folder"),
+        ("\0", "read"),
+    ]:
+        with pytest.raises(ConfigError, match=said) as caught:
+            settings.read(path)
+        assert caught.value.file == str(path)
+
+
+# --- resources -------------------------------------------------------------------------------------------------------
+
+
+def test_defaults():
+    """A resource without a key, or without a body, is a localhost resource; `local` is a pool of threads."""
+    found = check({"r": None, "s": {}}).resources
+    assert list(found) == ["local", "r", "s"]
+    assert found["r"] == found["s"]
+    assert found["local"].provider == "threads"
+    assert found["r"].model_dump() == {
+        "provider": "localhost",
+        "endpoint": None,
+        "mpi": False,
+        "max_mpi_apps": 1,
+        "mpi_launcher": None,
+        "max_threads": 8,
+        "cores_per_worker": 1.0,
+        "max_workers_per_node": None,
+        "cores_per_node": None,
+        "nodes_per_block": 1,
+        "max_blocks": 1,
+        "min_blocks": 0,
+        "init_blocks": 0,
+        "exclusive": True,
+        "partition": None,
+        "queue": None,
+        "account": None,
+        "walltime": "00:10:00",
+        "environment": (),
+    }
+
+
+def test_the_users_local_replaces_the_built_in_one():
+    """`local` in the settings is what counts, and it stays first."""
+    found = check({"a": {}, "local": {"provider": "localhost"}}).resources
+    assert list(found) == ["local", "a"]
+    assert found["local"].provider == "localhost"
+
+
+def test_a_key_that_is_left_empty_has_its_default():
+    """`walltime:` with nothing behind it is as if the line were not there."""
+    keys = dict.fromkeys(("provider", "mpi", "max_blocks", "init_blocks", "walltime", "environment", "account"))
+    assert resource(**keys) == resource()
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "meant"),
+    [
+        ("mpi", "false", False),
+        ("mpi", "yes", True),
+        ("exclusive", "no", False),
+        ("account", 12345, "12345"),
+        ("account", "", None),
+        ("partition", " gpu ", "gpu"),
+        ("max_blocks", "4", 4),
+        ("cores_per_worker", "0.5", 0.5),
+        ("walltime", "1:00:00", "01:00:00"),
+        ("walltime", "100:00:00", "100:00:00"),
+        ("environment", "module load x", ("module load x",)),
+        ("environment", "a\nb\n", ("a", "b")),
+        ("environment", ["a", "b"], ("a", "b")),
+        ("environment", [], ()),
+    ],
+)
+def test_values_are_understood(key, given, meant):
+    """Truth values, numbers and text are taken in each way that people write them."""
+    assert getattr(resource(provider="slurm", **({"mpi": False} | {key: given})), key) == meant
+
+
+def test_as_many_blocks_at_the_start_as_at_least():
+    """`init_blocks` follows `min_blocks` when it is left out."""
+    assert resource(min_blocks=2, max_blocks=3).init_blocks == 2
+
+
+def test_an_mpi_launcher_follows_the_provider():
+    """Without a word, MPI programs start with srun under Slurm and with mpiexec elsewhere."""
+    assert resource(provider="slurm", mpi=True).launcher == "srun"
+    assert resource(provider="pbspro", mpi=True).launcher == "mpiexec"
+    assert resource(mpi=True, mpi_launcher="aprun").launcher == "aprun"
+
+
+STUMBLES = [
+    ("partion: gpu", "partion", "did you mean 'partition'?"),
+    ('"cores per node": 4', "cores per node", "did you mean 'cores_per_node'?"),
+    ('"endpoint id": x', "endpoint id", "did you mean 'endpoint'?"),
+    ('endpoint: ""', "endpoint", "is ''; write the UUID of a Globus Compute endpoint, or remove the key."),
+    ("endpoint:", "endpoint", "is None; write the UUID of a Globus Compute endpoint, or remove the key."),
+    ("endpoint: my laptop", "endpoint", "is 'my laptop'; write a UUID, such as 12345678-"),
+    ("provider: slrum", "provider", "is 'slrum'; did you mean 'slurm'? Known: localhost, pbspro, slurm, threads."),
+    (f"endpoint: {UUID}\n  provider: slrum", "provider", "did you mean 'slurm'?"),
+    (f"endpoint: {UUID}\n  provider: threads", "endpoint", "remove the endpoint, or write another provider"),
+    ("mpi: 2", "mpi", "is 2; write true or false."),
+    ("mpi: maybe", "mpi", "is 'maybe'; write true or false."),
+    ("mpi_launcher: mpirun", "mpi_launcher", "did you mean 'aprun'? Known: aprun, mpiexec, srun."),
+    ("max_blocks: -1", "max_blocks", "is -1; write a whole number from 1 up."),
+    ("max_blocks: 0", "max_blocks", "is 0; write a whole number from 1 up."),
+    ("max_blocks: 1.5", "max_blocks", "is 1.5; write a whole number."),
+    ("max_blocks: many", "max_blocks", "is 'many'; write a whole number."),
+    ("max_blocks: true", "max_blocks", "is True; write a number."),
+    ("max_blocks: [1]", "max_blocks", "is [1]; write a whole number."),
+    ("min_blocks: 3\n  max_blocks: 2", "min_blocks", "is 3; max_blocks is 2, so write a number up to that"),
+    ("init_blocks: 2", "init_blocks", "is 2; max_blocks is 1, so write a number up to that"),
+    ("init_blocks: 0\n  min_blocks: 1", "init_blocks", "is 0; min_blocks is 1, so write a number from that up"),
+    ("cores_per_worker: 0", "cores_per_worker", "is 0; write a number above 0"),
+    ("cores_per_worker: half", "cores_per_worker", "is 'half'; write a number."),
+    ("walltime: 3600", "walltime", 'write "01:00:00" for that many seconds'),
+    ("walltime: 90", "walltime", 'write "00:01:30" for that many seconds'),
+    ("walltime: 30:00", "walltime", 'write "00:30:00" for minutes and seconds, or "30:00:00" for hours'),
+    ("walltime: 1h", "walltime", "is '1h'; write hours, minutes and seconds, such as \"01:00:00\"."),
+    ("walltime: 00:00:00", "walltime", "write hours, minutes and seconds"),
+    ("walltime: true", "walltime", "write hours, minutes and seconds"),
+    ("account: true", "account", 'in quotes if that is the name: "true"'),
+    ("account: 1.10", "account", "put it in quotes, spelled as you mean it"),
+    ("account: [a]", "account", "is ['a']; write one piece of text."),
+    ('account: "a\\nb"', "account", "write it on one line"),
+    ("environment: {A: b}", "environment", "'- export NAME=value'"),
+    ("environment: [module load x, 5]", "environment", "put the line 5 in quotes"),
+]
+
+
+@pytest.mark.parametrize(("body", "key", "said"), STUMBLES)
+def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, key, said):
+    """What upstream ignored or mistook is refused in a sentence that says what to type."""
+    document = settings.read(write(f"# top\ncompute:\n  {body}\n"))
+    error = refusal(document)
+    line = document.lines["compute", key]
+    assert str(error).startswith(f"c.yaml:{line}: compute.{key} ")
+    assert said in str(error)
+    assert "\n" not in str(error)
+    assert (error.file, error.key, error.line) == ("c.yaml", f"compute.{key}", line)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("all: {}", "all", "executor='all' means every one"),
+        ("_parsl_internal: {}", "_parsl_internal", "names that start with '_' belong to Parsl"),
+        ("my nodes: {}", "my nodes", "write letters, digits, '_', '-' and '.'"),
+        ("../up: {}", "../up", "write letters, digits"),
+        ("compute: 5", "compute", "is 5; write the keys of a resource below it"),
+        ("compute: [slurm]", "compute", "is ['slurm']; write the keys"),
+        ("provider: slurm", "provider", "belongs to a resource; indent it below the name of one"),
+        ("endpoints: {}", "endpoints", "belongs to the data section; indent it below 'data:'"),
+        ("dta: {backend: local, endpoints: {}}", "dta", "holds keys of the data section, which is called 'data'"),
+        (
+            "data: {provider: slurm}",
+            "data.provider",
+            "is a key of a resource, but 'data' is the section about endpoints",
+        ),
+    ],
+)
+def test_a_name_that_is_no_resource_is_explained(write, text, key, said):
+    """Reserved names and sections in the wrong place are refused."""
+    error = refusal(settings.read(write(text)))
+    assert said in str(error)
+    assert (error.file, error.key, error.line) == ("c.yaml", key, 1)
+
+
+def test_all_problems_are_reported_at_once(write):
+    """One error has a sentence for each problem, in the order of the file, and the attributes of the first."""
+    error = refusal(settings.read(write("b:\n  max_blocks: 0\n  mpi: 7\ndata:\n  bckend: x\na:\n  partion: p\n")))
+    places = [sentence.split(" ", 2)[:2] for sentence in str(error).splitlines()]
+    assert places == [
+        ["c.yaml:2:", "b.max_blocks"],
+        ["c.yaml:3:", "b.mpi"],
+        ["c.yaml:5:", "data.bckend"],
+        ["c.yaml:7:", "a.partion"],
+    ]
+    assert (error.key, error.line) == ("b.max_blocks", 2)
+
+
+def test_a_dict_is_checked_like_a_file():
+    """Without a file there is no place to name, and all else is the same."""
+    error = refusal({"compute": {"max_blocks": 0}})
+    assert str(error) == "compute.max_blocks is 0; write a whole number from 1 up."
+    assert (error.file, error.key, error.line) == ("", "compute.max_blocks", 0)
+    assert "is no text" in str(refusal({5: {}}))
+
+
+@pytest.mark.parametrize("config", [[], 5, None, "text"])
+def test_what_is_no_mapping_is_refused(config):
+    """A config of the wrong type fails at once."""
+    with pytest.raises(ConfigError, match="Settings are a mapping"):
+        check(config)
+
+
+STAY = "remove it, unless you mean to change back."
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "kind"),
+    [
+        ("partition: gpu", "partition", "provider 'localhost' without mpi"),
+        ("walltime: 01:00:00", "walltime", "provider 'localhost' without mpi"),
+        ("mpi_launcher: srun", "mpi_launcher", "provider 'localhost' without mpi"),
+        ("max_threads: 3", "max_threads", "provider 'localhost' without mpi"),
+        ("provider: threads\n  environment: x", "environment", "provider 'threads'"),
+        ("provider: threads\n  mpi: true", "mpi", "provider 'threads'"),
+        ("provider: pbspro\n  partition: gpu", "partition", "provider 'pbspro' without mpi"),
+        ("provider: slurm\n  mpi: true\n  cores_per_node: 3", "cores_per_node", "provider 'slurm' and mpi: true"),
+        (f"endpoint: {UUID}\n  cores_per_worker: 3", "cores_per_worker", "a Globus Compute endpoint"),
+    ],
+)
+def test_a_key_of_another_provider_is_a_warning(write, body, key, kind):
+    """Changing the provider by one word keeps working, and says which lines lose their meaning."""
+    document = settings.read(write(f"r:\n  {body}\n"))
+    with pytest.warns(ConfigWarning) as caught:
+        check(document)
+    (message,) = [str(warning.message) for warning in caught]
+    assert message == f"c.yaml:{document.lines['r', key]}: r.{key} has no effect with {kind}; {STAY}"
+    assert caught[0].filename == __file__
+
+
+def test_keys_that_are_used_warn_nobody():
+    """A resource whose keys all count gives no warning."""
+    everywhere = {"max_blocks": 2, "environment": "x", "mpi": False}
+    batch = everywhere | {
+        "nodes_per_block": 2,
+        "cores_per_node": 4,
+        "queue": "q",
+        "account": "a",
+        "walltime": "1:00:00",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(
+            {
+                "h": everywhere | {"cores_per_worker": 2, "max_workers_per_node": 3},
+                "s": batch | {"provider": "slurm", "partition": "p", "exclusive": False, "cores_per_worker": 2},
+                "p": batch | {"provider": "pbspro", "mpi": True, "max_mpi_apps": 2, "mpi_launcher": "srun"},
+                "e": batch | {"endpoint": UUID, "mpi": True, "partition": "p"},
+                "t": {"provider": "threads", "max_threads": 3, "mpi": False},
+            }
+        )
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+DATA = f"""\
+data:
+  backend: globus
+  root: box
+  check: "no"
+  filesystem:
+    block_size: 1000
+  endpoints:
+    laptop:
+      home: /users/me
+      globus: {UUID.upper()}
+      filesystem: data/laptop
+    hpc:
+      globus: {{collection: 11111111-2222-3333-4444-555555555555, mount: /scratch/}}
+      filesystem: {{url: "s3://bucket/scratch", mount: /s3, options: {{key: {{env: MY_KEY}}, anon: false}}}}
+      local: {{folder: a/b}}
+    plain:
+"""
+
+
+@pytest.fixture
+def data(write):
+    """Return the data settings of a file with three endpoints."""
+    return check(settings.read(write(DATA))).data
+
+
+def test_an_endpoint_is_where_each_backend_says(data, tmp_path):
+    """Short and long forms become the same plain data, with relative paths counted from the file's folder."""
+    assert (data.file, data.backend, data.check, data.root) == ("c.yaml", "globus", False, f"{tmp_path}/box")
+    assert data.places("globus") == {
+        "laptop": {"collection": UUID, "home": "/users/me"},
+        "hpc": {"collection": "11111111-2222-3333-4444-555555555555", "mount": "/scratch"},
+    }
+    laptop = {"url": f"{tmp_path}/data/laptop", "home": "/users/me"}
+    hpc = {"url": "s3://bucket/scratch", "mount": "/s3", "options": {"key": {"env": "MY_KEY"}, "anon": False}}
+    assert data.places("filesystem") == {
+        "laptop": laptop,
+        "hpc": hpc,
+        UUID: laptop,
+        "11111111-2222-3333-4444-555555555555": hpc,
+    }
+
+
+def test_local_serves_every_endpoint(data, tmp_path):
+    """On `local` each endpoint is a folder, its name unless it says another, and a UUID finds it too."""
+    assert data.places("local") == {
+        "laptop": {"folder": "laptop", "home": "/users/me"},
+        "hpc": {"folder": "a/b"},
+        "plain": {"folder": "plain"},
+        UUID: {"folder": "laptop", "home": "/users/me"},
+        "11111111-2222-3333-4444-555555555555": {"folder": "a/b"},
+    }
+    assert data.options("local") == {"root": f"{tmp_path}/box"}
+    assert data.options("filesystem") == {"block_size": 1000}
+    assert data.options("globus") == {}
+
+
+def test_the_chosen_backend_can_be_made_anywhere(data, tmp_path):
+    """`setup` is one text that says all of the chosen backend; `active_places` adds where files are seen."""
+    local = replace(data, backend="local")
+    assert json.loads(local.setup) == {
+        "backend": "local",
+        "endpoints": local.places("local"),
+        "options": {"root": f"{tmp_path}/box"},
+    }
+    assert local.setup == replace(data, backend="local").setup
+    assert local.active_places["hpc"] == {"folder": "a/b", "mount": f"{tmp_path}/box/a/b"}
+    stores = replace(data, backend="filesystem").active_places
+    assert (stores["laptop"]["mount"], stores["hpc"]["mount"]) == (f"{tmp_path}/data/laptop", "/s3")
+    assert data.active_places == data.places("globus")
+    nothing = replace(data, backend=None)
+    assert nothing.active_places == {}
+    with pytest.raises(ValueError, match="No backend is chosen"):
+        _ = nothing.setup
+
+
+def test_data_settings_are_plain(data):
+    """They cross a process, and changing what they gave out changes nothing."""
+    data.places("filesystem")["hpc"]["options"]["key"] = "changed"
+    data.options("filesystem")["block_size"] = 2
+    assert data.places("filesystem")["hpc"]["options"]["key"] == {"env": "MY_KEY"}
+    assert data.options("filesystem") == {"block_size": 1000}
+    assert pickle.loads(pickle.dumps(data)) == data  # noqa: S301
+    with pytest.raises(AttributeError):
+        data.backend = "local"
+
+
+def test_without_a_data_section_there_is_still_a_root(tmp_path, monkeypatch):
+    """A dict counts relative paths from the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for config in ({}, {"data": None}, {"data": {"endpoints": None, "root": None, "backend": None}}):
+        found = check(config).data
+        assert (found.backend, found.check, found.root, found.places("local")) == (
+            None,
+            True,
+            f"{tmp_path}/sandbox",
+            {},
+        )
+
+
+def test_relative_paths_count_from_the_file(write, tmp_path, monkeypatch):
+    """Where the file is counts, not where the workflow is started."""
+    (tmp_path / "sub").mkdir()
+    write(
+        "data: {endpoints: {a: {filesystem: ../x}, b: {filesystem: 'file:y'}, c: {filesystem: 'file:///z'}}}",
+        "sub/c.yaml",
+    )
+    document = settings.read("sub/c.yaml")
+    found = check(document).data
+    assert found.root == f"{tmp_path}/sub/sandbox"
+    assert [place["url"] for place in found.places("filesystem").values()] == [
+        f"{tmp_path}/x",
+        f"{tmp_path}/sub/y",
+        "/z",
+    ]
+
+
+@pytest.mark.parametrize("url", ["s3://b/x", "memory://x", "sftp://me@host/x", "simplecache::s3://b/x", "ssh://h:22/x"])
+def test_urls_of_other_stores_are_left_alone(url):
+    """What is no path of this machine stays as it was typed."""
+    assert check({"data": {"endpoints": {"a": {"filesystem": url}}}}).data.places("filesystem")["a"]["url"] == url
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///a%20b", "/a b"),
+        ("file://localhost/x/", "/x"),
+        ("file:/a%20b", "/a%20b"),
+        ("/a%20b", "/a%20b"),
+        ("local:///x", "/x"),
+    ],
+)
+def test_a_url_of_this_machine_is_a_path(url, path):
+    """Whole URLs are decoded; what is a path already is not."""
+    assert check({"data": {"endpoints": {"a": {"filesystem": url}}}}).data.places("filesystem")["a"]["url"] == path
+
+
+def test_a_home_in_the_paths_is_the_users(monkeypatch):
+    """`~` in a path of this machine is the home of whoever runs the workflow."""
+    monkeypatch.setenv("HOME", "/home/me")
+    found = check({"data": {"root": "~/box", "endpoints": {"a": {"filesystem": "~/x"}}}}).data
+    assert (found.root, found.places("filesystem")["a"]["url"]) == ("/home/me/box", "/home/me/x")
+
+
+def test_a_backend_of_a_third_party_has_its_own_words():
+    """A text is a location, a mapping is taken as it is."""
+    config = {
+        "data": {
+            "backend": "irods",
+            "irods": {"zone": 1},
+            "endpoints": {"a": {"irods": "/z"}, "b": {"irods": {"r": 2}}},
+        }
+    }
+    found = settings.check(config, backends=("irods",)).data
+    assert found.places("irods") == {"a": {"location": "/z"}, "b": {"r": 2}}
+    assert found.options("irods") == {"zone": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "said"),
+    [
+        ("bakend: local", "bakend", "did you mean 'backend'?"),
+        ("backend: globs", "backend", "did you mean 'globus'? Known: filesystem, globus, local."),
+        ("check: perhaps", "check", "write true or false"),
+        ("root: 5", "root", "is 5; write a path"),
+        ("endpoints: [a]", "endpoints", "is ['a']; write the names of endpoints below it"),
+        ("filesystem: 5", "filesystem", "is 5; write options of this backend below it"),
+        ("local: {root: x}", "local.root", "write 'root:' directly below 'data:'"),
+        ("globus: {client_secret: abc123}", "globus.client_secret", "its name here: {env: MY_CLIENT_SECRET}"),
+    ],
+)
+def test_a_wrong_data_section_is_explained(write, body, key, said):
+    """The keys of the section are checked like those of a resource."""
+    error = refusal(settings.read(write(f"data:\n  {body}\n")))
+    assert said in str(error)
+    assert "abc123" not in str(error)
+    assert (error.file, error.key, error.line) == ("c.yaml", f"data.{key}", 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "said"),
+    [
+        (f"a: {UUID}", "a", "write below it where it is on each backend"),
+        ("a: {globs: x}", "a.globs", "did you mean 'globus'?"),
+        ("a: {collection: x}", "a.collection", "stands one level too high; write it below 'globus:'"),
+        ("a: {globus: my laptop}", "a.globus", "is 'my laptop'; write a UUID"),
+        ("a: {globus: }", "a.globus", "is empty; write where the endpoint is"),
+        ("a: {globus: {mount: /x}}", "a.globus.collection", "is missing"),
+        (f"a: {{globus: {{collection: {UUID}, mount: x}}}}", "a.globus.mount", "write the absolute path"),
+        (f"a: {{globus: {{colection: {UUID}}}}}", "a.globus.colection", "did you mean 'collection'?"),
+        ("a: {home: ../x}", "a.home", "write a path from the root of the endpoint"),
+        ("a: {home: ~/x}", "a.home", "write a path from the root of the endpoint"),
+        ("a: {local: ../x}", "a.local", "write the name of a folder inside root"),
+        ("a: {local: /x}", "a.local", "write the name of a folder inside root"),
+        ("a: {local: .}", "a.local", "write the name of a folder inside root"),
+        ("a: {local: {folder: x, mount: /y}}", "a.local.mount", "is no key of a place on the backend 'local'"),
+        ("..:", "..", "cannot be the name of a folder for the backend 'local'; add 'local: some-folder'"),
+        ("a/b:", "a/b", "cannot be the name of a folder"),
+        ("a: {filesystem: [x]}", "a.filesystem", "is ['x']; write where the endpoint is"),
+        (
+            "a: {filesystem: {url: s3://b, options: {secret: abc123}}}",
+            "a.filesystem.options.secret",
+            "{env: MY_SECRET}",
+        ),
+        ("a: {filesystem: {url: s3://b, options: {key: 5}}}", "a.filesystem.options.key", "{env: MY_KEY}"),
+        (
+            "a: {filesystem: {url: s3://b, options: {client_kwargs: {aws_secret_access_key: abc123}}}}",
+            "a.filesystem.options.client_kwargs.aws_secret_access_key",
+            "is a secret",
+        ),
+        ("a: {filesystem: {url: s3://b, options: {auth: [me, abc123]}}}", "a.filesystem.options.auth.0", "is a secret"),
+        (
+            "a: {filesystem: {url: s3://b, options: {token: {env: ab-12}}}}",
+            "a.filesystem.options.token.env",
+            "names no env",
+        ),
+        ("a: {filesystem: 'sftp://me:abc123@host/x'}", "a.filesystem", "is a URL with a secret"),
+        ("a: {filesystem: 'https://h/x?sig=abc123'}", "a.filesystem", "is a URL with a secret"),
+        ("a: 'sftp://me:abc123@host/x'", "a", "is 'sftp://***@host/x'; write"),
+    ],
+)
+def test_a_wrong_endpoint_is_explained(write, body, key, said):
+    """Places, names and secrets of an endpoint are checked, and a secret is never repeated."""
+    error = refusal(settings.read(write(f"data:\n  endpoints:\n    {body}\n")))
+    assert said in str(error)
+    assert "abc123" not in str(error)
+    assert (error.file, error.line) == ("c.yaml", 3)
+    assert error.key == f"data.endpoints.{key}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"token": "anon"},
+        {"key": None, "anon": True},
+        {"key_filename": "/home/me/.ssh/id"},
+        {"client_kwargs": {"endpoint_url": "http://localhost:9000"}},
+        {"password": {"env": "MY_PASSWORD"}, "port": 22},
+        {"auth": [{"env": "WHO"}, {"env": "WORD"}]},
+    ],
+)
+def test_options_without_a_secret_are_kept(options):
+    """Switches, paths of key files and names of variables may stand in the file."""
+    config = {"data": {"endpoints": {"a": {"filesystem": {"url": "s3://b", "options": options}}}}}
+    assert check(config).data.places("filesystem")["a"]["options"] == options
+
+
+def test_a_name_that_is_no_folder_may_say_its_folder():
+    """An endpoint may have any name once it says where it is on `local`."""
+    found = check({"data": {"endpoints": {"a/b": {"local": "ab"}}}}).data
+    assert found.places("local") == {"a/b": {"folder": "ab"}}
+
+
+def test_the_first_of_two_names_has_the_collection():
+    """An alias never hides an endpoint that is declared, and the first of two names has it."""
+    endpoints = {"a": {"globus": UUID}, "b": {"globus": UUID}, UUID: {}}
+    found = check({"data": {"endpoints": endpoints}}).data.places("local")
+    assert found == {name: {"folder": name} for name in ("a", "b", UUID)}
+    del endpoints[UUID]
+    assert check({"data": {"endpoints": endpoints}}).data.places("local")[UUID] == {"folder": "a"}
+
+
+# --- the default file ------------------------------------------------------------------------------------------------
+
+
+def test_the_default_file_is_looked_for_in_order(tmp_path, monkeypatch):
+    """The variable wins over the working directory, and that over the user's config folder."""
+    here, user = tmp_path / "here", tmp_path / "config"
+    for folder in (here, user / "chiltepin"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(user))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(settings.FILE_VARIABLE, raising=False)
+    assert settings.default_file() is None
+    for path in (settings.user_folder() / "chiltepin.yaml", here / "chiltepin.yaml", tmp_path / "named.yaml"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        if path.name == "named.yaml":
+            monkeypatch.setenv(settings.FILE_VARIABLE, str(path))
+        assert settings.default_file() == path
+
+
+def test_a_default_file_that_is_named_must_be_there(tmp_path, monkeypatch):
+    """A variable that points nowhere is an error, not a reason to look elsewhere."""
+    monkeypatch.setenv(settings.FILE_VARIABLE, str(tmp_path / "no.yaml"))
+    with pytest.raises(ConfigError, match=r"CHILTEPIN_CONFIG names '.*no.yaml', and there is no such file"):
+        settings.default_file()
+
+
+def test_a_plain_document_can_be_made():
+    """A document without a file is a dict."""
+    assert check(Document({"a": {}})).resources.keys() == {"local", "a"}
+
+
+# --- the reference ---------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "config.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+def test_every_example_of_the_reference_is_right(write, block):
+    """A reader can copy any block of the page into a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(settings.read(write(block)))
+
+
+def test_the_reference_has_every_key_with_its_default():
+    """The tables name the keys that there are, each with the default that it has."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", PAGE, re.MULTILINE))
+    plain = resource().model_dump(exclude={"init_blocks", "mpi_launcher"})
+    for key, value in plain.items():
+        assert rows[key].strip().startswith("`") is (value not in (None, ())), key
+        assert rows[key].strip() in {f"`{value}`", f"`{str(value).lower()}`"} or value in (None, ()), key
+    assert set(rows) >= set(settings.Resource.model_fields)
+    assert {"backend", "root", "check", "endpoints", "home"} <= set(rows)
+
+
+@pytest.mark.parametrize(("typed", "said"), re.findall(r"^\| `([^`]+)` \| `(compute[^`]*)` \|", PAGE, re.MULTILINE))
+def test_the_reference_quotes_what_is_said(write, typed, said):
+    """What the page says that a mistake is answered with is what it is answered with."""
+    error = refusal(settings.read(write("compute:\n  " + typed.replace(" / ", "\n  ") + "\n")))
+    assert said in str(error)
+
+
+def test_settings_are_light():
+    """Settings are read without Parsl, without an SDK and without fsspec."""
+    probe = "import sys, chiltepin.settings; print({'parsl', 'globus_sdk', 'fsspec'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "set()\n"
