@@ -1,0 +1,381 @@
+"""Moving and deleting data: as tasks of a Parsl workflow, or here and now."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from chiltepin import arguments, configure, kernel, paths, worker
+from chiltepin.errors import (
+    ConfigError,
+    EndpointMismatchError,
+    EndpointNotFoundError,
+    TaskError,
+    suggest,
+)
+from chiltepin.futures import TransferFuture
+from chiltepin.model import DeleteRequest, TaskHandle
+from chiltepin.tasks import python_task
+from chiltepin.transfers import describe, error_of, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from parsl.dataflow.futures import AppFuture
+
+    from chiltepin.model import Request, SyncLevel
+    from chiltepin.settings import DataSettings
+
+__all__ = ["TransferFuture", "delete", "delete_task", "local_path", "transfer", "transfer_task"]
+
+_transfer = python_task(worker.transfer_task)
+_delete = python_task(worker.delete_task)
+
+
+def transfer_task(
+    src_ep: Any,
+    dst_ep: Any,
+    src_path: Any,
+    dst_path: Any,
+    timeout: Any = 3600,
+    polling_interval: Any = 30,
+    client: Any = None,
+    recursive: Any = False,
+    *,
+    executor: str | list[str],
+    inputs: Sequence[Any] = (),
+    check: bool | None = None,
+    sync_level: Any = None,
+    verify_checksum: Any = True,
+    preserve_timestamp: Any = False,
+    include: Any = (),
+    exclude: Any = (),
+    label: Any = "",
+) -> TransferFuture:
+    """Move a file, or what is in a folder, as a task of the running workflow.
+
+    Every argument but ``client``, ``executor`` and ``check`` may be a future: Parsl waits for it and takes its result.
+
+    Parameters
+    ----------
+    src_ep, dst_ep : str
+        Names of endpoints, as in ``data: endpoints:`` of the settings; or the UUID of a collection that one of them
+        declares.
+    src_path, dst_path : str
+        POSIX paths. An absolute one counts from the endpoint's root, a relative one or one under ``~`` from its home
+        folder. A file's ``dst_path`` is its whole new path; folders that lead there are made.
+    timeout : float
+        Seconds that the transfer may take once it has begun; the default of an hour fits most single files.
+    polling_interval : float
+        Longest time between two looks at the task, in seconds. The first looks come sooner.
+    client : object
+        A ``globus_sdk.TransferClient`` for the backend ``globus``; other backends ignore it.
+    recursive : bool
+        True moves what is in a folder, False a single file; the wrong one is an error, as at Globus.
+    executor : str or list of str
+        Label of a resource, or several: where the bytes flow, if a worker moves them.
+    inputs : sequence
+        Futures to wait for; their results are not used.
+    check : bool or None
+        True: a transfer that does not succeed raises its error. False: it gives ``False``. None: as the settings say
+        (``data: check:``, True by default).
+    sync_level : {"exists", "size", "mtime", "checksum"} or None
+        When a destination file is left alone; None writes it anew. See `chiltepin.model.TransferRequest`.
+    verify_checksum : bool
+        Compare a checksum of what was read with one of what was written.
+    preserve_timestamp : bool
+        Give destination files the modification times of their sources.
+    include, exclude : sequence of str
+        Shell patterns for the names of files in a folder; the first that matches decides, ``include`` first.
+    label : str
+        A name for people.
+
+    Returns
+    -------
+    TransferFuture
+        A future of ``True``.
+
+    Raises
+    ------
+    ConfigError
+        No workflow runs, there is no such executor, or the settings name no backend.
+    EndpointError
+        There is no such endpoint, or it has no place on the backend.
+    PermissionDeniedError
+        A path leaves the root of its endpoint.
+    TypeError, ValueError
+        Another argument makes no sense.
+    """
+    del client
+    return _start(
+        _transfer,
+        arguments.transfer_request,
+        executor,
+        inputs,
+        check,
+        {
+            "src_ep": src_ep,
+            "dst_ep": dst_ep,
+            "src_path": src_path,
+            "dst_path": dst_path,
+            "timeout": timeout,
+            "polling_interval": polling_interval,
+            "recursive": recursive,
+            "sync_level": sync_level,
+            "verify_checksum": verify_checksum,
+            "preserve_timestamp": preserve_timestamp,
+            "include": include,
+            "exclude": exclude,
+            "label": label,
+        },
+    )
+
+
+def delete_task(
+    src_ep: Any,
+    src_path: Any,
+    timeout: Any = 3600,
+    polling_interval: Any = 30,
+    client: Any = None,
+    recursive: Any = False,
+    *,
+    executor: str | list[str],
+    inputs: Sequence[Any] = (),
+    check: bool | None = None,
+    ignore_missing: Any = False,
+    label: Any = "",
+) -> TransferFuture:
+    """Delete a file, or a folder with all that is in it, as a task of the running workflow.
+
+    Parameters
+    ----------
+    src_ep : str
+        Name of the endpoint.
+    src_path : str
+        What to delete; a link is deleted itself, and the root of an endpoint is refused.
+    recursive : bool
+        Delete folders; without it a folder is an error. Deleted data cannot be brought back.
+    ignore_missing : bool
+        Whether a path where nothing is counts as deleted.
+    timeout, polling_interval, client, executor, inputs, check, label
+        As in `transfer_task`, and so are the errors.
+
+    Returns
+    -------
+    TransferFuture
+        A future of ``True``.
+    """
+    del client
+    return _start(
+        _delete,
+        arguments.delete_request,
+        executor,
+        inputs,
+        check,
+        {
+            "src_ep": src_ep,
+            "src_path": src_path,
+            "timeout": timeout,
+            "polling_interval": polling_interval,
+            "recursive": recursive,
+            "ignore_missing": ignore_missing,
+            "label": label,
+        },
+    )
+
+
+def transfer(
+    src_ep: str,
+    dst_ep: str,
+    src_path: str,
+    dst_path: str,
+    timeout: float = 3600,
+    polling_interval: float = 30,
+    client: Any = None,
+    recursive: bool = False,
+    *,
+    check: bool | None = None,
+    sync_level: SyncLevel | None = None,
+    verify_checksum: bool = True,
+    preserve_timestamp: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    label: str = "",
+) -> bool:
+    """Move a file, or what is in a folder, here and now, without Parsl.
+
+    The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``.
+    """
+    del client
+    request = arguments.transfer_request(
+        src_ep=src_ep,
+        dst_ep=dst_ep,
+        src_path=src_path,
+        dst_path=dst_path,
+        recursive=recursive,
+        sync_level=sync_level,
+        verify_checksum=verify_checksum,
+        preserve_timestamp=preserve_timestamp,
+        include=include,
+        exclude=exclude,
+        label=label,
+    )
+    return _run(request, timeout, polling_interval, check)
+
+
+def delete(
+    src_ep: str,
+    src_path: str,
+    timeout: float = 3600,
+    polling_interval: float = 30,
+    client: Any = None,
+    recursive: bool = False,
+    *,
+    check: bool | None = None,
+    ignore_missing: bool = False,
+    label: str = "",
+) -> bool:
+    """Delete a file or a folder here and now, without Parsl; as `delete_task`, without ``executor`` and ``inputs``."""
+    del client
+    request = arguments.delete_request(
+        src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label
+    )
+    return _run(request, timeout, polling_interval, check)
+
+
+def local_path(endpoint: str, path: str) -> str:
+    """Return where a program that runs beside an endpoint opens a path of it.
+
+    Parameters
+    ----------
+    endpoint : str
+        Name of the endpoint.
+    path : str
+        A path as `transfer_task` takes it.
+
+    Returns
+    -------
+    str
+        An absolute path of the machine where the files of the endpoint are mounted: that of the folder itself for the
+        backend ``local`` and for ``file:`` URLs, else below the ``mount:`` that the settings give.
+
+    Raises
+    ------
+    EndpointMismatchError
+        If the endpoint has no ``mount:`` on the active backend.
+
+    Notes
+    -----
+    To be called in the workflow, whose settings it follows; the result is passed to the task that needs it.
+    """
+    settings = _settings()
+    place = _place(settings, "src_ep", endpoint)
+    names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
+    if not place.get("mount"):
+        raise EndpointMismatchError(
+            f"Endpoint {endpoint!r} is mounted nowhere on backend {settings.backend!r}; "
+            f"add mount: with the folder where programs see its files.",
+            endpoint=endpoint,
+        )
+    return os.path.join(place["mount"], *names)
+
+
+def _settings() -> DataSettings:
+    """Return the data settings of the running workflow, else those of the default settings file."""
+    try:
+        config = kernel.current().config
+    except ConfigError:
+        config = None
+    settings: DataSettings = getattr(config, "data", None) or configure.default_data()
+    if settings.backend is None:
+        raise ConfigError(
+            f"{settings.file or 'The configuration'} does not say what moves the data; add 'data: {{backend: local}}' "
+            f"(or another backend), or set CHILTEPIN_BACKEND.",
+            file=settings.file,
+            key="data.backend",
+        )
+    return settings
+
+
+def _place(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, Any]:
+    """Return where an endpoint is on the active backend; see `chiltepin.settings.DataSettings.places`."""
+    name = arguments.check(argument, endpoint)
+    places = settings.active_places
+    if name in places:
+        return places[name]
+    where = settings.file or "the configuration"
+    if name in settings.endpoints:
+        raise EndpointMismatchError(
+            f"Endpoint {name!r} has no place on backend {settings.backend!r}; "
+            f"add '{settings.backend}:' below it in {where}, with where it is there.",
+            endpoint=name,
+        )
+    raise EndpointNotFoundError(
+        f"No endpoint named {name!r} in {where}; {suggest(name, settings.endpoints)}", endpoint=name
+    )
+
+
+def _checked(check: Any, settings: DataSettings) -> bool:
+    if check is not None and not isinstance(check, bool):
+        raise TypeError(f"check={check!r} is of type {type(check).__name__}; give True or False.")
+    return settings.check if check is None else check
+
+
+def _start(
+    task: Callable[..., AppFuture],
+    request_of: Callable[..., Request],
+    executor: Any,
+    inputs: Any,
+    check: Any,
+    asked: dict[str, Any],
+) -> TransferFuture:
+    """Check what is known of a call, and hand it to Parsl."""
+    dfk = kernel.current()
+    settings = _settings()
+    if not isinstance(inputs, list | tuple):
+        # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
+        raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
+    for argument, value in asked.items():
+        if not isinstance(value, Future):
+            arguments.check(argument, value)
+            if argument in ("src_ep", "dst_ep"):
+                _place(settings, argument, value)
+    waits = {"timeout": asked["timeout"], "polling_interval": asked["polling_interval"]}
+    rest = {argument: value for argument, value in asked.items() if argument not in waits}
+    known = not any(isinstance(value, Future) for value in rest.values())
+    what = describe(request_of(**rest)) if known else f"The {task.__name__}"
+    submission_id = str(uuid.uuid4())
+    call = worker.Call(
+        setup=settings.setup,
+        submission_id=submission_id,
+        stop_file=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin", f"{submission_id}.stop"),
+        check=_checked(check, settings),
+    )
+    handle = TaskHandle(backend=str(settings.backend), task_id=submission_id, submission_id=submission_id)
+    return TransferFuture(task(call, executor=executor, inputs=list(inputs), **asked), call, handle, what)
+
+
+def _run(request: Request, timeout: float, polling_interval: float, check: bool | None) -> bool:
+    """Run a request in this process, and wait for its end."""
+    settings = _settings()
+    raises = _checked(check, settings)
+    if isinstance(request, DeleteRequest):
+        _place(settings, "src_ep", request.endpoint)
+    else:
+        _place(settings, "src_ep", request.source)
+        _place(settings, "dst_ep", request.destination)
+    try:
+        status = opened(settings.setup).run(
+            request,
+            timeout=arguments.check("timeout", timeout),
+            polling_interval=arguments.check("polling_interval", polling_interval),
+        )
+        if error := error_of(status, request):
+            raise error
+    except TaskError:
+        if raises:
+            raise
+        return False
+    return True

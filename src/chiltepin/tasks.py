@@ -1,0 +1,346 @@
+"""Functions that run as Parsl tasks: `python_task`, `bash_task`, `join_task`.
+
+Each call of a decorated function returns a future. It takes the function's own arguments, futures among them, and
+
+- ``executor``: a label of the settings, a list of labels, or ``"all"``;
+- ``chiltepin_task_geometry``: the resources of an MPI task (``num_nodes``, ``num_ranks``, ``ranks_per_node``);
+- Parsl's own keywords (``inputs``, ``outputs``, ``stdout``, ``stderr``, ``walltime``,
+  ``parsl_resource_specification``), whether or not the function declares them. One that it does not declare goes to
+  Parsl only: ``inputs=[future]`` makes the task wait for that future and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+import types
+import weakref
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from parsl import bash_app, join_app, python_app
+from parsl.app.futures import DataFuture
+from parsl.dataflow.futures import AppFuture
+
+from chiltepin import kernel
+from chiltepin.errors import TaskCanceledError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from parsl.dataflow.dflow import DataFlowKernel
+
+    Call = Callable[..., AppFuture]
+    Decorator = Callable[[Callable[..., Any]], Call]
+    Kind = Literal["python", "bash", "join"]
+
+__all__ = ["bash_task", "join_task", "python_task"]
+
+T = TypeVar("T")
+
+PARSL_KEYWORDS = ("inputs", "outputs", "stdout", "stderr", "walltime", "parsl_resource_specification")
+TASK_KEYWORDS = ("executor", "chiltepin_task_geometry")
+
+# Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
+# they would clash there.
+_TAKEN = frozenset({"self", "func", "fn", "resource_specification"})
+_DISGUISE = "chiltepin:"
+_APPS = "_chiltepin_apps"
+_MAKING = threading.Lock()
+
+
+@overload
+def python_task(function: Callable[..., Any]) -> Call: ...
+@overload
+def python_task(
+    *, cache: bool = ..., ignore_for_cache: Sequence[str] | None = ..., data_flow_kernel: DataFlowKernel | None = ...
+) -> Decorator: ...
+def python_task(
+    function: Callable[..., Any] | None = None,
+    *,
+    cache: bool = False,
+    ignore_for_cache: Sequence[str] | None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+) -> Call | Decorator:
+    """Make a function, or a method, run on an executor; its future has what it returns.
+
+    Parameters
+    ----------
+    function : callable
+        What to decorate; absent where the decorator is used with keywords.
+    cache : bool
+        Whether a call with the same arguments returns the earlier result.
+    ignore_for_cache : sequence of str, optional
+        Parameters that play no part in that comparison.
+    data_flow_kernel : DataFlowKernel, optional
+        Where all calls go; by default each goes to the workflow that is running when it is made.
+
+    Raises
+    ------
+    TypeError
+        If what is decorated is no function, or has a parameter of a name that every task call takes for itself.
+    """
+    return _decorator("python", function, cache, ignore_for_cache, data_flow_kernel)
+
+
+@overload
+def bash_task(function: Callable[..., str]) -> Call: ...
+@overload
+def bash_task(
+    *, cache: bool = ..., ignore_for_cache: Sequence[str] | None = ..., data_flow_kernel: DataFlowKernel | None = ...
+) -> Decorator: ...
+def bash_task(
+    function: Callable[..., str] | None = None,
+    *,
+    cache: bool = False,
+    ignore_for_cache: Sequence[str] | None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+) -> Call | Decorator:
+    """Make a function, or a method, run the shell command that it returns; its future has the exit code 0.
+
+    Another exit code is Parsl's ``BashExitFailure``. Parameters and errors are those of `python_task`.
+    """
+    return _decorator("bash", function, cache, ignore_for_cache, data_flow_kernel)
+
+
+@overload
+def join_task(function: Callable[..., Future[Any] | list[Any]]) -> Call: ...
+@overload
+def join_task(
+    *, cache: bool = ..., ignore_for_cache: Sequence[str] | None = ..., data_flow_kernel: DataFlowKernel | None = ...
+) -> Decorator: ...
+def join_task(
+    function: Callable[..., Future[Any] | list[Any]] | None = None,
+    *,
+    cache: bool = False,
+    ignore_for_cache: Sequence[str] | None = None,
+    data_flow_kernel: DataFlowKernel | None = None,
+) -> Call | Decorator:
+    """Make a function, or a method, start tasks and return their future, or a list of futures, for Parsl to wait for.
+
+    The function runs in a thread of this process, whatever ``executor`` says; the task calls in it go to the workflow
+    that it belongs to. Parameters and errors are those of `python_task`.
+    """
+    return _decorator("join", function, cache, ignore_for_cache, data_flow_kernel)
+
+
+def _decorator(
+    kind: Kind,
+    function: Callable[..., Any] | None,
+    cache: bool,  # noqa: FBT001
+    ignore_for_cache: Sequence[str] | None,
+    data_flow_kernel: DataFlowKernel | None,
+) -> Call | Decorator:
+    def decorate(plain: Callable[..., Any]) -> Call:
+        if isinstance(plain, (staticmethod, classmethod)):
+            return type(plain)(decorate(plain.__func__))
+        return _callable(_Task(kind, plain, cache, tuple(ignore_for_cache or ()), data_flow_kernel))
+
+    return decorate if function is None else decorate(function)
+
+
+def _callable(task: _Task) -> Call:
+    # A function and not an object with __call__: so methods, staticmethod and help() work as for any other.
+    def call(
+        *args: Any,
+        executor: str | list[str] | tuple[str, ...] = "all",
+        chiltepin_task_geometry: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> AppFuture:
+        return task.submit(args, kwargs, executor, chiltepin_task_geometry)
+
+    return functools.wraps(task.function)(_alone(call, task.function.__module__))
+
+
+class _Task:
+    """A decorated function: what its calls may look like, and the Parsl apps that make them."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        function: Callable[..., Any],
+        cache: bool,  # noqa: FBT001
+        ignore_for_cache: tuple[str, ...],
+        data_flow_kernel: DataFlowKernel | None = None,
+    ) -> None:
+        if not callable(function) or not hasattr(function, "__name__"):
+            raise TypeError(f"{kind}_task decorates a function, not {function!r}; put it into a def of its own.")
+        self.kind, self.function, self.cache, self.ignored = kind, function, cache, ignore_for_cache
+        self.data_flow_kernel = data_flow_kernel
+        self.name: str = function.__name__
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters
+        self.open = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        #: Parsl keywords that the function does not declare, and therefore does not get.
+        self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - parameters.keys()
+        self._check_names()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A class of __main__ is sent to a worker as it is, tasks among its methods included; a kernel cannot be sent.
+        return _Task, (self.kind, self.function, self.cache, self.ignored)
+
+    def _check_names(self) -> None:
+        parameters = self.signature.parameters
+        for name in TASK_KEYWORDS:
+            if name in parameters:
+                raise TypeError(
+                    f"{self.name}() has a parameter {name!r}, which every task call takes for itself; rename it."
+                )
+        for name in self.ignored:
+            if not self.open and name not in parameters and name not in PARSL_KEYWORDS:
+                raise TypeError(
+                    f"ignore_for_cache of {self.name}() names {name!r}, which is none of its parameters; "
+                    + suggest(name, parameters)
+                )
+
+    def submit(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        executor: str | list[str] | tuple[str, ...],
+        geometry: Mapping[str, Any] | None,
+    ) -> AppFuture:
+        """Check the call and hand it to Parsl."""
+        positional, named = self._arguments(args, kwargs)
+        self._add_resources(named, geometry)
+        dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
+        labels = kernel.executors(dfk, executor)
+        kernel.attend(dfk)
+        ignored = tuple(name for name in map(_disguised, self.ignored) if name in named)
+        return self._app(dfk, labels, ignored)(*positional, **named)
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments as Parsl wants them: by position where it can be, by name where it looks for a name."""
+        bound = self._bind(args, {name: value for name, value in kwargs.items() if name not in self.hidden})
+        bound.apply_defaults()
+        by_name = {*PARSL_KEYWORDS, *self.ignored}
+        parameters = self.signature.parameters
+        rest = any(p.kind is p.VAR_POSITIONAL and bound.arguments[p.name] for p in parameters.values())
+        positional: list[Any] = []
+        named = {name: value for name, value in kwargs.items() if name in self.hidden}
+        after_named = False
+        for name, value in bound.arguments.items():
+            kind = parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                positional.extend(value)
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            elif kind is inspect.Parameter.KEYWORD_ONLY:
+                named[name] = value
+            elif kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and not rest and (after_named or name in by_name):
+                named[name] = value
+                after_named = True
+            else:
+                positional.append(value)
+        _copy_file_lists(named)
+        return positional, {_disguised(name): value for name, value in named.items()}
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        parameters = self.signature.parameters
+        unknown = [name for name in kwargs if name not in parameters and not self.open]
+        if unknown:
+            known = suggest(unknown[0], {*parameters, *PARSL_KEYWORDS, *TASK_KEYWORDS})
+            raise TypeError(f"{self.name}() has no parameter {unknown[0]!r}; {known}")
+        try:
+            return self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            reason = str(error)
+        raise TypeError(f"{self.name}() cannot be called so: {reason}. It is {self.name}{self.signature}.")
+
+    def _add_resources(self, named: dict[str, Any], geometry: Mapping[str, Any] | None) -> None:
+        if geometry is not None and not isinstance(geometry, dict):
+            raise TypeError(
+                f"chiltepin_task_geometry must be a dict such as {{'num_nodes': 2, 'ranks_per_node': 4}}, "
+                f"not {geometry!r}."
+            )
+        resources = {**(named.get("parsl_resource_specification") or {}), **(geometry or {})}
+        if resources and self.kind == "join":
+            raise TypeError(
+                f"The join task {self.name}() runs in this process and takes no resources; "
+                "give chiltepin_task_geometry to the tasks that it calls."
+            )
+        if resources or "parsl_resource_specification" in named:
+            named["parsl_resource_specification"] = resources
+
+    def _app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> Call:
+        """Return the app for these executors: one for all such calls, since making and sending one is what costs."""
+        key = (labels if labels == "all" else tuple(labels), ignored)
+        with _MAKING:
+            # Kept on the kernel: an app refers to its kernel, and must not be what keeps it alive.
+            tasks = vars(dfk).setdefault(_APPS, weakref.WeakKeyDictionary())
+            apps: dict[Any, Call] = tasks.setdefault(self, {})
+            if key not in apps:
+                apps[key] = self._make_app(dfk, labels, ignored)
+            return apps[key]
+
+    def _make_app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> Call:
+        options: dict[str, Any] = {"data_flow_kernel": dfk, "cache": self.cache, "ignore_for_cache": ignored}
+        if self.kind == "join":
+            app = join_app(_inside(weakref.ref(dfk), _stripped(self.function, self.hidden)), **options)
+        else:
+            make = {"python": python_app, "bash": bash_app}[self.kind]
+            app = make(_stripped(self.function, self.hidden), executors=labels, **options)
+        return app  # type: ignore[no-any-return]
+
+
+def _disguised(name: str) -> str:
+    return _DISGUISE + name if name in _TAKEN else name
+
+
+def _copy_file_lists(named: dict[str, Any]) -> None:
+    """Give Parsl lists of its own in ``inputs`` and ``outputs``: it writes into them."""
+    for name in ("inputs", "outputs"):
+        if named.get(name, ()) is None:
+            del named[name]
+        elif name in named and not isinstance(named[name], (list, tuple)):
+            raise TypeError(f"{name} must be a list, not {named[name]!r}; type {name}=[...].")
+        elif name in named:
+            named[name] = list(named[name])
+
+
+def _stripped(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
+    """Return `function` as a task runs it: with its own arguments, under their own names."""
+    prefix = _DISGUISE
+
+    def run(*args: Any, **kwargs: Any) -> T:
+        own = {name.removeprefix(prefix): value for name, value in kwargs.items() if name not in hidden}
+        return function(*args, **own)
+
+    return _named_like(function, _alone(run, function.__module__))
+
+
+def _inside(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a join task with the task calls in it going to the kernel of the join task."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        dfk = kernel_ref()
+        with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
+            started = function(*args, **kwargs)
+        return [_uncancelled(one) for one in started] if isinstance(started, list) else _uncancelled(started)
+
+    return _named_like(function, run)
+
+
+def _uncancelled(future: Any) -> Any:
+    """Return a future that fails where `future` is cancelled: on a cancelled one Parsl would wait for ever."""
+    if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)):
+        return future
+    stand_in = kernel.StandIn()
+    stand_in.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
+    return stand_in
+
+
+def _alone(function: Callable[..., T], module: str) -> Callable[..., T]:
+    # With a closure of another module a worker gets all globals of this one, be they used or not.
+    alone = types.FunctionType(function.__code__, {"__name__": module}, None, None, function.__closure__)
+    alone.__kwdefaults__ = function.__kwdefaults__
+    return alone
+
+
+def _named_like(function: Callable[..., T], run: Callable[..., T]) -> Callable[..., T]:
+    # Not functools.wraps: through __wrapped__ Parsl would find defaults that _arguments has filled in already.
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(run, name, getattr(function, name, None))
+    return run

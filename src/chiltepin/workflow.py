@@ -1,0 +1,161 @@
+"""From settings to a running Parsl, and to an orderly end: `Workflow`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import parsl
+from parsl.errors import NoDataFlowKernelError
+
+from chiltepin import configure, kernel, settings
+from chiltepin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from typing_extensions import Self
+
+__all__ = ["Workflow"]
+
+logger = logging.getLogger(__name__)
+
+# Whether Parsl has a kernel loaded, and the number of the next run folder, are asked and answered in two steps.
+_LOADING = threading.Lock()
+
+
+class Workflow:
+    """A ``with`` block in which tasks and transfers run.
+
+    The first one loads Parsl for the whole process; others, inside it or beside it in other threads, have a Parsl of
+    their own. Calls go to the innermost workflow of the thread that makes them; a thread that has entered none uses
+    the first.
+
+    Leaving the block waits for everything that was started in it. Leaving it by an error, or by Ctrl-C while it waits,
+    ends everything first: what runs in a thread is waited for, all else is stopped, and every future that is not done
+    gets an error that says so.
+
+    Parameters
+    ----------
+    config : path, mapping or parsl.Config, optional
+        The settings file, or what would be in one, or a configuration of Parsl made by hand. By default the settings
+        file that ``chiltepin`` finds by itself, else one executor ``local``.
+    include : str or iterable of str, optional
+        The resources to use, besides ``local``; by default all.
+    client : globus_compute_sdk.Client, optional
+        The client for resources that are compute endpoints.
+    run_dir : path, optional
+        Where Parsl keeps its logs, a new folder for each run; by default ``runinfo``.
+    backend : str, optional
+        What moves the data, instead of what the settings say.
+    """
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | Mapping[str, Any] | parsl.Config | None = None,
+        *,
+        include: str | Iterable[str] | None = None,
+        client: Any = None,
+        run_dir: str | os.PathLike[str] | None = None,
+        backend: str | None = None,
+    ) -> None:
+        self._source = config
+        self._options: dict[str, Any] = {"include": include, "client": client, "run_dir": run_dir, "backend": backend}
+        self._config: parsl.Config | None = None
+        self._dfk: DataFlowKernel | None = None
+        self._entered = contextlib.ExitStack()
+
+    @property
+    def config(self) -> parsl.Config:
+        """What Parsl runs with."""
+        if self._config is None:
+            raise ConfigError("This Workflow is not running yet; ask for its config inside its `with` block.")
+        return self._config
+
+    @property
+    def dfk(self) -> DataFlowKernel:
+        """The DataFlowKernel of this workflow."""
+        if self._dfk is None:
+            raise ConfigError("This Workflow is not running; ask for its dfk inside its `with` block.")
+        return self._dfk
+
+    def __enter__(self) -> Self:
+        if self._config is not None:
+            raise ConfigError("This Workflow has been used already; make another: `with chiltepin.Workflow(...):`.")
+        self._config = self._load()
+        self._dfk = _start(self._config)
+        kernel.attend(self._dfk)
+        self._entered.enter_context(kernel.entered(self._dfk))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if exc_type is None:
+                kernel.drain(self.dfk)
+        except BaseException:
+            self._end(quietly=True)
+            raise
+        self._end(quietly=exc_type is not None)
+
+    def _load(self) -> parsl.Config:
+        if not isinstance(self._source, parsl.Config):
+            source = settings.default_file() if self._source is None else self._source
+            return configure.load({} if source is None else source, **self._options)
+        given = [name for name, value in self._options.items() if value is not None]
+        if given:
+            raise TypeError(f"{given[0]} goes with settings, not with a parsl.Config; set it in the Config itself.")
+        return self._source
+
+    def _end(self, *, quietly: bool) -> None:
+        dfk = self.dfk
+        logs = _log_files(dfk)
+        try:
+            if not dfk.cleanup_called:
+                dfk.cleanup()
+        except Exception:
+            if not quietly:
+                raise
+            logger.exception("Parsl did not end in order; what ended the workflow is raised, this is not.")
+        finally:
+            self._entered.close()
+            self._dfk = None
+            if _loaded() is dfk:
+                parsl.clear()
+            for log in logs:
+                log.close()
+
+
+def _log_files(dfk: DataFlowKernel) -> list[logging.FileHandler]:
+    """Return the log files of a kernel, which Parsl lets go at the end but does not close."""
+    handlers = logging.getLogger("parsl").handlers
+    return [
+        handler
+        for handler in handlers
+        if isinstance(handler, logging.FileHandler) and os.path.dirname(handler.baseFilename) == dfk.run_dir
+    ]
+
+
+def _loaded() -> DataFlowKernel | None:
+    try:
+        return parsl.dfk()
+    except NoDataFlowKernelError:
+        return None
+
+
+def _start(config: parsl.Config) -> DataFlowKernel:
+    with _LOADING:
+        try:
+            return parsl.load(config) if _loaded() is None else parsl.DataFlowKernel(config)
+        except BaseException:
+            # Parsl leaves what it has started by then, and nobody would have a hand on it.
+            for executor in config.executors:
+                with contextlib.suppress(Exception):
+                    executor.shutdown()
+            raise

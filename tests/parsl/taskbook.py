@@ -1,0 +1,72 @@
+"""Tasks that worker processes of the tests run; a module of its own because workers cannot import test modules."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from chiltepin.tasks import bash_task, join_task, python_task
+
+STEP = 10
+
+
+@python_task
+def add_step(number):
+    """Use a global of this module, where the name of the function stands for the task."""
+    return number + STEP
+
+
+@python_task
+def process_id():
+    """Tell in which process this runs."""
+    return os.getpid()
+
+
+@python_task
+def fail_with(error):
+    """Raise what is given."""
+    raise error
+
+
+@python_task
+def wait_for_ever(address):
+    """Connect to `address`, to show that this runs, then block for a minute."""
+    socket.create_connection(address, timeout=30).close()
+    threading.Event().wait(60)
+
+
+@bash_task
+def shout(word):
+    """Print a word."""
+    return f"echo {word}!"
+
+
+@join_task
+def add_twice(number, executor_of_steps):
+    """Start one task and then another that needs it."""
+    return add_step(add_step(number, executor=executor_of_steps), executor=executor_of_steps)
+
+
+class Counter:
+    """Something with methods that are tasks."""
+
+    def __init__(self, start):
+        self.start = start
+
+    @python_task
+    def plus(self, number):
+        """Add to the start."""
+        return self.start + number
+
+    @staticmethod
+    @python_task
+    def double(number):
+        """Use no object."""
+        return 2 * number
+
+    @classmethod
+    @python_task
+    def name_it(cls, suffix):
+        """Use the class."""
+        return cls.__name__ + suffix

@@ -1,0 +1,447 @@
+"""Transfers and deletions as tasks of a workflow, and without one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from concurrent.futures import Future
+
+import pytest
+from parsl.dataflow.errors import DependencyError
+from parsl.dataflow.futures import AppFuture
+
+import chiltepin
+import parsl
+from chiltepin import configure, delete, delete_task, local_path, transfer, transfer_task
+from chiltepin.errors import (
+    ConfigError,
+    EndpointMismatchError,
+    EndpointNotFoundError,
+    PermissionDeniedError,
+    TaskCanceledError,
+    TaskFailedError,
+    TaskTimeoutError,
+)
+from chiltepin.model import TaskState
+from chiltepin.tasks import join_task, python_task
+
+LIMIT = 30
+UUID = "12345678-1234-1234-1234-123456789abc"
+
+
+@python_task
+def read(_done, path):
+    """Read a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@python_task
+def after(*_done):
+    """Tell that it ran."""
+    return "ran"
+
+
+@python_task
+def give(value, release=None):
+    """Return a value, once it may."""
+    if release is not None:
+        assert release.wait(LIMIT)
+    return value
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Settings with two endpoints below one folder, and one that only Globus serves."""
+    monkeypatch.delenv("CHILTEPIN_BACKEND", raising=False)
+    monkeypatch.setenv("CHILTEPIN_CONFIG", "")
+    return {
+        "data": {
+            "backend": "local",
+            "root": str(tmp_path / "sandbox"),
+            "endpoints": {
+                "laptop": {"globus": UUID, "home": "/users/me", "filesystem": str(tmp_path / "sandbox" / "laptop")},
+                "scratch": {"filesystem": "memory://chiltepin-test-data"},
+                "tape": {"globus": "00000000-0000-0000-0000-000000000001"},
+            },
+        }
+    }
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    """The folder of all endpoints, with one file on the laptop."""
+    folder = tmp_path / "sandbox"
+    (folder / "laptop" / "users" / "me").mkdir(parents=True)
+    (folder / "laptop" / "a.dat").write_bytes(b"content")
+    return folder
+
+
+@pytest.fixture
+def running(settings, sandbox, tmp_path):
+    """Run the test inside a workflow over these settings."""
+    config = configure.load(settings, run_dir=tmp_path / "runinfo")
+    config.initialize_logging = False
+    with parsl.load(config):
+        yield sandbox
+
+
+def move(**options):
+    """Transfer the one file, unless the options say otherwise."""
+    call = {
+        "src_ep": "laptop",
+        "dst_ep": "scratch",
+        "src_path": "/a.dat",
+        "dst_path": "/b.dat",
+        "executor": "local",
+        **options,
+    }
+    return transfer_task(**call)
+
+
+def test_a_transfer_is_true_and_the_bytes_are_there(running):
+    """The result of a transfer is True, and then its bytes are at their destination."""
+    future = move()
+    assert future.result(LIMIT) is True
+    assert (running / "scratch" / "b.dat").read_bytes() == b"content"
+
+
+def test_positional_arguments_have_the_order_of_the_specification(running):
+    """Both endpoints, both paths, timeout, polling_interval, client, recursive."""
+    (running / "laptop" / "d").mkdir()
+    (running / "laptop" / "d" / "f").write_bytes(b"1")
+    assert transfer_task("laptop", "scratch", "/d", "/d", 60, 1, None, True, executor="local").result(LIMIT) is True
+    assert delete_task("scratch", "/d", 60, 1, None, True, executor="local").result(LIMIT) is True
+    assert not (running / "scratch" / "d").exists()
+
+
+def test_a_deletion_is_true_and_the_file_is_gone(running):
+    """The result of a deletion is True, and then the file is not there."""
+    assert delete_task(src_ep="laptop", src_path="/a.dat", executor="local").result(LIMIT) is True
+    assert not (running / "laptop" / "a.dat").exists()
+
+
+def test_a_failure_raises_and_its_dependents_do_not_run(running):
+    """A transfer that failed raises its own error, and what depends on it does not run."""
+    future = move(src_path="/missing")
+    by_argument, by_inputs = after(future), after(inputs=[future])
+    with pytest.raises(TaskFailedError, match="There is no /missing on endpoint 'laptop'") as caught:
+        future.result(LIMIT)
+    assert caught.value.status.code == "FILE_NOT_FOUND"
+    for dependent in (by_argument, by_inputs):
+        with pytest.raises(DependencyError) as depended:
+            dependent.result(LIMIT)
+        assert isinstance(depended.value.__cause__, TaskFailedError)
+
+
+def test_check_false_gives_false(running):
+    """With check=False a transfer that failed is False, and so is a deletion; a bad call raises all the same."""
+    assert move(src_path="/missing", check=False).result(LIMIT) is False
+    assert delete_task(src_ep="laptop", src_path="/missing", executor="local", check=False).result(LIMIT) is False
+    with pytest.raises(EndpointNotFoundError):
+        move(src_ep="nowhere", check=False)
+
+
+def test_the_settings_say_what_check_is(settings, sandbox, tmp_path):
+    """``check: false`` in the data section holds for calls that do not say otherwise."""
+    settings["data"]["check"] = False
+    config = configure.load(settings, run_dir=tmp_path / "runinfo")
+    config.initialize_logging = False
+    with parsl.load(config):
+        assert move(src_path="/missing").result(LIMIT) is False
+        with pytest.raises(TaskFailedError):
+            move(src_path="/missing", check=True).result(LIMIT)
+    assert sandbox.is_dir()
+
+
+def test_futures_may_stand_for_arguments(running):
+    """Endpoint, path, timeout and flags may be futures of other tasks; inputs only waits."""
+    release = threading.Event()
+    before = give("waited", release)
+    future = move(src_path=give("/a.dat"), dst_ep=give("scratch"), timeout=give(60), inputs=[before])
+    assert not future.done()
+    release.set()
+    assert future.result(LIMIT) is True
+    assert (running / "scratch" / "b.dat").exists()
+
+
+def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
+    """What cannot be checked at the call is checked before anything is moved."""
+    with pytest.raises(PermissionDeniedError, match="leads out of the root"):
+        move(dst_path=give("/../x")).result(LIMIT)
+    with pytest.raises(EndpointNotFoundError, match="did you mean 'scratch'"):
+        move(dst_ep=give("scrach")).result(LIMIT)
+    assert os.listdir(running) == ["laptop"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"dst_ep": "scrach"}, EndpointNotFoundError, "No endpoint named 'scrach' in the configuration; did you mean"),
+        ({"executor": "compte"}, ConfigError, "No executor is named 'compte'"),
+        ({"executor": []}, ConfigError, "executor is empty"),
+        ({"src_path": "/../x"}, PermissionDeniedError, "leads out of the root"),
+        ({"dst_path": "/d/"}, ValueError, "a file needs its whole new path"),
+        ({"timeout": "60"}, TypeError, "give a number of seconds"),
+        ({"sync_level": "hash"}, ValueError, "is no sync level"),
+        ({"include": "*.nc"}, ValueError, "give recursive=True"),
+        ({"check": "no"}, TypeError, "check='no' is of type str"),
+        ({"inputs": "x"}, TypeError, "give a list of futures"),
+        ({"tiemout": 5}, TypeError, "tiemout"),
+    ],
+)
+def test_a_bad_call_is_refused_at_once(running, options, error, words):
+    """What is wrong with a call is said when it is made, in one sentence, and no task is made."""
+    tasks = parsl.dfk().task_count
+    with pytest.raises(error) as caught:
+        move(**options)
+    assert words in str(caught.value)
+    assert parsl.dfk().task_count == tasks
+
+
+def test_inputs_may_not_be_one_future(running):
+    """A future where a list of futures is wanted is refused; to iterate it would make tasks without end."""
+    with pytest.raises(TypeError, match="give a list of futures"):
+        move(inputs=give("x"))
+
+
+def test_an_endpoint_without_a_place_on_the_backend_is_told_apart(settings, sandbox, tmp_path):
+    """An endpoint that only Globus serves is no unknown one; the message says what to add."""
+    config = configure.load(settings, run_dir=tmp_path / "runinfo", backend="filesystem")
+    config.initialize_logging = False
+    with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'filesystem:' below it"):
+        move(dst_ep="tape")
+    assert sandbox.is_dir()
+
+
+def test_a_collection_is_found_by_its_uuid_offline(running):
+    """A workflow that names collections by UUID runs on folders."""
+    assert move(src_ep=UUID).result(LIMIT) is True
+    assert (running / "scratch" / "b.dat").exists()
+
+
+def test_relative_paths_count_from_home(running):
+    """A relative path and one under ~ count from the endpoint's home."""
+    assert transfer_task("laptop", "laptop", "/a.dat", "~/x", executor="local").result(LIMIT)
+    assert transfer_task("laptop", "laptop", "x", "deep/y", executor="local").result(LIMIT)
+    assert (running / "laptop" / "users" / "me" / "deep" / "y").read_bytes() == b"content"
+
+
+def test_a_program_finds_its_file_by_local_path(running):
+    """Local_path says where a program opens what was staged; it follows home and dots as a transfer does."""
+    staged = move()
+    assert read(staged, local_path("scratch", "/b.dat")).result(LIMIT) == b"content"
+    assert local_path("laptop", "x/../y") == str(running / "laptop" / "users" / "me" / "y")
+    with pytest.raises(EndpointNotFoundError):
+        local_path("scrach", "/b.dat")
+    with pytest.raises(PermissionDeniedError):
+        local_path("scratch", "/../b.dat")
+
+
+def test_a_store_that_is_mounted_nowhere_has_no_local_path(settings, sandbox, tmp_path):
+    """Local_path of a store without mount: says what to add; with one it is below it."""
+    config = configure.load(settings, run_dir=tmp_path / "runinfo", backend="filesystem")
+    config.initialize_logging = False
+    with parsl.load(config):
+        with pytest.raises(EndpointMismatchError, match="add mount:"):
+            local_path("scratch", "/b.dat")
+        assert local_path("laptop", "/a.dat") == str(sandbox / "laptop" / "a.dat")
+    settings["data"]["endpoints"]["scratch"] = {"filesystem": {"url": "memory://x", "mount": "/mnt/scratch"}}
+    config = configure.load(settings, run_dir=tmp_path / "runinfo", backend="filesystem")
+    config.initialize_logging = False
+    with parsl.load(config):
+        assert local_path("scratch", "/b.dat") == "/mnt/scratch/b.dat"
+
+
+def test_a_future_tells_its_task(running):
+    """A transfer's future is an AppFuture with a handle and a status, and counts what was moved."""
+    future = move()
+    assert isinstance(future, AppFuture)
+    assert future.task_handle.backend == "local"
+    assert future.status().handle == future.task_handle
+    future.result(LIMIT)
+    status = future.status()
+    assert (status.state, status.files_done, status.bytes_done) == (TaskState.SUCCEEDED, 1, 7)
+    assert not future.cancelled()
+    assert future.cancel() is False
+    assert pickle.loads(pickle.dumps(status)) == status  # noqa: S301
+
+
+def test_a_transfer_that_waits_is_cancelled_at_once(running):
+    """Cancelling a transfer whose dependency still runs ends it now, and it moves nothing later."""
+    release = threading.Event()
+    future = move(inputs=[give("x", release)])
+    dependent = after(future)
+    assert future.cancel() is True
+    with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+        future.result(LIMIT)
+    assert future.cancelled()
+    with pytest.raises(DependencyError):
+        dependent.result(LIMIT)
+    release.set()
+    parsl.dfk().wait_for_current_tasks()
+    assert not (running / "scratch").exists()
+
+
+@pytest.fixture
+def endless(running):
+    """A source that never ends: a sparse file of a terabyte."""
+    with open(running / "laptop" / "endless", "wb") as file:
+        file.truncate(1 << 40)
+    return "/endless"
+
+
+def test_a_transfer_that_runs_is_cancelled_soon(running, endless):
+    """Cancelling a transfer in the middle of a file stops it and leaves nothing."""
+    future = move(src_path=endless)
+    moved = threading.Event()
+    while future.status().reason or not os.path.isdir(running / "scratch"):
+        moved.wait(0.005)
+    assert future.cancel() is True
+    with pytest.raises(TaskCanceledError, match="canceled"):
+        future.result(LIMIT)
+    assert future.status().state is TaskState.CANCELED
+    assert os.listdir(running / "scratch") == []
+
+
+def test_a_transfer_stops_at_its_timeout(running, endless):
+    """A transfer that takes longer than its timeout ends with TaskTimeoutError, or False, and leaves nothing."""
+    with pytest.raises(TaskTimeoutError, match=r"not done within 0\.2 seconds"):
+        move(src_path=endless, timeout=0.2).result(LIMIT)
+    assert move(src_path=endless, timeout=0.2, check=False).result(LIMIT) is False
+    assert os.listdir(running / "scratch") == []
+
+
+def test_leaving_by_an_error_stops_what_runs(settings, sandbox, tmp_path):
+    """An error in the workflow stops transfers that run and those that wait; each says why, and nothing is left."""
+    with open(sandbox / "laptop" / "endless", "wb") as file:
+        file.truncate(1 << 40)
+    config = configure.load(settings, run_dir=tmp_path / "runinfo")
+    config.initialize_logging = False
+    with pytest.raises(KeyError), parsl.load(config):  # noqa: PT012
+        running = move(src_path="/endless")
+        waiting = move(inputs=[running])
+        dependent = after(waiting)
+        while not (sandbox / "scratch").exists():
+            threading.Event().wait(0.005)
+        raise KeyError
+    with pytest.raises(TaskCanceledError, match="was given up: the workflow was left by KeyError"):
+        running.result(0)
+    for future in (waiting, dependent):
+        with pytest.raises((DependencyError, TaskCanceledError)):
+            future.result(0)
+    assert os.listdir(sandbox / "scratch") == []
+    assert not list((tmp_path / "runinfo").rglob("*.stop"))
+
+
+def test_parsl_may_repeat_a_transfer_that_failed(settings, sandbox, tmp_path):
+    """With retries in the Parsl config, a transfer that failed is tried again, for its file may be there by then."""
+    config = configure.load(settings, run_dir=tmp_path / "runinfo")
+    config.initialize_logging = False
+    config.retries = 1
+    config.retry_handler = lambda _error, _record: (sandbox / "laptop" / "late").write_bytes(b"late") and 1
+    with parsl.load(config):
+        assert move(src_path="/late").result(LIMIT) is True
+    assert (sandbox / "scratch" / "b.dat").read_bytes() == b"late"
+
+
+def test_transfers_start_inside_join_tasks(running):
+    """A join task may return transfers, and joins on them."""
+
+    @join_task
+    def both():
+        return [move(dst_path="/1"), move(dst_path="/2")]
+
+    assert both().result(LIMIT) == [True, True]
+    assert sorted(os.listdir(running / "scratch")) == ["1", "2"]
+
+
+def test_without_parsl_it_is_the_same_here_and_now(settings, sandbox, tmp_path, monkeypatch):
+    """Transfer and delete need no Parsl: they return True, False or raise, by the default settings file."""
+    monkeypatch.setenv("CHILTEPIN_CONFIG", str(tmp_path / "mine.yaml"))
+    (tmp_path / "mine.yaml").write_text(
+        f"data:\n  backend: local\n  root: {sandbox}\n  endpoints: {{laptop: , scratch: }}\n"
+    )
+    call = {"src_ep": "laptop", "dst_ep": "scratch", "dst_path": "/b.dat"}
+    assert transfer(src_path="/a.dat", **call) is True
+    assert (sandbox / "scratch" / "b.dat").read_bytes() == b"content"
+    assert transfer(src_path="/missing", check=False, **call) is False
+    with pytest.raises(TaskFailedError, match="There is no /missing"):
+        transfer(src_path="/missing", **call)
+    with pytest.raises(EndpointNotFoundError, match=r"in .*mine\.yaml; did you mean 'scratch'"):
+        transfer("laptop", "scrach", "/a.dat", "/b.dat")
+    assert local_path("scratch", "/x") == str(sandbox / "scratch" / "x")
+    assert delete("scratch", "/b.dat") is True
+    assert delete("scratch", "/b.dat", ignore_missing=True) is True
+    assert settings
+
+
+def test_with_a_config_of_parsls_own_the_default_settings_hold(config, sandbox, tmp_path, monkeypatch):
+    """With a Parsl Config made by hand, ./chiltepin.yaml says where the endpoints are; without one, what is missing."""
+    monkeypatch.delenv("CHILTEPIN_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    with parsl.load(config()):
+        with pytest.raises(ConfigError, match=r"there is no chiltepin\.yaml"):
+            move()
+        (tmp_path / "chiltepin.yaml").write_text("data: {backend: local, endpoints: {laptop: , scratch: }}")
+        assert move().result(LIMIT) is True
+    assert (sandbox / "scratch" / "b.dat").exists()
+
+
+def test_settings_without_a_backend_say_so(settings, sandbox, tmp_path):
+    """Without a backend in settings, environment or argument, the call says where to write one."""
+    del settings["data"]["backend"]
+    config = configure.load(settings, run_dir=tmp_path / "runinfo")
+    config.initialize_logging = False
+    with parsl.load(config), pytest.raises(ConfigError, match=r"add 'data: \{backend: local\}'"):
+        move()
+    assert sandbox.is_dir()
+
+
+def test_outside_of_any_workflow_a_task_says_what_is_missing():
+    """A transfer_task without a running workflow says how to start one."""
+    with pytest.raises(ConfigError, match="No workflow is running"):
+        move()
+
+
+def test_two_workflows_side_by_side_use_their_own_settings(settings, sandbox, tmp_path):
+    """Each of two workflows, in two threads at once, moves its data by its own settings."""
+    roots = {}
+    both_in = threading.Barrier(2, timeout=LIMIT)
+
+    def pipeline(name):
+        root = tmp_path / name
+        (root / "laptop").mkdir(parents=True)
+        (root / "laptop" / "a.dat").write_bytes(name.encode())
+        data = {**settings["data"], "root": str(root)}
+        with chiltepin.Workflow({"data": data}, run_dir=tmp_path / "runinfo"):
+            both_in.wait()
+            move().result(LIMIT)
+            both_in.wait()
+        roots[name] = (root / "scratch" / "b.dat").read_bytes()
+
+    threads = [threading.Thread(target=pipeline, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert roots == {"one": b"one", "two": b"two"}
+    assert not (sandbox / "scratch").exists()
+
+
+def test_a_client_is_taken_and_left_at_home(running):
+    """Other backends than Globus ignore client, even one that cannot be pickled."""
+    assert move(client=threading.Lock()).result(LIMIT) is True
+
+
+def test_a_foreign_future_may_be_waited_for(running):
+    """A plain future among inputs is waited for; if it fails, nothing is moved."""
+    foreign: Future = Future()
+    future = move(inputs=[foreign])
+    foreign.set_exception(OSError("foreign"))
+    with pytest.raises(DependencyError):
+        future.result(LIMIT)
+    assert future.status().state is TaskState.FAILED
+    assert not (running / "scratch").exists()

@@ -1,0 +1,415 @@
+"""The orderly end: whatever a workflow is left by, every future ends, and says why."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import parsl
+import pytest
+import taskbook
+from conftest import HERE, living, make_htex
+from parsl import ThreadPoolExecutor as ParslThreads
+from parsl.dataflow.errors import DependencyError, JoinError
+from recording import FarExecutor, RecordingExecutor
+
+from chiltepin import kernel
+from chiltepin.errors import TaskCanceledError
+from chiltepin.tasks import join_task, python_task
+from chiltepin.workflow import Workflow
+
+LIMIT = 30
+
+
+@python_task
+def add(left, right=2):
+    """Add two numbers."""
+    return left + right
+
+
+@python_task
+def wait_for(event, started=None):
+    """Block until `event` is set."""
+    if started is not None:
+        started.set()
+    return event.wait(LIMIT)
+
+
+@join_task
+def join_on(make):
+    """Join on whatever `make` returns."""
+    return make()
+
+
+@contextlib.contextmanager
+def left_early(block):
+    """Enter `block`, a workflow or a plain Parsl, and leave it by a KeyError."""
+    with contextlib.suppress(KeyError), block as entered:
+        yield entered
+        raise KeyError
+
+
+def root_of(error):
+    """Return the error at the bottom of one of Parsl's."""
+    return root_of(error.__cause__) if isinstance(error, (DependencyError, JoinError)) else error
+
+
+def assert_given_up(future, reason="the workflow was left by KeyError"):
+    """Check that `future` has ended, by itself or with what it needed, because its workflow did."""
+    cause = root_of(future.exception(timeout=0))
+    assert isinstance(cause, TaskCanceledError)
+    assert f"was given up: {reason}" in str(cause)
+
+
+class TestThreads:
+    """An early end of tasks that run in threads."""
+
+    def test_what_runs_is_waited_for_and_what_queues_never_runs(self, config):
+        """A running task keeps its result; those behind it in the queue, and those that need it, do not run."""
+        started, release, ran = threading.Event(), threading.Event(), []
+
+        @python_task
+        def note(*_):
+            ran.append(1)
+
+        with left_early(Workflow(config(RecordingExecutor(), retries=3))) as workflow:
+            running = wait_for(release, started)
+            queued = [note() for _ in range(3)]
+            dependent = note(running)
+            second = note(dependent)
+            kernel.on_end(workflow.dfk, lambda _: release.set())
+            assert started.wait(LIMIT)
+        assert running.result(timeout=0) is True
+        for future in [*queued, dependent, second]:
+            assert_given_up(future)
+        assert not ran
+
+    def test_a_task_that_fails_meanwhile_keeps_its_own_error(self, config):
+        """A task that fails by itself while the workflow ends is not retried, and has its own error."""
+        started, release = threading.Event(), threading.Event()
+
+        @python_task
+        def fail():
+            started.set()
+            release.wait(LIMIT)
+            raise OSError("its own")
+
+        with left_early(Workflow(config(retries=3))) as workflow:
+            future = fail()
+            kernel.on_end(workflow.dfk, lambda _: release.set())
+            assert started.wait(LIMIT)
+        assert isinstance(future.exception(timeout=0), OSError)
+
+    def test_join_tasks_end(self, config):
+        """Join tasks end, whether they join tasks, other join tasks, or a future that nobody will ever end."""
+        forever, release = Future(), threading.Event()
+        inside = threading.Semaphore(0)
+
+        def entering(value):
+            inside.release()
+            return value
+
+        with left_early(Workflow(config(RecordingExecutor()))) as workflow:
+            wait_for(release)
+            futures = [
+                join_on(lambda: entering(add(1))),
+                join_on(lambda: entering(join_on(lambda: entering([add(1), add(2)])))),
+                join_on(lambda: entering(forever)),
+                join_on(lambda: entering([add(1), forever])),
+            ]
+            futures += [add(future) for future in futures]
+            for _ in range(5):
+                assert inside.acquire(timeout=LIMIT)
+            kernel.on_end(workflow.dfk, lambda _: release.set())
+        for future in futures:
+            assert_given_up(future)
+        assert not forever.done()
+
+    def test_a_join_task_that_parsl_has_lost_ends(self, config, caplog):
+        """A join app over a cancelled future, which Parsl itself waits for to no end, ends with the workflow."""
+        cancelled, inside = Future(), threading.Event()
+        cancelled.cancel()
+
+        @parsl.join_app
+        def lost():
+            inside.set()
+            return [cancelled]
+
+        with left_early(Workflow(config())):
+            future = lost()
+            assert inside.wait(LIMIT)
+        assert_given_up(future)
+        # Parsl's own stumbling, before the end.
+        caplog.clear()
+
+    def test_tasks_that_wait_for_a_future_of_the_user_end(self, config):
+        """A task whose argument is a future that nobody ends does end, and so does what depends on it."""
+        forever = Future()
+        with left_early(Workflow(config())):
+            waiting = add(forever)
+            files = add(1, inputs=[forever], outputs=[parsl.File("x")], stdout="out")
+            dependent = add(1, inputs=[files.outputs[0]])
+            item = waiting[0]
+        for future in (waiting, files, dependent, item):
+            assert_given_up(future)
+        assert files.stdout == "out"
+
+    def test_tasks_made_while_it_ends_do_not_run(self, config):
+        """A task that another one, or a callback, starts while the workflow ends is given up too."""
+        late = []
+
+        with left_early(Workflow(config(FarExecutor(), ParslThreads("threads")))):
+            first = add(1, executor="far")
+            first.add_done_callback(lambda _: late.append(add(2, executor="threads")))
+        assert_given_up(first)
+        assert_given_up(late[0])
+
+    def test_a_thousand_tasks(self, config):
+        """Many tasks, in a long chain and side by side, end within seconds."""
+        with left_early(Workflow(config(FarExecutor()))):
+            chain = [add(1)]
+            for _ in range(300):
+                chain.append(add(chain[-1]))
+            beside = [add(number) for number in range(700)]
+        for future in (chain[-1], *beside):
+            assert_given_up(future)
+
+
+class TestFarExecutors:
+    """An early end of tasks that some other process holds."""
+
+    def test_a_late_answer_is_harmless(self, config):
+        """An executor that answers after the task was ended can do so: its own future was left alone."""
+        far = FarExecutor()
+        with left_early(Workflow(config(far))):
+            future = add(1)
+            dependent = add(future)
+            assert far.taken.acquire(timeout=LIMIT)
+        assert_given_up(future)
+        assert_given_up(dependent)
+        assert isinstance(dependent.exception(timeout=0), DependencyError)
+        assert far.futures[0].result(timeout=0) == "too late"
+
+    def test_nothing_is_retried(self, config):
+        """With retries left, a task that is given up is not sent again; a retry handler changes nothing."""
+        for options in ({"retries": 5}, {"retries": 5, "retry_handler": lambda *_: 0}):
+            far = FarExecutor()
+            with left_early(Workflow(config(far, **options))):
+                future = add(1)
+                assert far.taken.acquire(timeout=LIMIT)
+            assert_given_up(future)
+            assert len(far.futures) == 1
+
+    def test_an_answer_at_the_same_moment(self, config):
+        """Answers that come while the workflow ends are taken or too late, but nothing breaks."""
+        far = FarExecutor()
+        with ThreadPoolExecutor(1) as pool, left_early(Workflow(config(far))) as workflow:
+            futures = [add(number) for number in range(300)]
+            for _ in futures:
+                assert far.taken.acquire(timeout=LIMIT)
+            answers = [far.futures.pop() for _ in futures]
+            kernel.on_end(
+                workflow.dfk, lambda _: pool.submit(lambda: [answer.set_result("in time") for answer in answers])
+            )
+            pool.submit(int).result(timeout=LIMIT)
+        for future in futures:
+            if future.exception(timeout=0) is None:
+                assert future.result(timeout=0) == "in time"
+            else:
+                assert_given_up(future)
+
+
+class TestPlainParsl:
+    """The same for a Parsl that the user has loaded."""
+
+    def test_an_error(self, config):
+        """In a plain Parsl block that is left by an error, all futures end, those from before our first task too."""
+        forever = Future()
+        before = parsl.python_app(add.__wrapped__)
+        with left_early(parsl.load(config(FarExecutor()))):
+            futures = [before(1), before(forever), add(1)]
+            futures += [before(futures[0]), add(futures[1])]
+        for future in futures:
+            assert_given_up(future)
+
+    def test_exit_mode_cleanup(self, config):
+        """With Parsl's exit mode 'cleanup', which waits for nothing, unfinished tasks end and say what to do."""
+        with parsl.load(config(FarExecutor(), exit_mode="cleanup")):
+            future = add(1)
+        assert_given_up(
+            future, "the workflow ended first; ask for its result before the end, or load Parsl with exit_m"
+        )
+
+    def test_exit_mode_wait(self, config):
+        """With Parsl's exit mode 'wait' a clean end is Parsl's own."""
+        with parsl.load(config()):
+            future = add(add(1))
+        assert future.result(timeout=0) == 5
+
+    def test_cleanup_by_hand(self, config):
+        """A cleanup without any block ends all tasks too; a second one is Parsl's own error, as ever."""
+        dfk = parsl.load(config(FarExecutor()))
+        future = add(1)
+        dfk.cleanup()
+        assert_given_up(future, "the workflow ended first")
+        with pytest.raises(Exception, match="already been cleaned-up"):
+            dfk.cleanup()
+
+    def test_two_cleanups_at_once(self, config):
+        """Two threads that clean up at the same time: one does it, the other gets Parsl's error, and neither hangs."""
+        dfk = parsl.load(config(FarExecutor()))
+        future = add(1)
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(dfk.cleanup) for _ in range(2)]
+            assert sum(end.exception(timeout=LIMIT) is None for end in both) == 1
+        assert_given_up(future, "the workflow ended first")
+
+    def test_it_can_be_collected(self, config):
+        """An attended kernel can be collected after its end, also after an early one."""
+        dfk = parsl.load(config(FarExecutor()))
+        kernel.attend(dfk)
+        kernel.attend(dfk)
+        add(1)
+        dfk.cleanup()
+        reference = weakref.ref(dfk)
+        del dfk
+        gc.collect()
+        assert reference() is None
+
+
+class TestOnEnd:
+    """Being told of the end."""
+
+    def test_callbacks_come_before_the_tasks_end(self, config):
+        """A callback gets the reason while the tasks are still unfinished, and can end what they wait for."""
+        mine, seen = Future(), []
+
+        def end_mine(reason):
+            seen.append((reason, future.done()))
+            mine.set_exception(TaskCanceledError(f"My own was given up: {reason}."))
+
+        with left_early(Workflow(config())) as workflow:
+            future = join_on(lambda: mine)
+            kernel.on_end(workflow.dfk, end_mine)
+        assert seen == [("the workflow was left by KeyError", False)]
+        assert root_of(future.exception(timeout=0)) is mine.exception(timeout=0)
+
+    def test_a_callback_can_be_taken_back(self, config):
+        """A callback that was taken back is not called; taking it back twice is harmless."""
+        seen = []
+        with Workflow(config()) as workflow:
+            take_back = kernel.on_end(workflow.dfk, seen.append)
+            take_back()
+            take_back()
+            kernel.on_end(workflow.dfk, lambda reason: seen.append(f"second: {reason}"))
+        assert len(seen) == 1
+        assert seen[0].startswith("second: the workflow ended first")
+
+    def test_one_that_comes_late_is_called_at_once(self, config):
+        """A callback that is registered while the workflow ends, or after that, is called here and now."""
+        seen = []
+        with Workflow(config()) as workflow:
+            dfk = workflow.dfk
+            kernel.on_end(dfk, lambda _: kernel.on_end(dfk, seen.append))
+        assert len(seen) == 1
+        kernel.on_end(dfk, seen.append)
+        assert len(seen) == 2
+
+    def test_one_that_fails_does_not_stop_the_end(self, config, caplog):
+        """What a callback raises is logged; the others are called and the tasks end."""
+        seen = []
+        with left_early(Workflow(config(FarExecutor()))) as workflow:
+            future = add(1)
+            kernel.on_end(workflow.dfk, lambda _: 1 / 0)
+            kernel.on_end(workflow.dfk, seen.append)
+        assert len(seen) == 1
+        assert "the end goes on without it" in caplog.text
+        assert_given_up(future)
+
+
+class TestWorkers:
+    """An early end with worker processes; that none of them is left is seen to by a fixture in conftest.py."""
+
+    def test_everything_ends_within_seconds(self, config):
+        """Running and queued tasks, dependents, join tasks and threads all end, and no process is left."""
+        before = living()
+        executors = make_htex(), ParslThreads("beside", max_threads=1)
+        with socket.create_server(("127.0.0.1", 0)) as server, left_early(Workflow(config(*executors, retries=2))):
+            server.settimeout(60)
+            running = [taskbook.wait_for_ever(server.getsockname(), executor="htex") for _ in range(2)]
+            for _ in running:
+                server.accept()[0].close()
+            queued = taskbook.wait_for_ever(server.getsockname(), executor="htex")
+            joining = taskbook.add_twice(1, "htex")
+            threaded = add(1, executor="beside")
+            dependents = [add(future, executor="beside") for future in (*running, queued, joining)]
+            seconds = [taskbook.add_step(future, executor="htex") for future in dependents]
+            assert threaded.result(timeout=LIMIT) == 3
+        for future in (*running, queued, joining, *dependents, *seconds):
+            assert_given_up(future)
+        assert isinstance(seconds[0].exception(timeout=0), DependencyError)
+        assert living() == before
+
+    def test_plain_parsl_ends_within_seconds(self, config):
+        """In a plain Parsl block, too, tasks that no worker has taken yet end with what depends on them."""
+        before = parsl.python_app(add.__wrapped__)
+        with left_early(parsl.load(config(make_htex(), exit_mode="cleanup"))):
+            futures = [before(1), taskbook.add_step(1), taskbook.add_twice(1, "all")]
+            futures.append(add(futures[1]))
+        for future in futures:
+            assert_given_up(future)
+
+    def test_a_script_ends(self, tmp_path):
+        """A script with tasks of its own that is left by an error ends, and prints that error and nothing else."""
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT)
+        run = subprocess.run(
+            [sys.executable, "-W", "error::RuntimeWarning", str(script)],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+            check=False,
+        )
+        assert run.stdout == "42 given 84\n"
+        assert run.stderr.splitlines()[0] == "Traceback (most recent call last):"
+        assert run.stderr.splitlines()[-1] == "KeyError: 'mine'"
+        assert run.stderr.count("Traceback") == 1
+        assert run.returncode == 1
+
+
+SCRIPT = """
+from conftest import make_config, make_htex
+from chiltepin.workflow import Workflow
+from chiltepin.tasks import python_task
+
+@python_task
+def answer(word):
+    return 42 if word == "given" else 0
+
+class Doubling:
+    factor = 2
+
+    @python_task
+    def double(self, number):
+        return self.factor * number
+
+@python_task
+def hang():
+    import threading
+    threading.Event().wait(60)
+
+with Workflow(make_config("runinfo", make_htex())):
+    number = answer("given")
+    print(number.result(timeout=60), "given", Doubling().double(number).result(timeout=60))
+    hang()
+    raise KeyError("mine")
+"""

@@ -1,0 +1,351 @@
+"""A workflow: its beginning, its neighbours and its clean end. What happens when it is left early: test_ends.py."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import parsl
+import pytest
+from parsl.dataflow.dflow import DataFlowKernelLoader
+from recording import BrokenExecutor, RecordingExecutor
+
+from chiltepin import kernel
+from chiltepin.errors import ConfigError, TaskCanceledError
+from chiltepin.tasks import join_task, python_task
+from chiltepin.workflow import Workflow
+
+LIMIT = 30
+
+
+@python_task
+def thread_name():
+    """Tell in which thread this runs."""
+    return threading.current_thread().name
+
+
+@python_task
+def wait_for(event):
+    """Block until `event` is set."""
+    return event.wait(LIMIT)
+
+
+class TestBeginning:
+    """Entering the block."""
+
+    def test_it_loads_parsl(self, config):
+        """The first workflow is the Parsl of the process, and the process has none afterwards."""
+        given = config()
+        with Workflow(given) as workflow:
+            assert workflow.config is given
+            assert workflow.dfk is parsl.dfk() is kernel.current()
+        assert DataFlowKernelLoader._dfk is None
+
+    def test_it_is_used_once(self, config):
+        """A workflow that has been entered, or is over, cannot be entered again."""
+        workflow = Workflow(config())
+        with workflow:
+            with pytest.raises(ConfigError, match="has been used already; make another"):
+                workflow.__enter__()
+            assert thread_name().result(timeout=LIMIT)
+        with pytest.raises(ConfigError, match="has been used already; make another"), workflow:
+            pass
+
+    def test_outside_of_its_block_it_has_no_kernel(self, config):
+        """Before and after its block a workflow says that it is not running."""
+        workflow = Workflow(config())
+        with pytest.raises(ConfigError, match="not running yet"):
+            _ = workflow.config
+        with pytest.raises(ConfigError, match="not running"):
+            _ = workflow.dfk
+        with workflow:
+            pass
+        with pytest.raises(ConfigError, match="not running"):
+            _ = workflow.dfk
+
+    @pytest.mark.parametrize("option", ["include", "client", "run_dir", "backend"])
+    def test_options_go_with_settings(self, config, option):
+        """An option of the settings together with a finished Config is refused by its name."""
+        with pytest.raises(TypeError, match=f"{option} goes with settings"), Workflow(config(), **{option: "x"}):
+            pass
+
+    def test_a_beginning_that_fails_leaves_nothing(self, config, tolerated):
+        """If Parsl cannot start, the error comes out, what it had started is stopped, and the next one is the first."""
+        # A daemon that Parsl starts first, gives nothing to do and keeps to itself.
+        tolerated.append("JobStatusPoller")
+
+        class Unstartable(RecordingExecutor):
+            def start(self):
+                raise OSError("no threads today")
+
+        started = RecordingExecutor("started")
+        given = config(started, Unstartable("not"))
+        with pytest.raises(OSError, match="no threads today"), Workflow(given):
+            pass
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            started.submit(print, {})
+        with Workflow(config()) as workflow:
+            assert workflow.dfk is parsl.dfk()
+
+
+class TestSettings:
+    """What a workflow is made of."""
+
+    SETTINGS = "local: {provider: threads}\nmore: {provider: threads}\nrest: {provider: threads}\n"
+
+    @pytest.fixture(autouse=True)
+    def _alone(self, tmp_path, monkeypatch):
+        """Run the test in an empty folder, for a user who has no settings anywhere."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("CHILTEPIN_CONFIG", raising=False)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+
+    def test_a_file(self, tmp_path):
+        """A settings file is read, and its resources are executors."""
+        file = tmp_path / "some.yaml"
+        file.write_text(self.SETTINGS)
+        with Workflow(file) as workflow:
+            assert {"local", "more", "rest"} <= set(workflow.dfk.executors)
+            assert thread_name(executor="more").result(timeout=LIMIT)
+
+    def test_a_mapping_and_its_options(self, tmp_path):
+        """Settings may be given as a mapping; include, run_dir and backend change what they say."""
+        given = {"more": {"provider": "threads"}, "rest": {"provider": "threads"}}
+        with Workflow(given, include=["more"], run_dir=tmp_path / "runs", backend="local") as workflow:
+            assert set(workflow.dfk.executors) == {"local", "more", "_parsl_internal"}
+            assert workflow.dfk.run_dir.startswith(str(tmp_path / "runs"))
+            assert workflow.config.data.backend == "local"
+
+    def test_the_file_of_this_folder(self, tmp_path):
+        """Without an argument the settings file that is found by default is read."""
+        (tmp_path / "chiltepin.yaml").write_text(self.SETTINGS)
+        with Workflow() as workflow:
+            assert "rest" in workflow.dfk.executors
+
+    def test_the_log_is_closed(self, tmp_path):
+        """The log file that Parsl writes is closed at the end."""
+        with Workflow(run_dir=tmp_path / "runs") as workflow:
+            log = Path(workflow.dfk.run_dir) / "parsl.log"
+            (handler,) = [one for one in logging.getLogger("parsl").handlers if hasattr(one, "baseFilename")]
+        assert log.stat().st_size
+        assert handler.stream is None
+
+    def test_no_file_at_all(self):
+        """Without an argument and without a file there is one executor, local."""
+        with Workflow() as workflow:
+            assert thread_name(executor="local").result(timeout=LIMIT)
+            assert set(workflow.dfk.executors) == {"local", "_parsl_internal"}
+
+    def test_wrong_settings_start_nothing(self):
+        """Wrong settings are an error before anything runs."""
+        with pytest.raises(ConfigError, match="more"), Workflow({"more": {"provider": "thread"}}):
+            pass
+        assert DataFlowKernelLoader._dfk is None
+
+
+class TestNeighbours:
+    """Several workflows in one process."""
+
+    def test_one_after_the_other(self, config):
+        """A workflow can follow another, with the same tasks."""
+        for label in ("first", "second"):
+            with Workflow(config(RecordingExecutor(label))):
+                assert label in thread_name().result(timeout=LIMIT)
+
+    def test_one_in_another(self, config):
+        """Calls go to the innermost workflow, and to the outer one again after it."""
+        with Workflow(config(RecordingExecutor("outer"))) as outer:
+            with Workflow(config(RecordingExecutor("inner"))) as inner:
+                assert inner.dfk is not outer.dfk
+                assert "inner" in thread_name().result(timeout=LIMIT)
+                with pytest.raises(ConfigError, match="No executor is named 'outer'"):
+                    thread_name(executor="outer")
+            assert "outer" in thread_name().result(timeout=LIMIT)
+
+    def test_two_beside_each_other(self, config):
+        """Workflows in two threads at the same time each run their own tasks."""
+        both = threading.Barrier(2)
+
+        def run(label):
+            with Workflow(config(RecordingExecutor(label))):
+                both.wait(LIMIT)
+                names = [thread_name().result(timeout=LIMIT) for _ in range(20)]
+                both.wait(LIMIT)
+                return all(label in name for name in names)
+
+        with ThreadPoolExecutor(2) as pool:
+            assert all(pool.map(run, ["left", "right"], timeout=LIMIT))
+
+    def test_beside_a_parsl_that_is_loaded_already(self, config):
+        """A workflow leaves a Parsl that the user has loaded alone."""
+        with parsl.load(config(RecordingExecutor("loaded"))) as loaded:
+            with Workflow(config(RecordingExecutor("mine"))):
+                assert "mine" in thread_name().result(timeout=LIMIT)
+            assert parsl.dfk() is loaded
+            assert "loaded" in thread_name().result(timeout=LIMIT)
+
+    def test_a_thread_of_the_user_finds_the_first_one(self, config):
+        """A thread that has entered no workflow uses the one that is loaded."""
+        with Workflow(config(RecordingExecutor("loaded"))), ThreadPoolExecutor(1) as pool:
+            assert "loaded" in pool.submit(thread_name).result(timeout=LIMIT).result(timeout=LIMIT)
+
+    def test_left_in_another_thread(self, config):
+        """A block that is left in another thread than it was entered in ends all the same."""
+        workflow = Workflow(config())
+        workflow.__enter__()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(workflow.__exit__, None, None, None).result(timeout=LIMIT)
+        with pytest.raises(ConfigError, match="No workflow is running"):
+            kernel.current()
+
+
+class TestCleanEnd:
+    """Leaving the block without an error."""
+
+    def test_it_waits_for_what_was_started(self, config):
+        """The block is left only when all tasks, and those that they started, are done."""
+        begun, go_on = threading.Event(), threading.Event()
+        later = []
+
+        @python_task
+        def first():
+            begun.set()
+            return go_on.wait(LIMIT)
+
+        @join_task
+        def second(_):
+            later.append(thread_name())
+            return later[0]
+
+        with Workflow(config()):
+            future = second(first())
+            assert begun.wait(LIMIT)
+            threading.Timer(0.1, go_on.set).start()
+        assert future.result(timeout=0)
+        assert later[0].result(timeout=0)
+
+    def test_it_waits_whatever_the_exit_mode(self, config):
+        """Also where Parsl itself would not wait, a clean end waits."""
+        with Workflow(config(exit_mode="cleanup")):
+            future = wait_for(event := threading.Event())
+            threading.Timer(0.1, event.set).start()
+        assert future.result(timeout=0) is True
+
+    def test_failed_tasks_do_not_matter(self, config):
+        """A task that failed does not disturb the end; its error is in its future."""
+
+        @python_task
+        def fail():
+            raise KeyError("mine")
+
+        with Workflow(config()):
+            future = fail()
+        assert isinstance(future.exception(timeout=0), KeyError)
+
+    def test_a_workflow_that_was_cleaned_up_inside_is_over(self, config):
+        """A cleanup by the user inside the block is the end; leaving the block adds nothing."""
+        with Workflow(config()) as workflow:
+            workflow.dfk.cleanup()
+
+    def test_nothing_keeps_it_alive(self, config):
+        """After its end the kernel can be collected, although it was attended and the workflow object lives on."""
+        workflow = Workflow(config())
+        with workflow:
+            thread_name().result(timeout=LIMIT)
+            reference = weakref.ref(workflow.dfk)
+        gc.collect()
+        assert reference() is None
+
+
+class TestErrors:
+    """Leaving the block by an error."""
+
+    def test_the_error_comes_out(self, config):
+        """The user's error leaves the block as it is, and Parsl is gone."""
+        error = KeyError("mine")
+        with pytest.raises(KeyError) as caught, Workflow(config()):
+            raise error
+        assert caught.value is error
+        assert DataFlowKernelLoader._dfk is None
+
+    def test_a_failing_end_does_not_hide_it(self, config, caplog):
+        """If Parsl fails to shut down after an error, the error still comes out; the failure is logged."""
+        kernels = []
+
+        def run():
+            with Workflow(config(BrokenExecutor("broken"))) as workflow:
+                kernels.append(workflow.dfk)
+                raise KeyError("mine")
+
+        with pytest.raises(KeyError, match="mine"):
+            run()
+        assert "Parsl did not end in order" in caplog.text
+        assert DataFlowKernelLoader._dfk is None
+        close_rest(kernels[0])
+
+    def test_a_failing_end_alone_is_an_error(self, config):
+        """If Parsl fails to shut down after a clean block, that is raised."""
+        with pytest.raises(OSError, match="no way down"), Workflow(config(BrokenExecutor("broken"))) as workflow:
+            kept = workflow.dfk
+        assert DataFlowKernelLoader._dfk is None
+        close_rest(kept)
+
+    def test_ctrl_c_while_waiting_ends_it(self, config):
+        """Ctrl-C while a clean end waits ends the workflow early, in order, and comes out."""
+        leaving, release, futures = threading.Event(), threading.Event(), []
+
+        @python_task
+        def interrupt():
+            leaving.wait(LIMIT)
+            os.kill(os.getpid(), signal.SIGINT)
+            return release.wait(LIMIT)
+
+        def run():
+            with Workflow(config()) as workflow:
+                futures.append(interrupt())
+                futures.append(thread_name(inputs=futures))
+                kernel.on_end(workflow.dfk, lambda _: release.set())
+                leaving.set()
+
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert futures[0].result(timeout=0) is True
+        with pytest.raises(TaskCanceledError, match="'thread_name' was given up: the workflow was left by Keyboard"):
+            futures[1].result(timeout=0)
+
+    def test_a_second_ctrl_c_leaves_threads_behind(self, config):
+        """Ctrl-C while the end waits for a thread ends its task at once, and all the rest in order."""
+        release, futures, pools = threading.Event(), [], []
+
+        def interrupt(_):
+            threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+        def run():
+            with Workflow(config(RecordingExecutor("threads"))) as workflow:
+                futures.append(wait_for(release))
+                futures.append(thread_name(inputs=futures))
+                pools.append(workflow.dfk.executors["threads"].executor)
+                kernel.on_end(workflow.dfk, interrupt)
+                raise KeyError("mine")
+
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run()
+        release.set()
+        pools[0].shutdown(wait=True)
+        assert isinstance(caught.value.__context__, KeyError)
+        stuck = futures[0].exception(timeout=0)
+        assert isinstance(stuck, TaskCanceledError)
+        assert futures[1].exception(timeout=0).__cause__ is stuck
+
+
+def close_rest(dfk):
+    """Shut down what Parsl's own cleanup did not reach."""
+    for executor in dfk.executors.values():
+        executor.executor.shutdown(wait=True)
+    dfk._task_launch_pool.shutdown(wait=True)

@@ -1,0 +1,96 @@
+"""How the public API is used, for mypy to read; nothing here runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import chiltepin
+from chiltepin import data, registry
+from chiltepin.model import Capabilities, DirEntry, Request, TaskHandle, TaskStatus
+from chiltepin.protocol import TransferBackend
+
+
+@chiltepin.python_task
+def analyze(_staged: bool, path: str) -> int:  # noqa: FBT001
+    """Count the characters of a path."""
+    return len(path)
+
+
+@chiltepin.bash_task
+def compress(path: str) -> str:
+    """Compress a file."""
+    return f"gzip {path}"
+
+
+@chiltepin.join_task
+def both() -> list[Any]:
+    """Start two transfers."""
+    return [move(), move()]
+
+
+def move() -> chiltepin.TransferFuture:
+    """Start a transfer."""
+    return chiltepin.transfer_task(
+        "my-laptop", "hpc-scratch", "/a", "/b", recursive=True, executor=["local"], include=["*.nc"], inputs=[both()]
+    )
+
+
+def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle, TaskStatus, bool]:
+    """Ask a transfer."""
+    return future.task_handle, future.status(), future.cancel()
+
+
+def here_and_now() -> bool:
+    """Move without Parsl."""
+    return data.transfer("a", "b", "/x", "/y", sync_level="size") and data.delete("a", "/x", ignore_missing=True)
+
+
+def pipeline() -> None:
+    """Run a workflow."""
+    with chiltepin.Workflow("chiltepin.yaml", backend="local") as workflow:
+        analyze(move(), chiltepin.local_path("hpc-scratch", "/b"), executor="compute")
+        compress("/b", executor="all", stdout="out.txt")
+        workflow.dfk.wait_for_current_tasks()
+
+
+class Mine:
+    """A third party's backend, which inherits from nothing of ours."""
+
+    name = "mine"
+    capabilities = Capabilities(runs_on="worker", durable=False)
+
+    @classmethod
+    def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> Mine:
+        """Make one."""
+        del endpoints, options
+        return cls()
+
+    def new_submission_id(self) -> str:
+        """Return an id."""
+        return "1"
+
+    def submit(self, request: Request, submission_id: str) -> TaskHandle:
+        """Take a request."""
+        del request
+        return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
+
+    def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
+        """Tell nothing."""
+        del handles
+        return []
+
+    def cancel(self, handle: TaskHandle) -> None:
+        """Stop."""
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List nothing."""
+        del endpoint, path
+        return []
+
+    def close(self) -> None:
+        """Let go."""
+
+
+backend: TransferBackend = Mine()
+installed: type[TransferBackend] = registry.load("local")
