@@ -154,7 +154,8 @@ def on_end(dfk: DataFlowKernel, callback: Callable[[str], object]) -> Callable[[
 def drain(dfk: DataFlowKernel) -> None:
     """Wait until `dfk` has no unfinished task, those that its tasks start meanwhile included."""
     while unfinished := [record["app_fu"] for record in _unfinished(dfk)]:
-        futures.wait(unfinished)
+        # A Ctrl-C that comes just before this wait begins is noticed only after it.
+        futures.wait(unfinished, timeout=1)
 
 
 def _unfinished(dfk: DataFlowKernel) -> list[TaskRecord]:

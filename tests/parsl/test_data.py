@@ -7,12 +7,12 @@ import pickle
 import threading
 from concurrent.futures import Future
 
+import parsl
 import pytest
 from parsl.dataflow.errors import DependencyError
 from parsl.dataflow.futures import AppFuture
 
 import chiltepin
-import parsl
 from chiltepin import configure, delete, delete_task, local_path, transfer, transfer_task
 from chiltepin.errors import (
     ConfigError,

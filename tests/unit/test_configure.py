@@ -6,13 +6,13 @@ import subprocess
 import sys
 import textwrap
 
+import parsl
 import pytest
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor, MPIExecutor, ThreadPoolExecutor
 from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
 
-import parsl
 from chiltepin import configure
 from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError

@@ -64,7 +64,7 @@ def imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "chiltepin":
-            found |= {f"chiltepin.{alias.name}" for alias in node.names}
+            found |= {f"chiltepin.{chiltepin._HOMES.get(alias.name, alias.name)}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
         waiting.extend(ast.iter_child_nodes(node))
