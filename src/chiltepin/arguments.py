@@ -14,7 +14,7 @@ from typing import Any
 
 from chiltepin.errors import suggest
 from chiltepin.model import SYNC_LEVELS, DeleteRequest, FilterRule, TransferItem, TransferRequest
-from chiltepin.paths import joined, parts
+from chiltepin.paths import named
 
 __all__ = ["check", "delete_request", "transfer_request"]
 
@@ -37,8 +37,7 @@ def _path(argument: str, value: Any) -> str:
         text = None
     if not isinstance(text, str):
         raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a path as a string.")
-    parts(text)
-    return text
+    return named(text)
 
 
 def _seconds(argument: str, value: Any) -> float:
@@ -116,8 +115,6 @@ def check(argument: str, value: Any) -> Any:
     ------
     TypeError, ValueError
         If the value makes no sense, in one sentence that says what to give instead.
-    PermissionDeniedError
-        If a path leaves the root of an endpoint.
     """
     return CHECKS[argument](argument, value)
 
@@ -151,7 +148,7 @@ def transfer_request(
     if not check("recursive", recursive) and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, and a file needs its whole new path; "
-            f"write {joined((*parts(target), *parts(check('src_path', src_path))[-1:]))!r}, or give recursive=True."
+            f"write {target.rstrip('./') + '/' + check('src_path', src_path).rsplit('/', 1)[-1]!r}, or recursive=True."
         )
     return TransferRequest(
         source=check("src_ep", src_ep),

@@ -317,6 +317,15 @@ def _place(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, An
     )
 
 
+def _check_end(settings: DataSettings, argument: str, endpoint: Any, path: Any) -> None:
+    """Check one end of a call, as far as it is known: the place of its endpoint, and that the path stays inside."""
+    if endpoint is None or isinstance(endpoint, Future):
+        return
+    place = _place(settings, argument, endpoint)
+    if not isinstance(path, Future):
+        paths.parts(os.fspath(path), home=place.get("home", "/"), endpoint=endpoint)
+
+
 def _checked(check: Any, settings: DataSettings) -> bool:
     if check is not None and not isinstance(check, bool):
         raise TypeError(f"check={check!r} is of type {type(check).__name__}; give True or False.")
@@ -340,8 +349,8 @@ def _start(
     for argument, value in asked.items():
         if not isinstance(value, Future):
             arguments.check(argument, value)
-            if argument in ("src_ep", "dst_ep"):
-                _place(settings, argument, value)
+    for end in ("src", "dst"):
+        _check_end(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
     waits = {"timeout": asked["timeout"], "polling_interval": asked["polling_interval"]}
     rest = {argument: value for argument, value in asked.items() if argument not in waits}
     known = not any(isinstance(value, Future) for value in rest.values())

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from chiltepin.errors import PermissionDeniedError
 
-__all__ = ["Parts", "joined", "parts"]
+__all__ = ["Parts", "joined", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
 
 
-def parts(path: str, *, home: str = "/", endpoint: str = "") -> Parts:
+def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
     """Return the names that lead from the root of an endpoint to ``path``.
 
     Parameters
@@ -32,10 +32,9 @@ def parts(path: str, *, home: str = "/", endpoint: str = "") -> Parts:
     PermissionDeniedError
         If ``..`` leads out of the root.
     ValueError
-        If the path is empty or holds a NUL byte, which no filesystem can store.
+        If the path names nothing; see `named`.
     """
-    if not path or "\0" in path:
-        raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
+    named(path)
     if path == "~" or path.startswith("~/"):
         names = [*home.split("/"), *path[2:].split("/")]
     elif path.startswith("/"):
@@ -54,6 +53,19 @@ def parts(path: str, *, home: str = "/", endpoint: str = "") -> Parts:
         elif name not in ("", "."):
             kept.append(name)
     return tuple(kept)
+
+
+def named(path: str) -> str:
+    """Return ``path`` if it can name anything.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or holds a NUL byte, which no filesystem can store.
+    """
+    if not path or "\0" in path:
+        raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
+    return path
 
 
 def joined(names: Parts) -> str:

@@ -224,7 +224,9 @@ def test_a_collection_is_found_by_its_uuid_offline(running):
 def test_relative_paths_count_from_home(running):
     """A relative path and one under ~ count from the endpoint's home."""
     assert transfer_task("laptop", "laptop", "/a.dat", "~/x", executor="local").result(LIMIT)
-    assert transfer_task("laptop", "laptop", "x", "deep/y", executor="local").result(LIMIT)
+    assert transfer_task("laptop", "laptop", "x", "../me/deep/y", executor="local").result(LIMIT)
+    with pytest.raises(PermissionDeniedError, match="leads out of the root of endpoint 'laptop'"):
+        transfer_task("laptop", "laptop", "x", "../../../y", executor="local")
     assert (running / "laptop" / "users" / "me" / "deep" / "y").read_bytes() == b"content"
 
 

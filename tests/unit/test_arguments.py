@@ -7,7 +7,6 @@ from pathlib import PurePosixPath
 import pytest
 
 from chiltepin.arguments import check, delete_request, transfer_request
-from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import DeleteRequest, FilterRule, TransferItem, TransferRequest
 
 WHERE = {"src_ep": "a", "dst_ep": "b", "src_path": "/x", "dst_path": "/y"}
@@ -42,7 +41,7 @@ def test_filters_are_rules_in_order():
         ("src_path", 5, TypeError, "give a path as a string"),
         ("src_path", b"/x", TypeError, "give a path as a string"),
         ("src_path", "", ValueError, "names nothing"),
-        ("dst_path", "/../x", PermissionDeniedError, "leads out of the root"),
+        ("dst_path", "a\0b", ValueError, "names nothing"),
         ("timeout", "1 hour", TypeError, "timeout='1 hour' is of type str; give a number of seconds, such as 3600"),
         ("timeout", True, TypeError, "give a number of seconds"),
         ("timeout", 0, ValueError, "timeout=0 is no time to wait"),

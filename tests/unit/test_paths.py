@@ -30,7 +30,7 @@ from chiltepin.paths import joined, parts
 )
 def test_a_path_counts_from_the_root_or_from_home(path, names):
     """Absolute paths count from the root, the others from home; dots are resolved by their letters."""
-    assert parts(path, home="/users/me") == names
+    assert parts(path, home="/users/me", endpoint="hpc") == names
 
 
 @pytest.mark.parametrize("path", ["/..", "/a/../../b", "../../..", "~/../../../x"])
@@ -45,16 +45,16 @@ def test_a_path_that_leaves_the_root_is_refused(path):
 def test_a_path_that_names_nothing_is_refused(path):
     """An empty path, and one with a NUL byte, are errors."""
     with pytest.raises(ValueError, match="names nothing"):
-        parts(path)
+        parts(path, endpoint="hpc")
 
 
 @given(st.text(st.sampled_from("ab./~ "), min_size=1))
 def test_names_are_single_and_come_back(path):
     """Whatever is written, the names hold no slash and no dots, and lead to the same place again."""
     try:
-        names = parts(path, home="/h")
+        names = parts(path, home="/h", endpoint="hpc")
     except PermissionDeniedError:
         assert ".." in path
         return
     assert all(name and "/" not in name and name not in {".", ".."} for name in names)
-    assert parts(joined(names)) == names
+    assert parts(joined(names), endpoint="hpc") == names
