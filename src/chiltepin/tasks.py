@@ -25,6 +25,7 @@ from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
 from chiltepin import kernel
+from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, suggest
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ def _uncancelled(future: Any) -> Any:
     """Return a future that fails where `future` is cancelled: on a cancelled one Parsl would wait for ever."""
     if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)):
         return future
-    stand_in = kernel.StandIn()
+    stand_in = StandIn()
     stand_in.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
     return stand_in
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from chiltepin import configure, kernel, settings
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
@@ -115,7 +115,6 @@ class Workflow:
 
     def _end(self, *, quietly: bool) -> None:
         dfk = self.dfk
-        logs = _log_files(dfk)
         try:
             if not dfk.cleanup_called:
                 dfk.cleanup()
@@ -128,18 +127,6 @@ class Workflow:
             self._dfk = None
             if _loaded() is dfk:
                 parsl.clear()
-            for log in logs:
-                log.close()
-
-
-def _log_files(dfk: DataFlowKernel) -> list[logging.FileHandler]:
-    """Return the log files of a kernel, which Parsl lets go at the end but does not close."""
-    handlers = logging.getLogger("parsl").handlers
-    return [
-        handler
-        for handler in handlers
-        if isinstance(handler, logging.FileHandler) and os.path.dirname(handler.baseFilename) == dfk.run_dir
-    ]
 
 
 def _loaded() -> DataFlowKernel | None:

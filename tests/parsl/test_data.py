@@ -447,3 +447,31 @@ def test_a_foreign_future_may_be_waited_for(running):
         future.result(LIMIT)
     assert future.status().state is TaskState.FAILED
     assert not (running / "scratch").exists()
+
+
+def test_leaving_by_an_error_ends_what_runs_on_worker_processes(settings, sandbox, tmp_path):
+    """An error in the workflow ends a transfer in another process, what waits for it, and the process."""
+    with open(sandbox / "laptop" / "endless", "wb") as file:
+        file.truncate(1 << 40)
+    settings["compute"] = {"provider": "localhost", "init_blocks": 1, "max_workers_per_node": 2}
+    config = configure.load(settings, run_dir=tmp_path / "runinfo")
+    with pytest.raises(KeyError), parsl.load(config):  # noqa: PT012
+        running = move(src_path="/endless", executor="compute")
+        stopped = move(src_path="/endless", executor="compute")
+        waiting = move(inputs=[running], executor="compute")
+        dependent = after(waiting, executor="local")
+        while len(os.listdir(sandbox / "scratch") if (sandbox / "scratch").exists() else []) < 2:
+            threading.Event().wait(0.01)
+        assert running.status().reason == "Parsl says 'launched'; it runs on executor 'compute'."
+        stopped.cancel()
+        with pytest.raises(TaskCanceledError, match="canceled"):
+            stopped.result(LIMIT)
+        raise KeyError
+    with pytest.raises(TaskCanceledError, match="was given up: the workflow was left by KeyError"):
+        running.result(0)
+    for future in (waiting, dependent):
+        with pytest.raises((DependencyError, TaskCanceledError)):
+            future.result(0)
+    with chiltepin.Workflow(settings, include="local", run_dir=tmp_path / "runinfo"):
+        assert move().result(LIMIT) is True
+    assert os.listdir(sandbox / "scratch") == ["b.dat"]

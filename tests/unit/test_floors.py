@@ -28,6 +28,7 @@ FLOORS = {
     "executors": 5,
     "compute": 5,
     "configure": 5,
+    "ending": 5,
     "kernel": 5,
     "futures": 5,
     "tasks": 5,

@@ -1,0 +1,302 @@
+"""The orderly end of a run of Parsl.
+
+Parsl has no hook for the end of a run. Its ``cleanup`` stops the executors and abandons the tasks that they held:
+their futures, and those of everything that depends on them, stay pending for ever, and whoever asks for a result
+hangs. `ending_of` therefore puts an orderly end in front of ``cleanup`` (``docs/decisions/orderly-end.md``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import sys
+import threading
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+from parsl.app.futures import DataFuture
+from parsl.dataflow.errors import PropagatedException
+from parsl.dataflow.futures import AppFuture
+from parsl.dataflow.states import States
+from parsl.executors.threads import ThreadPoolExecutor
+
+from chiltepin.errors import TaskCanceledError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.dataflow.taskrecord import TaskRecord
+
+__all__ = ["Ending", "StandIn", "ending_of", "unfinished"]
+
+logger = logging.getLogger(__name__)
+
+_ATTENDING = threading.Lock()
+_ENDING = "_chiltepin_ending"
+# Seconds between two looks at the tasks of a run that ends: a task that is just being launched, or made by another
+# task, shows up only in the next look.
+_LOOK = 0.05
+_LONGEST_CHAIN = 20
+
+
+def ending_of(dfk: DataFlowKernel) -> Ending:
+    """Return the ending of a run, which from then on takes the place of its ``cleanup``; one for each run."""
+    with _ATTENDING:
+        ending: Ending | None = vars(dfk).get(_ENDING)
+        if ending is None:
+            ending = Ending(dfk)
+            # Kept on the kernel itself, so that it goes when the kernel goes.
+            setattr(dfk, _ENDING, ending)
+            dfk.cleanup = ending.cleanup
+            _shorten_chains(dfk)
+        return ending
+
+
+def unfinished(dfk: DataFlowKernel) -> list[TaskRecord]:
+    """Return the records of the tasks whose futures are not done."""
+    return [record for record in list(dfk.tasks.values()) if not record["app_fu"].done()]
+
+
+class StandIn(futures.Future[Any]):
+    """What Parsl waits for in the place of somebody else's future, which is left to its owner."""
+
+    #: Whether it will end by itself.
+    follows = False
+
+    def end(self, error: TaskCanceledError) -> None:
+        """End with `error`, unless it has ended."""
+        with contextlib.suppress(futures.InvalidStateError):
+            self.set_exception(error)
+
+    def follow(self, theirs: futures.Future[Any], error: TaskCanceledError) -> None:
+        """End as `theirs` ends; if that is cancelled, with `error`."""
+        self.follows = True
+        theirs.add_done_callback(functools.partial(self._copy, error))
+
+    def _copy(self, error: TaskCanceledError, theirs: futures.Future[Any]) -> None:
+        with contextlib.suppress(futures.InvalidStateError):
+            if theirs.cancelled():
+                self.set_exception(error)
+            elif (failure := theirs.exception()) is not None:
+                self.set_exception(failure)
+            else:
+                self.set_result(theirs.result())
+
+
+class Ending:
+    """The orderly end of one DataFlowKernel."""
+
+    def __init__(self, dfk: DataFlowKernel) -> None:
+        self._dfk = dfk
+        self._parsl_cleanup: Callable[[], None] = dfk.cleanup
+        self._reason = ""
+        self._callbacks: dict[object, Callable[[str], object]] = {}
+        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may end the run while the run is ending.
+        self._turn = threading.RLock()
+
+    def add(self, callback: Callable[[str], object]) -> Callable[[], object]:
+        """Register `callback`; return what takes it back."""
+        key = object()
+        with self._lock:
+            begun = bool(self._reason)
+            if not begun:
+                self._callbacks[key] = callback
+        if begun:
+            self._tell(callback)
+        return functools.partial(self._callbacks.pop, key, None)
+
+    def cleanup(self) -> None:
+        """End every task, then let Parsl clean up; takes the place of ``DataFlowKernel.cleanup``."""
+        with self._turn:
+            if self._dfk.cleanup_called:
+                # Parsl says itself that this is once too often.
+                self._parsl_cleanup()
+                return
+            try:
+                self._begin()
+                self._end_tasks(patient=True)
+            except BaseException:
+                # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
+                self._leave_threads()
+                self._end_tasks(patient=False)
+                raise
+            finally:
+                self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._dfk.cleanup_called:
+            return
+        logs = _log_files(self._dfk)
+        try:
+            self._parsl_cleanup()
+        finally:
+            for log in logs:
+                log.close()
+
+    def _begin(self) -> None:
+        left_by = sys.exc_info()[0]
+        with self._lock:
+            self._reason = (
+                f"the workflow was left by {left_by.__name__}"
+                if left_by is not None
+                else "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
+            )
+            callbacks = list(self._callbacks.values())
+            self._callbacks.clear()
+        self._dfk.launch_task = self._refuse
+        # Before a callback sets a thread free, which would take the next task from its queue.
+        for record in unfinished(self._dfk):
+            if record["status"] is States.launched and self._in_thread(record):
+                self._stand_in(record)
+        for callback in callbacks:
+            self._tell(callback)
+
+    def _tell(self, callback: Callable[[str], object]) -> None:
+        try:
+            callback(self._reason)
+        except Exception:
+            logger.exception("%r failed while the workflow was ending; the end goes on without it.", callback)
+
+    def _error(self, record: TaskRecord) -> TaskCanceledError:
+        return TaskCanceledError(f"Task {record['func_name']!r} was given up: {self._reason}.")
+
+    def _refuse(self, record: TaskRecord) -> futures.Future[Any]:
+        """Stand in for ``DataFlowKernel.launch_task``: nothing starts any more."""
+        self._forbid_retry(record)
+        raise self._error(record)
+
+    def _forbid_retry(self, record: TaskRecord) -> None:
+        record["fail_cost"] = self._dfk.config.retries + 1
+
+    def _leave_threads(self) -> None:
+        for executor in self._dfk.executors.values():
+            if isinstance(executor, ThreadPoolExecutor):
+                executor.shutdown = functools.partial(executor.shutdown, block=False)
+
+    def _end_tasks(self, *, patient: bool) -> None:
+        while records := unfinished(self._dfk):
+            for record in records:
+                self._forbid_retry(record)
+                if record["status"] is States.launched:
+                    self._end_launched(record, patient=patient)
+                elif record["status"] is States.pending:
+                    self._end_pending(record)
+                elif record["status"] is States.joining:
+                    self._end_joining(record)
+            futures.wait([record["app_fu"] for record in records], timeout=_LOOK)
+
+    def _in_thread(self, record: TaskRecord) -> bool:
+        return isinstance(self._dfk.executors.get(record["executor"]), ThreadPoolExecutor)
+
+    def _end_launched(self, record: TaskRecord, *, patient: bool) -> None:
+        stand_in = self._stand_in(record)
+        if stand_in is not None and not (patient and stand_in.follows):
+            stand_in.end(self._error(record))
+
+    def _stand_in(self, record: TaskRecord) -> StandIn | None:
+        """Return our future in the place of the executor's; None if the task is just starting or ending.
+
+        The executor keeps its own and may set it whenever it likes. To end that one instead would break the executor:
+        the result thread of a HighThroughputExecutor dies of the InvalidStateError when the worker answers after all.
+        """
+        theirs = record["exec_fu"]
+        if theirs is None or isinstance(theirs, StandIn):
+            return theirs
+        # The only way to take Parsl's callback back; under this lock a future is either done or keeps its callbacks.
+        with theirs._condition:  # noqa: SLF001
+            if theirs.done():
+                return None
+            kept = [call for call in theirs._done_callbacks if not self._is_parsl(call)]  # noqa: SLF001
+            theirs._done_callbacks = kept  # noqa: SLF001
+        ours = StandIn()
+        ours.add_done_callback(functools.partial(self._dfk.handle_exec_update, record))
+        record["exec_fu"] = ours
+        # What still queues for a thread is cancelled and never runs; what runs does not notice, and is waited for.
+        if self._in_thread(record) and not theirs.cancel():
+            ours.follow(theirs, self._error(record))
+        return ours
+
+    def _is_parsl(self, callback: object) -> bool:
+        return isinstance(callback, functools.partial) and callback.func == self._dfk.handle_exec_update
+
+    def _end_pending(self, record: TaskRecord) -> None:
+        """End a task that waits for something which this end does not reach: a future of the user's own, say."""
+        awaited = [future for future in record["depends"] if not future.done()]
+        # One that was tried already is stuck (see _shorten_chains), or is about to be retried.
+        tried = record["exec_fu"] is not None
+        if not tried and (not awaited or any(self._reaches(future) for future in awaited)):
+            return
+        with record["task_launch_lock"]:
+            if record["status"] is not States.pending:
+                return
+            streams = {name: record["kwargs"][name] for name in ("stdout", "stderr") if name in record["kwargs"]}
+            record.update(depends=[], args=(), kwargs=streams)
+        # To be refused, as every launch is by now.
+        self._dfk.launch_if_ready(record)
+
+    def _end_joining(self, record: TaskRecord) -> None:
+        """End a join task that waits for something which this end does not reach."""
+        joined = record["joins"] if isinstance(record["joins"], list) else [record["joins"]]
+        awaited = [future for future in joined if not future.done()]
+        # Parsl stumbles over a cancelled future and leaves the task joining for ever.
+        stuck = awaited or any(future.cancelled() for future in joined)
+        if not stuck or any(self._reaches(future) for future in awaited):
+            return
+        failed: futures.Future[Any] = futures.Future()
+        failed.set_exception(self._error(record))
+        record["joins"] = failed
+        self._dfk.handle_join_update(record, failed)
+
+    def _reaches(self, future: futures.Future[Any]) -> bool:
+        """Whether the end of the tasks of this run ends `future` too."""
+        while isinstance(future, DataFuture):
+            future = future.parent
+        if not isinstance(future, AppFuture):
+            return False
+        record = future.task_record
+        return record["dfk"] is self._dfk and not record["app_fu"].done()
+
+
+def _shorten_chains(dfk: DataFlowKernel) -> None:
+    """Let tasks end that need a task that needs a task ... that failed, however long the chain is.
+
+    Parsl keeps the ``repr`` of each DependencyError, which holds that of the one before, and so on. From some 250 on
+    that is a RecursionError in a callback, and that task and all behind it stay pending for ever.
+    """
+    resolver = dfk.dependency_resolver
+
+    def unwrap(value: object) -> object:
+        try:
+            return resolver.traverse_to_unwrap(value)
+        except PropagatedException as error:
+            failure = error
+        raise _shortened(failure)
+
+    dfk.dependency_resolver = dataclasses.replace(resolver, traverse_to_unwrap=unwrap)
+
+
+def _shortened(failure: PropagatedException) -> PropagatedException:
+    """Return `failure`, or one that leads straight to its cause if it does so by too many others."""
+    error: BaseException = failure
+    for _ in range(_LONGEST_CHAIN):
+        if not isinstance(error, PropagatedException):
+            return failure
+        error, name = error.dependent_exceptions_tids[0]
+    while isinstance(error, PropagatedException):
+        error, name = error.dependent_exceptions_tids[0]
+    return type(failure)([(error, f"... <- {name}")], failure.task_id)
+
+
+def _log_files(dfk: DataFlowKernel) -> list[logging.FileHandler]:
+    """Return the log files of a run, which Parsl lets go at the end but does not close."""
+    return [
+        handler
+        for handler in logging.getLogger("parsl").handlers
+        if isinstance(handler, logging.FileHandler)
+        and os.path.dirname(handler.baseFilename) == os.path.abspath(dfk.run_dir)
+    ]
