@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
 from chiltepin.errors import suggest
-from chiltepin.model import SYNC_LEVELS, DeleteRequest, FilterRule, TransferItem, TransferRequest
+from chiltepin.model import SYNC_LEVELS, DeleteRequest, FilterRule, TransferItem, TransferRequest, endpoint_name
 from chiltepin.paths import named
 
 __all__ = ["check", "delete_request", "transfer_request"]
@@ -27,7 +28,7 @@ def _name(argument: str, value: Any) -> str:
         raise TypeError(f"{argument}={value!r} is {_kind(value)}; give the name of an endpoint as a string.")
     if not value.strip():
         raise ValueError(f"{argument}={value!r} names no endpoint; give the name that stands under data: endpoints:.")
-    return value
+    return endpoint_name(value)
 
 
 def _path(argument: str, value: Any) -> str:
@@ -97,6 +98,11 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 }
 
 
+def _inside(folder: str, source: str) -> str:
+    """Return the path that a file gets in a folder, under the name that it has."""
+    return posixpath.join(posixpath.normpath(folder), posixpath.basename(posixpath.normpath(source)))
+
+
 def _kind(value: Any) -> str:
     return f"of type {type(value).__name__}"
 
@@ -148,7 +154,7 @@ def transfer_request(
     if not check("recursive", recursive) and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, and a file needs its whole new path; "
-            f"write {target.rstrip('./') + '/' + check('src_path', src_path).rsplit('/', 1)[-1]!r}, or recursive=True."
+            f"write {_inside(target, check('src_path', src_path))!r}, or give recursive=True to move a folder."
         )
     return TransferRequest(
         source=check("src_ep", src_ep),

@@ -6,6 +6,7 @@ a JSON document. Times are UTC, sizes are bytes, paths are POSIX paths on an end
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
@@ -26,7 +27,17 @@ __all__ = [
     "TaskStatus",
     "TransferItem",
     "TransferRequest",
+    "endpoint_name",
 ]
+
+#: What a UUID looks like.
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+def endpoint_name(name: str) -> str:
+    """Return the name by which an endpoint is known: a UUID in small letters, any other name as it is."""
+    return name.lower() if UUID.fullmatch(name) else name
+
 
 SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 

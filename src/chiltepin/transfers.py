@@ -44,11 +44,11 @@ LOOK_SHARE = 0.1
 #: Seconds that a task which was told to stop has for stopping, before it is left to itself.
 STOP_GRACE = 10.0
 
-_ERRORS: dict[TaskState, type[TaskError]] = {
-    TaskState.FAILED: TaskFailedError,
-    TaskState.CANCELED: TaskCanceledError,
-    TaskState.EXPIRED: TaskExpiredError,
-    TaskState.LOST: TaskLostError,
+_ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
+    TaskState.FAILED: (TaskFailedError, "failed"),
+    TaskState.CANCELED: (TaskCanceledError, "was canceled"),
+    TaskState.EXPIRED: (TaskExpiredError, "expired"),
+    TaskState.LOST: (TaskLostError, "was lost"),
 }
 
 
@@ -64,8 +64,8 @@ def error_of(status: TaskStatus, request: Request) -> TaskError | None:
     """Return the error that a final status stands for, None for success."""
     if status.state is TaskState.SUCCEEDED:
         return None
-    what = f"{describe(request)} {'was ' if status.state is not TaskState.FAILED else ''}{status.state.value}"
-    return _ERRORS[status.state](f"{what} ({status.code}): {status.reason}", status=status)
+    kind, became = _ERRORS[status.state]
+    return kind(f"{describe(request)} {became} ({status.code}): {status.reason}", status=status)
 
 
 class Transfers:

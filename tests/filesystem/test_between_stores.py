@@ -52,6 +52,8 @@ class ZeroFileSystem(AbstractFileSystem):
         if "." in path.rsplit("/", 1)[-1]:
             raise FileNotFoundError(path)
         return {"name": path, "size": 0, "type": "directory"}
+    def ls(self, path, detail=True, **options):
+        return [self.info(name) for name in self.files]
     def makedirs(self, path, exist_ok=False):
         pass
     def mv(self, source, target, **options):

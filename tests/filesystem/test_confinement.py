@@ -7,14 +7,19 @@ import shutil
 import threading
 from contextlib import suppress
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from worlds import World
 
+from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
 
 
 @pytest.fixture
@@ -134,6 +139,46 @@ def test_a_link_swapped_in_between_look_and_use_leads_nowhere(disk, secret):
     assert got <= {b"inside"}
     for path in disk.files("scratch"):
         assert disk.get("scratch", path) == b"inside"
+    assert untouched(secret)
+
+
+class LinkedFileSystem(LocalFileSystem):
+    """A store with links, as an SFTP server is: fsspec's own way to the disk, which follows them out of any folder."""
+
+    protocol = "linked"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("linked://"))
+
+
+fsspec.register_implementation("linked", LinkedFileSystem)
+
+
+def test_a_path_through_a_link_of_another_store_is_refused(tmp_path, secret):
+    """Where fsspec cannot tell where a link leads, nothing is read, written or deleted through one."""
+    for name in ("laptop", "scratch"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "out").symlink_to(secret)
+        (tmp_path / name / "key").symlink_to(secret / "key")
+    (tmp_path / "laptop" / "f").write_bytes(b"fine")
+    places = {name: {"url": f"linked://{tmp_path / name}"} for name in ("laptop", "scratch")}
+    world = World(Transfers(FilesystemBackend.from_config(places, {})), None, {})
+    for src_path, dst_path, recursive in (
+        ("/out/key", "/x", False),
+        ("/key", "/x", False),
+        ("/out", "/x", True),
+        ("/f", "/out/new", False),
+    ):
+        status = world.move(src_path, dst_path, recursive=recursive)
+        assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+        assert "is a link" in status.reason
+    assert world.remove("/out/key").code == "PERMISSION_DENIED"
+    with pytest.raises(PermissionDeniedError, match="is a link"):
+        world.transfers.ls("laptop", "/out")
+    assert world.move("/", "/tree", recursive=True).files_skipped == 2
+    assert world.remove("/out", recursive=True).state is TaskState.SUCCEEDED
+    assert sorted(os.listdir(tmp_path / "scratch")) == ["key", "tree"]
     assert untouched(secret)
 
 

@@ -68,11 +68,27 @@ def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["/results/", "/results/.", "~/"])
-def test_a_file_needs_its_whole_new_path(path):
+@pytest.mark.parametrize(
+    ("path", "source", "meant"),
+    [
+        ("/results/", "/x", "/results/x"),
+        ("/results/.", "/d/x", "/results/x"),
+        ("/results/..", "/x/", "/x"),
+        ("~/", "x", "~/x"),
+        ("/p/", "/d/x/", "/p/x"),
+    ],
+)
+def test_a_file_needs_its_whole_new_path(path, source, meant):
     """A destination that can only be a folder is refused for a file, with the path that was probably meant."""
-    with pytest.raises(ValueError, match=r"a file needs its whole new path; write '.*x'"):
-        transfer_request(**{**WHERE, "dst_path": path})
+    with pytest.raises(ValueError, match=f"a file needs its whole new path; write '{meant}', or give recursive=True"):
+        transfer_request(**{**WHERE, "src_path": source, "dst_path": path})
+
+
+def test_a_uuid_is_the_same_in_capitals():
+    """An endpoint named by UUID is found however its letters are written; other names are left as they are."""
+    uuid = "12345678-1234-1234-1234-123456789ABC"
+    assert check("src_ep", uuid) == uuid.lower()
+    assert check("src_ep", "HPC Scratch") == "HPC Scratch"
 
 
 def test_filters_need_a_folder():

@@ -179,7 +179,7 @@ def test_an_interrupted_wait_leaves_no_task_behind():
     [
         (TaskState.FAILED, TaskFailedError, "failed (FAILED): As the station says."),
         (TaskState.CANCELED, TaskCanceledError, "was canceled (CANCELED)"),
-        (TaskState.EXPIRED, TaskExpiredError, "was expired (EXPIRED)"),
+        (TaskState.EXPIRED, TaskExpiredError, " expired (EXPIRED)"),
         (TaskState.LOST, TaskLostError, "was lost (LOST)"),
     ],
 )

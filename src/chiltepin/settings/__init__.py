@@ -55,7 +55,7 @@ def default_file() -> Path | None:
     """
     if named := os.environ.get(FILE_VARIABLE):
         path = Path(named).expanduser().absolute()
-        if not path.is_file():
+        if not _is_file(path):
             raise ConfigError(
                 f"The environment variable {FILE_VARIABLE} names {named!r}, and there is no such file; "
                 f"correct it, or type 'unset {FILE_VARIABLE}'.",
@@ -63,9 +63,17 @@ def default_file() -> Path | None:
             )
         return path
     for folder in (Path.cwd(), user_folder()):
-        if (folder / FILE_NAME).is_file():
+        if _is_file(folder / FILE_NAME):
             return folder / FILE_NAME
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        problem = error.strerror
+    raise ConfigError(f"The settings file {str(path)!r} cannot be looked for: {problem}.", file=str(path))
 
 
 def user_folder() -> Path:

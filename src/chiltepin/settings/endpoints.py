@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import suggest
+from chiltepin.model import endpoint_name
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.options import option_problems, plain
 from chiltepin.settings.problems import Problem, misfit, shown, validate
@@ -203,7 +204,7 @@ class _Reader:
         where = ("data", "endpoints")
         if endpoints is None or not self._is_mapping(endpoints, where, "the names of endpoints below it"):
             return {}
-        return {str(name): self._endpoint(body, (*where, name)) for name, body in endpoints.items()}
+        return {endpoint_name(str(name)): self._endpoint(body, (*where, name)) for name, body in endpoints.items()}
 
     def _endpoint(self, body: Any, where: KeyPath) -> Endpoint:
         body = {} if body is None else body

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from chiltepin.errors import suggest
+from chiltepin.model import UUID
 from chiltepin.settings.problems import misfit
 
 __all__ = ["LOCAL", "Resource", "Text", "Uuid", "label_problem", "one_of"]
@@ -20,7 +21,6 @@ _PROVIDERS = ("localhost", "pbspro", "slurm", "threads")
 #: The launchers whose command lines Parsl can compose (its module ``mpi_prefix_composer``).
 _MPI_LAUNCHERS = ("aprun", "mpiexec", "srun")
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WALLTIME = re.compile(r"([0-9]{1,4}):([0-5][0-9]):([0-5][0-9])")
 _SHORT_TIME = re.compile(r"([0-9]{1,2}):([0-5][0-9])")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -67,7 +67,7 @@ def _number(value: Any) -> Any:
 
 def _uuid(value: Any) -> str:
     """Take a UUID, in small letters."""
-    if not isinstance(value, str) or not _UUID.fullmatch(value.strip()):
+    if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
         raise misfit("write a UUID, such as 12345678-1234-1234-1234-123456789abc")
     return value.strip().lower()
 

@@ -1,8 +1,9 @@
 """Any other fsspec filesystem as a store, by its plain methods.
 
-Such a store has no links that lead out of it, as far as fsspec can tell, so that confinement is the checking of names
-(`chiltepin.paths`) before they are put behind the root. The methods that expand patterns (``rm``, ``mv`` of the base
-class, ``copy``) are not used: there, a file called ``a[1].txt`` means another one.
+Names are checked (`chiltepin.paths`) before they are put behind the root. Where a store may have links (SFTP, for one),
+a path that goes through a link is refused, since fsspec cannot tell where it leads; whoever changes such a store
+between that look and the use can still get a link in the way. The methods that expand patterns (``rm``, ``mv`` of the
+base class, ``copy``) are not used: there, a file called ``a[1].txt`` means another one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
+from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX, Entry
+from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +35,9 @@ __all__ = ["RemoteStore"]
 
 #: Where the filesystems that we know keep the modification time in what ``info`` returns.
 _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+
+#: Kinds of stores that have no links, so that nobody need look for them.
+_LINKLESS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "http", "https", "memory", "oci", "oss", "s3", "s3a"})
 
 
 def _kind(info: Mapping[str, Any]) -> Literal["file", "dir", "link", "other"]:
@@ -143,10 +149,10 @@ class RemoteDraft(_Open):
 
 
 class RemoteFolder:
-    """One folder of the store."""
+    """One folder of the store; ``links`` says whether an entry may be one."""
 
-    def __init__(self, filesystem: Any, path: str) -> None:
-        self._filesystem, self._path = filesystem, path
+    def __init__(self, filesystem: Any, path: str, *, links: bool) -> None:
+        self._filesystem, self._path, self._links = filesystem, path, links
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +173,9 @@ class RemoteFolder:
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""
         try:
+            if self._links:
+                # SFTP's info follows a link, its ls tells it.
+                return next((entry for entry in self.entries(drafts=True) if entry.name == name), None)
             return _entry(self._filesystem.info(f"{self._path}/{name}"), name)
         except FileNotFoundError:
             return None
@@ -206,15 +215,28 @@ class RemoteStore:
         # An instance of our own: what is set on it below must not reach the user's.
         self.filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
         self.root = root.rstrip("/")
+        protocol = self.filesystem.protocol
+        self._links = _LINKLESS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
         # A listing that is kept shows what was there before somebody else changed it (s3fs keeps it for good).
         # Set here and not as an option, because SFTP hands every option to its server connection.
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return the same place: there are no links to follow."""
-        del follow
+        """Return the same place, or refuse it if a link is on the way."""
+        for depth in range(len(parts) if follow else len(parts) - 1) if self._links else ():
+            entry = self._folder(parts[:depth]).entry(parts[depth])
+            if entry is None:
+                break
+            if entry.kind == "link":
+                where = joined(parts[: depth + 1])
+                raise Fault(
+                    "PERMISSION_DENIED", f"{where} is a link, and where a link of this store leads is not told."
+                )
         return parts
+
+    def _folder(self, parts: Parts) -> RemoteFolder:
+        return RemoteFolder(self.filesystem, "/".join((self.root, *parts)), links=self._links)
 
     def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
         """Open a folder; a file on the way to it is an error."""
@@ -225,7 +247,7 @@ class RemoteStore:
         if parts and not self.filesystem.isdir(path) and not (create and not self.filesystem.exists(path)):
             number = errno.ENOTDIR if self.filesystem.exists(path) else errno.ENOENT
             raise OSError(number, os.strerror(number), path)
-        return RemoteFolder(self.filesystem, path)
+        return self._folder(parts)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two places, if both are on one filesystem."""

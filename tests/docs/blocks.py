@@ -1,0 +1,123 @@
+"""What a fenced block of a page does when it is tried.
+
+- ``python`` is run, in the order of the page and with what earlier blocks left; one whose first line is a comment with
+  a file name (``# pipeline.py``) is written to that file instead, for a later command to run.
+- ``yaml`` is written to the file that its first line names, if it names one, and checked as settings.
+- ``console`` holds commands behind ``$``; each has to end well, and to say what stands below it, if anything does.
+- ``text`` is what the block before it printed; ``...`` stands for anything.
+
+A block that is not run has a comment right above it, ``% not run: reason`` or ``<!-- not run: reason -->``, which a
+reader of the page does not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+from chiltepin import registry, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sybil import Document, Example, Region
+
+#: Every fence but the directives of Sphinx, which have their name in braces; without a language, that is empty.
+LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^{\n]*)\n"))
+NOT_RUN = re.compile(r"(?:%|<!--) not run: \S.*")
+FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
+#: The commands that are tried; where Python's scripts are not on PATH they are found beside its interpreter.
+COMMANDS = {"chiltepin", "python"}
+
+run_python = PythonEvaluator()
+
+
+def blocks(document: Document) -> Iterator[Region]:
+    """Find the fenced blocks of a page, as a parser of sybil does."""
+    for region in LEXER(document):
+        above = document.text[: region.start].rstrip().rpartition("\n")[2]
+        if not NOT_RUN.fullmatch(above):
+            region.parsed, region.evaluator = region.lexemes["source"], evaluate
+            yield region
+
+
+def evaluate(example: Example) -> str | None:
+    """Try one block; return what is wrong with it, if anything is."""
+    language = example.region.lexemes["language"]
+    if language not in EVALUATORS:
+        return f"Nobody knows how to run {language!r}; write '% not run: reason' above the block."
+    return EVALUATORS[language](example)
+
+
+def python(example: Example) -> None:
+    """Run a block, or write it to its file."""
+    if file := FILE_NAME.match(example.parsed):
+        Path(file[1]).write_text(example.parsed, encoding="utf-8")
+        example.document.waiting.add(file[1])
+        return
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run_python(example)
+    example.document.printed = printed.getvalue()
+
+
+def yaml(example: Example) -> None:
+    """Check settings, and write them to their file."""
+    named = FILE_NAME.match(example.parsed)
+    file = Path(named[1] if named else "settings.yaml")
+    file.write_text(example.parsed, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settings.check(settings.read(file), backends=registry.names())
+
+
+def console(example: Example) -> str | None:
+    """Run commands, each in a shell of its own, and compare what they say."""
+    before, *parts = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
+    if before or not parts:
+        return "It does not begin with '$ ' and a command."
+    for part in parts:
+        command, _, wanted = part.partition("\n")
+        words = [word for word in shlex.split(command) if "=" not in word]
+        if words[0] not in COMMANDS:
+            return f"{command!r} is no command that is tried; write '% not run: reason' above the block."
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path}
+        # In a shell, as a reader of the page runs it.
+        run = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, env=environment)  # noqa: S602
+        if run.returncode:
+            return f"{command!r} ended with {run.returncode}:\n{run.stdout}{run.stderr}"
+        example.document.printed = run.stdout
+        example.document.waiting -= set(words)
+        if wanted.strip() and (problem := difference(wanted, run.stdout)):
+            return problem
+    return None
+
+
+def text(example: Example) -> str | None:
+    """Compare a block with what the one before it printed."""
+    return difference(example.parsed, example.document.printed)
+
+
+def difference(wanted: str, got: str) -> str | None:
+    """Return how two texts differ, None if they do not; ``...`` stands for anything, white space for white space."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    checker = doctest.OutputChecker()
+    if checker.check_output(wanted.strip(), got.strip(), flags):
+        return None
+    return checker.output_difference(doctest.Example("", wanted), got, flags)
+
+
+EVALUATORS = {"python": python, "yaml": yaml, "console": console, "text": text}

@@ -1,0 +1,74 @@
+"""The pages keep what they promise: each of their blocks runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from blocks import blocks
+from sybil import Document
+from sybil.example import SybilFailure
+
+TOP = Path(__file__).parents[2]
+PAGES = sorted([TOP / "README.md", TOP / "CONTRIBUTING.md", *(TOP / "docs").rglob("*.md")])
+
+
+def try_page(page):
+    """Run the blocks of a page in the working directory, in their order."""
+    document = Document.parse(str(page), blocks)
+    #: What the last block printed, and the scripts that no command has run yet.
+    document.printed, document.waiting = "", set()
+    for example in document:
+        example.evaluate()
+    assert not document.waiting
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_block_of_a_page_runs(page):
+    """All fenced blocks of a page run in their order, or a comment says why not."""
+    try_page(page)
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ("```python\nassert False\n```\n", AssertionError),
+        ("```python\nprint(1)\n```\n\n```text\n2\n```\n", SybilFailure),
+        ("```console\n$ chiltepin nonsense\n```\n", SybilFailure),
+        ("```console\n$ chiltepin --help\nSomething else.\n```\n", SybilFailure),
+        ("```console\n$ pip install chiltepin\n```\n", SybilFailure),
+        ("```console\nchiltepin --help\n```\n", SybilFailure),
+        ("```python\n# forgotten.py\nprint(1)\n```\n", AssertionError),
+        ("```yaml\ncompute: {partion: gpu}\n```\n", ValueError),
+        ("```fortran\nEND\n```\n", SybilFailure),
+        ("```\nwho knows\n```\n", SybilFailure),
+        ("- a list\n\n  ```\n  who knows\n  ```\n", SybilFailure),
+        ("% not run:\n```fortran\nEND\n```\n", SybilFailure),
+        ("% not run: too old\n\nSomething.\n\n```fortran\nEND\n```\n", SybilFailure),
+    ],
+)
+def test_a_block_that_does_not_keep_its_promise_is_found(folder, page, problem):
+    """A block that fails, that prints something else or that nobody can run fails its page."""
+    (folder / "page.md").write_text(page, encoding="utf-8")
+    with pytest.raises(problem):
+        try_page(folder / "page.md")
+
+
+@pytest.mark.parametrize("comment", ["% not run: too old", "<!-- not run: too old -->"])
+def test_a_block_with_a_reason_is_not_run(folder, comment):
+    """A comment right above a block says why it is not run."""
+    (folder / "page.md").write_text(f"{comment}\n```fortran\nEND\n```\n", encoding="utf-8")
+    try_page(folder / "page.md")
+
+
+def test_the_page_of_the_house_has_every_room():
+    """The table of floors on the page is the one that the imports are tested against."""
+    page = (TOP / "docs" / "concepts" / "house.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", page, re.MULTILINE)
+    drawn = {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
+    source = ast.parse((TOP / "tests" / "unit" / "test_floors.py").read_text(encoding="utf-8"))
+    built = next(node.value for node in source.body if ast.unparse(node).startswith("FLOORS ="))
+    assert drawn == ast.literal_eval(built)

@@ -1,0 +1,210 @@
+"""The table of troubles in docs/data.md: each message is what a user sees."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from blocks import difference
+from parsl.dataflow.errors import DependencyError
+
+import chiltepin
+from chiltepin import delete, local_path, python_task, transfer, transfer_task
+from chiltepin.errors import ChiltepinError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+TABLE = PAGE.partition("## When something goes wrong")[2]
+MESSAGES = re.findall(r"^\| `([^`]+)` \| \S.* \|$", TABLE, re.MULTILINE)
+
+SETTINGS = """\
+data:
+  backend: local
+  endpoints:
+    my-laptop:
+      filesystem: laptop
+    hpc-scratch:
+    bucket:
+      filesystem: memory://bucket
+    cloud:
+      filesystem: gs://bucket
+    vault:
+      filesystem: {url: "memory://vault", options: {secret: {env: MY_SECRET}}}
+    unmounted:
+      filesystem: /not-mounted
+compute:
+  provider: threads
+"""
+
+
+def move(src_path="/data/input.dat", dst_path="/project/input.dat", **options):
+    """Transfer from the laptop to scratch, unless the options say otherwise."""
+    transfer(**{"src_ep": "my-laptop", "dst_ep": "hpc-scratch", "src_path": src_path, "dst_path": dst_path, **options})
+
+
+def start(src_path="/data/input.dat", dst_path="/project/input.dat", **options):
+    """Do the same as a task of a workflow; return its future."""
+    places = {"src_ep": "my-laptop", "dst_ep": "hpc-scratch", "src_path": src_path, "dst_path": dst_path}
+    with chiltepin.Workflow("chiltepin.yaml"):
+        return transfer_task(**{**places, "executor": "local", **options})
+
+
+def choose(settings):
+    """Write other settings."""
+    Path("chiltepin.yaml").write_text(settings, encoding="utf-8")
+
+
+def on_disks(function, *args, **options):
+    """Call a function with the backend ``filesystem``."""
+    os.environ["CHILTEPIN_BACKEND"] = "filesystem"
+    Path("laptop/data").mkdir(parents=True)
+    Path("laptop/data/input.dat").write_text("data")
+    function(*args, **options)
+
+
+def no_file():
+    """Have no settings at all."""
+    Path("chiltepin.yaml").unlink()
+    move()
+
+
+def no_backend():
+    """Have settings that name no backend."""
+    choose("data:\n  endpoints: {my-laptop: }\n")
+    start()
+
+
+def globus():
+    """Ask for the backend that is not there yet."""
+    choose("data:\n  backend: globus\n")
+    start()
+
+
+def link_out():
+    """Put a link to somewhere else into the root."""
+    os.symlink("/etc", local_path("my-laptop", "/out"))
+    move("/out/hostname")
+
+
+def forbidden():
+    """Read what may not be read; root may read everything, so that it becomes nobody for a moment."""
+    os.chmod(local_path("my-laptop", "/data/input.dat"), 0)
+    user = os.geteuid()
+    with chiltepin.Workflow("chiltepin.yaml"):
+        os.seteuid(user or 65534)
+        try:
+            move()
+        finally:
+            os.seteuid(user)
+
+
+def growing():
+    """Write to a file for as long as it is being copied."""
+    path, over = Path(local_path("my-laptop", "/growing.dat")), threading.Event()
+    path.write_bytes(bytes(1 << 24))
+
+    def write():
+        with path.open("ab", buffering=0) as file:
+            while not over.is_set():
+                file.write(b"more")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        move("/growing.dat", "/growing.dat")
+    finally:
+        over.set()
+        writer.join()
+
+
+def large():
+    """Put 50 GiB of nothing on the laptop, which take long to copy and no room; return their path."""
+    with open(local_path("my-laptop", "/big"), "wb") as file:
+        file.truncate(50 << 30)
+    return "/big"
+
+
+def left():
+    """Leave the workflow by an error in the middle of a transfer."""
+    end = time.monotonic() + 20
+    with contextlib.suppress(KeyError), chiltepin.Workflow("chiltepin.yaml"):
+        future = transfer_task("my-laptop", "hpc-scratch", large(), "/big", executor="local")
+        # As long as the task has not begun, Parsl is asked instead, and that is said as the reason.
+        while future.status().reason and time.monotonic() < end:
+            threading.Event().wait(0.005)
+        raise KeyError
+    future.result()
+
+
+def dependency():
+    """Need what has failed."""
+
+    @python_task
+    def fail():
+        raise KeyError
+
+    with chiltepin.Workflow("chiltepin.yaml"):
+        future = transfer_task(
+            "my-laptop", "hpc-scratch", "/data/input.dat", "/b", executor="local", inputs=[fail(executor="local")]
+        )
+    future.result()
+
+
+#: In the order of the table.
+TROUBLES = [
+    lambda: transfer_task("my-laptop", "hpc-scratch", "/data/input.dat", "/b", executor="local"),
+    no_file,
+    no_backend,
+    globus,
+    lambda: start(dst_ep="hpc-scrach"),
+    lambda: on_disks(start),
+    lambda: on_disks(local_path, "bucket", "/data"),
+    lambda: start(executor="locl"),
+    lambda: start(tiemout=5),
+    lambda: move(dst_path="/project/"),
+    lambda: move("/../secret"),
+    link_out,
+    forbidden,
+    lambda: move("/data/none.dat"),
+    lambda: on_disks(move, dst_ep="unmounted"),
+    lambda: move("/data"),
+    lambda: move(recursive=True),
+    lambda: [move("/data", "/copy", recursive=True), move(dst_path="/copy")],
+    growing,
+    lambda: move(large(), "/big", timeout=0.2),
+    left,
+    dependency,
+    lambda: delete("hpc-scratch", "/", recursive=True),
+    lambda: [move(), delete("hpc-scratch", "/project")],
+    lambda: delete("hpc-scratch", "/none"),
+    lambda: on_disks(move, dst_ep="bucket", preserve_timestamp=True),
+    lambda: on_disks(move, dst_ep="cloud"),
+    lambda: on_disks(move, dst_ep="vault"),
+]
+
+
+@pytest.fixture
+def _place(folder):
+    """Write the settings and one file."""
+    choose(SETTINGS)
+    data = Path(local_path("my-laptop", "/data"))
+    data.mkdir(parents=True)
+    (data / "input.dat").write_text("data")
+
+
+def test_every_message_has_its_trouble():
+    """Each line of the table is tried."""
+    assert len(MESSAGES) == len(TROUBLES) == len(re.findall(r"^\| `", TABLE, re.MULTILINE))
+
+
+@pytest.mark.usefixtures("_place")
+@pytest.mark.parametrize(("message", "trouble"), list(zip(MESSAGES, TROUBLES, strict=False)))
+def test_a_trouble_says_what_the_page_says(message, trouble):
+    """The error has the message that the table shows."""
+    with pytest.raises((ChiltepinError, DependencyError, TypeError, ValueError)) as caught:
+        trouble()
+    assert not (problem := difference(message, str(caught.value))), problem
