@@ -144,23 +144,23 @@ def transfer_request(
     ``include`` and ``exclude`` become filter rules in that order, so that ``include=["*.nc"], exclude=["*"]`` moves
     the ``.nc`` files and no other.
     """
+    folder, origin, target = check("recursive", recursive), check("src_path", src_path), check("dst_path", dst_path)
     filters = (
         *(FilterRule(method="include", name=name) for name in check("include", include)),
         *(FilterRule(method="exclude", name=name) for name in check("exclude", exclude)),
     )
-    if filters and not check("recursive", recursive):
+    if filters and not folder:
         raise ValueError("include and exclude choose files of a folder; give recursive=True, or leave them out.")
-    target = check("dst_path", dst_path)
-    if not check("recursive", recursive) and target.endswith(("/", "/.", "/..")):
+    if not folder and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, and a file needs its whole new path; "
-            f"write {_inside(target, check('src_path', src_path))!r}, or give recursive=True to move a folder."
+            f"write {_inside(target, origin)!r}, or give recursive=True to move a folder."
         )
     return TransferRequest(
         source=check("src_ep", src_ep),
         destination=check("dst_ep", dst_ep),
-        items=(TransferItem(source=check("src_path", src_path), destination=target),),
-        recursive=check("recursive", recursive),
+        items=(TransferItem(source=origin, destination=target),),
+        recursive=folder,
         sync_level=check("sync_level", sync_level),
         verify_checksum=check("verify_checksum", verify_checksum),
         preserve_timestamp=check("preserve_timestamp", preserve_timestamp),

@@ -346,15 +346,14 @@ def _start(
     if not isinstance(inputs, list | tuple):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
-    for argument, value in asked.items():
+    waits = {"timeout": asked.pop("timeout"), "polling_interval": asked.pop("polling_interval")}
+    known = not any(isinstance(value, Future) for value in asked.values())
+    request = request_of(**asked) if known else None
+    for argument, value in (waits if known else {**waits, **asked}).items():
         if not isinstance(value, Future):
             arguments.check(argument, value)
     for end in ("src", "dst"):
         _check_end(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    waits = {"timeout": asked["timeout"], "polling_interval": asked["polling_interval"]}
-    rest = {argument: value for argument, value in asked.items() if argument not in waits}
-    known = not any(isinstance(value, Future) for value in rest.values())
-    what = describe(request_of(**rest)) if known else f"The {task.__name__}"
     submission_id = str(uuid.uuid4())
     call = worker.Call(
         setup=settings.setup,
@@ -363,7 +362,10 @@ def _start(
         check=_checked(check, settings),
     )
     handle = TaskHandle(backend=str(settings.backend), task_id=submission_id, submission_id=submission_id)
-    return TransferFuture(task(call, executor=executor, inputs=list(inputs), **asked), call, handle, what)
+    # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
+    rest = {"request": request} if request else asked
+    app_future = task(call, executor=executor, inputs=list(inputs), **waits, **rest)
+    return TransferFuture(app_future, call, handle, describe(request) if request else f"The {task.__name__}")
 
 
 def _run(request: Request, timeout: float, polling_interval: float, check: bool | None) -> bool:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Capabilities, DirEntry, Request, TaskHandle, TaskStatus
 
-__all__ = ["TransferBackend"]
+__all__ = ["TransferBackend", "WorkerBackend"]
 
 
 @runtime_checkable
@@ -25,8 +25,8 @@ class TransferBackend(Protocol):
     raises, no task was made, or (where the error is ``transient``) repeating it with the same submission id is safe.
     `poll` raises only when the question could not be asked; a task that nobody knows any more is ``LOST``.
 
-    A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`, and
-    uses the submission id as the task id, so that a task can be named before it is submitted.
+    A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`; it
+    is a `WorkerBackend`.
 
     What leaves a backend is plain: no object of its SDK, no token, and no exception whose ``__context__`` holds one.
     """
@@ -95,4 +95,16 @@ class TransferBackend(Protocol):
 
     def close(self) -> None:
         """Let go of threads and sockets, never of data; live tasks of a worker backend are asked to stop."""
+        ...
+
+
+@runtime_checkable
+class WorkerBackend(TransferBackend, Protocol):
+    """A backend that moves the bytes in the process that called `submit`.
+
+    It uses the submission id as the task id, so that a task can be named before it is submitted.
+    """
+
+    def wait(self, handle: TaskHandle, seconds: float) -> None:
+        """Return as soon as the task has ended, and after some seconds at the latest; `poll` tells which it was."""
         ...

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin import registry
 from chiltepin.errors import (
@@ -26,16 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chiltepin.model import DirEntry, Request, TaskHandle, TaskStatus
-    from chiltepin.protocol import TransferBackend
+    from chiltepin.protocol import TransferBackend, WorkerBackend
 
 __all__ = ["Transfers", "describe", "error_of", "opened"]
 
-#: Seconds before the first look at a task: a small file is copied in less than a millisecond, and no task of a service
-#: ends in less than a second.
-FIRST_LOOK = {"worker": 0.0005, "service": 1.0}
+#: Seconds before the first look at a task of a service; none of them ends sooner.
+SERVICE_LOOK = 1.0
 
-#: Longest time between two looks at a task of this process, in seconds; a look costs nothing, and a cancellation from
-#: another process is noticed at the next one.
+#: Seconds between two looks at a task of this process. Its end is told at once; a look is for a cancellation that comes
+#: from another process, and costs nothing.
 WORKER_LOOK = 0.25
 
 #: The next look comes after this share of the time that has gone by: an end is noticed at most a tenth late.
@@ -137,11 +136,14 @@ class Transfers:
         self, handle: TaskHandle, start: float, timeout: float, longest: float, stopped: Callable[[], bool]
     ) -> TaskStatus:
         """Look at the task until it has ended, its time is up or somebody wants it stopped."""
-        runs_on = self.backend.capabilities.runs_on
-        longest = min(longest, WORKER_LOOK) if runs_on == "worker" else longest
         while True:
             elapsed = self._clock.monotonic() - start
-            self._clock.sleep(max(0.0, min(max(FIRST_LOOK[runs_on], elapsed * LOOK_SHARE), longest, timeout - elapsed)))
+            if self.backend.capabilities.runs_on == "worker":
+                pause = min(WORKER_LOOK, longest, timeout - elapsed)
+                cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
+            else:
+                pause = min(max(SERVICE_LOOK, elapsed * LOOK_SHARE), longest, timeout - elapsed)
+                self._clock.sleep(max(0.0, pause))
             status = self._look(handle)
             if status.state.final or stopped() or self._clock.monotonic() - start >= timeout:
                 return status

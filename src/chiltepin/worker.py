@@ -46,9 +46,9 @@ class Call:
 
 
 def transfer_task(
-    call: Call, *, timeout: Any, polling_interval: Any, inputs: Any = (), **asked: Any
+    call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
 ) -> TaskStatus | None:
-    """Run one transfer; ``asked`` are the arguments of `chiltepin.arguments.transfer_request`.
+    """Run one transfer: ``request``, or what ``asked``, the arguments of `transfer_request`, amount to.
 
     Returns
     -------
@@ -56,15 +56,15 @@ def transfer_task(
         The final status; one that is no success only if ``call.check`` is off.
     """
     del inputs  # Only waited for.
-    return _run(call, arguments.transfer_request(**asked), timeout, polling_interval)
+    return _run(call, request or arguments.transfer_request(**asked), timeout, polling_interval)
 
 
 def delete_task(
-    call: Call, *, timeout: Any, polling_interval: Any, inputs: Any = (), **asked: Any
+    call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
 ) -> TaskStatus | None:
     """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.arguments.delete_request`."""
     del inputs
-    return _run(call, arguments.delete_request(**asked), timeout, polling_interval)
+    return _run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
 
 
 def _run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> TaskStatus | None:

@@ -240,6 +240,23 @@ def test_threads_end_with_their_tasks(disk):
     until(lambda: threading.active_count() == before)
 
 
+def test_a_task_does_not_wait_for_a_long_one(slow):
+    """While one transfer hangs, the next ones are done; and those that nobody waits for are done as well."""
+    slow.source.pipe_file("/laptop/small", b"small")
+    backend = slow.transfers.backend
+    stuck = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    handle = backend.submit(stuck, "stuck")
+    until(lambda: drafts(slow))
+    for number in range(3):
+        assert slow.move("/small", f"/d/{number}").state is TaskState.SUCCEEDED
+    assert backend.poll([handle])[0].state is TaskState.ACTIVE
+    small = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/small", dst_path="/d/last")
+    alone = backend.submit(small, "alone")
+    slow.gate.set()
+    until(lambda: all(status.state.final for status in backend.poll([handle, alone])))
+    assert slow.files("scratch") == {"/f", "/d/0", "/d/1", "/d/2", "/d/last"}
+
+
 def test_closing_a_backend_stops_its_tasks(slow):
     """Close asks live tasks to stop, and deletes no data."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")

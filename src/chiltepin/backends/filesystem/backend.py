@@ -13,6 +13,7 @@ from chiltepin.backends.filesystem.copy import copy_file, copy_tree
 from chiltepin.backends.filesystem.delete import delete
 from chiltepin.backends.filesystem.faults import fault_of
 from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.backends.filesystem.movers import Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.store import Spot
 from chiltepin.backends.filesystem.work import Work
@@ -41,7 +42,7 @@ MEMORY = 10_000
 class FilesystemBackend:
     """Moves files between folders of this machine and any store that fsspec opens.
 
-    Each task has a thread of its own, which ends with it.
+    The tasks are done in threads of its own, which end with them.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class FilesystemBackend:
         self._places = dict(places)
         self._tasks: OrderedDict[str, Work] = OrderedDict()
         self._lock = threading.Lock()
+        self._movers = Movers()
 
     @classmethod
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> FilesystemBackend:
@@ -77,7 +79,7 @@ class FilesystemBackend:
         return str(uuid.uuid4())
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
-        """Start the task in a thread; see `TransferBackend.submit`."""
+        """Leave the task to a thread; see `TransferBackend.submit`."""
         deed = self._deed(request)
         handle = TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
         with self._lock:
@@ -85,10 +87,15 @@ class FilesystemBackend:
                 return handle
             self._forget_old()
             work = self._tasks[submission_id] = Work(request, handle)
-        threading.Thread(
-            target=work.perform, args=(deed,), name=f"chiltepin-task-{submission_id[:8]}", daemon=True
-        ).start()
+        self._movers.take(work, deed)
         return handle
+
+    def wait(self, handle: TaskHandle, seconds: float) -> None:
+        """Return when the task has ended, or after some time; see `WorkerBackend.wait`."""
+        self._movers.relieve()
+        work = self._tasks.get(handle.task_id)
+        if work is not None:
+            work.ended.wait(seconds)
 
     def _forget_old(self) -> None:
         while len(self._tasks) >= MEMORY:
@@ -162,6 +169,7 @@ class FilesystemBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks of this process; one that another process ran is ``LOST``."""
+        self._movers.relieve()
         return [self._status(handle) for handle in handles]
 
     def _status(self, handle: TaskHandle) -> TaskStatus:

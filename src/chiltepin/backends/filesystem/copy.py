@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -24,20 +25,52 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot) ->
 
     A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through.
     """
-    origin, goal = origin.resolved(follow=True), goal.resolved(follow=False)
-    if origin.contains(goal) and goal.contains(origin):
-        raise Fault("SAME_FILE", f"{origin} would be copied onto itself.")
-    entry = _existing(origin)
-    if entry.kind == "dir":
-        raise Fault("IS_A_DIRECTORY", f"{origin} is a folder; give recursive=True to move it.")
-    if entry.kind != "file":
-        raise Fault("NOT_A_FILE", f"{origin} is neither a file nor a folder.")
-    taken = goal.entry()
-    if taken is not None and taken.kind == "dir":
-        whole = joined((*goal.parts, origin.parts[-1]))
-        raise Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
-    with origin.parent() as here, goal.store.folder(goal.parts[:-1], create=True) as there:
-        Copier(work, request, block=min(BLOCK, entry.size + 1)).file(here, entry, there, goal.parts[-1])
+    try:
+        origin, here = _opened(origin, create=False)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _is_missing(origin) from None
+    with here:
+        entry = here.entry(origin.parts[-1])
+        if entry is not None and entry.kind == "link":
+            copy_file(work, request, origin.resolved(follow=True), goal)
+            return
+        if entry is None:
+            raise _is_missing(origin)
+        if entry.kind == "dir":
+            raise _is_folder(origin)
+        if entry.kind != "file":
+            raise Fault("NOT_A_FILE", f"{origin} is neither a file nor a folder.")
+        if not goal.parts:
+            raise _needs_whole_path(origin, goal)
+        goal, there = _opened(goal, create=True)
+        with there:
+            if origin.contains(goal) and goal.contains(origin):
+                raise Fault("SAME_FILE", f"{origin} would be copied onto itself.")
+            taken = there.entry(goal.parts[-1])
+            if taken is not None and taken.kind == "dir":
+                raise _needs_whole_path(origin, goal)
+            Copier(work, request, block=min(BLOCK, entry.size or BLOCK)).file(here, entry, there, goal.parts[-1])
+
+
+def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
+    """Open the folder of a place; return it with the place that it really is, where links lead to it."""
+    if not spot.parts:
+        raise _is_folder(spot)
+    above, folder = spot.store.enter(spot.parts[:-1], create=create)
+    return replace(spot, parts=above + spot.parts[-1:]), folder
+
+
+def _is_missing(spot: Spot) -> Fault:
+    return Fault("FILE_NOT_FOUND", f"There is no {spot}.")
+
+
+def _is_folder(spot: Spot) -> Fault:
+    return Fault("IS_A_DIRECTORY", f"{spot} is a folder; give recursive=True to move it.")
+
+
+def _needs_whole_path(origin: Spot, goal: Spot) -> Fault:
+    whole = joined((*goal.parts, origin.parts[-1]))
+    return Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
 
 
 def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot) -> None:
@@ -49,7 +82,10 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot) ->
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
     if origin.contains(goal):
         raise Fault("INVALID_PATH_NAME", f"{origin} would be copied into itself, to {goal}.")
-    if _existing(origin).kind != "dir":
+    entry = origin.entry()
+    if entry is None:
+        raise _is_missing(origin)
+    if entry.kind != "dir":
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
     copier = Copier(work, request)
     waiting = [(origin, goal)]
@@ -61,13 +97,6 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot) ->
             waiting.extend((source.below(name), target.below(name)) for name in folders)
         except Exception as err:  # noqa: BLE001 - the other folders go on
             work.fail(err, f"Copying folder {source} to {target}")
-
-
-def _existing(spot: Spot) -> Entry:
-    entry = spot.entry()
-    if entry is None:
-        raise Fault("FILE_NOT_FOUND", f"There is no {spot}.")
-    return entry
 
 
 class Copier:
@@ -105,35 +134,37 @@ class Copier:
             self._work.files_skipped += 1
             return
         with here.read(entry.name) as reader, there.draft(name) as draft:
-            self._fill(reader, draft, entry.name)
+            size = self._fill(reader, draft, entry.name)
             draft.commit(reader.mtime if self._request.preserve_timestamp else None)
         self._work.files_done += 1
-        self._work.bytes_done += reader.size
+        self._work.bytes_done += size
 
-    def _fill(self, reader: Reader, draft: Draft, name: str) -> None:
-        digest = xxhash.xxh3_128()
-        size = 0
-        while count := reader.readinto(self._block):
-            self._work.check()
-            draft.write(self._block[:count])
-            size += count
-            if self._request.verify_checksum:
-                digest.update(self._block[:count])
-        if size != reader.size or reader.changed():
+    def _fill(self, reader: Reader, draft: Draft, name: str) -> int:
+        """Copy the content and read it back; return its size."""
+        digest, size = self._pass(reader, draft)
+        if (reader.size is not None and size != reader.size) or reader.changed():
             raise Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
         with draft.read_back() as written:
-            same = written.size == size and (
-                not self._request.verify_checksum or self._digest(written) == digest.digest()
-            )
-        if not same:
-            raise Fault("VERIFY_CHECKSUM", f"{name} was written, but what is read back is not what was sent.")
+            whole = written.size in (size, None)
+            if not whole or (self._request.verify_checksum and self._pass(written) != (digest, size)):
+                reason = f"{name} was written, but what is read back is not what was sent."
+                raise Fault("VERIFY_CHECKSUM", reason)
+        return size
 
-    def _digest(self, reader: Reader) -> bytes:
-        digest = xxhash.xxh3_128()
-        while count := reader.readinto(self._block):
+    def _pass(self, reader: Reader, draft: Draft | None = None) -> tuple[bytes, int]:
+        """Read a file once, and write it if there is a draft; return the digest, if it is wanted, and the size."""
+        hashing = draft is None or self._request.verify_checksum
+        digest, size = xxhash.xxh3_128(), 0
+        # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
+        while (reader.size is None or size < reader.size) and (count := reader.readinto(self._block)):
             self._work.check()
-            digest.update(self._block[:count])
-        return digest.digest()
+            block = self._block[:count]
+            if draft is not None:
+                draft.write(block)
+            if hashing:
+                digest.update(block)
+            size += count
+        return digest.digest(), size
 
     def _in_place(self, here: Folder, entry: Entry, there: Folder, name: str) -> bool:
         """Whether the destination is good already; each level checks what those before it check."""
@@ -149,5 +180,5 @@ class Copier:
             return existing.mtime is not None and entry.mtime is not None and existing.mtime >= entry.mtime
         if level == "checksum":
             with here.read(entry.name) as origin, there.read(name) as copy:
-                return self._digest(origin) == self._digest(copy)
+                return self._pass(origin) == self._pass(copy)
         return True

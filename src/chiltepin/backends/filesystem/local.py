@@ -69,9 +69,14 @@ class LocalReader(_Open):
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
         self._before = os.fstat(descriptor)
-        self.size = self._before.st_size
+        self.size: int | None = self._before.st_size
         self.mtime: float | None = self._before.st_mtime
         self._file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115 - closed with the descriptor
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a file, and no pipe or device that was put in its place."""
+        return stat.S_ISREG(self._before.st_mode)
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
@@ -81,6 +86,15 @@ class LocalReader(_Open):
         """Compare size and modification time, in nanoseconds, with those of the moment it was opened."""
         now = os.fstat(self.descriptor)
         return (now.st_size, now.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns)
+
+
+class _ReadBack(LocalReader):
+    """A draft that is read; its descriptor stays with the draft."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the descriptor open."""
 
 
 class LocalDraft(_Open):
@@ -99,9 +113,8 @@ class LocalDraft(_Open):
 
     def read_back(self) -> LocalReader:
         """Open what was written, from its start."""
-        again = os.dup(self.descriptor)
-        os.lseek(again, 0, os.SEEK_SET)
-        return LocalReader(again)
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        return _ReadBack(self.descriptor)
 
     def commit(self, mtime: float | None) -> None:
         """Rename the file to its real name, which the kernel does whole or not at all (rename(2))."""
@@ -150,9 +163,9 @@ def _sweep(folder: int) -> None:
 class LocalFolder(_Open):
     """One folder of this machine, held open."""
 
-    def __init__(self, descriptor: int, store: LocalStore) -> None:
+    def __init__(self, descriptor: int, store: LocalStore, parts: Parts) -> None:
         super().__init__(descriptor)
-        self._store = store
+        self._store, self._parts = store, parts
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
@@ -176,14 +189,14 @@ class LocalFolder(_Open):
     def read(self, name: str) -> LocalReader:
         """Open a regular file; anything else is refused."""
         reader = LocalReader(os.open(name, _FILE, dir_fd=self.descriptor))
-        if not stat.S_ISREG(os.fstat(reader.descriptor).st_mode):
+        if not reader.regular:
             os.close(reader.descriptor)
             raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
         return reader
 
     def draft(self, name: str) -> LocalDraft:
         """Begin a file; the first time in a folder, what dead runs left there is removed."""
-        self._store.sweep_once(self.descriptor)
+        self._store.sweep_once(self.descriptor, self._parts)
         return LocalDraft(self.descriptor, name)
 
     def remove(self, name: str) -> None:
@@ -209,8 +222,10 @@ class LocalStore:
 
     def __init__(self, root: str, *, create: bool = False) -> None:
         self.root = os.path.realpath(root)
+        #: The names that lead from the root of the machine to the root of the endpoint.
+        self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
-        self._swept: set[tuple[int, int]] = set()
+        self._swept: set[Parts] = set()
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""
@@ -268,7 +283,7 @@ class LocalStore:
         for name in parts:
             with _closing(descriptor):
                 descriptor = _child(descriptor, name, create=create)
-        return LocalFolder(descriptor, self)
+        return LocalFolder(descriptor, self, parts)
 
     def _open_root(self) -> int:
         try:
@@ -278,19 +293,30 @@ class LocalStore:
                 raise
         raise Fault("FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, is not there; mount or make it first.")
 
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, LocalFolder]:
+        """Open the folder as if there were no link on the way, and look for one only if that fails."""
+        try:
+            return parts, self.folder(parts, create=create)
+        except OSError as err:
+            # What Linux and macOS say of a link that may not be followed.
+            if err.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            real = self.resolve(parts, follow=True)
+            if real == parts:
+                raise
+        return real, self.folder(real, create=create)
+
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the real paths of the two places."""
         if not isinstance(other, LocalStore):
             return False
-        ours = os.path.join(self.root, *parts)
-        theirs = os.path.join(other.root, *other_parts)
-        return os.path.commonpath((ours, theirs)) == ours
+        ours, theirs = (*self.names, *parts), (*other.names, *other_parts)
+        return theirs[: len(ours)] == ours
 
-    def sweep_once(self, folder: int) -> None:
+    def sweep_once(self, folder: int, parts: Parts) -> None:
         """Remove the leftovers of dead runs from a folder, the first time that this store writes there."""
-        facts = os.fstat(folder)
-        if (facts.st_dev, facts.st_ino) not in self._swept:
-            self._swept.add((facts.st_dev, facts.st_ino))
+        if parts not in self._swept:
+            self._swept.add(parts)
             _sweep(folder)
 
 

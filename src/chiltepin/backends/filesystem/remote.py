@@ -83,7 +83,8 @@ class RemoteReader(_Open):
         info = filesystem.info(path)
         if info.get("type") == "directory":
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        self.size, self.mtime = info.get("size") or 0, _mtime(info)
+        self.size: int | None = info.get("size")
+        self.mtime = _mtime(info)
         super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
 
     def readinto(self, block: memoryview) -> int:
@@ -97,7 +98,7 @@ class RemoteReader(_Open):
         with suppress(AttributeError):
             self._filesystem.invalidate_cache(self._path)
         info = self._filesystem.info(self._path)
-        return (info.get("size") or 0, _mtime(info)) != (self.size, self.mtime)
+        return (info.get("size"), _mtime(info)) != (self.size, self.mtime)
 
 
 class RemoteDraft(_Open):
@@ -248,6 +249,11 @@ class RemoteStore:
             number = errno.ENOTDIR if self.filesystem.exists(path) else errno.ENOENT
             raise OSError(number, os.strerror(number), path)
         return self._folder(parts)
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, RemoteFolder]:
+        """Refuse links, then open; see `Store.enter`."""
+        parts = self.resolve(parts, follow=True)
+        return parts, self.folder(parts, create=create)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two places, if both are on one filesystem."""

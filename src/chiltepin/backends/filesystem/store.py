@@ -56,7 +56,9 @@ class Closing(Protocol):
 class Reader(Closing, Protocol):
     """A regular file that is open for reading."""
 
-    size: int
+    #: Bytes; None where the store does not tell.
+    size: int | None
+    #: Last modification, seconds since 1970 UTC; None where the store does not tell.
     mtime: float | None
 
     def readinto(self, block: memoryview) -> int:
@@ -131,6 +133,10 @@ class Store(Protocol):
 
     def folder(self, parts: Parts, *, create: bool = False) -> Folder:
         """Open a folder; ``create`` makes it and its parents if need be. No link is followed: `resolve` first."""
+        ...
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, Folder]:
+        """Open the folder that `resolve` leads to; return it with the place where it really is."""
         ...
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:

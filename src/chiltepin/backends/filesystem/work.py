@@ -40,16 +40,18 @@ class Work:
         self.request, self.handle = request, handle
         self.bytes_done = self.files_done = self.files_skipped = self.faults = 0
         self._state, self._first_fault = TaskState.ACTIVE, Fault("", "")
-        self._cancelled = threading.Event()
+        self._cancelled = False
+        #: Set when the outcome is known.
+        self.ended = threading.Event()
         self._now = now
 
     def cancel(self) -> None:
         """Ask the thread to stop at its next block or file."""
-        self._cancelled.set()
+        self._cancelled = True
 
     def check(self) -> None:
         """Raise `Stopped` if the task has to stop; to be called at least once for each block and each entry."""
-        if self._cancelled.is_set() or self._expired():
+        if self._cancelled or self._expired():
             raise Stopped
 
     def _expired(self) -> bool:
@@ -77,14 +79,15 @@ class Work:
             deed(self)
             state = TaskState.FAILED if self.faults else TaskState.SUCCEEDED
         except Stopped:
-            if self._cancelled.is_set() or self._expired():
-                state = TaskState.CANCELED if self._cancelled.is_set() else TaskState.EXPIRED
+            if self._cancelled or self._expired():
+                state = TaskState.CANCELED if self._cancelled else TaskState.EXPIRED
                 self._first_fault = Fault(state.name, f"The task was {state.value} before it was done.")
         except Exception as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
             self.faults += 1
             self._first_fault = fault_of(err, "The task could not go on")
         finally:
             self._state = state
+            self.ended.set()
 
     @property
     def status(self) -> TaskStatus:

@@ -1,0 +1,59 @@
+"""The threads in which tasks are done.
+
+Copying small files between local folders is short system calls, and with each of them Python hands its lock to another
+thread: with a thread for each task, 1,000 transfers of 4 KiB took twice as long as with one thread for all of them
+(benchmarks/README.md). So there is one thread as long as tasks are short. A task that has waited for some milliseconds
+gets another one, so that no task waits for a long one, or for a disk that hangs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.work import Work
+
+__all__ = ["Movers"]
+
+#: Seconds that a task waits for a thread before it gets one of its own.
+PATIENCE = 0.02
+
+
+class Movers:
+    """Threads that come with the tasks and go with them."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, Work, Callable[[Work], None]]] = deque()
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def take(self, work: Work, deed: Callable[[Work], None]) -> None:
+        """Have the work done, as soon as a thread is free."""
+        with self._lock:
+            self._waiting.append((time.monotonic(), work, deed))
+            if not self._count:
+                self._hire()
+
+    def relieve(self) -> None:
+        """Hire a thread if a task has been waiting for too long; to be called by whoever waits for a task."""
+        with self._lock:
+            if self._waiting and time.monotonic() - self._waiting[0][0] > PATIENCE:
+                self._hire()
+
+    def _hire(self) -> None:
+        self._count += 1
+        threading.Thread(target=self._move, name="chiltepin-mover", daemon=True).start()
+
+    def _move(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._count -= 1
+                    return
+                _, work, deed = self._waiting.popleft()
+            work.perform(deed)
