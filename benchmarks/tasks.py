@@ -1,0 +1,160 @@
+"""What `transfer_task` costs on top of Parsl: many small transfers against as many apps that do nothing.
+
+Run ``python benchmarks/tasks.py --help``; README.md beside this file tells what each line of the table means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import shutil
+from concurrent.futures import wait
+from itertools import count
+from typing import TYPE_CHECKING
+
+from measure import Stopwatch, Times, alternate, scratch
+from parsl import python_app
+from rich.console import Console
+from rich.table import Table
+
+import chiltepin
+from chiltepin import configure
+from chiltepin.data import transfer_task
+from chiltepin.tasks import python_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from parsl.dataflow.dflow import DataFlowKernel
+
+SOURCE, TARGET = "laptop", "cluster"
+RUN = count()
+
+
+def nothing(number: int) -> int:
+    """Be the smallest app that there is."""
+    return number
+
+
+def main() -> None:
+    """Measure, and print one table."""
+    options = _options()
+    table = Table(
+        title=f"{options.files} calls on a pool of threads, {options.size} bytes per transfer, "
+        f"median of {options.rounds} rounds",
+        caption="ratio: to Parsl's no-op in the same round, median (smallest-largest); the aim for a transfer is 2",
+    )
+    table.add_column("log")
+    table.add_column("threads", justify="right")
+    table.add_column("call")
+    for name in ("s", "cpu s", "ms per call", "calls/s"):
+        table.add_column(name, justify="right")
+    table.add_column("ratio")
+    with scratch(options.folder) as folder:
+        _make_sources(folder, options.files, options.size)
+        # Off first: Parsl leaves its logger at level DEBUG, and records would be made for nobody.
+        for logging in sorted(set(options.log)):
+            for threads in options.threads:
+                for name, times in _measured(folder, options, threads, logging=logging == "on").items():
+                    table.add_row(logging, str(threads), name, *_cells(times, options.files))
+                table.add_section()
+    Console(width=110).print(table)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--files", type=int, default=1000, help="calls of each kind per round (1000)")
+    parser.add_argument("--size", type=int, default=4096, help="bytes per file (4096)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4, 8], help="sizes of the pool (1 2 4 8)")
+    parser.add_argument("--log", choices=["off", "on"], nargs="+", default=["off", "on"], help="Parsl's own log file")
+    parser.add_argument("--folder", help="where to make the temporary folder")
+    return parser.parse_args()
+
+
+def _cells(times: Times, calls: int) -> list[str]:
+    return [
+        f"{times.wall:.3f}",
+        f"{times.cpu:.3f}",
+        f"{times.wall / calls * 1000:.2f}",
+        f"{calls / times.wall:.0f}",
+        times.ratio,
+    ]
+
+
+def _make_sources(folder: str, files: int, size: int) -> None:
+    os.makedirs(os.path.join(folder, SOURCE))
+    for number in range(files):
+        with open(os.path.join(folder, SOURCE, f"{number}.dat"), "wb") as file:
+            file.write(os.urandom(size))
+
+
+def _measured(folder: str, options: argparse.Namespace, threads: int, *, logging: bool) -> dict[str, Times]:
+    """Measure all three kinds of calls on one Parsl."""
+    config = configure.load(
+        {
+            "local": {"provider": "threads", "max_threads": threads},
+            "data": {"backend": "local", "root": folder, "endpoints": {SOURCE: {}, TARGET: {}}},
+        },
+        run_dir=os.path.join(folder, "runinfo"),
+    )
+    config.initialize_logging = logging
+    with chiltepin.Workflow(config) as workflow:
+        return alternate(_candidates(workflow.dfk, folder, options.files), options.rounds)
+
+
+def _candidates(dfk: DataFlowKernel, folder: str, calls: int) -> dict[str, Callable[[], Stopwatch]]:
+    app = python_app(nothing, data_flow_kernel=dfk, executors=["local"])
+    task = python_task(nothing)
+
+    def timed(call: Callable[[int], Future[object]]) -> Stopwatch:
+        with Stopwatch() as watch:
+            futures = [call(number) for number in range(calls)]
+            wait(futures)
+        for future in futures:
+            future.result()
+        return watch
+
+    def copies() -> Stopwatch:
+        source, target = os.path.join(folder, SOURCE), _new_target(folder)
+        with Stopwatch() as watch:
+            for number in range(calls):
+                shutil.copyfile(f"{source}/{number}.dat", f"{target}/{number}.dat")
+        return watch
+
+    def transfers() -> Stopwatch:
+        target = _new_target(folder)
+        run = os.path.basename(target)
+        watch = timed(
+            lambda number: transfer_task(SOURCE, TARGET, f"/{number}.dat", f"/{run}/{number}.dat", executor="local")
+        )
+        _compare(os.path.join(folder, SOURCE), target, calls)
+        return watch
+
+    return {
+        "Parsl no-op": lambda: timed(app),
+        "python_task no-op": lambda: timed(lambda number: task(number, executor="local")),
+        "transfer_task": transfers,
+        "copyfile in a loop": copies,
+    }
+
+
+def _new_target(folder: str) -> str:
+    # A new one each time, and none removed before the end: ext4 makes new files slowly for half a minute after many
+    # were deleted.
+    target = os.path.join(folder, TARGET, f"run-{next(RUN)}")
+    os.makedirs(target)
+    return target
+
+
+def _compare(source: str, target: str, files: int) -> None:
+    names = [f"{number}.dat" for number in range(files)]
+    _same, different, missing = filecmp.cmpfiles(source, target, names, shallow=False)
+    if different or missing:
+        raise SystemExit(f"Not copied well: {(different + missing)[:5]} and so on.")
+
+
+if __name__ == "__main__":
+    main()
