@@ -277,20 +277,21 @@ class LocalStore:
 
     def folder(self, parts: Parts, *, create: bool = False) -> LocalFolder:
         """Open a folder from the root downwards; see the head of this module."""
-        if create and self._create:
-            os.makedirs(self.root, exist_ok=True)
-        descriptor = self._open_root()
+        descriptor = self._open_root(create=create and self._create)
         for name in parts:
             with _closing(descriptor):
                 descriptor = _child(descriptor, name, create=create)
         return LocalFolder(descriptor, self, parts)
 
-    def _open_root(self) -> int:
+    def _open_root(self, *, create: bool) -> int:
         try:
             return os.open(self.root, _FOLDER)
         except FileNotFoundError:
-            if self._create:
+            if self._create and not create:
                 raise
+        if create:
+            os.makedirs(self.root, exist_ok=True)
+            return os.open(self.root, _FOLDER)
         raise Fault("FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, is not there; mount or make it first.")
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, LocalFolder]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK", "DRAFT_PREFIX", "Draft", "Entry", "Folder", "Reader", "Spot", "Store"]
 
-#: Bytes that are in memory at a time for one file. Larger blocks copied no faster (benchmarks/README.md).
-BLOCK = 1 << 20
+#: Bytes that are in memory at a time for one file. 256 KiB was never slow; with 1 MiB, writes to a disk took up to four
+#: times as long on some machines (benchmarks/README.md).
+BLOCK = 1 << 18
 
 #: Start of the name of a file that is being written. Such a file is no data: it is never copied, and it is removed
 #: when its writer is gone.
