@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
 from chiltepin.errors import ConfigError, UnsupportedOptionError
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
@@ -150,3 +150,12 @@ def test_a_secret_comes_from_the_environment_and_stays_there(monkeypatch):
     backend = FilesystemBackend.from_config(places, {})
     assert backend._place("odd").store().filesystem.storage_options["client"] == {"keys": ["hush"]}
     assert "hush" not in repr(places)
+
+
+@pytest.mark.parametrize("backend", [FilesystemBackend, LocalBackend])
+def test_an_option_that_a_backend_does_not_have_is_refused(backend, tmp_path):
+    """An unknown option of a backend is an error that names it, and not ignored."""
+    root = {"root": str(tmp_path)} if backend is LocalBackend else {}
+    with pytest.raises(ConfigError, match=f"Backend '{backend.name}' has no option 'rot'") as caught:
+        backend.from_config({}, {**root, "rot": "x"})
+    assert caught.value.key == f"data.{backend.name}.rot"

@@ -7,18 +7,20 @@ import threading
 import uuid
 from collections import OrderedDict
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from chiltepin.backends.filesystem.copy import copy_file, copy_tree
 from chiltepin.backends.filesystem.delete import delete
 from chiltepin.backends.filesystem.faults import fault_of
 from chiltepin.backends.filesystem.local import LocalStore
-from chiltepin.backends.filesystem.movers import Movers
+from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.store import Spot
 from chiltepin.backends.filesystem.work import Work
 from chiltepin.errors import (
     BackendError,
+    ConfigError,
     EndpointNotFoundError,
     PathNotFoundError,
     PermissionDeniedError,
@@ -28,7 +30,7 @@ from chiltepin.errors import (
 from chiltepin.model import Capabilities, DeleteRequest, DirEntry, TaskHandle, TaskState, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chiltepin.backends.filesystem.store import Entry
     from chiltepin.model import Request, TransferRequest
@@ -71,7 +73,7 @@ class FilesystemBackend:
         options : mapping
             None is known.
         """
-        del options
+        _refuse_unknown(cls.name, options, known=())
         return cls({name: place_of(name, settings) for name, settings in endpoints.items()})
 
     def new_submission_id(self) -> str:
@@ -92,10 +94,11 @@ class FilesystemBackend:
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
         """Return when the task has ended, or after some time; see `WorkerBackend.wait`."""
-        self._movers.relieve()
         work = self._tasks.get(handle.task_id)
-        if work is not None:
-            work.ended.wait(seconds)
+        patience = min(seconds, PATIENCE)
+        if work is not None and not work.ended.wait(patience):
+            self._movers.relieve()
+            work.ended.wait(seconds - patience)
 
     def _forget_old(self) -> None:
         while len(self._tasks) >= MEMORY:
@@ -121,16 +124,10 @@ class FilesystemBackend:
                 backend=self.name,
             )
         copy = copy_tree if request.recursive else copy_file
-
-        def deed(work: Work) -> None:
-            for origin, goal in pairs:
-                work.check()
-                try:
-                    copy(work, request, origin, goal)
-                except Exception as err:  # noqa: BLE001 - the other items go on
-                    work.fail(err, f"Copying {origin} to {goal}")
-
-        return deed
+        return _one_by_one(
+            (f"Copying {origin} to {goal}", partial(copy, request=request, origin=origin, goal=goal))
+            for origin, goal in pairs
+        )
 
     def _deletion(self, request: DeleteRequest) -> Callable[[Work], None]:
         doomed = [self._spot(request.endpoint, path) for path in request.paths]
@@ -143,16 +140,9 @@ class FilesystemBackend:
                 )
         # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
         roots = [self._spot(name, "/") for name, place in self._places.items() if place.scheme in ("file", "memory")]
-
-        def deed(work: Work) -> None:
-            for spot in doomed:
-                work.check()
-                try:
-                    delete(work, request, spot, roots)
-                except Exception as err:  # noqa: BLE001 - the other paths go on
-                    work.fail(err, f"Deleting {spot}")
-
-        return deed
+        return _one_by_one(
+            (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots)) for spot in doomed
+        )
 
     def _spot(self, endpoint: str, path: str) -> Spot:
         place = self._place(endpoint)
@@ -202,6 +192,30 @@ class FilesystemBackend:
             work.cancel()
 
 
+def _refuse_unknown(backend: str, options: Mapping[str, Any], *, known: Sequence[str]) -> None:
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"Backend {backend!r} has no option {option!r}; remove it from {backend}: in the data section.",
+                key=f"data.{backend}.{option}",
+            )
+
+
+def _one_by_one(steps: Iterable[tuple[str, Callable[[Work], None]]]) -> Callable[[Work], None]:
+    """Return the deed of doing all steps, each given with the words for its failure; the others go on after one."""
+    steps = tuple(steps)
+
+    def deed(work: Work) -> None:
+        for what, step in steps:
+            work.check()
+            try:
+                step(work)
+            except Exception as err:  # noqa: BLE001 - the other steps go on
+                work.fail(err, what)
+
+    return deed
+
+
 def _dir_entry(entry: Entry) -> DirEntry:
     return DirEntry(
         name=entry.name,
@@ -227,5 +241,6 @@ class LocalBackend(FilesystemBackend):
         options : mapping
             ``root``: the absolute path of the folder that holds them all.
         """
+        _refuse_unknown(cls.name, options, known=("root",))
         root = os.fspath(options["root"])
         return cls({name: local_place(name, root, settings) for name, settings in endpoints.items()})

@@ -40,9 +40,9 @@ class Movers:
                 self._hire()
 
     def relieve(self) -> None:
-        """Hire a thread if a task has been waiting for too long; to be called by whoever waits for a task."""
+        """Hire a thread if a task has been waiting for too long; called by whoever waits for one, or looks at one."""
         with self._lock:
-            if self._waiting and time.monotonic() - self._waiting[0][0] > PATIENCE:
+            if self._waiting and time.monotonic() - self._waiting[0][0] >= PATIENCE:
                 self._hire()
 
     def _hire(self) -> None:
