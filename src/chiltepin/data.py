@@ -12,13 +12,12 @@ from chiltepin.errors import (
     ConfigError,
     EndpointMismatchError,
     EndpointNotFoundError,
-    TaskError,
     suggest,
 )
 from chiltepin.futures import TransferFuture
-from chiltepin.model import DeleteRequest, TaskHandle
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState
 from chiltepin.tasks import python_task
-from chiltepin.transfers import describe, error_of, opened
+from chiltepin.transfers import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -332,6 +331,17 @@ def _checked(check: Any, settings: DataSettings) -> bool:
     return settings.check if check is None else check
 
 
+def _call(settings: DataSettings, check: Any, *, folder: str = "") -> worker.Call:
+    """Return what a worker is told of a call; ``folder`` is where a file may tell it to stop."""
+    submission_id = str(uuid.uuid4())
+    return worker.Call(
+        setup=settings.setup,
+        submission_id=submission_id,
+        stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
+        check=_checked(check, settings),
+    )
+
+
 def _start(
     task: Callable[..., AppFuture],
     request_of: Callable[..., Request],
@@ -354,14 +364,8 @@ def _start(
             arguments.check(argument, value)
     for end in ("src", "dst"):
         _check_end(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    submission_id = str(uuid.uuid4())
-    call = worker.Call(
-        setup=settings.setup,
-        submission_id=submission_id,
-        stop_file=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin", f"{submission_id}.stop"),
-        check=_checked(check, settings),
-    )
-    handle = TaskHandle(backend=str(settings.backend), task_id=submission_id, submission_id=submission_id)
+    call = _call(settings, check, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
+    handle = TaskHandle(backend=str(settings.backend), task_id=call.submission_id, submission_id=call.submission_id)
     # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
     rest = {"request": request} if request else asked
     app_future = task(call, executor=executor, inputs=list(inputs), **waits, **rest)
@@ -371,22 +375,11 @@ def _start(
 def _run(request: Request, timeout: float, polling_interval: float, check: bool | None) -> bool:
     """Run a request in this process, and wait for its end."""
     settings = _settings()
-    raises = _checked(check, settings)
+    call = _call(settings, check)
     if isinstance(request, DeleteRequest):
         _place(settings, "src_ep", request.endpoint)
     else:
         _place(settings, "src_ep", request.source)
         _place(settings, "dst_ep", request.destination)
-    try:
-        status = opened(settings.setup).run(
-            request,
-            timeout=arguments.check("timeout", timeout),
-            polling_interval=arguments.check("polling_interval", polling_interval),
-        )
-        if error := error_of(status, request):
-            raise error
-    except TaskError:
-        if raises:
-            raise
-        return False
-    return True
+    status = worker.run(call, request, timeout, polling_interval)
+    return status is not None and status.state is TaskState.SUCCEEDED

@@ -7,9 +7,11 @@ resolved by their letters alone, so that a path means the same on a disk with li
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from chiltepin.errors import PermissionDeniedError
 
-__all__ = ["Parts", "joined", "named", "parts"]
+__all__ = ["Parts", "joined", "machine_path", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
@@ -71,3 +73,13 @@ def named(path: str) -> str:
 def joined(names: Parts) -> str:
     """Return the absolute path on the endpoint that ``names`` lead to."""
     return "/" + "/".join(names)
+
+
+def machine_path(url: str) -> str | None:
+    """Return the path of this machine that a URL or a path means; None for a URL of another store."""
+    for scheme in ("file://", "local://"):
+        if url.startswith(scheme):
+            # Only a whole URL has percent signs for other characters, and may name this machine.
+            path = unquote(url.removeprefix(scheme))
+            return path.removeprefix("localhost") if path.startswith("localhost/") else path
+    return None if "://" in url or "::" in url else url.removeprefix("file:")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers import Transfers
 
-__all__ = ["Call", "delete_task", "transfer_task"]
+__all__ = ["Call", "delete_task", "run", "transfer_task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,9 @@ class Call:
     submission_id : str
         The same over every try of this call.
     stop_file : str
-        As soon as a file of this name exists, the task stops. A file, because it is the one thing that reaches a worker
-        in another process or on another node: Parsl has no message for it, but a run folder that all of them see.
+        As soon as a file of this name exists, the task stops; empty if nobody will stop it so. A file, because it is
+        the one thing that reaches a worker in another process or on another node: Parsl has no message for it, but a
+        run folder that all of them see.
     check : bool
         Whether a task that does not succeed raises.
     """
@@ -56,7 +57,7 @@ def transfer_task(
         The final status; one that is no success only if ``call.check`` is off.
     """
     del inputs  # Only waited for.
-    return _run(call, request or arguments.transfer_request(**asked), timeout, polling_interval)
+    return run(call, request or arguments.transfer_request(**asked), timeout, polling_interval)
 
 
 def delete_task(
@@ -64,10 +65,11 @@ def delete_task(
 ) -> TaskStatus | None:
     """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.arguments.delete_request`."""
     del inputs
-    return _run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
+    return run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
 
 
-def _run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> TaskStatus | None:
+def run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> TaskStatus | None:
+    """Run one request in this process; the result is that of `transfer_task`."""
     transfers = opened(call.setup)
 
     def stopped() -> bool:

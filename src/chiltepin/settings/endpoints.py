@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import suggest
 from chiltepin.model import endpoint_name
+from chiltepin.paths import machine_path
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.options import option_problems, plain
 from chiltepin.settings.problems import Problem, misfit, shown, validate
@@ -131,18 +131,8 @@ def read_data(section: Any, *, backends: Collection[str], folder: str, file: str
 
 def located(path: str, folder: str) -> str:
     """Return a path of this machine as absolute, counted from ``folder``; leave the URL of another store alone."""
-    for scheme in ("file://", "local://"):
-        if path.startswith(scheme):
-            # Only a whole URL has percent signs for other characters, and may name this machine.
-            rest = unquote(path.removeprefix(scheme))
-            return _under(folder, rest.removeprefix("localhost") if rest.startswith("localhost/") else rest)
-    if "://" in path or "::" in path:
-        return path
-    return _under(folder, path.removeprefix("file:"))
-
-
-def _under(folder: str, path: str) -> str:
-    return os.path.normpath(os.path.join(folder, os.path.expanduser(path)))
+    here = machine_path(path)
+    return path if here is None else os.path.normpath(os.path.join(folder, os.path.expanduser(here)))
 
 
 class _Reader:

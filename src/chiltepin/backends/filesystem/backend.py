@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections import OrderedDict
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,7 +56,8 @@ class FilesystemBackend:
 
     def __init__(self, places: Mapping[str, Place]) -> None:
         self._places = dict(places)
-        self._tasks: OrderedDict[str, Work] = OrderedDict()
+        # In the order of their submission, so that the oldest are forgotten first.
+        self._tasks: dict[str, Work] = {}
         self._lock = threading.Lock()
         self._movers = Movers()
 

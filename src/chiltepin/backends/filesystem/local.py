@@ -66,17 +66,14 @@ class _Open:
 class LocalReader(_Open):
     """A regular file of this machine, open for reading."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor)
         self._before = os.fstat(descriptor)
+        if not stat.S_ISREG(self._before.st_mode):
+            raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
         self.size: int | None = self._before.st_size
         self.mtime: float | None = self._before.st_mtime
         self._file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115 - closed with the descriptor
-
-    @property
-    def regular(self) -> bool:
-        """Whether it is a file, and no pipe or device that was put in its place."""
-        return stat.S_ISREG(self._before.st_mode)
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
@@ -114,7 +111,7 @@ class LocalDraft(_Open):
     def read_back(self) -> LocalReader:
         """Open what was written, from its start."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return _ReadBack(self.descriptor)
+        return _ReadBack(self.descriptor, self._draft)
 
     def commit(self, mtime: float | None) -> None:
         """Rename the file to its real name, which the kernel does whole or not at all (rename(2))."""
@@ -188,11 +185,12 @@ class LocalFolder(_Open):
 
     def read(self, name: str) -> LocalReader:
         """Open a regular file; anything else is refused."""
-        reader = LocalReader(os.open(name, _FILE, dir_fd=self.descriptor))
-        if not reader.regular:
-            os.close(reader.descriptor)
-            raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
-        return reader
+        descriptor = os.open(name, _FILE, dir_fd=self.descriptor)
+        try:
+            return LocalReader(descriptor, name)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def draft(self, name: str) -> LocalDraft:
         """Begin a file; the first time in a folder, what dead runs left there is removed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from chiltepin import paths
 from chiltepin.backends.filesystem.local import LocalStore
@@ -83,9 +83,8 @@ class Place:
 def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
     """Return the place that an endpoint's settings for the filesystem backend describe."""
     url, home = str(settings["url"]), settings.get("home", "/")
-    scheme = urlsplit(url).scheme if "://" in url or "::" in url else "file"
-    if scheme in ("file", "local"):
-        folder = unquote(urlsplit(url).path) if "://" in url else url.removeprefix("file:")
+    folder = paths.machine_path(url)
+    if folder is not None:
         if not folder.startswith("/"):
             raise ConfigError(
                 f"Endpoint {endpoint!r} is at {url!r}, which is no absolute path; write 'file:///...'.",
@@ -100,7 +99,7 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
 
         return RemoteStore(url, _with_secrets(endpoint, options))
 
-    return Place(endpoint, scheme, home, remote)
+    return Place(endpoint, urlsplit(url).scheme, home, remote)
 
 
 def local_place(endpoint: str, root: str, settings: Mapping[str, Any]) -> Place:

@@ -236,18 +236,25 @@ class RemoteStore:
                 )
         return parts
 
+    def path(self, parts: Parts) -> str:
+        """Return the name that fsspec has for a place."""
+        return "/".join((self.root, *parts))
+
     def _folder(self, parts: Parts) -> RemoteFolder:
-        return RemoteFolder(self.filesystem, "/".join((self.root, *parts)), links=self._links)
+        return RemoteFolder(self.filesystem, self.path(parts), links=self._links)
 
     def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
         """Open a folder; a file on the way to it is an error."""
-        path = "/".join((self.root, *parts))
+        path = self.path(parts)
         if create:
             with suppress(FileExistsError):  # A file: told below, in the same words by every filesystem.
                 self.filesystem.makedirs(path, exist_ok=True)
-        if parts and not self.filesystem.isdir(path) and not (create and not self.filesystem.exists(path)):
-            number = errno.ENOTDIR if self.filesystem.exists(path) else errno.ENOENT
-            raise OSError(number, os.strerror(number), path)
+        if parts and not self.filesystem.isdir(path):
+            if self.filesystem.exists(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            # Object stores make no folder before there is something in it.
+            if not create:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self._folder(parts)
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, RemoteFolder]:
@@ -261,5 +268,5 @@ class RemoteStore:
             return False
         if other.filesystem.storage_options != self.filesystem.storage_options:
             return False
-        ours, theirs = "/".join((self.root, *parts)) + "/", "/".join((other.root, *other_parts)) + "/"
-        return theirs.startswith(ours)
+        ours, theirs = self.path(parts), other.path(other_parts)
+        return f"{theirs}/".startswith(f"{ours}/")

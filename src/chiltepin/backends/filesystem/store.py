@@ -121,14 +121,15 @@ class Folder(Closing, Protocol):
 class Store(Protocol):
     """The tree of an endpoint.
 
-    Every method may raise an ``OSError``, with an ``errno`` where there is one. None ever reaches out of the root.
+    Every method may raise a ``Fault``, or an ``OSError``, with an ``errno`` where there is one. None ever reaches out
+    of the root.
     """
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Return the place that ``parts`` mean, links replaced by where they lead.
 
-        Names that do not exist are kept. With ``follow``, the last name may be a link too. Links that lead out of the
-        root raise ``PermissionError``.
+        Names that do not exist are kept. With ``follow``, the last name may be a link too. A link that leads out of
+        the root, or nobody knows where, raises a ``Fault``.
         """
         ...
 

@@ -30,20 +30,15 @@ class Work:
         What is asked for.
     handle : TaskHandle
         The task.
-    now : callable
-        Returns the present moment in UTC.
     """
 
-    def __init__(
-        self, request: Request, handle: TaskHandle, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
-    ) -> None:
+    def __init__(self, request: Request, handle: TaskHandle) -> None:
         self.request, self.handle = request, handle
         self.bytes_done = self.files_done = self.files_skipped = self.faults = 0
         self._state, self._first_fault = TaskState.ACTIVE, Fault("", "")
         self._cancelled = False
         #: Set when the outcome is known.
         self.ended = threading.Event()
-        self._now = now
 
     def cancel(self) -> None:
         """Ask the thread to stop at its next block or file."""
@@ -55,7 +50,7 @@ class Work:
             raise Stopped
 
     def _expired(self) -> bool:
-        return self.request.deadline is not None and self._now() >= self.request.deadline
+        return self.request.deadline is not None and datetime.now(timezone.utc) >= self.request.deadline
 
     def fail(self, error: Exception, what: str) -> None:
         """Take note of a file or folder that failed; the caller goes on with the next.
