@@ -166,8 +166,6 @@ def _with_backend(data: DataSettings, document: Mapping[str, Any], argument: str
     """Return the settings with the backend that argument, environment or file choose, in this order."""
     variable = os.environ.get(BACKEND_VARIABLE)
     name = argument or variable or data.backend
-    if not name:
-        return data
     installed = registry.names()
     if name in installed:
         return replace(data, backend=name)

@@ -7,17 +7,18 @@ import uuid
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import arguments, configure, kernel, paths, worker
+from chiltepin import arguments, configure, kernel, paths, registry, service, worker
 from chiltepin.errors import (
     ConfigError,
     EndpointMismatchError,
     EndpointNotFoundError,
     suggest,
 )
-from chiltepin.futures import TransferFuture
-from chiltepin.model import DeleteRequest, TaskHandle, TaskState
-from chiltepin.tasks import python_task
-from chiltepin.transfers import describe
+from chiltepin.futures import AtService, AtWorker, TransferFuture
+from chiltepin.model import DeleteRequest, TaskState
+from chiltepin.outcomes import describe
+from chiltepin.tasks import join_task, python_task
+from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TransferFuture", "delete", "delete_task", "local_path", "transfer", "transfer_task"]
 
-_transfer = python_task(worker.transfer_task)
-_delete = python_task(worker.delete_task)
+#: For each kind of task the app for a worker that moves the bytes, and the one that starts it at a service.
+_TRANSFER = python_task(worker.transfer_task), join_task(service.transfer_task)
+_DELETE = python_task(worker.delete_task), join_task(service.delete_task)
 
 
 def transfer_task(
@@ -61,7 +63,8 @@ def transfer_task(
     ----------
     src_ep, dst_ep : str
         Names of endpoints, as in ``data: endpoints:`` of the settings; or the UUID of a collection that one of them
-        declares.
+        declares. On the backend ``globus`` also the UUID or the display name of any collection, and ``this-machine``
+        for that of Globus Connect Personal here.
     src_path, dst_path : str
         POSIX paths. An absolute one counts from the endpoint's root, a relative one or one under ``~`` from its home
         folder. A file's ``dst_path`` is its whole new path; folders that lead there are made.
@@ -69,12 +72,14 @@ def transfer_task(
         Seconds that the transfer may take once it has begun; the default of an hour fits most single files.
     polling_interval : float
         Longest time between two looks at the task, in seconds. The first looks come sooner.
-    client : object
-        A ``globus_sdk.TransferClient`` for the backend ``globus``; other backends ignore it.
+    client : globus_sdk.TransferClient
+        What to ask Globus through, with its login, in place of our own. It stays in this process. Other backends than
+        ``globus`` ignore it.
     recursive : bool
         True moves what is in a folder, False a single file; the wrong one is an error, as at Globus.
     executor : str or list of str
-        Label of a resource, or several: where the bytes flow, if a worker moves them.
+        Label of a resource, or several: where the bytes flow, if a worker moves them. Where a service does, no worker
+        is held, whatever the label.
     inputs : sequence
         Futures to wait for; their results are not used.
     check : bool or None
@@ -99,7 +104,7 @@ def transfer_task(
     Raises
     ------
     ConfigError
-        No workflow runs, there is no such executor, or the settings name no backend.
+        No workflow runs, or there is no such executor.
     EndpointError
         There is no such endpoint, or it has no place on the backend.
     PermissionDeniedError
@@ -107,10 +112,10 @@ def transfer_task(
     TypeError, ValueError
         Another argument makes no sense.
     """
-    del client
     return _start(
-        _transfer,
+        _TRANSFER,
         arguments.transfer_request,
+        client,
         executor,
         inputs,
         check,
@@ -166,10 +171,10 @@ def delete_task(
     TransferFuture
         A future of ``True``.
     """
-    del client
     return _start(
-        _delete,
+        _DELETE,
         arguments.delete_request,
+        client,
         executor,
         inputs,
         check,
@@ -207,7 +212,6 @@ def transfer(
 
     The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``.
     """
-    del client
     request = arguments.transfer_request(
         src_ep=src_ep,
         dst_ep=dst_ep,
@@ -221,7 +225,7 @@ def transfer(
         exclude=exclude,
         label=label,
     )
-    return _run(request, timeout, polling_interval, check)
+    return _run(request, timeout, polling_interval, client, check)
 
 
 def delete(
@@ -237,11 +241,10 @@ def delete(
     label: str = "",
 ) -> bool:
     """Delete a file or a folder here and now, without Parsl; as `delete_task`, without ``executor`` and ``inputs``."""
-    del client
     request = arguments.delete_request(
         src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label
     )
-    return _run(request, timeout, polling_interval, check)
+    return _run(request, timeout, polling_interval, client, check)
 
 
 def local_path(endpoint: str, path: str) -> str:
@@ -288,13 +291,6 @@ def _settings() -> DataSettings:
     except ConfigError:
         config = None
     settings: DataSettings = getattr(config, "data", None) or configure.default_data()
-    if settings.backend is None:
-        raise ConfigError(
-            f"{settings.file or 'The configuration'} does not say what moves the data; add 'data: {{backend: local}}' "
-            f"(or another backend), or set CHILTEPIN_BACKEND.",
-            file=settings.file,
-            key="data.backend",
-        )
     return settings
 
 
@@ -311,6 +307,8 @@ def _place(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, An
             f"add '{settings.backend}:' below it in {where}, with where it is there.",
             endpoint=name,
         )
+    if registry.load(settings.backend).capabilities.finds_endpoints:
+        return {}
     raise EndpointNotFoundError(
         f"No endpoint named {name!r} in {where}; {suggest(name, settings.endpoints)}", endpoint=name
     )
@@ -339,12 +337,14 @@ def _call(settings: DataSettings, check: Any, *, folder: str = "") -> worker.Cal
         submission_id=submission_id,
         stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
         check=_checked(check, settings),
+        fault_grace=settings.fault_grace,
     )
 
 
 def _start(
-    task: Callable[..., AppFuture],
+    tasks: tuple[Callable[..., AppFuture], Callable[..., AppFuture]],
     request_of: Callable[..., Request],
+    client: Any,
     executor: Any,
     inputs: Any,
     check: Any,
@@ -365,14 +365,18 @@ def _start(
     for end in ("src", "dst"):
         _check_end(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
     call = _call(settings, check, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
-    handle = TaskHandle(backend=str(settings.backend), task_id=call.submission_id, submission_id=call.submission_id)
     # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
     rest = {"request": request} if request else asked
-    app_future = task(call, executor=executor, inputs=list(inputs), **waits, **rest)
-    return TransferFuture(app_future, call, handle, describe(request) if request else f"The {task.__name__}")
+    options = {"executor": executor, "inputs": list(inputs), **waits, **rest}
+    at_worker, at_service = tasks
+    what = describe(request) if request else f"The {at_worker.__name__}"
+    if registry.load(settings.backend).capabilities.runs_on == "worker":
+        return TransferFuture(at_worker(call, **options), AtWorker(call, settings.backend), what)
+    transfers = opened(call.setup, client)
+    return TransferFuture(at_service(call, transfers, **options), AtService(call, transfers.hub), what)
 
 
-def _run(request: Request, timeout: float, polling_interval: float, check: bool | None) -> bool:
+def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:
     """Run a request in this process, and wait for its end."""
     settings = _settings()
     call = _call(settings, check)
@@ -381,5 +385,5 @@ def _run(request: Request, timeout: float, polling_interval: float, check: bool 
     else:
         _place(settings, "src_ep", request.source)
         _place(settings, "dst_ep", request.destination)
-    status = worker.run(call, request, timeout, polling_interval)
+    status = worker.run(call, request, timeout, polling_interval, client)
     return status is not None and status.state is TaskState.SUCCEEDED

@@ -19,6 +19,8 @@
         ├── TaskCanceledError
         ├── TaskExpiredError
         ├── TaskLostError
+        ├── TaskInactiveError
+        ├── TaskPausedError
         └── TaskTimeoutError         (TimeoutError)
 
 Each takes one message; the facts beside it are keyword-only and have defaults, so that every one of them can be
@@ -52,7 +54,9 @@ __all__ = [
     "TaskError",
     "TaskExpiredError",
     "TaskFailedError",
+    "TaskInactiveError",
     "TaskLostError",
+    "TaskPausedError",
     "TaskTimeoutError",
     "UnsupportedOptionError",
     "suggest",
@@ -199,6 +203,14 @@ class TaskExpiredError(TaskError):
 
 class TaskLostError(TaskError):
     """The backend does not know the task any more; what became of it is unknown."""
+
+
+class TaskInactiveError(TaskError):
+    """The backend had suspended the task until somebody logs in anew, and it was stopped."""
+
+
+class TaskPausedError(TaskError):
+    """The owner of an endpoint had paused the task, and it was stopped."""
 
 
 class TaskTimeoutError(TaskError, TimeoutError):

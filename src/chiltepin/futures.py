@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from parsl.dataflow.errors import JoinError
 from parsl.dataflow.futures import AppFuture
 
 from chiltepin import kernel
@@ -15,9 +16,81 @@ from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
+    from chiltepin.hub import Hub
     from chiltepin.worker import Call
 
-__all__ = ["TransferFuture"]
+__all__ = ["AtService", "AtWorker", "Line", "TransferFuture"]
+
+
+class Line(Protocol):
+    """How the workflow's process reaches a task that it has started, or is about to start."""
+
+    @property
+    def handle(self) -> TaskHandle | None:
+        """The name of the task; None as long as it has none."""
+        ...
+
+    def status(self) -> TaskStatus | None:
+        """Return what is known of the task here and now; None if that is nothing."""
+        ...
+
+    def stop(self) -> None:
+        """Have it stopped, also if it has not begun; this does not wait."""
+        ...
+
+    def hang_up(self) -> None:
+        """Remove what was needed for the task, which has ended."""
+        ...
+
+
+class AtWorker:
+    """A line to a task whose bytes flow through a worker of Parsl, in this process or in another one."""
+
+    def __init__(self, call: Call, backend: str) -> None:
+        self._call = call
+        self.handle = TaskHandle(backend=backend, task_id=call.submission_id, submission_id=call.submission_id)
+
+    def status(self) -> TaskStatus | None:
+        """Look, if the task runs in this process."""
+        status = opened(self._call.setup).backend.poll([self.handle])[0]
+        return None if status.state is TaskState.LOST else status
+
+    def stop(self) -> None:
+        """Make the file that the task looks for."""
+        os.makedirs(os.path.dirname(self._call.stop_file), exist_ok=True)
+        with open(self._call.stop_file, "wb"):
+            pass
+
+    def hang_up(self) -> None:
+        """Remove that file."""
+        with suppress(FileNotFoundError):
+            os.remove(self._call.stop_file)
+
+
+class AtService:
+    """A line to a task at a service, by way of the hub."""
+
+    def __init__(self, call: Call, hub: Hub) -> None:
+        self._key, self._hub = call.submission_id, hub
+
+    @property
+    def handle(self) -> TaskHandle | None:
+        """What the service calls it."""
+        errand = self._hub.find(self._key)
+        return errand.handle if errand else None
+
+    def status(self) -> TaskStatus | None:
+        """Return what the last look of the hub said."""
+        errand = self._hub.find(self._key)
+        return errand.status if errand else None
+
+    def stop(self) -> None:
+        """Leave it to the hub."""
+        self._hub.stop(self._key)
+
+    def hang_up(self) -> None:
+        """Let the hub forget it."""
+        self._hub.forget(self._key)
 
 
 class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
@@ -25,22 +98,22 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
 
     Its result is ``True``; a task that did not succeed raises its error, or gives ``False`` where ``check`` is off.
     Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails.
-
-    Attributes
-    ----------
-    task_handle : TaskHandle
-        The name of the task at its backend.
     """
 
-    def __init__(self, app_future: AppFuture, call: Call, handle: TaskHandle, what: str) -> None:
+    def __init__(self, app_future: AppFuture, line: Line, what: str) -> None:
         super().__init__(app_future.task_record)
-        self.task_handle = handle
-        self._call, self._what = call, what
+        self._line, self._what = line, what
+        self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._given_up = ""
         self._ending = threading.Lock()
         self._forget = kernel.on_end(app_future.task_record["dfk"], self._give_up)
         app_future.add_done_callback(self._settle)
+
+    @property
+    def task_handle(self) -> TaskHandle | None:
+        """The name of the task at its backend; None as long as a service has not been given it."""
+        return self._handle or self._line.handle
 
     def cancel(self) -> bool:
         """Ask that the task stop.
@@ -55,7 +128,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         """
         if self.done():
             return False
-        self._stop()
+        self._line.stop()
         if self.task_record["status"].name == "pending":
             self._end(None, TaskCanceledError(f"{self._what} was cancelled before it began."))
         return True
@@ -72,27 +145,29 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         """
         if self._status is not None:
             return self._status
-        status = opened(self._call.setup).backend.poll([self.task_handle])[0]
-        if status.state is not TaskState.LOST:
+        if (status := self._line.status()) is not None:
             return status
         reason = f"Parsl says {self.task_status()!r}; it runs on executor {self.task_record['executor']!r}."
-        return TaskStatus(handle=self.task_handle, state=TaskState.ACTIVE, reason=reason)
+        return self._made_up(TaskState.ACTIVE, reason)
 
-    def _stop(self) -> None:
-        os.makedirs(os.path.dirname(self._call.stop_file), exist_ok=True)
-        with open(self._call.stop_file, "wb"):
-            pass
+    def _made_up(self, state: TaskState, reason: str) -> TaskStatus:
+        """Return a status for what no backend tells, because it never heard of the task."""
+        handle = self.task_handle or TaskHandle(backend="", task_id="", submission_id="")
+        return TaskStatus(handle=handle, state=state, reason=reason)
 
     def _give_up(self, reason: str) -> None:
         self._given_up = reason
-        self._stop()
+        self._line.stop()
 
     def _settle(self, app_future: AppFuture) -> None:
         """End as Parsl's own future has ended."""
         self._forget()
-        with suppress(FileNotFoundError):
-            os.remove(self._call.stop_file)
+        self._handle = self._line.handle
+        self._line.hang_up()
         error = app_future.exception()
+        if isinstance(error, JoinError):
+            # The one future that the task of a service is joined to ended with our own error.
+            error = error.dependent_exceptions_tids[0][0]
         if error is None:
             self._end(app_future.result(), None)
             return
@@ -105,7 +180,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             if self.done():
                 return
             state = TaskState.CANCELED if isinstance(error, TaskCanceledError) else TaskState.FAILED
-            self._status = status or TaskStatus(handle=self.task_handle, state=state, reason=str(error or ""))
+            self._status = status or self._made_up(state, str(error or ""))
             if error is None:
                 self.set_result(self._status.state is TaskState.SUCCEEDED)
             else:

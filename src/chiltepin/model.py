@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "FAULT_GRACE",
     "SYNC_LEVELS",
+    "THIS_MACHINE",
+    "UUID",
     "Capabilities",
     "DeleteRequest",
     "DirEntry",
@@ -32,6 +35,13 @@ __all__ = [
 
 #: What a UUID looks like.
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+#: Seconds for which a trouble that does not heal by itself is borne, if nobody says otherwise: enough for a file that
+#: is just being put in its place, and for a laptop that changes its network.
+FAULT_GRACE = 60.0
+
+#: The name of the collection of Globus Connect Personal on the machine where the workflow runs.
+THIS_MACHINE = "this-machine"
 
 
 def endpoint_name(name: str) -> str:
@@ -248,6 +258,8 @@ class Capabilities:
         Whether it knows filter rules.
     max_items : int or None
         Most items in one request; None means no limit.
+    finds_endpoints : bool
+        Whether it finds endpoints by itself that the settings do not declare.
     """
 
     runs_on: Literal["service", "worker"]
@@ -256,3 +268,4 @@ class Capabilities:
     sync_levels: tuple[SyncLevel, ...] = SYNC_LEVELS
     filters: bool = True
     max_items: int | None = None
+    finds_endpoints: bool = False

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import json
 import threading
-import time
+import uuid
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin import registry
-from chiltepin.errors import (
-    TaskCanceledError,
-    TaskError,
-    TaskExpiredError,
-    TaskFailedError,
-    TaskLostError,
-    TaskTimeoutError,
-)
-from chiltepin.model import DeleteRequest, TaskState
+from chiltepin.errand import STOP_GRACE
+from chiltepin.errors import TaskCanceledError, TaskTimeoutError
+from chiltepin.hub import Hub, SystemClock
+from chiltepin.model import FAULT_GRACE, TaskState
+from chiltepin.outcomes import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,43 +24,11 @@ if TYPE_CHECKING:
     from chiltepin.model import DirEntry, Request, TaskHandle, TaskStatus
     from chiltepin.protocol import TransferBackend, WorkerBackend
 
-__all__ = ["Transfers", "describe", "error_of", "opened"]
-
-#: Seconds before the first look at a task of a service; none of them ends sooner.
-SERVICE_LOOK = 1.0
+__all__ = ["Transfers", "opened"]
 
 #: Seconds between two looks at a task of this process. Its end is told at once; a look is for a cancellation that comes
 #: from another process, and costs nothing.
 WORKER_LOOK = 0.25
-
-#: The next look comes after this share of the time that has gone by: an end is noticed at most a tenth late.
-LOOK_SHARE = 0.1
-
-#: Seconds that a task which was told to stop has for stopping, before it is left to itself.
-STOP_GRACE = 10.0
-
-_ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
-    TaskState.FAILED: (TaskFailedError, "failed"),
-    TaskState.CANCELED: (TaskCanceledError, "was canceled"),
-    TaskState.EXPIRED: (TaskExpiredError, "expired"),
-    TaskState.LOST: (TaskLostError, "was lost"),
-}
-
-
-def describe(request: Request) -> str:
-    """Return the request as the start of a sentence for people."""
-    if isinstance(request, DeleteRequest):
-        return f"Deletion of {', '.join(request.paths)} on {request.endpoint!r}"
-    pairs = ", ".join(f"{item.source} to {item.destination}" for item in request.items)
-    return f"Transfer from {request.source!r} to {request.destination!r} of {pairs}"
-
-
-def error_of(status: TaskStatus, request: Request) -> TaskError | None:
-    """Return the error that a final status stands for, None for success."""
-    if status.state is TaskState.SUCCEEDED:
-        return None
-    kind, became = _ERRORS[status.state]
-    return kind(f"{describe(request)} {became} ({status.code}): {status.reason}", status=status)
 
 
 class Transfers:
@@ -74,13 +38,22 @@ class Transfers:
     ----------
     backend : TransferBackend
         Who moves the bytes.
-    clock : module or object
-        Has ``monotonic()`` and ``sleep(seconds)``; tests give one that is moved by hand.
+    clock : object
+        Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
+
+    Attributes
+    ----------
+    hub : Hub
+        What follows the tasks of a service backend.
     """
 
-    def __init__(self, backend: TransferBackend, *, clock: Any = time) -> None:
+    def __init__(self, backend: TransferBackend, *, clock: Any = None) -> None:
         self.backend = backend
-        self._clock = clock
+        self._clock = clock or SystemClock()
+        self.hub = Hub(backend, clock=self._clock)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
 
     def run(
         self,
@@ -89,6 +62,7 @@ class Transfers:
         timeout: float,
         polling_interval: float,
         submission_id: str | None = None,
+        fault_grace: float = FAULT_GRACE,
         stopped: Callable[[], bool] = lambda: False,
     ) -> TaskStatus:
         """Submit a request and wait for its end.
@@ -102,9 +76,12 @@ class Transfers:
         polling_interval : float
             Longest time between two looks at the task, in seconds; the first looks come sooner.
         submission_id : str or None
-            Makes a repetition of this call find the task of the first; None makes a new one.
+            Makes a repetition of this call find the task of the first; None makes a new one. Not for services, whose
+            ids are their own: `Hub.start` keeps them.
+        fault_grace : float
+            Seconds for which a service's trouble that does not heal by itself is borne.
         stopped : callable
-            Asked at every look; True cancels the task.
+            Asked at every look at a task of this process; True cancels it.
 
         Returns
         -------
@@ -120,6 +97,8 @@ class Transfers:
         EndpointError, BackendError
             If no task could be made.
         """
+        if self.backend.capabilities.runs_on == "service":
+            return self._run_at_service(request, timeout, polling_interval, fault_grace)
         start = self._clock.monotonic()
         handle = self.backend.submit(request, submission_id or self.backend.new_submission_id())
         try:
@@ -132,18 +111,25 @@ class Transfers:
             return status
         return self._stop(handle, request, None if stopped() else timeout)
 
+    def _run_at_service(self, request: Request, timeout: float, longest: float, grace: float) -> TaskStatus:
+        key = str(uuid.uuid4())
+        errand = self.hub.start(key, request, timeout=timeout, polling_interval=longest, grace=grace)
+        try:
+            return errand.future.result()
+        except BaseException:
+            self.hub.stop(key)
+            raise
+        finally:
+            self.hub.forget(key)
+
     def _follow(
         self, handle: TaskHandle, start: float, timeout: float, longest: float, stopped: Callable[[], bool]
     ) -> TaskStatus:
         """Look at the task until it has ended, its time is up or somebody wants it stopped."""
         while True:
             elapsed = self._clock.monotonic() - start
-            if self.backend.capabilities.runs_on == "worker":
-                pause = min(WORKER_LOOK, longest, timeout - elapsed)
-                cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
-            else:
-                pause = min(max(SERVICE_LOOK, elapsed * LOOK_SHARE), longest, timeout - elapsed)
-                self._clock.sleep(max(0.0, pause))
+            pause = min(WORKER_LOOK, longest, timeout - elapsed)
+            cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
             status = self._look(handle)
             if status.state.final or stopped() or self._clock.monotonic() - start >= timeout:
                 return status
@@ -182,20 +168,25 @@ class Transfers:
 _opening = threading.Lock()
 
 
-def opened(setup: str) -> Transfers:
+def opened(setup: str, client: Any = None) -> Transfers:
     """Return the `Transfers` of a setup, the same one for the same setup, so that a process opens a store once.
 
     Parameters
     ----------
     setup : str
         JSON with the name of the ``backend``, its ``endpoints`` and its ``options``: `DataSettings.setup`.
+    client : object
+        A client of the caller's own for a backend that takes one (it has a method ``with_client``); others ignore it.
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
-        return _opened(setup)
+        return _opened(setup, client)
 
 
 @lru_cache(maxsize=64)
-def _opened(setup: str) -> Transfers:
+def _opened(setup: str, client: Any) -> Transfers:
     plain = json.loads(setup)
-    return Transfers(registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"]))
+    backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
+    if client is not None and hasattr(backend, "with_client"):
+        backend = backend.with_client(client)
+    return Transfers(backend)

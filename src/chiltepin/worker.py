@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin import arguments
 from chiltepin.errors import TaskCanceledError, TaskError
-from chiltepin.model import TaskHandle, TaskState
-from chiltepin.transfers import describe, error_of, opened
+from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
+from chiltepin.outcomes import describe, error_of
+from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
@@ -38,12 +39,15 @@ class Call:
         run folder that all of them see.
     check : bool
         Whether a task that does not succeed raises.
+    fault_grace : float
+        Seconds for which a service's trouble that does not heal by itself is borne.
     """
 
     setup: str
     submission_id: str
     stop_file: str
     check: bool
+    fault_grace: float = FAULT_GRACE
 
 
 def transfer_task(
@@ -68,9 +72,9 @@ def delete_task(
     return run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
 
 
-def run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> TaskStatus | None:
+def run(call: Call, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus | None:
     """Run one request in this process; the result is that of `transfer_task`."""
-    transfers = opened(call.setup)
+    transfers = opened(call.setup, client)
 
     def stopped() -> bool:
         return os.path.exists(call.stop_file)
@@ -83,6 +87,7 @@ def run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> Ta
             timeout=arguments.check("timeout", timeout),
             polling_interval=arguments.check("polling_interval", polling_interval),
             submission_id=_submission_id(transfers, call),
+            fault_grace=call.fault_grace,
             stopped=stopped,
         )
         if error := error_of(status, request):
@@ -94,9 +99,11 @@ def run(call: Call, request: Request, timeout: Any, polling_interval: Any) -> Ta
     return status
 
 
-def _submission_id(transfers: Transfers, call: Call) -> str:
+def _submission_id(transfers: Transfers, call: Call) -> str | None:
     """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
     backend = transfers.backend
+    if backend.capabilities.runs_on == "service":
+        return None
     handle = TaskHandle(backend=backend.name, task_id=call.submission_id, submission_id=call.submission_id)
     [before] = backend.poll([handle])
     if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):

@@ -392,12 +392,12 @@ def test_with_a_config_of_parsls_own_the_default_settings_hold(config, sandbox, 
     assert (sandbox / "scratch" / "b.dat").exists()
 
 
-def test_settings_without_a_backend_say_so(settings, sandbox, tmp_path):
-    """Without a backend in settings, environment or argument, the call says where to write one."""
+def test_without_a_backend_it_is_globus(settings, sandbox, tmp_path):
+    """Without a backend in settings, environment or argument, Globus moves the data, where the endpoints are there."""
     del settings["data"]["backend"]
     config = configure.load(settings, run_dir=tmp_path / "runinfo")
     config.initialize_logging = False
-    with parsl.load(config), pytest.raises(ConfigError, match=r"add 'data: \{backend: local\}'"):
+    with parsl.load(config), pytest.raises(EndpointMismatchError, match="add 'globus:' below it"):
         move()
     assert sandbox.is_dir()
 

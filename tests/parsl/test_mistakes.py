@@ -15,6 +15,7 @@ from chiltepin.errors import (
     ConfigError,
     EndpointMismatchError,
     EndpointNotFoundError,
+    LoginRequiredError,
     PermissionDeniedError,
     TaskFailedError,
     TaskTimeoutError,
@@ -195,11 +196,11 @@ def test_a_mistake_in_the_settings_names_file_line_and_key(folder, mistake):
 
 
 def test_no_settings_at_all(folder):
-    """Without a settings file, the call names the file that it looked for."""
+    """Without settings it is Globus, which wants a login; a call outside of a workflow looks for a file."""
     (folder / "chiltepin.yaml").unlink()
-    with chiltepin.Workflow({}, run_dir=folder / "runinfo"), pytest.raises(ConfigError) as caught:
-        move()
-    assert "add 'data: {backend: local}'" in str(caught.value)
+    with chiltepin.Workflow({}, run_dir=folder / "runinfo"), pytest.raises(LoginRequiredError) as caught:
+        move().result(60)
+    assert str(caught.value) == "Nobody is logged in to Globus; type: chiltepin login"
     with pytest.raises(ConfigError, match=r"there is no chiltepin\.yaml"):
         chiltepin.transfer("my-laptop", "hpc-scratch", "/file", "/file")
 

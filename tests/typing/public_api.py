@@ -36,7 +36,7 @@ def move() -> chiltepin.TransferFuture:
     )
 
 
-def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle, TaskStatus, bool]:
+def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle | None, TaskStatus, bool]:
     """Ask a transfer."""
     return future.task_handle, future.status(), future.cancel()
 

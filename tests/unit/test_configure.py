@@ -74,7 +74,7 @@ def test_no_settings_make_one_pool_of_threads():
     assert isinstance(only, ThreadPoolExecutor)
     assert (only.label, only.max_threads) == ("local", 8)
     assert (config.exit_mode, config.strategy_period, config.run_dir) == ("wait", 0.5, "runinfo")
-    assert config.data.backend is None
+    assert config.data.backend == "globus"
 
 
 def test_a_path_loads_like_its_content(tmp_path):

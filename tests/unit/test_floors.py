@@ -23,6 +23,10 @@ FLOORS = {
     "arguments": 1,
     "backends": 2,
     "registry": 3,
+    "errand": 4,
+    "hub": 4,
+    "outcomes": 4,
+    "service": 4,
     "transfers": 4,
     "worker": 4,
     "executors": 5,
@@ -34,12 +38,16 @@ FLOORS = {
     "tasks": 5,
     "data": 5,
     "workflow": 5,
+    "testing": 5.5,
     "cli": 6,
 }
 
 #: Packages that only some rooms may load.
 WALLS = {
-    "parsl": {5, 6},
+    "parsl": {5, 5.5, 6},
+    "globus_sdk": {2, 5.5},
+    "flask": {5.5},
+    "pytest": {5.5},
     "globus_compute_sdk": {5},
     "fsspec": {2},
     "pydantic": {1},

@@ -498,10 +498,6 @@ def test_the_chosen_backend_can_be_made_anywhere(data, tmp_path):
     stores = replace(data, backend="filesystem").active_places
     assert (stores["laptop"]["mount"], stores["hpc"]["mount"]) == (f"{tmp_path}/data/laptop", "/s3")
     assert data.active_places == data.places("globus")
-    nothing = replace(data, backend=None)
-    assert nothing.active_places == {}
-    with pytest.raises(ValueError, match="No backend is chosen"):
-        _ = nothing.setup
 
 
 def test_data_settings_are_plain(data):
@@ -521,7 +517,7 @@ def test_without_a_data_section_there_is_still_a_root(tmp_path, monkeypatch):
     for config in ({}, {"data": None}, {"data": {"endpoints": None, "root": None, "backend": None}}):
         found = check(config).data
         assert (found.backend, found.check, found.root, found.places("local")) == (
-            None,
+            "globus",
             True,
             f"{tmp_path}/sandbox",
             {},

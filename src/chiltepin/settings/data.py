@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from chiltepin.model import FAULT_GRACE
+
 __all__ = ["DataSettings", "Endpoint"]
 
 
@@ -37,10 +39,14 @@ class DataSettings:
     ----------
     file : str
         The settings file, as the user named it; empty if the settings came from a dict.
-    backend : str or None
-        Who moves the bytes; None if nobody was named.
+    backend : str
+        Who moves the bytes; Globus, if nobody else is named.
     check : bool
         Whether a transfer that did not succeed raises its error; False gives False instead.
+    fault_grace : float
+        Seconds for which a service's trouble that does not heal by itself (no such file, no permission, a full disk) is
+        borne before its task is stopped. The default leaves time for a file that is just being put in its place, and
+        for a laptop that changes its network.
     root : str
         The folder of the backend ``local``, absolute.
     endpoints : dict
@@ -50,8 +56,9 @@ class DataSettings:
     """
 
     file: str = ""
-    backend: str | None = None
+    backend: str = "globus"
     check: bool = True
+    fault_grace: float = FAULT_GRACE
     root: str
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -98,9 +105,8 @@ class DataSettings:
         """Where each endpoint is on the chosen backend, with ``mount`` wherever its files are seen on a machine.
 
         To be read only. Folders of this machine are their own mount: those of ``local``, and paths of ``filesystem``.
-        Empty if no backend is chosen.
         """
-        places = self.places(self.backend) if self.backend else {}
+        places = self.places(self.backend)
         for place in places.values():
             if self.backend == "local":
                 place["mount"] = os.path.join(self.root, place["folder"])
@@ -113,14 +119,7 @@ class DataSettings:
         """All that a process needs to make the chosen backend: JSON of its name, its places and its options.
 
         The same settings give the same text.
-
-        Raises
-        ------
-        ValueError
-            If no backend is chosen.
         """
-        if not self.backend:
-            raise ValueError("No backend is chosen; set data.backend before you ask for its setup.")
         plain = {
             "backend": self.backend,
             "endpoints": self.places(self.backend),

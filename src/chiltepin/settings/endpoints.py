@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import suggest
-from chiltepin.model import endpoint_name
+from chiltepin.model import FAULT_GRACE, THIS_MACHINE, UUID, endpoint_name
 from chiltepin.paths import machine_path
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.options import option_problems, plain
 from chiltepin.settings.problems import Problem, misfit, shown, validate
-from chiltepin.settings.resources import Resource, Text, Uuid
+from chiltepin.settings.resources import Resource, Seconds, Text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -65,6 +65,14 @@ _Path = Annotated[str, BeforeValidator(_path_text)]
 _Mount = Annotated[str, BeforeValidator(_absolute)]
 
 
+def _collection(value: Any) -> str:
+    if value == THIS_MACHINE:
+        return THIS_MACHINE
+    if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
+        raise misfit(f"write a UUID, such as 12345678-1234-1234-1234-123456789abc, or {THIS_MACHINE}")
+    return value.strip().lower()
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,8 +80,9 @@ class _Strict(BaseModel):
 class _General(_Strict):
     """The keys of the section that no backend owns."""
 
-    backend: Text | None = None
+    backend: Text = "globus"
     check: bool = True
+    fault_grace: Seconds = FAULT_GRACE
     root: _Path = "sandbox"
 
 
@@ -84,7 +93,7 @@ class _Home(_Strict):
 
 
 class _GlobusPlace(_Strict):
-    collection: Uuid
+    collection: Annotated[str, BeforeValidator(_collection)]
     mount: _Mount | None = None
 
 
@@ -153,6 +162,7 @@ class _Reader:
             file=file,
             backend=general.backend,
             check=general.check,
+            fault_grace=general.fault_grace,
             root=located(general.root, self._folder),
             endpoints=self._endpoints(section.get("endpoints")),
             backends={name: self._options(name, section[name]) for name in sorted(self._known) if name in section},

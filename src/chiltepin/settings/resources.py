@@ -11,7 +11,7 @@ from chiltepin.errors import suggest
 from chiltepin.model import UUID
 from chiltepin.settings.problems import misfit
 
-__all__ = ["LOCAL", "Resource", "Text", "Uuid", "label_problem", "one_of"]
+__all__ = ["LOCAL", "Resource", "Seconds", "Text", "label_problem", "one_of"]
 
 #: The label that always exists.
 LOCAL = "local"
@@ -102,9 +102,9 @@ def _environment(value: Any) -> tuple[str, ...]:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-Uuid = Annotated[str, BeforeValidator(_uuid)]
 _Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 _CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 
 

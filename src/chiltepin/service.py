@@ -1,0 +1,88 @@
+"""What runs in the workflow's process when a service moves the bytes.
+
+The twin of `chiltepin.worker`: the same calls, but nothing waits here and no worker is held. Each returns a future at
+once, and the one thread of the hub does the rest.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from chiltepin import arguments
+from chiltepin.errors import TaskError
+from chiltepin.outcomes import error_of
+
+if TYPE_CHECKING:
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.transfers import Transfers
+    from chiltepin.worker import Call
+
+__all__ = ["delete_task", "transfer_task"]
+
+
+def transfer_task(
+    call: Call,
+    transfers: Transfers,
+    *,
+    timeout: Any,
+    polling_interval: Any,
+    request: Request | None = None,
+    inputs: Any = (),
+    **asked: Any,
+) -> Future[TaskStatus | None]:
+    """Start one transfer; the future ends as `chiltepin.worker.transfer_task` would.
+
+    Parameters
+    ----------
+    call : Call
+        What was decided before; its setup is that of ``transfers``.
+    transfers : Transfers
+        Where it goes. It may hold a login, and cannot be sent to another process.
+    timeout, polling_interval, request, inputs, asked
+        As for the worker.
+    """
+    del inputs  # Only waited for.
+    return _start(call, transfers, request or arguments.transfer_request(**asked), timeout, polling_interval)
+
+
+def delete_task(
+    call: Call,
+    transfers: Transfers,
+    *,
+    timeout: Any,
+    polling_interval: Any,
+    request: Request | None = None,
+    inputs: Any = (),
+    **asked: Any,
+) -> Future[TaskStatus | None]:
+    """Start one deletion; as `transfer_task`."""
+    del inputs
+    return _start(call, transfers, request or arguments.delete_request(**asked), timeout, polling_interval)
+
+
+def _start(
+    call: Call, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
+) -> Future[TaskStatus | None]:
+    errand = transfers.hub.start(
+        call.submission_id,
+        request,
+        timeout=arguments.check("timeout", timeout),
+        polling_interval=arguments.check("polling_interval", polling_interval),
+        grace=call.fault_grace,
+    )
+    judged: Future[TaskStatus | None] = Future()
+    # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.
+    judged.set_running_or_notify_cancel()
+
+    def judge(ended: Future[TaskStatus]) -> None:
+        error = ended.exception() or error_of(ended.result(), request)
+        if isinstance(error, TaskError) and not call.check:
+            judged.set_result(error.status)
+        elif error is not None:
+            judged.set_exception(error)
+        else:
+            judged.set_result(ended.result())
+
+    errand.future.add_done_callback(judge)
+    return judged

@@ -1,0 +1,13 @@
+"""What holds for all tests: none of them comes near the login of the person who runs them."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_logged_in(tmp_path_factory, monkeypatch):
+    """Keep tokens in an empty folder, and forget service credentials of the environment."""
+    monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
+    for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
