@@ -15,6 +15,9 @@ __all__ = ["COMMANDS", "chiltepin", "exit_code", "main"]
 #: asked for, because a shell completes and a user reads help far more often than either moves data.
 COMMANDS = {
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
+    "login": "Log in to Globus, once for all runs.",
+    "logout": "End the login at Globus, and forget it here.",
+    "whoami": "Show who is logged in to Globus.",
 }
 
 #: What the shell gets to see; the same numbers as globus-cli's.

@@ -1,0 +1,305 @@
+"""The backend that has Globus move the bytes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import globus_sdk
+
+from chiltepin.backends.globus import auth, wire
+from chiltepin.backends.globus.collections import Collections
+from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
+from chiltepin.errors import (
+    BackendError,
+    ConfigError,
+    PathNotFoundError,
+    UnsupportedOptionError,
+    suggest,
+)
+from chiltepin.model import Capabilities, DeleteRequest, TaskHandle, TaskState, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from chiltepin.backends.globus.collections import Collection
+    from chiltepin.model import DirEntry, Request
+
+__all__ = ["GlobusBackend"]
+
+#: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
+#: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
+CHUNK = 50
+
+#: Tasks that have not ended: the statuses in which the service holds identical paths against a new one.
+_LIVE = "status:ACTIVE,INACTIVE"
+
+#: Without it the service lists transfers only (SDK documentation, ``task_list``).
+_KINDS = "type:TRANSFER,DELETE"
+
+#: The options under ``data: globus:``, with the type of each.
+OPTIONS: Mapping[str, tuple[type, str]] = {
+    "client_id": (str, "the UUID of a native app that is registered at Globus"),
+    "notify": (bool, "true or false"),
+}
+
+_SUBMIT: Mapping[str, Callable[[globus_sdk.TransferClient, Any], Any]] = {
+    "transfer": lambda client, document: client.submit_transfer(document),
+    "deletion": lambda client, document: client.submit_delete(document),
+}
+
+T = TypeVar("T")
+
+
+class GlobusBackend:
+    """Submits to the Globus transfer service, asks it and cancels there.
+
+    Nothing is contacted, and nobody has to be logged in, before the first request.
+
+    Parameters
+    ----------
+    places : mapping
+        The declared endpoints: for each the UUID of its ``collection`` (or ``this-machine``), and ``home`` where set.
+    client_id : str or None
+        The native app that logs in; None for the default of `chiltepin.backends.globus.auth`.
+    notify : bool
+        Whether Globus sends its e-mails about ended tasks. Off: a workflow makes hundreds of them.
+    client : globus_sdk.TransferClient or None
+        A client of the caller's own, with its login; None makes one from the stored login.
+    """
+
+    name = BACKEND
+    capabilities: ClassVar[Capabilities] = Capabilities(runs_on="service", durable=True, finds_endpoints=True)
+
+    def __init__(
+        self,
+        places: Mapping[str, Mapping[str, Any]],
+        *,
+        client_id: str | None = None,
+        notify: bool = False,
+        client: globus_sdk.TransferClient | None = None,
+    ) -> None:
+        self._client_id, self._notify = client_id, notify
+        self._own = client is None
+        self._kept_client = client
+        self._lock = threading.Lock()
+        self._collections = Collections(places, self._client)
+        self._reached: set[str] = set()
+        # For each troubled task the code whose event was asked for, and the event.
+        self._events: dict[str, tuple[Any, dict[str, Any] | None]] = {}
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A Globus backend stays in the process that logged in; send the setup, and open it there.")
+
+    @classmethod
+    def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> GlobusBackend:
+        """Make the backend from plain data; see `TransferBackend.from_config`.
+
+        Parameters
+        ----------
+        endpoints : mapping of str to mapping
+            ``collection``, and where wanted ``home``; ``mount`` is not used here.
+        options : mapping
+            ``client_id`` and ``notify``; see the class.
+        """
+        for option, value in options.items():
+            if option not in OPTIONS:
+                raise ConfigError(
+                    f"Backend 'globus' has no option {option!r}; {suggest(option, OPTIONS)}",
+                    key=f"data.globus.{option}",
+                )
+            kind, wanted = OPTIONS[option]
+            if not isinstance(value, kind):
+                raise ConfigError(f"data.globus.{option} is {value!r}; write {wanted}.", key=f"data.globus.{option}")
+        for name, place in endpoints.items():
+            if not isinstance(place, dict) or not isinstance(place.get("collection"), str):
+                raise ConfigError(
+                    f"Endpoint {name!r} names no collection; write 'globus: UUID' below it.",
+                    key=f"data.endpoints.{name}.globus",
+                )
+        return cls(endpoints, **options)
+
+    def with_client(self, client: Any) -> GlobusBackend:
+        """Return a backend for the same places that asks through a client of the caller's own.
+
+        Raises
+        ------
+        TypeError
+            If ``client`` is no ``globus_sdk.TransferClient``.
+        """
+        if not isinstance(client, globus_sdk.TransferClient):
+            raise TypeError(f"client={client!r} is of type {type(client).__name__}; give a globus_sdk.TransferClient.")
+        return type(self)(self._collections.places, notify=self._notify, client=client)
+
+    def _client(self) -> globus_sdk.TransferClient:
+        """Return the one client of this process, made from the stored login when it is first needed.
+
+        Threads share it: 640 requests of 16 threads through one client went without an error, and its login is safe
+        in threads (`auth.transfer_client`).
+        """
+        with self._lock:
+            if self._kept_client is None:
+                self._kept_client = auth.transfer_client(self._client_id)
+            return self._kept_client
+
+    def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
+        client = self._client()
+        return ask(lambda: call(client), what)
+
+    def new_submission_id(self) -> str:
+        """Ask Globus for one: it takes no others."""
+        return self._ask("Asking for a submission id", lambda client: str(client.get_submission_id()["value"]))
+
+    def submit(self, request: Request, submission_id: str) -> TaskHandle:
+        """Hand the request to Globus; see `TransferBackend.submit`.
+
+        Where Globus holds a task with the same paths that has not ended, and Chiltepin made it of the same request,
+        the handle is that of this task.
+
+        Raises
+        ------
+        ConsentRequiredError
+            If a collection wants a consent that the login does not have. That is found out before the first task is
+            submitted: Globus would take the task and then refuse the data.
+        """
+        document, submit = self._prepared(request, submission_id)
+        try:
+            task_id = self._ask(
+                f"Submitting the {submit}", lambda client: str(_SUBMIT[submit](client, document)["task_id"])
+            )
+        except BackendError as err:
+            conflict = err
+        else:
+            return TaskHandle(backend=self.name, task_id=task_id, submission_id=submission_id)
+        # Raised anew only after the clause has ended, so that it drags no context along.
+        if not _is_identical(conflict):
+            raise conflict
+        return TaskHandle(backend=self.name, task_id=self._twin(document, conflict), submission_id=submission_id)
+
+    def _prepared(
+        self, request: Request, submission_id: str
+    ) -> tuple[globus_sdk.TransferData | globus_sdk.DeleteData, Literal["transfer", "deletion"]]:
+        """Return the document of a request, with all that can be refused before it is sent."""
+        rest = {"submission_id": submission_id, "notify": self._notify}
+        if isinstance(request, DeleteRequest):
+            place = self._collections.find(request.endpoint)
+            deletion = wire.delete_document(request, place, **rest)
+            self._reach(place)
+            return deletion, "deletion"
+        if request.filters and not request.recursive:
+            raise UnsupportedOptionError("Filters choose files of a folder; give recursive=True.", backend=self.name)
+        source, destination = self._collections.find(request.source), self._collections.find(request.destination)
+        transfer = wire.transfer_document(request, source, destination, **rest)
+        self._reach(source, destination)
+        return transfer, "transfer"
+
+    def _reach(self, *places: Collection) -> None:
+        """See to it that the login reaches the data of the collections; each is asked about once."""
+        new = [place for place in places if place.id not in self._reached]
+        auth.require_data_access(
+            self._client(), {place.id: place.name for place in new if self._collections.needs_consent(place)}
+        )
+        self._reached.update(place.id for place in new)
+
+    def _twin(self, document: Mapping[str, Any], conflict: BackendError) -> str:
+        """Return the live task that Chiltepin made of the same request."""
+        mark = wire.mark(document)
+        live = self._ask(
+            "Looking for the task with the same paths",
+            lambda client: [
+                (str(task["task_id"]), wire.mark(task))
+                for task in client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}")
+            ],
+        )
+        for task_id, its_mark in live:
+            if mark and its_mark == mark:
+                return task_id
+        raise BackendError(
+            "Globus holds a task with identical paths that has not ended and that Chiltepin did not make; "
+            "wait for it, or cancel it at https://app.globus.org/activity",
+            backend=self.name,
+            code=conflict.code,
+            request_id=conflict.request_id,
+        )
+
+    def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
+        """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
+        documents = {
+            task["task_id"]: task
+            for chunk in _chunks(sorted({handle.task_id for handle in handles}))
+            for task in self._documents(chunk)
+        }
+        return [self._status(handle, documents.get(handle.task_id)) for handle in handles]
+
+    def _documents(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
+        wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"
+        return self._ask(
+            "Asking how the tasks are",
+            lambda client: [dict(task) for task in client.task_list(limit=len(task_ids), filter=wanted)],
+        )
+
+    def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
+        if task is None:
+            # A list may lag behind; the question for one task decides.
+            try:
+                task = self._ask(
+                    f"Asking for task {handle.task_id}", lambda client: dict(client.get_task(handle.task_id).data)
+                )
+            except PathNotFoundError as err:
+                reason = str(err)
+                return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
+        return wire.status_of(handle, task, self._event(task))
+
+    def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return the last event of a troubled task that was an error; asked for once for each trouble."""
+        task_id = task["task_id"]
+        if not wire.troubled(task):
+            self._events.pop(task_id, None)
+            return None
+        trouble = (task["status"], task.get("nice_status"))
+        known, event = self._events.get(task_id, (None, None))
+        if known != trouble:
+            event = self._ask(
+                f"Asking what happened to task {task_id}",
+                lambda client: next(
+                    map(dict, client.task_event_list(task_id, limit=1, query_params={"filter": "is_error:1"})), None
+                ),
+            )
+            self._events[task_id] = trouble, event
+        return event
+
+    def cancel(self, handle: TaskHandle) -> None:
+        """Ask Globus to stop the task; that it has ended already, or is not known, is no error."""
+        try:
+            self._ask(f"Cancelling task {handle.task_id}", lambda client: client.cancel_task(handle.task_id) and None)
+        except PathNotFoundError:
+            return
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List a folder; see `TransferBackend.ls`."""
+        place = self._collections.find(endpoint)
+        self._reach(place)
+        folder = wire.global_path(path, place)
+        return self._ask(
+            f"Listing {folder} on endpoint {endpoint!r}",
+            lambda client: [
+                wire.entry_of(entry) for entry in client.operation_ls(place.id, path=folder, show_hidden=True)
+            ],
+        )
+
+    def close(self) -> None:
+        """Let go of the connections; tasks go on at Globus."""
+        with self._lock:
+            if self._own and self._kept_client is not None:
+                self._kept_client.close()
+                self._kept_client = None
+
+
+def _is_identical(err: BackendError) -> bool:
+    """Whether the service refuses because a task with the same paths has not ended."""
+    return err.code.endswith("Conflict") and err.code != TOO_MANY_PENDING
+
+
+def _chunks(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(task_ids), CHUNK):
+        yield task_ids[start : start + CHUNK]

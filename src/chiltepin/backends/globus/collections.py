@@ -1,0 +1,152 @@
+"""From the name of an endpoint to the collection that it stands for."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import globus_sdk
+
+from chiltepin.backends.globus.refusals import ask
+from chiltepin.backends.globus.words import one_line
+from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
+from chiltepin.model import THIS_MACHINE, UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Collection", "Collections"]
+
+#: A search by name gives at most this many collections (SDK, ``endpoint_search``); the best matches come first.
+_SEARCH_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A collection, under the name that the caller has for it.
+
+    Parameters
+    ----------
+    name : str
+        The name of the endpoint.
+    id : str
+        The UUID of the collection.
+    home : str or None
+        The folder that relative paths count from; None for the default directory that Globus has there.
+    """
+
+    name: str
+    id: str
+    home: str | None = None
+
+
+class Collections:
+    """Finds collections by name, and remembers what it has found.
+
+    Parameters
+    ----------
+    places : mapping
+        The declared endpoints: for each ``collection`` and, where set, ``home``.
+    client : callable
+        Gives the ``TransferClient``; called only when Globus has to be asked.
+    """
+
+    def __init__(self, places: Mapping[str, Mapping[str, Any]], client: Callable[[], Any]) -> None:
+        self.places, self._client = places, client
+        self._found: dict[str, str] = {}
+        self._kinds: dict[str, Mapping[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, name: str) -> Collection:
+        """Return the collection of an endpoint.
+
+        A declared name gives the collection that the settings say, a UUID itself, ``this-machine`` the one of Globus
+        Connect Personal here; any other name is searched for once, and has to be a display name to the letter.
+
+        Raises
+        ------
+        EndpointNotFoundError
+            If nothing visible to the user has that name.
+        EndpointError
+            If more than one collection has it; the message lists them.
+        """
+        place = self.places.get(name, {})
+        known = str(place.get("collection", name))
+        with self._lock:
+            if known not in self._found:
+                self._found[known] = self._identify(known)
+            return Collection(name, self._found[known], place.get("home"))
+
+    def needs_consent(self, collection: Collection) -> bool:
+        """Whether a login does not reach the data of a collection without a consent of its own.
+
+        Only mapped collections of Globus Connect Server 5 that are not for high assurance want it, and for the others
+        Globus Auth does not know the scope (SDK documentation, "Detecting data_access").
+
+        Raises
+        ------
+        EndpointNotFoundError
+            If there is no such collection.
+        EndpointMismatchError
+            If the UUID is that of an endpoint of Globus Connect Server, which holds collections and no data.
+        """
+        document = self._document(collection)
+        if document["entity_type"] == "GCSv5_endpoint":
+            raise EndpointMismatchError(
+                f"{collection.name!r} is an endpoint of Globus Connect Server and holds no data itself; "
+                "name one of its collections.",
+                endpoint=collection.name,
+            )
+        return document["entity_type"] == "GCSv5_mapped_collection" and not document["high_assurance"]
+
+    def _document(self, collection: Collection) -> Mapping[str, Any]:
+        with self._lock:
+            if collection.id not in self._kinds:
+                answer = ask(
+                    lambda: self._client().get_endpoint(collection.id), f"Looking for endpoint {collection.name!r}"
+                )
+                # A copy of what counts: the answer itself holds the request, and that the token.
+                self._kinds[collection.id] = {key: answer[key] for key in ("entity_type", "high_assurance")}
+            return self._kinds[collection.id]
+
+    def _identify(self, name: str) -> str:
+        if UUID.fullmatch(name):
+            return name.lower()
+        if name == THIS_MACHINE:
+            return _this_machine()
+        return self._search(name)
+
+    def _search(self, name: str) -> str:
+        found = ask(
+            lambda: [
+                {key: one[key] for key in ("id", "display_name", "owner_string")}
+                for one in self._client().paginated.endpoint_search(name).items()
+            ],
+            f"Searching for endpoint {name!r}",
+        )
+        exact = [one for one in found[:_SEARCH_LIMIT] if one["display_name"] == name]
+        if len(exact) == 1:
+            return str(exact[0]["id"])
+        if exact:
+            listed = "; ".join(f"{one['id']} of {one['owner_string']}" for one in exact)
+            raise EndpointError(
+                f"{len(exact)} collections are called {name!r}: {listed}. Name the UUID of the one that you mean.",
+                endpoint=name,
+            )
+        near = {one_line(str(one["display_name"])) for one in found[:10]}
+        raise EndpointNotFoundError(
+            f"No endpoint named {name!r}, in the settings or at Globus; {suggest(name, {*self.places, *near})}",
+            endpoint=name,
+        )
+
+
+def _this_machine() -> str:
+    found = globus_sdk.LocalGlobusConnectPersonal().endpoint_id
+    if not found:
+        raise EndpointNotFoundError(
+            f"Globus Connect Personal is not set up on this machine, so there is no {THIS_MACHINE!r}; "
+            "install it from globus.org/globus-connect-personal, or name another endpoint.",
+            endpoint=THIS_MACHINE,
+        )
+    return str(found)

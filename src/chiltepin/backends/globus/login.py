@@ -1,0 +1,257 @@
+"""Logging in to Globus, logging out, and who is logged in: what the commands do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import globus_sdk
+from globus_sdk.gare import GlobusAuthorizationParameters
+from globus_sdk.login_flows import LocalServerEnvironmentalLoginError
+from globus_sdk.scopes import AuthScopes
+from globus_sdk.transport import RetryConfig
+
+from chiltepin.backends.globus import auth
+from chiltepin.backends.globus.collections import Collections
+from chiltepin.errors import LoginRequiredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Identity", "Session", "login", "logout", "whoami"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who is logged in.
+
+    Parameters
+    ----------
+    username : str
+        Such as ``somebody@example.org``.
+    identity_id : str
+        The UUID of it at Globus Auth.
+    client_id : str
+        The client that acts for it.
+    is_service : bool
+        Whether the client acts for itself, with credentials from the environment.
+    """
+
+    username: str
+    identity_id: str
+    client_id: str
+    is_service: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What a site asks of a login, beyond that there is one.
+
+    Parameters
+    ----------
+    domains, identities, policies : tuple of str
+        Organizations of which one has to log in; identities (or their usernames), and policies, that are all needed.
+    mfa : bool
+        Whether a second factor is needed.
+    """
+
+    domains: tuple[str, ...] = ()
+    identities: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    mfa: bool = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is asked for."""
+        return bool(self.domains or self.identities or self.policies or self.mfa)
+
+
+def login(
+    client_id: str | None = None,
+    *,
+    places: Mapping[str, Mapping[str, Any]] | None = None,
+    consent: Iterable[str] = (),
+    session: Session | None = None,
+    force: bool = False,
+    browser: bool = True,
+    say: Callable[[str], None] = print,
+) -> Identity:
+    """Log a user in, and keep the login; nothing is asked that is there already.
+
+    Parameters
+    ----------
+    client_id : str or None
+        ``data: globus: client_id:`` of the settings; None if it is not set.
+    places : mapping, optional
+        The declared endpoints, for the names in ``consent``.
+    consent : iterable of str
+        Endpoints whose data Chiltepin is to reach: names, UUIDs or display names.
+    session : Session, optional
+        What a site asks of the login.
+    force : bool
+        Log in anew even if somebody is logged in.
+    browser : bool
+        Whether a browser of this machine may be opened. False, and wherever there is none: the user opens a link on any
+        machine, and types a code in here.
+    say : callable
+        Tells the user one thing.
+
+    Returns
+    -------
+    Identity
+        Who is logged in now.
+
+    Raises
+    ------
+    LoginRequiredError
+        If the login was not completed.
+    EndpointError
+        If an endpoint in ``consent`` is not there, or has no data.
+    ServiceUnavailableError
+        If Globus could not be asked.
+    """
+    who = auth.credentials(client_id)
+    if who.is_service:
+        identity = whoami(client_id)
+        say(f"Service credentials of {identity.username} are set in the environment; no login is needed.")
+        return identity
+    session = session or Session()
+    present = None if force or session.is_asked else _present(client_id)
+    if present is None:
+        _run(who, _parameters(session, force=force), browser=browser)
+    identity = present or whoami(client_id)
+    say(f"{'Already logged' if present else 'Logged'} in as {identity.username}.")
+    # After the login: only the Transfer service knows which collections want a consent, and it answers no stranger.
+    wanted = _wanting_consent(client_id, places or {}, consent, say)
+    if wanted:
+        _run(
+            who,
+            GlobusAuthorizationParameters(required_scopes=[str(auth.data_access(wanted.values()))]),
+            browser=browser,
+        )
+        say(f"Chiltepin may now reach the data of {' and '.join(wanted)}.")
+    return identity
+
+
+def logout(client_id: str | None = None) -> bool:
+    """Have Globus end the stored login, and forget it; return whether there was one.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        If Globus could not be asked; the login is still there then.
+    """
+    who = auth.credentials(client_id)
+    if who.is_service or not auth.user_tokens(who).get_token_data_by_resource_server():
+        return False
+    with auth.make_app(who) as app:
+        auth.ask_auth(lambda: app.logout(sweep=True))
+    return True
+
+
+def whoami(client_id: str | None = None) -> Identity:
+    """Ask Globus Auth who is logged in.
+
+    Raises
+    ------
+    LoginRequiredError
+        If nobody is.
+    """
+    who = auth.credentials(client_id)
+    with globus_sdk.AuthClient(
+        authorizer=auth.authorizer(AuthScopes.resource_server, client_id), retry_config=RetryConfig(max_retries=2)
+    ) as client:
+        # The document and not the answer, which holds the request, and that the token.
+        document = auth.ask_auth(lambda: client.userinfo().data)
+    return Identity(
+        username=str(document["preferred_username"]),
+        identity_id=str(document["sub"]),
+        client_id=who.client_id,
+        is_service=who.is_service,
+    )
+
+
+def _present(client_id: str | None) -> Identity | None:
+    try:
+        return whoami(client_id)
+    except LoginRequiredError:
+        return None
+
+
+def _parameters(session: Session, *, force: bool) -> GlobusAuthorizationParameters:
+    return GlobusAuthorizationParameters(
+        session_required_single_domain=list(session.domains) or None,
+        session_required_identities=list(session.identities) or None,
+        session_required_policies=list(session.policies) or None,
+        session_required_mfa=session.mfa or None,
+        # A session that has lapsed is not renewed by the browser's cookie (SDK documentation, "Handling transfer
+        # authorization parameters").
+        prompt="login" if force or session.is_asked else None,
+    )
+
+
+def _wanting_consent(
+    client_id: str | None,
+    places: Mapping[str, Mapping[str, Any]],
+    names: Iterable[str],
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """Return the collections of those endpoints that need a consent, by name; say of the others that they do not."""
+    names = list(names)
+    if not names:
+        return {}
+    with auth.transfer_client(client_id) as client:
+        collections = Collections(places, lambda: client)
+        found = {name: collections.find(name) for name in names}
+        wanted = {name: place.id for name, place in found.items() if collections.needs_consent(place)}
+    for name in found:
+        if name not in wanted:
+            say(f"{name} needs no consent.")
+    return wanted
+
+
+def _run(who: auth.Credentials, parameters: GlobusAuthorizationParameters, *, browser: bool) -> None:
+    """Have the user log in, in a browser of this machine or of any other."""
+    if browser and _has_browser():
+        try:
+            return _flow(who, parameters, "local-server")
+        except _NoBrowserError:
+            pass
+    if sys.stdin is None:
+        raise LoginRequiredError("There is no input to type a code in; in a terminal, type: chiltepin login")
+    return _flow(who, parameters, "command-line")
+
+
+class _NoBrowserError(Exception):
+    """There is no browser here after all."""
+
+
+def _flow(who: auth.Credentials, parameters: GlobusAuthorizationParameters, manager: str) -> None:
+    def run() -> str:
+        with auth.make_app(who, login_flow_manager=manager) as app:
+            try:
+                app.login(auth_params=parameters, force=True)
+            except LocalServerEnvironmentalLoginError:
+                return "no browser"
+            except globus_sdk.AuthAPIError as err:
+                if err.http_status not in {400, 401}:
+                    raise
+                return "refused"
+        return ""
+
+    trouble = auth.ask_auth(run)
+    if trouble == "no browser":
+        raise _NoBrowserError
+    if trouble == "refused":
+        raise LoginRequiredError(
+            "Globus does not accept this code, which is good once and for minutes; type again: chiltepin login",
+            backend="globus",
+            code="invalid_grant",
+        )
+
+
+def _has_browser() -> bool:
+    """Whether a window can be opened; the SDK itself looks for a remote session, and for a browser of text."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

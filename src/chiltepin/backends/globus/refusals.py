@@ -1,0 +1,166 @@
+"""The wall of this backend: what the SDK raises, as our errors.
+
+No object of the SDK leaves: its errors hold the request with the bearer token, and cannot be unpickled, which ends the
+result thread of a Parsl ``HighThroughputExecutor``.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import globus_sdk
+from globus_sdk.gare import to_gare
+
+from chiltepin.backends.globus.auth import login_error
+from chiltepin.backends.globus.words import one_line
+from chiltepin.errors import (
+    BackendError,
+    ChiltepinError,
+    ConsentRequiredError,
+    EndpointNotFoundError,
+    LoginRequiredError,
+    PathNotFoundError,
+    PermissionDeniedError,
+    ServiceUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BACKEND", "TOO_MANY_PENDING", "ask"]
+
+BACKEND = "globus"
+
+#: A user may have 100 tasks that have not ended; the next is refused with this code (facts of other clients of the
+#: service: it came with HTTP 409).
+TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
+
+#: In the scope of a consent, the collection that wants it.
+_DATA_ACCESS = re.compile(r"/scopes/([0-9a-fA-F-]{36})/data_access")
+
+T = TypeVar("T")
+
+_BY_CODE: dict[str, type[BackendError]] = {
+    "PermissionDenied": PermissionDeniedError,
+    "EndpointPermissionDenied": PermissionDeniedError,
+    "ClientError.NotFound": PathNotFoundError,
+    "NotFound": PathNotFoundError,
+    "ExternalError.DirListingFailed.PermissionDenied": PermissionDeniedError,
+    "ExternalError.MkdirFailed.PermissionDenied": PermissionDeniedError,
+}
+
+
+def ask(call: Callable[[], T], what: str) -> T:
+    """Run one call of the SDK; raise none of its errors, only ours.
+
+    Parameters
+    ----------
+    call : callable
+        The call, with nothing to pass.
+    what : str
+        What it was for; the start of the sentence that a failure becomes.
+    """
+    try:
+        return call()
+    except globus_sdk.GlobusError as err:
+        failure = _translated(err, what)
+    # Raised here, not above: tblib pickles __context__ too.
+    raise failure
+
+
+def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
+    if isinstance(err, globus_sdk.TransferAPIError):
+        return _refusal(err, what)
+    if (failure := login_error(err)) is not None:
+        return failure
+    if isinstance(err, globus_sdk.NetworkError):
+        return ServiceUnavailableError(
+            f"{what}: Globus could not be reached ({type(err).__name__}); look at your network.",
+            backend=BACKEND,
+            code=type(err).__name__,
+            transient=True,
+        )
+    if isinstance(err, globus_sdk.GlobusAPIError):
+        # An answer that is not the Transfer API's own, from a proxy for instance.
+        return _by_status(err, what)
+    return BackendError(f"{what}: {one_line(str(err))}.", backend=BACKEND, code=type(err).__name__)
+
+
+def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
+    """Return the error that an answer of the Transfer API stands for."""
+    facts = _facts(err)
+    said = one_line(err.message or "no reason given")
+    login = _wants_login(err, what, said)
+    if login is not None:
+        return login
+    if err.code == "EndpointNotFound":
+        return EndpointNotFoundError(f"{what}: {said}.")
+    if err.code == TOO_MANY_PENDING:
+        return ServiceUnavailableError(
+            f"{what}: too many of your tasks wait at Globus already.", transient=True, **facts
+        )
+    for code, kind in _BY_CODE.items():
+        if err.code == code:
+            return kind(f"{what}: {said}.", **facts)
+    if err.code and "GCDisconnected" in err.code:
+        return BackendError(f"{what}: Globus Connect Personal is not running there; start it.", **facts)
+    return _by_status(err, what)
+
+
+def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
+    said = one_line(err.message or err.text)
+    # The service could not ask an endpoint: that is the answer, and asking again brings the same.
+    external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
+    too_many, broken = (
+        err.http_status == HTTPStatus.TOO_MANY_REQUESTS,
+        err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+    if too_many or (broken and not external):
+        return ServiceUnavailableError(
+            f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
+        )
+    return BackendError(f"{what}: {said} ({err.code or err.http_status}).", **_facts(err))
+
+
+def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
+    return {
+        "backend": BACKEND,
+        "code": err.code or str(err.http_status),
+        "request_id": getattr(err, "request_id", None) or "",
+    }
+
+
+def _wants_login(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
+    """Return the error that names the command, if somebody has to log in before this can work."""
+    consent = err.info.consent_required
+    if consent:
+        wanted = {found for scope in consent.required_scopes or () for found in _DATA_ACCESS.findall(scope)}
+        typed = "".join(f" --consent {collection}" for collection in sorted(wanted)) or " --force"
+        return ConsentRequiredError(
+            f"{what}: Globus wants one more consent; type: chiltepin login{typed}", **_facts(err)
+        )
+    # Policies of a session come with HTTP 502 or 403, and only the parameters tell them from a broken endpoint
+    # (SDK documentation, "Handling transfer authorization parameters").
+    gare = to_gare(err)
+    if gare is not None:
+        return LoginRequiredError(
+            f"{what}: the site wants a fresh login; type: chiltepin login{_session(gare.authorization_parameters)}",
+            **_facts(err),
+        )
+    if err.http_status == HTTPStatus.UNAUTHORIZED:
+        return LoginRequiredError(
+            f"{what}: Globus does not accept the login ({said}); type: chiltepin login", **_facts(err)
+        )
+    return None
+
+
+def _session(wanted: Any) -> str:
+    """Return the options of ``chiltepin login`` that a session policy asks for."""
+    options = [f" --session-identity {one}" for one in wanted.session_required_identities or ()]
+    options += [f" --session-domain {one}" for one in wanted.session_required_single_domain or ()]
+    options += [f" --session-policy {one}" for one in wanted.session_required_policies or ()]
+    options += [" --session-mfa"] if wanted.session_required_mfa else []
+    options += [" --force"] if not options else []
+    return "".join(options)

@@ -1,0 +1,187 @@
+"""The file that keeps the login from one run to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+from filelock import FileLock, Timeout
+from globus_sdk.token_storage import TokenStorage, TokenStorageData
+
+from chiltepin.errors import LoginRequiredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["FILE_VARIABLE", "TokenFile", "token_file"]
+
+#: The environment variable that names another file.
+FILE_VARIABLE = "CHILTEPIN_TOKENS"
+
+#: Seconds to wait for another writer, which needs milliseconds.
+PATIENCE = 30.0
+
+_FORMAT = 1
+
+#: For each namespace and each resource server the fields of its token.
+_Logins = dict[str, dict[str, dict[str, Any]]]
+
+
+def token_file() -> str:
+    """Return the file of this user's tokens: what ``CHILTEPIN_TOKENS`` names, else one in the user's state folder."""
+    named = os.environ.get(FILE_VARIABLE)
+    default = os.path.join(platformdirs.user_state_dir("chiltepin"), "tokens.json")
+    # A link is followed once, here: the file behind it is replaced, not the link.
+    return os.path.realpath(os.path.expanduser(named)) if named else default
+
+
+class TokenFile(TokenStorage):
+    """Tokens in one JSON file, for its owner's eyes only, safe under many writers.
+
+    Parameters
+    ----------
+    path : str
+        The file; it need not exist yet, nor its folder.
+    namespace : str
+        Whose tokens: those of other namespaces are neither seen nor touched.
+
+    Raises
+    ------
+    LoginRequiredError
+        By every method, if the file cannot be read, written or understood.
+
+    Notes
+    -----
+    A reader needs no lock: it sees the old file or the new one, because a new one is written beside it and renamed
+    (POSIX, ``rename``). Writers wait for each other with ``flock``, which the kernel releases when a process dies, and
+    which on NFS is a lock at the server (flock(2), "NFS details": since Linux 2.6.12).
+    """
+
+    def __init__(self, path: str, *, namespace: str) -> None:
+        super().__init__(namespace=namespace)
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A token file stays in its process, because its tokens do; open it by its name where needed.")
+
+    def store_token_data_by_resource_server(
+        self, token_data_by_resource_server: Mapping[str, TokenStorageData]
+    ) -> None:
+        """Keep tokens, each in the place of the one for the same resource server."""
+        new = {server: data.to_dict() for server, data in token_data_by_resource_server.items()}
+        self._change(lambda logins: logins.setdefault(self.namespace, {}).update(new))
+
+    def get_token_data_by_resource_server(self) -> dict[str, TokenStorageData]:
+        """Return the tokens, by resource server; empty if nobody has logged in."""
+        stored = self._guarded(self._read).get(self.namespace, {})
+        tokens = {}
+        for server, fields in stored.items():
+            with contextlib.suppress(TypeError, ValueError):
+                tokens[server] = TokenStorageData.from_dict(fields)
+        if len(tokens) < len(stored):
+            raise _broken(self.path)
+        return tokens
+
+    def remove_token_data(self, resource_server: str) -> bool:
+        """Forget the token for a resource server; return whether there was one."""
+        found = []
+
+        def remove(logins: _Logins) -> None:
+            tokens = logins.get(self.namespace, {})
+            found.append(tokens.pop(resource_server, None))
+            if not tokens:
+                logins.pop(self.namespace, None)
+
+        self._change(remove)
+        return found[0] is not None
+
+    def _change(self, change: Callable[[_Logins], None]) -> None:
+        def run() -> None:
+            _make_folder(os.path.dirname(self.path))
+            with FileLock(f"{self.path}.lock", timeout=PATIENCE, mode=0o600):
+                logins = self._read()
+                change(logins)
+                self._write(logins)
+
+        self._guarded(run)
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        """Run a call; what the file system refuses becomes one sentence."""
+        try:
+            return call()
+        except Timeout:
+            why = f"another process has held {self.path}.lock for {PATIENCE:.0f} s"
+        except OSError as err:
+            why = err.strerror or type(err).__name__
+        # Raised here, not above: an error from a JSON decoder holds the text of the file.
+        raise LoginRequiredError(
+            f"The token file {self.path} cannot be used: {why}; mend that, or name another file with "
+            f"'export {FILE_VARIABLE}=FILE' and type: chiltepin login",
+            backend="globus",
+        )
+
+    def _read(self) -> _Logins:
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    os.fchmod(file.fileno(), 0o600)
+                document = json.load(file)
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            document = None
+        if not _is_understood(document):
+            raise _broken(self.path)
+        logins: _Logins = document["logins"]
+        return logins
+
+    def _write(self, logins: _Logins) -> None:
+        # One name, for only one writes at a time: what a killed writer left there goes away here.
+        beside = f"{self.path}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            # Any umask may have taken bits away; it cannot have added any.
+            os.fchmod(descriptor, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump({"format": _FORMAT, "logins": logins}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
+
+
+def _make_folder(folder: str) -> None:
+    """Make a folder and those above it that are missing, for the owner only; close our own where it stands open."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for made in reversed(missing):
+        # Not makedirs: under umask 0 it makes those above the last one writable for all.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(made, 0o700)
+    own = platformdirs.user_state_dir("chiltepin")
+    if os.path.isdir(own) and os.stat(own).st_mode & 0o077:
+        os.chmod(own, 0o700)
+
+
+def _is_understood(document: Any) -> bool:
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        return False
+    logins = document.get("logins")
+    return isinstance(logins, dict) and all(
+        isinstance(tokens, dict) and all(isinstance(fields, dict) for fields in tokens.values())
+        for tokens in logins.values()
+    )
+
+
+def _broken(path: str) -> LoginRequiredError:
+    return LoginRequiredError(f"The token file {path} is broken; delete it and type: chiltepin login", backend="globus")

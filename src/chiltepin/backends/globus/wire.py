@@ -1,0 +1,200 @@
+"""The documents of the Transfer API, and what they are in our model: pure translation, nothing is asked here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import globus_sdk
+
+from chiltepin.backends.globus.words import one_line
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
+from chiltepin.paths import joined, named, parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chiltepin.backends.globus.collections import Collection
+    from chiltepin.model import DeleteRequest, Request, TransferRequest
+
+__all__ = ["delete_document", "entry_of", "global_path", "mark", "status_of", "transfer_document", "troubled"]
+
+_STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
+_FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
+
+#: What ``nice_status`` says of a task that has no trouble.
+_FINE = (None, "", "OK", "Queued")
+
+#: Longest label of a task (docs.globus.org, "Task Submission", 2.2).
+_LABEL_LIMIT = 128
+
+_KINDS = {"dir": "dir", "file": "file"}
+
+
+def global_path(path: str, place: Collection) -> str:
+    """Return a path as the Transfer API takes it.
+
+    An absolute one counts from the root of the collection. A relative one, or one under ``~``, counts from ``home:`` of
+    the endpoint, else from the default directory that Globus itself has there, which it calls ``/~/``.
+
+    Raises
+    ------
+    PermissionDeniedError
+        If ``..`` leads out of the root, or out of a home folder that only Globus knows.
+    """
+    if place.home is not None or named(path).startswith("/"):
+        return joined(parts(path, home=place.home or "/", endpoint=place.name))
+    return joined(("~", *parts(path, endpoint=place.name)))
+
+
+def doomed_path(path: str, place: Collection) -> str:
+    """Return a path to delete; as `global_path`, but a root, or the home folder itself, is refused."""
+    found = global_path(path, place)
+    if found in ("/", "/~"):
+        raise PermissionDeniedError(
+            f"{path!r} on endpoint {place.name!r} is a root, and a root is never deleted; name what is to go.",
+            backend="globus",
+            code="PERMISSION_DENIED",
+        )
+    return found
+
+
+def transfer_document(
+    request: TransferRequest, source: Collection, destination: Collection, **rest: Any
+) -> globus_sdk.TransferData:
+    """Return the document of a transfer; ``rest`` are fields that a deletion has too, from `_common`."""
+    pairs = [(global_path(item.source, source), global_path(item.destination, destination)) for item in request.items]
+    signature = ["transfer", source.id, destination.id, request.recursive, pairs]
+    document = globus_sdk.TransferData(
+        source.id,
+        destination.id,
+        sync_level=request.sync_level or globus_sdk.MISSING,
+        verify_checksum=request.verify_checksum,
+        preserve_timestamp=request.preserve_timestamp,
+        **_common(request, signature, **rest),
+    )
+    for origin, goal in pairs:
+        document.add_item(origin, goal, recursive=request.recursive)
+    for rule in request.filters:
+        # Of files only: a folder that a pattern happens to match would go with all that is in it.
+        document.add_filter_rule(rule.name, method=rule.method, type="file")
+    return document
+
+
+def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> globus_sdk.DeleteData:
+    """Return the document of a deletion; ``rest`` as for `transfer_document`."""
+    doomed = [doomed_path(path, place) for path in request.paths]
+    document = globus_sdk.DeleteData(
+        place.id,
+        recursive=request.recursive,
+        ignore_missing=request.ignore_missing,
+        # A name with a star in it is a name.
+        interpret_globs=False,
+        **_common(request, ["delete", place.id, request.recursive, doomed], **rest),
+    )
+    for path in doomed:
+        document.add_item(path)
+    return document
+
+
+def _common(request: Request, signature: Any, *, submission_id: str, notify: bool) -> dict[str, Any]:
+    return {
+        "submission_id": submission_id,
+        "label": _label(request.label, signature),
+        "deadline": _whole_second(request.deadline) if request.deadline else globus_sdk.MISSING,
+        "notify_on_succeeded": notify,
+        "notify_on_failed": notify,
+        "notify_on_inactive": notify,
+    }
+
+
+def _whole_second(moment: datetime) -> str:
+    """Return a moment as the service writes it, never an earlier one."""
+    return (moment.astimezone(timezone.utc) + timedelta(microseconds=999_999)).isoformat(timespec="seconds")
+
+
+def _label(label: str, signature: Any) -> str:
+    """Return a label by which the task can be found again: the service does not tell the items of a live task."""
+    digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()[:12]
+    marked = f"{label} chiltepin-{digest}".strip()
+    return marked if len(marked) <= _LABEL_LIMIT else label
+
+
+def mark(document: Mapping[str, Any]) -> str:
+    """Return the mark in the label of a document or of a task; empty if it has none."""
+    last = str(document.get("label") or "").rpartition(" ")[2]
+    return last if last.startswith("chiltepin-") else ""
+
+
+def troubled(task: Mapping[str, Any]) -> bool:
+    """Whether something is wrong with a task that its events tell more about."""
+    return task["status"] in ("FAILED", "INACTIVE") or task.get("nice_status") not in _FINE
+
+
+def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, Any] | None) -> TaskStatus:
+    """Return what a task document says.
+
+    Parameters
+    ----------
+    handle : TaskHandle
+        The task.
+    task : mapping
+        Its document. Of ``FAILED`` the fatal error tells what it was; ``ACTIVE`` may be paused.
+    event : mapping or None
+        Its last event that was an error, if one is known.
+    """
+    fatal = task.get("fatal_error") or {}
+    code = str(fatal.get("code") or "")
+    state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
+    if state is TaskState.ACTIVE and task.get("is_paused"):
+        state, code = TaskState.PAUSED, "PAUSED"
+    elif state is TaskState.PAUSED:
+        code = "INACTIVE"
+    elif state is TaskState.ACTIVE and troubled(task):
+        code = str(task["nice_status"])
+    elif state is TaskState.FAILED and not code:
+        code = str((event or {}).get("code") or "FAILED")
+    deletes = task.get("type") == "DELETE"
+    return TaskStatus(
+        handle=handle,
+        state=state,
+        code=code,
+        reason=_reason(task, fatal, event, trouble=bool(code)),
+        bytes_done=int(task.get("bytes_transferred") or 0),
+        files_done=int(task.get("subtasks_succeeded" if deletes else "files_transferred") or 0),
+        files_skipped=int(task.get("files_skipped") or 0),
+        faults=int(task.get("faults") or 0),
+    )
+
+
+def _reason(
+    task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[str, Any] | None, *, trouble: bool
+) -> str:
+    if not trouble:
+        waits = task.get("nice_status") == "Queued"
+        return "It waits for its turn: Globus works on three tasks of a kind and user at a time." if waits else ""
+    said = [
+        fatal.get("description"),
+        None if fatal else task.get("nice_status_short_description"),
+        (event or {}).get("description"),
+        (event or {}).get("details") or task.get("nice_status_details"),
+    ]
+    # The same words often come twice.
+    lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
+    page = f"https://app.globus.org/activity/{task['task_id']}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. See {page}"
+
+
+def entry_of(entry: Mapping[str, Any]) -> DirEntry:
+    """Return an entry of a listing."""
+    kind = "link" if entry.get("link_target") else _KINDS.get(str(entry["type"]), "other")
+    modified = entry.get("last_modified")
+    return DirEntry(
+        name=str(entry["name"]),
+        kind="link" if entry["type"] == "invalid_symlink" else kind,  # type: ignore[arg-type]
+        size=int(entry.get("size") or 0) if kind == "file" else 0,
+        modified=datetime.fromisoformat(modified).astimezone(timezone.utc) if modified else None,
+    )

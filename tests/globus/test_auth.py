@@ -1,0 +1,316 @@
+"""The login that a workflow uses: it is found, refreshed, lost, and it never leaves its process."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import globus_sdk
+import pytest
+from logins import log_in
+
+from chiltepin.backends.globus import auth, login
+from chiltepin.backends.globus.tokens import FILE_VARIABLE
+from chiltepin.errors import (
+    BackendError,
+    ConfigError,
+    ConsentRequiredError,
+    LoginRequiredError,
+    ServiceUnavailableError,
+)
+from chiltepin.testing.simulator import Simulator
+from chiltepin.testing.simulator.oauth import Signing, User
+
+
+def point_at(simulator, monkeypatch):
+    """Have this process, and those that it starts, take a simulator for Globus, with no service credentials."""
+    for name, value in simulator.environment().items():
+        monkeypatch.setenv(name, value)
+    for name in (auth.ID_VARIABLE, auth.SECRET_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def globus(tmp_path, monkeypatch):
+    """A simulated Globus with a collection that wants consent and one that does not, and a user without a login."""
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "state" / "tokens.json"))
+    with Simulator({"laptop": tmp_path / "laptop"}, request_rate=None) as simulator:
+        for name in ("scratch", "archive"):
+            simulator.add_collection(name, tmp_path / name, entity_type="GCSv5_mapped_collection", needs_consent=True)
+        point_at(simulator, monkeypatch)
+        yield simulator
+
+
+def service_credentials(globus, monkeypatch, secret=None):
+    """Set the service credentials of the simulator, or a wrong secret."""
+    monkeypatch.setenv(auth.ID_VARIABLE, globus.authority.client_id)
+    monkeypatch.setenv(auth.SECRET_VARIABLE, secret or globus.authority.client_secret)
+
+
+def tokens_asked_for(globus):
+    """How often a token was fetched."""
+    return sum(served.path == "/v2/oauth2/token" for served in globus.requests)
+
+
+def works(client):
+    """Whether the Transfer service answers a client."""
+    return client.get_submission_id()["value"] is not None
+
+
+def test_without_a_login_there_is_no_client(globus):
+    """Nobody is logged in: an error at once that names the command, with no question and no request."""
+    with pytest.raises(LoginRequiredError, match=r"type: chiltepin login$") as caught:
+        auth.transfer_client()
+    assert caught.value.backend == "globus"
+    assert globus.requests == []
+
+
+def test_a_login_serves_this_process_and_the_next(globus):
+    """What was stored once gives clients that work, here and in a process that starts later, with no new token."""
+    log_in()
+    globus.clear_requests()
+    assert works(auth.transfer_client())
+    later = "from chiltepin.backends.globus import auth; print(auth.transfer_client().get_submission_id()['value'])"
+    run = subprocess.run([sys.executable, "-c", later], capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert tokens_asked_for(globus) == 0
+
+
+def test_an_access_token_that_the_service_refuses_is_fetched_anew_each_time(globus):
+    """Access tokens expire twice in a long run: each time a new one comes silently, and the next process has it."""
+    log_in()
+    client = auth.transfer_client()
+    for _ in range(2):
+        globus.authority.expire_all()
+        globus.clear_requests()
+        assert works(client)
+        assert tokens_asked_for(globus) == 1
+    globus.clear_requests()
+    assert works(auth.transfer_client())
+    assert tokens_asked_for(globus) == 0
+
+
+def test_many_threads_fetch_a_token_for_all(globus):
+    """Sixteen threads share a client whose token has run out: all get their answer, and the refresh token survives."""
+    log_in()
+    client = auth.transfer_client()
+    client.authorizer.handle_missing_authorization()
+    globus.clear_requests()
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(lambda _: works(client), range(16)))
+    assert tokens_asked_for(globus) == 1
+
+
+def test_a_login_that_was_revoked_ends_and_a_new_one_heals_the_same_client(globus):
+    """A revoked login is an error that names the command; after that command the running client works again."""
+    log_in()
+    client = auth.transfer_client()
+    globus.authority.revoke_all()
+    for _ in range(2):
+        with pytest.raises(LoginRequiredError, match=r"has ended: .* type: chiltepin login$") as caught:
+            client.get_submission_id()
+        assert caught.value.code == "invalid_grant"
+    log_in()
+    assert works(client)
+
+
+def test_a_login_of_one_service_is_not_one_of_another(globus, tmp_path, monkeypatch):
+    """Tokens of one Globus are never sent to another, and are still there when the first one is back."""
+    log_in()
+    with Simulator({"laptop": tmp_path / "other"}) as other:
+        point_at(other, monkeypatch)
+        with pytest.raises(LoginRequiredError):
+            auth.transfer_client()
+        assert other.requests == []
+    point_at(globus, monkeypatch)
+    assert works(auth.transfer_client())
+
+
+def test_a_login_of_one_client_is_not_one_of_another(globus, monkeypatch):
+    """A native app of the user's own, in the settings or the environment, has logins of its own."""
+    log_in()
+    mine = "11111111-2222-4333-8444-555555555555"
+    with pytest.raises(LoginRequiredError):
+        auth.transfer_client(mine)
+    monkeypatch.setenv(auth.ID_VARIABLE, mine)
+    log_in()
+    assert globus.authority.logins[-1]["client_id"] == mine
+    assert works(auth.transfer_client("99999999-2222-4333-8444-555555555555"))
+
+
+def test_consent_is_asked_for_by_name_and_of_nobody_else(globus):
+    """Data access without consent names the endpoints that lack it, and transfers of others go on."""
+    scratch, archive = globus.collection("scratch").id, globus.collection("archive").id
+    log_in(scratch)
+    client = auth.transfer_client()
+    auth.require_data_access(client, [scratch])
+    with pytest.raises(ConsentRequiredError) as caught:
+        auth.require_data_access(client, {scratch: "hpc-scratch", archive: "the archive"})
+    assert str(caught.value).endswith(
+        "may reach the data of 'the archive'; type: chiltepin login --consent 'the archive'"
+    )
+    assert caught.value.code == "ConsentRequired"
+    assert works(client)
+    assert client.operation_ls(scratch, path="/")["DATA"] == []
+    log_in(archive)
+    auth.require_data_access(client, [scratch, archive])
+    assert client.operation_ls(archive, path="/")["DATA"] == []
+
+
+def test_consents_that_are_known_are_not_asked_for_again(globus):
+    """A second transfer between the same collections costs no request to Globus Auth."""
+    scratch = globus.collection("scratch").id
+    log_in(scratch)
+    client = auth.transfer_client()
+    auth.require_data_access(client, [scratch])
+    globus.clear_requests()
+    auth.require_data_access(client, [scratch])
+    auth.require_data_access(client, [])
+    assert globus.requests == []
+
+
+def test_a_client_of_the_callers_own_is_left_alone(globus):
+    """Whoever brings a client sees to its login: nothing is asked for it."""
+    globus.clear_requests()
+    auth.require_data_access(globus.client(), [globus.collection("scratch").id])
+    assert globus.requests == []
+
+
+def test_service_credentials_need_no_login_write_nothing_and_consent_themselves(globus, tmp_path, monkeypatch):
+    """Credentials in the environment give a client that works, also after its tokens ended, and no file."""
+    service_credentials(globus, monkeypatch)
+    scratch = globus.collection("scratch").id
+    client = auth.transfer_client()
+    with pytest.raises(globus_sdk.TransferAPIError, match="ConsentRequired"):
+        client.operation_ls(scratch)
+    auth.require_data_access(client, [scratch])
+    for _ in range(2):
+        assert client.operation_ls(scratch, path="/")["DATA"] == []
+        globus.authority.expire_all()
+    assert login.whoami().is_service
+    assert login.logout() is False
+    assert not (tmp_path / "state").exists()
+
+
+def test_service_credentials_that_are_refused_name_the_variables(globus, monkeypatch):
+    """A wrong secret is an error that names both variables, and shows neither value."""
+    service_credentials(globus, monkeypatch, "wrong-secret")
+    with pytest.raises(LoginRequiredError, match=f"{auth.ID_VARIABLE} and {auth.SECRET_VARIABLE}") as caught:
+        auth.transfer_client()
+    assert "wrong-secret" not in str(caught.value)
+    assert "wrong-secret" not in repr(auth.credentials())
+
+
+@pytest.mark.parametrize(
+    ("environment", "option", "said"),
+    [
+        ({auth.SECRET_VARIABLE: "x"}, None, "CHILTEPIN_CLIENT_ID is not"),
+        ({auth.ID_VARIABLE: "my-app"}, None, "CHILTEPIN_CLIENT_ID is 'my-app'"),
+        ({}, "my-app", "data.globus.client_id is 'my-app'"),
+    ],
+)
+def test_half_a_set_of_credentials_is_a_wrong_setting(globus, monkeypatch, environment, option, said):
+    """A secret without its client, or a client that is no UUID, is refused by name before anything is asked."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=said):
+        auth.transfer_client(option)
+
+
+def test_an_auth_that_is_down_is_no_lost_login(globus):
+    """Globus Auth that answers 503, or not at all, is a trouble that passes; the login is still there after it."""
+    log_in()
+    client = auth.transfer_client()
+    client.authorizer.handle_missing_authorization()
+    globus.fail_next(3, path="/v2/oauth2/token")
+    with pytest.raises(ServiceUnavailableError, match="HTTP 503") as caught:
+        client.get_submission_id()
+    assert caught.value.transient
+    globus.fail_next(3, path="/v2/oauth2/token", drop=True)
+    with pytest.raises(ServiceUnavailableError, match="could not be reached"):
+        client.get_submission_id()
+    assert works(client)
+
+
+def test_another_identity_does_not_slip_into_a_login(globus):
+    """A login as somebody else is refused while one is stored, and the stored one stays."""
+    log_in()
+    globus.authority.user = User(username="other@example.org", identity_id="00000000-0000-4000-8000-000000000001")
+    with pytest.raises(LoginRequiredError, match="type: chiltepin logout, then: chiltepin login"):
+        log_in()
+    assert works(auth.transfer_client())
+
+
+class Tomorrow(Signing):
+    """A service that is a day ahead of this machine."""
+
+    def sign(self, claims):
+        """Sign claims of tomorrow."""
+        return super().sign({**claims, "iat": claims["iat"] + 86400})
+
+
+def test_a_login_that_the_clock_contradicts_says_so(globus):
+    """An id token from the future is an error that speaks of the clock."""
+    globus.authority.signing = Tomorrow()
+    with pytest.raises(LoginRequiredError, match="clock of this machine"):
+        log_in()
+
+
+def test_logging_out_ends_the_login_here_and_there(globus):
+    """After a logout no process has a login, and the tokens are good for nothing at the service."""
+    log_in()
+    client = auth.transfer_client()
+    assert login.logout() is True
+    assert login.logout() is False
+    with pytest.raises(LoginRequiredError):
+        client.get_submission_id()
+    with pytest.raises(LoginRequiredError):
+        auth.transfer_client()
+
+
+def test_a_logout_that_globus_does_not_hear_keeps_the_login(globus):
+    """Tokens that could not be ended are not forgotten, so that the command can be given again."""
+    log_in()
+    globus.fail_next(3, path="/revoke")
+    with pytest.raises(ServiceUnavailableError):
+        login.logout()
+    assert login.whoami().username == globus.authority.user.username
+    assert login.logout() is True
+
+
+def test_no_error_carries_a_token_away(globus, tmp_path):
+    """Errors of every kind, their pickles, texts and contexts hold no token and nothing of the SDK."""
+    log_in()
+    client = auth.transfer_client()
+    secrets = [
+        word for word in Path(tmp_path / "state" / "tokens.json").read_text().split('"') if word.startswith("Ag")
+    ]
+    assert len(secrets) == 4
+    errors = []
+    for spoil in (
+        lambda: globus.fail_next(3, path="/v2/oauth2/token"),
+        lambda: globus.fail_next(1, status=400, path="/v2/oauth2/token"),
+        globus.authority.revoke_all,
+    ):
+        client.authorizer.handle_missing_authorization()
+        spoil()
+        with pytest.raises(BackendError) as caught:
+            client.get_submission_id()
+        errors.append(caught.value)
+    for error in errors:
+        seen = pickle.dumps(error) + "".join(traceback.format_exception(error)).encode() + repr(vars(error)).encode()
+        assert not any(secret.encode() in seen for secret in secrets)
+        assert b"globus_sdk.exc" not in pickle.dumps(error)
+        assert error.__context__ is None
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
+
+
+def test_a_client_does_not_leave_its_process(globus):
+    """Pickling a client is a TypeError, because its tokens would travel with it."""
+    log_in()
+    with pytest.raises(TypeError, match="stays in the process"):
+        pickle.dumps(auth.transfer_client())

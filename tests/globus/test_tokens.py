@@ -1,0 +1,224 @@
+"""The token file: who may read it, and what many writers do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from globus_sdk.token_storage import TokenStorageData
+
+from chiltepin.backends.globus import tokens
+from chiltepin.backends.globus.tokens import TokenFile, token_file
+from chiltepin.errors import LoginRequiredError
+
+
+def token(server, word="spoken"):
+    """A token for a resource server."""
+    return TokenStorageData(
+        resource_server=server,
+        identity_id="someone",
+        scope="all",
+        access_token=word,
+        refresh_token=f"refresh-{word}",
+        expires_at_seconds=4_000_000_000,
+        token_type=None,
+    )
+
+
+def store(file, *servers, word="spoken"):
+    """Keep a token for each of some resource servers."""
+    file.store_token_data_by_resource_server({server: token(server, word) for server in servers})
+
+
+def read(file):
+    """The tokens that are kept, by resource server."""
+    return {server: kept.access_token for server, kept in file.get_token_data_by_resource_server().items()}
+
+
+def mode(path):
+    """The permission bits of a path."""
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the file is going to be."""
+    return str(tmp_path / "new" / "deeper" / "tokens.json")
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
+def umask(request):
+    """Some umask of a careless or a careful user."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_what_was_stored_comes_back_and_goes(path):
+    """Tokens are stored, replaced and removed, each for its resource server, and seen by the next reader."""
+    store(TokenFile(path, namespace="a"), "transfer", "auth")
+    store(TokenFile(path, namespace="a"), "transfer", word="newer")
+    again = TokenFile(path, namespace="a")
+    assert read(again) == {"transfer": "newer", "auth": "spoken"}
+    assert again.get_token_data("auth").to_dict() == token("auth").to_dict()
+    assert again.remove_token_data("auth") is True
+    assert again.remove_token_data("auth") is False
+    assert set(TokenFile(path, namespace="a").get_token_data_by_resource_server()) == {"transfer"}
+
+
+def test_logins_of_different_services_and_clients_do_not_mix(path):
+    """A namespace sees its own tokens only, and to change them leaves those of others alone."""
+    real, simulated = TokenFile(path, namespace="real"), TokenFile(path, namespace="simulated")
+    store(real, "transfer", word="real")
+    assert simulated.get_token_data_by_resource_server() == {}
+    store(simulated, "transfer", word="simulated")
+    simulated.remove_token_data("transfer")
+    assert read(real) == {"transfer": "real"}
+
+
+def test_only_the_owner_may_look(path, tmp_path, umask):
+    """The file is 0600 and the folders that were made for it are 0700, whatever the umask."""
+    if umask == 0o777 and os.geteuid() != 0:
+        pytest.skip("nobody but root gets into a folder without permissions")
+    store(TokenFile(path, namespace="a"), "transfer")
+    assert mode(path) == 0o600
+    assert mode(f"{path}.lock") & 0o077 == 0
+    if umask != 0o777:
+        assert mode(os.path.dirname(path)) == mode(tmp_path / "new") == 0o700
+
+
+def test_a_file_that_stood_open_is_closed(path):
+    """A file that others could read is narrowed to its owner as soon as it is read."""
+    file = TokenFile(path, namespace="a")
+    store(file, "transfer")
+    os.chmod(path, 0o644)
+    assert "transfer" in file.get_token_data_by_resource_server()
+    assert mode(path) == 0o600
+
+
+def test_our_own_folder_is_closed_and_another_is_left_alone(tmp_path, monkeypatch):
+    """The folder of Chiltepin is narrowed to its owner; one that the user has named keeps its mode."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv(tokens.FILE_VARIABLE, raising=False)
+    ours, theirs = Path(token_file()).parent, tmp_path / "shared"
+    for folder in (ours, theirs):
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+    store(TokenFile(token_file(), namespace="a"), "transfer")
+    store(TokenFile(str(theirs / "tokens.json"), namespace="a"), "transfer")
+    assert mode(ours) == 0o700
+    assert mode(theirs) == 0o755
+
+
+def test_the_environment_names_another_file_and_a_link_stays_one(tmp_path, monkeypatch):
+    """CHILTEPIN_TOKENS names the file; where that is a link, the file behind it is written."""
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "real.json")
+    monkeypatch.setenv(tokens.FILE_VARIABLE, str(link))
+    store(TokenFile(token_file(), namespace="a"), "transfer")
+    assert link.is_symlink()
+    assert "transfer" in (tmp_path / "real.json").read_text()
+
+
+WRITER = """
+import sys, time
+from globus_sdk.token_storage import TokenStorageData
+from chiltepin.backends.globus.tokens import TokenFile
+path, name = sys.argv[1:]
+sys.stdin.readline()
+for number in range(12):
+    server = f"{name}-{number}"
+    TokenFile(path, namespace=name if number % 2 else "shared").store_token_data_by_resource_server({
+        server: TokenStorageData(resource_server=server, identity_id=None, scope="s", access_token="t" * 400,
+                                 refresh_token=None, expires_at_seconds=1, token_type=None)})
+"""
+
+
+def test_of_eight_processes_that_write_at_once_nothing_is_lost(path):
+    """Eight processes store 12 tokens each at the same time, and every one of the 96 is there at the end."""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path, f"p{number}"], stdin=subprocess.PIPE)
+        for number in range(8)
+    ]
+    for writer in writers:
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+    assert [(writer.communicate(timeout=60), writer.returncode)[1] for writer in writers] == [0] * 8
+    document = json.loads(Path(path).read_text())
+    assert sum(len(kept) for kept in document["logins"].values()) == 96
+
+
+def test_of_eight_threads_that_write_at_once_nothing_is_lost_and_readers_see_whole_files(path):
+    """Eight threads store tokens while one reads: all are there at the end, and no read met half a file."""
+    file = TokenFile(path, namespace="a")
+    with ThreadPoolExecutor(8) as pool:
+        written = [pool.submit(store, file, f"server-{number}") for number in range(64)]
+        while not all(future.done() for future in written):
+            file.get_token_data_by_resource_server()
+        for future in written:
+            future.result()
+    assert len(file.get_token_data_by_resource_server()) == 64
+
+
+def test_a_writer_that_was_killed_leaves_nothing_behind(path):
+    """Half a file of a writer that died, and its lock file, trouble nobody, and go away with the next write."""
+    file = TokenFile(path, namespace="a")
+    store(file, "transfer")
+    Path(f"{path}.new").write_text('{"half": "a sec')
+    assert "transfer" in file.get_token_data_by_resource_server()
+    store(file, "auth")
+    assert sorted(os.listdir(os.path.dirname(path))) == ["tokens.json", "tokens.json.lock"]
+
+
+def test_a_lock_that_is_never_released_is_named(path, monkeypatch):
+    """A writer that waits in vain for another says for which file."""
+    monkeypatch.setattr(tokens, "PATIENCE", 0.1)
+    store(TokenFile(path, namespace="a"), "transfer")
+    with FileLock(f"{path}.lock"), pytest.raises(LoginRequiredError, match=r"tokens\.json\.lock"):
+        store(TokenFile(path, namespace="a"), "auth")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "not json, but secret",
+        '["secret"]',
+        '{"format": 99, "logins": {}}',
+        '{"format": 1, "logins": {"a": ["secret"]}}',
+        '{"format": 1, "logins": {"a": {"transfer": {"access_token": "secret"}}}}',
+        '{"format": 1, "logins": {"a": {"transfer": "secret"}}}',
+        b"\xff\xfe\x00".decode("latin-1"),
+    ],
+)
+def test_a_broken_file_is_told_in_one_sentence_without_what_is_in_it(path, content):
+    """A file that is not what was written names itself and the cure, and shows nothing of what is in it."""
+    os.makedirs(os.path.dirname(path))
+    Path(path).write_text(content, encoding="latin-1")
+    with pytest.raises(LoginRequiredError) as caught:
+        TokenFile(path, namespace="a").get_token_data_by_resource_server()
+    assert str(caught.value) == f"The token file {path} is broken; delete it and type: chiltepin login"
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
+def test_a_file_that_cannot_be_used_says_why(tmp_path):
+    """A folder in the place of the file is an error that names it and what the system said."""
+    with pytest.raises(LoginRequiredError, match="Is a directory") as caught:
+        TokenFile(str(tmp_path), namespace="a").get_token_data_by_resource_server()
+    assert str(tmp_path) in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_the_file_does_not_travel(path):
+    """Pickling it is a TypeError, for tokens stay where they are."""
+    with pytest.raises(TypeError, match="stays in its process"):
+        pickle.dumps(TokenFile(path, namespace="a"))
