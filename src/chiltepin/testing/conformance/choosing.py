@@ -1,0 +1,111 @@
+"""Laws about which files are moved: sync levels and filters; and about the time that a file keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chiltepin.errors import UnsupportedOptionError
+from chiltepin.model import SYNC_LEVELS, FilterRule
+from chiltepin.testing.conformance.asking import files, move, must_move, want
+
+if TYPE_CHECKING:
+    from chiltepin.model import SyncLevel
+    from chiltepin.testing.conformance.rig import Rig
+
+__all__ = ["ChoosingLaws"]
+
+#: A modification time of long ago, in seconds since 1970.
+THEN = 1_600_000_000.0
+HOUR = 3600.0
+
+#: Level, content of the destination, how much younger it is than the source (None: of no interest), left alone or not.
+CASES = [
+    ("exists", b"x", None, True),
+    ("size", b"atad", None, True),
+    ("size", b"xxx", None, False),
+    ("mtime", b"atad", HOUR, True),
+    ("mtime", b"atad", 0.0, True),
+    ("mtime", b"atad", -HOUR, False),
+    ("mtime", b"xxx", HOUR, False),
+    ("checksum", b"data", -HOUR, True),
+    ("checksum", b"atad", HOUR, False),
+    ("checksum", b"xxx", HOUR, False),
+]
+
+ONLY_NC = (FilterRule(method="include", name="*.nc"), FilterRule(method="exclude", name="*"))
+BUT_LOGS = (FilterRule(method="exclude", name="*.log"),)
+FIRST_WINS = (
+    FilterRule(method="exclude", name="a*"),
+    FilterRule(method="include", name="a.nc"),
+    FilterRule(method="exclude", name="[b-d].t?t"),
+)
+
+
+class ChoosingLaws:
+    """What ``sync_level``, ``filters`` and ``preserve_timestamp`` do."""
+
+    @pytest.mark.parametrize(("level", "old", "younger", "left"), CASES)
+    def test_a_sync_level_decides(
+        self, rig: Rig, level: SyncLevel, old: bytes, younger: float | None, *, left: bool
+    ) -> None:
+        """Each sync level leaves alone what it takes for the same, and writes the rest anew."""
+        if level not in rig.backend.capabilities.sync_levels:
+            pytest.skip(f"The capabilities of this backend have no sync level {level!r}.")
+        rig.put(rig.source, "/f", b"data", modified=None if younger is None else THEN)
+        rig.put(rig.destination, "/f", old, modified=None if younger is None else THEN + younger)
+        status = must_move(rig, ("/f", "/f"), sync_level=level)
+        found, expected = rig.get(rig.destination, "/f"), old if left else b"data"
+        deed = "leaves alone" if left else "writes anew"
+        want(found == expected, f"{level!r} {deed} {old!r} that is {younger} s younger than the source b'data'")
+        counts = (status.files_done, status.files_skipped)
+        want(
+            counts == ((0, 1) if left else (1, 0)), f"{level!r} {deed}, and counts it so; here done, skipped: {counts}"
+        )
+
+    @pytest.mark.parametrize("level", SYNC_LEVELS)
+    def test_a_sync_level_moves_what_is_missing(self, rig: Rig, level: SyncLevel) -> None:
+        """Whatever the sync level, a file of a tree that is not at the destination is moved."""
+        if level not in rig.backend.capabilities.sync_levels:
+            outcome = move(rig, ("/d", "/d"), recursive=True, sync_level=level)
+            want(isinstance(outcome.error, UnsupportedOptionError), f"{level!r} is refused at submit; here {outcome}")
+            return
+        rig.put(rig.source, "/d/there", b"data")
+        rig.put(rig.source, "/d/missing", b"data")
+        rig.put(rig.destination, "/d/there", b"data")
+        must_move(rig, ("/d", "/d"), recursive=True, sync_level=level)
+        want(rig.get(rig.destination, "/d/missing") == b"data", f"{level!r} moves what is missing")
+
+    @pytest.mark.parametrize(
+        ("rules", "moved"),
+        [
+            (ONLY_NC, {"/a.nc", "/sub.log/c.nc"}),
+            (BUT_LOGS, {"/a.nc", "/b.txt", "/sub.log/c.nc"}),
+            (FIRST_WINS, {"/sub.log/c.nc", "/sub.log/d.log"}),
+        ],
+        ids=["include some", "exclude some", "first match"],
+    )
+    def test_filters_choose_files(self, rig: Rig, rules: tuple[FilterRule, ...], moved: set[str]) -> None:
+        """The first rule that matches a file's name decides, else it moves; folders are never filtered."""
+        for path in ("/a.nc", "/b.txt", "/sub.log/c.nc", "/sub.log/d.log"):
+            rig.put(rig.source, f"/d{path}", b"data")
+        if not rig.backend.capabilities.filters:
+            outcome = move(rig, ("/d", "/e"), recursive=True, filters=rules)
+            want(isinstance(outcome.error, UnsupportedOptionError), f"filters are refused at submit; here {outcome}")
+            return
+        must_move(rig, ("/d", "/e"), recursive=True, filters=rules)
+        found = files(rig, rig.destination)
+        want(found == {f"/e{path}" for path in moved}, f"{rules} move {moved}; here {found}")
+
+    def test_a_time_is_kept_or_refused(self, rig: Rig) -> None:
+        """With preserve_timestamp a file has the time of its source, or the request is refused and nothing moves."""
+        rig.put(rig.source, "/f", b"data")
+        outcome = move(rig, ("/f", "/f"), preserve_timestamp=True)
+        if isinstance(outcome.error, UnsupportedOptionError):
+            want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+            return
+        rig.put(rig.source, "/f", b"data", modified=THEN)
+        must_move(rig, ("/f", "/f"), preserve_timestamp=True)
+        kept = rig.modified(rig.destination, "/f")
+        want(int(kept) == int(THEN), f"preserve_timestamp keeps the time {THEN}; here it is {kept}")

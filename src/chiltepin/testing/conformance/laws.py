@@ -1,0 +1,35 @@
+"""All laws in one class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chiltepin.testing.conformance.choosing import ChoosingLaws
+from chiltepin.testing.conformance.contract import ContractLaws
+from chiltepin.testing.conformance.deleting import DeletingLaws
+from chiltepin.testing.conformance.files import FileLaws
+from chiltepin.testing.conformance.folders import FolderLaws
+from chiltepin.testing.conformance.looking import LookingLaws
+from chiltepin.testing.conformance.refusing import RefusingLaws
+from chiltepin.testing.conformance.stopping import StoppingLaws
+
+if TYPE_CHECKING:
+    from chiltepin.testing.conformance.rig import Rig
+
+__all__ = ["BackendLaws"]
+
+
+class BackendLaws(
+    ContractLaws, FileLaws, FolderLaws, ChoosingLaws, DeletingLaws, LookingLaws, StoppingLaws, RefusingLaws
+):
+    """The laws of a backend; subclass it under a name that pytest collects, and override `rig`.
+
+    Each test is one law, told by its docstring. `chiltepin.protocol` and `chiltepin.model` are where they come from.
+    """
+
+    @pytest.fixture
+    def rig(self) -> Rig:
+        """Return the backend with two empty endpoints; every law gets new ones."""
+        raise NotImplementedError(f"{type(self).__name__} has no rig; write a fixture rig that returns a Rig.")

@@ -1,0 +1,150 @@
+"""Laws about what a backend refuses, and about the errors with which it does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chiltepin.errors import (
+    BackendError,
+    ChiltepinError,
+    EndpointNotFoundError,
+    PathNotFoundError,
+    PermissionDeniedError,
+)
+from chiltepin.testing.conformance.asking import (
+    deletion,
+    files,
+    move,
+    must_move,
+    must_raise,
+    pickled,
+    remove,
+    run,
+    transfer,
+    want,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.testing.conformance.rig import Rig
+
+__all__ = ["RefusingLaws"]
+
+NOWHERE = "no-such-endpoint-anywhere"
+OUTSIDE = "/a/../../secret"
+
+
+def submitted(rig: Rig, request: Any) -> Any:
+    """Submit under a new id."""
+    return rig.backend.submit(request, rig.backend.new_submission_id())
+
+
+#: What every backend refuses with an error: the class of the error, and the call.
+TROUBLES: dict[str, tuple[type[ChiltepinError], Callable[[Rig], Any]]] = {
+    "unknown source": (EndpointNotFoundError, lambda rig: submitted(rig, transfer(rig, ("/f", "/f"), source=NOWHERE))),
+    "unknown destination": (
+        EndpointNotFoundError,
+        lambda rig: submitted(rig, transfer(rig, ("/f", "/f"), destination=NOWHERE)),
+    ),
+    "unknown endpoint of ls": (EndpointNotFoundError, lambda rig: rig.backend.ls(NOWHERE, "/")),
+    "source outside": (PermissionDeniedError, lambda rig: submitted(rig, transfer(rig, (OUTSIDE, "/f")))),
+    "destination outside": (PermissionDeniedError, lambda rig: submitted(rig, transfer(rig, ("/f", OUTSIDE)))),
+    "deletion outside": (PermissionDeniedError, lambda rig: submitted(rig, deletion(rig, OUTSIDE))),
+    "ls outside": (PermissionDeniedError, lambda rig: rig.backend.ls(rig.source, "/..")),
+    "missing folder": (PathNotFoundError, lambda rig: rig.backend.ls(rig.source, "/missing")),
+    "ls of a file": (BackendError, lambda rig: rig.backend.ls(rig.source, "/f")),
+}
+
+
+def refusal(rig: Rig, trouble: str) -> ChiltepinError:
+    """Return the error of one trouble; anything but an error of its class breaks the law."""
+    kind, call = TROUBLES[trouble]
+    rig.put(rig.source, "/f", b"data")
+    return must_raise(kind, lambda: call(rig), f"{trouble} raises {kind.__name__}")
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Return the errors that a pickle of this one may take along: its causes and contexts."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        for other in (waiting[0].__cause__, waiting[0].__context__):
+            if other is not None and other not in found:
+                found.append(other)
+                waiting.append(other)
+        del waiting[0]
+    return found
+
+
+def is_plain(error: BaseException) -> bool:
+    """Whether an error is ours or Python's own, and holds nothing but plain values."""
+    known = isinstance(error, ChiltepinError) or type(error).__module__ == "builtins"
+    values = (*vars(error).values(), *error.args)
+    return known and all(value is None or isinstance(value, str | int | float | bytes) for value in values)
+
+
+class RefusingLaws:
+    """What a backend refuses, and how."""
+
+    @pytest.mark.parametrize("trouble", TROUBLES)
+    def test_a_mistake_has_its_error(self, rig: Rig, trouble: str) -> None:
+        """What cannot be done raises the error that says so, in a sentence, and moves nothing."""
+        error = refusal(rig, trouble)
+        want(" " in str(error).strip(), f"the message for {trouble} is a sentence, not {str(error)!r}")
+        want(files(rig, rig.destination) == set(), f"{trouble} moves nothing")
+
+    @pytest.mark.parametrize("trouble", TROUBLES)
+    def test_an_error_is_plain(self, rig: Rig, trouble: str) -> None:
+        """An error survives a pickle, and neither it nor what it was raised from holds an object of an SDK."""
+        error = refusal(rig, trouble)
+        again = pickled(error, f"the error for {trouble}")
+        same = type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
+        want(same, f"the error for {trouble} is the same after a pickle")
+        foreign = [type(one).__qualname__ for one in (error, *chain(error)) if not is_plain(one)]
+        want(not foreign, f"the error for {trouble} takes nothing foreign along, by cause or context; here {foreign}")
+
+    def test_an_unknown_endpoint_is_named(self, rig: Rig) -> None:
+        """The error for an unknown endpoint holds the name that was given."""
+        error = refusal(rig, "unknown destination")
+        want(getattr(error, "endpoint", "") == NOWHERE, "EndpointNotFoundError.endpoint is the name that was given")
+        want(NOWHERE in str(error), "the message for an unknown endpoint names it")
+
+    def test_too_many_items_are_refused(self, rig: Rig) -> None:
+        """A request with more items than the backend can take is refused at submit, and nothing of it moves."""
+        most = rig.backend.capabilities.max_items
+        if most is None:
+            pytest.skip("The capabilities of this backend set no limit to the items of a request.")
+        rig.put(rig.source, "/f", b"data")
+        outcome = run(rig, transfer(rig, *(("/f", f"/{number}") for number in range(most + 1))))
+        want(isinstance(outcome.error, BackendError), f"more than {most} items are refused at submit; here {outcome}")
+        want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+
+    def test_a_relative_path_counts_from_home(self, rig: Rig) -> None:
+        """A relative path, and one under ``~``, counts from the home folder of its endpoint."""
+        home, there = rig.home(rig.source).rstrip("/"), rig.home(rig.destination).rstrip("/")
+        rig.put(rig.source, f"{home}/a/f", b"data")
+        must_move(rig, ("a/f", "~/g"), ("~/a/f", "b/h"))
+        want(files(rig, rig.destination) == {f"{there}/g", f"{there}/b/h"}, "relative paths count from home")
+        names = {entry.name for entry in rig.backend.ls(rig.source, "a")}
+        want(names == {"f"}, "ls of a relative path counts from home")
+
+    def test_dots_are_resolved_by_their_letters(self, rig: Rig) -> None:
+        """``/missing/../d/./f`` is ``/d/f``, whether there is anything called missing or not."""
+        rig.put(rig.source, "/d/f", b"data")
+        must_move(rig, ("/missing/../d/./f", "/x/../y//f"))
+        want(files(rig, rig.destination) == {"/y/f"}, "dots are resolved before anything looks at a disk")
+
+    def test_a_link_out_of_the_root_is_not_followed(self, rig: Rig) -> None:
+        """A link that leads out of an endpoint's root is followed neither for reading, nor writing, nor deleting."""
+        rig.put(rig.source, "/f", b"data")
+        for endpoint in (rig.source, rig.destination):
+            rig.link(endpoint, "/out", "..")
+        listing = "ls of a link that leads out of the root raises PermissionDeniedError"
+        must_raise(PermissionDeniedError, lambda: rig.backend.ls(rig.source, "/out"), listing)
+        into = move(rig, ("/f", "/out/stray"))
+        want(into.code == "PERMISSION_DENIED", f"nothing is written through a link out of the root; here {into}")
+        away = remove(rig, "/out/no-such-stray", ignore_missing=True)
+        want(away.code == "PERMISSION_DENIED", f"nothing is deleted through a link out of the root; here {away}")

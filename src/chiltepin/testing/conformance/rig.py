@@ -1,0 +1,202 @@
+"""What a law needs beside the backend: hands behind its back, and power over time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from chiltepin.protocol import WorkerBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from chiltepin.model import TaskHandle, TaskStatus
+    from chiltepin.protocol import TransferBackend
+
+__all__ = ["FolderRig", "Rig"]
+
+
+class Rig(ABC):
+    """A backend under test with two empty endpoints.
+
+    `put`, `get`, `mkdir` and `tree` have to be written; they must not use the backend. The others may be: those for
+    time where the backend's time is not this machine's, and `link`, `modified` and `hold` for the laws that need them.
+    Every path here is absolute and counts from the root of its endpoint.
+
+    Parameters
+    ----------
+    backend : TransferBackend
+        What is judged.
+    endpoints : sequence of str
+        Names of two endpoints of it, both empty: the laws move from the first to the second.
+    config : (mapping, mapping) or None
+        The arguments that `TransferBackend.from_config` takes for such a backend; None skips the laws about it.
+    """
+
+    #: Seconds of the backend's time between two looks at a task of a service.
+    interval: float = 0.25
+
+    #: How many looks a task gets to come to its end.
+    looks: int = 240
+
+    #: A living task that shows the same trouble at so many looks in a row will not heal.
+    patience: int = 20
+
+    #: Seconds until a deadline that comes soon, in the backend's time.
+    soon: float = 0.2
+
+    def __init__(
+        self,
+        backend: TransferBackend,
+        endpoints: Sequence[str],
+        *,
+        config: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.backend, self.config = backend, config
+        self.source, self.destination = endpoints
+
+    @abstractmethod
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file, and the folders that lead there.
+
+        Parameters
+        ----------
+        endpoint, path : str
+            Where.
+        content : bytes
+            All of it.
+        modified : float or None
+            Its modification time in seconds since 1970; None means any. Where no time can be set, call `lacks`.
+        """
+
+    @abstractmethod
+    def get(self, endpoint: str, path: str) -> bytes | None:
+        """Return the content of a file; None where there is none."""
+
+    @abstractmethod
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make a folder, and those that lead there; do nothing in a store that has no empty folders."""
+
+    @abstractmethod
+    def tree(self, endpoint: str) -> set[str]:
+        """Return all paths of an endpoint, hidden ones and leftovers included; those of folders end in ``/``."""
+
+    def home(self, endpoint: str) -> str:
+        """Return the folder from which relative paths count."""
+        del endpoint
+        return "/"
+
+    def link(self, endpoint: str, path: str, target: str) -> None:  # noqa: ARG002 - for rigs that can
+        """Make a symbolic link; ``target`` is its text."""
+        self.lacks("links", "link")
+
+    def modified(self, endpoint: str, path: str) -> float:  # noqa: ARG002 - for rigs that can
+        """Return the modification time of a file, in seconds since 1970."""
+        self.lacks("modification times", "modified")
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep every task that is submitted inside the ``with`` from moving bytes, until its end."""
+        self.lacks("tasks that it can hold", "hold")
+
+    def lacks(self, what: str, hook: str) -> NoReturn:
+        """Skip the law that needs a hook which this rig has not."""
+        pytest.skip(f"This rig has no {what}; write {type(self).__name__}.{hook} to have this law judged.")
+
+    def now(self) -> datetime:
+        """Return what time it is for the backend."""
+        return datetime.now(timezone.utc)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for the backend; a rig with a clock of its own moves that instead of waiting."""
+        threading.Event().wait(seconds)
+
+    def settle(self, handle: TaskHandle) -> TaskStatus:
+        """Let time pass until the task is final, and return its last status.
+
+        Returns
+        -------
+        TaskStatus
+            A live one, if the task did not end within `looks` looks, or keeps showing the same trouble: a service may
+            try again for a day what cannot succeed (docs.globus.org, "Task Behavior", 3).
+        """
+        status, trouble, same = self.backend.poll([handle])[0], "", 0
+        for _ in range(self.looks):
+            same = same + 1 if status.code and status.code == trouble else 0
+            if status.state.final or same >= self.patience:
+                break
+            trouble = status.code
+            if isinstance(self.backend, WorkerBackend):
+                self.backend.wait(handle, self.interval)
+            else:
+                self.pass_time(self.interval)
+            status = self.backend.poll([handle])[0]
+        return status
+
+
+class FolderRig(Rig):
+    """A rig for endpoints that are folders of this machine.
+
+    Parameters
+    ----------
+    backend, config
+        As in `Rig`.
+    folders : mapping of str to path
+        For two endpoints, by name, the folder where their files are.
+    """
+
+    def __init__(
+        self,
+        backend: TransferBackend,
+        folders: Mapping[str, str | os.PathLike[str]],
+        *,
+        config: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(backend, tuple(folders), config=config)
+        self.folders = {name: Path(folder) for name, folder in folders.items()}
+
+    def place(self, endpoint: str, path: str) -> Path:
+        """Return where a path of an endpoint is on this machine."""
+        return self.folders[endpoint] / path.strip("/")
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file; see `Rig.put`."""
+        place = self.place(endpoint, path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        if modified is not None:
+            os.utime(place, (modified, modified))
+
+    def get(self, endpoint: str, path: str) -> bytes | None:
+        """Read a file; see `Rig.get`."""
+        place = self.place(endpoint, path)
+        return place.read_bytes() if place.is_file() else None
+
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make a folder; see `Rig.mkdir`."""
+        self.place(endpoint, path).mkdir(parents=True, exist_ok=True)
+
+    def tree(self, endpoint: str) -> set[str]:
+        """Return all paths; see `Rig.tree`. A link is no folder, wherever it leads."""
+        top = self.folders[endpoint]
+        found = set()
+        for place in top.rglob("*"):
+            slash = "/" if place.is_dir() and not place.is_symlink() else ""
+            found.add(f"/{place.relative_to(top).as_posix()}{slash}")
+        return found
+
+    def link(self, endpoint: str, path: str, target: str) -> None:
+        """Make a symbolic link; see `Rig.link`."""
+        place = self.place(endpoint, path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def modified(self, endpoint: str, path: str) -> float:
+        """Return the modification time; see `Rig.modified`."""
+        return self.place(endpoint, path).stat().st_mtime

@@ -1,0 +1,153 @@
+"""Rigs for the backends of this house."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
+from chiltepin.testing.conformance import FolderRig, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NAMES = ("laptop", "scratch")
+
+
+class GatedMemory(MemoryFileSystem):
+    """Memory from which nothing can be read while its gate is shut."""
+
+    protocol = "gated"
+    store: dict[str, Any] = {}  # noqa: RUF012 - shared by all instances, as in the class above it
+    pseudo_dirs = [""]  # noqa: RUF012 - shared, too
+    gate = threading.Event()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.removeprefix("gated://"))
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode == "rb":
+            self.gate.wait(30)
+        return super()._open(path, mode, **options)
+
+
+fsspec.register_implementation("gated", GatedMemory)
+
+
+class MemoryRig(Rig):
+    """Two folders of a memory filesystem of fsspec."""
+
+    def __init__(self, protocol: str) -> None:
+        self.top = f"/{uuid.uuid4().hex}"
+        self.filesystem = fsspec.filesystem(protocol)
+        endpoints = {name: {"url": f"{protocol}:/{self.top}/{name}"} for name in NAMES}
+        super().__init__(FilesystemBackend.from_config(endpoints, {}), NAMES, config=(endpoints, {}))
+        for name in NAMES:
+            self.mkdir(name, "/")
+
+    def place(self, endpoint: str, path: str) -> str:
+        """Where a path of an endpoint is in the filesystem."""
+        return f"{self.top}/{endpoint}{path}".rstrip("/")
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file and set the only time that the filesystem tells of it."""
+        place = self.place(endpoint, path)
+        self.filesystem.makedirs(place.rsplit("/", 1)[0], exist_ok=True)
+        self.filesystem.pipe_file(place, content)
+        if modified is not None:
+            self.filesystem.store[place].created = datetime.fromtimestamp(modified, timezone.utc)
+
+    def get(self, endpoint: str, path: str) -> bytes | None:
+        """Read a file."""
+        place = self.place(endpoint, path)
+        return self.filesystem.cat_file(place) if self.filesystem.isfile(place) else None
+
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make a folder."""
+        self.filesystem.makedirs(self.place(endpoint, path), exist_ok=True)
+
+    def tree(self, endpoint: str) -> set[str]:
+        """All paths."""
+        top = self.place(endpoint, "/")
+        found = self.filesystem.find(top, withdirs=True, detail=True)
+        paths = {place[len(top) :] + ("/" if info["type"] == "directory" else "") for place, info in found.items()}
+        return paths - {"/"}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.filesystem.rm(self.top, recursive=True)
+
+
+class GatedRig(MemoryRig):
+    """A memory whose gate can be shut, so that tasks are held."""
+
+    def __init__(self) -> None:
+        super().__init__("gated")
+        GatedMemory.gate.set()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Shut the gate."""
+        GatedMemory.gate.clear()
+        try:
+            yield
+        finally:
+            GatedMemory.gate.set()
+
+
+def folders(top: Path) -> dict[str, Path]:
+    """Make a folder for each endpoint."""
+    made = {name: top / name for name in NAMES}
+    for folder in made.values():
+        folder.mkdir()
+    return made
+
+
+class HomeRig(FolderRig):
+    """Folders whose home is not their root."""
+
+    def home(self, endpoint: str) -> str:
+        """A folder of each endpoint."""
+        return f"/users/{endpoint}"
+
+
+@pytest.fixture
+def folder_rig(tmp_path):
+    """The filesystem backend over two folders."""
+    made = folders(tmp_path)
+    config = {name: {"url": f"file://{folder}"} for name, folder in made.items()}
+    return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+
+
+@pytest.fixture
+def local_rig(tmp_path):
+    """The local backend over one folder, its endpoints with homes."""
+    made = folders(tmp_path)
+    config = {name: {"folder": name, "home": f"/users/{name}"} for name in NAMES}
+    options = {"root": str(tmp_path)}
+    return HomeRig(LocalBackend.from_config(config, options), made, config=(config, options))
+
+
+@pytest.fixture
+def memory_rig():
+    """The filesystem backend over two folders in memory."""
+    rig = MemoryRig("memory")
+    yield rig
+    rig.clear()
+
+
+@pytest.fixture
+def gated_rig():
+    """The same over a memory that can be made to wait."""
+    rig = GatedRig()
+    yield rig
+    rig.clear()

@@ -1,0 +1,43 @@
+"""The backends that move the bytes themselves keep the laws: on folders, in memory, and in one sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from chiltepin.testing.conformance import BackendLaws
+
+
+class TestFolders(BackendLaws):
+    """``filesystem`` over two folders of this machine."""
+
+    @pytest.fixture
+    def rig(self, folder_rig):
+        """Two folders."""
+        return folder_rig
+
+
+class TestLocal(BackendLaws):
+    """``local``: endpoints are folders below one folder."""
+
+    @pytest.fixture
+    def rig(self, local_rig):
+        """Two folders below one, with homes in them."""
+        return local_rig
+
+
+class TestMemory(BackendLaws):
+    """``filesystem`` over a store that fsspec opens."""
+
+    @pytest.fixture
+    def rig(self, memory_rig):
+        """Two folders in memory."""
+        return memory_rig
+
+
+class TestHeldStore(BackendLaws):
+    """``filesystem`` over a store that can be made to wait, for the laws about stopping."""
+
+    @pytest.fixture
+    def rig(self, gated_rig):
+        """Two folders in memory, with a gate."""
+        return gated_rig

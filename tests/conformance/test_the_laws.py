@@ -1,0 +1,187 @@
+"""The laws can be broken: backends that are wrong on purpose are found out, each by the law that it breaks."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+
+import pytest
+import wrong
+from wrong import altered
+
+import chiltepin.testing.conformance
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.testing.conformance import BackendLaws, FolderRig
+from chiltepin.testing.conformance.choosing import BUT_LOGS, FIRST_WINS
+
+pytest_plugins = ("pytester",)
+
+WRONG = [
+    (wrong.SaysItIsDone, "a_file_arrives", {}, "makes the file"),
+    (wrong.CountsNothing, "a_file_arrives", {}, "files_done counts"),
+    (wrong.RaisesForTheUnknown, "an_unknown_task_is_lost", {}, "LOST and no error"),
+    (wrong.LosesTheOrder, "poll_keeps_the_order", {}, "in their order"),
+    (wrong.AnswersOnce, "poll_keeps_the_order", {}, "repeated ones too"),
+    (wrong.SubmitsTwice, "one_submission_id_makes_one_task", {}, "same handle"),
+    (wrong.SubmitsTwice, "one_submission_id_makes_one_task_for_a_crowd", {}, "one handle"),
+    (wrong.TakesBack, "a_final_state_stays", {}, "not CANCELED after a cancel"),
+    (wrong.DeletesRoots, "a_root_is_never_deleted", {"root": "/"}, "nothing in it is deleted"),
+    (wrong.FollowsLinks, "a_link_goes_itself", {}, "what it leads to stays"),
+    (wrong.TakesPatterns, "a_pattern_is_a_name", {}, "for patterns"),
+    (wrong.LeavesHalf, "a_missing_source_does_not_succeed", {"recursive": False}, "leaves no file"),
+    (wrong.DeletesAtTheEnd, "close_keeps_the_data", {}, "never deletes data"),
+    (wrong.HidesTheHidden, "a_folder_is_listed", {"folder": "/d"}, "hidden"),
+    (wrong.RemembersListings, "what_was_moved_is_listed", {}, "no listing of before"),
+    (wrong.ChainsForeignErrors, "an_error_is_plain", {"trouble": "missing folder"}, "SdkError"),
+    (wrong.RaisesWhatCannotBeUnpickled, "an_error_is_plain", {"trouble": "missing folder"}, "pickle"),
+    (wrong.RaisesWhatItGets, "a_mistake_has_its_error", {"trouble": "unknown destination"}, "here KeyError"),
+    (wrong.TakesAnyOption, "from_config_refuses_what_it_does_not_know", {}, "here no error"),
+    (wrong.HasNoCancel, "it_has_all_methods", {}, "TransferBackend has"),
+    (wrong.ClaimsTooMuch, "it_says_what_it_can", {}, "sync_levels are some of"),
+    (wrong.CountsItsIdsFromOne, "submission_ids_differ", {}, "made twice"),
+    (wrong.ListsNothing, "a_missing_folder_is_not_found", {}, "PathNotFoundError; here no error"),
+    (wrong.ListsNothing, "a_file_cannot_be_listed", {}, "BackendError; here no error"),
+    (wrong.ListsNothing, "a_link_out_of_the_root_is_not_followed", {}, "PermissionDeniedError; here no error"),
+    (
+        altered(items=wrong.inside),
+        "what_is_in_a_folder_goes_into_the_other",
+        {"origin": "/d", "goal": "/e"},
+        "not below",
+    ),
+    (altered(recursive=lambda _: True), "a_folder_needs_recursive", {}, "without recursive"),
+    (altered(ignore_missing=lambda _: True), "a_missing_path_is_no_success", {}, "no success"),
+    (altered(deadline=lambda _: None), "a_deadline_that_has_passed_moves_nothing", {}, "EXPIRED"),
+    (altered(preserve_timestamp=lambda _: False), "a_time_is_kept_or_refused", {}, "keeps the time"),
+    (altered(filters=lambda _: ()), "filters_choose_files", {"rules": BUT_LOGS, "moved": set()}, "move"),
+    (
+        altered(filters=lambda request: request.filters[::-1]),
+        "filters_choose_files",
+        {"rules": FIRST_WINS, "moved": {"/sub.log/c.nc", "/sub.log/d.log"}},
+        "move",
+    ),
+    (
+        altered(sync_level=lambda _: None),
+        "a_sync_level_decides",
+        {"level": "exists", "old": b"x", "younger": None, "left": True},
+        "leaves alone",
+    ),
+    (
+        altered(sync_level=lambda _: "exists"),
+        "a_sync_level_decides",
+        {"level": "checksum", "old": b"atad", "younger": 3600.0, "left": False},
+        "writes anew",
+    ),
+    (
+        altered(sync_level=lambda _: "size"),
+        "a_sync_level_decides",
+        {"level": "mtime", "old": b"atad", "younger": -3600.0, "left": False},
+        "writes anew",
+    ),
+]
+
+
+def rig_of(kind, top):
+    """A rig for a backend over two folders."""
+    folders = {name: top / name for name in ("here", "there")}
+    for folder in folders.values():
+        folder.mkdir()
+    endpoints = {name: {"url": str(folder)} for name, folder in folders.items()}
+    return FolderRig(kind.from_config(endpoints, {}), folders, config=(endpoints, {}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "law", "arguments", "words"), WRONG, ids=[f"{case[0].__name__}-{case[1]}" for case in WRONG]
+)
+def test_a_wrong_backend_breaks_its_law(tmp_path, kind, law, arguments, words):
+    """A backend that is wrong on purpose breaks the law that is about it, and the message says what is wanted."""
+    rig = rig_of(kind, tmp_path)
+    with pytest.raises(AssertionError) as broken:
+        getattr(BackendLaws(), f"test_{law}")(rig, **arguments)
+    assert words in str(broken.value)
+
+
+@pytest.mark.parametrize(
+    ("law", "arguments"), [case[1:3] for case in WRONG if "moved" not in case[2]], ids=lambda value: str(value)[:40]
+)
+def test_the_right_backend_keeps_the_same_law(tmp_path, law, arguments):
+    """The laws that wrong backends break are kept by the one that they are made of."""
+    getattr(BackendLaws(), f"test_{law}")(rig_of(FilesystemBackend, tmp_path), **arguments)
+
+
+def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
+    """A connection that from_config opens is noticed, whatever becomes of it."""
+    rig = rig_of(wrong.LogsInAtOnce, tmp_path)
+    with pytest.raises(AssertionError, match="opens no connection"):
+        BackendLaws().test_from_config_contacts_nobody(rig, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("kind", "law", "words"),
+    [
+        (wrong.GoesOn, "a_cancelled_task_stops", "CANCELED, not SUCCEEDED"),
+        (wrong.GoesOn, "a_cancelled_task_stays_so", "stays CANCELED"),
+        (wrong.StopsAll, "a_task_does_not_stop_another", "beside a cancelled one"),
+        (altered(deadline=lambda _: None), "a_deadline_stops_a_task", "EXPIRED, not SUCCEEDED"),
+    ],
+)
+def test_a_backend_that_stops_wrongly_breaks_its_law(gated_rig, kind, law, words):
+    """Where tasks can be held, a backend that does not stop them, or too many of them, is found out."""
+    gated_rig.backend = kind.from_config(*gated_rig.config)
+    with pytest.raises(AssertionError, match=words):
+        getattr(BackendLaws(), f"test_{law}")(gated_rig)
+
+
+def test_a_task_that_would_try_for_ever_counts_as_no_success(tmp_path):
+    """A service that keeps a hopeless task alive keeps the law, and the law leaves no task behind."""
+    rig = rig_of(wrong.KeepsTrying, tmp_path)
+    BackendLaws().test_a_missing_source_does_not_succeed(rig, recursive=False)
+    assert len(rig.backend.cancelled) == 1
+
+
+def test_a_rig_that_lacks_a_hook_skips_with_a_sentence(tmp_path):
+    """A law that needs a hook which the rig has not is skipped, and the hook is named."""
+    rig = rig_of(FilesystemBackend, tmp_path)
+    with pytest.raises(pytest.skip.Exception, match=r"write FolderRig\.hold"):
+        BackendLaws().test_a_cancelled_task_stops(rig)
+    rig.config = None
+    with pytest.raises(pytest.skip.Exception, match="config="):
+        BackendLaws().test_from_config_refuses_what_it_does_not_know(rig)
+
+
+THIRD_PARTY = """
+import pytest
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.testing.conformance import BackendLaws, FolderRig
+
+def MyBackend(folders):
+    return FilesystemBackend.from_config({name: {"url": str(folder)} for name, folder in folders.items()}, {})
+
+"""
+
+
+def test_a_third_party_needs_the_lines_of_the_docstring(pytester):
+    """The example in the documentation of the suite is a whole test module: it is collected and passes."""
+    _, _, example = inspect.getdoc(chiltepin.testing.conformance).partition("::\n\n")
+    block = textwrap.dedent(example.split("\n\nAnything else")[0])
+    pytester.makepyfile(THIRD_PARTY + block)
+    outcomes = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider").parseoutcomes()
+    assert "failed" not in outcomes
+    assert "errors" not in outcomes
+    assert outcomes["passed"] > 100
+
+
+def test_a_class_without_a_rig_says_so(pytester):
+    """A subclass that forgot its rig is told what to write."""
+    pytester.makepyfile(THIRD_PARTY + "class TestNothing(BackendLaws): ...")
+    result = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-k", "has_all_methods")
+    result.stdout.fnmatch_lines(["*TestNothing has no rig; write a fixture rig that returns a Rig.*"])
+
+
+def test_every_law_has_one_sentence():
+    """Every law is told in its docstring, ends in a full stop, and belongs to one subject only."""
+    laws = {name: law for name, law in inspect.getmembers(BackendLaws, inspect.isfunction) if name.startswith("test_")}
+    assert len(laws) > 60
+    for name, law in laws.items():
+        assert law.__doc__, name
+        assert law.__doc__.strip().endswith("."), name
+        assert [name in vars(subject) for subject in BackendLaws.__mro__].count(True) == 1, name

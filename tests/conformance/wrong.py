@@ -1,0 +1,297 @@
+# ruff: noqa: D102 - what a method here does wrong stands at its class
+"""Backends that are wrong on purpose: each is the filesystem backend with one fault."""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import socket
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.errors import BackendError, PathNotFoundError
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferRequest
+
+
+def altered(**changes):
+    """A backend that hands a request on with changes; each is a function of the request."""
+
+    class Altering(FilesystemBackend):
+        def submit(self, request, submission_id):
+            known = {name: change(request) for name, change in changes.items() if hasattr(request, name)}
+            return super().submit(replace(request, **known), submission_id)
+
+    return Altering
+
+
+class Folders(FilesystemBackend):
+    """The right backend, and where its folders are."""
+
+    @classmethod
+    def from_config(cls, endpoints, options):
+        """Keep the folders."""
+        made = super().from_config(endpoints, options)
+        made.folders = {name: Path(place["url"]) for name, place in endpoints.items()}
+        return made
+
+
+class SaysItIsDone(FilesystemBackend):
+    """Tells success and moves nothing."""
+
+    def submit(self, request, submission_id):
+        return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
+
+    def poll(self, handles):
+        return [TaskStatus(handle=handle, state=TaskState.SUCCEEDED) for handle in handles]
+
+
+class CountsNothing(FilesystemBackend):
+    """Moves the files and does not count them."""
+
+    def poll(self, handles):
+        return [replace(status, files_done=0, bytes_done=0) for status in super().poll(handles)]
+
+
+class RaisesForTheUnknown(FilesystemBackend):
+    """Takes a task that nobody knows for an error."""
+
+    def poll(self, handles):
+        found = super().poll(handles)
+        if any(status.state is TaskState.LOST for status in found):
+            raise PathNotFoundError("No such task.")
+        return found
+
+
+class LosesTheOrder(FilesystemBackend):
+    """Answers in an order of its own."""
+
+    def poll(self, handles):
+        return sorted(super().poll(handles), key=lambda status: status.handle.task_id)
+
+
+class AnswersOnce(FilesystemBackend):
+    """Answers a repeated handle once."""
+
+    def poll(self, handles):
+        return super().poll(list(dict.fromkeys(handles)))
+
+
+class SubmitsTwice(FilesystemBackend):
+    """Makes a new task of each submit."""
+
+    def submit(self, request, submission_id):
+        made = super().submit(request, str(uuid.uuid4()))
+        return replace(made, submission_id=submission_id)
+
+
+class TakesBack(FilesystemBackend):
+    """Tells that a task was cancelled after it had succeeded."""
+
+    cancelled: frozenset = frozenset()
+
+    def cancel(self, handle):
+        self.cancelled |= {handle}
+
+    def poll(self, handles):
+        return [
+            replace(status, state=TaskState.CANCELED) if status.handle in self.cancelled else status
+            for status in super().poll(handles)
+        ]
+
+
+class DeletesRoots(Folders):
+    """Deletes what is in a root."""
+
+    def submit(self, request, submission_id):
+        if isinstance(request, DeleteRequest):
+            for path in request.paths:
+                shutil.rmtree(self.folders[request.endpoint] / path.strip("/"))
+        return super().submit(request, submission_id)
+
+
+class FollowsLinks(Folders):
+    """Deletes what a link leads to."""
+
+    def submit(self, request, submission_id):
+        if isinstance(request, DeleteRequest):
+            for path in request.paths:
+                place = self.folders[request.endpoint] / path.strip("/")
+                if place.is_symlink() and place.is_dir():
+                    shutil.rmtree(place.resolve())
+        return super().submit(request, submission_id)
+
+
+class TakesPatterns(Folders):
+    """Takes the path of a deletion for a pattern."""
+
+    def submit(self, request, submission_id):
+        if isinstance(request, DeleteRequest):
+            names = [f"/{place.name}" for place in self.folders[request.endpoint].iterdir()]
+            meant = [name for name in names for path in request.paths if fnmatch.fnmatch(name, path)]
+            request = replace(request, paths=(*request.paths, *meant), ignore_missing=True)
+        return super().submit(request, submission_id)
+
+
+class LeavesHalf(Folders):
+    """Writes under the real name before it knows that there is something to write."""
+
+    def submit(self, request, submission_id):
+        if isinstance(request, TransferRequest):
+            place = self.folders[request.destination] / request.items[0].destination.strip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(b"ha")
+        return super().submit(request, submission_id)
+
+
+class DeletesAtTheEnd(Folders):
+    """Cleans up on close."""
+
+    def close(self):
+        for folder in self.folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class HidesTheHidden(FilesystemBackend):
+    """Leaves hidden files out of a listing."""
+
+    def ls(self, endpoint, path):
+        return [entry for entry in super().ls(endpoint, path) if not entry.name.startswith(".")]
+
+
+class RemembersListings(FilesystemBackend):
+    """Lists what was there when it was first asked."""
+
+    kept = None
+
+    def ls(self, endpoint, path):
+        self.kept = self.kept or super().ls(endpoint, path)
+        return self.kept
+
+
+class SdkError(Exception):
+    """What an SDK raises; it holds the request that failed, with its token."""
+
+
+class ChainsForeignErrors(FilesystemBackend):
+    """Raises its error while that of the SDK is handled."""
+
+    def ask(self):
+        raise SdkError("Authorization: Bearer secret")
+
+    def ls(self, endpoint, path):
+        try:
+            self.ask()
+        except SdkError:
+            raise PathNotFoundError("There is no such folder.", backend=self.name) from None
+
+
+class RaisesWhatCannotBeUnpickled(FilesystemBackend):
+    """Raises an error whose maker wants more than a message."""
+
+    class FailureError(PathNotFoundError):
+        """Wants two arguments."""
+
+        def __init__(self, message, *, response):
+            super().__init__(f"{message}, {response}")
+
+    def ls(self, endpoint, path):
+        raise self.FailureError("There is no such folder", response="404")
+
+
+class RaisesWhatItGets(FilesystemBackend):
+    """Lets an error of its own machinery out."""
+
+    def submit(self, request, submission_id):
+        if "no-such" in request.destination:
+            raise KeyError(request.destination)
+        return super().submit(request, submission_id)
+
+
+class LogsInAtOnce(FilesystemBackend):
+    """Contacts its service as soon as it is made, and goes on without it."""
+
+    @classmethod
+    def from_config(cls, endpoints, options):
+        with socket.socket() as line, suppress(OSError):
+            line.connect(("127.0.0.1", 9))
+        return super().from_config(endpoints, options)
+
+
+class HasNoCancel(FilesystemBackend):
+    """Lacks a method."""
+
+    cancel = None
+
+
+class ClaimsTooMuch(FilesystemBackend):
+    """Says that it has a sync level which is none."""
+
+    capabilities = replace(FilesystemBackend.capabilities, sync_levels=("exists", "moonphase"))
+
+
+class CountsItsIdsFromOne(FilesystemBackend):
+    """Makes one submission id for all."""
+
+    def new_submission_id(self):
+        return "1"
+
+
+class ListsNothing(FilesystemBackend):
+    """Lists what is no folder as an empty one."""
+
+    def ls(self, endpoint, path):
+        try:
+            return super().ls(endpoint, path)
+        except BackendError:
+            return []
+
+
+class GoesOn(FilesystemBackend):
+    """Does not stop when it is asked to."""
+
+    def cancel(self, handle):
+        return None
+
+
+class StopsAll(FilesystemBackend):
+    """Stops all tasks when it is asked to stop one."""
+
+    def cancel(self, handle):
+        self.close()
+
+
+class TakesAnyOption(FilesystemBackend):
+    """Ignores options that it does not know."""
+
+    @classmethod
+    def from_config(cls, endpoints, options):
+        """Drop the options."""
+        return super().from_config(endpoints, {})
+
+
+def inside(request):
+    """The items, each folder put below its destination under its own name."""
+    return tuple(
+        replace(item, destination=f"{item.destination}/{item.source.strip('/').rsplit('/', 1)[-1]}")
+        for item in request.items
+    )
+
+
+class KeepsTrying(FilesystemBackend):
+    """Treats a failure as a service does: the task lives, shows its trouble, and tries again until it is cancelled."""
+
+    cancelled: frozenset = frozenset()
+
+    def cancel(self, handle):
+        self.cancelled |= {handle}
+
+    def poll(self, handles):
+        return [
+            status
+            if status.state is TaskState.SUCCEEDED
+            else replace(status, state=TaskState.CANCELED if status.handle in self.cancelled else TaskState.ACTIVE)
+            for status in super().poll(handles)
+        ]
