@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_LOOK", "LOOK_SHARE", "STOP_GRACE", "UNHEALING", "Errand"]
 
 #: Seconds before the first look at a task, and the least time between two looks; no task of a service ends sooner.
-FIRST_LOOK = 1.0
+FIRST_LOOK = 0.5
 
 #: The next look comes after this share of the time that has gone by: an end is noticed at most a tenth late.
 LOOK_SHARE = 0.1

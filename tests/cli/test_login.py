@@ -239,6 +239,16 @@ def test_consent_is_given_for_what_wants_it(terminal):
     assert "data_access" not in first["scope"]
     assert second["scope"].count("data_access") == 2
     assert laptop not in second["scope"]
+    again = terminal.run("login", "--consent", "archive")
+    assert (again.returncode, again.stdout.splitlines()[1]) == (0, "archive has your consent already.")
+
+
+def test_consent_that_is_not_given(terminal):
+    """Without the second code nothing is consented to, and the exit code is 4; the login stays."""
+    terminal.log_in()
+    refused = terminal.run("login", "--consent", "archive")
+    assert refused.returncode == 4
+    assert terminal.run("whoami").returncode == 0
 
 
 def test_consent_for_nothing_that_is_there(terminal):
@@ -295,7 +305,8 @@ def test_service_credentials_need_no_login(terminal):
 
 def test_a_secret_without_its_client_is_a_wrong_setting(terminal):
     """Half of the service credentials ends with exit code 2."""
-    ended = terminal.run("login", CHILTEPIN_CLIENT_SECRET="half")
+    terminal.environment |= {"CHILTEPIN_CLIENT_SECRET": "half"}
+    ended = terminal.run("login")
     assert ended.returncode == 2
     assert "CHILTEPIN_CLIENT_ID is not" in ended.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import chiltepin
 from chiltepin import configure
+from chiltepin.testing.simulator import Simulator
 
 FILES = {
     "/Users/me/data/dataset.csv": b"a,b\n1,2\n3,4\n",
@@ -36,11 +38,19 @@ data:
       globus: 12345678-1234-1234-1234-123456789abc
       filesystem: {base}/my-laptop
     hpc-scratch:
-      globus: 87654321-4321-4321-4321-cba987654321
+      globus: {{collection: 87654321-4321-4321-4321-cba987654321, mount: {top}/endpoints/hpc-scratch}}
       filesystem: {base}/hpc-scratch
     HPC Scratch Space:
+      globus: 11111111-2222-3333-4444-555555555555
       filesystem: {base}/HPC Scratch Space
 """
+
+#: The collections of a simulated Globus: those that the settings and the workflows name.
+COLLECTIONS = {
+    "my-laptop": "12345678-1234-1234-1234-123456789abc",
+    "hpc-scratch": "87654321-4321-4321-4321-cba987654321",
+    "HPC Scratch Space": "11111111-2222-3333-4444-555555555555",
+}
 
 
 class Place:
@@ -109,10 +119,29 @@ def test_each_workflow_runs_on_threads_and_on_worker_processes(htex, pipeline, e
     assert pipeline(executor) == htex.scratch()
 
 
-@pytest.mark.parametrize("backend", ["local", "file", "memory"])
-@pytest.mark.parametrize("pipeline", pipelines.WITHOUT_PROGRAMS, ids=lambda pipeline: pipeline.__name__)
-def test_each_workflow_runs_on_each_kind_of_endpoint(tmp_path, backend, pipeline):
-    """Folders of one root, file: URLs and memory: the same workflow, another line in the settings."""
+@pytest.fixture
+def globus(tmp_path, monkeypatch):
+    """A simulated Globus with the collections of the settings, and an environment that leads to it."""
+    with Simulator({}) as globus:
+        for name, value in globus.environment().items():
+            monkeypatch.setenv(name, value)
+        for name, collection_id in COLLECTIONS.items():
+            globus.add_collection(name, tmp_path / "endpoints" / name, id=collection_id)
+        yield globus
+
+
+@pytest.mark.parametrize(
+    ("backend", "pipeline"),
+    [
+        *itertools.product(["memory"], pipelines.WITHOUT_PROGRAMS),
+        *itertools.product(["local", "file", "globus"], pipelines.WITHOUT_PROGRAMS + pipelines.WITH_PROGRAMS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_each_workflow_runs_on_each_backend(request, tmp_path, backend, pipeline):
+    """Folders of one root, file: URLs, memory: and Globus: the same workflow, another line in the settings."""
+    if backend == "globus":
+        request.getfixturevalue("globus")
     file, place = write_settings(tmp_path, backend=backend)
     place.fill()
     with chiltepin.Workflow(file, run_dir=tmp_path / "runinfo"):

@@ -23,7 +23,7 @@ from globus_sdk.token_storage import TokenStorage, TokenValidationError
 from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError, UnmetScopeRequirementsError
 from globus_sdk.transport import RetryConfig
 
-from chiltepin.backends.globus.tokens import TokenFile, token_file
+from chiltepin.backends.globus.tokens import FILE_VARIABLE, TokenFile, token_file
 from chiltepin.backends.globus.words import one_line
 from chiltepin.errors import (
     BackendError,
@@ -52,8 +52,10 @@ __all__ = [
     "login_error",
     "make_app",
     "require_data_access",
+    "surroundings",
     "transfer_client",
     "user_tokens",
+    "without_consent",
 ]
 
 #: The environment variables of service credentials; the first alone names a native app.
@@ -61,6 +63,15 @@ ID_VARIABLE, SECRET_VARIABLE = "CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"
 
 #: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin has registered one.
 TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
+
+_SURROUNDINGS = (
+    ID_VARIABLE,
+    SECRET_VARIABLE,
+    FILE_VARIABLE,
+    "GLOBUS_SDK_ENVIRONMENT",
+    "GLOBUS_SDK_SERVICE_URL_AUTH",
+    "GLOBUS_SDK_SERVICE_URL_TRANSFER",
+)
 
 T = TypeVar("T")
 
@@ -120,6 +131,11 @@ def credentials(client_id: str | None = None) -> Credentials:
     return Credentials(client_id=chosen.lower(), secret=secret)
 
 
+def surroundings() -> tuple[str | None, ...]:
+    """Return all that the environment says about which Globus is meant, and which login; it holds a secret."""
+    return tuple(os.environ.get(name) for name in _SURROUNDINGS)
+
+
 def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
     """Return a client of the Transfer service that is logged in; this never prompts.
 
@@ -172,9 +188,7 @@ def require_data_access(client: globus_sdk.TransferClient, collections: Iterable
         If the user has not consented; the message names the command. Service credentials consent for themselves.
     """
     names = collections if isinstance(collections, Mapping) else {one: one for one in collections}
-    if not names or not isinstance(client.authorizer, _Login):
-        return
-    missing = client.authorizer.without_consent(list(names))
+    missing = without_consent(client, names)
     if missing:
         typed = " ".join(f"--consent {shlex.quote(names[one])}" for one in missing)
         raise ConsentRequiredError(
@@ -183,6 +197,12 @@ def require_data_access(client: globus_sdk.TransferClient, collections: Iterable
             backend="globus",
             code="ConsentRequired",
         )
+
+
+def without_consent(client: globus_sdk.TransferClient, collection_ids: Iterable[str]) -> list[str]:
+    """Return those of some collections that `require_data_access` would refuse."""
+    asked = list(collection_ids)
+    return client.authorizer.without_consent(asked) if asked and isinstance(client.authorizer, _Login) else []
 
 
 def data_access(collection_ids: Iterable[str]) -> Scope:
@@ -266,7 +286,8 @@ def make_app(who: Credentials, **config: Any) -> GlobusApp:
 
 def user_tokens(who: Credentials) -> TokenStorage:
     """Return where the tokens of a user's login are kept."""
-    return _tokens(globus_sdk.NativeAppAuthClient(who.client_id))
+    with globus_sdk.NativeAppAuthClient(who.client_id) as native:
+        return _tokens(native)
 
 
 def _tokens(native: globus_sdk.NativeAppAuthClient) -> TokenFile:
@@ -306,6 +327,14 @@ def ask_auth(call: Callable[[], T]) -> T:
         )
     except (globus_sdk.GlobusError, LocalServerLoginError, jwt.PyJWTError) as err:
         failure = login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
+    except (LookupError, TypeError, ValueError) as err:
+        if isinstance(err, ChiltepinError):
+            raise
+        failure = ServiceUnavailableError(
+            f"The answer of Globus Auth makes no sense ({type(err).__name__}); is there a proxy before it?",
+            backend="globus",
+            transient=True,
+        )
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 

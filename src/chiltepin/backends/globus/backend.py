@@ -83,6 +83,7 @@ class GlobusBackend:
         self._own = client is None
         self._kept_client = client
         self._lock = threading.Lock()
+        self._surroundings = auth.surroundings()
         self._collections = Collections(places, self._client)
         self._reached: set[str] = set()
         # For each troubled task the code whose event was asked for, and the event.
@@ -137,10 +138,21 @@ class GlobusBackend:
         Threads share it: 640 requests of 16 threads through one client went without an error, and its login is safe
         in threads (`auth.transfer_client`).
         """
+        self._look_around()
         with self._lock:
             if self._kept_client is None:
                 self._kept_client = auth.transfer_client(self._client_id)
             return self._kept_client
+
+    def _look_around(self) -> None:
+        """Forget what was found at another Globus, or by another login, than the environment names now."""
+        with self._lock:
+            if self._own and self._surroundings != auth.surroundings():
+                self._surroundings = auth.surroundings()
+                self._kept_client = None
+                self._collections.forget()
+                self._reached.clear()
+                self._events.clear()
 
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
@@ -180,6 +192,7 @@ class GlobusBackend:
         self, request: Request, submission_id: str
     ) -> tuple[globus_sdk.TransferData | globus_sdk.DeleteData, Literal["transfer", "deletion"]]:
         """Return the document of a request, with all that can be refused before it is sent."""
+        self._look_around()
         rest = {"submission_id": submission_id, "notify": self._notify}
         if isinstance(request, DeleteRequest):
             place = self._collections.find(request.endpoint)
@@ -277,6 +290,7 @@ class GlobusBackend:
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder; see `TransferBackend.ls`."""
+        self._look_around()
         place = self._collections.find(endpoint)
         self._reach(place)
         folder = wire.global_path(path, place)

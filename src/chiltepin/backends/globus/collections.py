@@ -78,6 +78,11 @@ class Collections:
                 self._found[known] = self._identify(known)
             return Collection(name, self._found[known], place.get("home"))
 
+    def forget(self) -> None:
+        """Forget what was found."""
+        self._found.clear()
+        self._kinds.clear()
+
     def needs_consent(self, collection: Collection) -> bool:
         """Whether a login does not reach the data of a collection without a consent of its own.
 
@@ -103,11 +108,10 @@ class Collections:
     def _document(self, collection: Collection) -> Mapping[str, Any]:
         with self._lock:
             if collection.id not in self._kinds:
-                answer = ask(
-                    lambda: self._client().get_endpoint(collection.id), f"Looking for endpoint {collection.name!r}"
+                self._kinds[collection.id] = ask(
+                    lambda: _chosen(self._client().get_endpoint(collection.id), "entity_type", "high_assurance"),
+                    f"Looking for endpoint {collection.name!r}",
                 )
-                # A copy of what counts: the answer itself holds the request, and that the token.
-                self._kinds[collection.id] = {key: answer[key] for key in ("entity_type", "high_assurance")}
             return self._kinds[collection.id]
 
     def _identify(self, name: str) -> str:
@@ -120,7 +124,7 @@ class Collections:
     def _search(self, name: str) -> str:
         found = ask(
             lambda: [
-                {key: one[key] for key in ("id", "display_name", "owner_string")}
+                _chosen(one, "id", "display_name", "owner_string")
                 for one in self._client().paginated.endpoint_search(name).items()
             ],
             f"Searching for endpoint {name!r}",
@@ -139,6 +143,11 @@ class Collections:
             f"No endpoint named {name!r}, in the settings or at Globus; {suggest(name, {*self.places, *near})}",
             endpoint=name,
         )
+
+
+def _chosen(answer: Any, *keys: str) -> dict[str, Any]:
+    """Return a copy of what counts in an answer: the answer itself holds the request, and that the token."""
+    return {key: answer[key] for key in keys}
 
 
 def _this_machine() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -124,13 +126,16 @@ def login(
     identity = present or whoami(client_id)
     say(f"{'Already logged' if present else 'Logged'} in as {identity.username}.")
     # After the login: only the Transfer service knows which collections want a consent, and it answers no stranger.
-    wanted = _wanting_consent(client_id, places or {}, consent, say)
+    wanted = _wanting_consent(client_id, places or {}, consent, say, force=force)
     if wanted:
         _run(
             who,
             GlobusAuthorizationParameters(required_scopes=[str(auth.data_access(wanted.values()))]),
             browser=browser,
         )
+        with auth.transfer_client(client_id) as client:
+            # The page lets the user refuse each of them.
+            auth.require_data_access(client, {place: name for name, place in wanted.items()})
         say(f"Chiltepin may now reach the data of {' and '.join(wanted)}.")
     return identity
 
@@ -197,19 +202,24 @@ def _wanting_consent(
     places: Mapping[str, Mapping[str, Any]],
     names: Iterable[str],
     say: Callable[[str], None],
+    *,
+    force: bool,
 ) -> dict[str, str]:
-    """Return the collections of those endpoints that need a consent, by name; say of the others that they do not."""
+    """Return the collections of those endpoints that lack a consent, by name; say of the others that they do not."""
     names = list(names)
     if not names:
         return {}
     with auth.transfer_client(client_id) as client:
         collections = Collections(places, lambda: client)
         found = {name: collections.find(name) for name in names}
-        wanted = {name: place.id for name, place in found.items() if collections.needs_consent(place)}
+        wanting = {name: place.id for name, place in found.items() if collections.needs_consent(place)}
+        lacking = list(wanting.values()) if force else auth.without_consent(client, wanting.values())
     for name in found:
-        if name not in wanted:
+        if name not in wanting:
             say(f"{name} needs no consent.")
-    return wanted
+        elif wanting[name] not in lacking:
+            say(f"{name} has your consent already.")
+    return {name: place for name, place in wanting.items() if place in lacking}
 
 
 def _run(who: auth.Credentials, parameters: GlobusAuthorizationParameters, *, browser: bool) -> None:
@@ -232,7 +242,9 @@ def _flow(who: auth.Credentials, parameters: GlobusAuthorizationParameters, mana
     def run() -> str:
         with auth.make_app(who, login_flow_manager=manager) as app:
             try:
-                app.login(auth_params=parameters, force=True)
+                # The SDK's local server logs each request to stderr, and with it the code of the login.
+                with contextlib.redirect_stderr(io.StringIO() if manager == "local-server" else sys.stderr):
+                    app.login(auth_params=parameters, force=True)
             except LocalServerEnvironmentalLoginError:
                 return "no browser"
             except globus_sdk.AuthAPIError as err:

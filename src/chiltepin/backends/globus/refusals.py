@@ -7,6 +7,7 @@ result thread of a Parsl ``HighThroughputExecutor``.
 from __future__ import annotations
 
 import re
+import shlex
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,10 +65,23 @@ def ask(call: Callable[[], T], what: str) -> T:
     """
     try:
         return call()
+    except ChiltepinError:
+        raise
     except globus_sdk.GlobusError as err:
         failure = _translated(err, what)
+    except (LookupError, TypeError, ValueError) as err:
+        failure = nonsense(err, what)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
+
+
+def nonsense(err: Exception, what: str) -> ServiceUnavailableError:
+    """Return the error for an answer in which the SDK does not find what it needs: that of a proxy, or a broken one."""
+    return ServiceUnavailableError(
+        f"{what}: the answer makes no sense ({type(err).__name__}); is there a proxy before Globus?",
+        backend=BACKEND,
+        transient=True,
+    )
 
 
 def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
@@ -158,9 +172,11 @@ def _wants_login(err: globus_sdk.TransferAPIError, what: str, said: str) -> Logi
 
 def _session(wanted: Any) -> str:
     """Return the options of ``chiltepin login`` that a session policy asks for."""
-    options = [f" --session-identity {one}" for one in wanted.session_required_identities or ()]
-    options += [f" --session-domain {one}" for one in wanted.session_required_single_domain or ()]
-    options += [f" --session-policy {one}" for one in wanted.session_required_policies or ()]
+    asked = {
+        "identity": wanted.session_required_identities,
+        "domain": wanted.session_required_single_domain,
+        "policy": wanted.session_required_policies,
+    }
+    options = [f" --session-{kind} {shlex.quote(one)}" for kind, values in asked.items() for one in values or ()]
     options += [" --session-mfa"] if wanted.session_required_mfa else []
-    options += [" --force"] if not options else []
-    return "".join(options)
+    return "".join(options) or " --force"

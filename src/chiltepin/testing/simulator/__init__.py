@@ -1,0 +1,6 @@
+"""A Globus on the loopback, for tests and demonstrations; it needs the extra ``chiltepin[testing]``."""
+
+from chiltepin.testing.simulator.clock import ManualClock, RunningClock
+from chiltepin.testing.simulator.simulator import Simulator
+
+__all__ = ["ManualClock", "RunningClock", "Simulator"]

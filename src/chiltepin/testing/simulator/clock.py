@@ -1,0 +1,108 @@
+"""The time of the simulated world."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Clock", "ManualClock", "RunningClock", "utc"]
+
+#: Where a `ManualClock` starts unless told otherwise.
+START = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+def utc(seconds: float) -> datetime:
+    """Return the instant that lies so many seconds after 1970, in UTC."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc)
+
+
+class Clock(Protocol):
+    """What tells the simulator the time."""
+
+    def time(self) -> float:
+        """Return the seconds since 1970 UTC."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the same as an instant in UTC."""
+        ...
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it.
+
+    Parameters
+    ----------
+    start : datetime
+        What it shows at first; aware.
+    """
+
+    def __init__(self, start: datetime = START) -> None:
+        self._time = start.timestamp()
+        self._workers: list[Callable[[], None]] = []
+        self._moving = threading.Lock()
+
+    def time(self) -> float:
+        """Return the seconds since 1970 UTC."""
+        return self._time
+
+    def now(self) -> datetime:
+        """Return the same as an instant in UTC."""
+        return utc(self._time)
+
+    def advance(self, seconds: float = 0) -> None:
+        """Move the time and do all the work that is due by then.
+
+        Parameters
+        ----------
+        seconds : float
+            How far; 0 does the work that is due now.
+
+        Raises
+        ------
+        ValueError
+            If it is negative.
+        """
+        if seconds < 0:
+            raise ValueError(f"A clock cannot go back by {-seconds} seconds; give a number from 0.")
+        with self._moving:
+            self._time += seconds
+            for worker in list(self._workers):
+                worker()
+
+    def attach(self, worker: Callable[[], None]) -> None:
+        """Have something called each time the clock has moved."""
+        self._workers.append(worker)
+
+    def detach(self, worker: Callable[[], None]) -> None:
+        """Undo `attach`."""
+        self._workers.remove(worker)
+
+
+class RunningClock:
+    """A clock that runs by itself.
+
+    Parameters
+    ----------
+    speed : float
+        Seconds of the simulated world per second of ours; positive.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        if speed <= 0:
+            raise ValueError(f"A clock cannot run at speed {speed}; give a positive number.")
+        self.speed = speed
+        self._start, self._ticks = time.time(), time.monotonic()
+
+    def time(self) -> float:
+        """Return the seconds since 1970 UTC."""
+        return self._start + (time.monotonic() - self._ticks) * self.speed
+
+    def now(self) -> datetime:
+        """Return the same as an instant in UTC."""
+        return utc(self.time())

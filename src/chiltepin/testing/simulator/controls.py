@@ -1,0 +1,53 @@
+"""What a test may do to a task of the simulator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chiltepin.testing.simulator.engine import Engine
+    from chiltepin.testing.simulator.tasks import Task
+
+__all__ = ["TaskControl"]
+
+
+class TaskControl:
+    """A task, seen from behind the service's back."""
+
+    def __init__(self, engine: Engine, task: Task) -> None:
+        self._engine, self._task = engine, task
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return self._task.id
+
+    @property
+    def status(self) -> str:
+        """ACTIVE, INACTIVE, SUCCEEDED or FAILED."""
+        return self._task.status
+
+    def document(self) -> dict[str, Any]:
+        """Return the task document."""
+        return self._engine.document(self._task)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the event documents, the newest first."""
+        with self._engine.lock:
+            return [event.document() for event in reversed(self._task.events)]
+
+    def set_inactive(self) -> None:
+        """Suspend it, as when its credentials have expired."""
+        self._engine.hold(self._task, paused=False)
+
+    def pause(self) -> None:
+        """Pause it, as an administrator would."""
+        self._engine.hold(self._task, paused=True)
+
+    def resume(self) -> None:
+        """Let it go on after `pause` or `set_inactive`."""
+        self._engine.release(self._task)
+
+    def fail(self, code: str = "INTERNAL_ERROR", description: str = "internal error") -> None:
+        """End it with an error."""
+        self._engine.fail(self._task, code, description)

@@ -1,0 +1,139 @@
+"""Copying one file, a step at a time; see `moving` for what the generators yield."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.testing.simulator.trouble import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from chiltepin.backends.filesystem.local import LocalDraft, LocalFolder, LocalReader
+    from chiltepin.backends.filesystem.store import Entry
+    from chiltepin.testing.simulator.collection import Collection
+    from chiltepin.testing.simulator.settings import Settings
+    from chiltepin.testing.simulator.submissions import Item
+    from chiltepin.testing.simulator.tasks import Task
+
+__all__ = ["Copier"]
+
+#: Bytes of one step, so that the lock on the simulated world is never held for long.
+STEP = 1 << 20
+
+#: The algorithms of ``checksum_algorithm`` that are known here (globus transfer --help, "--checksum-algorithm").
+ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
+
+#: The service's numbers of the sync levels (globus_sdk, TransferData, "Sync Levels").
+EXISTS, SIZE, MTIME = range(3)
+
+
+class Copier:
+    """Copies files as the order of one task wants them copied."""
+
+    def __init__(self, task: Task, goal: Collection, settings: Settings) -> None:
+        self._task, self._order, self._settings = task, task.order, settings
+        self._source, self._goal = task.order.source, goal
+
+    def copy(
+        self, item: Item, reader: LocalReader, there: LocalFolder, name: str, shown: tuple[str, str]
+    ) -> Generator[float, None, None]:
+        """Write one file under a passing name and give it its own when it is whole."""
+        existing = there.entry(name)
+        if existing is not None and existing.kind == "dir":
+            raise Trouble("IS_A_DIRECTORY", f"{self._goal.where(shown[1])}: Is a directory", fatal=True)
+        in_place = yield from self._in_place(reader, existing, there)
+        if in_place:
+            self._task.count(("skipped", shown), files_skipped=1)
+            return
+        size = reader.size or 0
+        self._take_quota(size, shown[1])
+        yield self._settings.latency
+        algorithm = (item.checksum_algorithm or "md5").lower().replace("-", "")
+        if algorithm not in ALGORITHMS:
+            raise Trouble("EXTERNAL_CHECKSUM_MISMATCH", f"Unknown checksum algorithm {algorithm}", fatal=True)
+        with there.draft(name) as draft:
+            digest = yield from self._fill(reader, draft, size, algorithm)
+            if reader.changed():
+                raise Trouble("FILE_SIZE_CHANGED", f"{self._source.where(shown[0])}: File size changed")
+            if self._order.flag("verify_checksum"):
+                yield from self._verify(draft.read_back(), algorithm, digest, shown[1])
+            if item.external_checksum and item.external_checksum.lower() != digest:
+                what = f"External checksum mismatch, expected {item.external_checksum}, found {digest}"
+                raise Trouble("EXTERNAL_CHECKSUM_MISMATCH", f"{self._source.where(shown[0])}: {what}", fatal=True)
+            draft.commit(reader.mtime if self._order.flag("preserve_timestamp") else None)
+        self._spend_quota(size)
+        self._task.counters.files_transferred += 1
+        self._task.successful.append(self._success(shown, size, algorithm, digest))
+
+    def _fill(self, reader: LocalReader, draft: LocalDraft, size: int, algorithm: str) -> Generator[float, None, str]:
+        """Copy the content; return its checksum."""
+        digest, moved = hashlib.new(algorithm, usedforsecurity=False), 0
+        block = memoryview(bytearray(min(STEP, size) or 1))
+        # A file that grows for ever must not be read for ever.
+        while moved <= size and (count := reader.readinto(block)):
+            draft.write(block[:count])
+            digest.update(block[:count])
+            moved += count
+            self._task.counters.bytes_transferred += count
+            yield count / self._settings.bandwidth if self._settings.bandwidth else 0.0
+        return digest.hexdigest()
+
+    def _success(self, shown: tuple[str, str], size: int, algorithm: str, checksum: str) -> dict[str, Any]:
+        verified = self._order.flag("verify_checksum")
+        return {
+            "DATA_TYPE": "successful_transfer",
+            "checksum": checksum if verified else None,
+            "checksum_algorithm": algorithm.upper() if verified else None,
+            "destination_path": shown[1],
+            "dynamic": False,
+            "size": size,
+            "source_path": shown[0],
+        }
+
+    def _verify(self, written: LocalReader, algorithm: str, expected: str, path: str) -> Generator[float, None, None]:
+        digest = yield from _digest(written, algorithm)
+        self._task.counters.bytes_checksummed += written.size or 0
+        if digest != expected:
+            raise Trouble("VERIFY_CHECKSUM", f"{self._goal.where(path)}: Checksum mismatch")
+
+    def _in_place(
+        self, reader: LocalReader, existing: Entry | None, there: LocalFolder
+    ) -> Generator[float, None, bool]:
+        """Whether the sync level leaves an existing file alone; from SIZE on, a size that differs is enough."""
+        level = self._order.sync_level
+        if level is None or existing is None or existing.kind != "file":
+            return False
+        if level == EXISTS:
+            return True
+        if existing.size != reader.size:
+            return False
+        if level == SIZE:
+            return True
+        if level == MTIME:
+            return (existing.mtime or 0) >= (reader.mtime or 0)
+        with there.read(existing.name) as copy:
+            theirs = yield from _digest(copy, "md5")
+        ours = yield from _digest(reader, "md5")
+        os.lseek(reader.descriptor, 0, os.SEEK_SET)
+        return ours == theirs
+
+    def _take_quota(self, size: int, path: str) -> None:
+        if self._goal.quota is not None and size > self._goal.quota:
+            details = f"{self._goal.where(path)}: Disk quota exceeded"
+            raise Trouble("QUOTA_EXCEEDED", details, fatal=self._order.flag("fail_on_quota_errors"))
+
+    def _spend_quota(self, size: int) -> None:
+        if self._goal.quota is not None:
+            self._goal.quota -= size
+
+
+def _digest(reader: LocalReader, algorithm: str) -> Generator[float, None, str]:
+    """Return the checksum of all that is left to read."""
+    digest, block = hashlib.new(algorithm, usedforsecurity=False), memoryview(bytearray(STEP))
+    while count := reader.readinto(block):
+        digest.update(block[:count])
+        yield 0.0
+    return digest.hexdigest()

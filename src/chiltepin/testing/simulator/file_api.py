@@ -1,0 +1,202 @@
+"""The routes that look at, or change, the files of a collection at once."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from flask import g, jsonify, request
+
+from chiltepin.paths import joined
+from chiltepin.testing.simulator import filters
+from chiltepin.testing.simulator.documents import file_document
+from chiltepin.testing.simulator.problems import Refusal, bad_request, request_id
+from chiltepin.testing.simulator.trouble import FROM_DISK, Trouble, trouble_of
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Response
+
+    from chiltepin.backends.filesystem.local import LocalFolder
+    from chiltepin.paths import Parts
+    from chiltepin.testing.simulator.collection import Collection
+    from chiltepin.testing.simulator.gate import Gate
+
+__all__ = ["add_file_routes"]
+
+#: Entries of one listing, also the default (globus_sdk, TransferClient.operation_ls).
+LIST_LIMIT = 100_000
+_FIELDS = ("name", "type", "size", "user", "group", "permissions", "last_modified")
+
+
+class FileRoutes:
+    """One method for each operation."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def ls(self, endpoint_id: str) -> Response:
+        """List a folder."""
+        collection = self._open(endpoint_id)
+        path = request.args.get("path") or "/~/"
+        place = ""
+        try:
+            parts = self._place(collection, path)
+            with collection.store.folder(parts) as folder:
+                place = joined(parts)
+                entries = sorted(folder.entries(), key=lambda entry: entry.name)
+                files = [_entry_document(collection, folder, (*parts, entry.name)) for entry in entries]
+        except FROM_DISK as err:
+            raise _listing_failed(trouble_of(err, collection.where(path))) from None
+        if request.args.get("show_hidden", "1") in ("0", "false"):
+            files = [file for file in files if not file["name"].startswith(".")]
+        wanted = [filters.clauses(text, _FIELDS) for text in request.args.getlist("filter") if text]
+        if wanted:
+            files = [file for file in files if any(filters.matches(file, clauses) for clauses in wanted)]
+        files = filters.ordered(files, request.args.get("orderby", ""))
+        limit = min(request.args.get("limit", LIST_LIMIT, int), LIST_LIMIT)
+        shown = filters.page(files, limit, request.args.get("offset", 0, int))
+        return jsonify(
+            DATA_TYPE="file_list",
+            DATA=shown,
+            absolute_path=f"{place.rstrip('/')}/",
+            endpoint=collection.id,
+            length=len(shown),
+            path=f"{path.rstrip('/')}/",
+            rename_supported=True,
+            symlink_supported=False,
+            total=len(files),
+        )
+
+    def stat(self, endpoint_id: str) -> Response:
+        """Tell one file or folder."""
+        collection = self._open(endpoint_id)
+        path = request.args.get("path") or "/~/"
+        try:
+            parts = self._place(collection, path)
+            if parts:
+                with collection.store.folder(parts[:-1]) as above:
+                    document = file_document(above.descriptor, parts[-1])
+            else:
+                with collection.store.folder(()) as root:
+                    document = file_document(root.descriptor, ".", called="/")
+        except FROM_DISK as err:
+            raise _stat_failed(trouble_of(err, collection.where(path))) from None
+        return jsonify(document)
+
+    def mkdir(self, endpoint_id: str) -> Response:
+        """Make one folder; the folder above it must be there."""
+        collection = self._open(endpoint_id)
+        path = self._text("path")
+        try:
+            _mkdir(collection, collection.parts(path))
+        except FileExistsError:
+            raise Refusal(502, "ExternalError.MkdirFailed.Exists", f"Path already exists: {path}") from None
+        except FROM_DISK as err:
+            trouble = trouble_of(err, collection.where(path))
+            denied = ".PermissionDenied" if trouble.code == "PERMISSION_DENIED" else ""
+            raise Refusal(502, f"ExternalError.MkdirFailed{denied}", trouble.details) from None
+        return _result("DirectoryCreated", "The directory was created successfully", data_type="mkdir_result")
+
+    def rename(self, endpoint_id: str) -> Response:
+        """Give a file or folder another path; what is there already stays."""
+        collection = self._open(endpoint_id)
+        old, new = self._text("old_path"), self._text("new_path")
+        try:
+            _rename(collection, collection.parts(old), collection.parts(new))
+        except FileExistsError:
+            raise Refusal(502, "ExternalError.RenameFailed.Exists", f"Path already exists: {new}") from None
+        except FROM_DISK as err:
+            trouble = trouble_of(err, collection.where(old))
+            if trouble.code == "FILE_NOT_FOUND":
+                raise Refusal(404, "ClientError.NotFound", trouble.details) from None
+            denied = ".PermissionDenied" if trouble.code == "PERMISSION_DENIED" else ""
+            raise Refusal(502, f"ExternalError.RenameFailed{denied}", trouble.details) from None
+        return _result("FileRenamed", "File or directory renamed successfully")
+
+    def _open(self, endpoint_id: str) -> Collection:
+        collection = self._gate.collection(endpoint_id)
+        self._gate.reachable(g.grant, collection)
+        return collection
+
+    def _place(self, collection: Collection, path: str) -> Parts:
+        parts = collection.parts(path)
+        collection.admit(parts)
+        return collection.store.resolve(parts, follow=True)
+
+    def _text(self, key: str) -> str:
+        value = (request.get_json(silent=True) or {}).get(key)
+        if not isinstance(value, str) or not value:
+            raise bad_request(f"{key} is {value!r}; expected a string that is not empty")
+        return value
+
+
+def _entry_document(collection: Collection, folder: LocalFolder, parts: Parts) -> dict[str, Any]:
+    """Return the document of an entry; a link is told as what it leads to, if that is in the collection."""
+    document = file_document(folder.descriptor, parts[-1])
+    if document["link_target"] is None:
+        return document
+    with suppress(*FROM_DISK):
+        place = collection.store.resolve(parts, follow=True)
+        with collection.store.folder(place[:-1]) as there:
+            told = file_document(there.descriptor, place[-1] if place else ".", called=parts[-1])
+        link = {name: value for name, value in document.items() if name.startswith("link_")}
+        return {**told, **link}
+    return document
+
+
+def _mkdir(collection: Collection, parts: Parts) -> None:
+    collection.admit(parts)
+    if not parts:
+        raise FileExistsError
+    with collection.store.enter(parts[:-1])[1] as above:
+        os.mkdir(parts[-1], dir_fd=above.descriptor)
+
+
+def _rename(collection: Collection, old: Parts, new: Parts) -> None:
+    for parts in (old, new):
+        collection.admit(parts)
+        if not parts:
+            raise Trouble("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be renamed")
+    with collection.store.enter(old[:-1])[1] as source, collection.store.enter(new[:-1])[1] as goal:
+        os.stat(old[-1], dir_fd=source.descriptor, follow_symlinks=False)
+        if goal.entry(new[-1]) is not None:
+            raise FileExistsError
+        os.rename(old[-1], new[-1], src_dir_fd=source.descriptor, dst_dir_fd=goal.descriptor)
+
+
+def _listing_failed(trouble: Trouble) -> Refusal:
+    if trouble.code == "FILE_NOT_FOUND":
+        return Refusal(404, "ClientError.NotFound", f"Directory Not Found\n{trouble.details}")
+    if trouble.code == "INVALID_PATH_NAME":
+        return bad_request(trouble.details)
+    if trouble.outside:
+        return Refusal(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
+    ends = {"NOT_A_DIRECTORY": ".NotDirectory", "PERMISSION_DENIED": ".PermissionDenied"}
+    return Refusal(502, f"ExternalError.DirListingFailed{ends.get(trouble.code, '')}", trouble.details)
+
+
+def _stat_failed(trouble: Trouble) -> Refusal:
+    # Its codes are not those of a listing (globus_sdk.testing, transfer.operation_stat).
+    if trouble.code in ("FILE_NOT_FOUND", "NOT_A_DIRECTORY"):
+        return Refusal(404, "NotFound", f"Path not found, Error (list)\n{trouble.details}")
+    if trouble.code == "PERMISSION_DENIED":
+        return Refusal(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
+    return Refusal(502, "EndpointError", trouble.details)
+
+
+def _result(code: str, message: str, data_type: str = "result") -> Response:
+    return jsonify(DATA_TYPE=data_type, code=code, message=message, request_id=request_id(), resource=request.path)
+
+
+def add_file_routes(blueprint: Blueprint, gate: Gate) -> None:
+    """Add the routes of the operations."""
+    routes = FileRoutes(gate)
+    table: tuple[tuple[str, str, Any], ...] = (
+        ("GET", "ls", routes.ls),
+        ("GET", "stat", routes.stat),
+        ("POST", "mkdir", routes.mkdir),
+        ("POST", "rename", routes.rename),
+    )
+    for method, name, view in table:
+        blueprint.add_url_rule(f"/operation/endpoint/<endpoint_id>/{name}", name, view, methods=[method])

@@ -1,0 +1,102 @@
+"""What every request to the Transfer API passes: token, consent, session, collection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.testing.simulator.problems import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chiltepin.testing.simulator.authority import Authority, Grant
+    from chiltepin.testing.simulator.collection import Collection
+
+__all__ = ["Gate"]
+
+SCOPE = "urn:globus:auth:scope:transfer.api.globus.org:all"
+
+
+class Gate:
+    """Who may come in.
+
+    Parameters
+    ----------
+    authority : Authority
+        Knows the tokens.
+    collections : mapping
+        Collections by id.
+    """
+
+    def __init__(self, authority: Authority, collections: Mapping[str, Collection]) -> None:
+        self._authority, self._collections = authority, collections
+
+    def bearer(self, header: str | None) -> Grant:
+        """Return who asks.
+
+        Raises
+        ------
+        Refusal
+            401 if there is no token, or none that is good for the Transfer API.
+        """
+        kind, _, token = (header or "").partition(" ")
+        grant = self._authority.check(token) if kind == "Bearer" else None
+        if grant is None or SCOPE not in grant.scope:
+            raise Refusal(401, "AuthenticationFailed", "Token is not active")
+        return grant
+
+    def collection(self, collection_id: str) -> Collection:
+        """Return a collection.
+
+        Raises
+        ------
+        Refusal
+            404 if there is none of that id.
+        """
+        found = self._collections.get(collection_id.lower())
+        if found is None:
+            raise Refusal(404, "EndpointNotFound", f"No such endpoint '{collection_id}'")
+        return found
+
+    def consented(self, grant: Grant, collection: Collection) -> None:
+        """Let through whom the token gives access to the data of a collection.
+
+        Raises
+        ------
+        Refusal
+            403 with the scope that is missing.
+        """
+        if collection.needs_consent and collection.consent_scope not in grant.scope:
+            required = f"{SCOPE}[*{collection.consent_scope}]"
+            message = "Missing required data_access consent"
+            raise Refusal(403, "ConsentRequired", message, required_scopes=[required])
+
+    def reachable(self, grant: Grant, collection: Collection) -> None:
+        """Let through what can be asked of the files of a collection now.
+
+        Raises
+        ------
+        Refusal
+            As `consented`; 409 if it is paused; 502 if it is off, or wants a newer login.
+        """
+        self.consented(grant, collection)
+        if collection.paused:
+            raise Refusal(409, "OperationPaused", f"Operations on '{collection.display_name}' are paused")
+        if not collection.connected:
+            message = f"The Globus Connect Personal endpoint '{collection.display_name}' is not connected to Globus"
+            raise Refusal(502, "ExternalError.DirListingFailed.GCDisconnected", message)
+        domain = collection.session_policy
+        if domain and not self._authority.has_session(domain):
+            raise Refusal(
+                502,
+                "ExternalError.DirListingFailed.LoginFailed",
+                f"Login to '{collection.display_name}' failed: a session with an identity of {domain} is required",
+                authorization_parameters=_session(domain),
+            )
+
+
+def _session(domain: str) -> dict[str, Any]:
+    return {
+        "session_message": f"Log in again with your identity of {domain}",
+        "session_required_single_domain": [domain],
+    }

@@ -1,0 +1,245 @@
+"""What a transfer moves: its items, the trees below them, what is filtered, skipped and removed.
+
+Each function here is a generator that yields the seconds that its last step took, so that the engine can give the time
+between steps to other tasks. What keeps a single file from being moved does not keep the others.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import TYPE_CHECKING
+
+from chiltepin.paths import joined
+from chiltepin.testing.simulator.clock import utc
+from chiltepin.testing.simulator.copying import Copier
+from chiltepin.testing.simulator.removing import remove_tree
+from chiltepin.testing.simulator.trouble import FROM_DISK, SKIPPABLE, Trouble, trouble_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from chiltepin.backends.filesystem.local import LocalFolder
+    from chiltepin.backends.filesystem.store import Entry
+    from chiltepin.paths import Parts
+    from chiltepin.testing.simulator.collection import Collection
+    from chiltepin.testing.simulator.settings import Settings
+    from chiltepin.testing.simulator.submissions import Item
+    from chiltepin.testing.simulator.tasks import Desk, Task
+
+__all__ = ["Transfer"]
+
+
+class Transfer:
+    """One round of a transfer: everything that is not done yet is tried once.
+
+    Parameters
+    ----------
+    task : Task
+        What is moved.
+    settings : Settings
+        How fast.
+    desk : Desk
+        Where it tells what happens.
+    """
+
+    def __init__(self, task: Task, settings: Settings, desk: Desk) -> None:
+        assert task.order.destination is not None  # noqa: S101 - only deletes have none
+        self._task, self._order, self._desk = task, task.order, desk
+        self._source, self._goal = task.order.source, task.order.destination
+        self._copier = Copier(task, self._goal, settings)
+        #: Paths of this round that have to be tried again, and those that were given up.
+        self._troubles = self._skipped = 0
+        #: Destination folders, and the names in their sources.
+        self._kept: list[tuple[Parts, set[str]]] = []
+
+    def run(self) -> Generator[float, None, bool]:
+        """Try all that is left; return whether something still is."""
+        for item in self._order.items:
+            yield from self._attempt(item, self._item(item), item.source_path, item.destination_path)
+        return self._troubles > 0
+
+    def _attempt(
+        self, item: Item, steps: Generator[float, None, None], source_path: str, destination_path: str
+    ) -> Generator[float, None, None]:
+        """Do the steps; a trouble that is about these paths alone is reported, or skipped if that is wanted."""
+        try:
+            yield from steps
+        except FROM_DISK as err:
+            trouble = trouble_of(err, self._goal.where(destination_path))
+        else:
+            return
+        if trouble.fatal or trouble.everywhere:
+            raise trouble
+        skippable = isinstance(trouble, _SourceTrouble) and trouble.code in SKIPPABLE
+        if skippable and self._order.flag("skip_source_errors"):
+            self._skip(item, trouble, source_path, destination_path)
+        else:
+            self._troubles += 1
+            self._desk.trouble(trouble)
+
+    def _skip(self, item: Item, trouble: Trouble, source_path: str, destination_path: str) -> None:
+        self._skipped += 1
+        if not self._task.count(("skip", source_path, destination_path), subtasks_skipped_errors=1):
+            return
+        if source_path != item.source_path:
+            self._task.count((source_path, destination_path), subtasks_total=1)
+        self._task.skipped.append(
+            {
+                "DATA_TYPE": "skipped_error",
+                "checksum_algorithm": item.checksum_algorithm,
+                "destination_path": destination_path,
+                "error_code": trouble.code,
+                "error_details": trouble.details,
+                "error_time": utc(self._desk.now()).isoformat(timespec="seconds"),
+                "external_checksum": item.external_checksum,
+                "is_delete_destination_extra": False,
+                "is_directory": source_path.endswith("/"),
+                "is_symlink": False,
+                "source_path": source_path,
+            }
+        )
+
+    def _item(self, item: Item) -> Generator[float, None, None]:
+        """Move one item of the submission."""
+        if item in self._task.done:
+            return
+        before = self._troubles
+        self._task.count(item, subtasks_total=1)
+        source, entry = self._look(item)
+        folder = entry is None or entry.kind == "dir"
+        if item.recursive is True and not folder:
+            raise Trouble("NOT_A_DIRECTORY", f"{self._source.where(item.source_path)}: Not a directory", fatal=True)
+        if item.recursive is False and folder:
+            raise Trouble("IS_A_DIRECTORY", f"{self._source.where(item.source_path)}: Is a directory", fatal=True)
+        goal = self._goal.parts(item.destination_path)
+        if not folder:
+            if not goal or item.destination_path.endswith("/"):
+                raise Trouble(
+                    "IS_A_DIRECTORY", f"{self._goal.where(item.destination_path)}: Is a directory", fatal=True
+                )
+            yield from self._file(item, source, goal, (item.source_path, item.destination_path))
+        else:
+            yield from self._tree(item, source, goal)
+        if self._troubles == before:
+            self._task.done.add(item)
+            self._task.count(("done", item), subtasks_succeeded=1)
+
+    def _look(self, item: Item) -> tuple[Parts, Entry | None]:
+        """Return where an item's source really is and what is there, None for the root of the collection."""
+        with _SourceSide(self._source, item.source_path):
+            parts = self._source.parts(item.source_path)
+            self._source.admit(parts)
+            parts = self._source.store.resolve(parts, follow=True)
+            if not parts:
+                return parts, None
+            with self._source.store.folder(parts[:-1]) as above:
+                entry = above.entry(parts[-1])
+            if entry is None:
+                raise FileNotFoundError(2, "No such file or directory")
+            return parts, entry
+
+    def _tree(self, item: Item, source: Parts, goal: Parts) -> Generator[float, None, None]:
+        """Move what is in one folder, and in the folders below it, into another."""
+        goal = self._goal.store.resolve(goal, follow=True)
+        if self._source.store.contains(source, self._goal.store, goal):
+            raise Trouble(
+                "INVALID_PATH_NAME",
+                f"{self._goal.where(item.destination_path)}: The destination lies in the source",
+                fatal=True,
+            )
+        roots = (item.source_path.rstrip("/"), item.destination_path.rstrip("/"))
+        waiting: list[tuple[str, ...]] = [()]
+        while waiting:
+            below = waiting.pop()
+            shown = tuple("/".join((root, *below)) for root in roots)
+            folders: list[str] = []
+            steps = self._folder(item, (*source, *below), (*goal, *below), shown, folders)
+            yield from self._attempt(item, steps, f"{shown[0]}/", f"{shown[1]}/")
+            waiting.extend((*below, name) for name in reversed(folders))
+        if self._order.flag("delete_destination_extra"):
+            yield from self._remove_extra(goal)
+
+    def _folder(
+        self, item: Item, source: Parts, goal: Parts, shown: tuple[str, ...], folders: list[str]
+    ) -> Generator[float, None, None]:
+        """Move the files of one folder; put the names of the folders in it into ``folders``."""
+        with _SourceSide(self._source, shown[0]):
+            self._source.admit(source)
+            with self._source.store.folder(source) as here:
+                entries = sorted(here.entries(), key=lambda entry: entry.name)
+        self._goal.admit(goal)
+        with self._goal.store.folder(goal, create=True):
+            pass
+        self._task.count((*shown, "/"), directories=1, subtasks_total=1, subtasks_succeeded=1)
+        for entry in entries:
+            paths = (f"{shown[0]}/{entry.name}", f"{shown[1]}/{entry.name}")
+            if entry.kind == "link":
+                self._task.count((*paths, "link"), symlinks=1)
+            elif entry.kind == "dir" and self._wanted(entry):
+                folders.append(entry.name)
+            elif entry.kind == "file" and self._wanted(entry):
+                steps = self._file(item, (*source, entry.name), (*goal, entry.name), paths)
+                yield from self._attempt(item, steps, *paths)
+        self._kept.append((goal, {entry.name for entry in entries}))
+
+    def _remove_extra(self, goal: Parts) -> Generator[float, None, None]:
+        """Remove what is in the destination folders and not in their sources, if those could be read whole."""
+        if self._skipped or self._troubles:
+            self._desk.event("DELETE_DESTINATION_EXTRA_SKIPPED", f"Path: {joined(goal)}")
+            return
+        for folder, names in self._kept:
+            with self._goal.store.folder(folder) as there:
+                extra = sorted(entry.name for entry in there.entries() if entry.name not in names)
+            for name in extra:
+                yield from remove_tree(self._goal, (*folder, name))
+        self._kept.clear()
+
+    def _wanted(self, entry: Entry) -> bool:
+        """Whether the filter rules let an entry of a folder through; the first rule that matches decides."""
+        for rule in self._order.filter_rules:
+            if rule.get("type") in (None, entry.kind) and fnmatch.fnmatchcase(entry.name, rule["name"]):
+                return bool(rule["method"] == "include")
+        return True
+
+    def _file(self, item: Item, source: Parts, goal: Parts, shown: tuple[str, str]) -> Generator[float, None, None]:
+        """Move one file, unless it is done or the sync level leaves its destination alone."""
+        if shown in self._task.done:
+            return
+        with _SourceSide(self._source, shown[0]):
+            self._source.admit(source)
+            above = self._source.store.folder(source[:-1])
+        with above:
+            with _SourceSide(self._source, shown[0]):
+                reader = above.read(source[-1])
+            with reader:
+                self._task.count(shown, files=1, subtasks_total=1)
+                self._goal.admit(goal)
+                goal, there = self._enter(goal)
+                with there:
+                    yield from self._copier.copy(item, reader, there, goal[-1], shown)
+        self._task.done.add(shown)
+        self._task.count(("done", *shown), subtasks_succeeded=1)
+        self._desk.progress()
+
+    def _enter(self, goal: Parts) -> tuple[Parts, LocalFolder]:
+        above, folder = self._goal.store.enter(goal[:-1], create=True)
+        return (*above, goal[-1]), folder
+
+
+class _SourceTrouble(Trouble):
+    """A trouble on the source, which may be skipped."""
+
+
+class _SourceSide:
+    """Turns what goes wrong on the source into trouble of that side."""
+
+    def __init__(self, collection: Collection, path: str) -> None:
+        self._what = collection.where(path)
+
+    def __enter__(self) -> None:
+        """Nothing to open."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            trouble = trouble_of(error, self._what)
+            raise _SourceTrouble(trouble.code, trouble.details, fatal=trouble.fatal) from None

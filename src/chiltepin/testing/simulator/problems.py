@@ -1,0 +1,46 @@
+"""Errors as the service answers them: a status, a code and a sentence."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+__all__ = ["Refusal", "bad_request", "request_id"]
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer
+    """A request that is answered with an error document.
+
+    Parameters
+    ----------
+    status : int
+        The HTTP status.
+    code, message : str
+        As in the document.
+    more : object
+        Further keys of the document.
+    """
+
+    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.more = status, code, message, more
+
+    def document(self, resource: str) -> dict[str, Any]:
+        """Return the error document for the path that was asked for."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "request_id": request_id(),
+            "resource": resource,
+            **self.more,
+        }
+
+
+def request_id() -> str:
+    """Return an id such as those of the service: nine letters and digits."""
+    return secrets.token_hex(8)[:9]
+
+
+def bad_request(message: str, code: str = "ClientError.BadRequest") -> Refusal:
+    """Return the answer to a request that makes no sense."""
+    return Refusal(400, code, message)

@@ -1,0 +1,135 @@
+"""Removing the paths of a delete, a step at a time; see `moving` for what the generators yield."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+from typing import TYPE_CHECKING
+
+from chiltepin.testing.simulator.trouble import FROM_DISK, Trouble, trouble_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from chiltepin.paths import Parts
+    from chiltepin.testing.simulator.collection import Collection
+    from chiltepin.testing.simulator.settings import Settings
+    from chiltepin.testing.simulator.submissions import Item
+    from chiltepin.testing.simulator.tasks import Desk, Task
+
+__all__ = ["Delete", "remove_tree"]
+
+
+def remove_tree(
+    collection: Collection, top: Parts, removed: Callable[[str], object] | None = None
+) -> Generator[float, None, None]:
+    """Remove what is at ``top``, with all that is in it; a link goes itself. A root is never removed.
+
+    Parameters
+    ----------
+    collection : Collection
+        Where.
+    top : Parts
+        What; the way to it is free of links.
+    removed : callable or None
+        Told ``"dir"``, ``"file"`` or ``"link"`` for each entry that is gone.
+    """
+    if not top:
+        raise Trouble("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be deleted", fatal=True)
+    waiting = [(top, False)]
+    while waiting:
+        parts, emptied = waiting.pop()
+        collection.admit(parts)
+        with collection.store.folder(parts[:-1]) as above:
+            entry = above.entry(parts[-1])
+            if entry is None:
+                continue
+            if entry.kind == "dir" and not emptied:
+                with collection.store.folder(parts) as folder:
+                    names = sorted((inner.name for inner in folder.entries(drafts=True)), reverse=True)
+                waiting.append((parts, True))
+                waiting.extend(((*parts, name), False) for name in names)
+                continue
+            remove = above.remove_folder if entry.kind == "dir" else above.remove
+            remove(parts[-1])
+        if removed is not None:
+            removed(entry.kind)
+        yield 0.0
+
+
+class Delete:
+    """One round of a delete; the parameters are those of `moving.Transfer`."""
+
+    def __init__(self, task: Task, settings: Settings, desk: Desk) -> None:
+        self._task, self._order, self._settings, self._desk = task, task.order, settings, desk
+        self._collection = task.order.source
+
+    def run(self) -> Generator[float, None, bool]:
+        """Try all that is left; return whether something still is."""
+        troubled = False
+        for item in self._order.items:
+            if item in self._task.done:
+                continue
+            self._task.count(item, subtasks_total=1)
+            try:
+                yield from self._item(item)
+            except FROM_DISK as err:
+                trouble = trouble_of(err, self._collection.where(item.source_path))
+                if trouble.fatal or trouble.everywhere:
+                    raise trouble from None
+                self._desk.trouble(trouble)
+                troubled = True
+            else:
+                self._task.done.add(item)
+                self._task.count(("done", item), subtasks_succeeded=1)
+                self._desk.progress()
+        return troubled
+
+    def _item(self, item: Item) -> Generator[float, None, None]:
+        for parts in self._matches(item):
+            yield self._settings.latency
+            yield from self._one(item, parts)
+
+    def _matches(self, item: Item) -> list[Parts]:
+        """Return the places that a path means; only the last name of it may be a pattern."""
+        parts = self._collection.parts(item.source_path)
+        if not parts:
+            raise Trouble("PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True)
+        parts = self._collection.store.resolve(parts, follow=False)
+        if not parts:
+            raise Trouble("PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True)
+        if not self._order.flag("interpret_globs") or not any(sign in parts[-1] for sign in "*?["):
+            return [parts]
+        with self._collection.store.folder(parts[:-1]) as above:
+            names = sorted(entry.name for entry in above.entries() if fnmatch.fnmatchcase(entry.name, parts[-1]))
+        return [(*parts[:-1], name) for name in names] or [parts]
+
+    def _one(self, item: Item, parts: Parts) -> Generator[float, None, None]:
+        self._collection.admit(parts)
+        where = self._collection.where(item.source_path)
+        try:
+            with self._collection.store.folder(parts[:-1]) as above:
+                entry = above.entry(parts[-1])
+        except OSError as err:
+            if err.errno not in (errno.ENOENT, errno.ENOTDIR):
+                raise
+            entry = None
+        if entry is None:
+            if self._order.flag("ignore_missing"):
+                return
+            # Unlike a transfer, a delete does not wait for its path to appear (docs.globus.org, "Task Submission", 4).
+            raise Trouble("FILE_NOT_FOUND", f"{where}: No such file or directory", fatal=True)
+        if entry.kind == "dir" and not self._order.flag("recursive"):
+            raise Trouble("IS_A_DIRECTORY", f"{where}: Is a directory", fatal=True)
+        yield from remove_tree(self._collection, parts, self._gone)
+
+    def _gone(self, kind: str) -> None:
+        counters = self._task.counters
+        counters.subtasks_total += 1
+        counters.subtasks_succeeded += 1
+        if kind == "dir":
+            counters.directories += 1
+        elif kind == "link":
+            counters.symlinks += 1
+        else:
+            counters.files += 1

@@ -1,0 +1,82 @@
+"""The application on a port of the loopback, in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["Server"]
+
+
+class _Handler(WSGIRequestHandler):
+    """One connection: kept alive, quiet, and known to its server."""
+
+    protocol_version = "HTTP/1.1"
+    # Headers and body are two writes; with Nagle's algorithm the second waits 40 ms for the client (RFC 896, RFC 1122).
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        """Begin to serve a connection."""
+        super().setup()
+        self.server.connections.add(self.connection)  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        """End it."""
+        self.server.connections.discard(self.connection)  # type: ignore[attr-defined]
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the name that werkzeug gave it
+        """Say nothing; the simulator keeps its own list of requests."""
+
+
+class Server:
+    """A running server.
+
+    Parameters
+    ----------
+    app : Flask
+        What it serves.
+    port : int
+        Where; 0 takes a free one.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    """
+
+    def __init__(self, app: Flask, port: int) -> None:
+        # Bound here: werkzeug itself ends the whole program if the port is taken.
+        with socket.create_server(("127.0.0.1", port)) as listener:
+            door = listener.fileno()
+            self._server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Handler, fd=door)
+        self._connections: set[socket.socket] = set()
+        self._server.connections = self._connections  # type: ignore[attr-defined]
+        self._thread = threading.Thread(target=self._serve, name="simulator", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        # Each test ends by waiting for this look at whether to stop; the default is half a second.
+        self._server.serve_forever(poll_interval=0.02)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.port)
+
+    def close(self) -> None:
+        """Stop, and hang up on whoever is still connected: a closed simulator must not go on answering."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        for connection in self._connections.copy():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)

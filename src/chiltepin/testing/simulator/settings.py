@@ -1,0 +1,44 @@
+"""How fast, and how patient, the simulated service is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass
+class Settings:
+    """What can be set, also while the simulator runs. Times are seconds of the simulator's clock.
+
+    Parameters
+    ----------
+    bandwidth : float or None
+        Bytes per second of one task; None: no time passes while bytes move.
+    latency : float
+        Time that each file takes before its first byte.
+    task_latency : float
+        Time that a task takes before its first file.
+    slots : int
+        Transfers, and deletes, of one user that are worked on at once (docs.globus.org, "Task Behavior", 2).
+    pending_limit : int
+        Tasks of one user that may be unfinished (docs.globus.org, FAQ "Transfer and Sharing", limits).
+    request_rate : float or None
+        Requests per second of one token, metered over `rate_window`; None: no limit. The number is the FAQ's.
+    rate_window : float
+        Time over which requests are metered.
+    retry_interval : float
+        Time that a task backs off after an error. The service does not tell its own.
+    page_size : int
+        Entries in one answer of a list that is paged with markers.
+    """
+
+    bandwidth: float | None = None
+    latency: float = 0.0
+    task_latency: float = 0.0
+    slots: int = 3
+    pending_limit: int = 100
+    request_rate: float | None = 20.0
+    rate_window: float = 10.0
+    retry_interval: float = 10.0
+    page_size: int = 1000

@@ -1,0 +1,276 @@
+"""The simulated Globus as its users hold it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import globus_sdk
+from globus_sdk.transport import RetryConfig
+
+from chiltepin.testing.simulator.application import application
+from chiltepin.testing.simulator.authority import Authority
+from chiltepin.testing.simulator.clock import ManualClock, RunningClock
+from chiltepin.testing.simulator.collection import Collection
+from chiltepin.testing.simulator.controls import TaskControl
+from chiltepin.testing.simulator.engine import Engine
+from chiltepin.testing.simulator.faults import Faults, Mishap, Served
+from chiltepin.testing.simulator.gate import SCOPE
+from chiltepin.testing.simulator.server import Server
+from chiltepin.testing.simulator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Simulator"]
+
+#: Real seconds after which the world is looked at even if nothing was announced: a test may change a collection.
+TICK = 0.05
+
+
+class Simulator:
+    """A Globus on the loopback; the real SDK and the real ``globus`` command take it for Globus.
+
+    Parameters
+    ----------
+    collections : mapping of str to path
+        Names of collections and the folders that they show; missing folders are made.
+    clock : ManualClock, RunningClock or None
+        The time of the service; None: a clock that runs as ours does. With a `ManualClock` nothing moves until a test
+        advances it.
+    port : int
+        Where to listen on 127.0.0.1; 0 takes a free port.
+    **settings
+        As in `Settings`, which can also be changed later, as attributes of `settings`.
+
+    Attributes
+    ----------
+    url : str
+        Where it is; ends in a slash.
+    authority : Authority
+        The Globus Auth of this world.
+    """
+
+    def __init__(
+        self,
+        collections: Mapping[str, str | os.PathLike[str]],
+        *,
+        clock: ManualClock | RunningClock | None = None,
+        port: int = 0,
+        **settings: Any,
+    ) -> None:
+        self.clock = RunningClock() if clock is None else clock
+        self.settings = Settings(**settings)
+        self._collections: dict[str, Collection] = {}
+        for name, folder in collections.items():
+            self.add_collection(name, folder)
+        self.authority = Authority(self.clock)
+        self.authority.scope_exists = self._scope_exists
+        self._faults = Faults(self.settings)
+        self._engine = Engine(self.clock, self.settings, self.authority.has_session)
+        self._clients: list[globus_sdk.TransferClient] = []
+        self._stopped = threading.Event()
+        self._server = Server(application(self._engine, self.authority, self._faults, self._collections), port)
+        self.url = f"http://127.0.0.1:{self._server.port}/"
+        self._token = ""
+        self._ticker: threading.Thread | None = None
+        if isinstance(self.clock, ManualClock):
+            self.clock.attach(self._engine.work)
+        else:
+            self._ticker = threading.Thread(target=self._tick, args=(self.clock,), name="simulator-clock", daemon=True)
+            self._ticker.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving, and let go of threads, sockets and half-written files."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._engine.changed.set()
+        if self._ticker is not None:
+            self._ticker.join()
+        if isinstance(self.clock, ManualClock):
+            self.clock.detach(self._engine.work)
+        for client in self._clients:
+            client.close()
+        self._server.close()
+        self._engine.close()
+
+    # How to reach it.
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that point the SDK, the ``globus`` command and Chiltepin here.
+
+        They hold credentials that are good here and nowhere else.
+        """
+        reached = "127.0.0.1,localhost"
+        proxies = {name: ",".join(filter(None, (os.environ.get(name), reached))) for name in ("NO_PROXY", "no_proxy")}
+        credentials = {
+            f"{tool}_CLIENT_{part}": value
+            for tool in ("GLOBUS_CLI", "CHILTEPIN")
+            for part, value in (("ID", self.authority.client_id), ("SECRET", self.authority.client_secret))
+        }
+        services = {f"GLOBUS_SDK_SERVICE_URL_{service}": self.url for service in ("TRANSFER", "AUTH")}
+        return {**services, **proxies, **credentials}
+
+    def client(self, **options: Any) -> globus_sdk.TransferClient:
+        """Return a client for this process; it is closed with the simulator.
+
+        Parameters
+        ----------
+        **options
+            For `globus_sdk.TransferClient`; unless given, it has `token` and never retries.
+        """
+        options.setdefault("authorizer", globus_sdk.AccessTokenAuthorizer(self.token))
+        options.setdefault("retry_config", RetryConfig(max_retries=0))
+        client = globus_sdk.TransferClient(base_url=self.url, **options)
+        # The SDK asks proxies even for the loopback, unless the environment forbids it.
+        client.transport.session.trust_env = False
+        self._clients.append(client)
+        return client
+
+    @property
+    def token(self) -> str:
+        """An access token of the client whose credentials `environment` gives; a new one when it has ended."""
+        if self.authority.check(self._token) is None:
+            self._token = str(self.authority.client_tokens(self.authority.client_id, SCOPE)["access_token"])
+        return self._token
+
+    def revoke_tokens(self) -> None:
+        """End every token; each one gives 401 from now on."""
+        self.authority.revoke_all()
+
+    # Its collections.
+
+    def collection(self, name: str) -> Collection:
+        """Return a collection by its name here.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        for collection in self._collections.values():
+            if collection.name == name:
+                return collection
+        known = ", ".join(repr(collection.name) for collection in self._collections.values())
+        raise KeyError(f"No collection {name!r} in the simulator; known: {known}.")
+
+    def add_collection(self, name: str, folder: str | os.PathLike[str], **attributes: Any) -> Collection:
+        """Add a collection.
+
+        Parameters
+        ----------
+        name : str
+            What it is called here; its id comes from this.
+        folder : path
+            What it shows.
+        **attributes
+            As in `Collection`; several may have one ``display_name``.
+
+        Raises
+        ------
+        ValueError
+            If there is one of that name already.
+        """
+        collection = Collection(name, os.fspath(folder), **attributes)
+        if collection.id in self._collections:
+            raise ValueError(f"The simulator has a collection {name!r} already; take another name.")
+        self._collections[collection.id] = collection
+        return collection
+
+    def _scope_exists(self, scope: str) -> bool:
+        """Whether a scope is known: of collections, only those that need consent have one for their data."""
+        if not scope.endswith("/data_access"):
+            return True
+        return any(scope == one.consent_scope and one.needs_consent for one in self._collections.values())
+
+    # Its tasks.
+
+    @property
+    def tasks(self) -> dict[str, TaskControl]:
+        """All tasks by id, oldest first."""
+        with self._engine.lock:
+            return {task.id: TaskControl(self._engine, task) for task in self._engine.tasks.values()}
+
+    def task(self, task_id: str) -> TaskControl:
+        """Return one task.
+
+        Raises
+        ------
+        KeyError
+            If there is none of that id.
+        """
+        return TaskControl(self._engine, self._engine.tasks[task_id])
+
+    def forget_task(self, task_id: str) -> None:
+        """Lose all memory of a task; it gives 404 from now on."""
+        self._engine.forget(task_id)
+
+    # What goes wrong.
+
+    def fail_next(
+        self,
+        times: int = 1,
+        status: int = 503,
+        code: str = "ServiceUnavailable",
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        drop: bool = False,
+        after: bool = False,
+        body: bytes | None = None,
+    ) -> None:
+        """Spoil the next requests.
+
+        Parameters
+        ----------
+        times : int
+            How many of those that match.
+        status, code : int, str
+            What they are answered with.
+        method, path : str or None
+            Which requests: their method, and a piece of their path; None: any.
+        headers : mapping or None
+            More headers of the answer, such as ``Retry-After``.
+        drop : bool
+            Close the connection instead of answering.
+        after : bool
+            Do what was asked first, and spoil the answer only.
+        body : bytes or None
+            The body of the answer instead of an error document; need not be JSON.
+        """
+        mishap = Mishap(times, status, code, method, path, headers or {}, drop=drop, after=after, body=body)
+        self._faults.add(mishap)
+
+    @property
+    def requests(self) -> list[Served]:
+        """All requests that have been served, in order; they hold no headers and so no tokens."""
+        return list(self._faults.requests)
+
+    def clear_requests(self) -> None:
+        """Forget the requests so far."""
+        self._faults.requests.clear()
+
+    # Its time.
+
+    def _tick(self, clock: RunningClock) -> None:
+        """Do what is due, as time goes by."""
+        while not self._stopped.is_set():
+            self._engine.changed.clear()
+            self._engine.work(self._stopped.is_set)
+            moment = self._engine.next_moment()
+            wait = TICK if moment is None else max(0.0, (moment - clock.time()) / clock.speed)
+            self._engine.changed.wait(min(TICK, wait))

@@ -1,0 +1,224 @@
+"""The routes that submit tasks, tell of them and stop them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from flask import g, jsonify, request
+
+from chiltepin.testing.simulator import filters
+from chiltepin.testing.simulator.problems import Refusal, bad_request, request_id
+from chiltepin.testing.simulator.submissions import checked_deadline, checked_label, read_order, read_submission_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flask import Blueprint, Response
+
+    from chiltepin.testing.simulator.engine import Engine
+    from chiltepin.testing.simulator.gate import Gate
+    from chiltepin.testing.simulator.tasks import Task
+
+__all__ = ["add_task_routes"]
+
+#: Entries of a list unless more are asked for, and at most (globus_sdk, paging of task_list).
+PAGE, PAGE_LIMIT = 10, 1000
+_FIELDS = ("type", "task_id", "status", "label", "request_time", "completion_time", "owner_id", "username")
+
+
+class TaskRoutes:
+    """One method for each route."""
+
+    def __init__(self, gate: Gate, engine: Engine) -> None:
+        self._gate, self._engine = gate, engine
+
+    def submission_id(self) -> Response:
+        """Give an id that makes one submission idempotent."""
+        return jsonify(DATA_TYPE="submission_id", value=str(uuid.uuid4()))
+
+    def submit(self) -> tuple[Response, int]:
+        """Take a transfer or a delete; one that was taken before is answered with the same task."""
+        kind = request.path.rsplit("/", 1)[1]
+        body = request.get_json(silent=True)
+        if not isinstance(body, dict):
+            raise bad_request("The body of the request is not a JSON object")
+        if body.get("DATA_TYPE") != kind:
+            raise bad_request(f"DATA_TYPE is {body.get('DATA_TYPE')!r}; expected {kind!r}")
+        submission_id, owner_id = read_submission_id(body), g.grant.identity_id
+        # Under one lock: two equal submissions at once must not make two tasks.
+        with self._engine.lock:
+            known = self._engine.known(owner_id, submission_id)
+            if known is not None:
+                return jsonify(_accepted(kind, submission_id, known, new=False)), 200
+            order, deadline = read_order(body, self._gate.collection, self._engine.clock.time())
+            for collection in filter(None, (order.source, order.destination)):
+                self._gate.consented(g.grant, collection)
+            task = self._engine.submit(order, owner_id=owner_id, submission_id=submission_id, deadline=deadline)
+        return jsonify(_accepted(kind, submission_id, task.id, new=True)), 202
+
+    def task_list(self) -> Response:
+        """List tasks; without a ``type`` in the filter, transfers only."""
+        wanted = {"type": "TRANSFER", **filters.clauses(request.args.get("filter", ""), _FIELDS)}
+        with self._engine.lock:
+            mine = [task for task in self._engine.tasks.values() if task.owner_id == g.grant.identity_id]
+            documents = [self._engine.document(task) for task in mine]
+        # The newest first, also among those of one second.
+        documents = [document for document in reversed(documents) if filters.matches(document, wanted)]
+        documents = filters.ordered(documents, request.args.get("orderby", "request_time DESC"))
+        return self._list("task_list", documents)
+
+    def get_task(self, task_id: str) -> Response:
+        """Tell of one task."""
+        document = self._engine.document(self._task(task_id))
+        return jsonify(filters.trimmed(document, request.args.get("fields")))
+
+    def update_task(self, task_id: str) -> Response:
+        """Change the label or the deadline of a task that is not over."""
+        task, body = self._task(task_id), request.get_json(silent=True) or {}
+        with self._engine.lock:
+            if task.over:
+                raise bad_request("The task has completed and cannot be updated")
+            if "label" in body:
+                task.order.label = checked_label(body["label"])
+            deadline = checked_deadline(body.get("deadline"), self._engine.clock.time())
+            if deadline is not None:
+                task.deadline, task.order.fixed_deadline = deadline, True
+        self._engine.changed.set()
+        return _result("Updated", "Updated task deadline/label successfully")
+
+    def cancel(self, task_id: str) -> Response:
+        """Stop a task."""
+        if self._engine.cancel(self._task(task_id)):
+            return _result("Canceled", "The task has been cancelled successfully.")
+        return _result("TaskComplete", "The task completed before the cancel request was processed.")
+
+    def events(self, task_id: str) -> Response:
+        """List what happened to a task, the newest first."""
+        wanted = filters.clauses(request.args.get("filter", ""), ("is_error", "code"))
+        with self._engine.lock:
+            events = [event.document() for event in reversed(self._task(task_id).events)]
+        return self._list("event_list", [event for event in events if filters.matches(event, wanted)])
+
+    def successful_transfers(self, task_id: str) -> Response:
+        """List the files that a transfer has moved, when it is over."""
+        return self._marked("successful_transfers", self._ended(task_id, "successful transfers").successful)
+
+    def skipped_errors(self, task_id: str) -> Response:
+        """List the paths that a transfer has skipped, when it is over."""
+        return self._marked("skipped_errors", self._ended(task_id, "skipped errors").skipped)
+
+    def pause_info(self, task_id: str) -> Response:
+        """Tell why a task is paused."""
+        task = self._task(task_id)
+        rules = [
+            {
+                "DATA_TYPE": "pause_rule_limited",
+                "id": str(uuid.uuid5(uuid.UUID(collection.id), "pause rule")),
+                "message": f"The administrator of {collection.display_name} has paused it.",
+                "endpoint_id": collection.id,
+                "endpoint_display_name": collection.display_name,
+                "identity_id": None,
+                "modified_time": task.document(self._engine.clock.time())["request_time"],
+                **dict.fromkeys(_PAUSABLE, True),
+            }
+            for collection in task.collections
+            if collection.paused
+        ]
+        messages = dict.fromkeys(
+            f"{side}_pause_message{share}" for side in ("source", "destination") for share in ("", "_share")
+        )
+        return jsonify(DATA_TYPE="pause_info_limited", pause_rules=rules, **messages)
+
+    def _task(self, task_id: str) -> Task:
+        task = self._engine.tasks.get(task_id.lower())
+        if task is None or task.owner_id != g.grant.identity_id:
+            raise Refusal(404, "ClientError.NotFound", f"No task found with id '{task_id}'")
+        return task
+
+    def _ended(self, task_id: str, what: str) -> Task:
+        task = self._task(task_id)
+        if not task.over:
+            raise bad_request(f"Task {task_id} is still in progress, {what} are not yet available")
+        if task.kind != "TRANSFER":
+            raise bad_request(f"Task {task_id} is not a transfer, it has no {what}")
+        return task
+
+    def _list(self, data_type: str, documents: Sequence[dict[str, Any]]) -> Response:
+        limit = min(request.args.get("limit", PAGE, int), PAGE_LIMIT)
+        offset = request.args.get("offset", 0, int)
+        shown = filters.page(documents, limit, offset)
+        return jsonify(
+            DATA_TYPE=data_type,
+            DATA=[filters.trimmed(document, request.args.get("fields")) for document in shown],
+            length=len(shown),
+            limit=limit,
+            offset=offset,
+            total=len(documents),
+        )
+
+    def _marked(self, data_type: str, documents: Sequence[dict[str, Any]]) -> Response:
+        marker = request.args.get("marker")
+        try:
+            start = int(marker or 0)
+        except ValueError:
+            raise bad_request(f"The marker {marker!r} is not one of ours") from None
+        end = start + self._engine.settings.page_size
+        following = str(end) if end < len(documents) else None
+        return jsonify(DATA_TYPE=data_type, DATA=documents[start:end], marker=marker, next_marker=following)
+
+
+_PAUSABLE = (
+    "pause_ls",
+    "pause_mkdir",
+    "pause_rename",
+    "pause_symlink",
+    "pause_task_delete",
+    "pause_task_transfer_read",
+    "pause_task_transfer_write",
+)
+
+
+def _accepted(kind: str, submission_id: str, task_id: str, *, new: bool) -> dict[str, Any]:
+    first = f"The {kind} has been accepted and a task has been created and queued for execution"
+    again = f"A {kind} with this submission id has been accepted before"
+    return {
+        "DATA_TYPE": f"{kind}_result",
+        "code": "Accepted" if new else "Duplicate",
+        "message": first if new else again,
+        "request_id": request_id(),
+        "resource": request.path,
+        "submission_id": submission_id,
+        "task_id": task_id,
+        "task_link": {
+            "DATA_TYPE": "link",
+            "href": f"/v0.10/task/{task_id}?format=json",
+            "rel": "related",
+            "resource": "task",
+            "title": "related task",
+        },
+    }
+
+
+def _result(code: str, message: str) -> Response:
+    return jsonify(DATA_TYPE="result", code=code, message=message, request_id=request_id(), resource=request.path)
+
+
+def add_task_routes(blueprint: Blueprint, gate: Gate, engine: Engine) -> None:
+    """Add the routes of submissions and tasks."""
+    routes = TaskRoutes(gate, engine)
+    table: tuple[tuple[str, str, Any], ...] = (
+        ("GET", "/submission_id", routes.submission_id),
+        ("GET", "/task_list", routes.task_list),
+        ("GET", "/task/<task_id>", routes.get_task),
+        ("PUT", "/task/<task_id>", routes.update_task),
+        ("POST", "/task/<task_id>/cancel", routes.cancel),
+        ("GET", "/task/<task_id>/event_list", routes.events),
+        ("GET", "/task/<task_id>/successful_transfers", routes.successful_transfers),
+        ("GET", "/task/<task_id>/skipped_errors", routes.skipped_errors),
+        ("GET", "/task/<task_id>/pause_info", routes.pause_info),
+    )
+    for method, path, view in table:
+        blueprint.add_url_rule(path, view.__name__, view, methods=[method])
+    for path in ("/transfer", "/delete"):
+        blueprint.add_url_rule(path, path[1:], routes.submit, methods=["POST"])

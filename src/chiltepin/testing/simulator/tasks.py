@@ -1,0 +1,240 @@
+"""A task: what was asked for, how far it has come, and the documents that tell it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chiltepin.testing.simulator.clock import utc
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from chiltepin.testing.simulator.collection import Collection
+    from chiltepin.testing.simulator.submissions import Order
+    from chiltepin.testing.simulator.trouble import Trouble
+
+__all__ = ["Counters", "Desk", "Event", "Phase", "Task"]
+
+#: Seconds for which an error is told of a task that waits for its turn (docs.globus.org, "Task Behavior", 2).
+ERROR_SHOWN = 15 * 60
+
+
+class Phase(Enum):
+    """What the service is doing about a task; only ``WORKING`` takes a slot."""
+
+    QUEUED = "queued"
+    WORKING = "working"
+    BACKING_OFF = "backing off"
+    HELD = "held"
+    OVER = "over"
+
+
+@dataclass
+class Counters:
+    """What a task has counted; the names are those of the task document."""
+
+    bytes_checksummed: int = 0
+    bytes_transferred: int = 0
+    directories: int = 0
+    files: int = 0
+    files_skipped: int = 0
+    files_transferred: int = 0
+    symlinks: int = 0
+    subtasks_skipped_errors: int = 0
+    subtasks_succeeded: int = 0
+    subtasks_total: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a task."""
+
+    time: float
+    code: str
+    description: str
+    details: str
+    is_error: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """Return the event document."""
+        return {
+            "DATA_TYPE": "event",
+            "code": self.code,
+            "description": self.description,
+            "details": self.details,
+            "is_error": self.is_error,
+            "time": utc(self.time).isoformat(timespec="seconds"),
+        }
+
+
+class Desk(Protocol):
+    """Where the work on a task tells what happens."""
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Tell what kept some of the paths from being worked on, and left the others alone."""
+        ...
+
+    def progress(self) -> None:
+        """Tell that another path is done."""
+        ...
+
+    def event(self, code: str, details: str) -> None:
+        """Tell what else people would want to know."""
+        ...
+
+    def now(self) -> float:
+        """Return the instant that is being simulated, in seconds since 1970 UTC."""
+        ...
+
+
+@dataclass(eq=False)
+class Task:
+    """One task.
+
+    Parameters
+    ----------
+    id, submission_id : str
+        Its two ids.
+    order : Order
+        What was asked for.
+    owner_id : str
+        Identity of the user that it belongs to.
+    request_time, deadline : float
+        Seconds since 1970 UTC.
+    """
+
+    id: str
+    submission_id: str
+    order: Order
+    owner_id: str
+    request_time: float
+    deadline: float
+    status: str = "ACTIVE"
+    phase: Phase = Phase.QUEUED
+    paused: bool = False
+    #: Whether a rule of a collection paused it.
+    by_rule: bool = False
+    #: When the next step is due; None while it waits for a slot, or for a person.
+    due: float | None = None
+    #: Its place in the queue.
+    turn: int = 0
+    started: bool = False
+    completion_time: float | None = None
+    fatal_error: dict[str, str] | None = None
+    trouble: Trouble | None = None
+    trouble_time: float = 0.0
+    faults: int = 0
+    #: Subtasks that had trouble in the last round.
+    retrying: int = 0
+    counters: Counters = field(default_factory=Counters)
+    events: list[Event] = field(default_factory=list)
+    successful: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    #: What needs not be done again in the next round; a path, or a pair of paths.
+    done: set[object] = field(default_factory=set)
+    #: What has been counted already; a retry counts nothing twice.
+    seen: set[object] = field(default_factory=set)
+    work: Generator[float, None, bool] | None = None
+
+    @property
+    def kind(self) -> str:
+        """TRANSFER or DELETE."""
+        return self.order.kind
+
+    @property
+    def over(self) -> bool:
+        """Whether it will never change again."""
+        return self.phase is Phase.OVER
+
+    @property
+    def collections(self) -> tuple[Collection, ...]:
+        """The collections that it touches."""
+        source, destination = self.order.source, self.order.destination
+        return (source,) if destination is None else (source, destination)
+
+    def count(self, what: object, **amounts: int) -> bool:
+        """Count something the first time that it is seen; return whether it was."""
+        if what in self.seen:
+            return False
+        self.seen.add(what)
+        for name, amount in amounts.items():
+            setattr(self.counters, name, getattr(self.counters, name) + amount)
+        return True
+
+    def tell(self, now: float, code: str, description: str, details: object, *, is_error: bool = False) -> None:
+        """Add an event."""
+        text = details if isinstance(details, str) else json.dumps(details)
+        self.events.append(Event(now, code, description, text, is_error))
+
+    def meet(self, now: float, trouble: Trouble) -> None:
+        """Note a trouble."""
+        self.faults += 1
+        self.trouble, self.trouble_time = trouble, now
+        self.tell(now, trouble.code, trouble.description, trouble.details, is_error=True)
+
+    def _nice_status(self, now: float) -> tuple[str, str]:
+        """Return the status in a word, and its details."""
+        if self.paused:
+            return "PAUSED", "The task is paused."
+        fresh = self.phase is not Phase.QUEUED or now - self.trouble_time <= ERROR_SHOWN
+        if self.trouble is not None and fresh:
+            return self.trouble.code, self.trouble.details
+        if self.phase is Phase.QUEUED:
+            return "Queued", "The task waits for other tasks of this user."
+        return "OK", ""
+
+    def _rate(self, now: float) -> int:
+        seconds = (self.completion_time or now) - self.request_time
+        return int(self.counters.bytes_transferred / seconds) if seconds > 0 else self.counters.bytes_transferred
+
+    def _subtasks(self) -> dict[str, int]:
+        """Return the counts of subtasks; all of them together are the total."""
+        total, succeeded = self.counters.subtasks_total, self.counters.subtasks_succeeded
+        skipped = self.counters.subtasks_skipped_errors
+        left = max(0, total - succeeded - skipped)
+        code = (self.fatal_error or {}).get("code")
+        retrying = min(left, self.retrying) if not self.over else 0
+        return {
+            "subtasks_canceled": left if self.over and code == "CANCELED" else 0,
+            "subtasks_expired": left if self.over and code == "EXPIRED" else 0,
+            "subtasks_failed": left if self.over and code not in (None, "CANCELED", "EXPIRED") else 0,
+            "subtasks_pending": 0 if self.over else left - retrying,
+            "subtasks_retrying": retrying,
+        }
+
+    def document(self, now: float) -> dict[str, Any]:
+        """Return the task document, as at ``now``."""
+        word, details = self._nice_status(now)
+        said = not self.over
+        return {
+            "DATA_TYPE": "task",
+            **self.order.document(),
+            **asdict(self.counters),
+            **self._subtasks(),
+            "canceled_by_admin": None,
+            "canceled_by_admin_message": None,
+            "completion_time": None if self.completion_time is None else _instant(self.completion_time),
+            "deadline": _instant(self.deadline),
+            "effective_bytes_per_second": self._rate(now),
+            "fatal_error": self.fatal_error,
+            "faults": self.faults,
+            "history_deleted": False,
+            "is_ok": self.trouble is None and not self.paused if said else None,
+            "is_paused": self.paused,
+            "nice_status": word if said else None,
+            "nice_status_details": details if said else None,
+            "nice_status_expires_in": -1 if said else None,
+            "nice_status_short_description": word.replace("_", " ").lower() if said else None,
+            "owner_id": self.owner_id,
+            "request_time": _instant(self.request_time),
+            "status": self.status,
+            "task_id": self.id,
+            "username": f"u_{self.owner_id.replace('-', '')[:26]}",
+        }
+
+
+def _instant(seconds: float) -> str:
+    return utc(seconds).isoformat(timespec="seconds")

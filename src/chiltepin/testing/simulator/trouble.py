@@ -1,0 +1,81 @@
+"""What keeps a task from going on, in the words of the service's events."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from chiltepin.backends.filesystem.faults import Fault
+
+__all__ = ["FROM_DISK", "SKIPPABLE", "Trouble", "trouble_of"]
+
+#: What ``skip_source_errors`` skips, on the source only (docs.globus.org, "Task Behavior", 4.1).
+SKIPPABLE = frozenset({"PERMISSION_DENIED", "FILE_NOT_FOUND", "AMBIGUOUS_PATH"})
+
+_CODES = {
+    errno.ENOENT: "FILE_NOT_FOUND",
+    errno.EACCES: "PERMISSION_DENIED",
+    errno.EPERM: "PERMISSION_DENIED",
+    errno.EROFS: "PERMISSION_DENIED",
+    errno.EISDIR: "IS_A_DIRECTORY",
+    errno.ENOTDIR: "NOT_A_DIRECTORY",
+    errno.ENOSPC: "NO_SPACE_LEFT",
+    errno.EDQUOT: "QUOTA_EXCEEDED",
+    errno.ELOOP: "INVALID_SYMLINK",
+    errno.ENAMETOOLONG: "INVALID_PATH_NAME",
+    errno.EILSEQ: "INVALID_PATH_NAME",
+}
+
+
+class Trouble(Exception):  # noqa: N818 - it is retried more often than it is an error
+    """Why a file, or a task, cannot go on for now.
+
+    Parameters
+    ----------
+    code : str
+        The event's code, such as ``FILE_NOT_FOUND``.
+    details : str
+        What a person would want to know; becomes the details of the event.
+    fatal : bool
+        Whether it ends the task at once.
+    everywhere : bool
+        Whether no other file of the task could fare better now.
+    outside : bool
+        Whether the path leads out of its collection.
+    """
+
+    def __init__(
+        self, code: str, details: str, *, fatal: bool = False, everywhere: bool = False, outside: bool = False
+    ) -> None:
+        super().__init__(details)
+        self.code, self.details = code, details
+        self.fatal, self.everywhere, self.outside = fatal, everywhere, outside
+
+    @property
+    def description(self) -> str:
+        """The code as people would say it."""
+        return self.code.replace("_", " ").lower()
+
+
+#: Everything that looking at a path, or working on it, may raise; `trouble_of` understands all of it.
+FROM_DISK = (OSError, ValueError, Fault, Trouble)
+
+
+def trouble_of(error: Exception, what: str) -> Trouble:
+    """Return the trouble that an error of the disk means.
+
+    Parameters
+    ----------
+    error : Exception
+        What was raised.
+    what : str
+        The path and its collection.
+    """
+    if isinstance(error, Trouble):
+        return error
+    if isinstance(error, Fault):
+        # The only permission that the store itself refuses is that of links that lead out of it.
+        return Trouble(error.code, f"{what}: {error.reason}", outside=error.code == "PERMISSION_DENIED")
+    if isinstance(error, OSError) and error.errno:
+        return Trouble(_CODES.get(error.errno, "ENDPOINT_ERROR"), f"{what}: {os.strerror(error.errno)}")
+    return Trouble("ENDPOINT_ERROR", f"{what}: {type(error).__name__}")

@@ -1,0 +1,528 @@
+"""The Globus backend, before a Globus on the loopback: names, documents, outcomes, and submitting once."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import datetime, timedelta, timezone
+
+import globus_sdk
+import pytest
+from globus_sdk import MISSING
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.globus import GlobusBackend, wire
+from chiltepin.backends.globus.collections import Collection
+from chiltepin.errors import (
+    BackendError,
+    ChiltepinError,
+    ConfigError,
+    ConsentRequiredError,
+    EndpointError,
+    EndpointMismatchError,
+    EndpointNotFoundError,
+    LoginRequiredError,
+    PathNotFoundError,
+    PermissionDeniedError,
+    ServiceUnavailableError,
+    TaskTimeoutError,
+)
+from chiltepin.model import TaskState
+
+
+def move(source="a", destination="b", origin="/file", goal="/file", **options):
+    """Ask for a transfer."""
+    return transfer_request(src_ep=source, dst_ep=destination, src_path=origin, dst_path=goal, **options)
+
+
+def requests(globus, path):
+    """How many requests there were for a path."""
+    return sum(path in one.path for one in globus.requests)
+
+
+# Names
+
+
+def test_an_endpoint_is_a_collection_by_declaration_uuid_or_display_name(guided, globus, laptop, scratch):
+    """A declared name, a UUID and a display name lead to the same folder."""
+    for name in ("b", globus.collection("hpc-scratch").id, globus.collection("hpc-scratch").id.upper(), "hpc-scratch"):
+        assert guided.run(move(destination=name)).state is TaskState.SUCCEEDED
+        assert (scratch / "file").read_bytes() == b"content"
+        (scratch / "file").unlink()
+
+
+def test_a_display_name_is_searched_for_once(guided, globus, laptop):
+    """What a name means is remembered."""
+    for number in range(3):
+        guided.run(move(destination="hpc-scratch", goal=f"/{number}"))
+    assert requests(globus, "/endpoint_search") == 1
+
+
+def test_a_display_name_is_taken_to_the_letter(guided, globus):
+    """A name that is nearly right is refused, and the right one suggested."""
+    with pytest.raises(EndpointNotFoundError, match=r"No endpoint named 'HPC-scratch'.*did you mean 'hpc-scratch'"):
+        guided.run(move(destination="HPC-scratch"))
+    assert requests(globus, "/transfer") == 0
+
+
+def test_two_collections_of_one_name_are_listed(guided, globus, tmp_path):
+    """A name that two collections have is an error that lists both, with owner and UUID."""
+    twins = [
+        globus.add_collection(name, tmp_path / name, display_name="Twin", owner=f"{name}@example.org")
+        for name in ("one", "two")
+    ]
+    with pytest.raises(EndpointError) as caught:
+        guided.run(move(destination="Twin"))
+    for twin in twins:
+        assert f"{twin.id} of {twin.owner}" in str(caught.value)
+
+
+def test_this_machine_is_the_personal_collection_here(guided, globus, laptop, tmp_path, monkeypatch):
+    """The name this-machine stands for Globus Connect Personal here; without it, the message says where to get it."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(EndpointNotFoundError, match=r"not set up on this machine.*globus\.org/globus-connect-personal"):
+        guided.run(move(source="this-machine"))
+    personal = tmp_path / "home" / ".globusonline" / "lta"
+    personal.mkdir(parents=True)
+    (personal / "client-id.txt").write_text(globus.collection("my-laptop").id)
+    assert guided.run(move(source="this-machine")).state is TaskState.SUCCEEDED
+
+
+def test_an_unknown_uuid_is_not_found(guided):
+    """A UUID that no collection has is an endpoint that is not found."""
+    with pytest.raises(EndpointNotFoundError, match="Looking for endpoint '12345678"):
+        guided.run(move(source="12345678-1234-1234-1234-123456789abc"))
+
+
+def test_a_connect_server_is_no_collection(guided, globus, tmp_path):
+    """The endpoint of a Globus Connect Server holds collections, and no data."""
+    server = globus.add_collection("server", tmp_path / "server", entity_type="GCSv5_endpoint")
+    with pytest.raises(EndpointMismatchError, match="name one of its collections"):
+        guided.run(move(source=server.id))
+
+
+# Documents
+
+
+def test_every_option_of_a_transfer_is_in_its_document():
+    """What a caller can ask for, the document says in Globus's words."""
+    deadline = datetime(2026, 5, 6, 7, 8, 9, 1, tzinfo=timezone(timedelta(hours=2)))
+    request = move(
+        origin="/d",
+        goal="/e/",
+        recursive=True,
+        sync_level="checksum",
+        verify_checksum=False,
+        preserve_timestamp=True,
+        include=["*.nc"],
+        exclude=["*"],
+        label="weekly run",
+    )
+    request = type(request)(**{name: getattr(request, name) for name in request.__slots__} | {"deadline": deadline})
+    source, destination = Collection("a", "1" * 8), Collection("b", "2" * 8)
+    document = dict(wire.transfer_document(request, source, destination, submission_id="s", notify=False))
+    document["DATA"] = [
+        {name: value for name, value in item.items() if value is not MISSING} for item in document["DATA"]
+    ]
+    label = document.pop("label")
+    assert label.startswith("weekly run chiltepin-")
+    assert {name: value for name, value in document.items() if value is not MISSING} == {
+        "DATA_TYPE": "transfer",
+        "source_endpoint": "11111111",
+        "destination_endpoint": "22222222",
+        "submission_id": "s",
+        "sync_level": 3,
+        "verify_checksum": False,
+        "preserve_timestamp": True,
+        "deadline": "2026-05-06T05:08:10+00:00",
+        "notify_on_succeeded": False,
+        "notify_on_failed": False,
+        "notify_on_inactive": False,
+        "DATA": [{"DATA_TYPE": "transfer_item", "source_path": "/d", "destination_path": "/e", "recursive": True}],
+        "filter_rules": [
+            {"DATA_TYPE": "filter_rule", "method": "include", "name": "*.nc", "type": "file"},
+            {"DATA_TYPE": "filter_rule", "method": "exclude", "name": "*", "type": "file"},
+        ],
+    }
+
+
+def test_a_transfer_is_verified_unless_somebody_says_no():
+    """Verification, which the service leaves off, is asked for; so is that a file is a file."""
+    collection = Collection("a", "1")
+    document = wire.transfer_document(move(), collection, collection, submission_id="s", notify=True)
+    assert document["verify_checksum"] is True
+    assert document["DATA"][0]["recursive"] is False
+    assert document["notify_on_failed"] is True
+    assert document["sync_level"] is globus_sdk.MISSING
+
+
+@pytest.mark.parametrize(
+    ("path", "home", "sent"),
+    [
+        ("/a//b/../c/", None, "/a/c"),
+        ("x/y", None, "/~/x/y"),
+        ("~/x", None, "/~/x"),
+        ("~", None, "/~"),
+        ("x/y", "/users/me", "/users/me/x/y"),
+        ("~", "/users/me", "/users/me"),
+    ],
+)
+def test_a_path_counts_from_root_or_home(path, home, sent):
+    """An absolute path counts from the root; another from home, else from where Globus has its default directory."""
+    assert wire.global_path(path, Collection("a", "1", home)) == sent
+
+
+@pytest.mark.parametrize("path", ["/..", "/a/../..", "../x", "~/../x"])
+def test_a_path_does_not_leave_its_root(path):
+    """A path that leads out of the root, or out of a home that only Globus knows, is refused."""
+    with pytest.raises(PermissionDeniedError):
+        wire.global_path(path, Collection("a", "1"))
+
+
+@pytest.mark.parametrize("path", ["/", "/.", "~", "/~/", "x/.."])
+def test_a_root_is_not_deleted(guided, globus, path):
+    """Neither the root of a collection nor its default directory is ever asked to be deleted."""
+    with pytest.raises(PermissionDeniedError, match="is a root, and a root is never deleted"):
+        guided.run(delete_request(src_ep="b", src_path=path, recursive=True))
+    assert requests(globus, "/delete") == 0
+
+
+def test_a_mark_is_the_same_for_the_same_request_only():
+    """The mark in a label tells one request from another, and stays out of a label that leaves no room."""
+    a, b = Collection("a", "1"), Collection("b", "2")
+
+    def mark(request, *places):
+        return wire.mark(wire.transfer_document(request, *places, submission_id="s", notify=False))
+
+    assert mark(move(), a, b) == mark(move(label="named"), a, b) != ""
+    assert len({mark(move(), a, b), mark(move(), b, a), mark(move(goal="/else"), a, b)}) == 3
+    assert mark(move(label="x" * 128), a, b) == ""
+
+
+# Outcomes
+
+
+def test_success_is_success(guided, laptop, scratch):
+    """A folder arrives whole, and its status counts what was moved."""
+    status = guided.run(move(origin="/tree", goal="/new/tree", recursive=True))
+    assert (status.state, status.files_done, status.bytes_done) == (TaskState.SUCCEEDED, 2, 2)
+    assert (scratch / "new/tree/deep/y.txt").read_bytes() == b"y"
+
+
+def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop):
+    """FAILED is no success: code, reason, and where a person can look."""
+    errand = guided.start(move(origin="/nowhere"))
+    guided.live(seconds=5)
+    globus.task(errand.handle.task_id).fail("ENDPOINT_ERROR", "an endpoint error occurred")
+    guided.live()
+    status = errand.future.result(0)
+    assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR")
+    assert "an endpoint error occurred" in status.reason
+    assert status.reason.endswith(f"See https://app.globus.org/activity/{errand.handle.task_id}")
+
+
+def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):
+    """CANCELED is told from FAILED."""
+    errand = guided.start(move())
+    guided.live(seconds=5)
+    globus.client().cancel_task(errand.handle.task_id)
+    guided.live()
+    assert errand.future.result(0).state is TaskState.CANCELED
+
+
+def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
+    """EXPIRED long before the timeout is an end of its own."""
+    errand = guided.start(move(), grace=1e6)
+    guided.live(seconds=5)
+    soon = globus.clock.now() + timedelta(seconds=60)
+    globus.client().update_task(errand.handle.task_id, {"DATA_TYPE": "task", "deadline": soon.isoformat()})
+    guided.live()
+    assert errand.future.result(0).state is TaskState.EXPIRED
+
+
+@pytest.mark.parametrize(("how", "code"), [("set_inactive", "INACTIVE"), ("pause", "PAUSED")])
+def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
+    """A suspended or paused task does not wait for a day: after the grace it ends with the service's code."""
+    errand = guided.start(move())
+    guided.live(seconds=2)
+    getattr(globus.task(errand.handle.task_id), how)()
+    guided.live()
+    status = errand.future.result(0)
+    assert (status.state, status.code) == (TaskState.PAUSED, code)
+    assert globus.task(errand.handle.task_id).status == "FAILED"
+
+
+def test_a_task_that_nobody_knows_any_more_is_lost(guided, globus):
+    """LOST is an end too."""
+    errand = guided.start(move())
+    guided.live(seconds=2)
+    globus.forget_task(errand.handle.task_id)
+    guided.live()
+    assert errand.future.result(0).state is TaskState.LOST
+
+
+def test_a_missing_source_ends_the_task_soon(guided, globus, laptop, scratch):
+    """Globus would look for the file for a day; we cancel after the grace, with its own words, and nothing arrives."""
+    began = globus.clock.time()
+    status = guided.run(move(origin="/nowhere"), grace=30)
+    assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+    assert "/nowhere" in status.reason
+    assert 30 <= globus.clock.time() - began <= 45
+    assert [task.document()["fatal_error"]["code"] for task in globus.tasks.values()] == ["CANCELED"]
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_source_that_appears_in_time_is_moved(guided, globus, laptop, scratch):
+    """A trouble that heals within the grace does no harm."""
+    errand = guided.start(move(origin="/late", goal="/late"), grace=60)
+    guided.live(seconds=20)
+    assert errand.status.code == "FILE_NOT_FOUND"
+    (laptop / "late").write_bytes(b"at last")
+    guided.live()
+    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert (scratch / "late").read_bytes() == b"at last"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"denied": {"/file"}}, "PERMISSION_DENIED"),
+        ({"quota": 3}, "QUOTA_EXCEEDED"),
+        ({"connected": False}, "GC_NOT_CONNECTED"),
+    ],
+    ids=["permission", "quota", "disconnected"],
+)
+def test_troubles_that_do_not_heal_end_the_task(guided, globus, laptop, scratch, change, code):
+    """No permission, no space and no connection each end the task with their own code, and cancel it."""
+    for name, value in change.items():
+        setattr(globus.collection("hpc-scratch"), name, value)
+    status = guided.run(move())
+    assert (status.state, status.code) == (TaskState.FAILED, code)
+    assert all(task.status == "FAILED" for task in globus.tasks.values())
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_timeout_cancels_at_the_service(guided, globus, laptop):
+    """When our time is up the task is over at Globus too, and the same transfer can be made again."""
+    globus.settings.bandwidth = 0.01
+    with pytest.raises(TaskTimeoutError, match="not done within 120 seconds"):
+        guided.run(move(), timeout=120)
+    [task] = globus.tasks.values()
+    assert task.document()["fatal_error"]["code"] in ("CANCELED", "EXPIRED")
+    globus.settings.bandwidth = None
+    assert guided.run(move()).state is TaskState.SUCCEEDED
+
+
+# Submitting once
+
+
+@pytest.mark.parametrize("lost", [{"status": 503}, {"status": 500}, {"drop": True}], ids=["503", "500", "dropped"])
+@pytest.mark.parametrize("after", [True, False], ids=["reply lost", "request lost"])
+def test_a_reply_that_is_lost_makes_no_second_task(guided, globus, laptop, scratch, lost, after):
+    """Whether request or reply was lost, the repetitions have the same submission id and make one task."""
+    globus.fail_next(7, path="/v0.10/transfer", after=after, **lost)
+    status = guided.run(move())
+    assert status.state is TaskState.SUCCEEDED
+    assert requests(globus, "/v0.10/transfer") >= 8
+    assert list(globus.tasks) == [status.handle.task_id]
+
+
+def test_the_same_submission_in_a_new_process_finds_its_task(guided, backend, globus, laptop):
+    """A submission id that was kept finds the task, from any backend, also when it has ended."""
+    submission_id = backend.new_submission_id()
+    first = backend.submit(move(), submission_id)
+    another = GlobusBackend.from_config({name: dict(place) for name, place in backend._collections.places.items()}, {})
+    assert another.submit(move(), submission_id) == first
+    globus.clock.advance(60)
+    assert another.submit(move(), submission_id) == first
+    assert len(globus.tasks) == 1
+    another.close()
+
+
+def test_identical_paths_in_flight_join_that_task(guided, backend, globus, laptop):
+    """The service refuses identical paths; where the task is our own, the new handle is that of it."""
+    globus.settings.task_latency = 30
+    first = backend.submit(move(label="first"), backend.new_submission_id())
+    second = backend.submit(move(label="second"), backend.new_submission_id())
+    assert (second.task_id, len(globus.tasks)) == (first.task_id, 1)
+    assert guided.run(move()).state is TaskState.SUCCEEDED
+
+
+def test_identical_paths_of_somebody_else_are_no_task_of_ours(guided, globus, laptop):
+    """A task with the same paths that Chiltepin did not make is not taken for ours: the message says what to do."""
+    globus.settings.task_latency = 30
+    client = globus.client()
+    theirs = globus_sdk.TransferData(globus.collection("my-laptop").id, globus.collection("hpc-scratch").id)
+    theirs.add_item("/file", "/file")
+    client.submit_transfer(theirs)
+    with pytest.raises(BackendError, match=r"Chiltepin did not make; wait for it, or cancel it") as caught:
+        guided.run(move())
+    assert not caught.value.transient
+    assert len(globus.tasks) == 1
+
+
+def test_too_many_pending_tasks_wait_their_turn(guided, globus, laptop, scratch):
+    """What the service has no room for is submitted when it has."""
+    globus.settings.pending_limit, globus.settings.task_latency = 3, 5
+    errands = [guided.start(move(goal=f"/{number}")) for number in range(10)]
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert len(globus.tasks) == 10
+    assert len(list(scratch.iterdir())) == 10
+
+
+def test_metering_slows_down_and_breaks_nothing(guided, globus, laptop, scratch):
+    """A service that says 429 is asked again later."""
+    globus.fail_next(5, status=429, code="TooManyRequests", headers={"Retry-After": "1"})
+    assert guided.run(move()).state is TaskState.SUCCEEDED
+
+
+def test_one_question_serves_fifty_tasks(backend, globus, laptop):
+    """120 tasks cost three requests a look, and come back in the order in which they were asked for."""
+    globus.settings.pending_limit, globus.settings.request_rate, globus.settings.task_latency = 1000, None, 1e6
+    handles = [backend.submit(move(goal=f"/{n}"), backend.new_submission_id()) for n in range(120)]
+    handles.append(backend.submit(delete_request(src_ep="b", src_path="/x"), backend.new_submission_id()))
+    globus.clear_requests()
+    assert [status.handle for status in backend.poll(handles[::-1])] == handles[::-1]
+    assert len(globus.requests) == 3
+
+
+# Logins, and what leaves the backend
+
+
+def test_without_a_login_the_command_is_named(backend, globus, monkeypatch):
+    """Nobody is logged in: the error names the command, and no request is made."""
+    monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
+    monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
+    with pytest.raises(LoginRequiredError, match="type: chiltepin login"):
+        backend.ls("a", "/")
+    assert globus.requests == []
+
+
+def test_a_session_policy_names_the_domain(backend, globus):
+    """A site that wants a fresh login is told from a broken one: the message has the options to type."""
+    globus.collection("hpc-scratch").session_policy = "example.org"
+    with pytest.raises(LoginRequiredError, match=r"type: chiltepin login --session-domain example\.org"):
+        backend.ls("b", "/")
+
+
+def test_a_consent_is_missed_before_anything_is_submitted(backend, globus, laptop, monkeypatch):
+    """A user who has not consented is told so, with the endpoint's own name, before the first submit."""
+    import logins
+
+    monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
+    monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
+    mapped = globus.collection("hpc-scratch")
+    mapped.entity_type, mapped.needs_consent = "GCSv5_mapped_collection", True
+    logins.log_in()
+    with pytest.raises(ConsentRequiredError, match=r"type: chiltepin login --consent b$"):
+        backend.submit(move(), backend.new_submission_id())
+    assert globus.tasks == {}
+    logins.log_in(mapped.id)
+    assert backend.submit(move(), backend.new_submission_id()).task_id in globus.tasks
+
+
+def test_service_credentials_consent_for_themselves(guided, globus, laptop):
+    """A service account needs nobody to consent."""
+    mapped = globus.collection("hpc-scratch")
+    mapped.entity_type, mapped.needs_consent = "GCSv5_mapped_collection", True
+    assert guided.run(move()).state is TaskState.SUCCEEDED
+
+
+def test_an_expired_token_is_renewed_silently(guided, globus, laptop):
+    """Tokens that end in the middle of a run are renewed, and nobody notices."""
+    errand = guided.start(move())
+    globus.authority.expire_all()
+    guided.live()
+    assert errand.future.result(0).state is TaskState.SUCCEEDED
+
+
+def test_a_client_of_the_callers_own_is_used(backend, globus, laptop):
+    """Requests go through the client that was given, with its login; anything else is refused by its type."""
+    with_theirs = backend.with_client(globus.client())
+    globus.revoke_tokens()
+    with pytest.raises(LoginRequiredError, match=r"does not accept the login .* type: chiltepin login"):
+        with_theirs.ls("a", "/")
+    assert {entry.name for entry in backend.ls("a", "/")} == {"file", "tree"}
+    with pytest.raises(TypeError, match=r"of type str; give a globus_sdk\.TransferClient"):
+        backend.with_client("token")
+
+
+def test_another_globus_in_the_environment_is_another_globus(backend, globus, tmp_path, monkeypatch):
+    """When the environment points elsewhere, nothing that was learned is held on to."""
+    from chiltepin.testing.simulator import Simulator
+
+    assert backend.ls("a", "/") == []
+    with Simulator({"my-laptop": tmp_path / "other"}) as other:
+        (tmp_path / "other" / "there").touch()
+        for name, value in other.environment().items():
+            monkeypatch.setenv(name, value)
+        assert [entry.name for entry in backend.ls("my-laptop", "/")] == ["there"]
+
+
+def _spoil(globus, **mishap):
+    globus.fail_next(9, **mishap)
+
+
+#: What is done to Globus before it is asked for a folder, which folder that is, and what comes of it.
+REFUSALS = {
+    "unknown endpoint": (lambda _: None, ("nowhere", "/"), EndpointNotFoundError),
+    "missing folder": (lambda _: None, ("a", "/missing"), PathNotFoundError),
+    "a file": (lambda _: None, ("a", "/file"), BackendError),
+    "denied": (
+        lambda globus: globus.collection("my-laptop").denied.add("/tree"),
+        ("a", "/tree"),
+        PermissionDeniedError,
+    ),
+    "off": (lambda globus: setattr(globus.collection("my-laptop"), "connected", False), ("a", "/"), BackendError),
+    "down": (lambda globus: _spoil(globus, status=503), ("a", "/"), ServiceUnavailableError),
+    "no JSON": (lambda globus: _spoil(globus, status=200, body=b"<html>"), ("a", "/"), ServiceUnavailableError),
+    "no sense": (
+        lambda globus: _spoil(globus, status=200, path="/ls", body=b'{"DATA": [{"name": 1}]}'),
+        ("a", "/"),
+        ServiceUnavailableError,
+    ),
+    "dropped": (lambda globus: _spoil(globus, drop=True), ("a", "/"), ServiceUnavailableError),
+    "odd": (lambda globus: _spoil(globus, status=418, code="Teapot"), ("a", "/"), BackendError),
+}
+
+
+@pytest.mark.parametrize("theirs", [False, True], ids=["our client", "their client"])
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_no_object_of_the_sdk_and_no_token_leaves(backend, globus, laptop, refusal, theirs):
+    """Every refusal is one of our errors, can be unpickled, leads to no error of the SDK, and holds no token."""
+    token = globus.token
+    backend = backend.with_client(globus.client()) if theirs else backend
+    spoil, where, kind = REFUSALS[refusal]
+    spoil(globus)
+    with pytest.raises(ChiltepinError) as caught:
+        backend.ls(*where)
+    error = caught.value
+    assert type(error) is kind
+    assert error.__context__ is None
+    assert error.__cause__ is None
+    pickled = pickle.dumps(error)
+    assert str(pickle.loads(pickled)) == str(error)  # noqa: S301 - our own
+    assert b"globus_sdk" not in pickled
+    for text in (pickled.decode("latin-1"), repr(error), json.dumps(vars(error), default=repr)):
+        assert token not in text
+
+
+def test_a_backend_stays_in_its_process(backend):
+    """It holds a login, and says so when somebody wants to send it elsewhere."""
+    with pytest.raises(TypeError, match="stays in the process that logged in"):
+        pickle.dumps(backend)
+
+
+@pytest.mark.parametrize(
+    ("places", "options", "sentence"),
+    [
+        ({}, {"notfy": True}, "no option 'notfy'; did you mean 'notify'"),
+        ({}, {"notify": "yes"}, "data.globus.notify is 'yes'; write true or false"),
+        ({"x": {}}, {}, "Endpoint 'x' names no collection"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(places, options, sentence):
+    """A wrong option, value or place is named, with what to write."""
+    with pytest.raises(ConfigError, match=sentence):
+        GlobusBackend.from_config(places, options)

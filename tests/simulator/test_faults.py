@@ -1,0 +1,120 @@
+"""What goes wrong on demand: answers, connections, tokens, too many requests."""
+
+from __future__ import annotations
+
+import globus_sdk
+import pytest
+from globus_sdk.transport import RetryConfig
+from simulated import refused
+
+
+def patient(world):
+    """A client that retries, as the SDK does unless told otherwise, but without waiting."""
+    return world.globus.client(retry_config=RetryConfig(backoff=lambda _: 0.0))
+
+
+def statuses(world):
+    """The statuses of all requests."""
+    return [served.status for served in world.globus.requests]
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_an_answer_can_fail(world, status):
+    """The next answers have the status, code and headers that were asked for, and then all is well."""
+    world.globus.fail_next(2, status, "Broken", headers={"Retry-After": "7"})
+    for _ in range(2):
+        error = refused(world.client.task_list)
+        assert (error.http_status, error.code, error.headers["Retry-After"]) == (status, "Broken", "7")
+    assert world.client.task_list()["total"] == 0
+
+
+def test_the_sdk_retries_what_it_should(world):
+    """The SDK's own retries see five failures through, and not a failure of the endpoint."""
+    world.globus.fail_next(5, 503)
+    assert patient(world).task_list()["total"] == 0
+    assert statuses(world) == [503] * 5 + [200]
+    world.globus.clear_requests()
+    world.globus.fail_next(5, 502, "ExternalError.DirListingFailed")
+    assert refused(patient(world).task_list).http_status == 502
+    assert statuses(world) == [502]
+
+
+def test_only_what_matches_fails(world):
+    """A failure for one method and path leaves other requests alone."""
+    world.globus.fail_next(1, 500, method="POST", path="/transfer")
+    world.put("/in")
+    assert world.client.task_list()["total"] == 0
+    assert refused(world.transfer, ("/in", "/out")).http_status == 500
+    assert world.moved(("/in", "/out"))["status"] == "SUCCEEDED"
+
+
+def test_a_connection_can_be_dropped(world):
+    """A dropped connection is a GlobusConnectionError; the request was not done."""
+    world.put("/in")
+    world.globus.fail_next(path="/transfer", drop=True)
+    with pytest.raises(globus_sdk.GlobusConnectionError):
+        world.transfer(("/in", "/out"))
+    assert world.globus.tasks == {}
+    assert statuses(world)[-1] == 0
+
+
+@pytest.mark.parametrize("how", [{"drop": True}, {"status": 500, "code": "InternalError"}])
+def test_a_reply_can_be_lost(world, how):
+    """A lost reply leaves the task there, and the SDK's own retry finds it by its submission id."""
+    world.put("/in")
+    world.globus.fail_next(path="/transfer", after=True, **how)
+    answer = patient(world).submit_transfer(world.transfer_data(("/in", "/out")))
+    assert (answer["code"], list(world.globus.tasks)) == ("Duplicate", [answer["task_id"]])
+
+
+def test_an_answer_can_be_garbage(world):
+    """A body that is cut short reaches the client as it is."""
+    world.globus.fail_next(1, 200, body=b'{"DATA": [')
+    assert world.client.task_list().text == '{"DATA": ['
+
+
+def test_a_token_can_be_revoked(world):
+    """Revoked, expired and unknown tokens, and none at all, are 401 AuthenticationFailed."""
+    assert world.client.task_list()["total"] == 0
+    world.globus.revoke_tokens()
+    clients = [
+        world.client,
+        world.globus.client(authorizer=globus_sdk.AccessTokenAuthorizer("nonsense")),
+        world.globus.client(authorizer=globus_sdk.NullAuthorizer()),
+    ]
+    for client in clients:
+        error = refused(client.task_list)
+        assert (error.http_status, error.code) == (401, "AuthenticationFailed")
+    assert world.globus.client().task_list()["total"] == 0
+    late = world.globus.client()
+    world.clock.advance(49 * 3600)
+    assert refused(late.task_list).http_status == 401
+
+
+def test_requests_are_metered(world):
+    """The request after 200 in ten seconds is 429 with Retry-After, and let in when that time has passed."""
+    for _ in range(200):
+        world.client.get_submission_id()
+    error = refused(world.client.get_submission_id)
+    assert error.http_status == 429
+    world.clock.advance(int(error.headers["Retry-After"]))
+    assert world.client.get_submission_id()["value"]
+
+
+def test_metering_can_be_switched_off(world):
+    """Without a request rate nobody is held up."""
+    world.globus.settings.request_rate = None
+    for _ in range(250):
+        world.client.get_submission_id()
+    assert len(world.globus.requests) == 250
+
+
+def test_requests_are_noted(world):
+    """The list of requests tells method, path, query and status, and holds no token."""
+    world.client.task_list(limit=5)
+    (served,) = world.globus.requests
+    assert (served.method, served.path, served.query, served.status) == ("GET", "/v0.10/task_list", "limit=5", 200)
+    assert served.time == world.clock.time()
+    assert world.globus.token not in repr(world.globus.requests)
+    world.globus.clear_requests()
+    assert world.globus.requests == []
