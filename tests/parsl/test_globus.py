@@ -1,0 +1,225 @@
+"""Workflows whose bytes Globus moves: nothing waits on a worker, and no token leaves the process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import make_config, make_htex
+from parsl import ThreadPoolExecutor
+from parsl.dataflow.errors import DependencyError
+
+import chiltepin
+from chiltepin import configure, delete_task, python_task, transfer, transfer_task
+from chiltepin.errors import (
+    ConfigError,
+    EndpointNotFoundError,
+    TaskCanceledError,
+    TaskFailedError,
+    TaskPausedError,
+    TaskTimeoutError,
+)
+from chiltepin.model import TaskState
+
+LIMIT = 60
+
+
+@pytest.fixture
+def laptop(tmp_path):
+    """The folder behind the laptop's collection."""
+    folder = tmp_path / "my-laptop"
+    folder.mkdir(exist_ok=True)
+    (folder / "file").write_bytes(b"content")
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """The folder behind the other one."""
+    return tmp_path / "hpc-scratch"
+
+
+@pytest.fixture
+def globus(chiltepin_globus, laptop):
+    """A simulated Globus; display names lead to its collections, so that no settings are needed."""
+    return chiltepin_globus
+
+
+@pytest.fixture
+def running(globus, tmp_path):
+    """A workflow with one worker, on Globus."""
+    settings = {"data": {"backend": "globus", "fault_grace": 0.5}, "local": {"max_workers_per_node": 1}}
+    with chiltepin.Workflow(settings, run_dir=tmp_path / "runinfo") as workflow:
+        yield workflow
+
+
+def move(origin="/file", goal="/file", **options):
+    """Start a transfer that is looked at often."""
+    options = {"executor": "local", "polling_interval": 0.1, **options}
+    return transfer_task("my-laptop", "hpc-scratch", origin, goal, **options)
+
+
+@python_task
+def here(*_):
+    """Say that a worker is free."""
+    return "here"
+
+
+def test_a_hundred_transfers_leave_the_only_worker_free(running, globus, laptop, scratch):
+    """While a hundred transfers are in flight, the one worker runs another task, and one question serves them all."""
+    globus.settings.task_latency, globus.settings.request_rate = 1e6, None
+    futures = [move(goal=f"/{number}") for number in range(100)]
+    while len(globus.tasks) < 100:
+        assert here(executor="local").result(LIMIT) == "here"
+    globus.clear_requests()
+    seen = [futures[-1].status().state, here(executor="local").result(LIMIT)]
+    looked = threading.Event()
+    while not looked.wait(0.05):
+        polls = [one for one in globus.requests if one.path.endswith("/task_list")]
+        if len(polls) >= 4:
+            looked.set()
+    # Two requests a look: the filter takes 50 ids.
+    assert {one.path for one in globus.requests} == {"/v0.10/task_list"}
+    assert seen == [TaskState.ACTIVE, "here"]
+    for task in globus.tasks.values():
+        task.fail()
+    assert all(isinstance(future.exception(LIMIT), TaskFailedError) for future in futures)
+
+
+def test_what_depends_on_a_transfer_runs_when_the_bytes_are_there(running, globus, scratch):
+    """A transfer is a future like any other: tasks wait for it, and for what it gives."""
+    first = move()
+    second = transfer_task("hpc-scratch", "my-laptop", "/file", "/back", executor="local", inputs=[first])
+    gone = delete_task("hpc-scratch", "/file", executor="local", inputs=[second])
+    assert here(gone, executor="local").result(LIMIT) == "here"
+    assert (first.result(0), second.result(0), gone.result(0)) == (True, True, True)
+    assert list(scratch.iterdir()) == []
+    assert first.task_handle.task_id in globus.tasks
+    assert first.status().bytes_done == 7
+
+
+def test_a_failure_is_our_error_and_the_cause_of_the_next(running, globus):
+    """The error of .result() is ours, not Parsl's around it, with Globus's words; what depends on it does not run."""
+    failed = move(origin="/missing")
+    waiting = here(failed, executor="local")
+    with pytest.raises(TaskFailedError, match=r"FILE_NOT_FOUND.*No such file.* See https://app\.globus\.org/activity/"):
+        failed.result(LIMIT)
+    with pytest.raises(DependencyError) as caught:
+        waiting.result(LIMIT)
+    assert caught.value.__cause__ is failed.exception()
+    assert move(origin="/missing", goal="/else", check=False).result(LIMIT) is False
+
+
+def test_a_paused_task_is_told_from_a_failed_one(running, globus):
+    """An administrator's pause rule ends the task soon, with an error of its own."""
+    globus.collection("hpc-scratch").paused = True
+    with pytest.raises(TaskPausedError, match=r"was paused, and stopped \(PAUSED\)"):
+        move().result(LIMIT)
+
+
+def test_a_call_that_cannot_be_made_raises_whatever_check_says(running):
+    """An endpoint that does not exist is no task that failed; an executor that does not is refused at the call."""
+    with pytest.raises(EndpointNotFoundError, match="No endpoint named 'hpc-scratsh'"):
+        transfer_task("my-laptop", "hpc-scratsh", "/a", "/b", executor="local", check=False).result(LIMIT)
+    with pytest.raises(ConfigError, match="No executor is named 'locl'"):
+        move(executor="locl")
+
+
+def test_cancelling_reaches_globus(running, globus):
+    """A future that is cancelled ends soon, and so does its task."""
+    globus.settings.task_latency = 1e6
+    future = move()
+    while future.task_handle is None or not globus.tasks:
+        here(executor="local").result(LIMIT)
+    assert future.cancel()
+    with pytest.raises(TaskCanceledError):
+        future.result(LIMIT)
+    assert future.cancelled()
+    assert globus.task(future.task_handle.task_id).document()["fatal_error"]["code"] == "CANCELED"
+
+
+def test_a_timeout_reaches_globus(running, globus):
+    """A transfer whose time is up is stopped at Globus too."""
+    globus.settings.task_latency = 1e6
+    with pytest.raises(TaskTimeoutError, match=r"not done within 0\.5 seconds"):
+        move(timeout=0.5).result(LIMIT)
+    assert [task.status for task in globus.tasks.values()] == ["FAILED"]
+
+
+def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):
+    """An abort ends every future with an error that says so, dependents too, and cancels at Globus."""
+    globus.settings.task_latency = 1e6
+    with contextlib.suppress(ZeroDivisionError), chiltepin.Workflow({}, run_dir=tmp_path / "runinfo"):
+        futures = [move(goal=f"/{number}") for number in range(5)]
+        futures.append(here(futures[0], executor="local"))
+        while len(globus.tasks) < 5:
+            here(executor="local").result(LIMIT)
+        1 / 0  # noqa: B018
+    assert all(future.done() for future in futures)
+    assert all("left by ZeroDivisionError" in str(future.exception()) for future in futures[:5])
+    for thread in threading.enumerate():
+        if thread.name == "chiltepin-hub":
+            thread.join(LIMIT)
+    assert {task.document()["fatal_error"]["code"] for task in globus.tasks.values()} == {"CANCELED"}
+
+
+def test_a_client_of_the_callers_own_is_used_and_stays(globus, tmp_path, monkeypatch):
+    """`client=` is asked, nobody needs to be logged in, and what Parsl holds cannot be pickled with it."""
+    for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
+        monkeypatch.delenv(name)
+    client = globus.client()
+    with chiltepin.Workflow({}, run_dir=tmp_path / "runinfo"):
+        future = move(client=client)
+        assert future.result(LIMIT) is True
+        for argument in future.task_record["args"]:
+            with contextlib.suppress(TypeError):
+                assert globus.token.encode() not in pickle.dumps(argument)
+        assert transfer("my-laptop", "hpc-scratch", "/file", "/two", client=client, polling_interval=0.1) is True
+
+
+def test_a_script_without_parsl_moves_by_globus(globus, scratch, tmp_path, monkeypatch):
+    """transfer() asks Globus too, and waits."""
+    file = tmp_path / "chiltepin.yaml"
+    file.write_text("data: {backend: globus}\n")
+    monkeypatch.chdir(tmp_path)
+    assert transfer("my-laptop", "hpc-scratch", "/file", "/by/script", polling_interval=0.1) is True
+    assert (scratch / "by/script").read_bytes() == b"content"
+
+
+def secrets_of(globus):
+    """Everything that must not be seen: each token that was ever given out, and the secret."""
+    return {globus.token, globus.authority.client_secret, *globus.authority._grants}
+
+
+@pytest.mark.parametrize("worker", ["threads", "processes"])
+def test_no_token_is_in_anything_that_a_run_leaves(globus, laptop, tmp_path, caplog, worker):
+    """Logs, run folders, pickles of futures' results and errors, and all files of a whole run hold no token."""
+    caplog.set_level(logging.DEBUG)
+    executor = make_htex("local") if worker == "processes" else ThreadPoolExecutor("local", max_threads=2)
+    config = make_config(tmp_path / "runinfo", executor, initialize_logging=True)
+    config.data = configure.load({"data": {"backend": "globus", "fault_grace": 0.2}}).data
+    globus.fail_next(2, path="/v0.10/transfer", drop=True)
+    with chiltepin.Workflow(config):
+        good, bad = move(), move(origin="/missing", goal="/else")
+        unknown = transfer_task("my-laptop", "nowhere", "/a", "/b", executor="local")
+        waiting = here(good, executor="local")
+        ended = [future.exception(LIMIT) for future in (good, bad, unknown, waiting)]
+        texts = [pickle.dumps(error) for error in ended] + [repr(future).encode() for future in (good, bad, unknown)]
+        texts += [error_text(error) for error in ended if error is not None]
+    assert [error is None for error in ended] == [True, False, False, True]
+    texts += [caplog.text.encode()]
+    texts += [path.read_bytes() for path in Path(tmp_path).rglob("*") if path.is_file()]
+    assert len(texts) > 10
+    for secret in secrets_of(globus):
+        assert not [text for text in texts if secret.encode() in text]
+
+
+def error_text(error):
+    """All that a traceback of an error would show, its contexts included."""
+    import traceback
+
+    return "".join(traceback.format_exception(error)).encode()
