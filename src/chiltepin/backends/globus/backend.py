@@ -258,9 +258,8 @@ class GlobusBackend:
                 task = self._ask(
                     f"Asking for task {handle.task_id}", lambda client: dict(client.get_task(handle.task_id).data)
                 )
-            except PathNotFoundError as err:
-                reason = str(err)
-                return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
+            except PathNotFoundError:
+                return wire.lost(handle)
         return wire.status_of(handle, task, self._event(task))
 
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:

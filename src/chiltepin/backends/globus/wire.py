@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import DeleteRequest, Request, TransferRequest
 
-__all__ = ["delete_document", "entry_of", "global_path", "mark", "status_of", "transfer_document", "troubled"]
+__all__ = ["delete_document", "entry_of", "global_path", "lost", "mark", "status_of", "transfer_document", "troubled"]
 
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
 _FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
@@ -184,8 +184,18 @@ def _reason(
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
-    page = f"https://app.globus.org/activity/{task['task_id']}"
-    return f"{': '.join(lines) or 'Globus gives no reason'}. See {page}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {_see(task['task_id'])}"
+
+
+def _see(task_id: str) -> str:
+    """Return where a person looks at a task."""
+    return f"See https://app.globus.org/activity/{task_id}"
+
+
+def lost(handle: TaskHandle) -> TaskStatus:
+    """Return the status of a task that Globus does not know, or not any more."""
+    reason = f"Globus does not know the task, or not any more. {_see(handle.task_id)}"
+    return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
 
 def entry_of(entry: Mapping[str, Any]) -> DirEntry:
