@@ -47,6 +47,7 @@ napoleon_use_rtype = False
 napoleon_custom_sections = ["The promise"]
 
 nitpick_ignore = [
+    ("py:obj", "globus_sdk.TransferClient"),
     # Names of Python and of Parsl: their own documentation is not asked, as it is on a network.
     ("py:class", "Exception"),
     ("py:class", "concurrent.futures.Future"),
@@ -61,7 +62,7 @@ def find_short_name(
 ) -> Any:
     """Resolve a reference by the last part of a name, if one public object alone has it: `ConfigError`, `poll`."""
     domain = env.domains["py"]
-    if node.get("refdomain") != "py" or "." in node["reftarget"]:
+    if node.get("refdomain") != "py":
         return None
     found = [
         name for name in domain.objects if name.endswith(f".{node['reftarget']}")

@@ -82,7 +82,12 @@ class AtService:
     def status(self) -> TaskStatus | None:
         """Return what the last look of the hub said."""
         errand = self._hub.find(self._key)
-        return errand.status if errand else None
+        if errand is None or errand.status is not None:
+            return errand.status if errand else None
+        refused = errand.batch.refused if errand.batch else ""
+        reason = f"It is not submitted yet, and tried again. {refused}" if refused else "It is about to be submitted."
+        handle = errand.handle or TaskHandle(backend="", task_id="", submission_id="")
+        return TaskStatus(handle=handle, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:
         """Leave it to the hub."""

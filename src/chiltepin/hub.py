@@ -2,36 +2,52 @@
 
 A task at a service needs nobody to wait for it. So the hub has one thread that speaks with the service, whatever the
 number of tasks, and looks at all of them with one question; another thread ends the futures, so that what a user hangs
-on to a future never delays a look.
+on to a future never delays a look. Errands that are alike and wait at the same moment share a task.
 """
 
 from __future__ import annotations
 
 import atexit
+import heapq
+import itertools
 import logging
 import threading
-import time
 import weakref
+from collections import deque
 from concurrent import futures
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from chiltepin.batch import OF_ITEMS, UNHEALING, Batch, items_of, kind_of, may_share
+from chiltepin.chores import Chore, Patience, SystemClock
 from chiltepin.errand import Errand
-from chiltepin.errors import BackendError, LoginRequiredError
+from chiltepin.errors import BackendError, EndpointError, LoginRequiredError
+from chiltepin.model import TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from chiltepin.model import Request
-    from chiltepin.protocol import TransferBackend
+    from chiltepin.batch import Item
+    from chiltepin.model import ItemOutcome, Request, TaskStatus
+    from chiltepin.protocol import BatchingBackend, TransferBackend
 
-__all__ = ["Hub", "SystemClock"]
+__all__ = ["Hub"]
 
 logger = logging.getLogger(__name__)
 
-#: First and longest wait, in seconds, before a question that could not be asked is asked again; it doubles.
-FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+#: Seconds for which nobody has joined a task before it is submitted, and the longest that it waits for more: a loop of
+#: calls makes one every millisecond or two, and a single transfer is not to be delayed noticeably.
+QUIET, WINDOW = 0.05, 0.5
+
+#: Longest that a task waits for a free slot at the service, in seconds. Until then more may join it, and it would only
+#: wait there as well; but what is not submitted does not outlive this process.
+HOLD = 10.0
+
+#: Most tasks of ours at the service at a time; a user may have 100 pending there, and not all of them from here.
+MOST_TASKS = 50
+
+#: Longest wait, in seconds, before an item in a trouble is tried again.
+LONGEST_RETRY = 10.0
 
 #: Seconds that the end of the process waits for the service to hear of the cancellations.
 LAST_WORDS = 10.0
@@ -46,75 +62,6 @@ def _say_last_words() -> None:
         hub.close()
 
 
-class SystemClock:
-    """The time of this machine."""
-
-    def monotonic(self) -> float:
-        """Return seconds that only go forward."""
-        return time.monotonic()
-
-    def now(self) -> datetime:
-        """Return the time of day, in UTC."""
-        return datetime.now(timezone.utc)
-
-
-class Patience:
-    """When to ask again what could not be asked."""
-
-    def __init__(self) -> None:
-        self._wait, self.until = FIRST_RETRY, float("-inf")
-
-    def failed(self, now: float) -> None:
-        """Wait from now on, twice as long as the last time."""
-        self.until, self._wait = now + self._wait, min(2 * self._wait, LAST_RETRY)
-
-    def succeeded(self) -> None:
-        """Wait no more."""
-        self._wait, self.until = FIRST_RETRY, float("-inf")
-
-
-class Chore:
-    """A thread that is there as long as it has something to do.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    work : callable
-        Does what there is, and returns the seconds until there will be more; None if there is nothing to wait for.
-    """
-
-    def __init__(self, name: str, work: Callable[[], float | None]) -> None:
-        self._name, self._work = name, work
-        self._changed = threading.Condition()
-        self._running = self._again = False
-
-    def wake(self) -> None:
-        """Have the work done, now or right after what is being done."""
-        with self._changed:
-            self._again = True
-            self._changed.notify()
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._again = False
-            try:
-                pause = self._work()
-            except Exception:
-                # Whatever it was, futures wait for what comes after it.
-                logger.exception("%s stumbled and goes on.", self._name)
-                pause = FIRST_RETRY
-            with self._changed:
-                if not self._again and pause is None:
-                    self._running = False
-                    return
-                self._changed.wait_for(lambda: self._again, pause)
-
-
 class Hub:
     """Runs any number of errands on one service backend, with one thread for all of them.
 
@@ -126,54 +73,68 @@ class Hub:
         Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
     threaded : bool
         Whether threads do the work as it is due; False leaves that to calls of `step`.
+    batching : bool
+        Whether errands that are alike share a task, if the backend can tell what became of each.
     """
 
-    def __init__(self, backend: TransferBackend, *, clock: Any = None, threaded: bool = True) -> None:
+    def __init__(
+        self, backend: TransferBackend, *, clock: Any = None, threaded: bool = True, batching: bool = True
+    ) -> None:
         self._backend, self._clock, self._threaded = backend, clock or SystemClock(), threaded
+        self._batching = batching and backend.capabilities.batches
         self._known: dict[str, Errand] = {}
-        self._live: dict[str, Errand] = {}
         #: Keys that were stopped before they started.
         self._unwanted: set[str] = set()
-        self._lock = threading.Lock()
+        self._batches: list[Batch] = []
+        #: What may still be joined: by what its items have in common, and whether they are tried again.
+        self._open: dict[tuple[Request, bool], Batch] = {}
+        #: The tasks that are under way, by item.
+        self._flying: dict[tuple[Request, Item], Batch] = {}
+        self._wishes: deque[Errand] = deque()
+        self._limits: list[tuple[float, int, Errand]] = []
+        self._count = itertools.count()
+        # Guards all of the above; never held while the service is asked.
+        self._lock = threading.RLock()
         self._looked = self._clock.monotonic()
         self._submitting, self._looking = Patience(), Patience()
         self._speaker, self._finisher = Chore("chiltepin-hub", self.step), Chore("chiltepin-futures", self._finish)
-        self._ended: list[Callable[[], None]] = []
+        self._ended: deque[Callable[[], None]] = deque()
         _hubs.add(self)
 
+    # What callers do; all of it returns at once.
+
     def start(self, key: str, request: Request, *, timeout: float, polling_interval: float, grace: float) -> Errand:
-        """Take a request on; this returns at once.
+        """Take a request on.
 
         Parameters
         ----------
         key : str
             The caller's name for the errand; one that is known is joined, not made twice.
         request, timeout, polling_interval, grace
-            See `Errand`.
+            See `Errand`. A request that equals one under way joins that.
         """
-        if self._backend.capabilities.deadline:
-            limit = self._clock.now() + timedelta(seconds=timeout)
-            request = replace(request, deadline=min(limit, request.deadline or limit))
-        begun = self._clock.monotonic()
+        now = self._clock.monotonic()
         with self._lock:
-            if key not in self._known:
-                errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=begun)
-                if key in self._unwanted:
-                    self._unwanted.discard(key)
-                    errand.stop()
-                self._known[key] = self._live[key] = errand
-            errand = self._known[key]
-        self._wake()
+            if key in self._known:
+                return self._known[key]
+            errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=now)
+            self._known[key] = errand
+            heapq.heappush(self._limits, (errand.limit, next(self._count), errand))
+            fresh = self._place(errand, now)
+            if key in self._unwanted:
+                self._unwanted.discard(key)
+                self._wish(errand)
+        if fresh:
+            self._wake()
         return errand
 
     def stop(self, key: str) -> None:
-        """Have an errand stopped, now or as soon as it starts; this returns at once."""
+        """Have an errand stopped, now or as soon as it starts."""
         with self._lock:
-            errand = self._known.get(key)
-            if errand is None:
+            if key not in self._known:
                 self._unwanted.add(key)
                 return
-        errand.stop()
+            self._wish(self._known[key])
         self._wake()
 
     def find(self, key: str) -> Errand | None:
@@ -189,16 +150,61 @@ class Hub:
     def close(self, seconds: float = LAST_WORDS) -> None:
         """Stop every errand, and wait so many seconds at most until all have ended."""
         with self._lock:
-            live = list(self._live.values())
-        for errand in live:
-            errand.stop()
+            live = [errand for batch in self._batches for errand in batch.errands]
+            for errand in live:
+                self._wish(errand)
         if live:
             self._wake()
             futures.wait([errand.future for errand in live], timeout=seconds)
 
+    def _wish(self, errand: Errand) -> None:
+        if not errand.stopping:
+            errand.stopping = "cancel"
+            self._wishes.append(errand)
+
     def _wake(self) -> None:
         if self._threaded:
             self._speaker.wake()
+
+    # Who travels with whom.
+
+    def _place(self, errand: Errand, now: float) -> bool:
+        """Find a task for an errand; return whether it is one that nobody waits for yet."""
+        kind, items = kind_of(errand.request), items_of(errand.request)
+        flying = self._flying.get((kind, items[0])) if len(items) == 1 else None
+        if flying is not None and not flying.stopping:
+            flying.join(errand, now)
+            return False
+        slot = kind, errand.troubled is not None
+        batch = self._open.get(slot)
+        alone = len(items) > 1 or errand.share == 1 or not self._batching or not may_share(kind)
+        fresh = batch is None or batch.full or alone
+        if batch is None or fresh:
+            batch = Batch(kind, now, most=self._backend.capabilities.max_items)
+            self._batches.append(batch)
+            if not alone:
+                self._open[slot] = batch
+        batch.join(errand, now)
+        for item in items:
+            self._flying[kind, item] = batch
+        return fresh or batch.full
+
+    def _drop(self, batch: Batch) -> None:
+        """Take a task off the list; its errands have ended, or find another."""
+        with self._lock:
+            if batch in self._batches:
+                self._batches.remove(batch)
+            self._close(batch)
+            for item in batch.riders:
+                if self._flying.get((batch.kind, item)) is batch:
+                    del self._flying[batch.kind, item]
+
+    def _close(self, batch: Batch) -> None:
+        """Let nobody join any more."""
+        for slot in [slot for slot, one in self._open.items() if one is batch]:
+            del self._open[slot]
+
+    # The thread that speaks with the service.
 
     def step(self) -> float | None:
         """Do all that is due.
@@ -208,80 +214,146 @@ class Hub:
         float or None
             Seconds until something will be due; None if nothing is under way.
         """
-        for key, errand in self._errands():
-            if self._tend(key, errand):
+        self._part(self._clock.monotonic())
+        for batch in self._copy():
+            if self._tend(batch):
                 # In between too, for a hundred submissions take longer than the time between two looks.
                 self._look_if_due()
         self._look_if_due()
-        moments = [self._next(errand) for _, errand in self._errands()]
+        with self._lock:
+            moments = [self._next(batch) for batch in self._batches]
+            if moments and self._limits:
+                moments.append(self._limits[0][0])
+            if self._wishes:
+                moments.append(float("-inf"))
         return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
 
-    def _errands(self) -> list[tuple[str, Errand]]:
+    def _copy(self) -> list[Batch]:
         with self._lock:
-            return list(self._live.items())
+            return list(self._batches)
 
-    def _next(self, errand: Errand) -> float:
-        """Return the moment when an errand next needs us."""
-        if errand.handle is None:
-            return min(self._submitting.until, errand.limit) if not errand.stopping else 0.0
-        if errand.wants_cancel(self._clock.monotonic()):
-            return 0.0
-        return max(errand.next_look(self._looked), self._looking.until)
+    def _part(self, now: float) -> None:
+        """See to the errands that nobody wants any more, or whose time is up."""
+        with self._lock:
+            while self._limits and self._limits[0][0] <= now:
+                errand = heapq.heappop(self._limits)[2]
+                if not errand.ended and not errand.stopping:
+                    errand.stopping = "timeout"
+                    self._wishes.append(errand)
+            wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]
+            for errand in wishes:
+                if not errand.ended and errand.batch is not None:
+                    self._part_from(errand.batch, errand, now)
 
-    def _tend(self, key: str, errand: Errand) -> bool:
-        """Submit an errand, or cancel its task, or give it up, whichever is due; return whether the service was asked."""
+    def _part_from(self, batch: Batch, errand: Errand, now: float) -> None:
+        others = [one for one in batch.errands if not one.stopping]
+        if not others:
+            batch.stop(errand.stopping, now)
+        elif batch.request is None:
+            batch.leave(errand)
+            self._end(errand, errand.verdict(now, None))
+        else:
+            batch.leave(errand)
+            self._end(errand, errand.parted(len(others)))
+
+    def _next(self, batch: Batch) -> float:
+        """Return the moment when a task next needs us; the lock is held."""
         now = self._clock.monotonic()
-        errand.watch(now)
-        if errand.handle is None:
-            # If the reply to the last try was lost, its task is not to be left behind.
-            due = errand.refused if errand.stopping else now >= self._submitting.until
+        if batch.handle is None:
+            return float("-inf") if batch.stopping else max(self._departure(batch, now), self._submitting.until)
+        if batch.wants_cancel(now):
+            return now
+        return max(batch.next_look(self._looked), self._looking.until)
+
+    def _departure(self, batch: Batch, now: float) -> float:
+        """Return when a task is to be submitted, if nobody joins it until then."""
+        if batch.request is not None or batch not in self._open.values():
+            return max(batch.not_before, self._free_slot(batch))
+        ready = now if batch.full else min(batch.joined + QUIET, batch.created + WINDOW)
+        return max(batch.not_before, ready, self._free_slot(batch))
+
+    def _free_slot(self, batch: Batch) -> float:
+        """Return when there will be room for a task at the service: long ago, or nobody knows."""
+        slots = self._backend.capabilities.slots
+        if slots is None:
+            return float("-inf")
+        there = [type(one.kind) for one in self._batches if one.handle is not None]
+        if len(there) >= MOST_TASKS:
+            return float("inf")
+        return batch.created + HOLD if there.count(type(batch.kind)) >= slots else float("-inf")
+
+    def _tend(self, batch: Batch) -> bool:
+        """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
+        now = self._clock.monotonic()
+        if batch.handle is None:
+            with self._lock:
+                # If the reply to the last try was lost, its task is not to be left behind.
+                departure = max(self._departure(batch, now), self._submitting.until)
+                due = batch.refused if batch.stopping else now >= departure
+                if due:
+                    self._close(batch)
+                    request = batch.seal(now, self._clock.now(), apart=self._batching)
             if due:
-                self._submit(key, errand)
-            if errand.stopping and errand.handle is None:
-                self._end(key, errand)
+                self._submit(batch, request)
+            if batch.stopping and batch.handle is None:
+                self._drop(batch)
+                self._end_all(batch, lambda errand: errand.verdict(now, None))
             return bool(due)
-        if errand.wants_cancel(now):
-            self._cancel(errand, now)
+        if _is_over(batch):
+            # What became of its items could not be asked for.
+            if now >= self._looking.until:
+                self._settle(batch)
             return True
-        if errand.given_up(now):
-            self._end(key, errand)
+        if batch.wants_cancel(now):
+            self._cancel(batch, now)
+            return True
+        if batch.given_up(now):
+            self._drop(batch)
+            self._end_all(batch, lambda errand: errand.verdict(now, batch.end))
         return False
 
-    def _submit(self, key: str, errand: Errand) -> None:
+    def _submit(self, batch: Batch, request: Request) -> None:
         try:
             # Kept over every try: that is what makes a repetition harmless.
-            errand.submission_id = errand.submission_id or self._backend.new_submission_id()
-            errand.handle = self._backend.submit(errand.request, errand.submission_id)
-        except Exception as err:  # noqa: BLE001 - whatever it is, the future has to end
+            batch.submission_id = batch.submission_id or self._backend.new_submission_id()
+            handle = self._backend.submit(request, batch.submission_id)
+        except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err
         else:
             # Its first look comes in its own time, not at once because others were looked at long ago.
-            errand.submitted = self._clock.monotonic()
+            batch.submitted, batch.handle = self._clock.monotonic(), handle
             self._submitting.succeeded()
             return
         if isinstance(refusal, BackendError) and refusal.transient:
-            errand.refused = str(refusal)
+            batch.refused = str(refusal)
             self._submitting.failed(self._clock.monotonic())
+            return
+        self._drop(batch)
+        if batch.shared and not isinstance(refusal, EndpointError | LoginRequiredError):
+            # One of its items may be to blame.
+            self._again(batch.errands, share=max(1, len(batch.riders) // 2))
         else:
-            self._end(key, errand, refusal)
+            self._end_all(batch, lambda _: refusal)
 
-    def _cancel(self, errand: Errand, now: float) -> None:
-        errand.cancel_tried = now
+    def _cancel(self, batch: Batch, now: float) -> None:
+        batch.cancel_tried(now)
         try:
-            self._backend.cancel(errand.handle)  # type: ignore[arg-type] # it has one
+            self._backend.cancel(batch.handle)  # type: ignore[arg-type] # it has one
         except Exception as err:  # noqa: BLE001 - tried again, until its time is up
-            logger.warning("Could not cancel task %s: %s", errand.handle, err)
+            logger.warning("Could not cancel task %s: %s", batch.handle and batch.handle.task_id, err)
         else:
-            errand.cancel_heard = True
+            batch.cancel_heard = True
 
     def _look_if_due(self) -> None:
         """Look at every task with one question, if one of them is due."""
         now = self._clock.monotonic()
-        asked = [(key, errand) for key, errand in self._errands() if errand.handle is not None]
-        if not asked or now < self._looking.until or now < min(errand.next_look(self._looked) for _, errand in asked):
+        with self._lock:
+            asked = [batch for batch in self._batches if batch.handle is not None and not _is_over(batch)]
+            due = min((batch.next_look(self._looked) for batch in asked), default=float("inf"))
+        if now < max(due, self._looking.until):
             return
         try:
-            statuses = self._backend.poll([errand.handle for _, errand in asked if errand.handle])
+            statuses = self._backend.poll([batch.handle for batch in asked if batch.handle])
         except LoginRequiredError as err:
             lost = err
         except Exception as err:  # noqa: BLE001 - asked again; each errand has its timeout
@@ -291,26 +363,82 @@ class Hub:
         else:
             self._heard(asked, statuses)
             return
-        for key, errand in asked:
-            self._end(key, errand, lost)
+        for batch in asked:
+            self._drop(batch)
+            self._end_all(batch, lambda _: lost)
 
-    def _heard(self, asked: list[tuple[str, Errand]], statuses: list[Any]) -> None:
+    def _heard(self, asked: list[Batch], statuses: list[TaskStatus]) -> None:
         self._looked = now = self._clock.monotonic()
         self._looking.succeeded()
-        for (key, errand), status in zip(asked, statuses, strict=True):
-            errand.hear(status, now)
+        for batch, status in zip(asked, statuses, strict=True):
+            with self._lock:
+                batch.hear(status, now)
             if status.state.final:
-                self._end(key, errand)
+                self._settle(batch)
 
-    def _end(self, key: str, errand: Errand, error: BaseException | None = None) -> None:
-        """End an errand, with its status or the error that it stands for."""
+    # How it ends.
+
+    def _settle(self, batch: Batch) -> None:
+        """End the errands of a task that has ended, or find another task for them."""
+        now, end = self._clock.monotonic(), cast("TaskStatus", batch.end)
+        if not batch.shared or end.state is TaskState.LOST:
+            self._drop(batch)
+            self._end_all(batch, lambda errand: errand.verdict(now, end))
+            return
+        try:
+            backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
+            outcomes = backend.outcomes(cast("Any", batch.handle), request)
+        except Exception as err:  # noqa: BLE001 - asked again; each errand has its timeout
+            logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
+            self._looking.failed(now)
+            return
+        self._drop(batch)
+        blamed = any(outcome is not None and not outcome.done for outcome in outcomes)
+        unknown: list[Errand] = []
+        for item, outcome in zip(items_of(request), outcomes, strict=True):
+            for errand in batch.riders[item]:
+                if outcome is not None:
+                    self._end_item(errand, end, outcome, now)
+                elif errand.stopping or end.code not in OF_ITEMS:
+                    self._end(errand, errand.verdict(now, end))
+                else:
+                    unknown.append(errand)
+        # Where nobody was blamed, halves find out who is.
+        self._again(unknown, share=None if blamed else max(1, len(batch.riders) // 2))
+
+    def _end_item(self, errand: Errand, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
+        """End an errand as its item ended, or try it again where that may heal."""
+        if outcome.done:
+            self._end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
+            return
+        errand.troubled = now if errand.troubled is None else errand.troubled
+        heals = outcome.code in UNHEALING and now < errand.troubled + errand.grace
+        if heals and not errand.stopping:
+            errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
+            self._again([errand], share=None)
+            return
+        failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)
+        self._end(errand, errand.verdict(now, failed))
+
+    def _again(self, errands: Iterable[Errand], *, share: int | None) -> None:
+        """Find another task for errands, of at most ``share`` items."""
+        now = self._clock.monotonic()
         with self._lock:
-            if self._live.pop(key, None) is None:
-                return
+            for errand in errands:
+                errand.share = share
+                self._place(errand, now)
+
+    def _end_all(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:
+        for errand in batch.errands:
+            self._end(errand, outcome(errand))
+
+    def _end(self, errand: Errand, outcome: TaskStatus | BaseException) -> None:
+        if errand.ended:
+            return
+        errand.ended = True
         # A place at the service has become free, perhaps.
         self._submitting.succeeded()
-        now = self._clock.monotonic()
-        self._ended.append(lambda: errand.end(now, error))
+        self._ended.append(lambda: errand.end(outcome))
         if self._threaded:
             self._finisher.wake()
         else:
@@ -319,4 +447,8 @@ class Hub:
     def _finish(self) -> None:
         """End the futures of what has ended; their callbacks are other people's code, and run here."""
         while self._ended:
-            self._ended.pop(0)()
+            self._ended.popleft()()
+
+
+def _is_over(batch: Batch) -> bool:
+    return batch.status is not None and batch.status.state.final

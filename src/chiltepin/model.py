@@ -23,6 +23,7 @@ __all__ = [
     "DeleteRequest",
     "DirEntry",
     "FilterRule",
+    "ItemOutcome",
     "Request",
     "SyncLevel",
     "TaskHandle",
@@ -101,6 +102,9 @@ class TransferRequest:
         Give a destination file the modification time of its source.
     filters : tuple of FilterRule
         Which files of a folder are moved; only with ``recursive``.
+    skip_source_errors : bool
+        Whether an item whose source cannot be read is left out, and told afterwards, while the others go on. What a
+        `BatchingBackend` needs for many callers in one task; nobody else asks for it.
     label : str
         A name for people, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
     deadline : datetime or None
@@ -115,6 +119,7 @@ class TransferRequest:
     verify_checksum: bool = True
     preserve_timestamp: bool = False
     filters: tuple[FilterRule, ...] = ()
+    skip_source_errors: bool = False
     label: str = ""
     deadline: datetime | None = None
 
@@ -219,6 +224,23 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemOutcome:
+    """What became of one item of a task that has ended.
+
+    Parameters
+    ----------
+    done : bool
+        Whether it was done, whole.
+    code, reason : str
+        Why not, as in `TaskStatus`.
+    """
+
+    done: bool
+    code: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirEntry:
     """One entry of a folder.
 
@@ -260,6 +282,11 @@ class Capabilities:
         Most items in one request; None means no limit.
     finds_endpoints : bool
         Whether it finds endpoints by itself that the settings do not declare.
+    batches : bool
+        Whether it tells the outcome of each item of a task; then the items of many callers go as one task, and it is a
+        `BatchingBackend`.
+    slots : int or None
+        Tasks of one kind that the service works on at a time; None means that more tasks are done sooner.
     """
 
     runs_on: Literal["service", "worker"]
@@ -269,3 +296,5 @@ class Capabilities:
     filters: bool = True
     max_items: int | None = None
     finds_endpoints: bool = False
+    batches: bool = False
+    slots: int | None = None

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from chiltepin.model import Capabilities, DirEntry, Request, TaskHandle, TaskStatus
+    from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
 
-__all__ = ["TransferBackend", "WorkerBackend"]
+__all__ = ["BatchingBackend", "TransferBackend", "WorkerBackend"]
 
 
 @runtime_checkable
@@ -107,4 +107,31 @@ class WorkerBackend(TransferBackend, Protocol):
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
         """Return as soon as the task has ended, and after some seconds at the latest; `poll` tells which it was."""
+        ...
+
+
+@runtime_checkable
+class BatchingBackend(TransferBackend, Protocol):
+    """A service backend that can tell what became of each item of a task, so that many callers may share one."""
+
+    def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
+        """Return what became of each item of a task that has ended, in the order of the request.
+
+        Parameters
+        ----------
+        handle : TaskHandle
+            The task.
+        request : TransferRequest or DeleteRequest
+            What was submitted.
+
+        Returns
+        -------
+        list of ItemOutcome or None
+            None where the service does not tell: such an item is asked for again.
+
+        Raises
+        ------
+        BackendError
+            The question could not be asked.
+        """
         ...

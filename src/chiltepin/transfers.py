@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin import registry
-from chiltepin.errand import STOP_GRACE
+from chiltepin.batch import STOP_GRACE
+from chiltepin.chores import SystemClock
 from chiltepin.errors import TaskCanceledError, TaskTimeoutError
-from chiltepin.hub import Hub, SystemClock
+from chiltepin.hub import Hub
 from chiltepin.model import FAULT_GRACE, TaskState
 from chiltepin.outcomes import describe
 

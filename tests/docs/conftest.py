@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Run where nobody else does, without the settings of whoever runs the tests."""
+    """Run where nobody else does, without the settings of whoever runs the tests; take back what a page sets."""
+    before = dict(os.environ)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path)
     for variable in ("CHILTEPIN_CONFIG", "CHILTEPIN_BACKEND", "MY_SECRET"):
-        # Set first, so that what a page sets is taken back.
-        monkeypatch.setenv(variable, "")
-        monkeypatch.delenv(variable)
-    return tmp_path
+        os.environ.pop(variable, None)
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)

@@ -67,8 +67,8 @@ def test_a_block_with_a_reason_is_not_run(folder, comment):
 def test_the_page_of_the_house_has_every_room():
     """The table of floors on the page is the one that the imports are tested against."""
     page = (TOP / "docs" / "concepts" / "house.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\d) \| (.+?) \|", page, re.MULTILINE)
-    drawn = {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
+    rows = re.findall(r"^\| (\d(?:\.\d)?) \| (.+?) \|", page, re.MULTILINE)
+    drawn = {room: float(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
     source = ast.parse((TOP / "tests" / "unit" / "test_floors.py").read_text(encoding="utf-8"))
     built = next(node.value for node in source.body if ast.unparse(node).startswith("FLOORS ="))
     assert drawn == ast.literal_eval(built)

@@ -27,9 +27,9 @@ class SimulatorClock:
 class Guided:
     """A hub before a simulator, one clock for both, and nothing that moves by itself."""
 
-    def __init__(self, backend, globus):
+    def __init__(self, backend, globus, **options):
         self.backend, self.globus = backend, globus
-        self.hub = Hub(backend, clock=SimulatorClock(globus.clock), threaded=False)
+        self.hub = Hub(backend, clock=SimulatorClock(globus.clock), threaded=False, **options)
         self._count = 0
 
     def start(self, request, **options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from datetime import datetime, timedelta, timezone
@@ -364,7 +365,12 @@ def test_identical_paths_of_somebody_else_are_no_task_of_ours(guided, globus, la
 def test_too_many_pending_tasks_wait_their_turn(guided, globus, laptop, scratch):
     """What the service has no room for is submitted when it has."""
     globus.settings.pending_limit, globus.settings.task_latency = 3, 5
-    errands = [guided.start(move(goal=f"/{number}")) for number in range(10)]
+    # Requests that are not alike, for those that are would share a task.
+    kinds = itertools.product((None, "exists", "size", "mtime", "checksum"), (True, False))
+    errands = [
+        guided.start(move(goal=f"/{number}", sync_level=level, verify_checksum=verify))
+        for number, (level, verify) in enumerate(kinds)
+    ]
     guided.live()
     assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
     assert len(globus.tasks) == 10

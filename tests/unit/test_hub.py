@@ -20,7 +20,6 @@ from chiltepin.errors import (
 from chiltepin.hub import Hub
 from chiltepin.model import TaskState
 
-REQUEST = transfer_request(src_ep="laptop", dst_ep="hpc", src_path="/a", dst_path="/b")
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 
 
@@ -36,9 +35,10 @@ def hub(station):
     return Hub(station, clock=station.clock, threaded=False)
 
 
-def start(hub, key="mine", **options):
-    """Start the request."""
-    return hub.start(key, REQUEST, **{"timeout": 3600, "polling_interval": 30, "grace": 60, **options})
+def start(hub, key="mine", goal="/b", **options):
+    """Start a transfer."""
+    request = transfer_request(src_ep="laptop", dst_ep="hpc", src_path="/a", dst_path=goal)
+    return hub.start(key, request, **{"timeout": 3600, "polling_interval": 30, "grace": 60, **options})
 
 
 def live(hub, station, *, until=float("inf")):
@@ -80,7 +80,7 @@ def test_an_end_is_noticed_soon_with_few_questions(hub, station, lasts):
 def test_one_question_serves_all_tasks(hub, station):
     """However many tasks are under way, each look is one call of poll."""
     station.lasts = 60
-    errands = [start(hub, str(number)) for number in range(500)]
+    errands = [start(hub, str(number), f"/{number}") for number in range(500)]
     live(hub, station)
     assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
     assert station.polls <= 45

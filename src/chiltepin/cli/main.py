@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
     "login": "Log in to Globus, once for all runs.",
     "logout": "End the login at Globus, and forget it here.",
+    "simulate": "Run a Globus on this machine, for one command or for a shell.",
     "whoami": "Show who is logged in to Globus.",
 }
 

@@ -73,6 +73,12 @@ def _collection(value: Any) -> str:
     return value.strip().lower()
 
 
+def _client_id(value: Any) -> str:
+    if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
+        raise misfit("write the UUID of a native app that is registered at Globus")
+    return value.strip().lower()
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,6 +112,14 @@ class _FilesystemPlace(_Strict):
 class _LocalPlace(_Strict):
     folder: Annotated[str, BeforeValidator(_inner_folder)]
 
+
+class _GlobusOptions(_Strict):
+    client_id: Annotated[str, BeforeValidator(_client_id)] | None = None
+    notify: bool = False
+
+
+#: What stands under the names of backends in the section itself, for those that are ours.
+_OPTIONS: dict[str, type[BaseModel]] = {"globus": _GlobusOptions}
 
 _PLACES: dict[str, type[BaseModel]] = {"globus": _GlobusPlace, "filesystem": _FilesystemPlace, "local": _LocalPlace}
 
@@ -198,6 +212,10 @@ class _Reader:
         if backend == "local" and "root" in options:
             self._say((*where, "root"), "stands one level too deep; write 'root:' directly below 'data:'")
         self.problems += option_problems(options, where)
+        if model := _OPTIONS.get(backend):
+            checked, misfits = validate(model, options, path=where, noun=f"an option of the backend {backend!r}")
+            self.problems += misfits
+            return checked.model_dump(exclude_unset=True) if checked else {}
         return {str(name): plain(value) for name, value in options.items()}
 
     def _endpoints(self, endpoints: Any) -> dict[str, Endpoint]:

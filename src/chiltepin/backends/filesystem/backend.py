@@ -118,6 +118,8 @@ class FilesystemBackend:
             (self._spot(request.source, item.source), self._spot(request.destination, item.destination))
             for item in request.items
         ]
+        if request.skip_source_errors:
+            raise UnsupportedOptionError("Items are not left out here; remove skip_source_errors.", backend=self.name)
         if request.preserve_timestamp and not all(isinstance(goal.store, LocalStore) for _, goal in pairs):
             raise UnsupportedOptionError(
                 f"Endpoint {request.destination!r} cannot keep modification times; remove preserve_timestamp.",

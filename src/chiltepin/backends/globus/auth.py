@@ -320,7 +320,8 @@ def ask_auth(call: Callable[[], T]) -> T:
         return call()
     except globus_sdk.NetworkError as err:
         failure: ChiltepinError = ServiceUnavailableError(
-            f"Globus Auth could not be reached ({type(err).__name__}); look at your network.",
+            f"Globus Auth could not be reached ({type(err).__name__}); see that this machine reaches auth.globus.org, "
+            "and that HTTPS_PROXY is right.",
             backend="globus",
             code=type(err).__name__,
             transient=True,

@@ -108,11 +108,22 @@ class Collections:
     def _document(self, collection: Collection) -> Mapping[str, Any]:
         with self._lock:
             if collection.id not in self._kinds:
-                self._kinds[collection.id] = ask(
-                    lambda: _chosen(self._client().get_endpoint(collection.id), "entity_type", "high_assurance"),
-                    f"Looking for endpoint {collection.name!r}",
-                )
+                self._kinds[collection.id] = self._ask_for(collection)
             return self._kinds[collection.id]
+
+    def _ask_for(self, collection: Collection) -> Mapping[str, Any]:
+        try:
+            return ask(
+                lambda: _chosen(self._client().get_endpoint(collection.id), "entity_type", "high_assurance"),
+                f"Looking for endpoint {collection.name!r}",
+            )
+        except EndpointNotFoundError:
+            unknown = EndpointNotFoundError(
+                f"No collection has the UUID {collection.id!r}, or you may not see it; "
+                "look it up at https://app.globus.org/collections",
+                endpoint=collection.name,
+            )
+        raise unknown
 
     def _identify(self, name: str) -> str:
         if UUID.fullmatch(name):

@@ -34,8 +34,8 @@ __all__ = ["BACKEND", "TOO_MANY_PENDING", "ask"]
 
 BACKEND = "globus"
 
-#: A user may have 100 tasks that have not ended; the next is refused with this code (facts of other clients of the
-#: service: it came with HTTP 409).
+#: A user may have 100 tasks that have not ended; the next is refused with this code (seen in other clients' code; that
+#: it comes with HTTP 409 is assumed).
 TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 
 #: In the scope of a consent, the collection that wants it.
@@ -91,7 +91,8 @@ def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
         return failure
     if isinstance(err, globus_sdk.NetworkError):
         return ServiceUnavailableError(
-            f"{what}: Globus could not be reached ({type(err).__name__}); look at your network.",
+            f"{what}: Globus could not be reached ({type(err).__name__}); see that this machine reaches "
+            "transfer.api.globus.org, and that HTTPS_PROXY is right.",
             backend=BACKEND,
             code=type(err).__name__,
             transient=True,
@@ -113,7 +114,10 @@ def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
         return EndpointNotFoundError(f"{what}: {said}.")
     if err.code == TOO_MANY_PENDING:
         return ServiceUnavailableError(
-            f"{what}: too many of your tasks wait at Globus already.", transient=True, **facts
+            f"{what}: too many of your tasks have not ended at Globus; wait, or cancel some at "
+            "https://app.globus.org/activity",
+            transient=True,
+            **facts,
         )
     for code, kind in _BY_CODE.items():
         if err.code == code:
@@ -124,14 +128,16 @@ def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
 
 
 def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
-    said = one_line(err.message or err.text)
+    if err.raw_json is None:
+        return nonsense(err, f"{what}, HTTP {err.http_status}")
+    said = one_line(err.message or "no reason given")
+    if err.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ServiceUnavailableError(
+            f"{what}: Globus wants to be asked less often: {said}.", transient=True, **_facts(err)
+        )
     # The service could not ask an endpoint: that is the answer, and asking again brings the same.
     external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
-    too_many, broken = (
-        err.http_status == HTTPStatus.TOO_MANY_REQUESTS,
-        err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-    )
-    if too_many or (broken and not external):
+    if err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not external:
         return ServiceUnavailableError(
             f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
         )

@@ -28,6 +28,20 @@ _FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
 #: What ``nice_status`` says of a task that has no trouble.
 _FINE = (None, "", "OK", "Queued")
 
+#: What to do about a trouble, where that is known.
+_CURES = {
+    "AUTH": "Type: chiltepin login --force. ",
+    "FILE_NOT_FOUND": "Check the path. ",
+    "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
+    "INACTIVE": "Type: chiltepin login --force. ",
+    "IS_A_DIRECTORY": "Give recursive=True for a folder. ",
+    "NOT_A_DIRECTORY": "Leave recursive out for a file. ",
+    "NO_CREDENTIALS": "Type: chiltepin login --force. ",
+    "NO_SPACE_LEFT": "Make room there. ",
+    "PERMISSION_DENIED": "See that you may read the source, and write to the destination. ",
+    "QUOTA_EXCEEDED": "Make room there. ",
+}
+
 #: Longest label of a task (docs.globus.org, "Task Submission", 2.2).
 _LABEL_LIMIT = 128
 
@@ -74,6 +88,7 @@ def transfer_document(
         sync_level=request.sync_level or globus_sdk.MISSING,
         verify_checksum=request.verify_checksum,
         preserve_timestamp=request.preserve_timestamp,
+        skip_source_errors=request.skip_source_errors or globus_sdk.MISSING,
         **_common(request, signature, **rest),
     )
     for origin, goal in pairs:
@@ -162,7 +177,7 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
         handle=handle,
         state=state,
         code=code,
-        reason=_reason(task, fatal, event, trouble=bool(code)),
+        reason=_reason(task, fatal, event, code),
         bytes_done=int(task.get("bytes_transferred") or 0),
         files_done=int(task.get("subtasks_succeeded" if deletes else "files_transferred") or 0),
         files_skipped=int(task.get("files_skipped") or 0),
@@ -170,10 +185,8 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
     )
 
 
-def _reason(
-    task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[str, Any] | None, *, trouble: bool
-) -> str:
-    if not trouble:
+def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[str, Any] | None, code: str) -> str:
+    if not code:
         waits = task.get("nice_status") == "Queued"
         return "It waits for its turn: Globus works on three tasks of a kind and user at a time." if waits else ""
     said = [
@@ -184,7 +197,7 @@ def _reason(
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {_see(task['task_id'])}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(task['task_id'])}"
 
 
 def _see(task_id: str) -> str:

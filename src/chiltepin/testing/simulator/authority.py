@@ -71,6 +71,7 @@ class Authority:
         self.signing = Signing()
         self._lock = threading.RLock()
         self._secrets = {self.client_id: self.client_secret}
+        self._deleted: set[str] = set()
         self._codes: dict[str, Code] = {}
         self._grants: dict[str, Grant] = {}
         self._consents = Consents()
@@ -138,9 +139,12 @@ class Authority:
 
     def knows_client(self, client_id: str, secret: str | None) -> bool:
         """Whether a client may ask: its secret fits; or it has none, and its id looks like one."""
-        if expected := self._secrets.get(client_id):
-            return secret is not None and secrets.compare_digest(secret, expected)
-        return secret is None and _is_uuid(client_id)
+        if client_id in self._deleted:
+            return False
+        if secret is None:
+            return client_id not in self._secrets and _is_uuid(client_id)
+        # The globus command keeps the client that it made, and comes with it to the simulator of the next run.
+        return secrets.compare_digest(secret, self._secrets.get(client_id, _secret_of(client_id)))
 
     def authorize(self, asked: dict[str, str]) -> dict[str, str]:
         """Let the user answer a login page; return what the browser brings back."""
@@ -234,9 +238,13 @@ class Authority:
     def identities(self, names: Iterable[str], ids: Iterable[str]) -> list[dict[str, Any]]:
         """Return the identities that are asked for; here is only one."""
         user = self.user
-        if user.username not in names and user.identity_id not in ids:
+        client = f"{self.client_id}@clients.auth.globus.org"
+        if self.client_id in ids or client in names:
+            known = {"id": self.client_id, "username": client, "name": "Chiltepin", "email": None}
+        elif user.username in names or user.identity_id in ids:
+            known = {"id": user.identity_id, "username": user.username, "name": user.name, "email": user.email}
+        else:
             return []
-        known = {"id": user.identity_id, "username": user.username, "name": user.name, "email": user.email}
         more = {"status": "used", "identity_type": "login", "identity_provider": _provider(), "organization": "Example"}
         return [known | more]
 
@@ -247,7 +255,8 @@ class Authority:
 
     def create_client(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Make a confidential client; return it with its secret."""
-        client_id, secret = str(uuid.uuid4()), new_secret()
+        client_id = str(uuid.uuid4())
+        secret = _secret_of(client_id)
         with self._lock:
             self._secrets[client_id] = secret
         now = self.clock.now().isoformat()
@@ -260,6 +269,7 @@ class Authority:
         with self._lock:
             if self._secrets.pop(client_id, None) is None:
                 raise Refusal(404, "not_found", "NOT_FOUND")
+            self._deleted.add(client_id)
         return {"client": {"id": client_id}}
 
     # What both need.
@@ -301,6 +311,11 @@ class Authority:
         token = new_secret()
         self._grants[token] = grant
         return token
+
+
+def _secret_of(client_id: str) -> str:
+    """Return the secret of a client that this simulator made, or that another one made before."""
+    return str(uuid.uuid5(NAMESPACE, f"secret of {client_id}"))
 
 
 def _is_uuid(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chiltepin import paths
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.errors import PermissionDeniedError
+from chiltepin.model import UUID
 from chiltepin.testing.simulator.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Collection:
     default_directory : str
         What ``~`` means, and where relative paths count from.
     id : str
-        Its UUID; empty: made of its name, the same on every machine.
+        Its UUID; empty: the name, if that is one, else made of the name, the same on every machine.
     """
 
     name: str
@@ -76,6 +77,8 @@ class Collection:
     def __post_init__(self) -> None:
         self.display_name = self.display_name or self.name
         self.folder = os.path.abspath(self.folder)
+        if UUID.fullmatch(self.name):
+            self.id = self.id or self.name.lower()
         self.id = self.id or str(uuid.uuid5(NAMESPACE, f"collection {self.name}"))
         os.makedirs(self.folder, exist_ok=True)
         self.store = LocalStore(self.folder, create=True)

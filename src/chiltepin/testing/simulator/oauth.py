@@ -159,6 +159,13 @@ def new_secret() -> str:
     return "Ag" + secrets.token_urlsafe(40)
 
 
+#: Services whose scopes name them by UUID, while their tokens do by name (SDK, ``globus_sdk.scopes``).
+_SERVICES = {
+    "eec9b274-0c81-4334-bdc2-54e90e689b9a": "flows.globus.org",
+    "facd7ccc-c5f4-42aa-916b-a0e270e2c2a9": "funcx_service",
+}
+
+
 def service_of(scope: str) -> str:
     """Return the service that a scope belongs to; empty if it is no scope."""
     if scope in _OPENID or scope.startswith("urn:globus:auth:scope:auth.globus.org:"):
@@ -166,5 +173,6 @@ def service_of(scope: str) -> str:
     if scope.startswith("urn:globus:auth:scope:"):
         return scope.split(":")[4]
     if scope.startswith("https://auth.globus.org/scopes/"):
-        return scope.split("/")[4]
+        owner = scope.split("/")[4]
+        return _SERVICES.get(owner, owner)
     return ""

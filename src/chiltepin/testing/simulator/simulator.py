@@ -122,7 +122,8 @@ class Simulator:
             for part, value in (("ID", self.authority.client_id), ("SECRET", self.authority.client_secret))
         }
         services = {f"GLOBUS_SDK_SERVICE_URL_{service}": self.url for service in ("TRANSFER", "AUTH")}
-        return {**services, **proxies, **credentials}
+        # A login at the simulator is not to replace the one that the user of the globus command has.
+        return {**services, **proxies, **credentials, "GLOBUS_PROFILE": "chiltepin-simulator"}
 
     def client(self, **options: Any) -> globus_sdk.TransferClient:
         """Return a client for this process; it is closed with the simulator.

@@ -1,0 +1,248 @@
+"""One task at a service: the items of one errand, or of many that are alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from chiltepin.model import DeleteRequest, TaskState, TaskStatus
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from chiltepin.errand import Errand
+    from chiltepin.model import Request, TaskHandle, TransferItem
+
+    Item = TransferItem | str
+
+__all__ = [
+    "FIRST_LOOK",
+    "LOOK_SHARE",
+    "OF_ITEMS",
+    "STOP_GRACE",
+    "UNHEALING",
+    "Batch",
+    "items_of",
+    "kind_of",
+    "may_share",
+]
+
+#: Seconds before the first look at a task, and the least time between two looks; few tasks of a service end sooner.
+FIRST_LOOK = 0.5
+
+#: The next look comes after this share of the time that has gone by: an end is noticed at most a tenth late.
+LOOK_SHARE = 0.1
+
+#: Seconds that a task which was told to stop has for stopping, before it is left to itself.
+STOP_GRACE = 10.0
+
+#: Troubles, in Globus's words, for which one item of a task is to blame and not all of them.
+OF_ITEMS = frozenset(
+    {
+        "AMBIGUOUS_PATH",
+        "EXTERNAL_CHECKSUM_MISMATCH",
+        "FILE_ACCESS",
+        "FILE_NOT_FOUND",
+        "INVALID_PATH_NAME",
+        "INVALID_SYMLINK",
+        "IS_A_DIRECTORY",
+        "IS_A_FILE",
+        "NOT_A_DIRECTORY",
+        "NOT_A_FILE",
+        "PERMISSION_DENIED",
+    }
+)
+
+#: Troubles that do not go away by themselves, those of items among them. The service itself would try on until the
+#: deadline, by default a day (docs.globus.org, "Task Behavior", 3 and 4).
+UNHEALING = OF_ITEMS | {
+    "ACL_CHANGED",
+    "AUTH",
+    "GC_NOT_CONNECTED",
+    "GC_PAUSED",
+    "GSI_DN_MISMATCH",
+    "INVALID_SERVICE_CREDENTIAL",
+    "LIMIT_EXCEEDED",
+    "NO_APPEND_FILESYSTEM",
+    "NO_CREDENTIALS",
+    "NO_SPACE_LEFT",
+    "QUOTA_EXCEEDED",
+}
+
+
+def items_of(request: Request) -> tuple[Item, ...]:
+    """Return what a request moves or removes."""
+    return request.paths if isinstance(request, DeleteRequest) else request.items
+
+
+def kind_of(request: Request) -> Request:
+    """Return what a request has in common with those that may share a task with it: all but items and label."""
+    if isinstance(request, DeleteRequest):
+        return replace(request, paths=(), label="", deadline=None)
+    return replace(request, items=(), label="", deadline=None)
+
+
+def may_share(kind: Request) -> bool:
+    """Whether requests of a kind may share a task.
+
+    A deletion where nothing may be missing fails as a whole if something is, and nobody can tell afterwards which of
+    the others was missing and which is gone because of us.
+    """
+    return not isinstance(kind, DeleteRequest) or kind.ignore_missing
+
+
+class Batch:
+    """One task, from before it is submitted until what became of its items is known.
+
+    Attributes
+    ----------
+    riders : dict of item to list of Errand
+        For each item the errands that want it; an item without any is left out, if the task is not submitted yet.
+    request : Request or None
+        What is submitted; None as long as items may join.
+    submission_id : str
+        Set before the first try to submit, and the same for all of them.
+    stopping : str
+        Why it has to stop: "cancel", "timeout" or "trouble"; empty if it has not.
+    """
+
+    def __init__(self, kind: Request, now: float, *, most: int | None = None) -> None:
+        self.kind, self.most = kind, most
+        self.riders: dict[Item, list[Errand]] = {}
+        self.created = self.joined = self.submitted = now
+        self.not_before = float("-inf")
+        self.request: Request | None = None
+        self.submission_id, self.refused, self.stopping = "", "", ""
+        self.handle: TaskHandle | None = None
+        self.status: TaskStatus | None = None
+        #: How it stood when it was told to stop: what came after that is our own doing.
+        self.before: TaskStatus | None = None
+        #: Whether it was taken over from a journal, and may be unknown to the service.
+        self.inherited = False
+        self.cancel_heard = False
+        self._cancel_tried = float("-inf")
+        self._stopped_at: float | None = None
+        #: The status of a trouble, and since when the task has stood there.
+        self._trouble: tuple[TaskStatus, float] | None = None
+
+    # Who travels in it.
+
+    def join(self, errand: Errand, now: float) -> None:
+        """Take an errand in; an item that is there already is shared."""
+        for item in items_of(errand.request):
+            self.riders.setdefault(item, []).append(errand)
+        errand.batch, self.joined = self, now
+        self.not_before = max(self.not_before, errand.not_before)
+        shares = [share for share in (self.most, errand.share) if share is not None]
+        self.most = min(shares, default=None)
+
+    def leave(self, errand: Errand) -> None:
+        """Let an errand go; before the submission, its item goes with it if nobody else wants it."""
+        for item in items_of(errand.request):
+            self.riders[item].remove(errand)
+            if self.request is None and not self.riders[item]:
+                del self.riders[item]
+
+    @property
+    def full(self) -> bool:
+        """Whether no more items may join."""
+        return self.request is not None or (self.most is not None and len(self.riders) >= self.most)
+
+    @property
+    def errands(self) -> list[Errand]:
+        """Those that have not ended, each once."""
+        return list({id(errand): errand for riders in self.riders.values() for errand in riders}.values())
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is for more than one errand, so that each item has an outcome of its own."""
+        return len(self.riders) > 1 and len(self.errands) > 1
+
+    def seal(self, now: float, today: datetime, *, apart: bool) -> Request:
+        """Return what to submit; from now on no item joins.
+
+        Parameters
+        ----------
+        now, today : float, datetime
+            The moment, by the hub's clock and by the calendar.
+        apart : bool
+            Whether the service can do each item for itself.
+        """
+        if self.request is None:
+            errands = self.errands
+            limit = today + timedelta(seconds=max(errand.limit for errand in errands) - now)
+            own = [errand.request.deadline for errand in errands if errand.request.deadline]
+            labels = {errand.request.label for errand in errands}
+            common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
+            items = tuple(self.riders)
+            if isinstance(self.kind, DeleteRequest):
+                self.request = replace(self.kind, paths=items, **common)  # type: ignore[arg-type]
+            else:
+                skip = apart and self.shared
+                self.request = replace(self.kind, items=items, skip_source_errors=skip, **common)  # type: ignore[arg-type]
+        return self.request
+
+    # Its time.
+
+    @property
+    def limit(self) -> float:
+        """When the time of all its errands is up."""
+        return max((errand.limit for errand in self.errands), default=float("-inf"))
+
+    def stop(self, why: str, now: float) -> None:
+        """Have it stopped."""
+        self.stopping = self.stopping or why
+        if self._stopped_at is None:
+            self._stopped_at, self.before = now, self.status
+
+    def wants_cancel(self, now: float) -> bool:
+        """Whether the service has to be told to stop the task, now."""
+        return bool(self.stopping) and not self.cancel_heard and now >= self._cancel_tried + FIRST_LOOK
+
+    def cancel_tried(self, now: float) -> None:
+        """Take note that the service is being told."""
+        self._cancel_tried = now
+
+    def given_up(self, now: float) -> bool:
+        """Whether the task was told to stop, and its time for that is over."""
+        return self._stopped_at is not None and now >= self._stopped_at + STOP_GRACE
+
+    def next_look(self, looked: float) -> float:
+        """Return when to look at the task again, if the last look was at ``looked``."""
+        looked = max(looked, self.submitted)
+        longest = min((errand.polling_interval for errand in self.errands), default=FIRST_LOOK)
+        if self.stopping:
+            return looked + min(FIRST_LOOK, longest)
+        pause = min(max(FIRST_LOOK, (looked - self.submitted) * LOOK_SHARE), longest)
+        patience = self._trouble[1] + self._grace() if self._trouble else looked + pause
+        return min(looked + pause, max(looked, patience))
+
+    def hear(self, status: TaskStatus, now: float) -> None:
+        """Take note of what a look said, and wish the task stopped if it stands in a trouble for too long."""
+        self.status = status
+        if self.stopping or status.state.final:
+            return
+        if status.state is not TaskState.PAUSED and status.code not in UNHEALING:
+            self._trouble = None
+            return
+        before, since = self._trouble or (status, now)
+        moved = (status.bytes_done, status.files_done) != (before.bytes_done, before.files_done)
+        self._trouble = status, now if moved else since
+        if now >= self._trouble[1] + self._grace():
+            self.stop("trouble", now)
+
+    def _grace(self) -> float:
+        return max((errand.grace for errand in self.errands), default=0.0)
+
+    @property
+    def end(self) -> TaskStatus | None:
+        """How the task as a whole stands; one that was stopped in a trouble keeps the trouble's code."""
+        if self.stopping != "trouble" or self._trouble is None or self.status is None:
+            return self.status
+        if self.status.state is TaskState.SUCCEEDED:
+            return self.status
+        trouble = self._trouble[0]
+        state = TaskState.PAUSED if trouble.state is TaskState.PAUSED else TaskState.FAILED
+        said = f"It did not get on for {self._grace():g} seconds. {trouble.reason}"
+        return replace(trouble, state=state, reason=said)

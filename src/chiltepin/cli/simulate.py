@@ -1,0 +1,137 @@
+"""``chiltepin simulate``: a Globus on this machine, for one command or for a shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chiltepin.errors import ChiltepinError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chiltepin.testing.simulator import Simulator
+
+__all__ = ["simulate"]
+
+#: What a shell gives for a command that is not there, and for one that cannot be run (POSIX, "Exit Status").
+NOT_FOUND, NOT_RUNNABLE = 127, 126
+
+_NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.maxsize}
+
+
+def _folders(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Return the folder of each collection, from ``NAME=FOLDER`` words."""
+    found: dict[str, str] = {}
+    for word in given:
+        name, equals, folder = word.partition("=")
+        # No shell expands a ~ in the middle of a word.
+        folder = os.path.abspath(os.path.expanduser(folder)) if folder else ""
+        wrong = ""
+        if not (name and equals and folder and word.isprintable()):
+            wrong = f"{word!r} is not NAME=FOLDER; write it like my-laptop=/tmp/laptop."
+        elif name in found:
+            wrong = f"{name!r} is there twice, for {found[name]} and {folder}; give each collection a name of its own."
+        elif os.path.exists(folder) and not os.path.isdir(folder):
+            wrong = f"{folder} is a file; name a folder for {name!r}."
+        if wrong:
+            raise click.BadParameter(wrong, ctx=ctx, param=param)
+        found[name] = folder
+    return found
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--collection",
+    "folders",
+    multiple=True,
+    required=True,
+    metavar="NAME=FOLDER",
+    callback=_folders,
+    help="A collection, and the folder that it shows; made if it is missing. Repeatable.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen; any free port if not given.")
+@click.option(
+    "--bandwidth", type=click.FloatRange(0, min_open=True), help="Bytes per second of one task; no limit if not given."
+)
+@click.option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds before the first byte of each file.")
+@click.option("--no-limits", is_flag=True, help="Meter no requests, queue no tasks and refuse none for being too many.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARGS...]")
+def simulate(
+    *,
+    folders: dict[str, str],
+    port: int,
+    bandwidth: float | None,
+    latency: float,
+    no_limits: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run a Globus on this machine, for one command or for a shell.
+
+    COMMAND finds it in its environment: globus-sdk, the `globus` command and Chiltepin then talk to it, and need no
+    login. The exit code is that of COMMAND. Without COMMAND the environment is printed, as lines that a shell can read
+    with `.` or `eval`, and the simulator serves until it is interrupted.
+
+    The UUID of a collection comes from its name, and is the same on every machine.
+    """
+    settings: dict[str, Any] = {"bandwidth": bandwidth, "latency": latency, **(_NO_LIMITS if no_limits else {})}
+    with _start(folders, port, settings) as simulator:
+        environment = {**os.environ, **simulator.environment()}
+        status = _run(command, environment) if command else _serve(simulator, folders)
+    sys.exit(status)
+
+
+def _start(folders: Mapping[str, str], port: int, settings: Mapping[str, Any]) -> Simulator:
+    try:
+        from chiltepin.testing.simulator import Simulator  # noqa: PLC0415 - an extra
+    except ImportError as err:
+        raise ChiltepinError(
+            f"The simulator needs {err.name}, which is not installed; type: pip install 'chiltepin[testing]'"
+        ) from None
+    try:
+        return Simulator(folders, port=port, **settings)
+    except OSError as err:
+        why = os.strerror(err.errno or 0)
+        wrong = (
+            f"Cannot use the folder {err.filename}: {why}; name another."
+            if err.filename
+            else f"Cannot listen on port {port}: {why}; give another --port, or none for a free one."
+        )
+    raise ChiltepinError(wrong)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end; return its status as a shell tells it."""
+    # A terminal sends Ctrl-C to the command as well, which decides what it means. Not SIG_IGN: that is inherited.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
+    except OSError as err:
+        missing = isinstance(err, FileNotFoundError)
+        click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
+        return NOT_FOUND if missing else NOT_RUNNABLE
+    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    status = process.wait()
+    return status if status >= 0 else 128 - status
+
+
+def _serve(simulator: Simulator, folders: Mapping[str, str]) -> int:
+    """Print how to reach it, and serve until somebody ends it; that is no failure."""
+    stop = threading.Event()
+    # Before anything is printed: whoever reads it may end us at once.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    for name, value in {**simulator.environment()}.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    width = max(map(len, folders))
+    for name, folder in folders.items():
+        click.echo(f"# {name:<{width}}  {simulator.collection(name).id}  {folder}")
+    stop.wait()
+    return 0

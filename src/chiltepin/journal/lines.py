@@ -1,0 +1,185 @@
+"""What a line of a journal says, to JSON and back; nothing that is read is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from chiltepin.model import (
+    SYNC_LEVELS,
+    DeleteRequest,
+    FilterRule,
+    TaskHandle,
+    TaskState,
+    TransferItem,
+    TransferRequest,
+)
+
+if TYPE_CHECKING:
+    from chiltepin.model import Request
+
+__all__ = ["VERSION", "Ended", "Entry", "Event", "plain_request", "said_by", "time"]
+
+#: The version of the lines; readers skip lines of any other.
+VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One submission, as all files together tell it.
+
+    Parameters
+    ----------
+    submission_id : str
+        The id that makes the submission idempotent.
+    backend : str
+        Name of the backend.
+    service : str
+        Which service of that kind: its URL.
+    request : TransferRequest or DeleteRequest
+        What was submitted; equal to what was given to `Journal.intend`.
+    deadline : datetime
+        When the service gives it up, in UTC.
+    handle : TaskHandle or None
+        The task; None if the process ended before it knew.
+    state : TaskState or None
+        How the task ended; None if no file says so.
+    begun : datetime
+        When the intent was written, in UTC.
+    """
+
+    submission_id: str
+    backend: str
+    service: str
+    request: Request
+    deadline: datetime
+    handle: TaskHandle | None
+    state: TaskState | None
+    begun: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """That a submission has ended, how, and when that was written."""
+
+    submission_id: str
+    state: TaskState
+    at: datetime
+
+
+#: An intent is an entry that knows no more yet; that a submission became a task is the handle of the task.
+Event = Entry | TaskHandle | Ended
+
+
+def said_by(line: Any) -> Event:
+    """Return what a line says; ValueError, TypeError or KeyError if that makes no sense."""
+    if _get(line, "v", int) != VERSION:
+        raise ValueError(line["v"])
+    kind, name, at = _get(line, "event", str), _get(line, "submission_id", str), _moment(line["at"])
+    if kind == "intent":
+        return Entry(
+            submission_id=name,
+            backend=_get(line, "backend", str),
+            service=_get(line, "service", str),
+            request=_request(line["request"]),
+            deadline=_moment(line["deadline"]),
+            handle=None,
+            state=None,
+            begun=at,
+        )
+    if kind == "submitted":
+        return TaskHandle(backend=_get(line, "backend", str), task_id=_get(line, "task_id", str), submission_id=name)
+    if kind == "ended" and (state := TaskState(line["state"])).final:
+        return Ended(submission_id=name, state=state, at=at)
+    raise ValueError(kind)
+
+
+def time(moment: datetime) -> str:
+    """Return a moment as JSON can hold it, in UTC."""
+    return moment.astimezone(timezone.utc).isoformat()
+
+
+def _moment(text: Any) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment.astimezone(timezone.utc)
+
+
+def _get(plain: Any, key: str, kind: type[T]) -> T:
+    return _is(plain[key], kind)
+
+
+def _is(value: Any, kind: type[T]) -> T:
+    """Return a value of exactly this type; True, which is an int to isinstance, is none here."""
+    if type(value) is not kind:
+        raise TypeError(kind)
+    return value
+
+
+def _strings(plain: Any, key: str) -> tuple[str, ...]:
+    return tuple(_is(value, str) for value in _get(plain, key, list))
+
+
+def _pairs(plain: Any, key: str) -> list[tuple[str, str]]:
+    return [(_is(first, str), _is(second, str)) for first, second in _get(plain, key, list)]
+
+
+def plain_request(request: Request) -> dict[str, Any]:
+    """Return a request as JSON can hold it."""
+    plain: dict[str, Any] = {"label": request.label, "recursive": request.recursive}
+    plain["deadline"] = None if request.deadline is None else time(request.deadline)
+    if isinstance(request, DeleteRequest):
+        return plain | {
+            "kind": "delete",
+            "endpoint": request.endpoint,
+            "paths": request.paths,
+            "ignore_missing": request.ignore_missing,
+        }
+    return plain | {
+        "kind": "transfer",
+        "source": request.source,
+        "destination": request.destination,
+        "items": [(item.source, item.destination) for item in request.items],
+        "sync_level": request.sync_level,
+        "verify_checksum": request.verify_checksum,
+        "preserve_timestamp": request.preserve_timestamp,
+        "skip_source_errors": request.skip_source_errors,
+        "filters": [(rule.method, rule.name) for rule in request.filters],
+    }
+
+
+def _request(plain: Any) -> Request:
+    """Return the request that `plain_request` made this of; the same errors as `said_by`."""
+    label, recursive = _get(plain, "label", str), _get(plain, "recursive", bool)
+    deadline = None if plain["deadline"] is None else _moment(plain["deadline"])
+    if plain["kind"] == "delete":
+        return DeleteRequest(
+            endpoint=_get(plain, "endpoint", str),
+            paths=_strings(plain, "paths"),
+            recursive=recursive,
+            ignore_missing=_get(plain, "ignore_missing", bool),
+            label=label,
+            deadline=deadline,
+        )
+    if plain["kind"] != "transfer":
+        raise ValueError(plain["kind"])
+    rules, level = _pairs(plain, "filters"), plain["sync_level"]
+    if level not in (None, *SYNC_LEVELS) or any(method not in ("include", "exclude") for method, _ in rules):
+        raise ValueError(level)
+    return TransferRequest(
+        source=_get(plain, "source", str),
+        destination=_get(plain, "destination", str),
+        items=tuple(TransferItem(source=source, destination=there) for source, there in _pairs(plain, "items")),
+        recursive=recursive,
+        sync_level=level,
+        verify_checksum=_get(plain, "verify_checksum", bool),
+        preserve_timestamp=_get(plain, "preserve_timestamp", bool),
+        skip_source_errors=_get(plain, "skip_source_errors", bool),
+        filters=tuple(FilterRule(method=cast("Any", method), name=name) for method, name in rules),
+        label=label,
+        deadline=deadline,
+    )

@@ -1,0 +1,298 @@
+"""``chiltepin simulate``: a Globus for one command, or for a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name("chiltepin"))
+GLOBUS = str(Path(sys.executable).with_name("globus"))
+
+COLLECTIONS = ("--collection", "my-laptop=laptop", "--collection", "hpc-scratch=scratch")
+
+#: A client of the SDK, with what is in the environment.
+CLIENT = """
+import globus_sdk, os
+app = globus_sdk.ClientApp(
+    client_id=os.environ["CHILTEPIN_CLIENT_ID"], client_secret=os.environ["CHILTEPIN_CLIENT_SECRET"],
+    config=globus_sdk.GlobusAppConfig(token_storage="memory"),
+)
+client = globus_sdk.TransferClient(app=app, retry_config=globus_sdk.transport.RetryConfig(max_retries=0))
+found = {one["display_name"]: one["id"] for one in client.endpoint_search(filter_scope="my-endpoints")}
+"""
+
+FIND = f"""{CLIENT}
+for name, one in found.items():
+    print(name, one)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder, where everything happens; also the home of whoever types."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("GLOBUS_", "CHILTEPIN_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def simulate(*words, code=0):
+    """Run ``chiltepin simulate``; it has to end with this exit code."""
+    ended = subprocess.run(
+        [COMMAND, "simulate", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+def begun(*words):
+    """Start ``chiltepin simulate`` in a process group of its own, as a terminal does."""
+    return subprocess.Popen(
+        [COMMAND, "simulate", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def python(code):
+    """The words that run some Python."""
+    return ("--", sys.executable, "-c", code)
+
+
+# With a command.
+
+
+def test_a_program_with_the_sdk_finds_its_collections(folder):
+    """A program that uses globus-sdk finds the collections, with the same ids in every run."""
+    first = simulate(*COLLECTIONS, *python(FIND)).stdout
+    assert re.fullmatch(r"my-laptop [0-9a-f-]{36}\nhpc-scratch [0-9a-f-]{36}\n", first)
+    assert (folder / "laptop").is_dir()
+    assert simulate(*COLLECTIONS, "--port", "0", *python(FIND)).stdout == first
+
+
+def test_the_globus_command_needs_no_login(folder):
+    """The real ``globus`` command works with what is in the environment."""
+    (folder / "laptop").mkdir()
+    (folder / "laptop" / "a.txt").write_text("a")
+    script = f'{GLOBUS} ls "$({GLOBUS} endpoint search my-laptop --jmespath "DATA[0].id" -F unix):/"'
+    assert simulate(*COLLECTIONS, "sh", "-c", script).stdout == "a.txt\n"
+
+
+def test_a_login_in_here_is_kept_apart(folder):
+    """The ``globus`` command has a profile of its own for who logs in here, so that a real login stays."""
+    shown = simulate(*COLLECTIONS, "--", "sh", "-c", "echo $GLOBUS_PROFILE").stdout
+    assert shown == "chiltepin-simulator\n"
+
+
+TRANSFER = """
+import chiltepin
+print(chiltepin.transfer("my-laptop", "hpc-scratch", "/a.txt", "/in/b.txt", polling_interval=1))
+"""
+
+
+@pytest.mark.parametrize("named", ["settings", "display name"])
+def test_chiltepin_moves_a_file(named, folder):
+    """Chiltepin's own transfers go through it: to endpoints of the settings, and to collections by display name."""
+    settings = "data:\n  backend: globus\n"
+    if named == "settings":
+        found = dict(line.split() for line in simulate(*COLLECTIONS, *python(FIND)).stdout.splitlines())
+        settings += "  endpoints:\n" + "".join(f"    {name}:\n      globus: {one}\n" for name, one in found.items())
+    (folder / "chiltepin.yaml").write_text(settings)
+    (folder / "laptop").mkdir(exist_ok=True)
+    (folder / "laptop" / "a.txt").write_text("a")
+    assert simulate(*COLLECTIONS, *python(TRANSFER)).stdout.splitlines()[-1] == "True"
+    assert (folder / "scratch" / "in" / "b.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 128 + 9), ("kill -INT $$", 128 + 2)]
+)
+def test_the_exit_code_is_the_commands(script, code, folder):
+    """The command's status is ours; a signal that ended it counts from 128, as in a shell."""
+    simulate(*COLLECTIONS, "--", "sh", "-c", script, code=code)
+
+
+def test_input_and_output_are_the_commands(folder):
+    """The command reads our input, and writes to our output and our error output, and nothing is added."""
+    words = [COMMAND, "simulate", *COLLECTIONS, "--", "sh", "-c", "cat; echo wrong >&2"]
+    ended = subprocess.run(words, input="typed\n", capture_output=True, text=True, check=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("typed\n", "wrong\n")
+
+
+COUNT = """
+import signal
+both = {signal.SIGINT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, both)
+print("ready", flush=True)
+number = None
+while number != signal.SIGTERM:
+    number = signal.sigwait(both)
+    print(number.name, flush=True)
+raise SystemExit(3)
+"""
+
+
+def test_ctrl_c_reaches_the_command_once(folder):
+    """Ctrl-C goes to the command, once, which decides what it means; SIGTERM, which only we get, is passed on to it."""
+    process = begun(*COLLECTIONS, *python(COUNT))
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stdout.readline() == "SIGINT\n"
+    process.terminate()
+    said, error = process.communicate(timeout=60)
+    assert (said, error, process.returncode) == ("SIGTERM\n", "", 3)
+
+
+TIMED = f"""{CLIENT}
+data = globus_sdk.TransferData(found["my-laptop"], found["hpc-scratch"])
+data.add_item("/a.txt", "/b.txt")
+task_id = client.submit_transfer(data)["task_id"]
+assert client.task_wait(task_id, timeout=30, polling_interval=1)
+task = client.get_task(task_id)
+print(task["request_time"], task["completion_time"])
+"""
+
+
+def test_the_service_can_be_made_slower(folder):
+    """With a latency of a second and a bandwidth of 20 bytes per second, 20 bytes take the service two seconds."""
+    (folder / "laptop").mkdir()
+    (folder / "laptop" / "a.txt").write_bytes(b"x" * 20)
+    said = simulate(*COLLECTIONS, "--latency", "1", "--bandwidth", "20", *python(TIMED)).stdout
+    began, ended = map(datetime.fromisoformat, said.split())
+    assert ended - began >= timedelta(seconds=2)
+
+
+MANY = f"""{CLIENT}
+try:
+    for _ in range(250):
+        client.get_submission_id()
+    for number in range(101):
+        data = globus_sdk.TransferData(found["my-laptop"], found["hpc-scratch"])
+        data.add_item("/a.txt", f"/b{{number}}.txt")
+        client.submit_transfer(data)
+    print(*{{task["nice_status"] for task in client.task_list(limit=1000)}} & {{"Queued"}})
+except globus_sdk.TransferAPIError as err:
+    print(err.http_status)
+"""
+
+
+@pytest.mark.parametrize(("words", "said"), [((), "429\n"), (("--no-limits",), "\n")], ids=["limits", "no limits"])
+def test_the_limits_can_be_lifted(words, said, folder):
+    """Globus meters requests, refuses too many tasks and queues most; the simulator does not if it is told not to."""
+    (folder / "laptop").mkdir()
+    (folder / "laptop" / "a.txt").write_text("a")
+    assert simulate(*COLLECTIONS, "--latency", "60", *words, *python(MANY)).stdout == said
+    assert list((folder / "scratch").iterdir()) == []
+
+
+# Without one.
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_environment_for_a_shell(how, folder):
+    """What is printed can be evaluated by ``sh``, lists the collections, and is served until we are told to end."""
+    names = ("--collection", "my laptop's=a folder", *COLLECTIONS)
+    with begun(*names) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("# hpc-scratch"):
+                break
+        script = f"{''.join(lines)}\nexec {shlex.quote(sys.executable)} -c {shlex.quote(FIND)}"
+        found = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True, timeout=60).stdout
+        process.send_signal(how)
+        rest, error = process.communicate(timeout=60)
+    assert (rest, error, process.returncode) == ("", "", 0)
+    assert all(line.startswith(("export ", "# ")) for line in lines)
+    listed = [re.split("  +", line[2:].rstrip()) for line in lines if line.startswith("# ")]
+    assert [f"{name} {one}" for name, one, _ in listed] == found.splitlines()
+    assert [place for _, _, place in listed] == [str(folder / name) for name in ("a folder", "laptop", "scratch")]
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "Missing option '--collection'"),
+        (("--collection", "my-laptop"), "'my-laptop' is not NAME=FOLDER"),
+        (("--collection", "=folder"), "'=folder' is not NAME=FOLDER"),
+        (("--collection", "my-laptop="), "'my-laptop=' is not NAME=FOLDER"),
+        (("--collection", "a\nb=folder"), "'a\\nb=folder' is not NAME=FOLDER"),
+        (("--collection", "a=b", "--collection", "a=c"), "'a' is there twice"),
+        (("--collection", "a=file"), "/file is a file; name a folder for 'a'"),
+        ((*COLLECTIONS, "--port", "70000"), "70000 is not in the range"),
+        ((*COLLECTIONS, "--latency", "-1"), "-1.0 is not in the range"),
+        ((*COLLECTIONS, "--bandwidth", "fast"), "'fast' is not a valid float"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_what_is_typed_wrong(words, said, folder):
+    """Each mistake ends with 2 and one sentence, and nothing is made."""
+    (folder / "file").write_text("")
+    assert said in simulate(*words, "--", "true", code=2).stderr
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_a_home_folder_can_be_named_with_a_tilde(folder):
+    """No shell expands the ~ behind the =, so we do."""
+    simulate("--collection", "a=~/in/here", "--", "true")
+    assert (folder / "in" / "here").is_dir()
+
+
+def test_a_folder_that_cannot_be_made(folder):
+    """A folder below a file ends with 1 and one sentence."""
+    (folder / "file").write_text("")
+    error = simulate("--collection", "a=file/below", "--", "true", code=1).stderr
+    assert error.startswith("chiltepin: Cannot use the folder ")
+    assert error.count("\n") == 1
+
+
+def test_a_port_that_is_taken(folder):
+    """A port on which somebody listens ends with 1 and one sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = simulate(*COLLECTIONS, "--port", str(port), "--", "true", code=1).stderr
+    assert error == (
+        f"chiltepin: Cannot listen on port {port}: Address already in use; "
+        "give another --port, or none for a free one.\n"
+    )
+
+
+def test_a_command_that_is_not_there(folder):
+    """A command that is missing ends with 127, one that is no program with 126, as in a shell."""
+    (folder / "data.txt").write_text("")
+    assert "Cannot run 'no-such-command'" in simulate(*COLLECTIONS, "no-such-command", "-x", code=127).stderr
+    assert "Cannot run './data.txt'" in simulate(*COLLECTIONS, "./data.txt", code=126).stderr
+
+
+def test_without_the_extra_it_says_what_to_install(folder):
+    """Where Flask is not installed the sentence names the extra that has it."""
+    code = (
+        "import sys; sys.modules['flask'] = None; import chiltepin.cli.main as m; sys.argv[0] = 'chiltepin'; m.main()"
+    )
+    words = [sys.executable, "-c", code, "simulate", *COLLECTIONS]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "chiltepin: The simulator needs flask, which is not installed; type: pip install 'chiltepin[testing]'\n",
+    )

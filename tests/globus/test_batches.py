@@ -1,0 +1,193 @@
+"""Many callers in one task of Globus: each ends in its own way, and nothing is moved twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.errors import TaskCanceledError, TaskTimeoutError
+from chiltepin.model import TaskState
+
+
+def move(number, **options):
+    """Ask for one file of many."""
+    options = {"src_path": f"/{number}", "dst_path": f"/out/{number}", **options}
+    return transfer_request(src_ep="a", dst_ep="b", **options)
+
+
+@pytest.fixture
+def files(laptop):
+    """A hundred files on the laptop."""
+    for number in range(100):
+        (laptop / str(number)).write_text(str(number))
+    return laptop
+
+
+def moved(globus):
+    """How often each destination was written, over all tasks."""
+    paths = [entry["destination_path"] for task in globus.tasks for entry in successes(globus, task)]
+    return {path: paths.count(path) for path in paths}
+
+
+def successes(globus, task):
+    """The files that a task has moved."""
+    return globus.client().task_successful_transfers(task)
+
+
+def test_a_hundred_transfers_are_one_task(guided, globus, files, scratch):
+    """What is asked for at the same moment goes as one task, and each future ends well."""
+    errands = [guided.start(move(number, label=f"file {number}")) for number in range(100)]
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert len(globus.tasks) == 1
+    assert {int(file.read_text()) for file in (scratch / "out").iterdir()} == set(range(100))
+    # A submission id, two collections, the task, a few looks, and the question for what was left out.
+    assert len([one for one in globus.requests if one.path.startswith("/v0.10")]) <= 8
+
+
+def test_a_missing_file_fails_alone(guided, globus, files, scratch):
+    """One source that is not there fails its own future, for its own reason; no file is moved twice."""
+    (files / "13").unlink()
+    errands = [guided.start(move(number), grace=30) for number in range(100)]
+    guided.live()
+    ends = [errand.future.result(0) for errand in errands]
+    assert [number for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED] == [13]
+    assert (ends[13].state, ends[13].code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+    assert "/13" in ends[13].reason
+    assert set(moved(globus).values()) == {1}
+    assert len(list((scratch / "out").iterdir())) == 99
+
+
+def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scratch):
+    """Within its grace a missing source is tried again, by itself, and the others have ended long before."""
+    (files / "13").unlink()
+    errands = [guided.start(move(number), grace=60) for number in range(100)]
+    guided.live(seconds=15)
+    assert sum(errand.future.done() for errand in errands) == 99
+    (files / "13").write_text("13")
+    guided.live()
+    assert errands[13].future.result(0).state is TaskState.SUCCEEDED
+    assert set(moved(globus).values()) == {1}
+
+
+def test_a_refused_destination_fails_alone(guided, globus, files, scratch):
+    """One destination that may not be written stops the task for a while, and then only its own future."""
+    globus.collection("hpc-scratch").denied.add("/out/13")
+    errands = [guided.start(move(number), grace=20) for number in range(100)]
+    guided.live()
+    ends = [errand.future.result(0) for errand in errands]
+    assert [number for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED] == [13]
+    assert ends[13].code == "PERMISSION_DENIED"
+    assert set(moved(globus).values()) == {1}
+    assert not (scratch / "out" / "13").exists()
+
+
+def test_a_path_that_is_refused_before_it_is_sent_fails_alone(guided, globus, files):
+    """One path that leads out of its root is refused here, and the halves of the batch find out which it is."""
+    errands = [guided.start(move(number)) for number in range(20)]
+    wrong = guided.start(move(0, dst_path="/out/../../x"))
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert type(wrong.future.exception(0)).__name__ == "PermissionDeniedError"
+
+
+def test_the_same_request_twice_is_one_item(guided, globus, files):
+    """A request that equals one under way joins it, before and after that is submitted."""
+    globus.settings.task_latency = 5
+    first = [guided.start(move(1)), guided.start(move(1)), guided.start(move(2))]
+    guided.live(seconds=3)
+    late = guided.start(move(2))
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in [*first, late])
+    assert len(globus.tasks) == 1
+    assert moved(globus) == {"/out/1": 1, "/out/2": 1}
+
+
+def test_requests_that_are_not_alike_do_not_share(guided, globus, files):
+    """Other options, another direction or a deletion make another task."""
+    guided.start(move(1))
+    guided.start(move(2, sync_level="size"))
+    guided.start(transfer_request(src_ep="b", dst_ep="a", src_path="/x", dst_path="/y"))
+    guided.start(delete_request(src_ep="a", src_path="/3"))
+    guided.live(seconds=5)
+    assert len(globus.tasks) == 4
+
+
+def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
+    """A future that is cancelled ends at once, the others go on; before the submission its item is left out."""
+    globus.settings.task_latency = 30
+    errands = [guided.start(move(number)) for number in range(5)]
+    guided.hub.stop("errand 1")
+    guided.live(seconds=5)
+    with pytest.raises(TaskCanceledError, match="cancelled before it began"):
+        errands[0].future.result(0)
+    guided.hub.stop("errand 2")
+    guided.hub.step()
+    with pytest.raises(TaskCanceledError, match="a task with 3 other items goes on, and may still do it"):
+        errands[1].future.result(0)
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands[2:])
+    assert "/out/0" not in moved(globus)
+
+
+def test_when_all_are_cancelled_the_task_is(guided, globus, files):
+    """The last one to be cancelled takes the task with it."""
+    globus.settings.task_latency = 1e6
+    errands = [guided.start(move(number)) for number in range(5)]
+    guided.live(seconds=5)
+    for number in range(1, 6):
+        guided.hub.stop(f"errand {number}")
+    guided.live()
+    assert all(errand.future.done() for errand in errands)
+    assert errands[-1].future.result(0).state is TaskState.CANCELED
+    [task] = globus.tasks.values()
+    assert task.document()["fatal_error"]["code"] == "CANCELED"
+
+
+def test_each_of_many_has_its_own_timeout(guided, globus, files):
+    """A short timeout in a shared task ends one future, and not the others."""
+    globus.settings.task_latency = 60
+    short = guided.start(move(1), timeout=20)
+    long = guided.start(move(2))
+    guided.live()
+    with pytest.raises(TaskTimeoutError, match="not done within 20 seconds"):
+        short.future.result(0)
+    assert long.future.result(0).state is TaskState.SUCCEEDED
+
+
+def test_while_all_slots_are_taken_more_may_join(guided, globus, files):
+    """Globus works on three tasks at a time: what comes meanwhile waits here and goes as one."""
+    globus.settings.task_latency = 8
+    for number in range(3):
+        guided.start(move(number))
+        guided.live(seconds=1)
+    for number in range(3, 60):
+        guided.start(move(number))
+        guided.live(seconds=0.1)
+    guided.live()
+    assert len(globus.tasks) <= 5
+
+
+def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
+    """Recursive transfers are batched too: a folder that is missing fails by itself."""
+    for number in range(5):
+        (laptop / "d" / str(number)).mkdir(parents=True)
+        (laptop / "d" / str(number) / "x").write_text("x")
+    errands = [
+        guided.start(move(number, src_path=f"/d/{number}", recursive=True), grace=0) for number in (0, 1, 2, 3, 4, 99)
+    ]
+    guided.live()
+    ends = [errand.future.result(0).state for errand in errands]
+    assert ends == [TaskState.SUCCEEDED] * 5 + [TaskState.FAILED]
+    assert len(list((scratch / "out").iterdir())) == 5
+
+
+def test_batching_can_be_switched_off(backend, globus, files):
+    """Without batching each request is a task of its own."""
+    from conftest import Guided
+
+    guided = Guided(backend, globus, batching=False)
+    errands = [guided.start(move(number)) for number in range(10)]
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert len(globus.tasks) == 10

@@ -1,0 +1,665 @@
+"""The journal: what is written is found by the next process, whatever happened to the one that wrote it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chiltepin.journal import Journal
+from chiltepin.model import (
+    SYNC_LEVELS,
+    DeleteRequest,
+    FilterRule,
+    TaskHandle,
+    TaskState,
+    TransferItem,
+    TransferRequest,
+)
+
+START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
+DELETE = DeleteRequest(endpoint="scratch", paths=("/old",))
+
+# What a file name on a disk can be: text, and bytes that are no text (os.fsdecode).
+NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))
+TIMES = st.datetimes(timezones=st.just(timezone.utc))
+COMMON = {"recursive": st.booleans(), "label": NAMES, "deadline": st.none() | TIMES}
+TRANSFERS = {
+    **COMMON,
+    "source": NAMES,
+    "destination": NAMES,
+    "items": st.lists(st.builds(TransferItem, source=NAMES, destination=NAMES)).map(tuple),
+    "sync_level": st.none() | st.sampled_from(SYNC_LEVELS),
+    "verify_checksum": st.booleans(),
+    "preserve_timestamp": st.booleans(),
+    "skip_source_errors": st.booleans(),
+    "filters": st.lists(st.builds(FilterRule, method=st.sampled_from(["include", "exclude"]), name=NAMES)).map(tuple),
+}
+DELETES = {**COMMON, "endpoint": NAMES, "paths": st.lists(NAMES).map(tuple), "ignore_missing": st.booleans()}
+
+
+class Clock:
+    """A time that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """A clock moved by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Where the journals are; nothing is there yet."""
+    return tmp_path / "state" / "journal"
+
+
+@pytest.fixture
+def journal(folder, clock):
+    """A journal of this process."""
+    with_it = Journal(folder, clock=clock)
+    yield with_it
+    with_it.close()
+
+
+@pytest.fixture
+def reader(folder, clock):
+    """A journal that writes nothing, as that of the next process before its first submission."""
+    return Journal(folder, clock=clock)
+
+
+def intend(journal: Journal, name: str, *, hours: float = 1, request=DELETE, **service: str) -> None:
+    """Write down an intent that ends some hours after START."""
+    journal.intend(name, request, deadline=START + timedelta(hours=hours), **{**SERVICE, **service})
+
+
+def handle(name: str) -> TaskHandle:
+    """The task that a submission becomes."""
+    return TaskHandle(backend="globus", task_id=f"task-{name}", submission_id=name)
+
+
+def in_flight(journal: Journal) -> list[str]:
+    """The ids of what a journal takes for unfinished."""
+    return [entry.submission_id for entry in journal.unfinished(**SERVICE)]
+
+
+def only_file(folder: Path) -> Path:
+    """The one file in a folder."""
+    (file,) = folder.iterdir()
+    return file
+
+
+def last_written(file: Path, moment: datetime) -> None:
+    """Let a file have been written to at some moment."""
+    os.utime(file, (moment.timestamp(), moment.timestamp()), follow_symlinks=False)
+
+
+# What is written is found
+
+
+def test_an_entry_tells_all_that_is_known(journal, reader, clock):
+    """Intent, task and end of a submission come back as one entry."""
+    intend(journal, "a")
+    (begun,) = reader.unfinished(**SERVICE)
+    assert (begun.backend, begun.service, begun.request) == ("globus", SERVICE["service"], DELETE)
+    assert (begun.begun, begun.deadline) == (START, START + timedelta(hours=1))
+    assert begun.handle is begun.state is None
+    clock.now += timedelta(minutes=1)
+    journal.submitted(handle("a"))
+    assert reader.unfinished(**SERVICE) == [dataclasses.replace(begun, handle=handle("a"))]
+    journal.ended("a", TaskState.FAILED, code="QUOTA", reason="full", bytes_done=1, files_done=2, faults=3)
+    assert reader.unfinished(**SERVICE) == []
+    assert list(reader.entries()) == [dataclasses.replace(begun, handle=handle("a"), state=TaskState.FAILED)]
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(TransferRequest, TRANSFERS), (DeleteRequest, DELETES)])
+def test_the_next_test_knows_every_field_of_a_request(kind, fields):
+    """A field that a request gets one day cannot be forgotten in the journal."""
+    assert {field.name for field in dataclasses.fields(kind)} == set(fields)
+
+
+@settings(deadline=None)
+@given(st.lists(st.builds(TransferRequest, **TRANSFERS) | st.builds(DeleteRequest, **DELETES), min_size=1, max_size=5))
+def test_every_request_comes_back_equal(requests):
+    """Any request, with any text in it, is read as it was written."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(folder)
+        for number, request in enumerate(requests):
+            intend(journal, str(number), request=request)
+        journal.close()
+        assert [entry.request for entry in Journal(folder).entries()] == requests
+
+
+def test_another_time_zone_is_the_same_moment(journal, reader):
+    """A deadline of another time zone is kept as its moment, in UTC."""
+    east = timezone(timedelta(hours=9))
+    request = dataclasses.replace(DELETE, deadline=START.astimezone(east))
+    journal.intend("a", request, deadline=(START + timedelta(hours=1)).astimezone(east), **SERVICE)
+    (entry,) = reader.unfinished(**SERVICE)
+    assert entry.request == request
+    assert entry.deadline.tzinfo is entry.request.deadline.tzinfo is timezone.utc
+
+
+def test_oldest_first_over_all_files(folder, clock):
+    """The order is that of the intents, not that of the files."""
+    first, second = Journal(folder, clock=clock), Journal(folder, clock=clock)
+    for journal, name in [(first, "1"), (second, "2"), (first, "3"), (second, "4")]:
+        intend(journal, name)
+        clock.now += timedelta(seconds=1)
+    reader = Journal(folder, clock=clock)
+    assert in_flight(reader) == [entry.submission_id for entry in reader.entries()] == ["1", "2", "3", "4"]
+    first.close()
+    second.close()
+
+
+def test_the_latest_end_counts(folder, clock, journal, reader):
+    """Of two ends of one submission, that which was written later is told, whichever file it is in."""
+    other = Journal(folder, clock=clock)
+    intend(other, "a")
+    for writer, state in [(journal, TaskState.LOST), (other, TaskState.SUCCEEDED)]:
+        clock.now += timedelta(seconds=1)
+        writer.ended("a", state)
+    other.close()
+    assert [entry.state for entry in reader.entries()] == [TaskState.SUCCEEDED]
+
+
+# What is not in flight
+
+
+def test_another_service_or_backend_is_left_out(journal, reader):
+    """What was submitted elsewhere is not this service's."""
+    intend(journal, "here")
+    intend(journal, "elsewhere", service="https://test.example/")
+    intend(journal, "otherwise", backend="other")
+    assert in_flight(reader) == ["here"]
+    assert len(list(reader.entries())) == 3
+
+
+def test_what_the_service_has_given_up_is_left_out(journal, reader, clock):
+    """After its deadline a submission is not in flight, whatever the journal says."""
+    intend(journal, "short", hours=1)
+    intend(journal, "long", hours=2)
+    clock.now += timedelta(hours=1)
+    assert in_flight(reader) == ["long"]
+
+
+def test_an_end_in_another_file_counts(folder, clock, journal):
+    """A later process that saw the end has written it to its own file."""
+    intend(journal, "a")
+    intend(journal, "b")
+    later = Journal(folder, clock=clock)
+    assert in_flight(later) == ["a", "b"]
+    later.ended("a", TaskState.SUCCEEDED)
+    later.close()
+    assert in_flight(Journal(folder, clock=clock)) == ["b"]
+
+
+def test_a_journal_leaves_its_own_out(journal, reader):
+    """What this journal wrote about is followed already."""
+    intend(journal, "a")
+    assert in_flight(journal) == []
+    assert in_flight(reader) == ["a"]
+
+
+def test_a_submission_that_was_taken_on_is_no_longer_offered(folder, clock, journal, reader):
+    """A later process that names the task of an earlier one's submission follows it."""
+    intend(journal, "a")
+    later = Journal(folder, clock=clock)
+    later.submitted(handle("a"))
+    later.close()
+    assert in_flight(later) == []
+    assert [entry.handle for entry in reader.unfinished(**SERVICE)] == [handle("a")]
+
+
+# Files
+
+
+def test_nothing_is_touched_before_the_first_line(folder, reader):
+    """A journal that is only read makes no folder."""
+    assert in_flight(reader) == list(reader.entries()) == []
+    reader.close()
+    assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_only_the_owner_reads_it(folder, journal, mask):
+    """The folder has mode 0700 and the file 0600, also where the umask forbids nothing."""
+    before = os.umask(mask)
+    try:
+        intend(journal, "a")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(only_file(folder).stat().st_mode) == 0o600
+
+
+def test_a_name_tells_when_and_who(folder, journal):
+    """The name of a file has the time, and the process that writes to it."""
+    intend(journal, "a")
+    assert only_file(folder).name.startswith("20260301T120000.000000Z-")
+    assert f"-{os.getpid()}-" in only_file(folder).name
+
+
+def test_every_line_is_json_with_a_version(folder, journal):
+    """Any program can read the file."""
+    intend(journal, "a")
+    journal.submitted(handle("a"))
+    journal.ended("a", TaskState.CANCELED)
+    lines = [json.loads(line) for line in only_file(folder).read_text(encoding="ascii").splitlines()]
+    assert [(line["v"], line["event"]) for line in lines] == [(1, "intent"), (1, "submitted"), (1, "ended")]
+
+
+def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
+    """After 16 MB the process goes on in another file, and all of them are read."""
+    large = DeleteRequest(endpoint="e", paths=("x" * (6 * 2**20),))
+    for name in "abc":
+        intend(journal, name, request=large)
+    assert len(list(folder.iterdir())) == 2
+    assert max(file.stat().st_size for file in folder.iterdir()) < 16 * 2**20
+    assert sorted(in_flight(reader)) == ["a", "b", "c"]
+
+
+def test_a_line_of_its_own_may_be_larger_than_a_file(folder, journal, reader):
+    """One request of more than 16 MB is written all the same."""
+    intend(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (17 * 2**20),)))
+    intend(journal, "b")
+    assert sorted(in_flight(reader)) == ["a", "b"]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_line_that_nobody_would_read_is_not_written(folder, journal, reader, caplog):
+    """A request of more than 64 MB is refused with a warning, and the next one is written."""
+    intend(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (64 * 2**20),)))
+    assert "too long" in caplog.text
+    intend(journal, "b")
+    assert in_flight(reader) == ["b"]
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_file_that_was_removed_is_replaced(folder, journal, reader):
+    """When somebody clears the folder, what comes after it is in a new file."""
+    intend(journal, "a")
+    only_file(folder).unlink()
+    intend(journal, "b")
+    assert in_flight(reader) == ["b"]
+
+
+def test_after_close_a_new_file_begins(folder, journal, reader):
+    """A line that comes late is not lost."""
+    intend(journal, "a")
+    journal.close()
+    journal.ended("a", TaskState.SUCCEEDED)
+    assert len(list(folder.iterdir())) == 2
+    assert in_flight(reader) == []
+
+
+# Old files
+
+
+def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
+    """A file that nobody wrote to for 30 days goes, unless something in it is in flight."""
+    for name, hours, day in [("ended", 10_000, 0), ("given up", 1, 0), ("in flight", 10_000, 0), ("young", 1, 2)]:
+        each = Journal(folder, clock=clock)
+        intend(each, name, hours=hours)
+        if name == "ended":
+            each.ended(name, TaskState.SUCCEEDED)
+        each.close()
+        last_written(max(folder.iterdir()), START + timedelta(days=day))
+        clock.now += timedelta(seconds=1)
+    clock.now = START + timedelta(days=31)
+    assert len(list(journal.entries())) == 4
+    intend(journal, "new")
+    assert [entry.submission_id for entry in journal.entries()] == ["in flight", "young", "new"]
+
+
+def test_the_end_of_what_stays_stays(folder, clock, journal):
+    """An old file is kept as long as it has the end of something in a file that is kept."""
+    first, second = Journal(folder, clock=clock), Journal(folder, clock=clock)
+    intend(first, "a", hours=10_000)
+    intend(first, "b", hours=10_000)
+    first.close()
+    clock.now += timedelta(seconds=1)
+    second.ended("a", TaskState.SUCCEEDED)
+    second.close()
+    for file in folder.iterdir():
+        last_written(file, START)
+    clock.now += timedelta(days=31)
+    intend(journal, "new", hours=10_000)
+    assert len(list(folder.iterdir())) == 3
+    assert in_flight(Journal(folder, clock=clock)) == ["b", "new"]
+
+
+def test_no_more_than_a_hundred_old_files_go_at_once(folder, clock, journal):
+    """A folder that was forgotten does not hold up the first transfer."""
+    folder.mkdir(parents=True)
+    for number in range(103):
+        file = folder / f"{number:03}.jsonl"
+        file.touch()
+        last_written(file, START - timedelta(days=31))
+    intend(journal, "a")
+    assert sorted(file.name[:4] for file in folder.iterdir()) == ["100.", "101.", "102.", "2026"]
+
+
+def test_other_files_are_left_alone(folder, clock, journal):
+    """What is no journal is neither read nor removed."""
+    folder.mkdir(parents=True)
+    (folder / "README").write_text("ours")
+    last_written(folder / "README", START - timedelta(days=1000))
+    intend(journal, "a")
+    assert (folder / "README").read_text() == "ours"
+
+
+# Trouble
+
+
+def test_a_file_cut_at_any_byte_tells_what_is_whole(folder, journal, clock, tmp_path):
+    """Whatever is left of a file, its complete lines count and nothing is raised."""
+    intend(journal, "a")
+    journal.submitted(handle("a"))
+    intend(journal, "b")
+    journal.ended("a", TaskState.SUCCEEDED)
+    journal.submitted(handle("b"))
+    whole = only_file(folder).read_bytes()
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for length in range(len(whole) + 1):
+        (cut / "x.jsonl").write_bytes(whole[:length])
+        lines = whole[:length].count(b"\n")
+        told = [(entry.submission_id, entry.handle, entry.state) for entry in Journal(cut, clock=clock).entries()]
+        a = ("a", handle("a") if lines > 1 else None, TaskState.SUCCEEDED if lines > 3 else None)
+        b = ("b", handle("b") if lines > 4 else None, None)
+        assert told == ([], [a], [a], [a, b], [a, b], [a, b])[lines]
+
+
+def wrong_lines() -> dict[str, bytes]:
+    """Lines that are no line of a journal, by what is wrong with them."""
+    request = {"kind": "delete", "endpoint": "e", "paths": ["/p"], "recursive": False, "ignore_missing": False}
+    request |= {"label": "", "deadline": None}
+    moved = {"kind": "transfer", "source": "a", "destination": "b", "items": [["/a", "/b"]], "sync_level": None}
+    moved |= {"verify_checksum": True, "preserve_timestamp": False, "filters": [], "skip_source_errors": False}
+    moved |= {"recursive": True, "label": "", "deadline": None}
+    intent = {"v": 1, "event": "intent", "at": START.isoformat(), "submission_id": "x", **SERVICE}
+    intent |= {"deadline": (START + timedelta(hours=1)).isoformat(), "request": request}
+    ended = {"v": 1, "event": "ended", "at": START.isoformat(), "submission_id": "a", "state": "succeeded"}
+    changed = {
+        "another version": intent | {"v": 2},
+        "a version that is true": intent | {"v": True},
+        "an unknown event": intent | {"event": "thought"},
+        "an event that is a list": intent | {"event": []},
+        "a number for an id": intent | {"submission_id": 5},
+        "an id that cannot be a key": intent | {"submission_id": {}},
+        "no deadline": intent | {"deadline": None},
+        "a deadline of nowhere": intent | {"deadline": "2026-03-01T13:00:00"},
+        "a deadline out of all times": intent | {"deadline": "9999-12-31T23:59:59-12:00"},
+        "no request": intent | {"request": None},
+        "a list for a request": intent | {"request": [request]},
+        "an unknown kind": intent | {"request": request | {"kind": "copy"}},
+        "a text for paths": intent | {"request": request | {"paths": "/p"}},
+        "a number for a path": intent | {"request": request | {"paths": [1]}},
+        "a number for yes": intent | {"request": request | {"recursive": 1}},
+        "a text for a pair": intent | {"request": moved | {"items": [5]}},
+        "three of a pair": intent | {"request": moved | {"items": [["/a", "/b", "/c"]]}},
+        "an unknown level": intent | {"request": moved | {"sync_level": "always"}},
+        "an unknown rule": intent | {"request": moved | {"filters": [["perhaps", "*"]]}},
+        "no such state": ended | {"state": "bored"},
+        "a state that is no end": ended | {"state": "active"},
+        "a state that is a list": ended | {"state": ["succeeded"]},
+        "a task without an id": {**ended, "event": "submitted", "backend": "globus"},
+        "a list": [intent],
+        "a number": 7,
+    }
+    lines = {what: json.dumps(line).encode() for what, line in changed.items()}
+    whole = json.dumps(intent).encode()
+    return lines | {
+        "no JSON": b"hello",
+        "an empty line": b"",
+        "bytes that are no text": b"\xff\xfe\x00" + whole,
+        "a hole that a crash left": b"\0" * 4096 + whole,
+        "half a line before a whole one": whole[:50] + whole,
+        "lists in lists": b"[" * 200_000 + b"]" * 200_000,
+        "a number without an end": b'{"v": ' + b"1" * 10_000 + b"}",
+        "a key too few": whole.replace(b'"recursive"', b'"recursiv"'),
+    }
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, id=what) for what, line in wrong_lines().items()])
+def test_a_line_that_makes_no_sense_harms_no_other(folder, journal, reader, line, caplog):
+    """The lines before and after a wrong one count, and the wrong one is logged."""
+    caplog.set_level(logging.INFO)
+    intend(journal, "a")
+    with only_file(folder).open("ab") as file:
+        file.write(line + b"\n")
+    intend(journal, "b")
+    assert in_flight(reader) == ["a", "b"]
+    assert "Skipped 1 lines" in caplog.text
+
+
+ANYTHING = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["intent", "ended", "delete"])
+)
+NESTED = st.lists(ANYTHING, max_size=3) | st.dictionaries(st.sampled_from(["kind", "label", "deadline"]), ANYTHING)
+KEYS = st.sampled_from(["event", "at", "submission_id", "backend", "service", "deadline", "request", "state"])
+ODD = st.dictionaries(KEYS, ANYTHING | NESTED).map(lambda plain: json.dumps({"v": 1, **plain}).encode())
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=20) | ODD, max_size=5))
+def test_garbage_raises_nothing(lines):
+    """Any bytes at all can be read, and any JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "x.jsonl").write_bytes(b"\n".join([*lines, b""]))
+        assert list(Journal(folder).entries()) == []
+
+
+def test_a_huge_line_is_skipped(folder, journal, reader):
+    """A line of more than 64 MB is not taken for one, nor is its end, and what follows it counts."""
+    intend(journal, "a")
+    file = only_file(folder)
+    whole = file.read_bytes()
+    os.truncate(file, len(whole) + 64 * 2**20)
+    with file.open("ab") as end:
+        end.write(whole.replace(b'"a"', b'"b"') + whole.replace(b'"a"', b'"c"'))
+    assert in_flight(reader) == ["a", "c"]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link", "a folder", "a link to nothing"])
+def test_what_is_no_file_is_skipped(folder, journal, reader, tmp_path, kind):
+    """By the name of a journal, only a file is read."""
+    intend(journal, "a")
+    (tmp_path / "elsewhere").write_bytes(only_file(folder).read_bytes().replace(b'"a"', b'"b"'))
+    strange = folder / "0.jsonl"
+    if kind == "a pipe":
+        os.mkfifo(strange)
+    elif kind == "a folder":
+        strange.mkdir()
+    else:
+        strange.symlink_to(tmp_path / ("elsewhere" if kind == "a link" else "nowhere"))
+    assert in_flight(reader) == ["a"]
+
+
+def test_a_file_that_cannot_be_read_harms_no_other(folder, clock, journal, reader, caplog):
+    """A name that leads nowhere is logged, is not removed as old, and the rest is told."""
+    folder.mkdir(parents=True)
+    (folder / "0.jsonl").symlink_to("0.jsonl")
+    last_written(folder / "0.jsonl", START - timedelta(days=31))
+    intend(journal, "a")
+    assert in_flight(reader) == ["a"]
+    assert "0.jsonl cannot be read" in caplog.text
+    assert (folder / "0.jsonl").is_symlink()
+
+
+def test_a_folder_that_is_none_raises_nothing(tmp_path, clock, caplog):
+    """Where no folder can be, one warning is logged, and work goes on."""
+    (tmp_path / "file").write_text("")
+    journal = Journal(tmp_path / "file", clock=clock)
+    assert in_flight(journal) == []
+    caplog.clear()
+    for name in "abc":
+        intend(journal, name)
+        journal.submitted(handle(name))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot be written" in caplog.text
+
+
+def test_each_intent_is_tried_anew(folder, journal, reader, caplog):
+    """When the trouble is over, the record goes on; when it comes back, it is said again."""
+    folder.parent.mkdir()
+    folder.write_text("in the way")
+    intend(journal, "a")
+    folder.unlink()
+    intend(journal, "b")
+    assert in_flight(reader) == ["b"]
+    only_file(folder).unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    intend(journal, "c")
+    assert caplog.text.count("cannot be written") == 2
+
+
+FULL_DISK = """
+import resource, sys
+from datetime import datetime, timedelta, timezone
+from chiltepin.journal import Journal
+from chiltepin.model import DeleteRequest
+journal = Journal(sys.argv[1])
+deadline = datetime.now(timezone.utc) + timedelta(hours=1)
+for name, size in [("a", 10_000), ("b", 800), ("c", 800), ("d", 0), ("e", 0), ("f", 10_000)]:
+    # The kernel then writes the part of a line that has room, and refuses the next write, as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    request = DeleteRequest(endpoint="e", paths=("x" * 200,))
+    journal.intend(name, request, backend="globus", service="https://transfer.example/", deadline=deadline)
+"""
+
+
+def test_a_full_disk_costs_only_what_did_not_fit(folder):
+    """A line that was cut harms neither those before nor those after it, and no empty files are left behind."""
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(folder)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stderr.count("cannot be written") == 2
+    assert in_flight(Journal(folder)) == ["a", "c", "f"]
+    assert all(file.stat().st_size for file in folder.iterdir())
+
+
+# Processes and threads
+
+WRITER = """
+import sys
+from datetime import datetime, timedelta, timezone
+from chiltepin.journal import Journal
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState
+journal = Journal(sys.argv[1])
+deadline = datetime.now(timezone.utc) + timedelta(hours=1)
+for number in range(int(sys.argv[3])):
+    name = f"{sys.argv[2]}-{number}"
+    request = DeleteRequest(endpoint="e", paths=("x" * 50_000,))
+    journal.intend(name, request, backend="globus", service="https://transfer.example/", deadline=deadline)
+    print(name, flush=True)
+    if number % 2:
+        journal.ended(name, TaskState.SUCCEEDED)
+"""
+
+
+def writer(folder: Path, name: str, number: int) -> subprocess.Popen[str]:
+    """A process that writes so many intents, and says of each when it is on the disk."""
+    command = [sys.executable, "-c", WRITER, str(folder), name, str(number)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("after", [1, 4, 17])
+def test_after_kill_9_all_that_was_said_is_there(folder, after):
+    """A process killed in the middle of writing leaves every line that it went on from, and perhaps one more."""
+    process = writer(folder, "p", 100_000)
+    said = [process.stdout.readline().strip() for _ in range(after)]
+    process.send_signal(signal.SIGKILL)
+    said += process.stdout.read().split()
+    process.wait()
+    process.stdout.close()
+    told = {entry.submission_id: entry.state for entry in Journal(folder).entries()}
+    assert list(told)[: len(said)] == said
+    assert len(told) <= len(said) + 1
+    assert all(told[name] is TaskState.SUCCEEDED for name in said[1:-1:2])
+    assert all(told[name] is None for name in said[::2])
+
+
+def test_two_processes_at_once_lose_nothing(folder):
+    """Each process has a file of its own, and both are read while they write."""
+    processes = [writer(folder, name, 30) for name in "pq"]
+    reader = Journal(folder)
+    while any(process.poll() is None for process in processes):
+        assert len(list(reader.entries())) <= 60
+    for process in processes:
+        process.communicate()
+    assert len(list(folder.iterdir())) == 2
+    assert set(in_flight(reader)) == {f"{name}-{number}" for name in "pq" for number in range(0, 30, 2)}
+
+
+def test_threads_write_whole_lines(folder, journal, reader):
+    """Eight threads at once, and every line is there."""
+
+    def work(name: str) -> None:
+        for number in range(10):
+            intend(journal, f"{name}-{number}")
+            journal.submitted(handle(f"{name}-{number}"))
+
+    threads = [threading.Thread(target=work, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(only_file(folder).read_bytes().splitlines()) == 160
+    assert all(entry.handle == handle(entry.submission_id) for entry in reader.unfinished(**SERVICE))
+    assert len(in_flight(reader)) == 80
+
+
+FORK = """
+import os, sys, threading
+from datetime import datetime, timedelta, timezone
+from chiltepin.journal import Journal
+from chiltepin.model import DeleteRequest
+where = {"backend": "globus", "service": "s", "deadline": datetime.now(timezone.utc) + timedelta(hours=1)}
+journal = Journal(sys.argv[1])
+journal.intend("before", DeleteRequest(endpoint="e", paths=("/p",)), **where)
+with journal._lock:  # as if another thread were just writing
+    child = os.fork()
+if child == 0:
+    journal.intend("child", DeleteRequest(endpoint="e", paths=("/p",)), **where)
+    print(*[entry.submission_id for entry in journal.unfinished(backend="globus", service="s")], flush=True)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+journal.intend("after", DeleteRequest(endpoint="e", paths=("/p",)), **where)
+"""
+
+
+def test_a_child_has_a_file_of_its_own(folder):
+    """After a fork, parent and child write to two files, even if the fork came in the middle of a line."""
+    run = subprocess.run(
+        [sys.executable, "-c", FORK, str(folder)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.split() == ["before"]
+    names = [
+        sorted(json.loads(line)["submission_id"] for line in file.read_text().splitlines())
+        for file in sorted(folder.iterdir())
+    ]
+    assert names == [["after", "before"], ["child"]]
