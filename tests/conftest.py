@@ -7,7 +7,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def nobody_is_logged_in(tmp_path_factory, monkeypatch):
-    """Keep tokens in an empty folder, and forget service credentials of the environment."""
+    """Keep tokens and the journal in empty folders, and forget service credentials of the environment."""
     monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
+    monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path_factory.mktemp("journal")))
     for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
         monkeypatch.delenv(name, raising=False)

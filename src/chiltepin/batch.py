@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chiltepin.errand import Errand
+    from chiltepin.journal import Entry
     from chiltepin.model import Request, TaskHandle, TransferItem
 
     Item = TransferItem | str
@@ -80,7 +81,7 @@ def kind_of(request: Request) -> Request:
     """Return what a request has in common with those that may share a task with it: all but items and label."""
     if isinstance(request, DeleteRequest):
         return replace(request, paths=(), label="", deadline=None)
-    return replace(request, items=(), label="", deadline=None)
+    return replace(request, items=(), skip_source_errors=False, label="", deadline=None)
 
 
 def may_share(kind: Request) -> bool:
@@ -113,6 +114,8 @@ class Batch:
         self.created = self.joined = self.submitted = now
         self.not_before = float("-inf")
         self.request: Request | None = None
+        #: Whether each item has an outcome of its own: it is for more than one errand.
+        self.apart = False
         self.submission_id, self.refused, self.stopping = "", "", ""
         self.handle: TaskHandle | None = None
         self.status: TaskStatus | None = None
@@ -125,6 +128,15 @@ class Batch:
         self._stopped_at: float | None = None
         #: The status of a trouble, and since when the task has stood there.
         self._trouble: tuple[TaskStatus, float] | None = None
+
+    @classmethod
+    def inherited_from(cls, entry: Entry, now: float) -> Batch:
+        """Return a task that another process has begun, as a journal tells of it."""
+        batch = cls(kind_of(entry.request), now)
+        batch.request, batch.submission_id, batch.handle = entry.request, entry.submission_id, entry.handle
+        batch.inherited = True
+        batch.apart = len(items_of(entry.request)) > 1
+        return batch
 
     # Who travels in it.
 
@@ -154,11 +166,6 @@ class Batch:
         """Those that have not ended, each once."""
         return list({id(errand): errand for riders in self.riders.values() for errand in riders}.values())
 
-    @property
-    def shared(self) -> bool:
-        """Whether it is for more than one errand, so that each item has an outcome of its own."""
-        return len(self.riders) > 1 and len(self.errands) > 1
-
     def seal(self, now: float, today: datetime, *, apart: bool) -> Request:
         """Return what to submit; from now on no item joins.
 
@@ -176,10 +183,11 @@ class Batch:
             labels = {errand.request.label for errand in errands}
             common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
             items = tuple(self.riders)
+            self.apart = apart and len(items) > 1 and len(errands) > 1
             if isinstance(self.kind, DeleteRequest):
                 self.request = replace(self.kind, paths=items, **common)  # type: ignore[arg-type]
             else:
-                skip = apart and self.shared
+                skip = self.apart
                 self.request = replace(self.kind, items=items, skip_source_errors=skip, **common)  # type: ignore[arg-type]
         return self.request
 

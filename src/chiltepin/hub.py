@@ -18,33 +18,25 @@ from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.batch import OF_ITEMS, UNHEALING, Batch, items_of, kind_of, may_share
+from chiltepin.batch import OF_ITEMS, UNHEALING, items_of
 from chiltepin.chores import Chore, Patience, SystemClock
+from chiltepin.departures import Departures
 from chiltepin.errand import Errand
 from chiltepin.errors import BackendError, EndpointError, LoginRequiredError
 from chiltepin.model import TaskState
+from chiltepin.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chiltepin.batch import Item
+    from chiltepin.batch import Batch
+    from chiltepin.journal import Journal
     from chiltepin.model import ItemOutcome, Request, TaskStatus
     from chiltepin.protocol import BatchingBackend, TransferBackend
 
 __all__ = ["Hub"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds for which nobody has joined a task before it is submitted, and the longest that it waits for more: a loop of
-#: calls makes one every millisecond or two, and a single transfer is not to be delayed noticeably.
-QUIET, WINDOW = 0.05, 0.5
-
-#: Longest that a task waits for a free slot at the service, in seconds. Until then more may join it, and it would only
-#: wait there as well; but what is not submitted does not outlive this process.
-HOLD = 10.0
-
-#: Most tasks of ours at the service at a time; a user may have 100 pending there, and not all of them from here.
-MOST_TASKS = 50
 
 #: Longest wait, in seconds, before an item in a trouble is tried again.
 LONGEST_RETRY = 10.0
@@ -75,21 +67,26 @@ class Hub:
         Whether threads do the work as it is due; False leaves that to calls of `step`.
     batching : bool
         Whether errands that are alike share a task, if the backend can tell what became of each.
+    journal : Journal or None
+        Where it is written down what is submitted; what another process has begun, and not ended, is joined.
     """
 
     def __init__(
-        self, backend: TransferBackend, *, clock: Any = None, threaded: bool = True, batching: bool = True
+        self,
+        backend: TransferBackend,
+        *,
+        clock: Any = None,
+        threaded: bool = True,
+        batching: bool = True,
+        journal: Journal | None = None,
     ) -> None:
         self._backend, self._clock, self._threaded = backend, clock or SystemClock(), threaded
         self._batching = batching and backend.capabilities.batches
+        self._record = Record(backend, journal)
+        self._departures = Departures(backend.capabilities, self._record, batching=self._batching)
         self._known: dict[str, Errand] = {}
         #: Keys that were stopped before they started.
         self._unwanted: set[str] = set()
-        self._batches: list[Batch] = []
-        #: What may still be joined: by what its items have in common, and whether they are tried again.
-        self._open: dict[tuple[Request, bool], Batch] = {}
-        #: The tasks that are under way, by item.
-        self._flying: dict[tuple[Request, Item], Batch] = {}
         self._wishes: deque[Errand] = deque()
         self._limits: list[tuple[float, int, Errand]] = []
         self._count = itertools.count()
@@ -120,7 +117,7 @@ class Hub:
             errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=now)
             self._known[key] = errand
             heapq.heappush(self._limits, (errand.limit, next(self._count), errand))
-            fresh = self._place(errand, now)
+            fresh = self._departures.place(errand, now)
             if key in self._unwanted:
                 self._unwanted.discard(key)
                 self._wish(errand)
@@ -150,7 +147,7 @@ class Hub:
     def close(self, seconds: float = LAST_WORDS) -> None:
         """Stop every errand, and wait so many seconds at most until all have ended."""
         with self._lock:
-            live = [errand for batch in self._batches for errand in batch.errands]
+            live = [errand for batch in self._departures.batches for errand in batch.errands]
             for errand in live:
                 self._wish(errand)
         if live:
@@ -166,44 +163,6 @@ class Hub:
         if self._threaded:
             self._speaker.wake()
 
-    # Who travels with whom.
-
-    def _place(self, errand: Errand, now: float) -> bool:
-        """Find a task for an errand; return whether it is one that nobody waits for yet."""
-        kind, items = kind_of(errand.request), items_of(errand.request)
-        flying = self._flying.get((kind, items[0])) if len(items) == 1 else None
-        if flying is not None and not flying.stopping:
-            flying.join(errand, now)
-            return False
-        slot = kind, errand.troubled is not None
-        batch = self._open.get(slot)
-        alone = len(items) > 1 or errand.share == 1 or not self._batching or not may_share(kind)
-        fresh = batch is None or batch.full or alone
-        if batch is None or fresh:
-            batch = Batch(kind, now, most=self._backend.capabilities.max_items)
-            self._batches.append(batch)
-            if not alone:
-                self._open[slot] = batch
-        batch.join(errand, now)
-        for item in items:
-            self._flying[kind, item] = batch
-        return fresh or batch.full
-
-    def _drop(self, batch: Batch) -> None:
-        """Take a task off the list; its errands have ended, or find another."""
-        with self._lock:
-            if batch in self._batches:
-                self._batches.remove(batch)
-            self._close(batch)
-            for item in batch.riders:
-                if self._flying.get((batch.kind, item)) is batch:
-                    del self._flying[batch.kind, item]
-
-    def _close(self, batch: Batch) -> None:
-        """Let nobody join any more."""
-        for slot in [slot for slot, one in self._open.items() if one is batch]:
-            del self._open[slot]
-
     # The thread that speaks with the service.
 
     def step(self) -> float | None:
@@ -215,22 +174,18 @@ class Hub:
             Seconds until something will be due; None if nothing is under way.
         """
         self._part(self._clock.monotonic())
-        for batch in self._copy():
+        for batch in list(self._departures.batches):
             if self._tend(batch):
                 # In between too, for a hundred submissions take longer than the time between two looks.
                 self._look_if_due()
         self._look_if_due()
         with self._lock:
-            moments = [self._next(batch) for batch in self._batches]
+            moments = [self._next(batch) for batch in self._departures.batches]
             if moments and self._limits:
                 moments.append(self._limits[0][0])
             if self._wishes:
                 moments.append(float("-inf"))
         return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
-
-    def _copy(self) -> list[Batch]:
-        with self._lock:
-            return list(self._batches)
 
     def _part(self, now: float) -> None:
         """See to the errands that nobody wants any more, or whose time is up."""
@@ -260,27 +215,10 @@ class Hub:
         """Return the moment when a task next needs us; the lock is held."""
         now = self._clock.monotonic()
         if batch.handle is None:
-            return float("-inf") if batch.stopping else max(self._departure(batch, now), self._submitting.until)
+            return float("-inf") if batch.stopping else max(self._departures.moment(batch, now), self._submitting.until)
         if batch.wants_cancel(now):
             return now
         return max(batch.next_look(self._looked), self._looking.until)
-
-    def _departure(self, batch: Batch, now: float) -> float:
-        """Return when a task is to be submitted, if nobody joins it until then."""
-        if batch.request is not None or batch not in self._open.values():
-            return max(batch.not_before, self._free_slot(batch))
-        ready = now if batch.full else min(batch.joined + QUIET, batch.created + WINDOW)
-        return max(batch.not_before, ready, self._free_slot(batch))
-
-    def _free_slot(self, batch: Batch) -> float:
-        """Return when there will be room for a task at the service: long ago, or nobody knows."""
-        slots = self._backend.capabilities.slots
-        if slots is None:
-            return float("-inf")
-        there = [type(one.kind) for one in self._batches if one.handle is not None]
-        if len(there) >= MOST_TASKS:
-            return float("inf")
-        return batch.created + HOLD if there.count(type(batch.kind)) >= slots else float("-inf")
 
     def _tend(self, batch: Batch) -> bool:
         """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
@@ -288,10 +226,10 @@ class Hub:
         if batch.handle is None:
             with self._lock:
                 # If the reply to the last try was lost, its task is not to be left behind.
-                departure = max(self._departure(batch, now), self._submitting.until)
+                departure = max(self._departures.moment(batch, now), self._submitting.until)
                 due = batch.refused if batch.stopping else now >= departure
                 if due:
-                    self._close(batch)
+                    self._departures.close(batch)
                     request = batch.seal(now, self._clock.now(), apart=self._batching)
             if due:
                 self._submit(batch, request)
@@ -315,7 +253,9 @@ class Hub:
     def _submit(self, batch: Batch, request: Request) -> None:
         try:
             # Kept over every try: that is what makes a repetition harmless.
-            batch.submission_id = batch.submission_id or self._backend.new_submission_id()
+            if not batch.submission_id:
+                batch.submission_id = self._backend.new_submission_id()
+                self._record.intend(batch.submission_id, request)
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err
@@ -323,13 +263,15 @@ class Hub:
             # Its first look comes in its own time, not at once because others were looked at long ago.
             batch.submitted, batch.handle = self._clock.monotonic(), handle
             self._submitting.succeeded()
+            self._record.submitted(handle)
             return
         if isinstance(refusal, BackendError) and refusal.transient:
             batch.refused = str(refusal)
             self._submitting.failed(self._clock.monotonic())
             return
+        self._record.refused(batch.submission_id)
         self._drop(batch)
-        if batch.shared and not isinstance(refusal, EndpointError | LoginRequiredError):
+        if batch.apart and not isinstance(refusal, EndpointError | LoginRequiredError):
             # One of its items may be to blame.
             self._again(batch.errands, share=max(1, len(batch.riders) // 2))
         else:
@@ -348,7 +290,7 @@ class Hub:
         """Look at every task with one question, if one of them is due."""
         now = self._clock.monotonic()
         with self._lock:
-            asked = [batch for batch in self._batches if batch.handle is not None and not _is_over(batch)]
+            asked = [batch for batch in self._departures.batches if batch.handle is not None and not _is_over(batch)]
             due = min((batch.next_look(self._looked) for batch in asked), default=float("inf"))
         if now < max(due, self._looking.until):
             return
@@ -381,8 +323,14 @@ class Hub:
     def _settle(self, batch: Batch) -> None:
         """End the errands of a task that has ended, or find another task for them."""
         now, end = self._clock.monotonic(), cast("TaskStatus", batch.end)
-        if not batch.shared or end.state is TaskState.LOST:
-            self._drop(batch)
+        whole = not batch.apart or end.state is TaskState.LOST
+        if batch.inherited and whole and end.state is not TaskState.SUCCEEDED and not batch.stopping:
+            # What came of it elsewhere is no answer to whoever asks for it now.
+            self._finish_batch(batch, end)
+            self._again(batch.errands, share=None)
+            return
+        if whole:
+            self._finish_batch(batch, end)
             self._end_all(batch, lambda errand: errand.verdict(now, end))
             return
         try:
@@ -392,19 +340,29 @@ class Hub:
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             self._looking.failed(now)
             return
-        self._drop(batch)
+        self._finish_batch(batch, end)
         blamed = any(outcome is not None and not outcome.done for outcome in outcomes)
         unknown: list[Errand] = []
         for item, outcome in zip(items_of(request), outcomes, strict=True):
-            for errand in batch.riders[item]:
+            for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
                 if outcome is not None:
                     self._end_item(errand, end, outcome, now)
+                elif batch.inherited and not errand.stopping:
+                    unknown.append(errand)
                 elif errand.stopping or end.code not in OF_ITEMS:
                     self._end(errand, errand.verdict(now, end))
                 else:
                     unknown.append(errand)
         # Where nobody was blamed, halves find out who is.
-        self._again(unknown, share=None if blamed else max(1, len(batch.riders) // 2))
+        self._again(unknown, share=None if blamed or batch.inherited else max(1, len(batch.riders) // 2))
+
+    def _drop(self, batch: Batch) -> None:
+        with self._lock:
+            self._departures.drop(batch)
+
+    def _finish_batch(self, batch: Batch, end: TaskStatus) -> None:
+        self._record.ended(batch.submission_id, end)
+        self._drop(batch)
 
     def _end_item(self, errand: Errand, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
         """End an errand as its item ended, or try it again where that may heal."""
@@ -426,7 +384,7 @@ class Hub:
         with self._lock:
             for errand in errands:
                 errand.share = share
-                self._place(errand, now)
+                self._departures.place(errand, now)
 
     def _end_all(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:
         for errand in batch.errands:

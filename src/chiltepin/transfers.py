@@ -16,6 +16,7 @@ from chiltepin.batch import STOP_GRACE
 from chiltepin.chores import SystemClock
 from chiltepin.errors import TaskCanceledError, TaskTimeoutError
 from chiltepin.hub import Hub
+from chiltepin.journal import Journal
 from chiltepin.model import FAULT_GRACE, TaskState
 from chiltepin.outcomes import describe
 
@@ -41,6 +42,8 @@ class Transfers:
         Who moves the bytes.
     clock : object
         Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
+    batching, journal
+        As for `Hub`, which a service backend has.
 
     Attributes
     ----------
@@ -48,10 +51,12 @@ class Transfers:
         What follows the tasks of a service backend.
     """
 
-    def __init__(self, backend: TransferBackend, *, clock: Any = None) -> None:
+    def __init__(
+        self, backend: TransferBackend, *, clock: Any = None, batching: bool = True, journal: Journal | None = None
+    ) -> None:
         self.backend = backend
         self._clock = clock or SystemClock()
-        self.hub = Hub(backend, clock=self._clock)
+        self.hub = Hub(backend, clock=self._clock, batching=batching, journal=journal)
 
     def __reduce__(self) -> Any:
         raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
@@ -175,7 +180,8 @@ def opened(setup: str, client: Any = None) -> Transfers:
     Parameters
     ----------
     setup : str
-        JSON with the name of the ``backend``, its ``endpoints`` and its ``options``: `DataSettings.setup`.
+        JSON with the name of the ``backend``, its ``endpoints`` and its ``options``, and where wanted ``batch`` and the
+        folder of the ``journal``: `DataSettings.setup`.
     client : object
         A client of the caller's own for a backend that takes one (it has a method ``with_client``); others ignore it.
     """
@@ -190,4 +196,6 @@ def _opened(setup: str, client: Any) -> Transfers:
     backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
     if client is not None and hasattr(backend, "with_client"):
         backend = backend.with_client(client)
-    return Transfers(backend)
+    folder = plain.get("journal")
+    journal = Journal(folder) if folder and backend.capabilities.durable else None
+    return Transfers(backend, batching=plain.get("batch", True), journal=journal)

@@ -199,19 +199,13 @@ def with_options(globus, options):
     move()
 
 
-def with_client_id(globus):
-    """Have a client_id that is none."""
-    choose(globus, "{client_id: mine}")
-    as_user()
-
-
 #: In the order of the table.
 TROUBLES = [
     lambda globus: as_user(),
     lambda globus: as_user(lambda: [log_in(), globus.authority.revoke_all()]),
     lambda globus: with_variable("CHILTEPIN_CLIENT_SECRET", "wrong"),
     lambda globus: [unset("CHILTEPIN_CLIENT_ID"), move()],
-    with_client_id,
+    lambda globus: with_options(globus, "{client_id: mine}"),
     lambda globus: as_user(lambda: with_token_file("{")),
     lambda globus: as_user(lambda: os.environ.update(CHILTEPIN_TOKENS="laptop")),
     lambda globus: wants_consent(globus, "GCSv5_mapped_collection"),
@@ -227,7 +221,7 @@ TROUBLES = [
     lambda globus: move(src_ep="archive"),
     lambda globus: local_path("my-laptop", "/data"),
     lambda globus: with_options(globus, "{notfy: true}"),
-    lambda globus: with_options(globus, "{notify: 'yes'}"),
+    lambda globus: with_options(globus, "{notify: maybe}"),
     lambda globus: move(client="me"),
     lambda globus: move("/data/none.dat"),
     lambda globus: having(globus, "hpc-scratch", denied={"/project"}),

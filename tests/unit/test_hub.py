@@ -242,7 +242,7 @@ def test_a_trouble_that_does_not_heal_ends_the_task_soon(hub, station, state, co
     live(hub, station)
     status = errand.future.result(0)
     assert (status.state, status.code) == (ends, code)
-    assert status.reason == "It did not get on for 20 seconds and was stopped. As the station says."
+    assert status.reason == "It did not get on for 20 seconds. As the station says."
     assert 1020 <= station.cancelled["id-0"] <= 1023
 
 

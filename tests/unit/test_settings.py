@@ -492,6 +492,8 @@ def test_the_chosen_backend_can_be_made_anywhere(data, tmp_path):
         "backend": "local",
         "endpoints": local.places("local"),
         "options": {"root": f"{tmp_path}/box"},
+        "batch": True,
+        "journal": local.journal,
     }
     assert local.setup == replace(data, backend="local").setup
     assert local.active_places["hpc"] == {"folder": "a/b", "mount": f"{tmp_path}/box/a/b"}

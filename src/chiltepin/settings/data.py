@@ -47,6 +47,10 @@ class DataSettings:
         Seconds for which a service's trouble that does not heal by itself (no such file, no permission, a full disk) is
         borne before its task is stopped. The default leaves time for a file that is just being put in its place, and
         for a laptop that changes its network.
+    batch : bool
+        Whether transfers that are alike share a task of a service.
+    journal : str
+        The folder where it is written down what a service was asked to do, absolute; empty for none.
     root : str
         The folder of the backend ``local``, absolute.
     endpoints : dict
@@ -59,6 +63,8 @@ class DataSettings:
     backend: str = "globus"
     check: bool = True
     fault_grace: float = FAULT_GRACE
+    batch: bool = True
+    journal: str = ""
     root: str
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -124,5 +130,7 @@ class DataSettings:
             "backend": self.backend,
             "endpoints": self.places(self.backend),
             "options": self.options(self.backend),
+            "batch": self.batch,
+            "journal": self.journal,
         }
         return json.dumps(plain, sort_keys=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
+import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import suggest
@@ -27,6 +28,9 @@ __all__ = ["BUILT_IN", "read_data"]
 
 #: Backends whose keys are understood even where they are not installed: one file serves many machines.
 BUILT_IN = ("filesystem", "globus", "local")
+
+#: The environment variable that names the folder of the journal, where the settings do not.
+JOURNAL_VARIABLE = "CHILTEPIN_JOURNAL"
 
 #: What a plain text under the name of a backend means.
 _SHORTHAND = {"filesystem": "url", "globus": "collection", "local": "folder"}
@@ -51,6 +55,14 @@ def _home(value: Any) -> Any:
     if ".." in PurePosixPath(text).parts or text.startswith("~"):
         raise misfit("write a path from the root of the endpoint, without '..' and '~', such as /users/me")
     return text
+
+
+def _journal(value: Any) -> str:
+    if value is False:
+        return ""
+    if value is True:
+        raise misfit("write the folder of the journal, or false for none")
+    return str(_path_text(value))
 
 
 def _inner_folder(value: Any) -> str:
@@ -89,6 +101,8 @@ class _General(_Strict):
     backend: Text = "globus"
     check: bool = True
     fault_grace: Seconds = FAULT_GRACE
+    batch: bool = True
+    journal: Annotated[str, BeforeValidator(_journal)] | None = None
     root: _Path = "sandbox"
 
 
@@ -177,10 +191,19 @@ class _Reader:
             backend=general.backend,
             check=general.check,
             fault_grace=general.fault_grace,
+            batch=general.batch,
+            journal=self._journal(general.journal),
             root=located(general.root, self._folder),
             endpoints=self._endpoints(section.get("endpoints")),
             backends={name: self._options(name, section[name]) for name in sorted(self._known) if name in section},
         )
+
+    def _journal(self, written: str | None) -> str:
+        """Return the folder of the journal: of the settings, of the environment, or that of the user."""
+        if written is None:
+            default = platformdirs.user_state_path("chiltepin") / "journal"
+            return os.path.abspath(os.environ.get(JOURNAL_VARIABLE) or default)
+        return located(written, self._folder) if written else ""
 
     def _general(self, section: Mapping[str, Any]) -> _General:
         known = (*_General.model_fields, "endpoints", *self._known)

@@ -52,6 +52,7 @@ __all__ = [
     "login_error",
     "make_app",
     "require_data_access",
+    "service",
     "surroundings",
     "transfer_client",
     "user_tokens",
@@ -134,6 +135,12 @@ def credentials(client_id: str | None = None) -> Credentials:
 def surroundings() -> tuple[str | None, ...]:
     """Return all that the environment says about which Globus is meant, and which login; it holds a secret."""
     return tuple(os.environ.get(name) for name in _SURROUNDINGS)
+
+
+def service() -> str:
+    """Return which Globus the environment names: an address, or the name of one of Globus's own environments."""
+    address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
+    return os.environ.get(address) or os.environ.get(environment) or "production"
 
 
 def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:

@@ -166,6 +166,11 @@ class GlobusBackend:
         client = self._client()
         return ask(lambda: call(client), what)
 
+    @property
+    def service(self) -> str:
+        """Which Globus it is, for a journal that several may share."""
+        return auth.service()
+
     def new_submission_id(self) -> str:
         """Ask Globus for one: it takes no others."""
         return self._ask("Asking for a submission id", lambda client: str(client.get_submission_id()["value"]))
@@ -236,8 +241,8 @@ class GlobusBackend:
             if mark and its_mark == mark:
                 return task_id
         raise BackendError(
-            "Globus holds a task with identical paths that has not ended and that Chiltepin did not make; "
-            "wait for it, or cancel it at https://app.globus.org/activity",
+            "Globus holds a task with identical paths that has not ended, and that is not this same request of "
+            "Chiltepin; wait for it, or cancel it at https://app.globus.org/activity",
             backend=self.name,
             code=conflict.code,
             request_id=conflict.request_id,

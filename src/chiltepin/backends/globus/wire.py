@@ -81,7 +81,9 @@ def transfer_document(
 ) -> globus_sdk.TransferData:
     """Return the document of a transfer; ``rest`` are fields that a deletion has too, from `_common`."""
     pairs = [(global_path(item.source, source), global_path(item.destination, destination)) for item in request.items]
-    signature = ["transfer", source.id, destination.id, request.recursive, pairs]
+    options = [request.recursive, request.sync_level, request.verify_checksum, request.preserve_timestamp]
+    filters = [[rule.method, rule.name] for rule in request.filters]
+    signature = ["transfer", source.id, destination.id, options, filters, pairs]
     document = globus_sdk.TransferData(
         source.id,
         destination.id,
@@ -108,7 +110,7 @@ def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> g
         ignore_missing=request.ignore_missing,
         # A name with a star in it is a name.
         interpret_globs=False,
-        **_common(request, ["delete", place.id, request.recursive, doomed], **rest),
+        **_common(request, ["delete", place.id, request.recursive, request.ignore_missing, doomed], **rest),
     )
     for path in doomed:
         document.add_item(path)

@@ -1,0 +1,418 @@
+"""What a loop of `transfer_task` costs at a service, against one task made by hand and against waiting in an app.
+
+Run ``python benchmarks/transfers.py --help``; README.md beside this file tells what each line of the tables means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import itertools
+import os
+import statistics
+import time
+from concurrent.futures import wait
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import globus_sdk
+from measure import Stopwatch, Times, alternate, scratch
+from parsl import python_app
+from rich.console import Console
+from rich.table import Table
+from service import serving
+
+import chiltepin
+from chiltepin import configure
+from chiltepin.data import transfer_task
+from chiltepin.hub import Hub
+from chiltepin.transfers import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from service import Service
+
+    from chiltepin.data import TransferFuture
+
+SOURCE, TARGET = "laptop", "cluster"
+LARGE, WARM_UP = 10_000, 5
+RUN = itertools.count()
+
+#: What the simulated service allows a user: what Globus documents.
+LIMITS = {"slots": 3, "pending_limit": 100, "request_rate": 20.0}
+
+#: Far longer than any measurement.
+FOR_EVER = 1e6
+
+
+class Bench:
+    """What all parts work with.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        The sizes.
+    folder : str
+        Where the folders of both collections are.
+    service : Service
+        The simulated Globus.
+    client : globus_sdk.TransferClient
+        A plain client of it, with a token of its own: what is done by hand is not metered with the rest.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, folder: str, service: Service, client: globus_sdk.TransferClient
+    ) -> None:
+        self.options, self.service, self._folder, self._client = options, service, folder, client
+        self._ids = {name: service.collection(name) for name in (SOURCE, TARGET)}
+
+    @contextmanager
+    def workflow(self, *, logging: bool = True) -> Iterator[chiltepin.Workflow]:
+        """Run a workflow with the default executor, whose transfers the service does."""
+        endpoints = {name: {"globus": collection} for name, collection in self._ids.items()}
+        config = configure.load(
+            {"data": {"backend": "globus", "endpoints": endpoints}}, run_dir=os.path.join(self._folder, "runinfo")
+        )
+        config.initialize_logging = logging
+        with chiltepin.Workflow(config) as workflow:
+            yield workflow
+
+    def loop(self, files: int, run: str) -> list[TransferFuture]:
+        """Start a transfer for each file, in a loop."""
+        return [
+            transfer_task(SOURCE, TARGET, f"/{number}.dat", f"/{run}/{number}.dat", executor="local")
+            for number in range(files)
+        ]
+
+    def by_hand(self, numbers: Iterable[int], run: str) -> None:
+        """Move files with one task and the plain SDK, and look until it has ended, as its ``task_wait`` does."""
+        data = globus_sdk.TransferData(self._ids[SOURCE], self._ids[TARGET], verify_checksum=True)
+        for number in numbers:
+            data.add_item(f"/{number}.dat", f"/{run}/{number}.dat")
+        task_id = self._client.submit_transfer(data)["task_id"]
+        while self._client.get_task(task_id)["status"] == "ACTIVE":
+            time.sleep(self.options.look)
+
+    def candidate(self, files: int, move: Callable[[int, str], object], counts: Counts) -> Callable[[], Stopwatch]:
+        """Return what moves that many files with ``move``, counts, and compares; few when it is called first."""
+        sizes = _few_first(files)
+
+        def moved() -> Stopwatch:
+            run, size = new_run(), next(sizes)
+            with counts.counting(self.service), Stopwatch() as watch:
+                move(size, run)
+            self._check(run, size)
+            return watch
+
+        return moved
+
+    def _check(self, run: str, files: int) -> None:
+        names = [f"{number}.dat" for number in range(files)]
+        source, target = os.path.join(self._folder, SOURCE), os.path.join(self._folder, TARGET, run)
+        _same, different, missing = filecmp.cmpfiles(source, target, names, shallow=False)
+        if different or missing:
+            raise SystemExit(f"Not moved well: {(different + missing)[:5]} and so on.")
+
+
+def new_run() -> str:
+    """Return the name of a folder that is not there yet."""
+    return f"run-{next(RUN)}"
+
+
+def _few_first(number: int) -> Iterator[int]:
+    """Yield a small number for the round that is not counted, then the number itself for ever."""
+    return itertools.chain([min(number, WARM_UP)], itertools.repeat(number))
+
+
+@dataclass
+class Counts:
+    """What one candidate did at the service, round by round.
+
+    Parameters
+    ----------
+    requests, submissions, refusals : list of int
+        All requests to the Transfer API, those that made a task, and those that were answered with 429.
+    peaks : list of float
+        The most memory that this process held, in MB; empty where the system does not tell.
+    """
+
+    requests: list[int] = field(default_factory=list)
+    submissions: list[int] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def counting(self, service: Service) -> Iterator[None]:
+        """Count what happens in a ``with`` block."""
+        service.take_requests()
+        _forget_peak()
+        yield
+        served = [one for one in service.take_requests() if one.path.startswith("/v0.10/")]
+        self.requests.append(len(served))
+        self.submissions.append(sum(one.method == "POST" and one.path.endswith("/transfer") for one in served))
+        self.refusals.append(sum(one.status == 429 for one in served))  # noqa: PLR2004 - too many requests
+        self.peaks += _peak()
+
+    def cells(self, files: int) -> list[str]:
+        """Return the cells of a table, for rounds of so many files; the first round does not count."""
+        requests, refusals, submissions = (
+            statistics.median(numbers[1:]) for numbers in (self.requests, self.refusals, self.submissions)
+        )
+        peak = f"{max(self.peaks[1:]):.0f}" if self.peaks else "?"
+        return [f"{requests / files:.3f}", f"{refusals:g}", f"{submissions:g}", peak]
+
+
+def _forget_peak() -> None:
+    # proc(5), /proc/pid/clear_refs: 5 resets the peak of the resident set.
+    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def _peak() -> list[float]:
+    """Return the peak of the resident set in MB, where the system tells it."""
+    with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
+        return [int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:")]
+    return []
+
+
+def main() -> None:
+    """Measure, and print one table for each part."""
+    options = _options()
+    parts = {"a": _batches, "b": _blocking, "c": _alone, "d": _beside}
+    files = max(10_000 if options.large else 0, options.files, *options.blocking)
+    with scratch(options.folder) as folder:
+        folders = {name: os.path.join(folder, name) for name in (SOURCE, TARGET)}
+        _make_sources(folders[SOURCE], files, options.size)
+        os.environ["CHILTEPIN_TOKENS"] = os.path.join(folder, "tokens.json")
+        for name in ("CHILTEPIN_CONFIG", "CHILTEPIN_BACKEND"):
+            os.environ.pop(name, None)
+        times = {"task_latency": options.task_latency, "latency": options.latency}
+        with serving(folders, **LIMITS, **times) as service:
+            authorizer = globus_sdk.AccessTokenAuthorizer(service.token())
+            with globus_sdk.TransferClient(base_url=service.address(), authorizer=authorizer) as client:
+                for part in options.parts:
+                    bench = Bench(options, folder, service, client)
+                    load = os.getloadavg()[0]
+                    table = parts[part](bench)
+                    table.title = f"{part}. {table.title}"
+                    table.caption = f"{table.caption or ''}\nload of the machine before and after: {load:.1f}, {os.getloadavg()[0]:.1f}"
+                    Console(width=118).print(table)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--parts", default="abcd", help="which tables (abcd)")
+    parser.add_argument("--files", type=int, default=1000, help="transfers in the loop (1000)")
+    parser.add_argument("--large", action="store_true", help="a loop of 10000 as well, once")
+    parser.add_argument("--blocking", type=int, nargs="+", default=[20, 60], help="transfers for b (20 60)")
+    parser.add_argument("--singles", type=int, default=10, help="single transfers of each kind for c (10)")
+    parser.add_argument("--long", type=float, default=5.0, help="seconds of the long task of c (5)")
+    parser.add_argument("--no-ops", type=int, default=1000, help="apps for d (1000)")
+    parser.add_argument("--size", type=int, default=1024, help="bytes per file (1024)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
+    parser.add_argument("--task-latency", type=float, default=1.0, help="seconds that a task of the service takes (1)")
+    parser.add_argument("--latency", type=float, default=0.010, help="and each of its files (0.01)")
+    parser.add_argument("--look", type=float, default=1.0, help="seconds between two looks by hand (1)")
+    parser.add_argument("--folder", help="where to make the temporary folder")
+    return parser.parse_args()
+
+
+def _make_sources(folder: str, files: int, size: int) -> None:
+    os.makedirs(folder)
+    for number in range(files):
+        with open(os.path.join(folder, f"{number}.dat"), "wb") as file:
+            file.write(os.urandom(size))
+
+
+def _table(title: str, *columns: str, caption: str = "") -> Table:
+    table = Table(title=title, caption=caption)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left")
+    return table
+
+
+def _batches(bench: Bench) -> Table:
+    """Measure a loop of calls against one task made by hand."""
+    options = bench.options
+    table = _table(
+        "A loop of transfer_task against one task of as many items by hand",
+        *("transfers", "by", "s", "ms each", "cpu s", "requests each", "429", "tasks", "peak MB", "ratio"),
+        caption="aims: ratio 1.5, requests each 0.05, 429 none, tasks 20, peak MB of 10000 transfers 300",
+    )
+    for files, rounds in [(options.files, options.rounds)] + [(LARGE, 1)] * options.large:
+        counts = {"one task by hand": Counts(), "transfer_task": Counts()}
+        by_hand, ours = counts.values()
+        with bench.workflow():
+            measured = alternate(
+                {
+                    "one task by hand": bench.candidate(
+                        files, lambda size, run: bench.by_hand(range(size), run), by_hand
+                    ),
+                    "transfer_task": bench.candidate(files, lambda size, run: _results(bench.loop(size, run)), ours),
+                },
+                rounds,
+            )
+        for name, times in measured.items():
+            table.add_row(str(files), name, *_seconds(times, files), *counts[name].cells(files), times.ratio)
+        table.add_section()
+    return table
+
+
+def _blocking(bench: Bench) -> Table:
+    """Measure the design that waits in an app."""
+    options = bench.options
+    table = _table(
+        "A loop of transfer_task against an app that submits one transfer and waits for it",
+        *("transfers", "by", "s", "ms each", "cpu s", "requests each", "429", "tasks", "peak MB", "ratio"),
+    )
+    each = {}
+    with bench.workflow() as workflow:
+
+        @python_app(data_flow_kernel=workflow.dfk, executors=["local"])  # type: ignore[untyped-decorator]
+        def waiting(number: int, run: str) -> None:
+            bench.by_hand([number], run)
+
+        for files in [*options.blocking, options.files]:
+            counts = {"transfer_task": Counts(), "waiting app": Counts()}
+            ours, theirs = counts.values()
+            candidates = {
+                "transfer_task": bench.candidate(files, lambda size, run: _results(bench.loop(size, run)), ours),
+                "waiting app": bench.candidate(
+                    files, lambda size, run: _results([waiting(number, run) for number in range(size)]), theirs
+                ),
+            }
+            if files not in options.blocking:
+                # It would take minutes, and tell nothing new.
+                del candidates["waiting app"]
+            for name, times in alternate(candidates, options.rounds).items():
+                each[name] = times.wall / files
+                table.add_row(str(files), name, *_seconds(times, files), *counts[name].cells(files), times.ratio)
+            table.add_section()
+    factor = each["waiting app"] / each["transfer_task"]
+    table.caption = (
+        f"a transfer of the longest loop of waiting apps takes {factor:.0f} times one of the longest of ours"
+    )
+    return table
+
+
+def _alone(bench: Bench) -> Table:
+    """Measure what batching costs a transfer that is alone, and how soon a long one is known to have ended."""
+    options, service = bench.options, bench.service
+    table = _table(
+        "One transfer alone",
+        *("from", "to", "s"),
+        caption="aims: delay 0.1 s; from the service's end to the future's 1.5 s",
+    )
+    with bench.workflow() as workflow:
+        transfers = opened(workflow.config.data.setup)
+        hubs = {"batched": transfers.hub, "not batched": Hub(transfers.backend, batching=False)}
+        delays: dict[str, list[float]] = {name: [] for name in hubs}
+        for number in range(options.singles + 1):
+            for name, hub in hubs.items():
+                transfers.hub = hub
+                delay = _time_to_submission(bench)
+                if number:
+                    delays[name].append(delay)
+        transfers.hub = hubs["batched"]
+        late = []
+        for number in range(options.rounds):
+            # Not always at the same moment between two looks.
+            long = options.long * (1 + 0.07 * number)
+            service.set(task_latency=long)
+            submitted = time.time() + _time_to_submission(bench)
+            late.append(time.time() - submitted - long - options.latency)
+        service.set(task_latency=options.task_latency)
+    for name, values in delays.items():
+        table.add_row(f"transfer_task(), {name}", "POST", _spread(values))
+    added = [on - off for on, off in zip(*delays.values(), strict=True)]
+    table.add_row("delay by batching", "", _spread(added))
+    table.add_row(f"end of a task of {options.long:g} s", "end of its future", _spread(late))
+    return table
+
+
+def _time_to_submission(bench: Bench) -> float:
+    """Run one transfer to its end; return the seconds from the call to its submission."""
+    bench.service.take_requests()
+    begun = time.time()
+    _results(bench.loop(1, new_run()))
+    [submission] = [one for one in bench.service.take_requests() if one.path.endswith("/transfer")]
+    return float(submission.time) - begun
+
+
+def _beside(bench: Bench) -> Table:
+    """Measure what apps lose while transfers are in flight."""
+    options = bench.options
+    table = _table(
+        f"{options.no_ops} Parsl no-ops while {options.files} transfers wait in flight",
+        *("log", "in flight", "s", "cpu s", "no-ops/s", "rate"),
+        caption="rate: against nothing in flight in the same round, median (smallest-largest); the aim is 0.9",
+    )
+    for logging in (False, True):
+        with bench.workflow(logging=logging) as workflow:
+            app = python_app(nothing, data_flow_kernel=workflow.dfk, executors=["local"])
+            measured = alternate(
+                {
+                    "nothing": _no_ops(app, options.no_ops),
+                    f"{options.files} transfers": _no_ops(app, options.no_ops, bench),
+                },
+                options.rounds,
+            )
+        for name, times in measured.items():
+            row = [f"{times.wall:.3f}", f"{times.cpu:.3f}", f"{options.no_ops / times.wall:.0f}"]
+            table.add_row("on" if logging else "off", name, *row, _spread([1 / ratio for ratio in times.ratios]))
+        table.add_section()
+    return table
+
+
+def nothing(number: int) -> int:
+    """Be the smallest app that there is."""
+    return number
+
+
+def _no_ops(app: Callable[[int], Future[int]], number: int, bench: Bench | None = None) -> Callable[[], Stopwatch]:
+    """Return what runs apps that do nothing; with a bench, while transfers are in flight."""
+    sizes, files = _few_first(number), _few_first(bench.options.files if bench else 0)
+
+    def ran() -> Stopwatch:
+        size = next(sizes)
+        with _in_flight(bench, next(files)) if bench else nullcontext(), Stopwatch() as watch:
+            _results([app(number) for number in range(size)])
+        return watch
+
+    return ran
+
+
+@contextmanager
+def _in_flight(bench: Bench, files: int) -> Iterator[None]:
+    """Have transfers wait at the service during a ``with`` block."""
+    bench.service.set(task_latency=FOR_EVER)
+    futures = bench.loop(files, new_run())
+    while any(future.task_handle is None for future in futures):
+        time.sleep(0.05)
+    yield
+    bench.service.set(task_latency=bench.options.task_latency)
+    bench.service.fail_tasks()
+    wait(futures)
+
+
+def _results(futures: Sequence[Future[Any]]) -> None:
+    """Wait for all, and raise what went wrong."""
+    wait(futures)
+    for future in futures:
+        future.result()
+
+
+def _seconds(times: Times, files: int) -> list[str]:
+    return [f"{times.wall:.2f}", f"{times.wall / files * 1000:.1f}", f"{times.cpu:.2f}"]
+
+
+def _spread(values: list[float]) -> str:
+    """Return the median of some values, with the smallest and the largest."""
+    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+
+
+if __name__ == "__main__":
+    main()

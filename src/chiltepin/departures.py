@@ -1,0 +1,133 @@
+"""Who travels with whom, and when a task is submitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from chiltepin.batch import Batch, items_of, kind_of, may_share
+
+if TYPE_CHECKING:
+    from chiltepin.batch import Item
+    from chiltepin.errand import Errand
+    from chiltepin.model import Capabilities, Request
+    from chiltepin.record import Record
+
+__all__ = ["Departures"]
+
+#: Seconds for which nobody has joined a task before it is submitted, and the longest that it waits for more: a loop of
+#: calls makes one every millisecond or two, and a single transfer is not to be delayed noticeably.
+QUIET, WINDOW = 0.05, 0.5
+
+#: Longest that a task waits for a free slot at the service, in seconds. Until then more may join it, and it would only
+#: wait there as well; but what is not submitted does not outlive this process.
+HOLD = 10.0
+
+#: Most tasks of ours at the service at a time; a user may have 100 pending there, and not all of them from here.
+MOST_TASKS = 50
+
+
+class Departures:
+    """The tasks that are under way, or about to be; the hub holds its lock over every call.
+
+    Parameters
+    ----------
+    capabilities : Capabilities
+        What the service can do.
+    record : Record
+        Tells what other processes have begun.
+    batching : bool
+        Whether errands that are alike share a task.
+
+    Attributes
+    ----------
+    batches : list of Batch
+        All of them, the oldest first.
+    """
+
+    def __init__(self, capabilities: Capabilities, record: Record, *, batching: bool) -> None:
+        self._capabilities, self._record, self._batching = capabilities, record, batching
+        self.batches: list[Batch] = []
+        #: What may still be joined: by what its items have in common, and whether they are tried again.
+        self._open: dict[tuple[Request, bool], Batch] = {}
+        #: The tasks that are under way, by item.
+        self._flying: dict[tuple[Request, Item], Batch] = {}
+        #: What other processes have begun, by item; None as long as nobody has looked.
+        self._past: dict[tuple[Request, Item], Batch] | None = None
+
+    def place(self, errand: Errand, now: float) -> bool:
+        """Find a task for an errand; return whether it is one that nobody waits for yet."""
+        kind, items = kind_of(errand.request), items_of(errand.request)
+        flying = self._flying.get((kind, items[0])) if len(items) == 1 else None
+        if flying is not None and not flying.stopping:
+            flying.join(errand, now)
+            return False
+        batch = self._inherited(kind, items, now)
+        fresh = batch is not None
+        if batch is None:
+            batch, fresh = self._joinable(errand, kind, now, alone=len(items) > 1)
+        batch.join(errand, now)
+        if batch not in self.batches:
+            self.batches.append(batch)
+        for item in items:
+            self._flying[kind, item] = batch
+        return fresh or batch.full
+
+    def _joinable(self, errand: Errand, kind: Request, now: float, *, alone: bool) -> tuple[Batch, bool]:
+        """Return a task that is not submitted yet, and whether it is a new one."""
+        alone = alone or errand.share == 1 or not self._batching or not may_share(kind)
+        slot = kind, errand.troubled is not None
+        batch = None if alone else self._open.get(slot)
+        if batch is not None and not batch.full:
+            return batch, False
+        batch = Batch(kind, now, most=self._capabilities.max_items)
+        if not alone:
+            self._open[slot] = batch
+        return batch, True
+
+    def _inherited(self, kind: Request, items: tuple[Item, ...], now: float) -> Batch | None:
+        """Return the task that another process has begun for the same items, if there is one."""
+        if self._past is None:
+            self._past = {}
+            for entry in self._record.unfinished():
+                batch = Batch.inherited_from(entry, now)
+                self._past.update(((batch.kind, item), batch) for item in items_of(entry.request))
+        known = [self._past.pop((kind, item)) for item in items if (kind, item) in self._past]
+        if len({id(batch) for batch in known}) != 1:
+            return None
+        batch = known[0]
+        whole = items == items_of(cast("Request", batch.request))
+        # Of a task of one request with many items there is one outcome, for whoever asks for all of them.
+        if len(items) > 1 and not whole:
+            return None
+        batch.apart = batch.apart and not whole
+        return batch
+
+    def drop(self, batch: Batch) -> None:
+        """Take a task off the list; its errands have ended, or find another."""
+        if batch in self.batches:
+            self.batches.remove(batch)
+        self.close(batch)
+        for item in batch.riders:
+            if self._flying.get((batch.kind, item)) is batch:
+                del self._flying[batch.kind, item]
+
+    def close(self, batch: Batch) -> None:
+        """Let nobody join any more, but those who want the same items."""
+        for slot in [slot for slot, one in self._open.items() if one is batch]:
+            del self._open[slot]
+
+    def moment(self, batch: Batch, now: float) -> float:
+        """Return when a task is to be submitted, if nobody joins it until then."""
+        waits = batch.request is None and batch in self._open.values() and not batch.full
+        ready = min(batch.joined + QUIET, batch.created + WINDOW) if waits else now
+        return max(batch.not_before, ready, self._free_slot(batch))
+
+    def _free_slot(self, batch: Batch) -> float:
+        """Return when there will be room for a task at the service: long ago, or nobody knows."""
+        slots = self._capabilities.slots
+        if slots is None:
+            return float("-inf")
+        there = [type(one.kind) for one in self.batches if one.handle is not None]
+        if len(there) >= MOST_TASKS:
+            return float("inf")
+        return batch.created + HOLD if there.count(type(batch.kind)) >= slots else float("-inf")
