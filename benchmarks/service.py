@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+import statistics
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from chiltepin.testing.simulator.faults import Served
 
-__all__ = ["Service", "serving"]
+__all__ = ["Counts", "Service", "serving"]
 
 
 class Service:
@@ -92,3 +94,54 @@ def serving(folders: dict[str, str], **settings: Any) -> Iterator[Service]:
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+
+@dataclass
+class Counts:
+    """What one candidate did at the service, round by round.
+
+    Parameters
+    ----------
+    requests, submissions, refusals : list of int
+        All requests to the Transfer API, those that made a task, and those that were answered with 429.
+    peaks : list of float
+        The most memory that this process held, in MB; empty where the system does not tell.
+    """
+
+    requests: list[int] = field(default_factory=list)
+    submissions: list[int] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def counting(self, service: Service) -> Iterator[None]:
+        """Count what happens in a ``with`` block."""
+        service.take_requests()
+        _forget_peak()
+        yield
+        served = [one for one in service.take_requests() if one.path.startswith("/v0.10/")]
+        self.requests.append(len(served))
+        self.submissions.append(sum(one.method == "POST" and one.path.endswith("/transfer") for one in served))
+        self.refusals.append(sum(one.status == 429 for one in served))  # noqa: PLR2004 - too many requests
+        self.peaks += _peak()
+
+    def cells(self, files: int) -> list[str]:
+        """Return the cells of a table, for rounds of so many files; the first round does not count."""
+        requests, refusals, submissions = (
+            statistics.median(numbers[1:]) for numbers in (self.requests, self.refusals, self.submissions)
+        )
+        peak = f"{max(self.peaks[1:]):.0f}" if self.peaks else "?"
+        return [f"{requests / files:.3f}", f"{refusals:g}", f"{submissions:g}", peak]
+
+
+def _forget_peak() -> None:
+    # proc(5), /proc/pid/clear_refs: 5 resets the peak of the resident set.
+    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
+
+
+def _peak() -> list[float]:
+    """Return the peak of the resident set in MB, where the system tells it."""
+    with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
+        return [int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:")]
+    return []

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import filecmp
 import itertools
+import logging
 import os
 import statistics
 import time
 from concurrent.futures import wait
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import globus_sdk
@@ -21,7 +21,7 @@ from measure import Stopwatch, Times, alternate, scratch
 from parsl import python_app
 from rich.console import Console
 from rich.table import Table
-from service import serving
+from service import Counts, serving
 
 import chiltepin
 from chiltepin import configure
@@ -70,13 +70,15 @@ class Bench:
         self._ids = {name: service.collection(name) for name in (SOURCE, TARGET)}
 
     @contextmanager
-    def workflow(self, *, logging: bool = True) -> Iterator[chiltepin.Workflow]:
+    def workflow(self, *, log: bool = True) -> Iterator[chiltepin.Workflow]:
         """Run a workflow with the default executor, whose transfers the service does."""
         endpoints = {name: {"globus": collection} for name, collection in self._ids.items()}
         config = configure.load(
             {"data": {"backend": "globus", "endpoints": endpoints}}, run_dir=os.path.join(self._folder, "runinfo")
         )
-        config.initialize_logging = logging
+        config.initialize_logging = log
+        # Parsl leaves its logger as it was with the log of the workflow before, and records would be made for nobody.
+        logging.getLogger("parsl").setLevel(logging.NOTSET)
         with chiltepin.Workflow(config) as workflow:
             yield workflow
 
@@ -127,62 +129,11 @@ def _few_first(number: int) -> Iterator[int]:
     return itertools.chain([min(number, WARM_UP)], itertools.repeat(number))
 
 
-@dataclass
-class Counts:
-    """What one candidate did at the service, round by round.
-
-    Parameters
-    ----------
-    requests, submissions, refusals : list of int
-        All requests to the Transfer API, those that made a task, and those that were answered with 429.
-    peaks : list of float
-        The most memory that this process held, in MB; empty where the system does not tell.
-    """
-
-    requests: list[int] = field(default_factory=list)
-    submissions: list[int] = field(default_factory=list)
-    refusals: list[int] = field(default_factory=list)
-    peaks: list[float] = field(default_factory=list)
-
-    @contextmanager
-    def counting(self, service: Service) -> Iterator[None]:
-        """Count what happens in a ``with`` block."""
-        service.take_requests()
-        _forget_peak()
-        yield
-        served = [one for one in service.take_requests() if one.path.startswith("/v0.10/")]
-        self.requests.append(len(served))
-        self.submissions.append(sum(one.method == "POST" and one.path.endswith("/transfer") for one in served))
-        self.refusals.append(sum(one.status == 429 for one in served))  # noqa: PLR2004 - too many requests
-        self.peaks += _peak()
-
-    def cells(self, files: int) -> list[str]:
-        """Return the cells of a table, for rounds of so many files; the first round does not count."""
-        requests, refusals, submissions = (
-            statistics.median(numbers[1:]) for numbers in (self.requests, self.refusals, self.submissions)
-        )
-        peak = f"{max(self.peaks[1:]):.0f}" if self.peaks else "?"
-        return [f"{requests / files:.3f}", f"{refusals:g}", f"{submissions:g}", peak]
-
-
-def _forget_peak() -> None:
-    # proc(5), /proc/pid/clear_refs: 5 resets the peak of the resident set.
-    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")
-
-
-def _peak() -> list[float]:
-    """Return the peak of the resident set in MB, where the system tells it."""
-    with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        return [int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:")]
-    return []
-
-
 def main() -> None:
     """Measure, and print one table for each part."""
     options = _options()
     parts = {"a": _batches, "b": _blocking, "c": _alone, "d": _beside}
-    files = max(10_000 if options.large else 0, options.files, *options.blocking)
+    files = max(LARGE if options.large else 0, options.files, *options.blocking)
     with scratch(options.folder) as folder:
         folders = {name: os.path.join(folder, name) for name in (SOURCE, TARGET)}
         _make_sources(folders[SOURCE], files, options.size)
@@ -198,7 +149,8 @@ def main() -> None:
                     load = os.getloadavg()[0]
                     table = parts[part](bench)
                     table.title = f"{part}. {table.title}"
-                    table.caption = f"{table.caption or ''}\nload of the machine before and after: {load:.1f}, {os.getloadavg()[0]:.1f}"
+                    loads = f"{load:.1f}, {os.getloadavg()[0]:.1f}"
+                    table.caption = f"{table.caption}\nload of the machine before and after: {loads}"
                     Console(width=118).print(table)
 
 
@@ -210,7 +162,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blocking", type=int, nargs="+", default=[20, 60], help="transfers for b (20 60)")
     parser.add_argument("--singles", type=int, default=10, help="single transfers of each kind for c (10)")
     parser.add_argument("--long", type=float, default=5.0, help="seconds of the long task of c (5)")
-    parser.add_argument("--no-ops", type=int, default=1000, help="apps for d (1000)")
+    parser.add_argument("--no-ops", type=int, default=3000, help="apps for d (3000)")
+    parser.add_argument(
+        "--log", choices=["off", "on"], nargs="+", default=["off", "on"], help="Parsl's log file, for d"
+    )
     parser.add_argument("--size", type=int, default=1024, help="bytes per file (1024)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
     parser.add_argument("--task-latency", type=float, default=1.0, help="seconds that a task of the service takes (1)")
@@ -292,9 +247,7 @@ def _blocking(bench: Bench) -> Table:
                 table.add_row(str(files), name, *_seconds(times, files), *counts[name].cells(files), times.ratio)
             table.add_section()
     factor = each["waiting app"] / each["transfer_task"]
-    table.caption = (
-        f"a transfer of the longest loop of waiting apps takes {factor:.0f} times one of the longest of ours"
-    )
+    table.caption = f"a transfer of the longest loops takes {factor:.0f} times as long in a waiting app"
     return table
 
 
@@ -310,20 +263,20 @@ def _alone(bench: Bench) -> Table:
         transfers = opened(workflow.config.data.setup)
         hubs = {"batched": transfers.hub, "not batched": Hub(transfers.backend, batching=False)}
         delays: dict[str, list[float]] = {name: [] for name in hubs}
-        for number in range(options.singles + 1):
-            for name, hub in hubs.items():
-                transfers.hub = hub
-                delay = _time_to_submission(bench)
-                if number:
-                    delays[name].append(delay)
+        # The first one asks about the collections.
+        _single(bench)
+        for _ in range(options.singles):
+            for name, transfers.hub in hubs.items():
+                called, submitted, _ended = _single(bench)
+                delays[name].append(submitted - called)
         transfers.hub = hubs["batched"]
         late = []
         for number in range(options.rounds):
             # Not always at the same moment between two looks.
             long = options.long * (1 + 0.07 * number)
             service.set(task_latency=long)
-            submitted = time.time() + _time_to_submission(bench)
-            late.append(time.time() - submitted - long - options.latency)
+            _called, submitted, ended = _single(bench)
+            late.append(ended - submitted - long - options.latency)
         service.set(task_latency=options.task_latency)
     for name, values in delays.items():
         table.add_row(f"transfer_task(), {name}", "POST", _spread(values))
@@ -333,13 +286,14 @@ def _alone(bench: Bench) -> Table:
     return table
 
 
-def _time_to_submission(bench: Bench) -> float:
-    """Run one transfer to its end; return the seconds from the call to its submission."""
+def _single(bench: Bench) -> tuple[float, float, float]:
+    """Run one transfer; return when it was called for, when it was submitted, and when its future ended."""
     bench.service.take_requests()
-    begun = time.time()
+    called = time.time()
     _results(bench.loop(1, new_run()))
+    ended = time.time()
     [submission] = [one for one in bench.service.take_requests() if one.path.endswith("/transfer")]
-    return float(submission.time) - begun
+    return called, submission.time, ended
 
 
 def _beside(bench: Bench) -> Table:
@@ -350,8 +304,8 @@ def _beside(bench: Bench) -> Table:
         *("log", "in flight", "s", "cpu s", "no-ops/s", "rate"),
         caption="rate: against nothing in flight in the same round, median (smallest-largest); the aim is 0.9",
     )
-    for logging in (False, True):
-        with bench.workflow(logging=logging) as workflow:
+    for log in options.log:
+        with bench.workflow(log=log == "on") as workflow:
             app = python_app(nothing, data_flow_kernel=workflow.dfk, executors=["local"])
             measured = alternate(
                 {
@@ -362,7 +316,7 @@ def _beside(bench: Bench) -> Table:
             )
         for name, times in measured.items():
             row = [f"{times.wall:.3f}", f"{times.cpu:.3f}", f"{options.no_ops / times.wall:.0f}"]
-            table.add_row("on" if logging else "off", name, *row, _spread([1 / ratio for ratio in times.ratios]))
+            table.add_row(log, name, *row, _spread([1 / ratio for ratio in times.ratios]))
         table.add_section()
     return table
 

@@ -27,6 +27,7 @@ __all__ = [
     "items_of",
     "kind_of",
     "may_share",
+    "single",
 ]
 
 #: Seconds before the first look at a task, and the least time between two looks; few tasks of a service end sooner.
@@ -82,6 +83,16 @@ def kind_of(request: Request) -> Request:
     if isinstance(request, DeleteRequest):
         return replace(request, paths=(), label="", deadline=None)
     return replace(request, items=(), skip_source_errors=False, label="", deadline=None)
+
+
+def single(request: Request) -> list[Request]:
+    """Return requests for each item of one that was made of those of many callers; else the request itself."""
+    kind = kind_of(request)
+    if isinstance(request, DeleteRequest):
+        return [replace(kind, paths=(path,)) for path in request.paths] if may_share(kind) else [request]  # type: ignore[arg-type]
+    if not request.skip_source_errors:
+        return [replace(request, deadline=None)]
+    return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
 
 
 def may_share(kind: Request) -> bool:

@@ -86,12 +86,8 @@ class Departures:
 
     def _inherited(self, kind: Request, items: tuple[Item, ...], now: float) -> Batch | None:
         """Return the task that another process has begun for the same items, if there is one."""
-        if self._past is None:
-            self._past = {}
-            for entry in self._record.unfinished():
-                batch = Batch.inherited_from(entry, now)
-                self._past.update(((batch.kind, item), batch) for item in items_of(entry.request))
-        known = [self._past.pop((kind, item)) for item in items if (kind, item) in self._past]
+        past = self._remember(now)
+        known = [past.pop((kind, item)) for item in items if (kind, item) in past]
         if len({id(batch) for batch in known}) != 1:
             return None
         batch = known[0]
@@ -101,6 +97,19 @@ class Departures:
             return None
         batch.apart = batch.apart and not whole
         return batch
+
+    def past(self, now: float) -> list[Batch]:
+        """Return the tasks that other processes have begun and that nobody here has asked for."""
+        self._remember(now)
+        return list({id(batch): batch for batch in (self._past or {}).values()}.values())
+
+    def _remember(self, now: float) -> dict[tuple[Request, Item], Batch]:
+        if self._past is None:
+            self._past = {}
+            for entry in self._record.unfinished():
+                batch = Batch.inherited_from(entry, now)
+                self._past.update(((batch.kind, item), batch) for item in items_of(entry.request))
+        return self._past
 
     def drop(self, batch: Batch) -> None:
         """Take a task off the list; its errands have ended, or find another."""

@@ -12,13 +12,14 @@ import heapq
 import itertools
 import logging
 import threading
+import uuid
 import weakref
 from collections import deque
 from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.batch import OF_ITEMS, UNHEALING, items_of
+from chiltepin.batch import OF_ITEMS, UNHEALING, items_of, single
 from chiltepin.chores import Chore, Patience, SystemClock
 from chiltepin.departures import Departures
 from chiltepin.errand import Errand
@@ -124,6 +125,22 @@ class Hub:
         if fresh:
             self._wake()
         return errand
+
+    def resume(self, *, timeout: float, polling_interval: float, grace: float) -> list[Errand]:
+        """Take on, as errands, all that other processes have begun and not ended; each item has one of its own.
+
+        Parameters
+        ----------
+        timeout, polling_interval, grace
+            See `Errand`.
+        """
+        with self._lock:
+            begun = [cast("Request", batch.request) for batch in self._departures.past(self._clock.monotonic())]
+        return [
+            self.start(str(uuid.uuid4()), one, timeout=timeout, polling_interval=polling_interval, grace=grace)
+            for request in begun
+            for one in single(request)
+        ]
 
     def stop(self, key: str) -> None:
         """Have an errand stopped, now or as soon as it starts."""

@@ -22,6 +22,7 @@ from chiltepin.outcomes import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from chiltepin.model import DirEntry, Request, TaskHandle, TaskStatus
     from chiltepin.protocol import TransferBackend, WorkerBackend
@@ -116,6 +117,24 @@ class Transfers:
         if status.state.final:
             return status
         return self._stop(handle, request, None if stopped() else timeout)
+
+    def resume(
+        self, *, timeout: float = 3600, polling_interval: float = 30, fault_grace: float = FAULT_GRACE
+    ) -> list[Future[TaskStatus]]:
+        """Follow what other processes have had a service do, and have not seen the end of: they were killed, or live.
+
+        Parameters
+        ----------
+        timeout, polling_interval, fault_grace
+            As for `run`, from now on.
+
+        Returns
+        -------
+        list of Future of TaskStatus
+            One for each item; empty for a backend that is not durable, or without a journal.
+        """
+        errands = self.hub.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
+        return [errand.future for errand in errands]
 
     def _run_at_service(self, request: Request, timeout: float, longest: float, grace: float) -> TaskStatus:
         key = str(uuid.uuid4())

@@ -25,6 +25,27 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
             ["--mib", "1", "--files", "20", "--folders", "2", "--rounds", "1"],
             ["1 file of 1 MiB", "20 files of 4096 bytes", "verified"],
         ),
+        (
+            "transfers.py",
+            [
+                *(
+                    "--files",
+                    "5",
+                    "--blocking",
+                    "2",
+                    "--singles",
+                    "1",
+                    "--long",
+                    "0.05",
+                    "--no-ops",
+                    "5",
+                    "--log",
+                    "off",
+                ),
+                *("--rounds", "1", "--task-latency", "0.05", "--latency", "0.001", "--look", "0.05"),
+            ],
+            ["one task by hand", "waiting app", "delay by batching", "end of its future", "5 transfers"],
+        ),
     ],
 )
 def test_a_benchmark_ends_with_its_table(tmp_path, script, options, rows):

@@ -9,10 +9,10 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Run where nobody else does, without the settings of whoever runs the tests; take back what a page sets."""
+    """Run where nobody else does, with no home or settings of whoever runs the tests; take back what a page sets."""
     before = dict(os.environ)
     monkeypatch.chdir(tmp_path)
-    os.environ["XDG_CONFIG_HOME"] = str(tmp_path)
+    os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = str(tmp_path)
     for variable in ("CHILTEPIN_CONFIG", "CHILTEPIN_BACKEND", "MY_SECRET"):
         os.environ.pop(variable, None)
     yield tmp_path

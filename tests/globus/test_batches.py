@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from guided import Guided
 
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import TaskCanceledError, TaskTimeoutError
@@ -184,8 +185,6 @@ def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
 
 def test_batching_can_be_switched_off(backend, globus, files):
     """Without batching each request is a task of its own."""
-    from conftest import Guided
-
     guided = Guided(backend, globus, batching=False)
     errands = [guided.start(move(number)) for number in range(10)]
     guided.live()

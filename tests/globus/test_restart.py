@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from conftest import Guided
+from guided import Guided
 
 from chiltepin.arguments import transfer_request
 from chiltepin.errors import BackendError
@@ -158,6 +158,22 @@ def test_another_request_joins_nothing(process, globus):
     assert other.future.result(0).handle.task_id != next(iter(globus.tasks))
     with pytest.raises(BackendError, match="not this same request"):
         wanted.future.result(0)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_script_resumes_what_is_in_flight(process, globus, count):
+    """Without its requests being made again, all that a dead process has begun is followed to its end."""
+    globus.settings.task_latency = 20
+    first = process()
+    for number in range(count):
+        first.start(move(number))
+    first.live(seconds=1)
+    second = process()
+    errands = second.hub.resume(timeout=100, polling_interval=30, grace=60)
+    second.live()
+    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * count
+    assert len(globus.tasks) == 1
+    assert process().hub.resume(timeout=100, polling_interval=30, grace=60) == []
 
 
 SCRIPT = """
