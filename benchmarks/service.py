@@ -10,8 +10,6 @@ from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.testing.simulator import Simulator
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,6 +30,9 @@ class Service:
     """
 
     def __init__(self, folders: dict[str, str], **settings: Any) -> None:
+        # Not loaded where it is not run.
+        from chiltepin.testing.simulator import Simulator  # noqa: PLC0415
+
         self._simulator = Simulator(folders, **settings)
 
     def environment(self) -> dict[str, str]:

@@ -26,7 +26,6 @@ __all__ = [
     "Batch",
     "items_of",
     "kind_of",
-    "may_share",
     "single",
 ]
 
@@ -89,19 +88,10 @@ def single(request: Request) -> list[Request]:
     """Return requests for each item of one that was made of those of many callers; else the request itself."""
     kind = kind_of(request)
     if isinstance(request, DeleteRequest):
-        return [replace(kind, paths=(path,)) for path in request.paths] if may_share(kind) else [request]  # type: ignore[arg-type]
+        return [replace(kind, paths=(path,)) for path in request.paths]  # type: ignore[arg-type]
     if not request.skip_source_errors:
         return [replace(request, deadline=None)]
     return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
-
-
-def may_share(kind: Request) -> bool:
-    """Whether requests of a kind may share a task.
-
-    A deletion where nothing may be missing fails as a whole if something is, and nobody can tell afterwards which of
-    the others was missing and which is gone because of us.
-    """
-    return not isinstance(kind, DeleteRequest) or kind.ignore_missing
 
 
 class Batch:
@@ -132,6 +122,8 @@ class Batch:
         self.status: TaskStatus | None = None
         #: How it stood when it was told to stop: what came after that is our own doing.
         self.before: TaskStatus | None = None
+        #: Whether it was looked for what is not there to be deleted.
+        self.sorted_out = False
         #: Whether it was taken over from a journal, and may be unknown to the service.
         self.inherited = False
         self.cancel_heard = False
@@ -196,7 +188,9 @@ class Batch:
             items = tuple(self.riders)
             self.apart = apart and len(items) > 1 and len(errands) > 1
             if isinstance(self.kind, DeleteRequest):
-                self.request = replace(self.kind, paths=items, **common)  # type: ignore[arg-type]
+                # What is missing was sorted out before (`deletions.looked_up`), where many share the task.
+                lenient = self.kind.ignore_missing or self.apart
+                self.request = replace(self.kind, paths=items, ignore_missing=lenient, **common)  # type: ignore[arg-type]
             else:
                 skip = self.apart
                 self.request = replace(self.kind, items=items, skip_source_errors=skip, **common)  # type: ignore[arg-type]

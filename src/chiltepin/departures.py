@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from chiltepin.batch import Batch, items_of, kind_of, may_share
+from chiltepin.batch import Batch, items_of, kind_of
 
 if TYPE_CHECKING:
     from chiltepin.batch import Item
@@ -58,7 +58,7 @@ class Departures:
         """Find a task for an errand; return whether it is one that nobody waits for yet."""
         kind, items = kind_of(errand.request), items_of(errand.request)
         flying = self._flying.get((kind, items[0])) if len(items) == 1 else None
-        if flying is not None and not flying.stopping:
+        if flying is not None and not flying.stopping and items[0] in flying.riders and flying in self.batches:
             flying.join(errand, now)
             return False
         batch = self._inherited(kind, items, now)
@@ -74,7 +74,7 @@ class Departures:
 
     def _joinable(self, errand: Errand, kind: Request, now: float, *, alone: bool) -> tuple[Batch, bool]:
         """Return a task that is not submitted yet, and whether it is a new one."""
-        alone = alone or errand.share == 1 or not self._batching or not may_share(kind)
+        alone = alone or errand.share == 1 or not self._batching
         slot = kind, errand.troubled is not None
         batch = None if alone else self._open.get(slot)
         if batch is not None and not batch.full:

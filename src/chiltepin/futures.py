@@ -12,7 +12,7 @@ from parsl.dataflow.futures import AppFuture
 
 from chiltepin import kernel
 from chiltepin.errors import TaskCanceledError, TaskError
-from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class AtService:
             return errand.status if errand else None
         refused = errand.batch.refused if errand.batch else ""
         reason = f"It is not submitted yet, and tried again. {refused}" if refused else "It is about to be submitted."
-        handle = errand.handle or TaskHandle(backend="", task_id="", submission_id="")
-        return TaskStatus(handle=handle, state=TaskState.ACTIVE, reason=reason)
+        return TaskStatus(handle=errand.handle or NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:
         """Leave it to the hub."""
@@ -157,8 +156,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
 
     def _made_up(self, state: TaskState, reason: str) -> TaskStatus:
         """Return a status for what no backend tells, because it never heard of the task."""
-        handle = self.task_handle or TaskHandle(backend="", task_id="", submission_id="")
-        return TaskStatus(handle=handle, state=state, reason=reason)
+        return TaskStatus(handle=self.task_handle or NO_TASK, state=state, reason=reason)
 
     def _give_up(self, reason: str) -> None:
         self._given_up = reason

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.batch import OF_ITEMS, UNHEALING, items_of, single
 from chiltepin.chores import Chore, Patience, SystemClock
+from chiltepin.deletions import looked_up
 from chiltepin.departures import Departures
 from chiltepin.errand import Errand
 from chiltepin.errors import BackendError, EndpointError, LoginRequiredError
-from chiltepin.model import TaskState
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.record import Record
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from chiltepin.batch import Batch
     from chiltepin.journal import Journal
-    from chiltepin.model import ItemOutcome, Request, TaskStatus
+    from chiltepin.model import ItemOutcome, Request
     from chiltepin.protocol import BatchingBackend, TransferBackend
 
 __all__ = ["Hub"]
@@ -241,6 +242,8 @@ class Hub:
         """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
         now = self._clock.monotonic()
         if batch.handle is None:
+            if not batch.stopping and self._sorts_out(batch, now):
+                return True
             with self._lock:
                 # If the reply to the last try was lost, its task is not to be left behind.
                 departure = max(self._departures.moment(batch, now), self._submitting.until)
@@ -266,6 +269,32 @@ class Hub:
             self._drop(batch)
             self._end_all(batch, lambda errand: errand.verdict(now, batch.end))
         return False
+
+    def _sorts_out(self, batch: Batch, now: float) -> bool:
+        """Look, for a deletion that many share and that is due, for what is not there; whether that was done now."""
+        kind = batch.kind
+        if not isinstance(kind, DeleteRequest) or kind.ignore_missing or batch.sorted_out or batch.request is not None:
+            return False
+        alone = len(batch.riders) == 1
+        if alone or now < max(self._departures.moment(batch, now), self._submitting.until):
+            return False
+        with self._lock:
+            self._departures.close(batch)
+            paths = [str(path) for path in batch.riders]
+        failed, unknown = looked_up(self._backend, kind, paths)
+        batch.sorted_out = True
+        with self._lock:
+            gone = [(errand, failed.get(path)) for path in (*failed, *unknown) for errand in list(batch.riders[path])]
+            for errand, _ in gone:
+                batch.leave(errand)
+            if not batch.riders:
+                self._drop(batch)
+        self._again([errand for errand, outcome in gone if outcome is None], share=1)
+        nobody = TaskStatus(handle=NO_TASK, state=TaskState.FAILED)
+        for errand, outcome in gone:
+            if outcome is not None:
+                self._end(errand, replace(nobody, code=outcome.code, reason=outcome.reason))
+        return True
 
     def _submit(self, batch: Batch, request: Request) -> None:
         try:

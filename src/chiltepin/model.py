@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAULT_GRACE",
+    "NO_TASK",
     "SYNC_LEVELS",
     "THIS_MACHINE",
     "UUID",
@@ -170,6 +171,10 @@ class TaskHandle:
     backend: str
     task_id: str
     submission_id: str
+
+
+#: The handle of what never became a task.
+NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
 
 
 class TaskState(Enum):

@@ -183,6 +183,32 @@ def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
     assert len(list((scratch / "out").iterdir())) == 5
 
 
+def test_deletions_share_a_task_and_fail_alone(guided, globus, files):
+    """A hundred deletions cost one task and one listing; those of what is not there, or is a folder, fail alone."""
+    (files / "13").unlink()
+    errands = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
+    folder = guided.start(delete_request(src_ep="a", src_path="/tree"))
+    root = guided.start(delete_request(src_ep="a", src_path="/"))
+    guided.live()
+    ends = [errand.future.result(0) for errand in [*errands, folder]]
+    bad = {number: end.code for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED}
+    assert bad == {13: "FILE_NOT_FOUND", 100: "IS_A_DIRECTORY"}
+    assert type(root.future.exception(0)).__name__ == "PermissionDeniedError"
+    assert len(globus.tasks) == 1
+    assert sorted(one.name for one in files.iterdir()) == ["file", "tree"]
+
+
+def test_deletions_in_many_folders_go_one_by_one(guided, globus, laptop):
+    """Where more folders would have to be listed than it is worth, each deletion is a task of its own."""
+    for number in range(12):
+        (laptop / f"d{number}").mkdir()
+        (laptop / f"d{number}" / "x").touch()
+    errands = [guided.start(delete_request(src_ep="a", src_path=f"/d{number}/x")) for number in range(12)]
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert len(globus.tasks) == 12
+
+
 def test_batching_can_be_switched_off(backend, globus, files):
     """Without batching each request is a task of its own."""
     guided = Guided(backend, globus, batching=False)

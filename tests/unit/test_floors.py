@@ -26,6 +26,7 @@ FLOORS = {
     "registry": 3,
     "batch": 4,
     "chores": 4,
+    "deletions": 4,
     "departures": 4,
     "errand": 4,
     "hub": 4,

@@ -1,0 +1,73 @@
+"""Which of many paths are there to be deleted, so that those that are not fail by themselves.
+
+A service that deletes many paths as one task fails as a whole if one of them is missing, and then nobody can tell which
+of the others was missing too, and which is gone because of us. So it is looked first, and what is there is deleted
+with `ignore_missing`: whatever vanishes in between is gone, which is what was wanted.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from chiltepin.errors import BackendError, EndpointError, PathNotFoundError
+from chiltepin.model import ItemOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chiltepin.model import DeleteRequest
+    from chiltepin.protocol import TransferBackend
+
+__all__ = ["looked_up"]
+
+#: Most folders that are listed for one task; paths in more of them are rather deleted one by one.
+MOST_FOLDERS = 10
+
+#: From so many entries on a listing may be cut (SDK, ``operation_ls``), and what is not in it may be there.
+LISTING_LIMIT = 100_000
+
+
+def looked_up(
+    backend: TransferBackend, kind: DeleteRequest, paths: Iterable[str]
+) -> tuple[dict[str, ItemOutcome], list[str]]:
+    """Look for paths that are to be deleted.
+
+    Returns
+    -------
+    dict of str to ItemOutcome
+        The paths that cannot be deleted, and why.
+    list of str
+        Those of which it could not be found out; they have to go alone.
+    """
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folders.setdefault(posixpath.dirname(path.rstrip("/")) or "~", []).append(path)
+    if len(folders) > MOST_FOLDERS:
+        return {}, [path for inside in folders.values() for path in inside]
+    failed: dict[str, ItemOutcome] = {}
+    unknown: list[str] = []
+    for folder, inside in folders.items():
+        try:
+            kinds = {entry.name: entry.kind for entry in backend.ls(kind.endpoint, folder)}
+        except PathNotFoundError:
+            kinds = {}
+        except (BackendError, EndpointError):
+            unknown += inside
+            continue
+        for path in inside:
+            name = posixpath.basename(path.rstrip("/"))
+            if name in ("", ".", "..", "~") or (name not in kinds and len(kinds) >= LISTING_LIMIT):
+                unknown.append(path)
+            elif name not in kinds:
+                failed[path] = ItemOutcome(
+                    done=False, code="FILE_NOT_FOUND", reason=f"There is no {path} on endpoint {kind.endpoint!r}."
+                )
+            elif kinds[name] == "dir" and not kind.recursive:
+                failed[path] = ItemOutcome(
+                    done=False,
+                    code="IS_A_DIRECTORY",
+                    reason=f"{path} on endpoint {kind.endpoint!r} is a folder; give recursive=True to delete it "
+                    "with all that is in it.",
+                )
+    return failed, unknown
