@@ -245,6 +245,11 @@ class Batch:
         if now >= self._trouble[1] + self._grace():
             self.stop("trouble", now)
 
+    @property
+    def trouble_since(self) -> float | None:
+        """Since when it has stood in a trouble; None if it does not."""
+        return self._trouble[1] if self._trouble else None
+
     def _grace(self) -> float:
         return max((errand.grace for errand in self.errands), default=0.0)
 

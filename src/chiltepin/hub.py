@@ -392,6 +392,8 @@ class Hub:
         for item, outcome in zip(items_of(request), outcomes, strict=True):
             for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
                 if outcome is not None:
+                    # What the whole task has waited for need not be waited for again.
+                    errand.troubled = errand.troubled or batch.trouble_since or now
                     self._end_item(errand, end, outcome, now)
                 elif batch.inherited and not errand.stopping:
                     unknown.append(errand)
@@ -415,8 +417,7 @@ class Hub:
         if outcome.done:
             self._end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
             return
-        errand.troubled = now if errand.troubled is None else errand.troubled
-        heals = outcome.code in UNHEALING and now < errand.troubled + errand.grace
+        heals = outcome.code in UNHEALING and now < (errand.troubled or now) + errand.grace
         if heals and not errand.stopping:
             errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
             self._again([errand], share=None)
