@@ -25,14 +25,14 @@ NAMES = ("laptop", "scratch")
 class GatedMemory(MemoryFileSystem):
     """Memory from which nothing can be read while its gate is shut."""
 
-    protocol = "gated"
+    protocol = "gated-memory"
     store: dict[str, Any] = {}  # noqa: RUF012 - shared by all instances, as in the class above it
     pseudo_dirs = [""]  # noqa: RUF012 - shared, too
     gate = threading.Event()
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        return MemoryFileSystem._strip_protocol(path.removeprefix("gated://"))
+        return MemoryFileSystem._strip_protocol(path.removeprefix("gated-memory://"))
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if mode == "rb":
@@ -40,7 +40,7 @@ class GatedMemory(MemoryFileSystem):
         return super()._open(path, mode, **options)
 
 
-fsspec.register_implementation("gated", GatedMemory)
+fsspec.register_implementation("gated-memory", GatedMemory)
 
 
 class MemoryRig(Rig):
@@ -91,7 +91,7 @@ class GatedRig(MemoryRig):
     """A memory whose gate can be shut, so that tasks are held."""
 
     def __init__(self) -> None:
-        super().__init__("gated")
+        super().__init__("gated-memory")
         GatedMemory.gate.set()
 
     @contextmanager

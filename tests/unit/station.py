@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
-from chiltepin.model import Capabilities, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import Capabilities, ItemOutcome, TaskHandle, TaskState, TaskStatus
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -100,6 +100,178 @@ class Station:
         """Begin to stop."""
         self._refuse("cancel")
         self.cancelled.setdefault(handle.task_id, self.clock.time)
+
+    def ls(self, endpoint, path):
+        """Have no files."""
+        return []
+
+    def close(self):
+        """Hold nothing."""
+
+
+@dataclass
+class Task:
+    """A task of the depot, as its books say."""
+
+    request: object
+    begun: float
+    items: tuple
+    state: TaskState = TaskState.ACTIVE
+    code: str = ""
+    paused: bool = False
+    #: What was done, and when; what was left out, with the reason.
+    done: dict = field(default_factory=dict)
+    skipped: dict = field(default_factory=dict)
+    cancelled: bool = False
+
+
+class Depot:
+    """A service that batches and keeps books: each item takes a second, a missing source is left out or holds all up."""
+
+    name = "depot"
+    capabilities = Capabilities(runs_on="service", durable=True, batches=True, slots=3, max_items=100)
+
+    def __init__(self, clock):
+        self.clock, self.missing, self.denied = clock, set(), set()
+        self.tasks, self.faults, self._ids = {}, {}, 0
+
+    def fail(self, method, error, *, after):
+        """Have the next call of a method fail, before or after it has done its work."""
+        self.faults[method] = error, after
+
+    def _guarded(self, method, work):
+        error, after = self.faults.pop(method, (None, False))
+        if error is not None and not after:
+            raise error
+        found = work()
+        if error is not None:
+            raise error
+        return found
+
+    def _work(self):
+        """Do what is due of every live task."""
+        for task in self.live():
+            if task.paused:
+                continue
+            for position, item in enumerate(task.items):
+                if item in task.done or item in task.skipped or self.clock.time < task.begun + 1 + 0.1 * position:
+                    continue
+                path = item[1]
+                if item[0] == "move" and f"/{path.rpartition('/')[2]}" in self.missing:
+                    if task.request.skip_source_errors:
+                        task.skipped[item] = "FILE_NOT_FOUND"
+                    else:
+                        task.code = "FILE_NOT_FOUND"
+                elif item[0] == "move" and path in self.denied:
+                    task.code = "PERMISSION_DENIED"
+                else:
+                    task.done[item] = self.clock.time
+            if len(task.done) + len(task.skipped) == len(task.items):
+                task.state, task.code = TaskState.SUCCEEDED, ""
+            elif self.clock.time >= (task.request.deadline - EPOCH).total_seconds():
+                task.state, task.code = TaskState.EXPIRED, "EXPIRED"
+
+    def live(self):
+        """The tasks that have not ended."""
+        return [task for task in self.tasks.values() if not task.state.final]
+
+    def unattended(self):
+        """The tasks that live on and that nobody has tried to stop."""
+        self._work()
+        return [task for task in self.live() if not task.cancelled]
+
+    def strike(self, what):
+        """Do something to the oldest live task, or to all."""
+        if what == "resume":
+            for task in self.live():
+                task.paused = False
+            return
+        for task in self.live()[:1]:
+            if what == "pause":
+                task.paused = True
+            elif what == "lose":
+                task.state, task.code = TaskState.LOST, "LOST"
+            else:
+                ends = {"fail": TaskState.FAILED, "cancel": TaskState.CANCELED, "expire": TaskState.EXPIRED}
+                task.state, task.code = ends[what], "FILE_NOT_FOUND" if what == "fail" else what.upper()
+
+    def done_since(self, request, moment):
+        """Whether what a request asks for was done at that moment or later, or just before by a task it may have joined."""
+        wanted = set(self._items(request))
+        done = {item for task in self.tasks.values() for item, when in task.done.items() if when >= moment - 400}
+        return wanted <= done
+
+    def _items(self, request):
+        if hasattr(request, "paths"):
+            return tuple(("delete", path) for path in request.paths)
+        return tuple(("move", item.destination, request.sync_level) for item in request.items)
+
+    def new_submission_id(self):
+        """Count."""
+
+        def count():
+            self._ids += 1
+            return f"id-{self._ids}"
+
+        return self._guarded("new_submission_id", count)
+
+    def submit(self, request, submission_id):
+        """Start a task, once for an id."""
+
+        def start():
+            # An id that was taken before is answered with its task, whatever is refused to new ones.
+            self.tasks.setdefault(submission_id, Task(request, self.clock.time, self._items(request)))
+            return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
+
+        error, _ = self.faults.get("submit", (None, False))
+        if submission_id in self.tasks and error is not None and not error.transient:
+            return start()
+        return self._guarded("submit", start)
+
+    def poll(self, handles):
+        """Tell what the books say."""
+        return self._guarded("poll", lambda: [self._status(handle) for handle in handles])
+
+    def _status(self, handle):
+        self._work()
+        task = self.tasks[handle.task_id]
+        state = TaskState.PAUSED if task.paused and not task.state.final else task.state
+        return TaskStatus(
+            handle=handle,
+            state=state,
+            code="PAUSED" if state is TaskState.PAUSED else task.code,
+            reason="As the books say.",
+            files_done=len(task.done),
+        )
+
+    def outcomes(self, handle, request):
+        """Tell what the books say of each item."""
+
+        def tell():
+            task = self.tasks[handle.task_id]
+            return [self._outcome(task, item) for item in task.items]
+
+        return self._guarded("outcomes", tell)
+
+    def _outcome(self, task, item):
+        if item in task.done:
+            return ItemOutcome(done=True)
+        if item in task.skipped:
+            return ItemOutcome(done=False, code=task.skipped[item], reason="It is missing.")
+        if item[0] == "move" and item[1] in self.denied:
+            return ItemOutcome(done=False, code="PERMISSION_DENIED", reason="It is refused.")
+        return None
+
+    def cancel(self, handle):
+        """Stop a task."""
+
+        def stop():
+            task = self.tasks[handle.task_id]
+            task.cancelled = True
+            if not task.state.final:
+                task.state, task.code = TaskState.CANCELED, "CANCELED"
+
+        return self._guarded("cancel", stop)
 
     def ls(self, endpoint, path):
         """Have no files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -212,7 +213,10 @@ def test_no_token_is_in_anything_that_a_run_leaves(globus, laptop, tmp_path, cap
         texts += [error_text(error) for error in ended if error is not None]
     assert [error is None for error in ended] == [True, False, False, True]
     texts += [caplog.text.encode()]
-    texts += [path.read_bytes() for path in Path(tmp_path).rglob("*") if path.is_file()]
+    journal = Path(os.environ["CHILTEPIN_JOURNAL"])
+    files = [path for folder in (tmp_path, journal) for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in files if path.suffix == ".jsonl"]
+    texts += [path.read_bytes() for path in files]
     assert len(texts) > 10
     for secret in secrets_of(globus):
         assert not [text for text in texts if secret.encode() in text]

@@ -1,0 +1,123 @@
+"""Random histories of the hub: whatever comes when, no task twice, no future without an end, no success without bytes."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from station import Clock, Depot
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.errors import BackendError, ServiceUnavailableError
+from chiltepin.hub import Hub
+from chiltepin.model import TaskState
+
+BUSY = ServiceUnavailableError("The service is down.", transient=True)
+GRACE, TIMEOUT = 20.0, 300.0
+FILES = st.integers(0, 7)
+
+
+class Histories(RuleBasedStateMachine):
+    """One hub, one service that keeps books, and everything that can happen to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.clock = Clock()
+        self.depot = Depot(self.clock)
+        self.hub = Hub(self.depot, clock=self.clock, threaded=False)
+        self.errands = {}
+
+    def _start(self, request, timeout):
+        key = str(len(self.errands))
+        self.errands[key] = request, self.hub.start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
+
+    @rule(file=FILES, level=st.sampled_from([None, "size"]), timeout=st.sampled_from([5.0, TIMEOUT]))
+    def transfer(self, file, level, timeout):
+        """Somebody asks for a file."""
+        self._start(
+            transfer_request(src_ep="a", dst_ep="b", src_path=f"/{file}", dst_path=f"/to/{file}", sync_level=level),
+            timeout,
+        )
+
+    @rule(file=FILES)
+    def delete(self, file):
+        """Somebody asks for a deletion."""
+        self._start(delete_request(src_ep="b", src_path=f"/to/{file}", ignore_missing=True), TIMEOUT)
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        """Somebody does not want it any more."""
+        if self.errands:
+            self.hub.stop(data.draw(st.sampled_from(sorted(self.errands))))
+
+    @rule(file=FILES, code=st.sampled_from(["FILE_NOT_FOUND", ""]))
+    def source(self, file, code):
+        """A source goes, or comes back."""
+        self.depot.missing.discard(f"/{file}") if not code else self.depot.missing.add(f"/{file}")
+
+    @rule(file=FILES, refused=st.booleans())
+    def destination(self, file, refused):
+        """A destination is refused from now on, or is not."""
+        (self.depot.denied.add if refused else self.depot.denied.discard)(f"/to/{file}")
+
+    @rule(method=st.sampled_from(["new_submission_id", "submit", "poll", "cancel", "outcomes"]), lost=st.booleans())
+    def fault(self, method, lost):
+        """The next call fails, or does its work and loses its reply."""
+        self.depot.fail(method, BUSY, after=lost)
+
+    @rule()
+    def refusal(self):
+        """The next submission is refused for good."""
+        self.depot.fail("submit", BackendError("No.", code="BadRequest"), after=False)
+
+    @rule(what=st.sampled_from(["fail", "cancel", "expire", "lose", "pause", "resume"]))
+    def elsewhere(self, what):
+        """Something happens to the oldest live task, by other hands."""
+        self.depot.strike(what)
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
+    def wait(self, seconds):
+        """Time goes by, and what is due is done."""
+        end = self.clock.time + seconds
+        while True:
+            pause = self.hub.step()
+            if pause is None or self.clock.time + pause > end:
+                self.clock.time = max(self.clock.time, end)
+                return
+            self.clock.time += max(pause, 0.001)
+
+    @invariant()
+    def nothing_is_asked_for_twice_at_a_time(self):
+        """No item is in two live tasks, unless its callers want different things of it."""
+        live = [item for task in self.depot.live() for item in task.items]
+        assert len(live) == len(set(live))
+
+    @invariant()
+    def success_is_success(self):
+        """A future that ended well ended after its item was done."""
+        for request, errand in self.errands.values():
+            if errand.future.done() and errand.future.exception() is None:
+                status = errand.future.result()
+                if status.state is TaskState.SUCCEEDED:
+                    assert self.depot.done_since(request, errand.begun)
+
+    def teardown(self):
+        """However it went on, in the end every future has ended, and no task is left."""
+        self.depot.faults.clear()
+        self.depot.strike("resume")
+        self.wait(2 * TIMEOUT)
+        assert all(errand.future.done() for _, errand in self.errands.values())
+        assert self.hub.step() is None
+        assert not self.depot.unattended()
+
+
+# 500 histories of up to 50 steps take some seconds; CHILTEPIN_HISTORIES asks for more.
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=int(os.environ.get("CHILTEPIN_HISTORIES", "300")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
