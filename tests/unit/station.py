@@ -126,7 +126,7 @@ class Task:
 
 
 class Depot:
-    """A service that batches and keeps books: each item takes a second, a missing source is left out or holds all up."""
+    """A service that batches and keeps books; a missing source is left out, or holds all up."""
 
     name = "depot"
     capabilities = Capabilities(runs_on="service", durable=True, batches=True, slots=3, max_items=100)
@@ -196,7 +196,7 @@ class Depot:
                 task.state, task.code = ends[what], "FILE_NOT_FOUND" if what == "fail" else what.upper()
 
     def done_since(self, request, moment):
-        """Whether what a request asks for was done at that moment or later, or just before by a task it may have joined."""
+        """Whether what a request asks for was done since a moment, or not long before by a task that it has joined."""
         wanted = set(self._items(request))
         done = {item for task in self.tasks.values() for item, when in task.done.items() if when >= moment - 400}
         return wanted <= done

@@ -1,4 +1,4 @@
-"""Random histories of the hub: whatever comes when, no task twice, no future without an end, no success without bytes."""
+"""Random histories of the hub: no task twice, no future without an end, no success without its bytes."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Histories(RuleBasedStateMachine):
         assert not self.depot.unattended()
 
 
-# 500 histories of up to 50 steps take some seconds; CHILTEPIN_HISTORIES asks for more.
+# 300 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
     max_examples=int(os.environ.get("CHILTEPIN_HISTORIES", "300")),
