@@ -13,7 +13,7 @@ import os
 import statistics
 import time
 from concurrent.futures import wait
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import globus_sdk
@@ -43,6 +43,9 @@ RUN = itertools.count()
 
 #: What the simulated service allows a user: what Globus documents.
 LIMITS = {"slots": 3, "pending_limit": 100, "request_rate": 20.0}
+
+#: Times that no-ops are run in a row: one of a second meets whatever else the machine does.
+SLICES = 5
 
 #: Far longer than any measurement.
 FOR_EVER = 1e6
@@ -162,7 +165,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blocking", type=int, nargs="+", default=[20, 60], help="transfers for b (20 60)")
     parser.add_argument("--singles", type=int, default=10, help="single transfers of each kind for c (10)")
     parser.add_argument("--long", type=float, default=5.0, help="seconds of the long task of c (5)")
-    parser.add_argument("--no-ops", type=int, default=3000, help="apps for d (3000)")
+    parser.add_argument("--no-ops", type=int, default=1000, help="apps for d (1000)")
     parser.add_argument(
         "--log", choices=["off", "on"], nargs="+", default=["off", "on"], help="Parsl's log file, for d"
     )
@@ -230,7 +233,7 @@ def _blocking(bench: Bench) -> Table:
         def waiting(number: int, run: str) -> None:
             bench.by_hand([number], run)
 
-        for files in [*options.blocking, options.files]:
+        for files in dict.fromkeys([*options.blocking, options.files]):
             counts = {"transfer_task": Counts(), "waiting app": Counts()}
             ours, theirs = counts.values()
             candidates = {
@@ -301,22 +304,25 @@ def _beside(bench: Bench) -> Table:
     options = bench.options
     table = _table(
         f"{options.no_ops} Parsl no-ops while {options.files} transfers wait in flight",
-        *("log", "in flight", "s", "cpu s", "no-ops/s", "rate"),
+        *("log", "in flight", "s", "cpu s", "no-ops/s", "rate", "cpu of waiting"),
         caption="rate: against nothing in flight in the same round, median (smallest-largest); the aim is 0.9",
     )
     for log in options.log:
+        idle: dict[str, list[float]] = {"nothing": [], f"{options.files} transfers": []}
         with bench.workflow(log=log == "on") as workflow:
             app = python_app(nothing, data_flow_kernel=workflow.dfk, executors=["local"])
+            without, beside = idle
             measured = alternate(
                 {
-                    "nothing": _no_ops(app, options.no_ops),
-                    f"{options.files} transfers": _no_ops(app, options.no_ops, bench),
+                    without: _no_ops(app, bench, 0, idle[without]),
+                    beside: _no_ops(app, bench, options.files, idle[beside]),
                 },
                 options.rounds,
             )
         for name, times in measured.items():
             row = [f"{times.wall:.3f}", f"{times.cpu:.3f}", f"{options.no_ops / times.wall:.0f}"]
-            table.add_row(log, name, *row, _spread([1 / ratio for ratio in times.ratios]))
+            share = f"{statistics.median(idle[name][1:]):.1%}"
+            table.add_row(log, name, *row, _spread([1 / ratio for ratio in times.ratios]), share)
         table.add_section()
     return table
 
@@ -326,15 +332,26 @@ def nothing(number: int) -> int:
     return number
 
 
-def _no_ops(app: Callable[[int], Future[int]], number: int, bench: Bench | None = None) -> Callable[[], Stopwatch]:
-    """Return what runs apps that do nothing; with a bench, while transfers are in flight."""
-    sizes, files = _few_first(number), _few_first(bench.options.files if bench else 0)
+def _no_ops(app: Callable[[int], Future[int]], bench: Bench, files: int, idle: list[float]) -> Callable[[], Stopwatch]:
+    """Return what runs apps that do nothing while transfers are in flight, and gives the middle one of some times.
+
+    ``idle`` takes the share of a processor that is used when there is nothing to do but wait.
+    """
+    sizes, waiting = _few_first(bench.options.no_ops), _few_first(files)
+
+    def timed(size: int) -> Stopwatch:
+        with Stopwatch() as watch:
+            _results([app(number) for number in range(size)])
+        return watch
 
     def ran() -> Stopwatch:
         size = next(sizes)
-        with _in_flight(bench, next(files)) if bench else nullcontext(), Stopwatch() as watch:
-            _results([app(number) for number in range(size)])
-        return watch
+        with _in_flight(bench, next(waiting)):
+            watches = [timed(size) for _ in range(SLICES)]
+            used = time.process_time()
+            time.sleep(bench.options.look)
+            idle.append((time.process_time() - used) / bench.options.look)
+        return sorted(watches, key=lambda watch: watch.wall)[SLICES // 2]
 
     return ran
 

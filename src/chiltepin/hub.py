@@ -90,7 +90,7 @@ class Hub:
         #: Keys that were stopped before they started.
         self._unwanted: set[str] = set()
         self._wishes: deque[Errand] = deque()
-        self._limits: list[tuple[float, int, Errand]] = []
+        self._limits: list[tuple[float, int, weakref.ref[Errand]]] = []
         self._count = itertools.count()
         # Guards all of the above; never held while the service is asked.
         self._lock = threading.RLock()
@@ -118,7 +118,8 @@ class Hub:
                 return self._known[key]
             errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=now)
             self._known[key] = errand
-            heapq.heappush(self._limits, (errand.limit, next(self._count), errand))
+            # Weakly: what has ended is not to stay in memory until its time would have been up.
+            heapq.heappush(self._limits, (errand.limit, next(self._count), weakref.ref(errand)))
             fresh = self._departures.place(errand, now)
             if key in self._unwanted:
                 self._unwanted.discard(key)
@@ -209,8 +210,8 @@ class Hub:
         """See to the errands that nobody wants any more, or whose time is up."""
         with self._lock:
             while self._limits and self._limits[0][0] <= now:
-                errand = heapq.heappop(self._limits)[2]
-                if not errand.ended and not errand.stopping:
+                errand = heapq.heappop(self._limits)[2]()
+                if errand is not None and not errand.ended and not errand.stopping:
                     errand.stopping = "timeout"
                     self._wishes.append(errand)
             wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]
