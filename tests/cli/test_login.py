@@ -318,4 +318,4 @@ def test_a_globus_that_is_not_there(terminal):
     terminal.simulator.close()
     ended = terminal.run("whoami")
     assert ended.returncode == 1
-    assert "look at your network" in ended.stderr
+    assert "see that this machine reaches auth.globus.org" in ended.stderr
