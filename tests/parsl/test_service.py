@@ -53,7 +53,10 @@ def globus(chiltepin_globus, laptop):
 @pytest.fixture
 def running(globus, tmp_path):
     """A workflow with one worker, on Globus."""
-    settings = {"data": {"backend": "globus", "fault_grace": 0.5}, "local": {"max_workers_per_node": 1}}
+    settings = {
+        "data": {"backend": "globus", "fault_grace": 0.5},
+        "local": {"provider": "threads", "max_threads": 1},
+    }
     with chiltepin.Workflow(settings, run_dir=tmp_path / "runinfo") as workflow:
         yield workflow
         # A test that has failed leaves tasks behind that would take for ever, and the end of a workflow waits for them.

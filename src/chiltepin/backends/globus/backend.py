@@ -206,6 +206,11 @@ class GlobusBackend:
     ) -> tuple[globus_sdk.TransferData | globus_sdk.DeleteData, Literal["transfer", "deletion"]]:
         """Return the document of a request, with all that can be refused before it is sent."""
         self._look_around()
+        count = len(request.paths if isinstance(request, DeleteRequest) else request.items)
+        if count > MOST_ITEMS:
+            raise UnsupportedOptionError(
+                f"{count:,} items are too many for one task; give at most {MOST_ITEMS:,}.", backend=self.name
+            )
         rest = {"submission_id": submission_id, "notify": self._notify}
         if isinstance(request, DeleteRequest):
             place = self._collections.find(request.endpoint)
