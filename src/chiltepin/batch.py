@@ -6,16 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from chiltepin.model import DeleteRequest, TaskState, TaskStatus
+from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from chiltepin.errand import Errand
     from chiltepin.journal import Entry
-    from chiltepin.model import Request, TaskHandle, TransferItem
-
-    Item = TransferItem | str
+    from chiltepin.model import Item, Request, TaskHandle
 
 __all__ = [
     "FIRST_LOOK",
@@ -24,7 +22,6 @@ __all__ = [
     "STOP_GRACE",
     "UNHEALING",
     "Batch",
-    "items_of",
     "kind_of",
     "single",
 ]
@@ -70,11 +67,6 @@ UNHEALING = OF_ITEMS | {
     "NO_SPACE_LEFT",
     "QUOTA_EXCEEDED",
 }
-
-
-def items_of(request: Request) -> tuple[Item, ...]:
-    """Return what a request moves or removes."""
-    return request.paths if isinstance(request, DeleteRequest) else request.items
 
 
 def kind_of(request: Request) -> Request:
@@ -197,11 +189,6 @@ class Batch:
         return self.request
 
     # Its time.
-
-    @property
-    def limit(self) -> float:
-        """When the time of all its errands is up."""
-        return max((errand.limit for errand in self.errands), default=float("-inf"))
 
     def stop(self, why: str, now: float) -> None:
         """Have it stopped."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from chiltepin.batch import Batch, items_of, kind_of
+from chiltepin.batch import Batch, kind_of
+from chiltepin.model import items_of
 
 if TYPE_CHECKING:
-    from chiltepin.batch import Item
     from chiltepin.errand import Errand
-    from chiltepin.model import Capabilities, Request
+    from chiltepin.model import Capabilities, Item, Request
     from chiltepin.record import Record
 
 __all__ = ["Departures"]
@@ -100,8 +100,7 @@ class Departures:
 
     def past(self, now: float) -> list[Batch]:
         """Return the tasks that other processes have begun and that nobody here has asked for."""
-        self._remember(now)
-        return list({id(batch): batch for batch in (self._past or {}).values()}.values())
+        return list({id(batch): batch for batch in self._remember(now).values()}.values())
 
     def _remember(self, now: float) -> dict[tuple[Request, Item], Batch]:
         if self._past is None:

@@ -19,13 +19,13 @@ from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.batch import OF_ITEMS, UNHEALING, items_of, single
+from chiltepin.batch import OF_ITEMS, UNHEALING, single
 from chiltepin.chores import Chore, Patience, SystemClock
 from chiltepin.deletions import looked_up
 from chiltepin.departures import Departures
 from chiltepin.errand import Errand
 from chiltepin.errors import BackendError, EndpointError, LoginRequiredError
-from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus, items_of
 from chiltepin.record import Record
 
 if TYPE_CHECKING:
@@ -396,12 +396,10 @@ class Hub:
                     # What the whole task has waited for need not be waited for again.
                     errand.troubled = errand.troubled or batch.trouble_since or now
                     self._end_item(errand, end, outcome, now)
-                elif batch.inherited and not errand.stopping:
+                elif not errand.stopping and (batch.inherited or end.code in OF_ITEMS):
                     unknown.append(errand)
-                elif errand.stopping or end.code not in OF_ITEMS:
-                    self._end(errand, errand.verdict(now, end))
                 else:
-                    unknown.append(errand)
+                    self._end(errand, errand.verdict(now, end))
         # Where nobody was blamed, halves find out who is.
         self._again(unknown, share=None if blamed or batch.inherited else max(1, len(batch.riders) // 2))
 

@@ -24,6 +24,7 @@ __all__ = [
     "DeleteRequest",
     "DirEntry",
     "FilterRule",
+    "Item",
     "ItemOutcome",
     "Request",
     "SyncLevel",
@@ -33,6 +34,7 @@ __all__ = [
     "TransferItem",
     "TransferRequest",
     "endpoint_name",
+    "items_of",
 ]
 
 #: What a UUID looks like.
@@ -152,6 +154,13 @@ class DeleteRequest:
 
 
 Request = TransferRequest | DeleteRequest
+
+Item = TransferItem | str
+
+
+def items_of(request: Request) -> tuple[Item, ...]:
+    """Return what a request moves or removes."""
+    return request.paths if isinstance(request, DeleteRequest) else request.items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

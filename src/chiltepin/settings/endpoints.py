@@ -12,12 +12,12 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import suggest
-from chiltepin.model import FAULT_GRACE, THIS_MACHINE, UUID, endpoint_name
+from chiltepin.model import FAULT_GRACE, THIS_MACHINE, endpoint_name
 from chiltepin.paths import machine_path
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.options import option_problems, plain
 from chiltepin.settings.problems import Problem, misfit, shown, validate
-from chiltepin.settings.resources import Resource, Seconds, Text
+from chiltepin.settings.resources import Resource, Seconds, Text, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -80,15 +80,11 @@ _Mount = Annotated[str, BeforeValidator(_absolute)]
 def _collection(value: Any) -> str:
     if value == THIS_MACHINE:
         return THIS_MACHINE
-    if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
-        raise misfit(f"write a UUID, such as 12345678-1234-1234-1234-123456789abc, or {THIS_MACHINE}")
-    return value.strip().lower()
+    return uuid_text(value, f"write a UUID, such as 12345678-1234-1234-1234-123456789abc, or {THIS_MACHINE}")
 
 
 def _client_id(value: Any) -> str:
-    if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
-        raise misfit("write the UUID of a native app that is registered at Globus")
-    return value.strip().lower()
+    return uuid_text(value, "write the UUID of a native app that is registered at Globus")
 
 
 class _Strict(BaseModel):

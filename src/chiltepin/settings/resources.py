@@ -11,7 +11,7 @@ from chiltepin.errors import suggest
 from chiltepin.model import UUID
 from chiltepin.settings.problems import misfit
 
-__all__ = ["LOCAL", "Resource", "Seconds", "Text", "label_problem", "one_of"]
+__all__ = ["LOCAL", "Resource", "Seconds", "Text", "label_problem", "one_of", "uuid_text"]
 
 #: The label that always exists.
 LOCAL = "local"
@@ -55,7 +55,7 @@ def _endpoint(value: Any) -> str:
     # An empty value would quietly run on this machine what was meant for another one.
     if value is None or value == "":
         raise misfit("write the UUID of a Globus Compute endpoint, or remove the key")
-    return _uuid(value)
+    return uuid_text(value, "write a UUID, such as 12345678-1234-1234-1234-123456789abc")
 
 
 def _number(value: Any) -> Any:
@@ -65,10 +65,10 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _uuid(value: Any) -> str:
-    """Take a UUID, in small letters."""
+def uuid_text(value: Any, advice: str) -> str:
+    """Take a UUID, in small letters; ``advice`` is what to write instead of something else."""
     if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
-        raise misfit("write a UUID, such as 12345678-1234-1234-1234-123456789abc")
+        raise misfit(advice)
     return value.strip().lower()
 
 

@@ -17,7 +17,7 @@ from chiltepin.errors import (
     UnsupportedOptionError,
     suggest,
 )
-from chiltepin.model import Capabilities, DeleteRequest, TaskHandle, TaskStatus
+from chiltepin.model import Capabilities, DeleteRequest, TaskHandle, TaskStatus, items_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -206,7 +206,7 @@ class GlobusBackend:
     ) -> tuple[globus_sdk.TransferData | globus_sdk.DeleteData, Literal["transfer", "deletion"]]:
         """Return the document of a request, with all that can be refused before it is sent."""
         self._look_around()
-        count = len(request.paths if isinstance(request, DeleteRequest) else request.items)
+        count = len(items_of(request))
         if count > MOST_ITEMS:
             raise UnsupportedOptionError(
                 f"{count:,} items are too many for one task; give at most {MOST_ITEMS:,}.", backend=self.name
@@ -269,13 +269,15 @@ class GlobusBackend:
             lambda client: [dict(task) for task in client.task_list(limit=len(task_ids), filter=wanted)],
         )
 
+    def _document(self, handle: TaskHandle) -> dict[str, Any]:
+        """Return the document of one task."""
+        return self._ask(f"Asking for task {handle.task_id}", lambda client: dict(client.get_task(handle.task_id).data))
+
     def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
         if task is None:
             # A list may lag behind; the question for one task decides.
             try:
-                task = self._ask(
-                    f"Asking for task {handle.task_id}", lambda client: dict(client.get_task(handle.task_id).data)
-                )
+                task = self._document(handle)
             except PathNotFoundError:
                 return wire.lost(handle)
         return wire.status_of(handle, task, self._event(task))
@@ -289,12 +291,7 @@ class GlobusBackend:
         trouble = (task["status"], task.get("nice_status"))
         known, event = self._events.get(task_id, (None, None))
         if known != trouble:
-            event = self._ask(
-                f"Asking what happened to task {task_id}",
-                lambda client: next(
-                    map(dict, client.task_event_list(task_id, limit=1, query_params={"filter": "is_error:1"})), None
-                ),
-            )
+            event = next(iter(self._errors(task_id, most=1)), None)
             self._events[task_id] = trouble, event
         return event
 
@@ -304,11 +301,11 @@ class GlobusBackend:
         Costs two requests for a task that succeeded with nothing left out, and one more for each 1,000 entries of the
         lists of what was moved and what was left out.
         """
-        task = self._ask(f"Asking for task {handle.task_id}", lambda client: dict(client.get_task(handle.task_id).data))
+        task = self._document(handle)
         skipped = self._list(handle, "task_skipped_errors") if task.get("subtasks_skipped_errors") else []
         whole = task["status"] == "SUCCEEDED"
         moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
-        errors = [] if whole else self._errors(handle)
+        errors = [] if whole else self._errors(handle.task_id, most=1000)
         return items.outcomes_of(
             request, self._collections.find, whole=whole, skipped=skipped, moved=moved, errors=errors
         )
@@ -319,13 +316,13 @@ class GlobusBackend:
             lambda client: [dict(entry) for entry in getattr(client.paginated, method)(handle.task_id).items()],
         )
 
-    def _errors(self, handle: TaskHandle) -> list[dict[str, Any]]:
-        """Return the last events of a task that were errors."""
+    def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
+        """Return the last events of a task that were errors, the newest first."""
         return self._ask(
-            f"Asking what happened to task {handle.task_id}",
+            f"Asking what happened to task {task_id}",
             lambda client: [
                 dict(event)
-                for event in client.task_event_list(handle.task_id, limit=1000, query_params={"filter": "is_error:1"})
+                for event in client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
             ],
         )
 
