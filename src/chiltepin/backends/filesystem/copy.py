@@ -133,7 +133,7 @@ class Copier:
         if self._in_place(here, entry, there, name):
             self._work.files_skipped += 1
             return
-        with here.read(entry.name) as reader, there.draft(name) as draft:
+        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
             size = self._fill(reader, draft, entry.name)
             draft.commit(reader.mtime if self._request.preserve_timestamp else None)
         self._work.files_done += 1

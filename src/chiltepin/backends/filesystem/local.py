@@ -21,12 +21,12 @@ from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.backends.filesystem.store import Folder, Reader, Store, Wish
     from chiltepin.paths import Parts
 
 __all__ = ["LocalStore"]
@@ -74,6 +74,16 @@ class LocalReader(_Open):
         self.size: int | None = self._before.st_size
         self.mtime: float | None = self._before.st_mtime
         self._file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115 - closed with the descriptor
+        self.parts, self.proof = True, ""
+        facts = self._before
+        self.mark = f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}"
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there; see `Reader.read_at`."""
+        count = 0
+        while count < len(block) and (got := os.preadv(self.descriptor, [block[count:]], offset + count)):
+            count += got
+        return count
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
@@ -101,7 +111,25 @@ class LocalDraft(_Open):
         self._folder, self._name = folder, name
         self._draft, descriptor = _locked_draft(folder)
         self._committed = False
+        self.part: int | None = None
+        self.proves = False
         super().__init__(descriptor)
+
+    def kept(self, offset: int, count: int) -> bool:
+        """Keep nothing from dead drafts."""
+        del offset, count
+        return False
+
+    def take(self, reader: Reader, offset: int, count: int) -> bool:
+        """Have no means of its own."""
+        del reader, offset, count
+        return False
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Write one part."""
+        while block:
+            written = os.pwrite(self.descriptor, block, offset)
+            offset, block = offset + written, block[written:]
 
     def write(self, block: memoryview) -> None:
         """Append the block; a disk may take it in pieces."""
@@ -192,14 +220,28 @@ class LocalFolder(_Open):
             os.close(descriptor)
             raise
 
-    def draft(self, name: str) -> LocalDraft:
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        """Have no shorter way."""
+        del origin, entry, name, wish
+        return None
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
         """Begin a file; the first time in a folder, what dead runs left there is removed."""
+        del size, mark
         self._store.sweep_once(self.descriptor, self._parts)
         return LocalDraft(self.descriptor, name)
 
     def remove(self, name: str) -> None:
         """Unlink the entry."""
         os.unlink(name, dir_fd=self.descriptor)
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Unlink them one by one."""
+        for name in names:
+            try:
+                self.remove(name)
+            except OSError as err:  # noqa: PERF203 - the others go on
+                yield name, err
 
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder."""
@@ -224,6 +266,11 @@ class LocalStore:
         self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
         self._swept: set[Parts] = set()
+        self.width = 32
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        return isinstance(error, OSError) and error.errno in (errno.EINTR, errno.EAGAIN, errno.EIO, errno.ESTALE)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""

@@ -23,12 +23,12 @@ from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX, Entry
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.backends.filesystem.store import Folder, Reader, Store, Wish
     from chiltepin.paths import Parts
 
 __all__ = ["RemoteStore"]
@@ -85,7 +85,12 @@ class RemoteReader(_Open):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         self.size: int | None = info.get("size")
         self.mtime = _mtime(info)
+        self.parts, self.proof, self.mark = False, "", ""
         super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Not for a plain file of fsspec, which has one position."""
+        raise NotImplementedError
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
@@ -108,7 +113,23 @@ class RemoteDraft(_Open):
         self._filesystem = filesystem
         self._draft, self._path = f"{folder}/{DRAFT_PREFIX}{secrets.token_hex(8)}", f"{folder}/{name}"
         self._committed = False
+        self.part: int | None = None
+        self.proves = False
         super().__init__(filesystem.open(self._draft, "wb"))
+
+    def kept(self, offset: int, count: int) -> bool:
+        """Keep nothing from dead drafts."""
+        del offset, count
+        return False
+
+    def take(self, reader: Reader, offset: int, count: int) -> bool:
+        """Have no means of its own."""
+        del reader, offset, count
+        return False
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Not for a plain file of fsspec, which has one position."""
+        raise NotImplementedError
 
     def write(self, block: memoryview) -> None:
         """Append the block."""
@@ -185,8 +206,14 @@ class RemoteFolder:
         """Open a file."""
         return RemoteReader(self._filesystem, f"{self._path}/{name}")
 
-    def draft(self, name: str) -> RemoteDraft:
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        """Have no shorter way."""
+        del origin, entry, name, wish
+        return None
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> RemoteDraft:
         """Begin a file; one that ends in a folder's name is refused."""
+        del size, mark
         if self._filesystem.isdir(f"{self._path}/{name}"):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         return RemoteDraft(self._filesystem, self._path, name)
@@ -194,6 +221,14 @@ class RemoteFolder:
     def remove(self, name: str) -> None:
         """Remove a file, by its exact name."""
         self._filesystem.rm_file(f"{self._path}/{name}")
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove them one by one."""
+        for name in names:
+            try:
+                self.remove(name)
+            except Exception as err:  # noqa: BLE001, PERF203 - whatever a filesystem raises is told
+                yield name, err
 
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder, where the store has folders at all."""
@@ -222,6 +257,11 @@ class RemoteStore:
         # Set here and not as an option, because SFTP hands every option to its server connection.
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
+        self.width = 1
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        return isinstance(error, ConnectionError | TimeoutError)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Return the same place, or refuse it if a link is on the way."""

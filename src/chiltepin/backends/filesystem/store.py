@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Literal
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chiltepin.paths import Parts
 
-__all__ = ["BLOCK", "DRAFT_PREFIX", "Draft", "Entry", "Folder", "Reader", "Spot", "Store"]
+__all__ = ["BLOCK", "DRAFT_PREFIX", "Draft", "Entry", "Folder", "Reader", "Spot", "Store", "Wish"]
 
 #: Bytes that are in memory at a time for one file. 256 KiB was never slow; with 1 MiB, writes to a disk took up to four
 #: times as long on some machines (benchmarks/README.md).
@@ -44,6 +44,25 @@ class Entry:
         self.mtime = mtime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a file is to be copied.
+
+    Parameters
+    ----------
+    verify : bool
+        Compare a checksum of what was read with one of what was written.
+    mtime : bool
+        Keep the modification time.
+    checksum : str
+        What the content has to have, such as ``sha256:...``; empty for anything.
+    """
+
+    verify: bool = True
+    mtime: bool = False
+    checksum: str = ""
+
+
 class Closing(Protocol):
     """Something that is let go of at the end of a ``with``."""
 
@@ -61,6 +80,16 @@ class Reader(Closing, Protocol):
     size: int | None
     #: Last modification, seconds since 1970 UTC; None where the store does not tell.
     mtime: float | None
+    #: Whether `read_at` works, from several threads at once.
+    parts: bool
+    #: What the store itself says of the whole content, such as ``md5:...``; empty where it says nothing that proves it.
+    proof: str
+    #: Names this content of this file: another one after any change that the store can tell.
+    mark: str
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there; return how many bytes came, fewer only at the end."""
+        ...
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block from where the last call ended; return how many bytes came, 0 at the end."""
@@ -72,17 +101,35 @@ class Reader(Closing, Protocol):
 
 
 class Draft(Closing, Protocol):
-    """A file that is being written, under a name that nobody takes for data.
+    """A file that is being written, where nobody takes it for data.
 
-    Leaving the ``with`` without `commit` removes it.
+    Leaving the ``with`` without `commit` removes it. A process that is killed leaves it behind; then what is whole of
+    it may serve the next draft of the same mark, and what nobody continues is swept.
     """
+
+    #: Bytes of a part, where parts may be written in any order and from several threads; None: only `write`, in order.
+    part: int | None
+    #: Whether the store compares each block that it gets with a checksum of ours; if so, nothing need be read back.
+    proves: bool
 
     def write(self, block: memoryview) -> None:
         """Append the block, all of it."""
         ...
 
+    def kept(self, offset: int, count: int) -> bool:
+        """Whether this part is there already, whole, from a draft of the same mark whose process died."""
+        ...
+
+    def take(self, reader: Reader, offset: int, count: int) -> bool:
+        """Get one part by the store's own means, such as the kernel or the server; False if it has none for it."""
+        ...
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Write one whole part; the last may be shorter."""
+        ...
+
     def read_back(self) -> Reader:
-        """Open what was written, from its start."""
+        """Open what was written, from its start; not asked of a draft that ``proves``."""
         ...
 
     def commit(self, mtime: float | None) -> None:
@@ -105,12 +152,38 @@ class Folder(Closing, Protocol):
         """Open a regular file; a link is refused."""
         ...
 
-    def draft(self, name: str) -> Draft:
-        """Begin a file that will be called ``name``."""
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        """Copy a file of another folder in one go, by a way of the store's own that is shorter than a draft.
+
+        Whole, verified as wished, and seen under its name when it is both, like a draft.
+
+        Returns
+        -------
+        int or None
+            Its bytes; None if there is no such way from that folder, or for a file of that size.
+        """
+        ...
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> Draft:
+        """Begin a file that will be called ``name``.
+
+        Parameters
+        ----------
+        name : str
+            One path component.
+        size : int or None
+            How many bytes it will have, where that is known.
+        mark : str
+            That of the `Reader` whose content it gets; empty: nothing is kept from dead drafts.
+        """
         ...
 
     def remove(self, name: str) -> None:
         """Remove anything but a folder; a link goes, what it points to stays."""
+        ...
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove several, in as few requests as the store can; yield those that stayed, and why."""
         ...
 
     def remove_folder(self, name: str) -> None:
@@ -124,6 +197,13 @@ class Store(Protocol):
     Every method may raise a ``Fault``, or an ``OSError``, with an ``errno`` where there is one. None ever reaches out
     of the root.
     """
+
+    #: Files and parts that may be under way at once; how many are worth it is measured (`crew`).
+    width: int
+
+    def transient(self, error: Exception) -> bool:
+        """Whether what a method raised may go away by itself, so that the same is worth another try."""
+        ...
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Return the place that ``parts`` mean, links replaced by where they lead.
