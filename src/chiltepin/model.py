@@ -12,9 +12,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 __all__ = [
+    "CHECKSUMS",
     "FAULT_GRACE",
     "NO_TASK",
     "SYNC_LEVELS",
@@ -34,6 +36,7 @@ __all__ = [
     "TransferItem",
     "TransferRequest",
     "endpoint_name",
+    "is_checksum",
     "items_of",
 ]
 
@@ -58,13 +61,35 @@ SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 #: The sync levels in rising strictness; each one also checks what those before it check.
 SYNC_LEVELS: tuple[SyncLevel, ...] = ("exists", "size", "mtime", "checksum")
 
+#: The algorithms of a checksum that a caller knows of a file, each with the number of its hexadecimal digits. Any of them
+#: finds damage; md5 and sha1 say nothing about who made the file.
+CHECKSUMS: Mapping[str, int] = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+
+
+def is_checksum(text: str) -> bool:
+    """Whether a text is a checksum as `TransferItem` has it: ``"sha256:..."``, with all its digits, in small letters."""
+    algorithm, _, digits = text.partition(":")
+    return len(digits) == CHECKSUMS.get(algorithm) and re.fullmatch("[0-9a-f]*", digits) is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferItem:
-    """One source-destination pair; both are paths on their endpoints, and ``destination`` is the whole new path."""
+    """One source-destination pair.
+
+    Parameters
+    ----------
+    source, destination : str
+        Paths on their endpoints; ``destination`` is the whole new path.
+    checksum : str
+        What the content of the file has to hash to, as ``"sha256:..."``: an algorithm of `CHECKSUMS`, a colon and the
+        digits, all in small letters. It is checked whatever ``verify_checksum`` says; a file with another content
+        fails with the code ``EXTERNAL_CHECKSUM_MISMATCH``, and does not get its name. Only of a single file, never
+        with ``recursive``. Empty: nothing is known of the content.
+    """
 
     source: str
     destination: str
+    checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +130,11 @@ class TransferRequest:
         Give a destination file the modification time of its source.
     filters : tuple of FilterRule
         Which files of a folder are moved; only with ``recursive``.
+    delete_destination_extra : bool
+        Whether what is in a destination folder and not in its source folder is removed, after everything was moved; only
+        with ``recursive``. What the source holds counts, not what of it is moved: what the sync level leaves alone stays,
+        and so does whatever the filters leave out, be it at the source or not. Nothing at all is removed if something
+        could not be listed, read or written, and never anything outside the destination folder; a link goes itself.
     skip_source_errors : bool
         Whether an item whose source cannot be read is left out, and told afterwards, while the others go on. What a
         `BatchingBackend` needs for many callers in one task; nobody else asks for it.
@@ -122,6 +152,7 @@ class TransferRequest:
     verify_checksum: bool = True
     preserve_timestamp: bool = False
     filters: tuple[FilterRule, ...] = ()
+    delete_destination_extra: bool = False
     skip_source_errors: bool = False
     label: str = ""
     deadline: datetime | None = None
@@ -292,6 +323,10 @@ class Capabilities:
         The sync levels that it knows.
     filters : bool
         Whether it knows filter rules.
+    checksums : tuple of str
+        The algorithms of `CHECKSUMS` by which it checks an item.
+    deletes_extra : bool
+        Whether it knows ``delete_destination_extra``.
     max_items : int or None
         Most items in one request; None means no limit.
     finds_endpoints : bool
@@ -308,6 +343,8 @@ class Capabilities:
     deadline: bool = True
     sync_levels: tuple[SyncLevel, ...] = SYNC_LEVELS
     filters: bool = True
+    checksums: tuple[str, ...] = ()
+    deletes_extra: bool = False
     max_items: int | None = None
     finds_endpoints: bool = False
     batches: bool = False

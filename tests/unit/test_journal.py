@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from chiltepin.journal import Journal
 from chiltepin.model import (
+    CHECKSUMS,
     SYNC_LEVELS,
     DeleteRequest,
     FilterRule,
@@ -38,14 +39,16 @@ DELETE = DeleteRequest(endpoint="scratch", paths=("/old",))
 NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))
 TIMES = st.datetimes(timezones=st.just(timezone.utc))
 COMMON = {"recursive": st.booleans(), "label": NAMES, "deadline": st.none() | TIMES}
+CHECKSUM = st.just("") | st.sampled_from(list(CHECKSUMS)).map(lambda name: f"{name}:{'0a' * (CHECKSUMS[name] // 2)}")
 TRANSFERS = {
     **COMMON,
     "source": NAMES,
     "destination": NAMES,
-    "items": st.lists(st.builds(TransferItem, source=NAMES, destination=NAMES)).map(tuple),
+    "items": st.lists(st.builds(TransferItem, source=NAMES, destination=NAMES, checksum=CHECKSUM)).map(tuple),
     "sync_level": st.none() | st.sampled_from(SYNC_LEVELS),
     "verify_checksum": st.booleans(),
     "preserve_timestamp": st.booleans(),
+    "delete_destination_extra": st.booleans(),
     "skip_source_errors": st.booleans(),
     "filters": st.lists(st.builds(FilterRule, method=st.sampled_from(["include", "exclude"]), name=NAMES)).map(tuple),
 }
@@ -392,6 +395,20 @@ def test_a_file_cut_at_any_byte_tells_what_is_whole(folder, journal, clock, tmp_
         assert told == ([], [a], [a], [a, b], [a, b], [a, b])[lines]
 
 
+def test_a_line_of_before_there_were_more_options_counts(folder, reader):
+    """An intent that says nothing of checksums and of what is too much at the destination has asked for neither."""
+    request = {"kind": "transfer", "source": "a", "destination": "b", "items": [["/a", "/b"]], "sync_level": None}
+    request |= {"verify_checksum": True, "preserve_timestamp": False, "filters": [], "skip_source_errors": False}
+    request |= {"recursive": True, "label": "", "deadline": None}
+    line = {"v": 1, "event": "intent", "at": START.isoformat(), "submission_id": "x", **SERVICE, "request": request}
+    line |= {"deadline": (START + timedelta(hours=1)).isoformat()}
+    folder.mkdir(parents=True)
+    (folder / "old.jsonl").write_text(f"{json.dumps(line)}\n")
+    (entry,) = reader.entries()
+    item = TransferItem(source="/a", destination="/b")
+    assert entry.request == TransferRequest(source="a", destination="b", items=(item,), recursive=True)
+
+
 def wrong_lines() -> dict[str, bytes]:
     """Lines that are no line of a journal, by what is wrong with them."""
     request = {"kind": "delete", "endpoint": "e", "paths": ["/p"], "recursive": False, "ignore_missing": False}
@@ -419,7 +436,9 @@ def wrong_lines() -> dict[str, bytes]:
         "a number for a path": intent | {"request": request | {"paths": [1]}},
         "a number for yes": intent | {"request": request | {"recursive": 1}},
         "a text for a pair": intent | {"request": moved | {"items": [5]}},
-        "three of a pair": intent | {"request": moved | {"items": [["/a", "/b", "/c"]]}},
+        "one of a pair": intent | {"request": moved | {"items": [["/a"]]}},
+        "a third that is no checksum": intent | {"request": moved | {"items": [["/a", "/b", "md5:0"]]}},
+        "four of a pair": intent | {"request": moved | {"items": [["/a", "/b", f"md5:{'0' * 32}", ""]]}},
         "an unknown level": intent | {"request": moved | {"sync_level": "always"}},
         "an unknown rule": intent | {"request": moved | {"filters": [["perhaps", "*"]]}},
         "no such state": ended | {"state": "bored"},

@@ -14,6 +14,7 @@ from chiltepin.model import (
     TaskState,
     TransferItem,
     TransferRequest,
+    is_checksum,
 )
 
 if TYPE_CHECKING:
@@ -143,13 +144,27 @@ def plain_request(request: Request) -> dict[str, Any]:
         "kind": "transfer",
         "source": request.source,
         "destination": request.destination,
-        "items": [(item.source, item.destination) for item in request.items],
+        "items": [_plain_item(item) for item in request.items],
         "sync_level": request.sync_level,
         "verify_checksum": request.verify_checksum,
         "preserve_timestamp": request.preserve_timestamp,
+        "delete_destination_extra": request.delete_destination_extra,
         "skip_source_errors": request.skip_source_errors,
         "filters": [(rule.method, rule.name) for rule in request.filters],
     }
+
+
+def _plain_item(item: TransferItem) -> tuple[str, ...]:
+    """Return an item as JSON can hold it: a list of two, or of three where a checksum of it is known."""
+    return (item.source, item.destination, item.checksum)[: 3 if item.checksum else 2]
+
+
+def _item(plain: Any) -> TransferItem:
+    texts = [_is(value, str) for value in _is(plain, list)]
+    source, destination, checksum = texts if len(texts) == 3 else (*texts, "")  # noqa: PLR2004 - see _plain_item
+    if checksum and not is_checksum(checksum):
+        raise ValueError(checksum)
+    return TransferItem(source=source, destination=destination, checksum=checksum)
 
 
 def _request(plain: Any) -> Request:
@@ -173,11 +188,13 @@ def _request(plain: Any) -> Request:
     return TransferRequest(
         source=_get(plain, "source", str),
         destination=_get(plain, "destination", str),
-        items=tuple(TransferItem(source=source, destination=there) for source, there in _pairs(plain, "items")),
+        items=tuple(_item(item) for item in _get(plain, "items", list)),
         recursive=recursive,
         sync_level=level,
         verify_checksum=_get(plain, "verify_checksum", bool),
         preserve_timestamp=_get(plain, "preserve_timestamp", bool),
+        # Lines of before there was such an option do not have it.
+        delete_destination_extra=_is(plain.get("delete_destination_extra", False), bool),
         skip_source_errors=_get(plain, "skip_source_errors", bool),
         filters=tuple(FilterRule(method=cast("Any", method), name=name) for method, name in rules),
         label=label,
