@@ -14,7 +14,17 @@ from numbers import Real
 from typing import Any
 
 from chiltepin.errors import suggest
-from chiltepin.model import SYNC_LEVELS, DeleteRequest, FilterRule, TransferItem, TransferRequest, endpoint_name
+from chiltepin.model import (
+    CHECKSUMS,
+    SYNC_LEVELS,
+    DeleteRequest,
+    FilterRule,
+    TransferItem,
+    TransferRequest,
+    contradiction,
+    endpoint_name,
+    is_checksum,
+)
 from chiltepin.paths import named
 
 __all__ = ["check", "delete_request", "transfer_request"]
@@ -80,6 +90,25 @@ def _patterns(argument: str, value: Any) -> tuple[str, ...]:
     return patterns
 
 
+def _checksum(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a string such as 'sha256:' and the digits.")
+    if not value:
+        return value
+    algorithm, colon, digits = value.lower().partition(":")
+    if not colon or algorithm not in CHECKSUMS:
+        raise ValueError(
+            f"{argument}={value!r} names no algorithm before a colon; give 'sha256:' and the digits, for example; "
+            f"{suggest(algorithm, CHECKSUMS)}"
+        )
+    if not is_checksum(f"{algorithm}:{digits}"):
+        raise ValueError(
+            f"{argument}={value!r} is no checksum; {algorithm} has {CHECKSUMS[algorithm]} hexadecimal digits, "
+            f"and there are {len(digits)} characters."
+        )
+    return f"{algorithm}:{digits}"
+
+
 CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "src_ep": _name,
     "dst_ep": _name,
@@ -93,6 +122,8 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "preserve_timestamp": _flag,
     "include": _patterns,
     "exclude": _patterns,
+    "checksum": _checksum,
+    "delete_destination_extra": _flag,
     "ignore_missing": _flag,
     "label": _label,
 }
@@ -137,6 +168,8 @@ def transfer_request(
     preserve_timestamp: Any = False,
     include: Any = (),
     exclude: Any = (),
+    checksum: Any = "",
+    delete_destination_extra: Any = False,
     label: Any = "",
 ) -> TransferRequest:
     """Return the request that a call of ``transfer`` asks for; its errors are those of `check`.
@@ -149,24 +182,26 @@ def transfer_request(
         *(FilterRule(method="include", name=name) for name in check("include", include)),
         *(FilterRule(method="exclude", name=name) for name in check("exclude", exclude)),
     )
-    if filters and not folder:
-        raise ValueError("include and exclude choose files of a folder; give recursive=True, or leave them out.")
     if not folder and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, and a file needs its whole new path; "
             f"write {_inside(target, origin)!r}, or give recursive=True to move a folder."
         )
-    return TransferRequest(
+    request = TransferRequest(
         source=check("src_ep", src_ep),
         destination=check("dst_ep", dst_ep),
-        items=(TransferItem(source=origin, destination=target),),
+        items=(TransferItem(source=origin, destination=target, checksum=check("checksum", checksum)),),
         recursive=folder,
         sync_level=check("sync_level", sync_level),
         verify_checksum=check("verify_checksum", verify_checksum),
         preserve_timestamp=check("preserve_timestamp", preserve_timestamp),
         filters=filters,
+        delete_destination_extra=check("delete_destination_extra", delete_destination_extra),
         label=check("label", label),
     )
+    if why := contradiction(request):
+        raise ValueError(why)
+    return request
 
 
 def delete_request(

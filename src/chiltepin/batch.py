@@ -104,6 +104,8 @@ class Batch:
     def __init__(self, kind: Request, now: float, *, most: int | None = None) -> None:
         self.kind, self.most = kind, most
         self.riders: dict[Item, list[Errand]] = {}
+        #: The checksum that is wanted of each pair of paths; a service tells its items apart by their paths alone.
+        self._checksums: dict[tuple[str, str], str] = {}
         self.created = self.joined = self.submitted = now
         self.not_before = float("-inf")
         self.request: Request | None = None
@@ -139,6 +141,8 @@ class Batch:
         """Take an errand in; an item that is there already is shared."""
         for item in items_of(errand.request):
             self.riders.setdefault(item, []).append(errand)
+            if not isinstance(item, str):
+                self._checksums[item.source, item.destination] = item.checksum
         errand.batch, self.joined = self, now
         self.not_before = max(self.not_before, errand.not_before)
         shares = [share for share in (self.most, errand.share) if share is not None]
@@ -150,6 +154,11 @@ class Batch:
             self.riders[item].remove(errand)
             if self.request is None and not self.riders[item]:
                 del self.riders[item]
+
+    def clashes(self, request: Request) -> bool:
+        """Whether an item of a request has the paths of one that is here, and another checksum."""
+        items = [item for item in items_of(request) if not isinstance(item, str)]
+        return any(self._checksums.get((one.source, one.destination), one.checksum) != one.checksum for one in items)
 
     @property
     def full(self) -> bool:

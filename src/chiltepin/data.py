@@ -53,6 +53,8 @@ def transfer_task(
     preserve_timestamp: Any = False,
     include: Any = (),
     exclude: Any = (),
+    checksum: Any = "",
+    delete_destination_extra: Any = False,
     label: Any = "",
 ) -> TransferFuture:
     """Move a file, or what is in a folder, as a task of the running workflow.
@@ -93,6 +95,13 @@ def transfer_task(
         Give destination files the modification times of their sources.
     include, exclude : sequence of str
         Shell patterns for the names of files in a folder; the first that matches decides, ``include`` first.
+    checksum : str
+        What the content of the file has to hash to, from outside: ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."`` or
+        ``"sha512:..."``, with the hexadecimal digits. A file with another content fails, and what was at ``dst_path``
+        stays. Empty: nothing is known of it.
+    delete_destination_extra : bool
+        Whether what is in the destination folder and not in the source folder is removed, after everything was moved
+        without a fault. See `chiltepin.model.TransferRequest`. Deleted data cannot be brought back.
     label : str
         A name for people.
 
@@ -132,6 +141,8 @@ def transfer_task(
             "preserve_timestamp": preserve_timestamp,
             "include": include,
             "exclude": exclude,
+            "checksum": checksum,
+            "delete_destination_extra": delete_destination_extra,
             "label": label,
         },
     )
@@ -206,6 +217,8 @@ def transfer(
     preserve_timestamp: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    checksum: str = "",
+    delete_destination_extra: bool = False,
     label: str = "",
 ) -> bool:
     """Move a file, or what is in a folder, here and now, without Parsl.
@@ -223,6 +236,8 @@ def transfer(
         preserve_timestamp=preserve_timestamp,
         include=include,
         exclude=exclude,
+        checksum=checksum,
+        delete_destination_extra=delete_destination_extra,
         label=label,
     )
     return _run(request, timeout, polling_interval, client, check)

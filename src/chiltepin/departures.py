@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from chiltepin.batch import Batch, kind_of
-from chiltepin.model import items_of
+from chiltepin.model import TransferRequest, items_of
 
 if TYPE_CHECKING:
     from chiltepin.errand import Errand
@@ -64,7 +64,9 @@ class Departures:
         batch = self._inherited(kind, items, now)
         fresh = batch is not None
         if batch is None:
-            batch, fresh = self._joinable(errand, kind, now, alone=len(items) > 1)
+            # What removes whatever is not its own has no company, so that nobody's files are in its way.
+            alone = len(items) > 1 or (isinstance(kind, TransferRequest) and kind.delete_destination_extra)
+            batch, fresh = self._joinable(errand, kind, now, alone=alone)
         batch.join(errand, now)
         if batch not in self.batches:
             self.batches.append(batch)
@@ -77,7 +79,7 @@ class Departures:
         alone = alone or errand.share == 1 or not self._batching
         slot = kind, errand.troubled is not None
         batch = None if alone else self._open.get(slot)
-        if batch is not None and not batch.full:
+        if batch is not None and not batch.full and not batch.clashes(errand.request):
             return batch, False
         batch = Batch(kind, now, most=self._capabilities.max_items)
         if not alone:

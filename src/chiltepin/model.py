@@ -35,6 +35,7 @@ __all__ = [
     "TaskStatus",
     "TransferItem",
     "TransferRequest",
+    "contradiction",
     "endpoint_name",
     "is_checksum",
     "items_of",
@@ -61,13 +62,13 @@ SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 #: The sync levels in rising strictness; each one also checks what those before it check.
 SYNC_LEVELS: tuple[SyncLevel, ...] = ("exists", "size", "mtime", "checksum")
 
-#: The algorithms of a checksum that a caller knows of a file, each with the number of its hexadecimal digits. Any of them
-#: finds damage; md5 and sha1 say nothing about who made the file.
+#: The algorithms of a checksum that a caller knows of a file, each with the number of its hexadecimal digits. Any of
+#: them finds damage; md5 and sha1 say nothing about who made the file.
 CHECKSUMS: Mapping[str, int] = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 
 
 def is_checksum(text: str) -> bool:
-    """Whether a text is a checksum as `TransferItem` has it: ``"sha256:..."``, with all its digits, in small letters."""
+    """Whether a text is a checksum as `TransferItem` has it."""
     algorithm, _, digits = text.partition(":")
     return len(digits) == CHECKSUMS.get(algorithm) and re.fullmatch("[0-9a-f]*", digits) is not None
 
@@ -83,8 +84,8 @@ class TransferItem:
     checksum : str
         What the content of the file has to hash to, as ``"sha256:..."``: an algorithm of `CHECKSUMS`, a colon and the
         digits, all in small letters. It is checked whatever ``verify_checksum`` says; a file with another content
-        fails with the code ``EXTERNAL_CHECKSUM_MISMATCH``, and does not get its name. Only of a single file, never
-        with ``recursive``. Empty: nothing is known of the content.
+        fails with the code ``EXTERNAL_CHECKSUM_MISMATCH``, and what was at the destination stays. Only of a file,
+        and without a sync level: what that leaves alone nobody reads. Empty: nothing is known of the content.
     """
 
     source: str
@@ -131,10 +132,11 @@ class TransferRequest:
     filters : tuple of FilterRule
         Which files of a folder are moved; only with ``recursive``.
     delete_destination_extra : bool
-        Whether what is in a destination folder and not in its source folder is removed, after everything was moved; only
-        with ``recursive``. What the source holds counts, not what of it is moved: what the sync level leaves alone stays,
-        and so does whatever the filters leave out, be it at the source or not. Nothing at all is removed if something
-        could not be listed, read or written, and never anything outside the destination folder; a link goes itself.
+        Whether what is in a destination folder and not in its source folder is removed, after everything was moved;
+        only with ``recursive``, and of one item. What the source holds counts, not what of it is moved: what the sync
+        level leaves alone stays, and so does a file that the filters leave out, be it at the source or not. Nothing is
+        removed if something could not be listed, read or written, and nothing ever outside the destination folder; a
+        link goes itself.
     skip_source_errors : bool
         Whether an item whose source cannot be read is left out, and told afterwards, while the others go on. What a
         `BatchingBackend` needs for many callers in one task; nobody else asks for it.
@@ -182,6 +184,30 @@ class DeleteRequest:
     ignore_missing: bool = False
     label: str = ""
     deadline: datetime | None = None
+
+
+def contradiction(request: TransferRequest) -> str:
+    """Return why nobody can do what a request asks for, as a sentence; empty if its options go together."""
+    checksums = [item.checksum for item in request.items if item.checksum]
+    wrong = [text for text in checksums if not is_checksum(text)]
+    files, extra = not request.recursive, request.delete_destination_extra
+    rules = {
+        f"{wrong} are no checksums; give 'sha256:' and its 64 digits, or another of {', '.join(CHECKSUMS)}.": wrong,
+        "A checksum is of one file, and recursive=True moves a folder; leave one of the two out.": (
+            checksums and request.recursive
+        ),
+        "What sync_level leaves alone is not compared with a checksum; leave one of the two out.": (
+            checksums and request.sync_level
+        ),
+        "include and exclude choose files of a folder; give recursive=True, or leave them out.": (
+            request.filters and files
+        ),
+        "delete_destination_extra is about what is in a folder; give recursive=True, or leave it out.": extra and files,
+        "delete_destination_extra is for one folder at a time; make a request of each.": (
+            extra and len(request.items) > 1
+        ),
+    }
+    return next((sentence for sentence, broken in rules.items() if broken), "")
 
 
 Request = TransferRequest | DeleteRequest

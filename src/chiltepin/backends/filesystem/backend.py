@@ -26,7 +26,16 @@ from chiltepin.errors import (
     UnsupportedOptionError,
     suggest,
 )
-from chiltepin.model import Capabilities, DeleteRequest, DirEntry, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import (
+    CHECKSUMS,
+    Capabilities,
+    DeleteRequest,
+    DirEntry,
+    TaskHandle,
+    TaskState,
+    TaskStatus,
+    contradiction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,7 +61,9 @@ class FilesystemBackend:
     """
 
     name = "filesystem"
-    capabilities: ClassVar[Capabilities] = Capabilities(runs_on="worker", durable=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        runs_on="worker", durable=False, checksums=tuple(CHECKSUMS), deletes_extra=True
+    )
 
     def __init__(self, places: Mapping[str, Place]) -> None:
         self._places = dict(places)
@@ -118,6 +129,8 @@ class FilesystemBackend:
             (self._spot(request.source, item.source), self._spot(request.destination, item.destination))
             for item in request.items
         ]
+        if why := contradiction(request):
+            raise UnsupportedOptionError(why, backend=self.name)
         if request.skip_source_errors:
             raise UnsupportedOptionError("Items are not left out here; remove skip_source_errors.", backend=self.name)
         if request.preserve_timestamp and not all(isinstance(goal.store, LocalStore) for _, goal in pairs):
@@ -125,10 +138,13 @@ class FilesystemBackend:
                 f"Endpoint {request.destination!r} cannot keep modification times; remove preserve_timestamp.",
                 backend=self.name,
             )
-        copy = copy_tree if request.recursive else copy_file
+        if request.recursive:
+            copies = [partial(copy_tree, roots=self._roots())] * len(pairs)
+        else:
+            copies = [partial(copy_file, checksum=item.checksum) for item in request.items]
         return _one_by_one(
             (f"Copying {origin} to {goal}", partial(copy, request=request, origin=origin, goal=goal))
-            for origin, goal in pairs
+            for copy, (origin, goal) in zip(copies, pairs, strict=True)
         )
 
     def _deletion(self, request: DeleteRequest) -> Callable[[Work], None]:
@@ -140,11 +156,15 @@ class FilesystemBackend:
                     backend=self.name,
                     code="PERMISSION_DENIED",
                 )
-        # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
-        roots = [self._spot(name, "/") for name, place in self._places.items() if place.scheme in ("file", "memory")]
+        roots = self._roots()
         return _one_by_one(
             (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots)) for spot in doomed
         )
+
+    def _roots(self) -> list[Spot]:
+        """Return the roots of endpoints, which are never removed."""
+        # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
+        return [self._spot(name, "/") for name, place in self._places.items() if place.scheme in ("file", "memory")]
 
     def _spot(self, endpoint: str, path: str) -> Spot:
         place = self._place(endpoint)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chiltepin.backends.filesystem.store import Draft, Entry, Folder, Reader, Spot
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import TransferRequest
@@ -20,10 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["copy_file", "copy_tree"]
 
 
-def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot) -> None:
+def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, checksum: str = "") -> None:
     """Copy one file to its whole new path, making the folders that lead there.
 
-    A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through.
+    A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
+    content has to have the ``checksum`` of the item, if that has one.
     """
     try:
         origin, here = _opened(origin, create=False)
@@ -32,7 +37,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot) ->
     with here:
         entry = here.entry(origin.parts[-1])
         if entry is not None and entry.kind == "link":
-            copy_file(work, request, origin.resolved(follow=True), goal)
+            copy_file(work, request, origin.resolved(follow=True), goal, checksum)
             return
         if entry is None:
             raise _is_missing(origin)
@@ -49,7 +54,8 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot) ->
             taken = there.entry(goal.parts[-1])
             if taken is not None and taken.kind == "dir":
                 raise _needs_whole_path(origin, goal)
-            Copier(work, request, block=min(BLOCK, entry.size or BLOCK)).file(here, entry, there, goal.parts[-1])
+            copier = Copier(work, request, block=min(BLOCK, entry.size or BLOCK), checksum=checksum)
+            copier.file(here, entry, there, goal.parts[-1])
 
 
 def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
@@ -73,11 +79,12 @@ def _needs_whole_path(origin: Spot, goal: Spot) -> Fault:
     return Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
 
 
-def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot) -> None:
+def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Sequence[Spot] = ()) -> None:
     """Copy what is in a folder into another folder, making the latter if need be.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
-    and sockets. A file that fails does not keep the others from being copied.
+    and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots`` are
+    the places that are never removed.
     """
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
     if origin.contains(goal):
@@ -87,30 +94,50 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot) ->
         raise _is_missing(origin)
     if entry.kind != "dir":
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
+    if request.delete_destination_extra and goal.contains(origin):
+        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
     copier = Copier(work, request)
+    kept: list[tuple[Spot, set[str]]] = []
     waiting = [(origin, goal)]
     while waiting:
         source, target = waiting.pop()
         try:
             with source.store.folder(source.parts) as here, target.store.folder(target.parts, create=True) as there:
-                folders = copier.folder(here, there, source)
+                kept.append((target, set()))
+                folders = copier.folder(here, there, source, kept[-1][1])
             waiting.extend((source.below(name), target.below(name)) for name in folders)
         except Exception as err:  # noqa: BLE001 - the other folders go on
             work.fail(err, f"Copying folder {source} to {target}")
+    if request.delete_destination_extra and not work.faults:
+        for target, names in kept:
+            copier.remove_extra(target, names, roots)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _remove_folder(spot: Spot, roots: Sequence[Spot]) -> None:
+    if any(spot.contains(root) for root in roots):
+        raise Fault("PERMISSION_DENIED", f"{spot} is or holds the root of an endpoint, and a root is never deleted.")
+    with spot.parent() as above:
+        above.remove_folder(spot.parts[-1])
 
 
 class Copier:
     """Copies files as one request wants them copied, ``block`` bytes at a time."""
 
-    def __init__(self, work: Work, request: TransferRequest, *, block: int = BLOCK) -> None:
+    def __init__(self, work: Work, request: TransferRequest, *, block: int = BLOCK, checksum: str = "") -> None:
         self._work, self._request = work, request
+        self._algorithm, _, self._expected = checksum.partition(":")
         self._block = memoryview(bytearray(block))
 
-    def folder(self, here: Folder, there: Folder, origin: Spot) -> list[str]:
-        """Copy the files of one folder; return the names of the folders in it."""
+    def folder(self, here: Folder, there: Folder, origin: Spot, names: set[str]) -> list[str]:
+        """Copy the files of one folder; return the names of the folders in it, and put all names into ``names``."""
         folders = []
         for entry in here.entries():
             self._work.check()
+            names.add(entry.name)
             if entry.kind == "dir":
                 folders.append(entry.name)
             elif entry.kind != "file" or not self._wanted(entry.name):
@@ -121,6 +148,38 @@ class Copier:
                 except Exception as err:  # noqa: BLE001 - the other files go on
                     self._work.fail(err, f"Copying {origin.below(entry.name)}")
         return folders
+
+    def remove_extra(self, top: Spot, names: set[str], roots: Sequence[Spot]) -> None:
+        """Remove what is in a folder and has none of the names; what the filters leave out stays."""
+        waiting = [(top, names, False)]
+        while waiting:
+            spot, names, emptied = waiting.pop()
+            self._work.check()
+            try:
+                with spot.store.folder(spot.parts) as folder:
+                    # Listed first: some disks (NFS) lose their place when entries go away while they are listed.
+                    there = list(folder.entries(drafts=emptied))
+                    if not emptied:
+                        waiting.append((spot, names, True))
+                        # A disk that does not tell small letters from capital ones lists a file by its older name.
+                        renamed = {_folded(name) for name in names - {entry.name for entry in there}}
+                        extra = [one for one in there if one.name not in names and _folded(one.name) not in renamed]
+                        waiting.extend((spot.below(name), set(), False) for name in self._drop(folder, extra, spot))
+                if emptied and spot != top and not there:
+                    _remove_folder(spot, roots)
+            except Exception as err:  # noqa: BLE001 - the other folders go on
+                self._work.fail(err, f"Removing from {spot} what is not at the source")
+
+    def _drop(self, folder: Folder, extra: Sequence[Entry], spot: Spot) -> list[str]:
+        """Remove all but folders and what the filters leave out; return the names of the folders."""
+        for entry in extra:
+            self._work.check()
+            if entry.kind != "dir" and self._wanted(entry.name):
+                try:
+                    folder.remove(entry.name)
+                except Exception as err:  # noqa: BLE001 - the other files go on
+                    self._work.fail(err, f"Removing {spot.below(entry.name)}, which is not at the source")
+        return [entry.name for entry in extra if entry.kind == "dir"]
 
     def _wanted(self, name: str) -> bool:
         for rule in self._request.filters:
@@ -135,6 +194,8 @@ class Copier:
             return
         with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
             size = self._fill(reader, draft, entry.name)
+            if self._algorithm:
+                self._compare(draft.read_back(), entry.name)
             draft.commit(reader.mtime if self._request.preserve_timestamp else None)
         self._work.files_done += 1
         self._work.bytes_done += size
@@ -150,6 +211,18 @@ class Copier:
                 reason = f"{name} was written, but what is read back is not what was sent."
                 raise Fault("VERIFY_CHECKSUM", reason)
         return size
+
+    def _compare(self, written: Reader, name: str) -> None:
+        """Compare what was written with the checksum that it has to have."""
+        digest = hashlib.new(self._algorithm, usedforsecurity=False)
+        with written:
+            while count := written.readinto(self._block):
+                self._work.check()
+                digest.update(self._block[:count])
+        if digest.hexdigest() != self._expected:
+            found = f"{self._algorithm}:{digest.hexdigest()}"
+            reason = f"{name} has the checksum {found}, and not the one that was given; see that both belong together."
+            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason)
 
     def _pass(self, reader: Reader, draft: Draft | None = None) -> tuple[bytes, int]:
         """Read a file once, and write it if there is a draft; return the digest, if it is wanted, and the size."""

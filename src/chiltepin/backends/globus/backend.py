@@ -17,7 +17,7 @@ from chiltepin.errors import (
     UnsupportedOptionError,
     suggest,
 )
-from chiltepin.model import Capabilities, DeleteRequest, TaskHandle, TaskStatus, items_of
+from chiltepin.model import CHECKSUMS, Capabilities, DeleteRequest, TaskHandle, TaskStatus, contradiction, items_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,7 +76,14 @@ class GlobusBackend:
 
     name = BACKEND
     capabilities: ClassVar[Capabilities] = Capabilities(
-        runs_on="service", durable=True, finds_endpoints=True, batches=True, slots=SLOTS, max_items=MOST_ITEMS
+        runs_on="service",
+        durable=True,
+        checksums=tuple(CHECKSUMS),
+        deletes_extra=True,
+        finds_endpoints=True,
+        batches=True,
+        slots=SLOTS,
+        max_items=MOST_ITEMS,
     )
 
     def __init__(
@@ -217,9 +224,9 @@ class GlobusBackend:
             deletion = wire.delete_document(request, place, **rest)
             self._reach(place)
             return deletion, "deletion"
-        if request.filters and not request.recursive:
-            raise UnsupportedOptionError("Filters choose files of a folder; give recursive=True.", backend=self.name)
         source, destination = self._collections.find(request.source), self._collections.find(request.destination)
+        if why := contradiction(request) or wire.unsure(request, source, destination):
+            raise UnsupportedOptionError(why, backend=self.name)
         transfer = wire.transfer_document(request, source, destination, **rest)
         self._reach(source, destination)
         return transfer, "transfer"

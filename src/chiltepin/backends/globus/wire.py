@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import DeleteRequest, Request, TransferRequest
 
-__all__ = ["delete_document", "entry_of", "global_path", "lost", "mark", "status_of", "transfer_document", "troubled"]
+__all__ = [
+    "delete_document",
+    "entry_of",
+    "global_path",
+    "lost",
+    "mark",
+    "status_of",
+    "transfer_document",
+    "troubled",
+    "unsure",
+]
 
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
 _FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
@@ -31,6 +41,7 @@ _FINE = (None, "", "OK", "Queued")
 #: What to do about a trouble, where that is known.
 _CURES = {
     "AUTH": "Type: chiltepin login --force. ",
+    "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
     "FILE_NOT_FOUND": "Check the path. ",
     "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
     "INACTIVE": "Type: chiltepin login --force. ",
@@ -76,6 +87,27 @@ def doomed_path(path: str, place: Collection) -> str:
     return found
 
 
+def unsure(request: TransferRequest, source: Collection, destination: Collection) -> str:
+    """Return why Globus is not asked to remove what is too much, as a sentence; empty if it may be.
+
+    Globus removes files, folders and links that the source lacks or has as another kind (docs.globus.org, "Task
+    Submission", 2.3). It does not say whether that goes for what the filter rules leave out, nor what becomes of a source
+    that lies in the destination itself.
+    """
+    if not request.delete_destination_extra:
+        return ""
+    if request.filters:
+        return (
+            "Globus does not promise to keep what include and exclude leave out when it removes what is too much; "
+            "leave them out, or delete_destination_extra."
+        )
+    (item,) = request.items
+    origin, goal = global_path(item.source, source), global_path(item.destination, destination)
+    if source.id == destination.id and f"{origin}/".startswith(f"{goal.rstrip('/')}/"):
+        return f"{item.source} lies in {item.destination}, and would be removed with what is too much there."
+    return ""
+
+
 def transfer_document(
     request: TransferRequest, source: Collection, destination: Collection, **rest: Any
 ) -> globus_sdk.TransferData:
@@ -84,17 +116,28 @@ def transfer_document(
     options = [request.recursive, request.sync_level, request.verify_checksum, request.preserve_timestamp]
     filters = [[rule.method, rule.name] for rule in request.filters]
     signature = ["transfer", source.id, destination.id, options, filters, pairs]
+    # Only where they are asked for, so that the mark of any other request is that of earlier versions.
+    signature += [[item.checksum for item in request.items]] if any(item.checksum for item in request.items) else []
+    signature += ["delete_destination_extra"] if request.delete_destination_extra else []
     document = globus_sdk.TransferData(
         source.id,
         destination.id,
         sync_level=request.sync_level or globus_sdk.MISSING,
         verify_checksum=request.verify_checksum,
         preserve_timestamp=request.preserve_timestamp,
+        delete_destination_extra=request.delete_destination_extra or globus_sdk.MISSING,
         skip_source_errors=request.skip_source_errors or globus_sdk.MISSING,
         **_common(request, signature, **rest),
     )
-    for origin, goal in pairs:
-        document.add_item(origin, goal, recursive=request.recursive)
+    for item, (origin, goal) in zip(request.items, pairs, strict=True):
+        algorithm, _, digits = item.checksum.partition(":")
+        document.add_item(
+            origin,
+            goal,
+            recursive=request.recursive,
+            external_checksum=digits or globus_sdk.MISSING,
+            checksum_algorithm=algorithm.upper() or globus_sdk.MISSING,
+        )
     for rule in request.filters:
         # Of files only: a folder that a pattern happens to match would go with all that is in it.
         document.add_filter_rule(rule.name, method=rule.method, type="file")
