@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import xxhash
 
+from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.paths import joined
@@ -83,8 +83,8 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
     """Copy what is in a folder into another folder, making the latter if need be.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
-    and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots`` are
-    the places that are never removed.
+    and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots``
+    are the places that are never removed.
     """
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
     if origin.contains(goal):
@@ -110,18 +110,7 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
             work.fail(err, f"Copying folder {source} to {target}")
     if request.delete_destination_extra and not work.faults:
         for target, names in kept:
-            copier.remove_extra(target, names, roots)
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _remove_folder(spot: Spot, roots: Sequence[Spot]) -> None:
-    if any(spot.contains(root) for root in roots):
-        raise Fault("PERMISSION_DENIED", f"{spot} is or holds the root of an endpoint, and a root is never deleted.")
-    with spot.parent() as above:
-        above.remove_folder(spot.parts[-1])
+            remove_extra(work, target, names, wanted=copier.wanted, roots=roots)
 
 
 class Copier:
@@ -140,7 +129,7 @@ class Copier:
             names.add(entry.name)
             if entry.kind == "dir":
                 folders.append(entry.name)
-            elif entry.kind != "file" or not self._wanted(entry.name):
+            elif entry.kind != "file" or not self.wanted(entry.name):
                 self._work.files_skipped += 1
             else:
                 try:
@@ -149,39 +138,8 @@ class Copier:
                     self._work.fail(err, f"Copying {origin.below(entry.name)}")
         return folders
 
-    def remove_extra(self, top: Spot, names: set[str], roots: Sequence[Spot]) -> None:
-        """Remove what is in a folder and has none of the names; what the filters leave out stays."""
-        waiting = [(top, names, False)]
-        while waiting:
-            spot, names, emptied = waiting.pop()
-            self._work.check()
-            try:
-                with spot.store.folder(spot.parts) as folder:
-                    # Listed first: some disks (NFS) lose their place when entries go away while they are listed.
-                    there = list(folder.entries(drafts=emptied))
-                    if not emptied:
-                        waiting.append((spot, names, True))
-                        # A disk that does not tell small letters from capital ones lists a file by its older name.
-                        renamed = {_folded(name) for name in names - {entry.name for entry in there}}
-                        extra = [one for one in there if one.name not in names and _folded(one.name) not in renamed]
-                        waiting.extend((spot.below(name), set(), False) for name in self._drop(folder, extra, spot))
-                if emptied and spot != top and not there:
-                    _remove_folder(spot, roots)
-            except Exception as err:  # noqa: BLE001 - the other folders go on
-                self._work.fail(err, f"Removing from {spot} what is not at the source")
-
-    def _drop(self, folder: Folder, extra: Sequence[Entry], spot: Spot) -> list[str]:
-        """Remove all but folders and what the filters leave out; return the names of the folders."""
-        for entry in extra:
-            self._work.check()
-            if entry.kind != "dir" and self._wanted(entry.name):
-                try:
-                    folder.remove(entry.name)
-                except Exception as err:  # noqa: BLE001 - the other files go on
-                    self._work.fail(err, f"Removing {spot.below(entry.name)}, which is not at the source")
-        return [entry.name for entry in extra if entry.kind == "dir"]
-
-    def _wanted(self, name: str) -> bool:
+    def wanted(self, name: str) -> bool:
+        """Whether the filters let a file of this name through; the first rule that matches decides."""
         for rule in self._request.filters:
             if fnmatch.fnmatchcase(name, rule.name):
                 return rule.method == "include"

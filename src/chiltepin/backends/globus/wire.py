@@ -91,8 +91,8 @@ def unsure(request: TransferRequest, source: Collection, destination: Collection
     """Return why Globus is not asked to remove what is too much, as a sentence; empty if it may be.
 
     Globus removes files, folders and links that the source lacks or has as another kind (docs.globus.org, "Task
-    Submission", 2.3). It does not say whether that goes for what the filter rules leave out, nor what becomes of a source
-    that lies in the destination itself.
+    Submission", 2.3). It does not say whether that goes for what the filter rules leave out, nor what becomes of a
+    source that lies in the destination itself.
     """
     if not request.delete_destination_extra:
         return ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import pytest
 
 from chiltepin.errors import ChiltepinError, ConfigError, PermissionDeniedError
-from chiltepin.model import SYNC_LEVELS, Capabilities, TaskHandle, TaskState
+from chiltepin.model import CHECKSUMS, SYNC_LEVELS, Capabilities, TaskHandle, TaskState
 from chiltepin.protocol import TransferBackend, WorkerBackend
 from chiltepin.testing.conformance.asking import files, must_move, must_raise, pickled, transfer, want
 
@@ -57,6 +57,7 @@ class ContractLaws:
         want(isinstance(can, Capabilities), f"capabilities are a chiltepin.model.Capabilities, not {can!r}")
         want(can.runs_on in ("service", "worker"), f"runs_on is 'service' or 'worker', not {can.runs_on!r}")
         want(set(can.sync_levels) <= set(SYNC_LEVELS), f"sync_levels are some of {SYNC_LEVELS}")
+        want(set(can.checksums) <= set(CHECKSUMS), f"checksums are some of {', '.join(CHECKSUMS)}")
         want(can.max_items is None or can.max_items > 0, "max_items is None or above 0")
         want(pickled(can, "a Capabilities") == can, "capabilities are the same after a pickle")
 

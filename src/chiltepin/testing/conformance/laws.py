@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chiltepin.testing.conformance.checking import CheckingLaws
 from chiltepin.testing.conformance.choosing import ChoosingLaws
 from chiltepin.testing.conformance.contract import ContractLaws
 from chiltepin.testing.conformance.deleting import DeletingLaws
@@ -13,6 +14,7 @@ from chiltepin.testing.conformance.files import FileLaws
 from chiltepin.testing.conformance.folders import FolderLaws
 from chiltepin.testing.conformance.looking import LookingLaws
 from chiltepin.testing.conformance.refusing import RefusingLaws
+from chiltepin.testing.conformance.removing import RemovingLaws
 from chiltepin.testing.conformance.stopping import StoppingLaws
 
 if TYPE_CHECKING:
@@ -22,7 +24,16 @@ __all__ = ["BackendLaws"]
 
 
 class BackendLaws(
-    ContractLaws, FileLaws, FolderLaws, ChoosingLaws, DeletingLaws, LookingLaws, StoppingLaws, RefusingLaws
+    ContractLaws,
+    FileLaws,
+    FolderLaws,
+    ChoosingLaws,
+    CheckingLaws,
+    RemovingLaws,
+    DeletingLaws,
+    LookingLaws,
+    StoppingLaws,
+    RefusingLaws,
 ):
     """The laws of a backend; subclass it under a name that pytest collects, and override `rig`.
 

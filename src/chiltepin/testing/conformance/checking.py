@@ -1,0 +1,108 @@
+"""Laws about a checksum that the caller knows of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chiltepin.errors import UnsupportedOptionError
+from chiltepin.model import CHECKSUMS
+from chiltepin.testing.conformance.asking import files, run, transfer, want
+
+if TYPE_CHECKING:
+    from chiltepin.model import TransferRequest
+    from chiltepin.testing.conformance.asking import Outcome
+    from chiltepin.testing.conformance.rig import Rig
+
+__all__ = ["CheckingLaws"]
+
+#: What is in the file, and what is not.
+CONTENT, OTHER = b"the right data", b"other data"
+
+
+def checksum(algorithm: str, content: bytes) -> str:
+    """Return the checksum of a content, as an item has it."""
+    return f"{algorithm}:{hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()}"
+
+
+def checked(request: TransferRequest, *checksums: str) -> TransferRequest:
+    """Return a request whose items have checksums, one after the other."""
+    items = (replace(item, checksum=one) for item, one in zip(request.items, checksums, strict=True))
+    return replace(request, items=tuple(items))
+
+
+def refused(rig: Rig, algorithm: str, outcome: Outcome) -> bool:
+    """Whether the backend does not claim an algorithm; then it has to have refused the request."""
+    if algorithm in rig.backend.capabilities.checksums:
+        return False
+    want(isinstance(outcome.error, UnsupportedOptionError), f"a checksum by {algorithm} is refused; here {outcome}")
+    want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+    return True
+
+
+class CheckingLaws:
+    """What the ``checksum`` of an item does."""
+
+    @pytest.mark.parametrize("algorithm", CHECKSUMS)
+    def test_a_file_of_the_right_checksum_arrives(self, rig: Rig, algorithm: str) -> None:
+        """A file whose content has the checksum arrives; a backend that cannot tell refuses the request."""
+        rig.put(rig.source, "/f", CONTENT)
+        outcome = run(rig, checked(transfer(rig, ("/f", "/f")), checksum(algorithm, CONTENT)))
+        if not refused(rig, algorithm, outcome):
+            want(outcome.succeeded, f"a file that has the checksum by {algorithm} arrives; here {outcome}")
+            want(rig.get(rig.destination, "/f") == CONTENT, "a file that was checked arrives with its bytes")
+
+    @pytest.mark.parametrize("verify", [True, False], ids=["verified", "unverified"])
+    @pytest.mark.parametrize("algorithm", CHECKSUMS)
+    def test_a_file_of_another_checksum_does_not(self, rig: Rig, algorithm: str, *, verify: bool) -> None:
+        """A file of another content fails, whatever verify_checksum says, and what was at the destination stays."""
+        rig.put(rig.source, "/f", OTHER)
+        rig.put(rig.destination, "/old/f", b"old")
+        request = transfer(rig, ("/f", "/old/f"), verify_checksum=verify)
+        if algorithm not in rig.backend.capabilities.checksums:
+            pytest.skip(f"The capabilities of this backend have no checksum {algorithm!r}.")
+        outcome = run(rig, checked(request, checksum(algorithm, CONTENT)))
+        code = "EXTERNAL_CHECKSUM_MISMATCH"
+        want(outcome.code == code, f"a file that has another checksum by {algorithm} says {code}; here {outcome}")
+        want(not outcome.succeeded, f"a file that has another checksum by {algorithm} is no success; here {outcome}")
+        want(files(rig, rig.destination) == {"/old/f"}, "a file of another checksum leaves nothing behind")
+        want(rig.get(rig.destination, "/old/f") == b"old", "a file of another checksum replaces nothing")
+
+    def test_each_item_has_its_own_checksum(self, rig: Rig) -> None:
+        """In one request some items may have checksums, by several algorithms, and others none."""
+        known = rig.backend.capabilities.checksums
+        if not known:
+            pytest.skip("The capabilities of this backend have no checksums.")
+        for number in range(len(known) + 1):
+            rig.put(rig.source, f"/{number}", f"file {number}".encode())
+        sums = [checksum(algorithm, f"file {number}".encode()) for number, algorithm in enumerate(known)]
+        pairs = [(f"/{number}", f"/{number}") for number in range(len(known) + 1)]
+        outcome = run(rig, checked(transfer(rig, *pairs), *sums, ""))
+        want(outcome.succeeded, f"every item is compared with its own checksum; here {outcome}")
+        # As if the second item were compared with the checksum of the first.
+        swapped = run(rig, checked(transfer(rig, ("/1", "/x"), ("/0", "/y")), sums[0], ""))
+        want(not swapped.succeeded, f"no item is compared with the checksum of another; here {swapped}")
+
+    @pytest.mark.parametrize(
+        ("text", "options"),
+        [
+            ("sha256:00", {}),
+            ("crc32:00000000", {}),
+            (f"md5:{'0' * 31}G", {}),
+            (f"md5:{'0' * 32}", {"recursive": True}),
+            (f"md5:{'0' * 32}", {"sync_level": "size"}),
+        ],
+        ids=["too short", "unknown", "no digits", "of a folder", "with a sync level"],
+    )
+    def test_a_checksum_that_means_nothing_is_refused(
+        self, rig: Rig, text: str, options: dict[str, bool | str]
+    ) -> None:
+        """A checksum that is none, or that nothing would be compared with, is refused at submit."""
+        rig.put(rig.source, "/d/f" if options.get("recursive") else "/d", CONTENT)
+        outcome = run(rig, checked(transfer(rig, ("/d", "/d"), **options), text))
+        error = isinstance(outcome.error, UnsupportedOptionError)
+        want(error, f"a checksum {text!r} with {options} is refused at submit; here {outcome}")
+        want(files(rig, rig.destination) == set(), "what is refused moves nothing")
