@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import re
 import shutil
 import socket
 import uuid
@@ -278,6 +280,124 @@ def inside(request):
         replace(item, destination=f"{item.destination}/{item.source.strip('/').rsplit('/', 1)[-1]}")
         for item in request.items
     )
+
+
+def unchecked(request):
+    """The items without their checksums."""
+    return tuple(replace(item, checksum="") for item in request.items)
+
+
+def checked_if_verified(request):
+    """The items, without their checksums where nothing is verified."""
+    return request.items if request.verify_checksum else unchecked(request)
+
+
+def all_like_the_first(request):
+    """The items, each with the checksum of the first."""
+    return tuple(replace(item, checksum=request.items[0].checksum) for item in request.items)
+
+
+def checked_for_zeros(request):
+    """The items, their checksums all zeros."""
+    return tuple(
+        replace(item, checksum=re.sub(":.*", lambda it: ":" + "0" * len(it[0][1:]), item.checksum))
+        for item in request.items
+    )
+
+
+class ChecksAfterwards(Folders):
+    """Compares a file with its checksum when it is in its place already."""
+
+    def submit(self, request, submission_id):
+        self.asked = request
+        return super().submit(replace(request, items=unchecked(request)), submission_id)
+
+    def poll(self, handles):
+        (status,) = super().poll(handles)
+        (item,) = self.asked.items
+        place = self.folders[self.asked.destination] / item.destination.strip("/")
+        algorithm, _, digits = item.checksum.partition(":")
+        if not status.state.final or hashlib.new(algorithm, place.read_bytes()).hexdigest() == digits:
+            return [status]
+        return [replace(status, state=TaskState.FAILED, code="EXTERNAL_CHECKSUM_MISMATCH")]
+
+
+class ClaimsNoChecksums(FilesystemBackend):
+    """Takes checksums, and says that it does not."""
+
+    capabilities = replace(FilesystemBackend.capabilities, checksums=())
+
+
+class ClaimsUnknownChecksums(FilesystemBackend):
+    """Says that it has a checksum that nobody knows."""
+
+    capabilities = replace(FilesystemBackend.capabilities, checksums=("md5", "crc32"))
+
+
+class ClaimsToRemoveNothing(FilesystemBackend):
+    """Removes what is too much, and says that it does not."""
+
+    capabilities = replace(FilesystemBackend.capabilities, deletes_extra=False)
+
+
+class Removing(Folders):
+    """Does something of its own to the destination folder before what is too much is removed."""
+
+    def submit(self, request, submission_id):
+        if request.delete_destination_extra:
+            self.spoil(self.folders[request.destination] / request.items[0].destination.strip("/"))
+        return super().submit(request, submission_id)
+
+    def spoil(self, place):
+        raise NotImplementedError
+
+
+class RemovesFirst(Removing):
+    """Empties the destination before anything is moved."""
+
+    def spoil(self, place):
+        for one in place.iterdir():
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+
+
+class RemovesAnyway(Removing):
+    """Removes what is too much, also if something cannot be moved."""
+
+    def spoil(self, place):
+        (place / "extra").unlink(missing_ok=True)
+
+
+class RemovesBeside(Removing):
+    """Removes what begins with the name of the destination folder."""
+
+    def spoil(self, place):
+        for one in place.parent.glob(f"{place.name}?*"):
+            shutil.rmtree(one)
+
+
+class RemovesThroughLinks(Removing):
+    """Removes what a link that is too much leads to."""
+
+    def spoil(self, place):
+        for one in place.rglob("*"):
+            if one.is_symlink():
+                shutil.rmtree(one.resolve())
+
+
+class WantsAFolder(Removing):
+    """Lists the destination folder before it makes it."""
+
+    def spoil(self, place):
+        if not place.exists():
+            raise PathNotFoundError("There is no such folder.", backend=self.name)
+
+
+class WantsMoreThanARoot(Removing):
+    """Takes a root for a mistake."""
+
+    def spoil(self, place):
+        if place in self.folders.values():
+            raise BackendError("That is a root.", backend=self.name)
 
 
 class KeepsTrying(FilesystemBackend):
