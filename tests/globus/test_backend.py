@@ -27,6 +27,7 @@ from chiltepin.errors import (
     PermissionDeniedError,
     ServiceUnavailableError,
     TaskTimeoutError,
+    UnsupportedOptionError,
 )
 from chiltepin.model import TaskState
 
@@ -145,6 +146,54 @@ def test_every_option_of_a_transfer_is_in_its_document():
             {"DATA_TYPE": "filter_rule", "method": "exclude", "name": "*", "type": "file"},
         ],
     }
+
+
+def test_what_is_asked_for_beside_that_is_in_the_document_too():
+    """A checksum stands at its item, in two fields; what is too much goes by one of the whole transfer."""
+    collection = Collection("a", "1"), Collection("b", "2")
+    checked = wire.transfer_document(move(checksum=f"SHA256:{'0A' * 32}"), *collection, submission_id="s", notify=False)
+    (item,) = checked["DATA"]
+    assert (item["external_checksum"], item["checksum_algorithm"]) == ("0a" * 32, "SHA256")
+    assert checked["delete_destination_extra"] is MISSING
+    request = move(origin="/d", goal="/e", recursive=True, delete_destination_extra=True)
+    removing = wire.transfer_document(request, *collection, submission_id="s", notify=False)
+    assert removing["delete_destination_extra"] is True
+    (item,) = removing["DATA"]
+    assert item["external_checksum"] is item["checksum_algorithm"] is MISSING
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"checksum": f"md5:{'0' * 32}"}),
+        ({"checksum": f"md5:{'1' * 32}"}, {"checksum": f"md5:{'0' * 32}"}),
+        ({"recursive": True}, {"recursive": True, "delete_destination_extra": True}),
+    ],
+)
+def test_a_mark_tells_requests_apart(one, other):
+    """A transfer is not taken for one with another checksum, or for one that removes nothing."""
+    collection = Collection("a", "1"), Collection("b", "2")
+    marks = [
+        wire.mark(wire.transfer_document(move(**options), *collection, submission_id="s", notify=False))
+        for options in (one, other, one)
+    ]
+    assert marks[0] == marks[2] != marks[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"goal": "/e", "include": "*.nc"}, "does not promise to keep what include and exclude leave out"),
+        ({"goal": "/", "destination": "a"}, "lies in /, and would be removed"),
+        ({"goal": "/x/../d", "destination": "a"}, "lies in /x/../d, and would be removed"),
+    ],
+)
+def test_nothing_is_removed_where_globus_promises_too_little(backend, globus, options, words):
+    """What Globus does not say that it keeps, it is not asked to remove around; nothing is submitted."""
+    options = {"origin": "/d", "recursive": True, "delete_destination_extra": True, **options}
+    with pytest.raises(UnsupportedOptionError, match=words):
+        backend.submit(move(**options), backend.new_submission_id())
+    assert not globus.tasks
 
 
 def test_a_transfer_is_verified_unless_somebody_says_no():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from guided import Guided
 
@@ -112,6 +114,49 @@ def test_requests_that_are_not_alike_do_not_share(guided, globus, files):
     guided.start(delete_request(src_ep="a", src_path="/3"))
     guided.live(seconds=5)
     assert len(globus.tasks) == 4
+
+
+def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files, scratch):
+    """Each file has its own checksum, or none; one that has another content fails its own future and no other."""
+    sums = {number: f"sha1:{hashlib.sha1(str(number).encode()).hexdigest()}" for number in range(10)}  # noqa: S324
+    sums[3], sums[7] = sums[4], ""
+    errands = [guided.start(move(number, checksum=text), grace=0) for number, text in sums.items()]
+    guided.live()
+    # Globus gives the whole task up for one wrong checksum; what had not had its turn goes once more.
+    assert len(globus.tasks) == 2
+    ends = [errand.future.result(0) for errand in errands]
+    bad = {number: end.code for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED}
+    assert bad == {3: "EXTERNAL_CHECKSUM_MISMATCH"}
+    assert set(moved(globus).values()) == {1}
+    assert len(list((scratch / "out").iterdir())) == 9
+
+
+def test_two_checksums_of_one_file_are_two_requests(guided, globus, files):
+    """What would be one item with two checksums goes as two tasks, each with an answer of its own."""
+    right = f"md5:{hashlib.md5(b'1').hexdigest()}"  # noqa: S324
+    first, other = guided.start(move(1, checksum=right)), guided.start(move(1, checksum=f"md5:{'0' * 32}"))
+    same = guided.start(move(1, checksum=right.upper()))
+    guided.live()
+    assert first.future.result(0).state is same.future.result(0).state is TaskState.SUCCEEDED
+    assert moved(globus) == {"/out/1": 1}
+    assert other.future.result(0).code == "EXTERNAL_CHECKSUM_MISMATCH"
+    assert len(globus.tasks) == 2
+
+
+def test_what_removes_something_travels_alone(guided, globus, laptop, scratch):
+    """Two folders that are mirrored at the same moment are two tasks, and each removes what is too much in its own."""
+    for number in range(2):
+        (laptop / f"d{number}").mkdir()
+        (laptop / f"d{number}" / "x").touch()
+        (scratch / "out" / str(number)).mkdir(parents=True)
+        (scratch / "out" / str(number) / "extra").touch()
+    mirror = {"recursive": True, "delete_destination_extra": True}
+    errands = [guided.start(move(number, src_path=f"/d{number}", **mirror)) for number in range(2)]
+    twin = guided.start(move(1, src_path="/d1", **mirror))
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in [*errands, twin])
+    assert len(globus.tasks) == 2
+    assert [path.name for path in sorted((scratch / "out").rglob("*")) if path.is_file()] == ["x", "x"]
 
 
 def test_one_of_many_is_cancelled_by_itself(guided, globus, files):

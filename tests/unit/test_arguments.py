@@ -55,6 +55,13 @@ def test_filters_are_rules_in_order():
         ("include", 5, TypeError, "give a list of patterns"),
         ("include", ["a/b"], ValueError, "a pattern is for the name of a file"),
         ("exclude", [""], ValueError, "a pattern is for the name of a file"),
+        ("checksum", 5, TypeError, "checksum=5 is of type int; give a string such as 'sha256:'"),
+        ("checksum", "0" * 32, ValueError, "names no algorithm before a colon"),
+        ("checksum", "sha265:00", ValueError, "did you mean 'sha256'?"),
+        ("checksum", "md5:00", ValueError, "md5 has 32 hexadecimal digits, and there are 2 characters"),
+        ("checksum", f"md5:{'g' * 32}", ValueError, "md5 has 32 hexadecimal digits"),
+        ("checksum", f"md5:{'0' * 32}\n", ValueError, "md5 has 32 hexadecimal digits"),
+        ("delete_destination_extra", "yes", TypeError, "give True or False"),
         ("label", 5, TypeError, "give a string"),
         ("label", "two\nlines", ValueError, "give one line of at most 128 characters"),
         ("label", "x" * 129, ValueError, "give one line of at most 128 characters"),
@@ -91,7 +98,31 @@ def test_a_uuid_is_the_same_in_capitals():
     assert check("src_ep", "HPC Scratch") == "HPC Scratch"
 
 
-def test_filters_need_a_folder():
-    """Include and exclude without recursive are refused."""
-    with pytest.raises(ValueError, match="give recursive=True"):
-        transfer_request(**WHERE, include=["*.nc"])
+def test_a_checksum_is_written_in_one_way():
+    """Algorithm and digits may be in capitals, and mean the same; no checksum is none."""
+    request = transfer_request(**WHERE, checksum=f"MD5:{'0A' * 16}")
+    assert request == transfer_request(**WHERE, checksum=f"md5:{'0a' * 16}")
+    assert request.items[0].checksum == f"md5:{'0a' * 16}"
+    assert transfer_request(**WHERE, checksum="") == transfer_request(**WHERE)
+    assert request != transfer_request(**WHERE)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"include": ["*.nc"]}, "include and exclude choose files of a folder; give recursive=True"),
+        ({"delete_destination_extra": True}, "is about what is in a folder; give recursive=True"),
+        ({"checksum": f"md5:{'0' * 32}", "recursive": True}, "A checksum is of one file, and recursive=True moves"),
+        ({"checksum": f"md5:{'0' * 32}", "sync_level": "size"}, "What sync_level leaves alone is not compared"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, words):
+    """What would mean nothing together is refused, in a sentence that says what to leave out."""
+    with pytest.raises(ValueError, match=words):
+        transfer_request(**WHERE, **options)
+
+
+def test_what_is_too_much_is_removed_only_if_wanted():
+    """Nothing is removed unless somebody asks for it."""
+    assert not transfer_request(**WHERE, recursive=True).delete_destination_extra
+    assert transfer_request(**WHERE, recursive=True, delete_destination_extra=True).delete_destination_extra
