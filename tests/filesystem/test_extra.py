@@ -42,10 +42,11 @@ class ClosedMemory(MemoryFileSystem):
     def _strip_protocol(cls, path):
         return MemoryFileSystem._strip_protocol(path.removeprefix("closed://"))
 
-    def ls(self, path, detail=True, **options):
+    def ls(self, path, *arguments, **options):
+        """List any other folder."""
         if path.rstrip("/") == "/laptop/d/sub":
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return super().ls(path, detail=detail, **options)
+        return super().ls(path, *arguments, **options)
 
 
 fsspec.register_implementation("closed", ClosedMemory, clobber=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import threading
@@ -166,6 +167,33 @@ def test_futures_may_stand_for_arguments(running):
     assert (running / "scratch" / "b.dat").exists()
 
 
+def test_a_file_has_the_checksum_that_a_task_tells_or_does_not_arrive(running):
+    """A checksum from outside may be a future, too; a file with another content fails, and nothing is there."""
+    digits = hashlib.sha256(b"content").hexdigest()
+    assert move(checksum=give(f"SHA256:{digits.upper()}"), dst_path="/right").result(LIMIT) is True
+    with pytest.raises(
+        TaskFailedError, match=f"has the checksum sha256:{digits}, and not the one that was given"
+    ) as it:
+        move(checksum=give(f"sha256:{'0' * 64}"), dst_path="/wrong").result(LIMIT)
+    assert it.value.status.code == "EXTERNAL_CHECKSUM_MISMATCH"
+    assert os.listdir(running / "scratch") == ["right"]
+
+
+def test_what_is_too_much_goes_if_that_is_asked_for(running):
+    """A folder is made equal to its source, by a task and without Parsl alike; without the keyword nothing goes."""
+    for path in ("laptop/d/f", "scratch/e/extra"):
+        (running / path).parent.mkdir(parents=True)
+        (running / path).write_bytes(b"x")
+    folder = {"src_path": "/d", "dst_path": "/e", "recursive": True}
+    assert move(**folder).result(LIMIT) is True
+    assert sorted(os.listdir(running / "scratch" / "e")) == ["extra", "f"]
+    assert move(**folder, delete_destination_extra=True).result(LIMIT) is True
+    assert os.listdir(running / "scratch" / "e") == ["f"]
+    (running / "scratch" / "e" / "extra").touch()
+    assert transfer("laptop", "scratch", **folder, delete_destination_extra=True) is True
+    assert os.listdir(running / "scratch" / "e") == ["f"]
+
+
 def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
     """What cannot be checked at the call is checked before anything is moved."""
     with pytest.raises(PermissionDeniedError, match="leads out of the root"):
@@ -186,6 +214,8 @@ def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
         ({"timeout": "60"}, TypeError, "give a number of seconds"),
         ({"sync_level": "hash"}, ValueError, "is no sync level"),
         ({"include": "*.nc"}, ValueError, "give recursive=True"),
+        ({"checksum": "md5:00"}, ValueError, "md5 has 32 hexadecimal digits"),
+        ({"delete_destination_extra": True}, ValueError, "give recursive=True"),
         ({"check": "no"}, TypeError, "check='no' is of type str"),
         ({"inputs": "x"}, TypeError, "give a list of futures"),
         ({"tiemout": 5}, TypeError, "tiemout"),

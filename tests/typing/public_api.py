@@ -41,6 +41,14 @@ def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle | None, TaskStatu
     return future.task_handle, future.status(), future.cancel()
 
 
+def checked_and_mirrored() -> tuple[chiltepin.TransferFuture, bool]:
+    """Move a file of a known checksum, and make a folder equal to another."""
+    return (
+        chiltepin.transfer_task("a", "b", "/x", "/y", executor="local", checksum=f"md5:{'0' * 32}"),
+        data.transfer("a", "b", "/d", "/e", recursive=True, delete_destination_extra=True),
+    )
+
+
 def here_and_now() -> bool:
     """Move without Parsl."""
     return data.transfer("a", "b", "/x", "/y", sync_level="size") and data.delete("a", "/x", ignore_missing=True)
