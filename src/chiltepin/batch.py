@@ -53,8 +53,9 @@ OF_ITEMS = frozenset(
 )
 
 #: Troubles that do not go away by themselves, those of items among them. The service itself would try on until the
-#: deadline, by default a day (docs.globus.org, "Task Behavior", 3 and 4).
-UNHEALING = OF_ITEMS | {
+#: deadline, by default a day (docs.globus.org, "Task Behavior", 3 and 4). A wrong checksum is the end at once: to try
+#: again would move all bytes again.
+UNHEALING = (OF_ITEMS - {"EXTERNAL_CHECKSUM_MISMATCH"}) | {
     "ACL_CHANGED",
     "AUTH",
     "GC_NOT_CONNECTED",

@@ -82,7 +82,7 @@ class TransferItem:
     source, destination : str
         Paths on their endpoints; ``destination`` is the whole new path.
     checksum : str
-        What the content of the file has to hash to, as ``"sha256:..."``: an algorithm of `CHECKSUMS`, a colon and the
+        What the content of the file has to hash to, as ``"sha256:..."``: an algorithm of ``CHECKSUMS``, a colon and the
         digits, all in small letters. It is checked whatever ``verify_checksum`` says; a file with another content
         fails with the code ``EXTERNAL_CHECKSUM_MISMATCH``, and what was at the destination stays. Only of a file,
         and without a sync level: what that leaves alone nobody reads. Empty: nothing is known of the content.
@@ -350,7 +350,7 @@ class Capabilities:
     filters : bool
         Whether it knows filter rules.
     checksums : tuple of str
-        The algorithms of `CHECKSUMS` by which it checks an item.
+        The algorithms of ``CHECKSUMS`` by which it checks an item.
     deletes_extra : bool
         Whether it knows ``delete_destination_extra``.
     max_items : int or None

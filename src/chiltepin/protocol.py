@@ -64,6 +64,8 @@ class TransferBackend(Protocol):
         ------
         EndpointError
             An endpoint is unknown, or has no place on this backend.
+        UnsupportedOptionError
+            The capabilities do not claim what is asked for, or `chiltepin.model.contradiction` has an objection.
         BackendError
             The request cannot be made; ``transient`` says whether repeating it makes sense.
         """

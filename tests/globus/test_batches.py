@@ -120,7 +120,7 @@ def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files,
     """Each file has its own checksum, or none; one that has another content fails its own future and no other."""
     sums = {number: f"sha1:{hashlib.sha1(str(number).encode()).hexdigest()}" for number in range(10)}  # noqa: S324
     sums[3], sums[7] = sums[4], ""
-    errands = [guided.start(move(number, checksum=text), grace=0) for number, text in sums.items()]
+    errands = [guided.start(move(number, checksum=text), grace=30) for number, text in sums.items()]
     guided.live()
     # Globus gives the whole task up for one wrong checksum; what had not had its turn goes once more.
     assert len(globus.tasks) == 2
