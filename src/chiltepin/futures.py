@@ -4,22 +4,42 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from parsl.dataflow.errors import JoinError
 from parsl.dataflow.futures import AppFuture
 
-from chiltepin import kernel
+from chiltepin import arguments, kernel
 from chiltepin.errors import TaskCanceledError, TaskError
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parsl.dataflow.dflow import DataFlowKernel
+
     from chiltepin.hub import Hub
+    from chiltepin.model import Request
     from chiltepin.worker import Call
 
-__all__ = ["AtService", "AtWorker", "Line", "TransferFuture"]
+__all__ = ["AtService", "AtWorker", "Line", "TransferFuture", "watch"]
+
+_WATCHER = "_chiltepin_watcher"
+#: Arguments of a task that are not about what is asked for.
+_WAITS = ("request", "timeout", "polling_interval", "inputs")
+_REQUESTS: dict[str, Callable[..., Request]] = {
+    "transfer_task": arguments.transfer_request,
+    "delete_task": arguments.delete_request,
+}
+
+
+def watch(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object]) -> None:
+    """Have ``watcher`` called with every `TransferFuture` of a run from now on, in the thread that makes it."""
+    # Kept on the kernel itself, so that it goes when the kernel goes.
+    setattr(dfk, _WATCHER, watcher)
 
 
 class Line(Protocol):
@@ -85,8 +105,10 @@ class AtService:
         if errand is None or errand.status is not None:
             return errand.status if errand else None
         refused = errand.batch.refused if errand.batch else ""
-        reason = f"It is not submitted yet, and tried again. {refused}" if refused else "It is about to be submitted."
-        return TaskStatus(handle=errand.handle or NO_TASK, state=TaskState.ACTIVE, reason=reason)
+        reason = f"It is not submitted yet, and tried again. {refused}" if refused else "It waits to be submitted."
+        if errand.handle is not None:
+            return TaskStatus(handle=errand.handle, state=TaskState.ACTIVE)
+        return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:
         """Leave it to the hub."""
@@ -113,6 +135,23 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         self._ending = threading.Lock()
         self._forget = kernel.on_end(app_future.task_record["dfk"], self._give_up)
         app_future.add_done_callback(self._settle)
+        if watcher := vars(app_future.task_record["dfk"]).get(_WATCHER):
+            watcher(self)
+
+    @property
+    def request(self) -> Request | None:
+        """What is asked for; None as long as that depends on a future, and if it makes no sense."""
+        given = self.task_record["kwargs"]
+        request: Request | None = given.get("request")
+        if request is not None:
+            return request
+        asked = {name: value for name, value in given.items() if name not in _WAITS}
+        if any(isinstance(value, Future) for value in asked.values()):
+            return None
+        try:
+            return _REQUESTS[self.task_record["func_name"]](**asked)
+        except (TypeError, ValueError):
+            return None
 
     @property
     def task_handle(self) -> TaskHandle | None:
@@ -147,12 +186,14 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         Bytes and files are counted while the task runs in this process; of a task on another one only its beginning
         and its end are known here.
         """
-        if self._status is not None:
-            return self._status
-        if (status := self._line.status()) is not None:
+        if (status := self.told()) is not None:
             return status
         reason = f"Parsl says {self.task_status()!r}; it runs on executor {self.task_record['executor']!r}."
         return self._made_up(TaskState.ACTIVE, reason)
+
+    def told(self) -> TaskStatus | None:
+        """Return what the backend has told of the task; None if that is nothing here and now."""
+        return self._status or self._line.status()
 
     def _made_up(self, state: TaskState, reason: str) -> TaskStatus:
         """Return a status for what no backend tells, because it never heard of the task."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,6 @@ from chiltepin import configure, kernel, settings
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
@@ -53,6 +54,9 @@ class Workflow:
         Where Parsl keeps its logs, a new folder for each run; by default ``runinfo``.
     backend : str, optional
         What moves the data, instead of what the settings say.
+    progress : bool, optional
+        Whether the transfers and deletions in flight are shown, in a live table on stderr; nothing is shown if that is
+        no terminal. By default only if the environment variable ``CHILTEPIN_PROGRESS`` is 1.
     """
 
     def __init__(
@@ -63,9 +67,13 @@ class Workflow:
         client: Any = None,
         run_dir: str | os.PathLike[str] | None = None,
         backend: str | None = None,
+        progress: bool | None = None,
     ) -> None:
+        if progress is not None and not isinstance(progress, bool):
+            raise TypeError(f"progress={progress!r} is of type {type(progress).__name__}; give True or False.")
         self._source = config
         self._options: dict[str, Any] = {"include": include, "client": client, "run_dir": run_dir, "backend": backend}
+        self._progress = _progress_by_environment() if progress is None else progress
         self._config: parsl.Config | None = None
         self._dfk: DataFlowKernel | None = None
         self._entered = contextlib.ExitStack()
@@ -91,6 +99,10 @@ class Workflow:
         self._dfk = _start(self._config)
         kernel.attend(self._dfk)
         self._entered.enter_context(kernel.entered(self._dfk))
+        if self._progress and sys.stderr is not None and sys.stderr.isatty():
+            from chiltepin.progress import shown  # noqa: PLC0415 - rich is loaded for those who look
+
+            self._entered.enter_context(shown(self._dfk))
         return self
 
     def __exit__(
@@ -127,6 +139,13 @@ class Workflow:
             self._dfk = None
             if _loaded() is dfk:
                 parsl.clear()
+
+
+def _progress_by_environment() -> bool:
+    value = os.environ.get("CHILTEPIN_PROGRESS", "")
+    if value not in ("", "0", "1"):
+        raise ConfigError(f"CHILTEPIN_PROGRESS is {value!r}; set it to 1 to see what is in flight, or to 0.")
+    return value == "1"
 
 
 def _loaded() -> DataFlowKernel | None:

@@ -41,6 +41,7 @@ FLOORS = {
     "ending": 5,
     "kernel": 5,
     "futures": 5,
+    "progress": 5,
     "tasks": 5,
     "data": 5,
     "workflow": 5,
@@ -59,7 +60,7 @@ WALLS = {
     "pydantic": {1},
     "yaml": {1},
     "click": {6},
-    "rich": {6},
+    "rich": {5, 6},
 }
 
 
