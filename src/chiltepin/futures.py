@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from parsl.dataflow.errors import JoinError
 from parsl.dataflow.futures import AppFuture
 
-from chiltepin import arguments, kernel
-from chiltepin.errors import TaskCanceledError, TaskError
+from chiltepin import arguments, kernel, notes
+from chiltepin.errors import ChiltepinError, TaskCanceledError
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
+from chiltepin.outcomes import end_of
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["AtService", "AtWorker", "Line", "TransferFuture", "watch"]
 
 _WATCHER = "_chiltepin_watcher"
-#: Arguments of a task that are not about what is asked for.
+#: Arguments of a task that do not belong to the request.
 _WAITS = ("request", "timeout", "polling_interval", "inputs")
 _REQUESTS: dict[str, Callable[..., Request]] = {
     "transfer_task": arguments.transfer_request,
@@ -71,9 +72,9 @@ class AtWorker:
         self.handle = TaskHandle(backend=backend, task_id=call.submission_id, submission_id=call.submission_id)
 
     def status(self) -> TaskStatus | None:
-        """Look, if the task runs in this process."""
+        """Look, if the task runs in this process; else read what its worker has noted."""
         status = opened(self._call.setup).backend.poll([self.handle])[0]
-        return None if status.state is TaskState.LOST else status
+        return notes.read(self._call.note_file) if status.state is TaskState.LOST else status
 
     def stop(self) -> None:
         """Make the file that the task looks for."""
@@ -82,9 +83,10 @@ class AtWorker:
             pass
 
     def hang_up(self) -> None:
-        """Remove that file."""
-        with suppress(FileNotFoundError):
-            os.remove(self._call.stop_file)
+        """Remove that file, and the worker's note."""
+        for file in (self._call.stop_file, self._call.note_file):
+            with suppress(FileNotFoundError):
+                os.remove(file)
 
 
 class AtService:
@@ -104,10 +106,10 @@ class AtService:
         errand = self._hub.find(self._key)
         if errand is None or errand.status is not None:
             return errand.status if errand else None
-        refused = errand.batch.refused if errand.batch else ""
-        reason = f"It is not submitted yet, and tried again. {refused}" if refused else "It waits to be submitted."
         if errand.handle is not None:
             return TaskStatus(handle=errand.handle, state=TaskState.ACTIVE)
+        refused = errand.batch.refused if errand.batch else ""
+        reason = f"It waits to be submitted again. {refused}" if refused else "It waits to be submitted."
         return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:
@@ -150,7 +152,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return None
         try:
             return _REQUESTS[self.task_record["func_name"]](**asked)
-        except (TypeError, ValueError):
+        except (ChiltepinError, TypeError, ValueError):
             return None
 
     @property
@@ -173,7 +175,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return False
         self._line.stop()
         if self.task_record["status"].name == "pending":
-            self._end(None, TaskCanceledError(f"{self._what} was cancelled before it began."))
+            self._fail(TaskCanceledError(f"{self._what} was cancelled before it began."))
         return True
 
     def cancelled(self) -> bool:
@@ -183,21 +185,23 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
     def status(self) -> TaskStatus:
         """Return what is known of the task now.
 
-        Bytes and files are counted while the task runs in this process; of a task on another one only its beginning
-        and its end are known here.
+        That of a task in another process is what its worker has noted in the run folder: about once a second, and
+        nothing before the first second. Of a task of a service it is what the last look found; this asks nobody.
+
+        Returns
+        -------
+        TaskStatus
+            A final one once this future has ended. It then says the same as the error, also where the task goes on:
+            because others share it, or because it has not stopped yet.
         """
         if (status := self.told()) is not None:
             return status
         reason = f"Parsl says {self.task_status()!r}; it runs on executor {self.task_record['executor']!r}."
-        return self._made_up(TaskState.ACTIVE, reason)
+        return TaskStatus(handle=self.task_handle or NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def told(self) -> TaskStatus | None:
         """Return what the backend has told of the task; None if that is nothing here and now."""
         return self._status or self._line.status()
-
-    def _made_up(self, state: TaskState, reason: str) -> TaskStatus:
-        """Return a status for what no backend tells, because it never heard of the task."""
-        return TaskStatus(handle=self.task_handle or NO_TASK, state=state, reason=reason)
 
     def _give_up(self, reason: str) -> None:
         self._given_up = reason
@@ -217,15 +221,17 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return
         if self._given_up and isinstance(error, TaskCanceledError):
             error = TaskCanceledError(f"{self._what} was given up: {self._given_up}.", status=error.status)
-        self._end(error.status if isinstance(error, TaskError) else None, error)
+        self._fail(error)
 
-    def _end(self, status: TaskStatus | None, error: BaseException | None) -> None:
+    def _fail(self, error: BaseException) -> None:
+        self._end(end_of(error, self._what, self.task_handle or NO_TASK), error)
+
+    def _end(self, status: TaskStatus, error: BaseException | None) -> None:
         with self._ending:
             if self.done():
                 return
-            state = TaskState.CANCELED if isinstance(error, TaskCanceledError) else TaskState.FAILED
-            self._status = status or self._made_up(state, str(error or ""))
+            self._status = status
             if error is None:
-                self.set_result(self._status.state is TaskState.SUCCEEDED)
+                self.set_result(status.state is TaskState.SUCCEEDED)
             else:
                 self.set_exception(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import (
@@ -12,13 +13,14 @@ from chiltepin.errors import (
     TaskInactiveError,
     TaskLostError,
     TaskPausedError,
+    TaskTimeoutError,
 )
-from chiltepin.model import DeleteRequest, TaskState
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 
 if TYPE_CHECKING:
-    from chiltepin.model import Request, TaskStatus
+    from chiltepin.model import Request, TaskHandle
 
-__all__ = ["describe", "error_of"]
+__all__ = ["describe", "end_of", "error_of"]
 
 _ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
     TaskState.FAILED: (TaskFailedError, "failed"),
@@ -26,6 +28,14 @@ _ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
     TaskState.EXPIRED: (TaskExpiredError, "expired"),
     TaskState.LOST: (TaskLostError, "was lost"),
     TaskState.PAUSED: (TaskPausedError, "was paused, and stopped"),
+}
+
+#: The state in which an error leaves what was asked for; any other error leaves it FAILED.
+_ENDS: dict[type[BaseException], TaskState] = {
+    TaskCanceledError: TaskState.CANCELED,
+    TaskExpiredError: TaskState.EXPIRED,
+    TaskTimeoutError: TaskState.EXPIRED,
+    TaskLostError: TaskState.LOST,
 }
 
 
@@ -45,3 +55,28 @@ def error_of(status: TaskStatus, request: Request) -> TaskError | None:
     if kind is TaskPausedError and status.code == "INACTIVE":
         kind, became = TaskInactiveError, "was suspended, and stopped"
     return kind(f"{describe(request)} {became} ({status.code}): {status.reason}", status=status)
+
+
+def end_of(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> TaskStatus:
+    """Return the status of what has ended with an error: a final one, which says the same as the error.
+
+    The task itself may go on, for others who share it or because it has not stopped yet.
+
+    Parameters
+    ----------
+    error : BaseException
+        How it ended; the status in it, if there is one, tells what was moved.
+    what : str
+        What the error calls it; see `describe`.
+    handle : TaskHandle
+        The task, if the error has no status.
+    """
+    state = _ENDS.get(type(error), TaskState.FAILED)
+    last: TaskStatus | None = error.status if isinstance(error, TaskError) else None
+    if last is not None and last.state is state:
+        return last
+    last = last or TaskStatus(handle=handle, state=state)
+    code = last.code if state is TaskState.FAILED else state.name
+    said = str(error)
+    reason = f"It{said.removeprefix(what)}" if said.startswith(what) else said
+    return replace(last, state=state, code=code, reason=reason)

@@ -11,16 +11,15 @@ from collections import Counter, deque
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from rich.cells import set_cell_size
 from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.live import Live
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
-from chiltepin.errors import TaskTimeoutError
 from chiltepin.futures import watch
-from chiltepin.model import DeleteRequest, TaskState
-from chiltepin.outcomes import describe
+from chiltepin.model import DeleteRequest, TaskState, items_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from chiltepin.futures import TransferFuture
     from chiltepin.model import Request, TaskHandle, TaskStatus
 
-    InFlight = dict[Hashable, list[TransferFuture]]
-
 __all__ = ["View", "shown"]
 
 logger = logging.getLogger(__name__)
@@ -41,7 +38,7 @@ logger = logging.getLogger(__name__)
 #: Most tasks, and most failures, that are shown one by one.
 ROWS, FAILURES = 15, 3
 
-#: Least seconds between two refreshes; and a refresh takes at most one such share of the time.
+#: Least seconds between two pictures; and a picture takes at most one such share of the time.
 REFRESH, SHARE = 0.25, 20
 
 #: Seconds over which a speed is the mean. A service tells in leaps how far it is.
@@ -50,9 +47,10 @@ WINDOW = 10.0
 #: Seconds that the end of a workflow waits for the last picture.
 LAST_LOOK = 5.0
 
-#: Cells of the columns behind the first one, which gets the rest of a line, and of the longest line.
-WIDTHS = {"State": 8, "Files": 7, "Bytes": 8, "Speed": 10}
-WIDEST = 120
+#: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
+#: columns can be left out from the right; and of the longest line.
+COLUMNS = {"State": 8, "Bytes": 8, "Files": 7, "Speed": 10}
+LEAST, WIDEST = 40, 120
 
 _LOCK = threading.Lock()
 _views: list[View] = []
@@ -119,13 +117,13 @@ class View:
         self._thread.join(timeout=LAST_LOOK)
 
     def _end(self, future: TransferFuture) -> None:
-        end = _end_of(future)
+        status = future.status()
         with self._lock:
             del self._live[future]
-            self._ends[end] += 1
-            if end not in (TaskState.SUCCEEDED, TaskState.CANCELED) and len(self._failed) < FAILURES:
+            self._ends[status.state] += 1
+            if status.state not in (TaskState.SUCCEEDED, TaskState.CANCELED) and len(self._failed) < FAILURES:
                 self._failed.append(future)
-            self._count(future.status())
+            self._count(status)
 
     def _count(self, status: TaskStatus) -> None:
         """Take note of the bytes of a task, which may be told by many; the lock is held."""
@@ -138,47 +136,56 @@ class View:
 
     def _run(self) -> None:
         try:
-            self._draw_until_closed()
+            with contextlib.ExitStack() as drawing:
+                self._draw(drawing)
         except Exception:
             # The terminal may be gone, say.
             logger.exception("The view of what is in flight has stumbled; the workflow goes on without it.")
 
-    def _draw_until_closed(self) -> None:
-        pause = REFRESH
-        with contextlib.ExitStack() as drawing:
-            live: Live | None = None
-            closed = False
-            while not closed:
-                closed = self._closed.wait(pause)
-                if live is None and (self._live or self._ends):
-                    live = drawing.enter_context(self._live_table())
-                began = time.monotonic()
-                if live is not None:
-                    live.update(self._picture(), refresh=True)
-                pause = max(REFRESH, SHARE * (time.monotonic() - began))
+    def _draw(self, drawing: contextlib.ExitStack) -> None:
+        live: Live | None = None
+        pause, closed = REFRESH, False
+        while not closed:
+            closed = self._closed.wait(pause)
+            began = time.monotonic()
+            if live is None and (self._live or self._ends):
+                live = drawing.enter_context(self._live_table())
+                # A process may be killed, and is not to leave a shell without a cursor behind.
+                self._console.show_cursor(True)
+            if live is not None:
+                live.update(self._picture(final=closed), refresh=True)
+            pause = max(REFRESH, SHARE * (time.monotonic() - began))
 
     def _live_table(self) -> Live:
-        # While it is drawn, what others print to the same terminal has to go above it; what goes elsewhere stays there.
-        out, err = (theirs is own and own.isatty() for theirs, own in _streams())
+        # What others print to the same terminal has to go above the table; what goes elsewhere stays there.
+        streams = (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)
+        out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
         return Live(console=self._console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
 
-    def _picture(self) -> RenderableType:
+    def _picture(self, *, final: bool) -> RenderableType:
         now = time.monotonic()
         with self._lock:
             live, ends, failed = list(self._live), Counter(self._ends), list(self._failed)
+        page = Page(min(self._console.width, WIDEST))
+        troubles: list[RenderableType] = []
+        for future in failed:
+            status = future.status()
+            troubles.append(page.line(_what(future, 1, page.room), status.state.value, style="red"))
+            # Of what stays, nothing is cut off.
+            troubles += _remark(status.reason, whole=final)
         begun, waiting = _grouped(live)
-        width = min(self._console.width, WIDEST)
-        troubles = [line for future in failed for line in _failure(future, width)]
-        rows = self._rows(begun, width, self._console.height - len(troubles) - 4, now)
-        head = [_line(width, "In flight", *WIDTHS, style="bold")] if rows else []
+        rows = self._rows(page, begun, self._console.height - len(troubles) - 4, now)
+        head = [page.line("In flight", *COLUMNS, style="bold")] if rows else []
         return Group(*head, *rows, *troubles, self._summary(ends, len(live) - waiting, waiting, now))
 
-    def _rows(self, begun: InFlight, width: int, height: int, now: float) -> list[RenderableType]:
+    def _rows(
+        self, page: Page, begun: dict[Hashable, list[TransferFuture]], height: int, now: float
+    ) -> list[RenderableType]:
         """Return lines for as many tasks as there is room for."""
         lines: list[RenderableType] = []
         drawn = 0
         for key, futures in begun.items():
-            row = self._row(key, futures, width, now)
+            row = self._row(page, key, futures, now)
             if drawn == ROWS or (drawn and len(lines) + len(row) > height):
                 break
             lines += row
@@ -188,25 +195,23 @@ class View:
             lines.append(Text(f"and {left:,} more", style="dim"))
         return lines
 
-    def _row(self, key: Hashable, futures: list[TransferFuture], width: int, now: float) -> list[RenderableType]:
-        future = futures[0]
-        what = _what(future, len(futures), _room(width))
-        status = future.told()
+    def _row(self, page: Page, key: Hashable, futures: list[TransferFuture], now: float) -> list[RenderableType]:
+        what = _what(futures[0], len(futures), page.room)
+        status = futures[0].told()
         if status is None:
-            # It is in the hands of Parsl, and has not begun, or not in this process.
-            return [_line(width, what, "launched", style="dim")]
+            # It is in the hands of Parsl: it waits for a worker, or has begun just now in another process.
+            return [page.line(what, "launched", style="dim")]
         with self._lock:
             self._count(status)
         speed = self._meters.setdefault(key, Meter()).speed(status.bytes_done, now)
-        state = status.state.value if status.handle.task_id else "waiting"
-        troubled = status.state is TaskState.PAUSED or status.faults > 0
-        style = "yellow" if troubled else "" if status.handle.task_id else "dim"
-        done = f"{status.files_done:,}" if status.files_done else ""
+        begun = bool(status.handle.task_id)
+        style = "yellow" if status.state is TaskState.PAUSED or status.faults else "" if begun else "dim"
+        state = status.state.value if begun else "waiting"
         moved = decimal(status.bytes_done) if status.bytes_done else ""
-        row: list[RenderableType] = [_line(width, what, state, done, moved, _speed(speed), style=style)]
+        files = f"{status.files_done:,}" if status.files_done else ""
         faults = f"{status.faults:,} fault{'s' if status.faults > 1 else ''}. " if status.faults else ""
-        reason = _reason(f"{faults}{status.reason}")
-        return [*row, reason] if reason else row
+        line = page.line(what, state, moved, files, _speed(speed), style=style)
+        return [line, *_remark(f"{faults}{status.reason}")]
 
     def _summary(self, ends: Counter[TaskState], in_flight: int, waiting: int, now: float) -> Text:
         done, canceled = ends[TaskState.SUCCEEDED], ends[TaskState.CANCELED]
@@ -238,32 +243,48 @@ class Meter:
         return (count - before) / (now - began) if now > began else 0.0
 
 
-def _streams() -> list[tuple[TextIO, TextIO]]:
-    return [(sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)]  # type: ignore[list-item] # or None: not a tty
+class Page:
+    """The lines of a table of so many cells; its columns keep their places whatever is in them."""
+
+    def __init__(self, width: int) -> None:
+        self._widths = list(COLUMNS.values())
+        while len(self._widths) > 1 and self._left(width) < LEAST:
+            self._widths.pop()
+        #: Cells of the first column.
+        self.room = max(self._left(width), 1)
+
+    def _left(self, width: int) -> int:
+        return width - sum(self._widths) - len(self._widths)
+
+    def line(self, what: str, state: str, *numbers: str, style: str = "") -> Text:
+        """Return a line; numbers are set to the right, and those that have no column are left out."""
+        cells = [set_cell_size(_printable(what), self.room), state.ljust(self._widths[0])]
+        cells += [number.rjust(width) for number, width in zip(numbers, self._widths[1:], strict=False)]
+        return Text(" ".join(cells), style=style, no_wrap=True, overflow="crop")
 
 
-def _grouped(live: list[TransferFuture]) -> tuple[InFlight, int]:
+def _remark(text: str, *, whole: bool = False) -> list[RenderableType]:
+    """Return what is said below a line: nothing, or as much as a line holds, or the ``whole``."""
+    said = Text(_printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="ellipsis")
+    return [Padding(said, (0, 0, 0, 2))] if said else []
+
+
+def _grouped(live: list[TransferFuture]) -> tuple[dict[Hashable, list[TransferFuture]], int]:
     """Return by their task those that have begun, the oldest first, and how many wait for other tasks."""
-    begun: InFlight = {}
+    begun: dict[Hashable, list[TransferFuture]] = {}
     waiting = 0
     for future in live:
         if future.task_record["status"].name == "pending":
             waiting += 1
         else:
-            begun.setdefault(future.task_handle or _ends(future.request), []).append(future)
+            begun.setdefault(future.task_handle or _endpoints(future.request), []).append(future)
     return begun, waiting
 
 
-def _ends(request: Request | None) -> tuple[str, ...]:
+def _endpoints(request: Request | None) -> tuple[str, ...]:
     if request is None:
         return ()
     return (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
-
-
-def _paths(request: Request) -> tuple[str, ...]:
-    if isinstance(request, DeleteRequest):
-        return request.paths[:1]
-    return request.items[0].source, request.items[0].destination
 
 
 def _what(future: TransferFuture, count: int, room: int) -> str:
@@ -272,19 +293,19 @@ def _what(future: TransferFuture, count: int, room: int) -> str:
     if request is None:
         return str(future.task_record["func_name"])
     verb = "delete " if isinstance(request, DeleteRequest) else ""
+    endpoints = _endpoints(request)
     if count > 1:
-        return f"{verb}{' -> '.join(_ends(request))}, {count:,} items"
-    return verb + " -> ".join(_fitted(list(zip(_ends(request), _paths(request), strict=True)), room - len(verb)))
-
-
-def _fitted(places: list[tuple[str, str]], room: int) -> list[str]:
-    if len(places) == 1:
-        return [_place(*places[0], room)]
-    first, second = places
-    left = room - len(" -> ")
+        return f"{verb}{' -> '.join(endpoints)}, {count:,} items"
+    item = items_of(request)[0]
+    paths = (item,) if isinstance(item, str) else (item.source, item.destination)
+    origin, *goal = zip(endpoints, paths, strict=True)
+    room -= len(verb)
+    if not goal:
+        return verb + _place(*origin, room)
+    room -= len(" -> ")
     # What a short one leaves, the other one has.
-    origin = _place(*first, max(left // 2, left - len(":".join(second))))
-    return [origin, _place(*second, left - len(origin))]
+    first = _place(*origin, max(room // 2, room - len(":".join(goal[0]))))
+    return f"{first} -> {_place(*goal[0], room - len(first))}"
 
 
 def _place(endpoint: str, path: str, room: int) -> str:
@@ -294,50 +315,6 @@ def _place(endpoint: str, path: str, room: int) -> str:
         return whole
     start = f"{endpoint}:" if len(endpoint) <= room // 2 + 2 else f"{endpoint[: room // 3]}…:"
     return f"{start}…{path[len(start) + 1 - room :]}"
-
-
-def _room(width: int) -> int:
-    """Return the cells of the first column."""
-    return width - sum(WIDTHS.values()) - len(WIDTHS)
-
-
-def _line(width: int, what: str, *cells: str, style: str = "") -> RenderableType:
-    """Return one line of the table; its columns keep their places whatever is in them."""
-    line = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
-    line.add_column(width=max(_room(width), 3), no_wrap=True, overflow="ellipsis")
-    for name, cells_of_it in WIDTHS.items():
-        line.add_column(width=cells_of_it, no_wrap=True, justify="left" if name == "State" else "right")
-    texts = [Text(_printable(text), style=style) for text in (what, *cells)]
-    line.add_row(*texts, *[""] * (len(WIDTHS) - len(cells)))
-    return line
-
-
-def _reason(reason: str, style: str = "dim") -> Text | None:
-    said = _printable(" ".join(reason.split()))
-    return Text(f"  {said}", style=style, no_wrap=True, overflow="ellipsis") if said else None
-
-
-def _own_words(future: TransferFuture) -> str:
-    """Return what the error of a future tells, where that is not how its task has ended; empty if it is."""
-    error = future.exception()
-    if error is None or (future.status().state.final and not isinstance(error, TaskTimeoutError)):
-        return ""
-    request = future.request
-    return str(error).removeprefix(describe(request) if request else "").strip()
-
-
-def _end_of(future: TransferFuture) -> TaskState:
-    """Return how a future has ended; its task may go on for others, or was stopped because its time was up."""
-    if future.cancelled():
-        return TaskState.CANCELED
-    state = future.status().state
-    return TaskState.FAILED if _own_words(future) or not state.final else state
-
-
-def _failure(future: TransferFuture, width: int) -> list[RenderableType]:
-    what, reason = _what(future, 1, _room(width)), _own_words(future) or future.status().reason
-    lines = [_line(width, what, _end_of(future).value, style="red"), _reason(reason)]
-    return [line for line in lines if line is not None]
 
 
 def _printable(text: str) -> str:

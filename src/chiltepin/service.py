@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin import arguments
 from chiltepin.errors import TaskError
-from chiltepin.outcomes import error_of
+from chiltepin.outcomes import describe, end_of, error_of
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
@@ -30,7 +30,7 @@ def transfer_task(
     request: Request | None = None,
     inputs: Any = (),
     **asked: Any,
-) -> Future[TaskStatus | None]:
+) -> Future[TaskStatus]:
     """Start one transfer; the future ends as `chiltepin.worker.transfer_task` would.
 
     Parameters
@@ -55,7 +55,7 @@ def delete_task(
     request: Request | None = None,
     inputs: Any = (),
     **asked: Any,
-) -> Future[TaskStatus | None]:
+) -> Future[TaskStatus]:
     """Start one deletion; as `transfer_task`."""
     del inputs
     return _start(call, transfers, request or arguments.delete_request(**asked), timeout, polling_interval)
@@ -63,7 +63,7 @@ def delete_task(
 
 def _start(
     call: Call, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
-) -> Future[TaskStatus | None]:
+) -> Future[TaskStatus]:
     errand = transfers.hub.start(
         call.submission_id,
         request,
@@ -71,14 +71,14 @@ def _start(
         polling_interval=arguments.check("polling_interval", polling_interval),
         grace=call.fault_grace,
     )
-    judged: Future[TaskStatus | None] = Future()
+    judged: Future[TaskStatus] = Future()
     # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.
     judged.set_running_or_notify_cancel()
 
     def judge(ended: Future[TaskStatus]) -> None:
         error = ended.exception() or error_of(ended.result(), request)
         if isinstance(error, TaskError) and not call.check:
-            judged.set_result(error.status)
+            judged.set_result(end_of(error, describe(request)))
         elif error is not None:
             judged.set_exception(error)
         else:

@@ -71,6 +71,7 @@ class Transfers:
         submission_id: str | None = None,
         fault_grace: float = FAULT_GRACE,
         stopped: Callable[[], bool] = lambda: False,
+        told: Callable[[TaskStatus], object] = lambda _: None,
     ) -> TaskStatus:
         """Submit a request and wait for its end.
 
@@ -89,6 +90,8 @@ class Transfers:
             Seconds for which a service's trouble that does not heal by itself is borne.
         stopped : callable
             Asked at every look at a task of this process; True cancels it.
+        told : callable
+            Gets what each of these looks has seen.
 
         Returns
         -------
@@ -109,7 +112,7 @@ class Transfers:
         start = self._clock.monotonic()
         handle = self.backend.submit(request, submission_id or self.backend.new_submission_id())
         try:
-            status = self._follow(handle, start, timeout, polling_interval, stopped)
+            status = self._follow(handle, start, timeout, polling_interval, stopped, told)
         except BaseException:
             # An interrupted wait (Ctrl-C, say) leaves no task behind.
             self.backend.cancel(handle)
@@ -148,24 +151,28 @@ class Transfers:
             self.hub.forget(key)
 
     def _follow(
-        self, handle: TaskHandle, start: float, timeout: float, longest: float, stopped: Callable[[], bool]
+        self,
+        handle: TaskHandle,
+        start: float,
+        timeout: float,
+        longest: float,
+        stopped: Callable[[], bool] = lambda: False,
+        told: Callable[[TaskStatus], object] = lambda _: None,
     ) -> TaskStatus:
         """Look at the task until it has ended, its time is up or somebody wants it stopped."""
         while True:
             elapsed = self._clock.monotonic() - start
             pause = min(WORKER_LOOK, longest, timeout - elapsed)
             cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
-            status = self._look(handle)
+            status = self.backend.poll([handle])[0]
+            told(status)
             if status.state.final or stopped() or self._clock.monotonic() - start >= timeout:
                 return status
-
-    def _look(self, handle: TaskHandle) -> TaskStatus:
-        return self.backend.poll([handle])[0]
 
     def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:
         """Cancel the task and wait for its end; ``timeout`` is the time that was up, None for a wish to stop."""
         self.backend.cancel(handle)
-        status = self._follow(handle, self._clock.monotonic(), STOP_GRACE, 1.0, lambda: False)
+        status = self._follow(handle, self._clock.monotonic(), STOP_GRACE, 1.0)
         if timeout is None:
             if status.state.final:
                 return status

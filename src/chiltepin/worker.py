@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from chiltepin import arguments
 from chiltepin.errors import TaskCanceledError, TaskError
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
-from chiltepin.outcomes import describe, error_of
+from chiltepin.notes import Notes
+from chiltepin.outcomes import describe, end_of, error_of
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
@@ -49,15 +50,20 @@ class Call:
     check: bool
     fault_grace: float = FAULT_GRACE
 
+    @property
+    def note_file(self) -> str:
+        """Where the worker tells how the task stands, beside the stop file; empty if nobody will ask."""
+        return f"{self.stop_file.removesuffix('.stop')}.json" if self.stop_file else ""
+
 
 def transfer_task(
     call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
-) -> TaskStatus | None:
+) -> TaskStatus:
     """Run one transfer: ``request``, or what ``asked``, the arguments of `transfer_request`, amount to.
 
     Returns
     -------
-    TaskStatus or None
+    TaskStatus
         The final status; one that is no success only if ``call.check`` is off.
     """
     del inputs  # Only waited for.
@@ -66,13 +72,13 @@ def transfer_task(
 
 def delete_task(
     call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
-) -> TaskStatus | None:
+) -> TaskStatus:
     """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.arguments.delete_request`."""
     del inputs
     return run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
 
 
-def run(call: Call, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus | None:
+def run(call: Call, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus:
     """Run one request in this process; the result is that of `transfer_task`."""
     transfers = opened(call.setup, client)
 
@@ -89,13 +95,14 @@ def run(call: Call, request: Request, timeout: Any, polling_interval: Any, clien
             submission_id=_submission_id(transfers, call),
             fault_grace=call.fault_grace,
             stopped=stopped,
+            told=Notes(call.note_file).take,
         )
         if error := error_of(status, request):
             raise error
     except TaskError as err:
         if call.check:
             raise
-        return err.status
+        return end_of(err, describe(request))
     return status
 
 

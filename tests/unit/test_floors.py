@@ -30,6 +30,7 @@ FLOORS = {
     "departures": 4,
     "errand": 4,
     "hub": 4,
+    "notes": 4,
     "outcomes": 4,
     "record": 4,
     "service": 4,
