@@ -30,17 +30,19 @@ def make_config(run_dir, *executors, **options):
     )
 
 
-def make_htex(label="htex"):
-    """Return an executor of two worker processes on this machine, which see the modules of this folder."""
+def make_htex(label="htex", *, workers=2):
+    """Return an executor of worker processes on this machine, which see the modules of this folder."""
     return HighThroughputExecutor(
         label,
         address="127.0.0.1",
-        max_workers_per_node=2,
+        max_workers_per_node=workers,
         cores_per_worker=0.1,
         encrypted=False,
         interchange_launch_cmd=[sys.executable, str(BIN / "interchange.py")],
         launch_cmd=f"{sys.executable} {BIN}/{DEFAULT_LAUNCH_CMD}",
-        provider=LocalProvider(init_blocks=1, max_blocks=1, worker_init=f"export PYTHONPATH={HERE}"),
+        provider=LocalProvider(
+            init_blocks=1, max_blocks=1, worker_init=f"export PYTHONPATH={HERE}${{PYTHONPATH:+:$PYTHONPATH}}"
+        ),
     )
 
 

@@ -1,0 +1,50 @@
+"""A store for any process that gives one of its files, and keeps whoever opens another one waiting."""
+
+from __future__ import annotations
+
+import io
+import socket
+from typing import ClassVar
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from chiltepin import python_task
+
+SIZE = 1_000_000
+FILES = {f"folder/{name}": {"name": f"folder/{name}", "size": SIZE, "type": "file"} for name in "abc"}
+
+
+class HeldFileSystem(AbstractFileSystem):
+    """A folder of three files; all but the first to be opened are held until a port of this machine says so."""
+
+    protocol = "held"
+    given: ClassVar[list[str]] = []
+
+    def __init__(self, port, **options):
+        super().__init__(**options)
+        self.port = port
+
+    def info(self, path, **_):
+        """Tell of the folder, or of a file."""
+        path = self._strip_protocol(path).strip("/")
+        return {"name": path, "size": 0, "type": "directory"} if path == "folder" else FILES[path]
+
+    def ls(self, path, detail=True, **_):  # noqa: FBT002 - as fsspec has it
+        """List the folder."""
+        return list(FILES.values()) if detail else list(FILES)
+
+    def _open(self, path, mode="rb", **_):
+        if path not in (self.given or [path]):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=60) as gate:
+                gate.recv(1)
+        self.given.append(path)
+        return io.BytesIO(bytes(SIZE))
+
+
+@python_task
+def register():
+    """Make the store known to the process that runs this."""
+    import heldstore
+
+    fsspec.register_implementation("held", heldstore.HeldFileSystem)

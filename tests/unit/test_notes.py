@@ -1,0 +1,83 @@
+"""The note of how a task stands, for whoever asks in another process."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from station import Clock
+
+from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.notes import Notes, read
+
+HANDLE = TaskHandle(backend="filesystem", task_id="id", submission_id="id")
+
+
+def status(count: int, state: TaskState = TaskState.ACTIVE) -> TaskStatus:
+    """A status with so many bytes."""
+    return TaskStatus(handle=HANDLE, state=state, code="", reason="a – b", bytes_done=count, files_done=1, faults=2)
+
+
+@pytest.fixture
+def clock():
+    """A clock that is moved by hand."""
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Where a note goes: into a folder that nobody has made yet, in one that is there."""
+    return str(tmp_path / "chiltepin" / "id.json")
+
+
+def test_a_note_is_the_status(file, clock):
+    """What is read is what was written, all of it; nothing else is left beside it."""
+    notes = Notes(file, clock)
+    clock.time += 1
+    notes.take(status(5))
+    assert read(file) == status(5)
+    assert os.listdir(os.path.dirname(file)) == ["id.json"]
+
+
+def test_a_short_task_writes_none(file, clock):
+    """A task that ends within a second makes no file, and the end itself is never noted."""
+    notes = Notes(file, clock)
+    clock.time += 0.9
+    notes.take(status(5))
+    clock.time += 5
+    notes.take(status(6, TaskState.SUCCEEDED))
+    assert read(file) is None
+    assert not os.path.exists(os.path.dirname(file))
+
+
+def test_a_long_task_writes_one_a_second(file, clock):
+    """Between two notes lies a second, and one that would say nothing new is not written."""
+    notes = Notes(file, clock)
+    seen = []
+    for tick in range(1, 17):
+        clock.time += 0.25
+        notes.take(status(tick if tick < 10 else 10))
+        seen.append(getattr(read(file), "bytes_done", None))
+    assert seen == [None] * 3 + [4] * 4 + [8] * 4 + [10] * 5
+    os.remove(file)
+    clock.time += 1
+    notes.take(status(10))
+    assert read(file) is None
+
+
+@pytest.mark.parametrize("place", ["", "{}/nowhere/chiltepin/id.json", "{}/a-file/id.json"])
+def test_where_no_note_can_be_written_the_task_goes_on(tmp_path, clock, place):
+    """No name, no run folder on this machine, a disk that refuses: nothing is made, and nothing is raised."""
+    (tmp_path / "a-file").touch()
+    notes = Notes(place.format(tmp_path), clock)
+    clock.time += 1
+    notes.take(status(5))
+    assert os.listdir(tmp_path) == ["a-file"]
+    assert read(place.format(tmp_path)) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "active"}', '{"handle": {}, "state": "asleep"}'])
+def test_what_cannot_be_read_is_no_status(tmp_path, content):
+    """A note of another version, or of somebody else, says nothing."""
+    (tmp_path / "id.json").write_text(content)
+    assert read(str(tmp_path / "id.json")) is None
