@@ -32,6 +32,7 @@ def make_config(run_dir, *executors, **options):
 
 def make_htex(label="htex", *, workers=2):
     """Return an executor of worker processes on this machine, which see the modules of this folder."""
+    path = f"{HERE}${{PYTHONPATH:+:$PYTHONPATH}}"
     return HighThroughputExecutor(
         label,
         address="127.0.0.1",
@@ -40,9 +41,7 @@ def make_htex(label="htex", *, workers=2):
         encrypted=False,
         interchange_launch_cmd=[sys.executable, str(BIN / "interchange.py")],
         launch_cmd=f"{sys.executable} {BIN}/{DEFAULT_LAUNCH_CMD}",
-        provider=LocalProvider(
-            init_blocks=1, max_blocks=1, worker_init=f"export PYTHONPATH={HERE}${{PYTHONPATH:+:$PYTHONPATH}}"
-        ),
+        provider=LocalProvider(init_blocks=1, max_blocks=1, worker_init=f"export PYTHONPATH={path}"),
     )
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import tty
 
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from chiltepin import Workflow, delete_task, python_task, transfer_task
 from chiltepin.errors import ConfigError, TaskCanceledError
 from chiltepin.progress import Meter
+from chiltepin.testing.simulator import ManualClock, Simulator
+from chiltepin.testing.simulator.clock import utc
 
 LIMIT = 60
 
@@ -26,7 +29,7 @@ class Terminal:
         self.inside, outside = pty.openpty()
         tty.setraw(outside)
         self.file = open(outside, "w", encoding="utf-8")  # noqa: SIM115 - closed by the fixture
-        self.drawn = ""
+        self.drawn = self.raw = ""
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -42,7 +45,8 @@ class Terminal:
         try:
             while piece := os.read(self.inside, 4096):
                 with self._changed:
-                    self.drawn += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", piece.decode("utf-8", "replace"))
+                    self.raw += piece.decode("utf-8", "replace")
+                    self.drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.raw)
                     self._changed.notify_all()
         except OSError:
             # The other end is closed.
@@ -108,20 +112,46 @@ def names():
     return {thread.name for thread in threading.enumerate()}
 
 
-def test_a_terminal_sees_what_is_in_flight_and_how_it_ended(chiltepin_globus, tmp_path, terminal):
-    """Files, bytes and the state of a task are drawn while it runs, and the sum of all when it has ended."""
-    folder = tmp_path / "my-laptop" / "folder"
-    folder.mkdir()
-    for number in range(4):
-        (folder / str(number)).write_bytes(bytes(1000))
-    chiltepin_globus.settings.bandwidth = 1000.0
+@pytest.fixture
+def still_globus(tmp_path, monkeypatch):
+    """A simulated Globus whose clock stands still; it moves 1,000 bytes in each of its seconds."""
+    folders = {name: tmp_path / name for name in ("my-laptop", "hpc-scratch")}
+    with Simulator(folders, clock=ManualClock(utc(time.time())), bandwidth=1000.0, request_rate=None) as simulator:
+        for name, value in simulator.environment().items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "my-laptop" / "folder").mkdir()
+        for number in range(4):
+            (tmp_path / "my-laptop" / "folder" / str(number)).write_bytes(bytes(1000))
+        yield simulator
+
+
+def test_a_terminal_sees_what_is_in_flight_and_how_it_ended(still_globus, tmp_path, terminal):
+    """Files, bytes, speed and the state of a task are drawn while it runs, and the sum of all when it has ended."""
     with terminal, at_globus(tmp_path, progress=True):
         names = "my-laptop", "hpc-scratch", "/folder", "/copy"
         future = transfer_task(*names, executor="local", recursive=True, polling_interval=0.1)
-        terminal.shows(r"my-laptop:/folder -> hpc-scratch:/copy +active +[123] +[123]\.0 kB +[\d.]+ k?B(ytes)?/s")
-        terminal.shows("0 done, 1 in flight")
+        terminal.shows(r"In flight +State +Bytes +Files +Speed\s+my-laptop:/folder -> hpc-scratch:/copy +active ")
+        still_globus.clock.advance(2.5)
+        terminal.shows(r"my-laptop:/folder -> hpc-scratch:/copy +active +\d\.\d kB +2 +[\d.]+ k?B(ytes)?/s")
+        terminal.shows("0 done, 1 in flight, [23].[05] kB, ")
+        still_globus.clock.advance(2.5)
         assert future.result(LIMIT)
-    assert terminal.drawn.rstrip().splitlines()[-1].startswith("1 done, 4.0 kB, 0:00:")
+    terminal.shows(r"1 done, 4\.0 kB, 0:00:\d\d\s*$")
+
+
+def test_a_narrow_terminal_shows_what_matters_most(still_globus, tmp_path, terminal, monkeypatch):
+    """Where there is little room, speed and number of files go first, and no line is longer than the terminal."""
+    monkeypatch.setenv("COLUMNS", "60")
+    with terminal, at_globus(tmp_path, progress=True):
+        names = "my-laptop", "hpc-scratch", "/folder", "/copy"
+        future = transfer_task(*names, executor="local", recursive=True, polling_interval=0.1)
+        terminal.shows(r"In flight +State +Bytes\s+my-laptop:/folder -> hpc-scratch:/copy +active ")
+        still_globus.clock.advance(2.5)
+        terminal.shows(r"my-laptop:/folder -> hpc-scratch:/copy +active +\d\.\d kB\s+0 done")
+        still_globus.clock.advance(2.5)
+        assert future.result(LIMIT)
+    terminal.shows("1 done")
+    assert max(len(line) for line in re.split(r"[\r\n]+", terminal.drawn)) <= 60
 
 
 def test_those_that_share_a_task_share_a_row(chiltepin_globus, tmp_path, terminal):
@@ -190,7 +220,7 @@ def test_what_timed_out_says_so(chiltepin_globus, tmp_path, terminal):
     chiltepin_globus.settings.task_latency = 1e6
     with terminal, at_globus(tmp_path, progress=True):
         transfer_task("my-laptop", "hpc-scratch", "/a", "/b", executor="local", timeout=0.5).exception(LIMIT)
-    terminal.shows(r"my-laptop:/a -> hpc-scratch:/b +failed +\r?\n  was not done within 0.5 seconds")
+    terminal.shows(r"my-laptop:/a -> hpc-scratch:/b +expired +\r?\n  It was not done within 0.5 seconds")
 
 
 def test_long_paths_keep_their_ends(folder, terminal):
@@ -231,6 +261,14 @@ def test_an_aborted_workflow_ends_its_view(folder, terminal):
         abort()
     assert "chiltepin-progress" not in names()
     terminal.shows("(1 done|0 done, 1 (failed|canceled))")
+
+
+def test_the_cursor_stays_where_it_can_be_seen(folder, terminal):
+    """A process may be killed while the view is shown: the cursor is there all the time."""
+    with terminal, local(folder, progress=True):
+        assert move().result(LIMIT)
+    terminal.shows("1 done")
+    assert terminal.raw.count("\x1b[?25l") <= terminal.raw.count("\x1b[?25l\x1b[?25h")
 
 
 def test_a_terminal_that_is_gone_harms_nobody(folder, terminal, caplog):

@@ -15,7 +15,7 @@ HANDLE = TaskHandle(backend="filesystem", task_id="id", submission_id="id")
 
 def status(count: int, state: TaskState = TaskState.ACTIVE) -> TaskStatus:
     """A status with so many bytes."""
-    return TaskStatus(handle=HANDLE, state=state, code="", reason="a – b", bytes_done=count, files_done=1, faults=2)
+    return TaskStatus(handle=HANDLE, state=state, code="", reason="größer", bytes_done=count, files_done=1, faults=2)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_long_task_writes_one_a_second(file, clock):
     seen = []
     for tick in range(1, 17):
         clock.time += 0.25
-        notes.take(status(tick if tick < 10 else 10))
+        notes.take(status(min(10, tick)))
         seen.append(getattr(read(file), "bytes_done", None))
     assert seen == [None] * 3 + [4] * 4 + [8] * 4 + [10] * 5
     os.remove(file)
