@@ -8,8 +8,12 @@ from __future__ import annotations
 import argparse
 import filecmp
 import os
+import pty
 import shutil
+import sys
+import threading
 from concurrent.futures import wait
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -21,10 +25,11 @@ from rich.table import Table
 import chiltepin
 from chiltepin import configure
 from chiltepin.data import transfer_task
+from chiltepin.progress import shown
 from chiltepin.tasks import python_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from parsl.dataflow.dflow import DataFlowKernel
@@ -92,7 +97,7 @@ def _make_sources(folder: str, files: int, size: int) -> None:
 
 
 def _measured(folder: str, options: argparse.Namespace, threads: int, *, logging: bool) -> dict[str, Times]:
-    """Measure all three kinds of calls on one Parsl."""
+    """Measure all kinds of calls on one Parsl."""
     config = configure.load(
         {
             "local": {"provider": "threads", "max_threads": threads},
@@ -133,12 +138,42 @@ def _candidates(dfk: DataFlowKernel, folder: str, calls: int) -> dict[str, Calla
         _compare(os.path.join(folder, SOURCE), target, calls)
         return watch
 
+    def watched() -> Stopwatch:
+        with _terminal(), shown(dfk):
+            return transfers()
+
     return {
         "Parsl no-op": lambda: timed(app),
         "python_task no-op": lambda: timed(lambda number: task(number, executor="local")),
         "transfer_task": transfers,
+        "transfer_task, watched": watched,
         "copyfile in a loop": copies,
     }
+
+
+@contextmanager
+def _terminal() -> Iterator[None]:
+    """Put a terminal in the place of stderr, where the view is drawn; what it shows is read and forgotten."""
+    inside, outside = pty.openpty()
+
+    def read() -> None:
+        try:
+            while os.read(inside, 4096):
+                pass
+        except OSError:
+            # The other end is closed.
+            os.close(inside)
+
+    reader = threading.Thread(target=read)
+    before = sys.stderr
+    reader.start()
+    sys.stderr = open(outside, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = before
+        reader.join()
 
 
 def _new_target(folder: str) -> str:

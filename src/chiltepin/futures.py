@@ -37,8 +37,8 @@ _REQUESTS: dict[str, Callable[..., Request]] = {
 }
 
 
-def watch(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object]) -> None:
-    """Have ``watcher`` called with every `TransferFuture` of a run from now on, in the thread that makes it."""
+def watch(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object] | None) -> None:
+    """Have ``watcher``, or nobody, called with each new `TransferFuture` of a run, in the thread that makes it."""
     # Kept on the kernel itself, so that it goes when the kernel goes.
     setattr(dfk, _WATCHER, watcher)
 

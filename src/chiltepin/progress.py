@@ -49,7 +49,7 @@ LAST_LOOK = 5.0
 
 #: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
 #: columns can be left out from the right; and of the longest line.
-COLUMNS = {"State": 8, "Bytes": 8, "Files": 7, "Speed": 10}
+COLUMNS = {"State": 9, "Bytes": 8, "Files": 7, "Speed": 10}
 LEAST, WIDEST = 40, 120
 
 _LOCK = threading.Lock()
@@ -71,6 +71,7 @@ def shown(dfk: DataFlowKernel) -> Iterator[None]:
     try:
         yield
     finally:
+        watch(dfk, None)
         with _LOCK:
             view.users -= 1
             if not view.users:
@@ -176,7 +177,9 @@ class View:
         begun, waiting = _grouped(live)
         rows = self._rows(page, begun, self._console.height - len(troubles) - 4, now)
         head = [page.line("In flight", *COLUMNS, style="bold")] if rows else []
-        return Group(*head, *rows, *troubles, self._summary(ends, len(live) - waiting, waiting, now))
+        # A terminal writes "^C" where the cursor is: behind the last line there has to be room for it.
+        last = Padding(self._summary(ends, len(live) - waiting, waiting, now), (0, 4, 0, 0), expand=False)
+        return Group(*head, *rows, *troubles, last)
 
     def _rows(
         self, page: Page, begun: dict[Hashable, list[TransferFuture]], height: int, now: float
@@ -265,7 +268,9 @@ class Page:
 
 def _remark(text: str, *, whole: bool = False) -> list[RenderableType]:
     """Return what is said below a line: nothing, or as much as a line holds, or the ``whole``."""
-    said = Text(_printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="ellipsis")
+    said = Text(
+        _printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
+    )
     return [Padding(said, (0, 0, 0, 2))] if said else []
 
 

@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         (
             "tasks.py",
             ["--files", "5", "--rounds", "1", "--threads", "2", "--log", "off"],
-            ["Parsl no-op", "python_task no-op", "transfer_task", "copyfile in a loop"],
+            ["Parsl no-op", "python_task no-op", "transfer_task", "transfer_task, watched", "copyfile in a loop"],
         ),
         (
             "copies.py",
