@@ -401,4 +401,4 @@ def _run(request: Request, timeout: float, polling_interval: float, client: Any,
         _place(settings, "src_ep", request.source)
         _place(settings, "dst_ep", request.destination)
     status = worker.run(call, request, timeout, polling_interval, client)
-    return status is not None and status.state is TaskState.SUCCEEDED
+    return status.state is TaskState.SUCCEEDED
