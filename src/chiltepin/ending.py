@@ -56,6 +56,20 @@ def ending_of(dfk: DataFlowKernel) -> Ending:
         return ending
 
 
+def _release_logs() -> None:
+    """Give back the locks of log handlers that an interrupt has left with this thread.
+
+    ``logging.Handler.handle`` takes its lock before its ``try`` (Python 3.10 to 3.12): after a Ctrl-C between the two,
+    every thread that logs would wait for ever, Parsl's among them. Seen once, with a loop of submissions.
+    """
+    loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    for handler in {handler for one in loggers for handler in getattr(one, "handlers", ())}:
+        # A lock of another thread refuses to be released.
+        with contextlib.suppress(RuntimeError):
+            while handler.lock is not None:
+                handler.lock.release()
+
+
 def unfinished(dfk: DataFlowKernel) -> list[TaskRecord]:
     """Return the records of the tasks whose futures are not done."""
     return [record for record in list(dfk.tasks.values()) if not record["app_fu"].done()]
@@ -118,6 +132,7 @@ class Ending:
                 self._parsl_cleanup()
                 return
             try:
+                _release_logs()
                 self._begin()
                 self._end_tasks(patient=True)
             except BaseException:

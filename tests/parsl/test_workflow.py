@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import os
 import signal
@@ -318,6 +319,25 @@ class TestErrors:
         assert futures[0].result(timeout=0) is True
         with pytest.raises(TaskCanceledError, match="'thread_name' was given up: the workflow was left by Keyboard"):
             futures[1].result(timeout=0)
+
+    def test_ctrl_c_within_a_log_call_ends_it(self, config, caplog):
+        """Ctrl-C that leaves the lock of a log handler taken does not keep the threads that log from ending."""
+        handler, futures = logging.StreamHandler(io.StringIO()), []
+        caplog.set_level(logging.DEBUG, "parsl")
+        logging.getLogger("parsl").addHandler(handler)
+
+        def run():
+            with Workflow(config()):
+                handler.acquire()
+                futures.append(thread_name())
+                raise KeyboardInterrupt
+
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                run()
+        finally:
+            logging.getLogger("parsl").removeHandler(handler)
+        assert futures[0].done()
 
     def test_a_second_ctrl_c_leaves_threads_behind(self, config):
         """Ctrl-C while the end waits for a thread ends its task at once, and all the rest in order."""
