@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 import textwrap
 
 import pytest
 import wrong
+from tblib.pickling_support import pickle_exception
 from wrong import altered
 
 import chiltepin.testing.conformance
@@ -151,6 +153,14 @@ def test_a_wrong_backend_breaks_its_law(tmp_path, kind, law, arguments, words):
     with pytest.raises(AssertionError) as broken:
         getattr(BackendLaws(), f"test_{law}")(rig, **arguments)
     assert words in str(broken.value)
+
+
+def test_what_others_teach_pickle_fools_no_law(tmp_path, monkeypatch):
+    """An error that comes through a pickle only by the tblib that Parsl installs is found out."""
+    kind = wrong.RaisesWhatCannotBeUnpickled
+    monkeypatch.setitem(copyreg.dispatch_table, kind.FailureError, pickle_exception)
+    with pytest.raises(AssertionError, match="pickled and unpickled"):
+        BackendLaws().test_an_error_is_plain(rig_of(kind, tmp_path), trouble="missing folder")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+import io
 import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -43,9 +45,22 @@ def want(kept: object, law: str) -> None:
 
 
 def pickled(value: T, what: str) -> T:
-    """Return a value as it comes out of a pickle; one that does not come out breaks the law."""
+    """Return a value as it comes out of a pickle; one that does not come out breaks the law.
+
+    Notes
+    -----
+    Exceptions go by their own means. Parsl has tblib teach pickle another way for every class of them that is defined
+    before ``parsl.app.python`` is imported (``tblib.pickling_support.install``); that way brings even those through
+    whose makers want more than they keep, and a worker that knows the class from elsewhere has not learned it.
+    """
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file)
+    pickler.dispatch_table = {
+        kind: how for kind, how in copyreg.dispatch_table.items() if not issubclass(kind, BaseException)
+    }
     try:
-        return cast("T", pickle.loads(pickle.dumps(value)))  # noqa: S301 - our own bytes
+        pickler.dump(value)
+        return cast("T", pickle.loads(file.getvalue()))  # noqa: S301 - our own bytes
     except Exception as err:  # noqa: BLE001 - told below, in the words of the law
         came = f"{type(err).__name__}: {err}"
     raise AssertionError(f"{what} can be pickled and unpickled; here {came}.")
