@@ -5,10 +5,11 @@ from __future__ import annotations
 import copyreg
 import inspect
 import textwrap
+from types import TracebackType
 
 import pytest
 import wrong
-from tblib.pickling_support import pickle_exception
+from tblib import pickling_support
 from wrong import altered
 
 import chiltepin.testing.conformance
@@ -158,7 +159,10 @@ def test_a_wrong_backend_breaks_its_law(tmp_path, kind, law, arguments, words):
 def test_what_others_teach_pickle_fools_no_law(tmp_path, monkeypatch):
     """An error that comes through a pickle only by the tblib that Parsl installs is found out."""
     kind = wrong.RaisesWhatCannotBeUnpickled
-    monkeypatch.setitem(copyreg.dispatch_table, kind.FailureError, pickle_exception)
+    for learned in (kind.FailureError, TracebackType):
+        # So that it is forgotten afterwards.
+        monkeypatch.setitem(copyreg.dispatch_table, learned, None)
+    pickling_support.install(kind.FailureError)
     with pytest.raises(AssertionError, match="pickled and unpickled"):
         BackendLaws().test_an_error_is_plain(rig_of(kind, tmp_path), trouble="missing folder")
 
