@@ -1,8 +1,9 @@
 """One thread for all that a service does for us: it submits, looks and cancels, and every errand ends.
 
 A task at a service needs nobody to wait for it. So the hub has one thread that speaks with the service, whatever the
-number of tasks, and looks at all of them with one question; another thread ends the futures, so that what a user hangs
-on to a future never delays a look. Errands that are alike and wait at the same moment share a task.
+number of tasks, and looks at all of them with one question; another thread ends the futures (`chiltepin.arrivals`), so
+that what a user hangs on to a future never delays a look. Errands that are alike and wait at the same moment share a
+task (`chiltepin.departures`).
 """
 
 from __future__ import annotations
@@ -19,29 +20,25 @@ from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.batch import OF_ITEMS, UNHEALING, single
+from chiltepin.arrivals import Arrivals
+from chiltepin.batch import single
 from chiltepin.chores import Chore, Patience, SystemClock
 from chiltepin.deletions import looked_up
 from chiltepin.departures import Departures
 from chiltepin.errand import Errand
 from chiltepin.errors import BackendError, EndpointError, LoginRequiredError
-from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus, items_of
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from chiltepin.batch import Batch
     from chiltepin.journal import Journal
-    from chiltepin.model import ItemOutcome, Request
-    from chiltepin.protocol import BatchingBackend, TransferBackend
+    from chiltepin.model import Request
+    from chiltepin.protocol import TransferBackend
 
 __all__ = ["Hub"]
 
 logger = logging.getLogger(__name__)
-
-#: Longest wait, in seconds, before an item in a trouble is tried again.
-LONGEST_RETRY = 10.0
 
 #: Seconds that the end of the process waits for the service to hear of the cancellations.
 LAST_WORDS = 10.0
@@ -96,8 +93,14 @@ class Hub:
         self._lock = threading.RLock()
         self._looked = self._clock.monotonic()
         self._submitting, self._looking = Patience(), Patience()
-        self._speaker, self._finisher = Chore("chiltepin-hub", self.step), Chore("chiltepin-futures", self._finish)
-        self._ended: deque[Callable[[], None]] = deque()
+        self._speaker = Chore("chiltepin-hub", self.step)
+        self._arrivals = Arrivals(
+            *(backend, self._record, self._departures),
+            clock=self._clock,
+            lock=self._lock,
+            threaded=threaded,
+            freed=self._submitting.succeeded,
+        )
         _hubs.add(self)
 
     # What callers do; all of it returns at once.
@@ -225,10 +228,10 @@ class Hub:
             batch.stop(errand.stopping, now)
         elif batch.request is None:
             batch.leave(errand)
-            self._end(errand, errand.verdict(now, None))
+            self._arrivals.end(errand, errand.verdict(now, None))
         else:
             batch.leave(errand)
-            self._end(errand, errand.parted(len(others)))
+            self._arrivals.end(errand, errand.parted(len(others)))
 
     def _next(self, batch: Batch) -> float:
         """Return the moment when a task next needs us; the lock is held."""
@@ -255,20 +258,20 @@ class Hub:
             if due:
                 self._submit(batch, request)
             if batch.stopping and batch.handle is None:
-                self._drop(batch)
-                self._end_all(batch, lambda errand: errand.verdict(now, None))
+                self._arrivals.drop(batch)
+                self._arrivals.end_all(batch, lambda errand: errand.verdict(now, None))
             return bool(due)
         if _is_over(batch):
             # What became of its items could not be asked for.
             if now >= self._looking.until:
-                self._settle(batch)
+                self._settle(batch, now)
             return True
         if batch.wants_cancel(now):
             self._cancel(batch, now)
             return True
         if batch.given_up(now):
-            self._drop(batch)
-            self._end_all(batch, lambda errand: errand.verdict(now, batch.end))
+            self._arrivals.drop(batch)
+            self._arrivals.end_all(batch, lambda errand: errand.verdict(now, batch.end))
         return False
 
     def _sorts_out(self, batch: Batch, now: float) -> bool:
@@ -289,12 +292,12 @@ class Hub:
             for errand, _ in gone:
                 batch.leave(errand)
             if not batch.riders:
-                self._drop(batch)
-        self._again([errand for errand, outcome in gone if outcome is None], share=1)
+                self._arrivals.drop(batch)
+        self._arrivals.again([errand for errand, outcome in gone if outcome is None], share=1)
         nobody = TaskStatus(handle=NO_TASK, state=TaskState.FAILED)
         for errand, outcome in gone:
             if outcome is not None:
-                self._end(errand, replace(nobody, code=outcome.code, reason=outcome.reason))
+                self._arrivals.end(errand, replace(nobody, code=outcome.code, reason=outcome.reason))
         return True
 
     def _submit(self, batch: Batch, request: Request) -> None:
@@ -317,12 +320,12 @@ class Hub:
             self._submitting.failed(self._clock.monotonic())
             return
         self._record.refused(batch.submission_id)
-        self._drop(batch)
+        self._arrivals.drop(batch)
         if batch.apart and not isinstance(refusal, EndpointError | LoginRequiredError):
             # One of its items may be to blame.
-            self._again(batch.errands, share=max(1, len(batch.riders) // 2))
+            self._arrivals.again(batch.errands, share=max(1, len(batch.riders) // 2))
         else:
-            self._end_all(batch, lambda _: refusal)
+            self._arrivals.end_all(batch, lambda _: refusal)
 
     def _cancel(self, batch: Batch, now: float) -> None:
         batch.cancel_tried(now)
@@ -353,8 +356,8 @@ class Hub:
             self._heard(asked, statuses)
             return
         for batch in asked:
-            self._drop(batch)
-            self._end_all(batch, lambda _: lost)
+            self._arrivals.drop(batch)
+            self._arrivals.end_all(batch, lambda _: lost)
 
     def _heard(self, asked: list[Batch], statuses: list[TaskStatus]) -> None:
         self._looked = now = self._clock.monotonic()
@@ -363,95 +366,11 @@ class Hub:
             with self._lock:
                 batch.hear(status, now)
             if status.state.final:
-                self._settle(batch)
+                self._settle(batch, now)
 
-    # How it ends.
-
-    def _settle(self, batch: Batch) -> None:
-        """End the errands of a task that has ended, or find another task for them."""
-        now, end = self._clock.monotonic(), cast("TaskStatus", batch.end)
-        whole = not batch.apart or end.state is TaskState.LOST
-        if batch.inherited and whole and end.state is not TaskState.SUCCEEDED and not batch.stopping:
-            # What came of it elsewhere is no answer to whoever asks for it now.
-            self._finish_batch(batch, end)
-            self._again(batch.errands, share=None)
-            return
-        if whole:
-            self._finish_batch(batch, end)
-            self._end_all(batch, lambda errand: errand.verdict(now, end))
-            return
-        try:
-            backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
-            outcomes = backend.outcomes(cast("Any", batch.handle), request)
-        except Exception as err:  # noqa: BLE001 - asked again; each errand has its timeout
-            logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
+    def _settle(self, batch: Batch, now: float) -> None:
+        if not self._arrivals.settle(batch):
             self._looking.failed(now)
-            return
-        self._finish_batch(batch, end)
-        blamed = any(outcome is not None and not outcome.done for outcome in outcomes)
-        unknown: list[Errand] = []
-        for item, outcome in zip(items_of(request), outcomes, strict=True):
-            for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
-                if outcome is not None:
-                    # What the whole task has waited for need not be waited for again.
-                    errand.troubled = errand.troubled or batch.trouble_since or now
-                    self._end_item(errand, end, outcome, now)
-                elif not errand.stopping and (batch.inherited or end.code in OF_ITEMS):
-                    unknown.append(errand)
-                else:
-                    self._end(errand, errand.verdict(now, end))
-        # Where nobody was blamed, halves find out who is.
-        self._again(unknown, share=None if blamed or batch.inherited else max(1, len(batch.riders) // 2))
-
-    def _drop(self, batch: Batch) -> None:
-        with self._lock:
-            self._departures.drop(batch)
-
-    def _finish_batch(self, batch: Batch, end: TaskStatus) -> None:
-        self._record.ended(batch.submission_id, end)
-        self._drop(batch)
-
-    def _end_item(self, errand: Errand, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
-        """End an errand as its item ended, or try it again where that may heal."""
-        if outcome.done:
-            self._end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
-            return
-        heals = outcome.code in UNHEALING and now < (errand.troubled or now) + errand.grace
-        if heals and not errand.stopping:
-            errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
-            self._again([errand], share=None)
-            return
-        failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)
-        self._end(errand, errand.verdict(now, failed))
-
-    def _again(self, errands: Iterable[Errand], *, share: int | None) -> None:
-        """Find another task for errands, of at most ``share`` items."""
-        now = self._clock.monotonic()
-        with self._lock:
-            for errand in errands:
-                errand.share = share
-                self._departures.place(errand, now)
-
-    def _end_all(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:
-        for errand in batch.errands:
-            self._end(errand, outcome(errand))
-
-    def _end(self, errand: Errand, outcome: TaskStatus | BaseException) -> None:
-        if errand.ended:
-            return
-        errand.ended = True
-        # A place at the service has become free, perhaps.
-        self._submitting.succeeded()
-        self._ended.append(lambda: errand.end(outcome))
-        if self._threaded:
-            self._finisher.wake()
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
-        """End the futures of what has ended; their callbacks are other people's code, and run here."""
-        while self._ended:
-            self._ended.popleft()()
 
 
 def _is_over(batch: Batch) -> bool:

@@ -24,6 +24,7 @@ FLOORS = {
     "backends": 2,
     "journal": 3,
     "registry": 3,
+    "arrivals": 4,
     "batch": 4,
     "chores": 4,
     "deletions": 4,

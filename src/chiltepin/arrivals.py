@@ -1,0 +1,163 @@
+"""How errands end: what became of each item of a task, and the futures that wait to hear of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin.batch import OF_ITEMS, UNHEALING
+from chiltepin.chores import Chore
+from chiltepin.model import TaskState, TaskStatus, items_of
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable
+
+    from chiltepin.batch import Batch
+    from chiltepin.departures import Departures
+    from chiltepin.errand import Errand
+    from chiltepin.model import ItemOutcome, Request
+    from chiltepin.protocol import BatchingBackend, TransferBackend
+    from chiltepin.record import Record
+
+__all__ = ["Arrivals"]
+
+logger = logging.getLogger(__name__)
+
+#: Longest wait, in seconds, before an item in a trouble is tried again.
+LONGEST_RETRY = 10.0
+
+
+class Arrivals:
+    """Ends the errands of tasks that have ended, or finds another task for them; only the hub's own thread calls.
+
+    Parameters
+    ----------
+    backend : TransferBackend
+        Tells what became of each item.
+    record : Record
+        Where the ends are written down.
+    departures : Departures
+        Where an errand that goes again finds its task.
+    clock : object
+        Has ``monotonic()``.
+    lock : threading.RLock
+        Guards the departures.
+    threaded : bool
+        Whether a thread ends the futures; False ends them at once.
+    freed : callable
+        Is told when an errand has ended: a place at the service may have become free.
+    """
+
+    def __init__(
+        self,
+        backend: TransferBackend,
+        record: Record,
+        departures: Departures,
+        *,
+        clock: Any,
+        lock: threading.RLock,
+        threaded: bool,
+        freed: Callable[[], None],
+    ) -> None:
+        self._backend, self._record, self._departures = backend, record, departures
+        self._clock, self._lock, self._threaded, self._freed = clock, lock, threaded, freed
+        self._ended: deque[Callable[[], None]] = deque()
+        self._finisher = Chore("chiltepin-futures", self._finish)
+
+    # Of a whole task.
+
+    def settle(self, batch: Batch) -> bool:
+        """End the errands of a task that has ended, or find another task for them; False if that has to wait."""
+        now, end = self._clock.monotonic(), cast("TaskStatus", batch.end)
+        whole = not batch.apart or end.state is TaskState.LOST
+        if not whole:
+            return self._settle_apart(batch, end, now)
+        self._finish_batch(batch, end)
+        if batch.inherited and end.state is not TaskState.SUCCEEDED and not batch.stopping:
+            # What came of it elsewhere is no answer to whoever asks for it now.
+            self.again(batch.errands, share=None)
+        else:
+            self.end_all(batch, lambda errand: errand.verdict(now, end))
+        return True
+
+    def _settle_apart(self, batch: Batch, end: TaskStatus, now: float) -> bool:
+        """Do so where each item has an outcome of its own."""
+        try:
+            backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
+            outcomes = backend.outcomes(cast("Any", batch.handle), request)
+        except Exception as err:  # noqa: BLE001 - asked again; each errand has its timeout
+            logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
+            return False
+        self._finish_batch(batch, end)
+        unknown: list[Errand] = []
+        for item, outcome in zip(items_of(request), outcomes, strict=True):
+            for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
+                if outcome is not None:
+                    # What the whole task has waited for need not be waited for again.
+                    errand.troubled = errand.troubled or batch.trouble_since or now
+                    self._end_item(errand, end, outcome, now)
+                elif not errand.stopping and (batch.inherited or end.code in OF_ITEMS):
+                    unknown.append(errand)
+                else:
+                    self.end(errand, errand.verdict(now, end))
+        # Where nobody was blamed, halves find out who is.
+        blamed = any(outcome is not None and not outcome.done for outcome in outcomes)
+        self.again(unknown, share=None if blamed or batch.inherited else max(1, len(batch.riders) // 2))
+        return True
+
+    def _end_item(self, errand: Errand, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
+        """End an errand as its item ended, or try it again where that may heal."""
+        if outcome.done:
+            self.end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
+            return
+        heals = outcome.code in UNHEALING and now < (errand.troubled or now) + errand.grace
+        if heals and not errand.stopping:
+            errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
+            self.again([errand], share=None)
+            return
+        failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)
+        self.end(errand, errand.verdict(now, failed))
+
+    def _finish_batch(self, batch: Batch, end: TaskStatus) -> None:
+        self._record.ended(batch.submission_id, end)
+        self.drop(batch)
+
+    def drop(self, batch: Batch) -> None:
+        """Take a task off the list; its errands have ended, or find another."""
+        with self._lock:
+            self._departures.drop(batch)
+
+    # Of an errand.
+
+    def again(self, errands: Iterable[Errand], *, share: int | None) -> None:
+        """Find another task for errands, of at most ``share`` items."""
+        now = self._clock.monotonic()
+        with self._lock:
+            for errand in errands:
+                errand.share = share
+                self._departures.place(errand, now)
+
+    def end_all(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:
+        """End all errands of a task, each with its outcome."""
+        for errand in batch.errands:
+            self.end(errand, outcome(errand))
+
+    def end(self, errand: Errand, outcome: TaskStatus | BaseException) -> None:
+        """End an errand, once."""
+        if errand.ended:
+            return
+        errand.ended = True
+        self._freed()
+        self._ended.append(lambda: errand.end(outcome))
+        if self._threaded:
+            self._finisher.wake()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        """End the futures of what has ended; their callbacks are other people's code, and run here."""
+        while self._ended:
+            self._ended.popleft()()
