@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from chiltepin.batch import Batch, kind_of
 from chiltepin.model import TransferRequest, items_of
+from chiltepin.repeats import Repeats
 
 if TYPE_CHECKING:
     from chiltepin.errand import Errand
@@ -34,7 +35,7 @@ class Departures:
     capabilities : Capabilities
         What the service can do.
     record : Record
-        Tells what other processes have begun.
+        Tells what other processes have begun, and what those had done that were killed.
     batching : bool
         Whether errands that are alike share a task.
 
@@ -53,10 +54,12 @@ class Departures:
         self._flying: dict[tuple[Request, Item], Batch] = {}
         #: What other processes have begun, by item; None as long as nobody has looked.
         self._past: dict[tuple[Request, Item], Batch] | None = None
+        self._repeats = Repeats(record, capabilities)
 
     def place(self, errand: Errand, now: float) -> bool:
         """Find a task for an errand; return whether it is one that nobody waits for yet."""
-        kind, items = kind_of(errand.request), items_of(errand.request)
+        items = items_of(errand.request)
+        kind = self._form(kind_of(errand.request), items, now)
         flying = self._flying.get((kind, items[0])) if len(items) == 1 else None
         if flying is not None and not flying.stopping and items[0] in flying.riders and flying in self.batches:
             flying.join(errand, now)
@@ -73,6 +76,14 @@ class Departures:
         for item in items:
             self._flying[kind, item] = batch
         return fresh or batch.full
+
+    def _form(self, kind: Request, items: tuple[Item, ...], now: float) -> Request:
+        """Return the kind of task for items: another than was said, if a killed process had done them."""
+        past = self._remember(now)
+        if any((kind, item) in self._flying or (kind, item) in past for item in items):
+            # The service takes no second task with the same paths.
+            return kind
+        return self._repeats.form(kind, items)
 
     def _joinable(self, errand: Errand, kind: Request, now: float, *, alone: bool) -> tuple[Batch, bool]:
         """Return a task that is not submitted yet, and whether it is a new one."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["Hub"]
+__all__ = ["Hub", "settle"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,12 @@ def _say_last_words() -> None:
     """Cancel at the services what nobody will wait for any more."""
     for hub in list(_hubs):
         hub.close()
+
+
+def settle() -> None:
+    """Say for all services that all is in order so far, as at the end of a workflow."""
+    for hub in list(_hubs):
+        hub.settle()
 
 
 class Hub:
@@ -175,6 +181,11 @@ class Hub:
         if live:
             self._wake()
             futures.wait([errand.future for errand in live], timeout=seconds)
+        self.settle()
+
+    def settle(self) -> None:
+        """Say that all is in order so far: what is asked for again from now on is a new wish (`chiltepin.repeats`)."""
+        self._record.settle()
 
     def _wish(self, errand: Errand) -> None:
         if not errand.stopping:

@@ -38,6 +38,17 @@ class Record:
             return []
         return self._journal.unfinished(backend=self._backend.name, service=self._service)
 
+    def ended_lately(self) -> list[tuple[Entry, bool]]:
+        """Return what has ended since a process was killed, and of each whether that one saw it."""
+        if self._journal is None:
+            return []
+        return self._journal.ended_lately(backend=self._backend.name, service=self._service)
+
+    def settle(self) -> None:
+        """Write down that all is in order so far."""
+        if self._journal is not None:
+            self._journal.settle()
+
     def intend(self, submission_id: str, request: Request) -> None:
         """Write down what is about to be submitted, before it is."""
         if self._journal is not None and request.deadline is not None:

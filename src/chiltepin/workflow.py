@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import parsl
 from parsl.errors import NoDataFlowKernelError
 
-from chiltepin import configure, kernel, settings
+from chiltepin import configure, hub, kernel, settings
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Workflow:
         try:
             if exc_type is None:
                 kernel.drain(self.dfk)
+                hub.settle()
         except BaseException:
             self._end(quietly=True)
             raise

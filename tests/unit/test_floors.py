@@ -34,6 +34,7 @@ FLOORS = {
     "notes": 4,
     "outcomes": 4,
     "record": 4,
+    "repeats": 4,
     "service": 4,
     "transfers": 4,
     "worker": 4,

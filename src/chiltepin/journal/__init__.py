@@ -2,7 +2,7 @@
 
 A task at a service outlives the process that asked for it. So each submission is written down before it goes out, then
 its task, then its end; one line of JSON each. A workflow that was killed and is started again finds here what is still
-in flight.
+in flight, and what it had done.
 
 The rules that keep the record whole:
 
@@ -24,5 +24,6 @@ from __future__ import annotations
 
 from chiltepin.journal.journal import Journal
 from chiltepin.journal.lines import Entry
+from chiltepin.journal.owner import Owner
 
-__all__ = ["Entry", "Journal"]
+__all__ = ["Entry", "Journal", "Owner"]

@@ -10,7 +10,9 @@ import weakref
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.journal import killed
 from chiltepin.journal.lines import VERSION, plain_request, time
+from chiltepin.journal.owner import Owner
 from chiltepin.journal.reading import files, merged, prune
 from chiltepin.journal.writing import OwnFile
 
@@ -46,6 +48,8 @@ class Journal:
         Where the files are; made, with mode 0700, by the first line that is written. Nothing is touched before.
     clock : callable
         Returns the time of day in UTC; tests give one that is moved by hand.
+    owner : Owner or None
+        Who writes; None for this process.
 
     Notes
     -----
@@ -54,9 +58,13 @@ class Journal:
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], *, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        owner: Owner | None = None,
     ) -> None:
-        self._folder, self._clock = os.path.abspath(folder), clock
+        self._folder, self._clock, self._given = os.path.abspath(folder), clock, owner
         self._pruned = self._warned = False
         self._file: OwnFile | None = None
         self._forget()
@@ -66,6 +74,7 @@ class Journal:
         """Be a journal that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
         self._lock = threading.Lock()
         self._mine: set[str] = set()
+        self._owner = self._given or Owner.this()
         self.close()
 
     def intend(self, submission_id: str, request: Request, *, backend: str, service: str, deadline: datetime) -> None:
@@ -109,6 +118,14 @@ class Journal:
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
         self._write("ended", submission_id, facts | counts)
 
+    def settle(self) -> None:
+        """Write down that all is in order so far: who asks for the same again, after whatever happens, has a new wish.
+
+        A journal that has written nothing stays silent.
+        """
+        if self._mine:
+            self._line("settled", {})
+
     def unfinished(self, *, backend: str, service: str) -> list[Entry]:
         """Return what other processes, dead or alive, had submitted to a service and nobody saw the end of.
 
@@ -126,6 +143,21 @@ class Journal:
         with self._lock:
             return [entry for entry in found if entry.state is None and entry.submission_id not in self._mine]
 
+    def ended_lately(self, *, backend: str, service: str) -> list[tuple[Entry, bool]]:
+        """Return what has ended at a service since a process was killed; nothing if none was.
+
+        Returns
+        -------
+        list of tuple of Entry and bool
+            In the order in which they ended, and with each, whether the process that saw it end was killed: it did not
+            settle, and does not live. Of very many the oldest are left out.
+        """
+
+        def wanted(entry: Entry) -> bool:
+            return (entry.backend, entry.service) == (backend, service)
+
+        return killed.ended(files(self._folder), wanted, self._owner)
+
     def entries(self) -> Iterator[Entry]:
         """Yield all that is known, oldest first."""
         yield from merged(files(self._folder), lambda _: True)
@@ -136,10 +168,14 @@ class Journal:
             self._let_go()
 
     def _write(self, event: str, submission_id: str, facts: dict[str, Any]) -> None:
-        whole = {"v": VERSION, "event": event, "at": time(self._clock()), "submission_id": submission_id, **facts}
-        line = json.dumps(whole, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             self._mine.add(submission_id)
+        self._line(event, {"submission_id": submission_id, **facts})
+
+    def _line(self, event: str, facts: dict[str, Any]) -> None:
+        whole = {"v": VERSION, "event": event, "at": time(self._clock()), **facts}
+        line = json.dumps(whole, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
             try:
                 self._append(line)
             except OSError as error:
@@ -155,7 +191,7 @@ class Journal:
             if not self._pruned:
                 self._pruned = True
                 prune(files(self._folder), self._clock())
-            self._file = OwnFile(self._folder, self._clock())
+            self._file = OwnFile(self._folder, self._clock(), self._owner)
         self._file.append(line)
 
     def _give_up(self, error: OSError) -> None:

@@ -20,7 +20,7 @@ from chiltepin.model import (
 if TYPE_CHECKING:
     from chiltepin.model import Request
 
-__all__ = ["VERSION", "Ended", "Entry", "Event", "plain_request", "said_by", "time"]
+__all__ = ["VERSION", "Ended", "Entry", "Event", "Settled", "plain_request", "said_by", "time"]
 
 #: The version of the lines; readers skip lines of any other.
 VERSION = 1
@@ -71,15 +71,25 @@ class Ended:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """That a process, or a workflow in it, has ended in order, and when: what it had done by then is over."""
+
+    at: datetime
+
+
 #: An intent is an entry that knows no more yet; that a submission became a task is the handle of the task.
-Event = Entry | TaskHandle | Ended
+Event = Entry | TaskHandle | Ended | Settled
 
 
 def said_by(line: Any) -> Event:
     """Return what a line says; ValueError, TypeError or KeyError if that makes no sense."""
     if _get(line, "v", int) != VERSION:
         raise ValueError(line["v"])
-    kind, name, at = _get(line, "event", str), _get(line, "submission_id", str), _moment(line["at"])
+    kind, at = _get(line, "event", str), _moment(line["at"])
+    if kind == "settled":
+        return Settled(at=at)
+    name = _get(line, "submission_id", str)
     if kind == "intent":
         return Entry(
             submission_id=name,

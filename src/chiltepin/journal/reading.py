@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from chiltepin.journal.lines import Ended, Entry, said_by
+from chiltepin.journal.lines import Ended, Entry, Settled, said_by
 from chiltepin.model import TaskHandle
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from chiltepin.journal.lines import Event
 
-__all__ = ["LINE_LIMIT", "SUFFIX", "files", "merged", "prune"]
+__all__ = ["LINE_LIMIT", "SUFFIX", "files", "logged", "merged", "prune", "said", "understood"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def merged(paths: list[str], wanted: Callable[[Entry], bool]) -> list[Entry]:
     handles: dict[str, TaskHandle] = {}
     ends: dict[str, Ended] = {}
     for event in _events(paths):
+        if isinstance(event, Settled):
+            continue
         name = event.submission_id
         if isinstance(event, TaskHandle):
             handles[name] = event
@@ -70,8 +72,8 @@ def merged(paths: list[str], wanted: Callable[[Entry], bool]) -> list[Entry]:
 def _events(paths: list[str]) -> Iterator[Event]:
     """Yield what the lines of files say; a file that cannot be read is left out and logged."""
     for path in paths:
-        with _logged(path):
-            yield from _said(path)
+        with logged(path):
+            yield from said(path)
 
 
 def prune(paths: list[str], now: datetime) -> None:
@@ -80,7 +82,7 @@ def prune(paths: list[str], now: datetime) -> None:
     ended: dict[str, set[str]] = {}
     for path in [path for path in paths if _changed(path, now) < now - KEPT][:PRUNED]:
         # What cannot be read cannot be judged, and stays.
-        with _logged(path):
+        with logged(path):
             begun[path], ended[path] = _summary(path)
     over = set().union(*ended.values())
     needed: set[str] = set()
@@ -98,7 +100,7 @@ def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
     """Return the deadlines of what began in a file, by submission id, and the ids of what ended in it."""
     deadlines: dict[str, datetime] = {}
     ended: set[str] = set()
-    for event in _said(path):
+    for event in said(path):
         if isinstance(event, Entry):
             deadlines[event.submission_id] = event.deadline
         elif isinstance(event, Ended):
@@ -107,7 +109,8 @@ def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
 
 
 @contextlib.contextmanager
-def _logged(path: str) -> Iterator[None]:
+def logged(path: str) -> Iterator[None]:
+    """Go on, with a warning, if the file cannot be read."""
     try:
         yield
     except OSError as error:
@@ -122,11 +125,11 @@ def _changed(path: str, absent: datetime) -> datetime:
         return absent
 
 
-def _said(path: str) -> Iterator[Event]:
+def said(path: str) -> Iterator[Event]:
     """Yield what the lines of a file say; a line that makes no sense is left out and logged."""
     strange = 0
     for line in _lines(path):
-        if (event := _understood(line)) is None:
+        if (event := understood(line)) is None:
             strange += 1
         else:
             yield event
@@ -134,7 +137,8 @@ def _said(path: str) -> Iterator[Event]:
         logger.info("Skipped %d lines of the journal %s that make no sense to this version.", strange, path)
 
 
-def _understood(line: bytes) -> Event | None:
+def understood(line: bytes) -> Event | None:
+    """Return what a line says; None if that makes no sense."""
     try:
         return said_by(json.loads(line))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
-import socket
 from typing import TYPE_CHECKING
 
 from chiltepin.journal.reading import LINE_LIMIT, SUFFIX
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from chiltepin.journal.owner import Owner
 
 __all__ = ["OwnFile"]
 
@@ -30,11 +30,12 @@ class OwnFile:
         Where it will be.
     now : datetime
         The time, in UTC. Names sort by it.
+    owner : Owner
+        The process.
     """
 
-    def __init__(self, folder: str, now: datetime) -> None:
-        host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:64]
-        name = f"{now:%Y%m%dT%H%M%S.%fZ}-{host}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+    def __init__(self, folder: str, now: datetime, owner: Owner) -> None:
+        name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{SUFFIX}"
         self._path = os.path.join(folder, name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._descriptor = os.open(self._path, flags, 0o600)
