@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from chiltepin.batch import Batch, kind_of
-from chiltepin.model import TransferRequest, items_of
+from chiltepin.model import DeleteRequest, TransferRequest, items_of
 from chiltepin.repeats import Repeats
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class Departures:
     def _inherited(self, kind: Request, items: tuple[Item, ...], now: float) -> Batch | None:
         """Return the task that another process has begun for the same items, if there is one."""
         past = self._remember(now)
-        known = [past.pop((kind, item)) for item in items if (kind, item) in past]
+        keys = [(one, item) for one in _twins(kind) for item in items]
+        known = [past.pop(key) for key in keys if key in past] if any((kind, item) in past for item in items) else []
         if len({id(batch) for batch in known}) != 1:
             return None
         batch = known[0]
@@ -120,7 +122,10 @@ class Departures:
             self._past = {}
             for entry in self._record.unfinished():
                 batch = Batch.inherited_from(entry, now)
-                self._past.update(((batch.kind, item), batch) for item in items_of(entry.request))
+                items = items_of(entry.request)
+                # A deletion that many share is always lenient, for what was missing had failed before (`deletions`).
+                kinds = _twins(batch.kind) if len(items) > 1 else (batch.kind,)
+                self._past.update(((kind, item), batch) for kind in kinds for item in items)
         return self._past
 
     def drop(self, batch: Batch) -> None:
@@ -128,9 +133,9 @@ class Departures:
         if batch in self.batches:
             self.batches.remove(batch)
         self.close(batch)
-        for item in batch.riders:
-            if self._flying.get((batch.kind, item)) is batch:
-                del self._flying[batch.kind, item]
+        for key in [(kind, item) for kind in _twins(batch.kind) for item in batch.riders]:
+            if self._flying.get(key) is batch:
+                del self._flying[key]
 
     def close(self, batch: Batch) -> None:
         """Let nobody join any more, but those who want the same items."""
@@ -152,3 +157,10 @@ class Departures:
         if len(there) >= MOST_TASKS:
             return float("inf")
         return batch.created + HOLD if there.count(type(batch.kind)) >= slots else float("-inf")
+
+
+def _twins(kind: Request) -> tuple[Request, ...]:
+    """Return the kinds of requests that may be one and the same task."""
+    if isinstance(kind, DeleteRequest):
+        return tuple(replace(kind, ignore_missing=lenient) for lenient in (False, True))
+    return (kind,)

@@ -111,11 +111,12 @@ class Workflow:
         try:
             if exc_type is None:
                 kernel.drain(self.dfk)
-                hub.settle()
         except BaseException:
             self._end(quietly=True)
             raise
         self._end(quietly=exc_type is not None)
+        if exc_type is None:
+            hub.settle()
 
     def _load(self) -> parsl.Config:
         if not isinstance(self._source, parsl.Config):

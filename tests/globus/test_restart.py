@@ -1,19 +1,15 @@
-"""A process that dies, and the next one: what is in flight is joined, and nothing is asked for twice."""
+"""A process that dies, and the next one: what is in flight is joined, and what was done is not done twice."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
+import itertools
 
 import pytest
 from guided import Guided
 
-from chiltepin.arguments import transfer_request
+from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import BackendError
-from chiltepin.journal import Journal
+from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState
 
 
@@ -23,64 +19,105 @@ class Death(BaseException):
 
 def move(number=0, **options):
     """Ask for one file of many."""
-    return transfer_request(src_ep="a", dst_ep="b", src_path=f"/{number}", dst_path=f"/out/{number}", **options)
+    options = {"src_path": f"/{number}", "dst_path": f"/out/{number}", **options}
+    return transfer_request(src_ep="a", dst_ep="b", **options)
+
+
+def delete(number=0, **options):
+    """Ask for the deletion of one file of many."""
+    return delete_request(src_ep="b", src_path=f"/old/{number}", **options)
 
 
 @pytest.fixture
-def process(backend, globus, laptop, tmp_path):
-    """Make another process: a hub with a journal of its own in the same folder."""
+def process(backend, globus, laptop, scratch, tmp_path):
+    """Make another process of a machine that is gone: a hub with a journal of its own in the same folder."""
+    (scratch / "old").mkdir(parents=True)
     for number in range(5):
         (laptop / str(number)).write_text(str(number))
+        (scratch / "old" / str(number)).touch()
+    numbers = itertools.count(1)
 
-    def make():
-        return Guided(backend, globus, journal=Journal(tmp_path / "journal", clock=globus.clock.now))
+    def make(folder="journal", **options):
+        options = {"owner": Owner("gone", next(numbers), "0"), **options}
+        return Guided(backend, globus, journal=Journal(tmp_path / folder, clock=globus.clock.now, **options))
 
     return make
 
 
-def die_in(thing, method, *, after):
-    """Have a method be the last thing that a process does, or nearly does."""
-    do = getattr(thing, method)
-
-    def last(*args, **kwargs):
-        if after:
-            do(*args, **kwargs)
-        raise Death
-
-    return last
+def moved(globus):
+    """The destinations that were written, by all tasks together."""
+    transfers = [task for task in globus.tasks.values() if task.document()["type"] == "TRANSFER"]
+    return sorted(
+        entry["destination_path"] for task in transfers for entry in globus.client().task_successful_transfers(task.id)
+    )
 
 
-DEATHS = {
-    "before the intent is written": ("journal", "intend", False),
-    "after the intent is written": ("journal", "intend", True),
-    "before it is submitted": ("backend", "submit", False),
-    "after it is submitted": ("backend", "submit", True),
-    "before its name is written": ("journal", "submitted", False),
-    "after its name is written": ("journal", "submitted", True),
-    "at the first look": ("backend", "poll", False),
-}
+def files(globus, name):
+    """The sum of a count over all tasks."""
+    return sum(task.document()[name] for task in globus.tasks.values())
 
 
-@pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize("where", DEATHS)
-def test_whenever_it_dies_each_file_is_asked_for_once(process, backend, globus, scratch, monkeypatch, where, count):
-    """Killed at any step of the journal, the next run ends well, with one task, and each file moved once."""
-    globus.settings.task_latency = 20
-    part, method, after = DEATHS[where]
-    first = process()
-    thing = backend if part == "backend" else first.hub._record._journal
-    with monkeypatch.context() as patch:
-        patch.setattr(thing, method, die_in(thing, method, after=after))
+class Mortal:
+    """Has a process die before or after one of its steps: a line of its journal, or a call of the service."""
+
+    def __init__(self, patch, guided, *, step, after):
+        self.steps, self._step, self._after = [], step, after
+        journal, backend = guided.hub._record._journal, guided.backend
+        for thing, names in [
+            (journal, ("intend", "submitted", "ended", "settle")),
+            (backend, ("new_submission_id", "submit", "poll", "ls")),
+        ]:
+            for name in names:
+                patch.setattr(thing, name, self._last(name, getattr(thing, name)))
+
+    def _last(self, name, do):
+        def last(*args, **kwargs):
+            self.steps.append(name)
+            dies = len(self.steps) == self._step
+            if dies and not self._after:
+                raise Death
+            done = do(*args, **kwargs)
+            if dies:
+                raise Death
+            return done
+
+        return last
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkeypatch, count, after):
+    """Killed before or after any step, the next run ends well, and each file is moved once and asked for once."""
+    globus.settings.task_latency = 3
+    for step in itertools.count(1):
+        requests = [move(number, dst_path=f"/{step}/{number}") for number in range(count)]
         for number in range(count):
-            first.start(move(number))
-        with pytest.raises(Death):
-            first.live()
-    second = process()
-    errands = [second.start(move(number)) for number in range(count)]
-    second.live()
-    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * count
-    assert len(globus.tasks) == 1
-    assert sorted(file.name for file in (scratch / "out").iterdir()) == [str(number) for number in range(count)]
+            (scratch / "old" / str(number)).touch()
+        requests += [delete(number) for number in range(count)]
+        first, before = process(f"journal {step}"), len(globus.tasks)
+        with monkeypatch.context() as patch:
+            mortal = Mortal(patch, first, step=step, after=after)
+            for request in requests:
+                first.start(request)
+            try:
+                first.live()
+                first.hub.close()
+            except Death:
+                pass
+        # When it lives to its end, all its steps have been seen.
+        if len(mortal.steps) < step:
+            break
+        # Whoever dies right after that has ended in order, and has nobody come after him.
+        if not (mortal.steps[-1] == "settle" and after):
+            second = process(f"journal {step}")
+            errands = [second.start(request) for request in requests]
+            second.live()
+            assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * len(requests)
+        here = [path for path in moved(globus) if path.startswith(f"/{step}/")]
+        assert here == [f"/{step}/{number}" for number in range(count)]
+        asked = [task.document() for task in list(globus.tasks.values())[before:]]
+        assert sum(one["type"] == "TRANSFER" and one["sync_level"] is None for one in asked) == 1
+    assert {"intend", "submitted", "ended", "settle"} < set(mortal.steps)
 
 
 def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
@@ -97,41 +134,132 @@ def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
     assert len(globus.tasks) == 1
 
 
-def test_what_has_failed_meanwhile_is_tried_anew(process, globus):
+@pytest.mark.parametrize("how", ["failed", "forgotten"])
+def test_what_did_not_succeed_meanwhile_is_tried_anew(process, globus, how):
     """What came of a task of a dead process is no answer to whoever asks now, if it is not success."""
-    globus.settings.task_latency = 20
-    first = process()
-    errand = first.start(move())
-    first.live(seconds=1)
-    globus.task(errand.handle.task_id).fail()
-    second = process()
-    again = second.start(move())
-    second.live()
-    assert again.future.result(0).state is TaskState.SUCCEEDED
-    assert len(globus.tasks) == 2
-
-
-def test_a_task_that_globus_has_lost_is_made_anew(process, globus):
-    """If nobody knows the task of the dead process any more, there is a new one."""
     globus.settings.task_latency = 20
     first = process()
     errands = [first.start(move(number)) for number in range(3)]
     first.live(seconds=1)
-    globus.forget_task(errands[0].handle.task_id)
+    task_id = errands[0].handle.task_id
+    globus.task(task_id).fail() if how == "failed" else globus.forget_task(task_id)
     second = process()
     again = [second.start(move(number)) for number in range(3)]
     second.live()
     assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in again)
+    assert moved(globus) == ["/out/0", "/out/1", "/out/2"]
 
 
-def test_what_has_ended_is_made_again_when_it_is_asked_for_again(process, globus):
-    """A journal keeps nobody from moving the same file every day."""
+def run(process, *requests, settle=False, **options):
+    """Let a process do something; it is killed afterwards, or ends in order."""
+    guided = process(**options)
+    errands = [guided.start(request) for request in requests]
+    guided.live()
+    if settle:
+        guided.hub.close()
+    return [errand.future.result(0) for errand in errands]
+
+
+def test_what_was_done_is_compared_and_not_moved(process, globus):
+    """What a killed process had moved is found in its place, in one task, and not a byte goes over the line again."""
+    requests = [move(number) for number in range(5)]
+    run(process, *requests)
+    sent = files(globus, "bytes_transferred")
+    ends = run(process, *requests)
+    assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 5
+    assert (files(globus, "bytes_transferred"), files(globus, "files_skipped")) == (sent, 5)
+    assert [task.document()["sync_level"] for task in globus.tasks.values()] == [None, 3]
+
+
+def test_a_source_that_was_made_anew_is_moved(process, globus, laptop, scratch):
+    """That it was done once does not count where it is not so any more: another content, or no destination."""
+    requests = [move(number) for number in range(3)]
+    run(process, *requests)
+    (laptop / "0").write_text("anew")
+    (scratch / "out" / "1").unlink()
+    ends = run(process, *requests)
+    assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 3
+    assert [(scratch / "out" / name).read_text() for name in "012"] == ["anew", "1", "2"]
+    assert moved(globus) == ["/out/0", "/out/0", "/out/1", "/out/1", "/out/2"]
+
+
+def test_what_had_not_been_done_is_asked_for_as_ever(process, globus, laptop):
+    """What is new fails for its own reason, beside what was done: a missing source, a missing path."""
+    run(process, move(0), delete(0))
+    (laptop / "1").unlink()
+    states = [end.state for end in run(process, move(0), delete(0), move(1), delete(9))]
+    assert states == [TaskState.SUCCEEDED] * 2 + [TaskState.FAILED] * 2
+
+
+def test_what_is_done_of_a_task_that_failed_is_not_moved_again(process, globus):
+    """One refused destination among five: the four others are compared, and it fails again."""
+    globus.collection("hpc-scratch").denied.add("/out/3")
+    for _ in range(2):
+        ends = run(process, *(move(number) for number in range(5)))
+        assert [end.code for end in ends] == ["", "", "", "PERMISSION_DENIED", ""]
+    assert moved(globus) == ["/out/0", "/out/1", "/out/2", "/out/4"]
+
+
+def test_a_deletion_that_was_done_does_not_fail(process, scratch):
+    """What a killed process had deleted is gone, and to ask for it again is no error; what is there anew goes."""
+    requests = [delete(number) for number in range(4)]
+    run(process, *requests)
+    (scratch / "old" / "2").touch()
+    assert [end.state for end in run(process, *requests)] == [TaskState.SUCCEEDED] * 4
+    assert [file.name for file in (scratch / "old").iterdir()] == ["4"]
+
+
+def test_a_deletion_that_failed_fails_again(process):
+    """That nothing was there to be deleted is told as often as it is asked."""
+    assert [run(process, delete(9))[0].code for _ in range(2)] == ["FILE_NOT_FOUND"] * 2
+
+
+@pytest.mark.parametrize("alive", [False, True], ids=["ended in order", "lives"])
+def test_after_an_orderly_end_all_is_done_anew(process, globus, alive):
+    """A journal keeps nobody from moving the same file every day; nor does it one whose twin is at work."""
+    options = {"owner": Owner.this()} if alive else {}
     for count in (1, 2):
-        run = process()
-        errand = run.start(move())
-        run.live()
-        assert errand.future.result(0).state is TaskState.SUCCEEDED
-        assert len(globus.tasks) == count
+        move_end, delete_end = run(process, move(), delete(), settle=not alive, **options)
+        assert move_end.state is TaskState.SUCCEEDED
+        assert moved(globus) == ["/out/0"] * count
+    assert delete_end.code == "FILE_NOT_FOUND"
+
+
+def test_a_restart_that_ends_in_order_closes_the_chapter(process, globus):
+    """Killed twice, then ended in order: the run after that has new wishes, each one before it none."""
+    for settle, count in [(False, 1), (False, 1), (True, 1), (False, 2)]:
+        run(process, move(), settle=settle)
+        assert len(moved(globus)) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "level", "count"),
+    [
+        ({"sync_level": "exists"}, 0, 1),
+        ({"sync_level": "checksum"}, 3, 1),
+        ({"preserve_timestamp": True}, None, 2),
+        ({"verify_checksum": False}, None, 2),
+    ],
+)
+def test_what_cannot_be_said_otherwise_is_said_again(process, globus, options, level, count):
+    """A sync level stays the caller's own; whoever wants times, or nothing verified, gets it as it was asked for."""
+    for _ in range(2):
+        run(process, move(**options))
+    assert [task.document()["sync_level"] for task in globus.tasks.values()] == [level] * 2
+    assert len(moved(globus)) == count
+
+
+def test_the_same_request_in_both_forms_is_one(process, globus):
+    """While something is compared, another call for it joins."""
+    run(process, move())
+    globus.settings.task_latency = 20
+    second = process()
+    errands = [second.start(move())]
+    second.live(seconds=5)
+    errands.append(second.start(move()))
+    second.live()
+    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * 2
+    assert len(globus.tasks) == 2
 
 
 def test_what_is_long_over_is_not_taken_for_an_answer(process, globus):
@@ -174,40 +302,3 @@ def test_a_script_resumes_what_is_in_flight(process, globus, count):
     assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * count
     assert len(globus.tasks) == 1
     assert process().hub.resume(timeout=100, polling_interval=30, grace=60) == []
-
-
-SCRIPT = """
-import sys, chiltepin
-from chiltepin import transfer_task
-with chiltepin.Workflow({"data": {"backend": "globus"}}, run_dir=sys.argv[1]):
-    futures = [
-        transfer_task("my-laptop", "hpc-scratch", f"/{n}", f"/out/{n}", executor="local", polling_interval=0.2)
-        for n in range(20)
-    ]
-    print([future.result(60) for future in futures].count(True))
-"""
-
-
-@pytest.mark.parametrize("moment", [0.0, 0.3, 0.9])
-def test_a_workflow_that_is_killed_joins_what_is_in_flight(chiltepin_globus, tmp_path, moment):
-    """Kill -9 of a real workflow at some moment after its first request: the next run of it moves each file once."""
-    globus = chiltepin_globus
-    globus.settings.task_latency = 1.5
-    for number in range(20):
-        (tmp_path / "my-laptop" / str(number)).write_text(str(number))
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "runinfo")]
-    started = threading.Event()
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not globus.tasks and first.poll() is None:
-        started.wait(0.01)
-    started.wait(moment)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    before = len(globus.tasks)
-    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-    assert (second.stdout.strip(), second.stderr) == ("20", "")
-    written = [
-        entry["destination_path"] for task in globus.tasks for entry in globus.client().task_successful_transfers(task)
-    ]
-    assert sorted(written) == sorted(f"/out/{number}" for number in range(20))
-    assert len(globus.tasks) >= before
