@@ -125,6 +125,11 @@ class Task:
     cancelled: bool = False
 
 
+def as_said(item):
+    """An item as it was asked for: what a killed process had moved is compared in place of being written anew."""
+    return (*item[:2], None) if item[0] == "move" and item[2] == "checksum" else item
+
+
 class Depot:
     """A service that batches and keeps books; a missing source is left out, or holds all up."""
 
@@ -197,8 +202,10 @@ class Depot:
 
     def done_since(self, request, moment):
         """Whether what a request asks for was done since a moment, or not long before by a task that it has joined."""
-        wanted = set(self._items(request))
-        done = {item for task in self.tasks.values() for item, when in task.done.items() if when >= moment - 400}
+        wanted = {as_said(item) for item in self._items(request)}
+        done = {
+            as_said(item) for task in self.tasks.values() for item, when in task.done.items() if when >= moment - 400
+        }
         return wanted <= done
 
     def _items(self, request):

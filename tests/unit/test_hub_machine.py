@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import tempfile
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from station import Clock, Depot
+from station import Clock, Depot, as_said
 
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import BackendError, ServiceUnavailableError
-from chiltepin.hub import Hub
+from chiltepin.hub import Hub, _hubs
+from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
 FILES = st.integers(0, 7)
 
+#: Where nobody waits for a disk, if there is such a place.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+
 
 class Histories(RuleBasedStateMachine):
-    """One hub, one service that keeps books, and everything that can happen to them."""
+    """One hub after the other, one service that keeps books, and everything that can happen to them."""
 
     def __init__(self):
         super().__init__()
         self.clock = Clock()
         self.depot = Depot(self.clock)
-        self.hub = Hub(self.depot, clock=self.clock, threaded=False)
+        self.folder = tempfile.mkdtemp(dir=MEMORY)
+        self.numbers, self.keys = itertools.count(), map(str, itertools.count())
+        self._begin()
+
+    def _begin(self):
+        # Each in a process of a machine that is gone by the time of the next one.
+        owner = Owner("gone", next(self.numbers), "0")
+        journal = Journal(self.folder, clock=self.clock.now, owner=owner)
+        self.hub = Hub(self.depot, clock=self.clock, threaded=False, journal=journal)
         self.errands = {}
 
     def _start(self, request, timeout):
-        key = str(len(self.errands))
+        key = next(self.keys)
         self.errands[key] = request, self.hub.start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
 
     @rule(file=FILES, level=st.sampled_from([None, "size"]), timeout=st.sampled_from([5.0, TIMEOUT]))
@@ -77,6 +92,23 @@ class Histories(RuleBasedStateMachine):
         """Something happens to the oldest live task, by other hands."""
         self.depot.strike(what)
 
+    @rule()
+    def settle(self):
+        """A workflow ends in order, and its process goes on."""
+        self.hub.settle()
+
+    @rule()
+    def kill(self):
+        """The process dies without a word, and another takes its place; nobody waits for the futures of the first."""
+        _hubs.discard(self.hub)
+        self._begin()
+
+    @rule()
+    def resume(self):
+        """Somebody wants to see the end of whatever dead processes have begun."""
+        for errand in self.hub.resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE):
+            self.errands[next(self.keys)] = errand.request, errand
+
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
     def wait(self, seconds):
         """Time goes by, and what is due is done."""
@@ -91,7 +123,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def nothing_is_asked_for_twice_at_a_time(self):
         """No item is in two live tasks, unless its callers want different things of it."""
-        live = [item for task in self.depot.live() for item in task.items]
+        live = [as_said(item) for task in self.depot.live() for item in task.items]
         assert len(live) == len(set(live))
 
     @invariant()
@@ -111,6 +143,8 @@ class Histories(RuleBasedStateMachine):
         assert all(errand.future.done() for _, errand in self.errands.values())
         assert self.hub.step() is None
         assert not self.depot.unattended()
+        _hubs.discard(self.hub)
+        shutil.rmtree(self.folder)
 
 
 # 300 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
