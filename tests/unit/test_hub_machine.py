@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -21,6 +22,9 @@ from chiltepin.model import TaskState
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
 FILES = st.integers(0, 7)
+
+#: 200 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
+HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "200"))
 
 #: Where nobody waits for a disk, if there is such a place.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
@@ -147,10 +151,10 @@ class Histories(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-# 300 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
 TestHistories = Histories.TestCase
+TestHistories.pytestmark = [pytest.mark.timeout(60 + HISTORIES)]
 TestHistories.settings = settings(
-    max_examples=int(os.environ.get("CHILTEPIN_HISTORIES", "300")),
+    max_examples=HISTORIES,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
