@@ -12,9 +12,10 @@ import logging
 import os
 import statistics
 import time
-from concurrent.futures import wait
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import globus_sdk
 from measure import Stopwatch, Times, alternate, scratch
@@ -26,16 +27,18 @@ from service import Counts, serving
 import chiltepin
 from chiltepin import configure
 from chiltepin.data import transfer_task
-from chiltepin.hub import Hub
-from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+    from multiprocessing.connection import Connection
 
     from service import Service
 
     from chiltepin.data import TransferFuture
+
+T = TypeVar("T")
 
 SOURCE, TARGET = "laptop", "cluster"
 LARGE, WARM_UP = 10_000, 5
@@ -43,9 +46,6 @@ RUN = itertools.count()
 
 #: What the simulated service allows a user: what Globus documents.
 LIMITS = {"slots": 3, "pending_limit": 100, "request_rate": 20.0}
-
-#: Times that no-ops are run in a row: one of a second meets whatever else the machine does.
-SLICES = 5
 
 #: Far longer than any measurement.
 FOR_EVER = 1e6
@@ -62,22 +62,23 @@ class Bench:
         Where the folders of both collections are.
     service : Service
         The simulated Globus.
-    client : globus_sdk.TransferClient
+    client : globus_sdk.TransferClient or None
         A plain client of it, with a token of its own: what is done by hand is not metered with the rest.
     """
 
     def __init__(
-        self, options: argparse.Namespace, folder: str, service: Service, client: globus_sdk.TransferClient
+        self, options: argparse.Namespace, folder: str, service: Service, client: globus_sdk.TransferClient | None
     ) -> None:
-        self.options, self.service, self._folder, self._client = options, service, folder, client
+        self.options, self.service, self.folder, self._client = options, service, folder, client
         self._ids = {name: service.collection(name) for name in (SOURCE, TARGET)}
 
     @contextmanager
-    def workflow(self, *, log: bool = True) -> Iterator[chiltepin.Workflow]:
+    def workflow(self, *, log: bool = True, batch: bool = True) -> Iterator[chiltepin.Workflow]:
         """Run a workflow with the default executor, whose transfers the service does."""
         endpoints = {name: {"globus": collection} for name, collection in self._ids.items()}
         config = configure.load(
-            {"data": {"backend": "globus", "endpoints": endpoints}}, run_dir=os.path.join(self._folder, "runinfo")
+            {"data": {"backend": "globus", "endpoints": endpoints, "batch": batch}},
+            run_dir=os.path.join(self.folder, "runinfo"),
         )
         config.initialize_logging = log
         # Parsl leaves its logger as it was with the log of the workflow before, and records would be made for nobody.
@@ -116,7 +117,7 @@ class Bench:
 
     def _check(self, run: str, files: int) -> None:
         names = [f"{number}.dat" for number in range(files)]
-        source, target = os.path.join(self._folder, SOURCE), os.path.join(self._folder, TARGET, run)
+        source, target = os.path.join(self.folder, SOURCE), os.path.join(self.folder, TARGET, run)
         _same, different, missing = filecmp.cmpfiles(source, target, names, shallow=False)
         if different or missing:
             raise SystemExit(f"Not moved well: {(different + missing)[:5]} and so on.")
@@ -165,7 +166,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--blocking", type=int, nargs="+", default=[20, 60], help="transfers for b (20 60)")
     parser.add_argument("--singles", type=int, default=10, help="single transfers of each kind for c (10)")
     parser.add_argument("--long", type=float, default=5.0, help="seconds of the long task of c (5)")
-    parser.add_argument("--no-ops", type=int, default=1000, help="apps for d (1000)")
+    parser.add_argument("--no-ops", type=int, default=200, help="apps in a row for d (200)")
+    parser.add_argument("--slices", type=int, default=40, help="times that both sides of d run them, in turns (40)")
     parser.add_argument(
         "--log", choices=["off", "on"], nargs="+", default=["off", "on"], help="Parsl's log file, for d"
     )
@@ -262,17 +264,18 @@ def _alone(bench: Bench) -> Table:
         *("from", "to", "s"),
         caption="aims: delay 0.1 s; from the service's end to the future's 1.5 s",
     )
-    with bench.workflow() as workflow:
-        transfers = opened(workflow.config.data.setup)
-        hubs = {"batched": transfers.hub, "not batched": Hub(transfers.backend, batching=False)}
-        delays: dict[str, list[float]] = {name: [] for name in hubs}
-        # The first one asks about the collections.
-        _single(bench)
-        for _ in range(options.singles):
-            for name, transfers.hub in hubs.items():
-                called, submitted, _ended = _single(bench)
-                delays[name].append(submitted - called)
-        transfers.hub = hubs["batched"]
+    with bench.workflow(), _elsewhere(bench.workflow(batch=False)) as not_batched:
+        ways: dict[str, Callable[[], tuple[float, float, float]]] = {
+            "batched": lambda: _single(bench),
+            "not batched": lambda: not_batched(lambda: _single(bench)),
+        }
+        delays: dict[str, list[float]] = {name: [] for name in ways}
+        # The first of each asks about the collections.
+        for number in range(options.singles + 1):
+            for name, single in ways.items():
+                called, submitted, _ended = single()
+                if number:
+                    delays[name].append(submitted - called)
         late = []
         for number in range(options.rounds):
             # Not always at the same moment between two looks.
@@ -289,6 +292,17 @@ def _alone(bench: Bench) -> Table:
     return table
 
 
+@contextmanager
+def _elsewhere(workflow: AbstractContextManager[object]) -> Iterator[Callable[[Callable[[], T]], T]]:
+    """Have a workflow run beside another, entered by a thread of its own; what is yielded makes a call there."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(workflow.__enter__).result()
+        try:
+            yield lambda call: thread.submit(call).result()
+        finally:
+            thread.submit(workflow.__exit__, None, None, None).result()
+
+
 def _single(bench: Bench) -> tuple[float, float, float]:
     """Run one transfer; return when it was called for, when it was submitted, and when its future ended."""
     bench.service.take_requests()
@@ -300,29 +314,31 @@ def _single(bench: Bench) -> tuple[float, float, float]:
 
 
 def _beside(bench: Bench) -> Table:
-    """Measure what apps lose while transfers are in flight."""
+    """Measure what apps lose while transfers are in flight: two processes take turns, one with them and one without."""
     options = bench.options
     table = _table(
-        f"{options.no_ops} Parsl no-ops while {options.files} transfers wait in flight",
-        *("log", "in flight", "s", "cpu s", "no-ops/s", "rate", "cpu of waiting"),
-        caption="rate: against nothing in flight in the same round, median (smallest-largest); the aim is 0.9",
+        f"{options.no_ops} Parsl no-ops while {options.files} transfers wait in flight, {options.slices} times in turns",
+        *("log", "in flight", "s", "cpu s", "rate", "rate by cpu", "cpu of waiting"),
+        caption="rates: against nothing in flight a moment before, median (its quartiles); the aim is 0.9",
     )
     for log in options.log:
-        idle: dict[str, list[float]] = {"nothing": [], f"{options.files} transfers": []}
-        with bench.workflow(log=log == "on") as workflow:
-            app = python_app(nothing, data_flow_kernel=workflow.dfk, executors=["local"])
-            without, beside = idle
-            measured = alternate(
-                {
-                    without: _no_ops(app, bench, 0, idle[without]),
-                    beside: _no_ops(app, bench, options.files, idle[beside]),
-                },
-                options.rounds,
+        with _side(bench, log, 0) as nothing_there, _side(bench, log, options.files) as beside:
+            sides = {"nothing": nothing_there, f"{options.files} transfers": beside}
+            taken: dict[str, list[Stopwatch]] = {name: [] for name in sides}
+            for number in range(options.slices):
+                for name in sorted(sides, reverse=bool(number % 2)):
+                    taken[name].append(_asked(sides[name], options.no_ops))
+            shares = {name: _asked(side, 0).cpu / options.look for name, side in sides.items()}
+        base = taken["nothing"]
+        for name, watches in taken.items():
+            pairs = list(zip(base, watches, strict=True))
+            table.add_row(
+                *(log, name),
+                *(f"{statistics.median(numbers):.3f}" for numbers in zip(*((w.wall, w.cpu) for w in watches))),
+                _middle([before.wall / after.wall for before, after in pairs]),
+                _middle([before.cpu / after.cpu for before, after in pairs]),
+                f"{shares[name]:.1%}",
             )
-        for name, times in measured.items():
-            row = [f"{times.wall:.3f}", f"{times.cpu:.3f}", f"{options.no_ops / times.wall:.0f}"]
-            share = f"{statistics.median(idle[name][1:]):.1%}"
-            table.add_row(log, name, *row, _spread([1 / ratio for ratio in times.ratios]), share)
         table.add_section()
     return table
 
@@ -332,33 +348,50 @@ def nothing(number: int) -> int:
     return number
 
 
-def _no_ops(app: Callable[[int], Future[int]], bench: Bench, files: int, idle: list[float]) -> Callable[[], Stopwatch]:
-    """Return what runs apps that do nothing while transfers are in flight, and gives the middle one of some times.
+@contextmanager
+def _side(bench: Bench, log: str, files: int) -> Iterator[Connection]:
+    """Run a process that has transfers in flight, and runs no-ops when it is asked."""
+    spawn = get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_no_ops, args=(theirs, bench.options, bench.folder, bench.service, log, files))
+    process.start()
+    theirs.close()
+    try:
+        # It is ready, and has no first time before it any more.
+        _asked(ours, WARM_UP)
+        yield ours
+    finally:
+        ours.close()
+        process.join()
 
-    ``idle`` takes the share of a processor that is used when there is nothing to do but wait.
-    """
-    sizes, waiting = _few_first(bench.options.no_ops), _few_first(files)
 
-    def timed(size: int) -> Stopwatch:
-        with Stopwatch() as watch:
-            _results([app(number) for number in range(size)])
-        return watch
+def _asked(side: Connection, number: int) -> Stopwatch:
+    side.send(number)
+    watch: Stopwatch = side.recv()
+    return watch
 
-    def ran() -> Stopwatch:
-        size = next(sizes)
-        with _in_flight(bench, next(waiting)):
-            watches = [timed(size) for _ in range(SLICES)]
-            used = time.process_time()
-            time.sleep(bench.options.look)
-            idle.append((time.process_time() - used) / bench.options.look)
-        return sorted(watches, key=lambda watch: watch.wall)[SLICES // 2]
 
-    return ran
+def _no_ops(pipe: Connection, options: argparse.Namespace, folder: str, service: Service, log: str, files: int) -> None:
+    """Run apps that do nothing, as many as the pipe says, as often as it says so; wait for a while where it says 0."""
+    bench = Bench(options, folder, service, None)
+    with bench.workflow(log=log == "on") as workflow, _in_flight(bench, files), suppress(EOFError):
+        app = python_app(nothing, data_flow_kernel=workflow.dfk, executors=["local"])
+        while True:
+            number = pipe.recv()
+            with Stopwatch() as watch:
+                if number:
+                    _results([app(each) for each in range(number)])
+                else:
+                    time.sleep(options.look)
+            pipe.send(watch)
 
 
 @contextmanager
 def _in_flight(bench: Bench, files: int) -> Iterator[None]:
     """Have transfers wait at the service during a ``with`` block."""
+    if not files:
+        yield
+        return
     bench.service.set(task_latency=FOR_EVER)
     futures = bench.loop(files, new_run())
     while any(future.task_handle is None for future in futures):
@@ -383,6 +416,12 @@ def _seconds(times: Times, files: int) -> list[str]:
 def _spread(values: list[float]) -> str:
     """Return the median of some values, with the smallest and the largest."""
     return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+
+
+def _middle(values: list[float]) -> str:
+    """Return the median of some values, with their quartiles."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,20 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         (
             "transfers.py",
             [
-                *("--files", "5", "--blocking", "5", "--singles", "1", "--long", "0.05", "--no-ops", "5"),
+                *(
+                    "--files",
+                    "5",
+                    "--blocking",
+                    "5",
+                    "--singles",
+                    "1",
+                    "--long",
+                    "0.05",
+                    "--no-ops",
+                    "5",
+                    "--slices",
+                    "2",
+                ),
                 *("--log", "off", "--rounds", "1", "--task-latency", "0.05", "--latency", "0.001", "--look", "0.05"),
             ],
             ["one task by hand", "waiting app", "delay by batching", "end of its future", "5 transfers"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -12,25 +15,64 @@ import pytest
 
 WAVES, OLD = 3, 2
 
-SCRIPT = f"""
-import sys, chiltepin
-from chiltepin import delete_task, transfer_task
-count, run_dir = int(sys.argv[1]), sys.argv[2]
-ends = []
-with chiltepin.Workflow({{"data": {{"backend": "globus"}}}}, run_dir=run_dir):
-    for wave in range({WAVES}):
-        futures = [
-            transfer_task("my-laptop", "hpc-scratch", f"/{{wave}}-{{number}}", f"/out/{{wave}}-{{number}}",
-                          executor="local", polling_interval=0.2)
-            for number in range(count)
-        ]
-        futures += [
-            delete_task("hpc-scratch", f"/old/{{wave}}-{{number}}", executor="local", polling_interval=0.2)
-            for number in range({OLD})
-        ]
-        ends += [future.result(60) for future in futures]
-print(ends.count(True))
+#: Loads all that a workflow needs, once, and then runs one in a process of its own for each line that it reads.
+CRADLE = f"""
+import json, os, sys
+import globus_sdk, chiltepin.backends.globus
+from chiltepin import Workflow, delete_task, transfer_task
+
+def workflow(count, run_dir):
+    ends, rest = [], {{"executor": "local", "polling_interval": 0.2}}
+    with Workflow({{"data": {{"backend": "globus"}}}}, run_dir=run_dir):
+        for wave in range({WAVES}):
+            futures = [
+                transfer_task("my-laptop", "hpc-scratch", f"/{{wave}}-{{number}}", f"/out/{{wave}}-{{number}}", **rest)
+                for number in range(count)
+            ]
+            futures += [delete_task("hpc-scratch", f"/old/{{wave}}-{{number}}", **rest) for number in range({OLD})]
+            ends += [future.result(60) for future in futures]
+    print(ends.count(True))
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ.update(asked["environment"])
+        output = os.open(asked["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        workflow(asked["count"], asked["run_dir"])
+        sys.exit()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+class Cradle:
+    """Where processes begin that run the workflow, one at a time."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CRADLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def start(self, asked):
+        """Begin a workflow; return its process id."""
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def wait(self):
+        """Wait for its end; return its exit code."""
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def cradle():
+    """A process that begins others."""
+    made = Cradle()
+    yield made
+    made.process.communicate()
 
 
 def seeds():
@@ -46,10 +88,9 @@ def settled(folder):
 
 
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
-def test_a_workflow_that_is_killed_at_any_moment_goes_on(chiltepin_globus, tmp_path, monkeypatch, seed):
+def test_a_workflow_that_is_killed_at_any_moment_goes_on(cradle, chiltepin_globus, tmp_path, seed):
     """Kill -9 of a workflow, sometimes twice: the last run ends well, with each file moved once and asked for once."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path / "journal"))
     count, kills = chance.randint(1, 20), chance.choice([1, 1, 2])
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.8), chance.uniform(0, 0.02)
     old = tmp_path / "hpc-scratch" / "old"
@@ -59,14 +100,20 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(chiltepin_globus, tmp_p
             (tmp_path / "my-laptop" / f"{wave}-{number}").write_text(f"{wave} {number}")
         for number in range(OLD):
             (old / f"{wave}-{number}").touch()
-    command = [sys.executable, "-c", SCRIPT, str(count), str(tmp_path / "runinfo")]
+    output = tmp_path / "output"
+    asked = {
+        "environment": {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")},
+        "count": count,
+        "run_dir": str(tmp_path / "runinfo"),
+        "output": str(output),
+    }
     for _ in range(kills):
         # Whoever lived to its orderly end is done, and the same again would be a new wish.
         if not settled(tmp_path):
-            killed_after(command, globus, chance.uniform(0, 3))
+            killed_after(cradle, asked, globus, chance.uniform(0, 3))
     if not settled(tmp_path):
-        last = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
-        assert (last.stdout.strip(), last.stderr) == (str(WAVES * (count + OLD)), "")
+        cradle.start(asked)
+        assert (cradle.wait(), output.read_text()) == (0, f"{WAVES * (count + OLD)}\n")
     transfers = [task.document() for task in globus.tasks.values() if task.document()["type"] == "TRANSFER"]
     written = [
         entry["destination_path"]
@@ -78,12 +125,13 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(chiltepin_globus, tmp_p
     assert list(old.iterdir()) == []
 
 
-def killed_after(command, globus, seconds):
-    """Run a workflow, and kill it some seconds after its first request, if it lives so long."""
+def killed_after(cradle, asked, globus, seconds):
+    """Run a workflow, and kill it some seconds after its first request, unless it has ended before."""
     before, waiting = len(globus.requests), threading.Event()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(globus.requests) == before and process.poll() is None:
+    process = cradle.start(asked)
+    while len(globus.requests) == before:
         waiting.wait(0.01)
     waiting.wait(seconds)
-    process.kill()
-    process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    cradle.wait()
