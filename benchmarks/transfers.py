@@ -317,7 +317,7 @@ def _beside(bench: Bench) -> Table:
     """Measure what apps lose while transfers are in flight: two processes take turns, one with them and one without."""
     options = bench.options
     table = _table(
-        f"{options.no_ops} Parsl no-ops while {options.files} transfers wait in flight, {options.slices} times in turns",
+        f"{options.no_ops} Parsl no-ops, {options.slices} times in turns, while {options.files} transfers wait",
         *("log", "in flight", "s", "cpu s", "rate", "rate by cpu", "cpu of waiting"),
         caption="rates: against nothing in flight a moment before, median (its quartiles); the aim is 0.9",
     )
@@ -334,7 +334,8 @@ def _beside(bench: Bench) -> Table:
             pairs = list(zip(base, watches, strict=True))
             table.add_row(
                 *(log, name),
-                *(f"{statistics.median(numbers):.3f}" for numbers in zip(*((w.wall, w.cpu) for w in watches))),
+                f"{statistics.median(watch.wall for watch in watches):.3f}",
+                f"{statistics.median(watch.cpu for watch in watches):.3f}",
                 _middle([before.wall / after.wall for before, after in pairs]),
                 _middle([before.cpu / after.cpu for before, after in pairs]),
                 f"{shares[name]:.1%}",
@@ -420,7 +421,7 @@ def _spread(values: list[float]) -> str:
 
 def _middle(values: list[float]) -> str:
     """Return the median of some values, with their quartiles."""
-    low, median, high = statistics.quantiles(values, n=4)
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiltepin.journal import Journal
+from chiltepin.journal import Journal, Owner, killed
 from chiltepin.model import (
     CHECKSUMS,
     SYNC_LEVELS,
@@ -559,7 +559,7 @@ def test_each_intent_is_tried_anew(folder, journal, reader, caplog):
 FULL_DISK = """
 import resource, sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal
+from chiltepin.journal import Journal, Owner, killed
 from chiltepin.model import DeleteRequest
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -586,7 +586,7 @@ def test_a_full_disk_costs_only_what_did_not_fit(folder):
 WRITER = """
 import sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal
+from chiltepin.journal import Journal, Owner, killed
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -655,7 +655,7 @@ def test_threads_write_whole_lines(folder, journal, reader):
 FORK = """
 import os, sys, threading
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal
+from chiltepin.journal import Journal, Owner, killed
 from chiltepin.model import DeleteRequest
 where = {"backend": "globus", "service": "s", "deadline": datetime.now(timezone.utc) + timedelta(hours=1)}
 journal = Journal(sys.argv[1])
@@ -682,3 +682,97 @@ def test_a_child_has_a_file_of_its_own(folder):
         for file in sorted(folder.iterdir())
     ]
     assert names == [["after", "before"], ["child"]]
+
+
+# Who was killed, and what had been done by then
+
+
+def lived(folder, clock, *names, owner, settle=False):
+    """Let a process have seen the end of some submissions."""
+    journal = Journal(folder, clock=clock, owner=owner)
+    for name in names:
+        intend(journal, name, request=DeleteRequest(endpoint="scratch", paths=(f"/{name}",)))
+        clock.now += timedelta(seconds=1)
+        journal.ended(name, TaskState.SUCCEEDED)
+    if settle:
+        journal.settle()
+    clock.now += timedelta(seconds=1)
+    journal.close()
+
+
+def lately(journal):
+    """The ids of what has ended, each with whether its process was killed."""
+    return [(entry.submission_id, killed) for entry, killed in journal.ended_lately(**SERVICE)]
+
+
+def test_what_killed_processes_saw_end_is_told(folder, clock, reader):
+    """From the first process that was killed on, all that ended is told, and of each whether its process was killed."""
+    lived(folder, clock, "before", owner=Owner("gone", 1, "0"), settle=True)
+    assert lately(reader) == []
+    lived(folder, clock, "a", "b", owner=Owner("gone", 2, "0"))
+    lived(folder, clock, "c", owner=Owner("gone", 3, "0"), settle=True)
+    lived(folder, clock, "d", owner=Owner.this())
+    assert lately(reader) == [("a", True), ("b", True), ("c", False), ("d", False)]
+
+
+def test_what_was_settled_in_between_is_in_order(folder, clock, reader):
+    """A process that ended a workflow in order, began another and was killed has left only what came after that."""
+    lived(folder, clock, "a", owner=Owner("gone", 1, "0"), settle=True)
+    lived(folder, clock, "b", owner=Owner("gone", 1, "0"))
+    assert lately(reader) == [("a", False), ("b", True)]
+
+
+def test_an_end_counts_for_the_process_that_saw_it(folder, clock, reader):
+    """What one process began, and a later one saw end, is over in order if that one ended so."""
+    journal = Journal(folder, clock=clock, owner=Owner("gone", 1, "0"))
+    intend(journal, "a")
+    journal.close()
+    clock.now += timedelta(seconds=1)
+    later = Journal(folder, clock=clock, owner=Owner("gone", 2, "0"))
+    later.ended("a", TaskState.SUCCEEDED)
+    assert lately(reader) == [("a", True)]
+    later.settle()
+    later.close()
+    assert lately(reader) == [("a", False)]
+
+
+def test_of_very_many_the_oldest_are_left_out(folder, clock, reader, monkeypatch):
+    """How much is read has a limit, in items; the newest files come first."""
+    monkeypatch.setattr(killed, "MOST", 3)
+    for number, names in enumerate(["ab", "cd", "ef"]):
+        lived(folder, clock, *names, owner=Owner("gone", number, "0"))
+    assert [name for name, _ in lately(reader)] == ["c", "d", "e", "f"]
+
+
+def test_a_journal_that_wrote_nothing_settles_nothing(folder, journal):
+    """An end in order makes no file by itself."""
+    journal.settle()
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="The system does not tell when a process was started.")
+def test_a_process_lives_until_it_is_killed():
+    """A process is known by its number and its start; a zombie, and one that has another start, are dead."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    found = owner_of(process.pid)
+    assert found.lives()
+    assert not dataclasses.replace(found, started="1").lives()
+    assert not dataclasses.replace(found, host="gone").lives()
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not found.lives()
+    process.communicate()
+    assert not found.lives()
+
+
+def owner_of(pid):
+    """The owner of the files of a process of this machine."""
+    started = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
+    return dataclasses.replace(Owner.this(), pid=pid, started=started)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "20260301T120000.000000Z-host-name-1-0-abcd", "a-b-c-d-e.jsonl"])
+def test_a_file_of_unknown_make_has_no_owner(name):
+    """A name that is not ours says nothing about a process, and ours says it all, also with dashes in it."""
+    owner = Owner.of(f"/some-where/{name}")
+    assert owner == (Owner("host-name", 1, "0") if "host" in name else None)
