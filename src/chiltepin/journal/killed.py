@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ended"]
 
-#: Items after which no older file is read: some 10 MB of lines, read in half a second, and 50 MB of memory.
+#: Items after which no older file is read: some 6 MB of lines, 0.4 s of a processor and 32 MB of memory.
 MOST = 100_000
 
 #: Bytes at the end of a file that have the whole line which says that its process ended in order.
