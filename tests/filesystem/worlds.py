@@ -11,6 +11,7 @@ import fsspec
 
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
+from chiltepin.backends.filesystem.places import place_of
 from chiltepin.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -81,9 +82,10 @@ def local_world(tmp_path: Path) -> World:
 
 
 def file_world(tmp_path: Path) -> World:
-    """Endpoints that are ``file:`` URLs."""
+    """Endpoints that are ``file:`` URLs; what is tried again there is tried at once."""
     roots = folders(tmp_path)
-    backend = FilesystemBackend.from_config({name: {"url": f"file://{root}"} for name, root in roots.items()}, {})
+    places = {name: place_of(name, {"url": f"file://{root}"}) for name, root in roots.items()}
+    backend = FilesystemBackend(places, pause=lambda stopping, seconds: None)
     return World(Transfers(backend), fsspec.filesystem("file"), roots)
 
 

@@ -9,13 +9,16 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from chiltepin.backends.filesystem.copy import copy_file, copy_tree
+from chiltepin.backends.filesystem.copy import copy_file
+from chiltepin.backends.filesystem.crew import Crew
 from chiltepin.backends.filesystem.delete import delete
 from chiltepin.backends.filesystem.faults import fault_of
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
+from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.store import Spot
+from chiltepin.backends.filesystem.tree import copy_tree
 from chiltepin.backends.filesystem.work import Work
 from chiltepin.errors import (
     BackendError,
@@ -58,6 +61,9 @@ class FilesystemBackend:
     ----------
     places : mapping of str to Place
         Where each endpoint is.
+    pause : callable
+        Waits some seconds, or until an event is set, before something is tried again; for tests, whose time does not
+        pass by itself.
     """
 
     name = "filesystem"
@@ -65,8 +71,10 @@ class FilesystemBackend:
         runs_on="worker", durable=False, checksums=tuple(CHECKSUMS), deletes_extra=True
     )
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
-        self._places = dict(places)
+    def __init__(
+        self, places: Mapping[str, Place], *, pause: Callable[[threading.Event, float], object] = threading.Event.wait
+    ) -> None:
+        self._places, self._pause = dict(places), pause
         # In the order of their submission, so that the oldest are forgotten first.
         self._tasks: dict[str, Work] = {}
         self._lock = threading.Lock()
@@ -93,13 +101,13 @@ class FilesystemBackend:
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Leave the task to a thread; see `TransferBackend.submit`."""
-        deed = self._deed(request)
+        deed, width = self._deed(request), self._width(request)
         handle = TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
         with self._lock:
             if submission_id in self._tasks:
                 return handle
             self._forget_old()
-            work = self._tasks[submission_id] = Work(request, handle)
+            work = self._tasks[submission_id] = Work(request, handle, Crew(self._movers, width=width), self._pause)
         self._movers.take(work, deed)
         return handle
 
@@ -124,6 +132,12 @@ class FilesystemBackend:
             return self._deletion(request)
         return self._transfer(request)
 
+    def _width(self, request: Request) -> int:
+        """Return how many threads the stores of a request can use, the narrower one deciding."""
+        if isinstance(request, DeleteRequest):
+            return self._place(request.endpoint).store().width
+        return min(self._place(name).store().width for name in (request.source, request.destination))
+
     def _transfer(self, request: TransferRequest) -> Callable[[Work], None]:
         pairs = [
             (self._spot(request.source, item.source), self._spot(request.destination, item.destination))
@@ -142,8 +156,8 @@ class FilesystemBackend:
             copies = [partial(copy_tree, roots=self._roots())] * len(pairs)
         else:
             copies = [partial(copy_file, checksum=item.checksum) for item in request.items]
-        return _one_by_one(
-            (f"Copying {origin} to {goal}", partial(copy, request=request, origin=origin, goal=goal))
+        return _each(
+            (f"Copying {origin} to {goal}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
             for copy, (origin, goal) in zip(copies, pairs, strict=True)
         )
 
@@ -157,8 +171,8 @@ class FilesystemBackend:
                     code="PERMISSION_DENIED",
                 )
         roots = self._roots()
-        return _one_by_one(
-            (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots)) for spot in doomed
+        return _each(
+            (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots), (spot,)) for spot in doomed
         )
 
     def _roots(self) -> list[Spot]:
@@ -223,17 +237,22 @@ def _refuse_unknown(backend: str, options: Mapping[str, Any], *, known: Sequence
             )
 
 
-def _one_by_one(steps: Iterable[tuple[str, Callable[[Work], None]]]) -> Callable[[Work], None]:
-    """Return the deed of doing all steps, each given with the words for its failure; the others go on after one."""
+def _each(steps: Iterable[tuple[str, Callable[[Work], None], Sequence[Spot]]]) -> Callable[[Work], None]:
+    """Return the deed of doing all steps, each with the words for its failure and the places that it is about.
+
+    The others go on after one that failed.
+    """
     steps = tuple(steps)
 
+    def one(work: Work, what: str, step: Callable[[Work], None], spots: Sequence[Spot]) -> None:
+        work.check()
+        try:
+            patiently(work, partial(step, work), *(spot.store for spot in spots))
+        except Exception as err:  # noqa: BLE001 - the other steps go on
+            work.fail(err, what)
+
     def deed(work: Work) -> None:
-        for what, step in steps:
-            work.check()
-            try:
-                step(work)
-            except Exception as err:  # noqa: BLE001 - the other steps go on
-                work.fail(err, what)
+        work.crew.all(partial(one, work, *step) for step in steps)
 
     return deed
 

@@ -1,27 +1,23 @@
-"""Copying a file, and a tree of files, from one store to another."""
+"""Copying a file from one store to another."""
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import xxhash
 
-from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from chiltepin.backends.filesystem.store import Draft, Entry, Folder, Reader, Spot
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import TransferRequest
 
-__all__ = ["copy_file", "copy_tree"]
+__all__ = ["Copier", "copy_file", "is_missing"]
 
 
 def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, checksum: str = "") -> None:
@@ -33,14 +29,14 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
     try:
         origin, here = _opened(origin, create=False)
     except (FileNotFoundError, NotADirectoryError):
-        raise _is_missing(origin) from None
+        raise is_missing(origin) from None
     with here:
         entry = here.entry(origin.parts[-1])
         if entry is not None and entry.kind == "link":
             copy_file(work, request, origin.resolved(follow=True), goal, checksum)
             return
         if entry is None:
-            raise _is_missing(origin)
+            raise is_missing(origin)
         if entry.kind == "dir":
             raise _is_folder(origin)
         if entry.kind != "file":
@@ -66,7 +62,8 @@ def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
     return replace(spot, parts=above + spot.parts[-1:]), folder
 
 
-def _is_missing(spot: Spot) -> Fault:
+def is_missing(spot: Spot) -> Fault:
+    """Return the fault of a place where nothing is."""
     return Fault("FILE_NOT_FOUND", f"There is no {spot}.")
 
 
@@ -79,40 +76,6 @@ def _needs_whole_path(origin: Spot, goal: Spot) -> Fault:
     return Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
 
 
-def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Sequence[Spot] = ()) -> None:
-    """Copy what is in a folder into another folder, making the latter if need be.
-
-    Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
-    and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots``
-    are the places that are never removed.
-    """
-    origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
-    if origin.contains(goal):
-        raise Fault("INVALID_PATH_NAME", f"{origin} would be copied into itself, to {goal}.")
-    entry = origin.entry()
-    if entry is None:
-        raise _is_missing(origin)
-    if entry.kind != "dir":
-        raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
-    if request.delete_destination_extra and goal.contains(origin):
-        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
-    copier = Copier(work, request)
-    kept: list[tuple[Spot, set[str]]] = []
-    waiting = [(origin, goal)]
-    while waiting:
-        source, target = waiting.pop()
-        try:
-            with source.store.folder(source.parts) as here, target.store.folder(target.parts, create=True) as there:
-                kept.append((target, set()))
-                folders = copier.folder(here, there, source, kept[-1][1])
-            waiting.extend((source.below(name), target.below(name)) for name in folders)
-        except Exception as err:  # noqa: BLE001 - the other folders go on
-            work.fail(err, f"Copying folder {source} to {target}")
-    if request.delete_destination_extra and not work.faults:
-        for target, names in kept:
-            remove_extra(work, target, names, wanted=copier.wanted, roots=roots)
-
-
 class Copier:
     """Copies files as one request wants them copied, ``block`` bytes at a time."""
 
@@ -121,42 +84,17 @@ class Copier:
         self._algorithm, _, self._expected = checksum.partition(":")
         self._block = memoryview(bytearray(block))
 
-    def folder(self, here: Folder, there: Folder, origin: Spot, names: set[str]) -> list[str]:
-        """Copy the files of one folder; return the names of the folders in it, and put all names into ``names``."""
-        folders = []
-        for entry in here.entries():
-            self._work.check()
-            names.add(entry.name)
-            if entry.kind == "dir":
-                folders.append(entry.name)
-            elif entry.kind != "file" or not self.wanted(entry.name):
-                self._work.files_skipped += 1
-            else:
-                try:
-                    self.file(here, entry, there, entry.name)
-                except Exception as err:  # noqa: BLE001 - the other files go on
-                    self._work.fail(err, f"Copying {origin.below(entry.name)}")
-        return folders
-
-    def wanted(self, name: str) -> bool:
-        """Whether the filters let a file of this name through; the first rule that matches decides."""
-        for rule in self._request.filters:
-            if fnmatch.fnmatchcase(name, rule.name):
-                return rule.method == "include"
-        return True
-
     def file(self, here: Folder, entry: Entry, there: Folder, name: str) -> None:
         """Copy one file, unless the sync level says that its destination is good as it is."""
         if self._in_place(here, entry, there, name):
-            self._work.files_skipped += 1
+            self._work.count(skipped=1)
             return
         with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
             size = self._fill(reader, draft, entry.name)
             if self._algorithm:
                 self._compare(draft.read_back(), entry.name)
             draft.commit(reader.mtime if self._request.preserve_timestamp else None)
-        self._work.files_done += 1
-        self._work.bytes_done += size
+        self._work.count(files=1, size=size)
 
     def _fill(self, reader: Reader, draft: Draft, name: str) -> int:
         """Copy the content and read it back; return its size."""

@@ -1,30 +1,268 @@
-"""The threads that work together on one task."""
+"""The threads that work together on one task.
+
+One lean thread is the fastest on a local disk, where system calls are short and Python's lock changes hands with each
+of them; on a disk with latency, on S3 or SFTP, threads wait for most of the time and many of them are worth it. Which
+of the two it is, nobody can know beforehand. So a crew begins with the thread of its task, looks now and then at how
+much of the time its threads compute, and hires others as long as they mostly wait.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import threading
+import time
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Protocol
 
-__all__ = ["Crew"]
+    from typing_extensions import Self
+
+    class Office(Protocol):
+        """Where threads come from."""
+
+        def lend(self, deed: Callable[[], None]) -> bool:
+            """Start a thread that does it; False if there are as many already as there may be."""
+            ...
+
+
+__all__ = ["Crew", "Shift"]
+
+#: Seconds from one look at the threads to the next: long enough that what a look costs, some 15 microseconds for each
+#: thread, does not count, and short enough that 10,000 small files do not end before it.
+LOOK = 0.02
+
+#: Seconds after which a member with nothing to do leaves.
+IDLE = 2.0
+
+#: Threads that compute less than this share of one processor together, are few; more than all of it, they are too many.
+LOW, HIGH = 0.6, 1.05
+
+#: Seconds of computing in one deed from which on it is mostly system calls that run beside each other (a part of a
+#: large file, a hash), not Python, of which only one thread runs at a time.
+LONG = 0.001
 
 
 class Crew:
-    """As many threads as the stores of one task can use."""
+    """As many threads as the stores of one task can use; the one that makes deeds is the first of them.
+
+    Parameters
+    ----------
+    office : Office
+        Where the other threads come from.
+    width : int
+        Most threads, that first one included.
+    """
+
+    def __init__(self, office: Office, *, width: int = 1) -> None:
+        self._office, self._width = office, width
+        self._deeds: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        # Members that wait for a deed and have not been promised one: the queue never holds more than they can take.
+        self._idle = 0
+        self._surplus = 0
+        self._threads: set[int] = set()
+        self._offered, self._next_look = 0, 0.0
+        self._last = (0.0, 0.0, 0)
 
     def offer(self, deed: Callable[[], None]) -> bool:
-        """Have somebody idle do it.
+        """Have somebody idle do it; the deed has to see to its errors itself (`Shift` does).
 
         Returns
         -------
         bool
             False if nobody is idle; then the caller does it, so that nothing ever queues up and memory is bounded.
         """
-        del deed
-        return False
+        if not self._idle and not self.free():
+            return False
+        with self._lock:
+            if not self._idle:
+                return False
+            self._idle -= 1
+            self._deeds.put(deed)
+        return True
+
+    def free(self) -> bool:
+        """Whether somebody is idle, as far as can be told without waiting; hires, and dismisses, now and then."""
+        if self._width == 1:
+            return False
+        self._offered += 1
+        if not self._idle and time.monotonic() >= self._next_look:
+            self._look()
+        return self._idle > 0
 
     def all(self, deeds: Iterable[Callable[[], None]]) -> None:
-        """Do all of them, with whoever is idle; return when all have ended, or raise the first error then."""
-        for deed in deeds:
+        """Do all of them, with whoever is idle; return when all have ended, or raise the first error then.
+
+        After an error no other deed is begun.
+        """
+        with Shift(self) as shift:
+            for deed in deeds:
+                if shift.failed:
+                    break
+                if not shift.offer(deed):
+                    deed()
+
+    def close(self) -> None:
+        """Let the members go; to be called when nothing is under way any more."""
+        with self._lock:
+            self._width = 1
+            for _ in range(self._idle):
+                self._deeds.put(None)
+            self._idle = 0
+
+    def _look(self) -> None:
+        """See how much of the last while the threads have computed, and hire or dismiss accordingly."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._next_look:
+                return
+            if not self._threads:
+                self._threads.add(threading.get_native_id())
+            (then, busy_then, offered_then), busy = self._last, _busy(self._threads)
+            self._last, self._next_look = (now, busy, self._offered), now + LOOK
+            if then:
+                more = self._wanted(now - then, busy - busy_then, self._offered - offered_then) - len(self._threads)
+                self._surplus = max(0, -more)
+            else:
+                more = 0
+        for _ in range(more):
+            if not self._office.lend(self._serve):
+                break
+        # Who comes or goes changes the sum; the next look only begins a new while.
+        if more:
+            self._last = (0.0, 0.0, 0)
+
+    def _wanted(self, wall: float, busy: float, deeds: int) -> int:
+        """Return how many threads would keep the processor busy, judged by what the present ones do."""
+        count, load = len(self._threads), max(busy / wall, 0.001)
+        room = _processors() if busy > deeds * LONG else 1
+        if load > HIGH * room:
+            return max(1, count - 1)
+        if load < LOW * room:
+            return min(self._width, math.ceil(count * room / load))
+        return count
+
+    def _serve(self) -> None:
+        """Do deeds until there is none for a while: what a member does."""
+        me = threading.get_native_id()
+        with self._lock:
+            if self._width == 1:
+                return
+            self._threads.add(me)
+            self._idle += 1
+        try:
+            while (deed := self._next()) is not None:
+                deed()
+                with self._lock:
+                    if self._width == 1 or self._surplus:
+                        self._surplus = max(0, self._surplus - 1)
+                        return
+                    self._idle += 1
+        finally:
+            with self._lock:
+                self._threads.discard(me)
+                self._last = (0.0, 0.0, 0)
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return the deed that is offered next, or None to leave."""
+        try:
+            return self._deeds.get(timeout=IDLE)
+        except Empty:
+            pass
+        with self._lock:
+            # Somebody may have promised us a deed just now.
+            if not self._deeds.empty() or not self._idle:
+                return self._deeds.get()
+            self._idle -= 1
+        return None
+
+
+class Shift:
+    """Deeds that are waited for together, at the end of the ``with``; there the first error of one is raised.
+
+    Parameters
+    ----------
+    crew : Crew
+        Who does them.
+    """
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._under_way = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._error: BaseException | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a deed that somebody else did has ended with an error."""
+        return self._error is not None
+
+    def free(self) -> bool:
+        """Whether somebody is idle; see `Crew.free`."""
+        return self._crew.free()
+
+    def offer(self, deed: Callable[[], None]) -> bool:
+        """Have somebody idle do it; see `Crew.offer`."""
+        with self._changed:
+            self._under_way += 1
+        handed = self._crew.offer(partial(self._do, deed))
+        if not handed:
+            self._end()
+        return handed
+
+    def _do(self, deed: Callable[[], None]) -> None:
+        try:
             deed()
+        except BaseException as err:  # noqa: BLE001 - it is raised where the deeds are waited for
+            self._error = self._error or err
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._under_way -= 1
+            if not self._under_way:
+                self._changed.notify_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changed:
+            while self._under_way:
+                self._changed.wait()
+        if error is None and self._error is not None:
+            raise self._error
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _busy(threads: Iterable[int]) -> float:
+    """Return the seconds for which threads of ours have computed, or could not because others did, since they began.
+
+    Waiting for a processor is no waiting that more threads would fill. The kernel tells both (Linux,
+    Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"). Elsewhere the whole process stands for its
+    threads, which hires fewer rather than more.
+    """
+    total = 0
+    for thread in threads:
+        try:
+            with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
+                running, queued, _ = file.read().split()
+        except FileNotFoundError:  # noqa: PERF203 - a thread may have ended
+            if not os.path.exists("/proc/self/schedstat"):
+                return time.process_time()
+        else:
+            total += int(running) + int(queued)
+    return total / 1e9

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime, timezone
+import time
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import HOPELESS, Fault, fault_of
@@ -12,9 +12,13 @@ from chiltepin.model import TaskHandle, TaskState, TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chiltepin.backends.filesystem.crew import Crew
     from chiltepin.model import Request
 
 __all__ = ["Stopped", "Work"]
+
+#: Failures that are told one by one; the others are counted.
+TOLD = 3
 
 
 class Stopped(BaseException):
@@ -22,7 +26,7 @@ class Stopped(BaseException):
 
 
 class Work:
-    """The state of one task, written by the thread that does it and read by `poll`.
+    """The state of one task, written by the threads that do it and read by `poll`.
 
     Parameters
     ----------
@@ -30,27 +34,63 @@ class Work:
         What is asked for.
     handle : TaskHandle
         The task.
+    crew : Crew
+        The threads that may help with it.
+    wait : callable
+        Waits until an event is set, or some seconds.
     """
 
-    def __init__(self, request: Request, handle: TaskHandle) -> None:
-        self.request, self.handle = request, handle
-        self.bytes_done = self.files_done = self.files_skipped = self.faults = 0
-        self._state, self._first_fault = TaskState.ACTIVE, Fault("", "")
+    def __init__(
+        self, request: Request, handle: TaskHandle, crew: Crew, wait: Callable[[threading.Event, float], object]
+    ) -> None:
+        self.request, self.handle, self.crew, self._wait = request, handle, crew, wait
+        self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
+        self._state = TaskState.ACTIVE
+        self._told: list[Fault] = []
+        self._lock = threading.Lock()
+        self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
         self._cancelled = False
+        # Set when nothing more may be begun, so that whoever waits does so no longer.
+        self._stopping = threading.Event()
         #: Set when the outcome is known.
         self.ended = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the thread to stop at its next block or file."""
+        """Ask the threads to stop at their next block or file."""
         self._cancelled = True
+        self._stopping.set()
 
     def check(self) -> None:
         """Raise `Stopped` if the task has to stop; to be called at least once for each block and each entry."""
-        if self._cancelled or self._expired():
+        if self._stopping.is_set() or time.time() >= self._deadline:
             raise Stopped
 
-    def _expired(self) -> bool:
-        return self.request.deadline is not None and datetime.now(timezone.utc) >= self.request.deadline
+    def pause(self, seconds: float) -> None:
+        """Wait, but not when the task has to stop.
+
+        Raises
+        ------
+        Stopped
+            If it has.
+        """
+        self._wait(self._stopping, max(0.0, min(seconds, self._deadline - time.time())))
+        self.check()
+
+    def count(self, *, files: int = 0, size: int = 0, skipped: int = 0, faults: int = 0) -> None:
+        """Add to the progress; exact, however many threads do.
+
+        Parameters
+        ----------
+        files, skipped, faults : int
+            Files done, files left alone, and hiccups.
+        size : int
+            Bytes done.
+        """
+        with self._lock:
+            self.files_done += files
+            self.bytes_done += size
+            self.files_skipped += skipped
+            self.faults += faults
 
     def fail(self, error: Exception, what: str) -> None:
         """Take note of a file or folder that failed; the caller goes on with the next.
@@ -61,10 +101,13 @@ class Work:
             If the next cannot fare better, because the disk is full for instance.
         """
         fault = fault_of(error, what)
-        self.faults += 1
-        if not self._first_fault.code:
-            self._first_fault = fault
+        with self._lock:
+            self.faults += 1
+            self.failures += 1
+            if len(self._told) < TOLD:
+                self._told.append(fault)
         if fault.code in HOPELESS:
+            self._stopping.set()
             raise Stopped
 
     def perform(self, deed: Callable[[Work], None]) -> None:
@@ -72,28 +115,35 @@ class Work:
         state = TaskState.FAILED
         try:
             deed(self)
-            state = TaskState.FAILED if self.faults else TaskState.SUCCEEDED
+            state = TaskState.FAILED if self.failures else TaskState.SUCCEEDED
         except Stopped:
-            if self._cancelled or self._expired():
+            expired = time.time() >= self._deadline
+            if self._cancelled or expired:
                 state = TaskState.CANCELED if self._cancelled else TaskState.EXPIRED
-                self._first_fault = Fault(state.name, f"The task was {state.value} before it was done.")
+                self._told = [Fault(state.name, f"The task was {state.value} before it was done.")]
+                self.failures = min(self.failures, 1)
         except Exception as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
             self.faults += 1
-            self._first_fault = fault_of(err, "The task could not go on")
+            self._told = [fault_of(err, "The task could not go on")]
+            self.failures = 1
         finally:
+            self.crew.close()
             self._state = state
             self.ended.set()
 
     @property
     def status(self) -> TaskStatus:
         """What is known now."""
-        state, fault = self._state, self._first_fault
-        more = f" {self.faults - 1} more failed." if self.faults > 1 else ""
+        with self._lock:
+            told, failures = list(self._told), self.failures
+        reasons = [fault.reason for fault in told]
+        if failures > len(told):
+            reasons.append(f"{failures - len(told)} more failed.")
         return TaskStatus(
             handle=self.handle,
-            state=state,
-            code=fault.code,
-            reason=fault.reason + more if fault.reason else "",
+            state=self._state,
+            code=told[0].code if told else "",
+            reason=" ".join(reasons),
             bytes_done=self.bytes_done,
             files_done=self.files_done,
             files_skipped=self.files_skipped,
