@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,13 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+#: Whether this machine can make the disk with latency.
+LATENCY = (
+    os.access("/dev/fuse", os.W_OK)
+    and all(map(shutil.which, ("cc", "pkg-config", "fusermount3")))
+    and not subprocess.run(["pkg-config", "--exists", "fuse3"], check=False).returncode
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +32,14 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
             "copies.py",
             ["--mib", "1", "--files", "20", "--folders", "2", "--rounds", "1"],
             ["1 file of 1 MiB", "20 files of 4096 bytes", "verified"],
+        ),
+        (
+            "trees.py",
+            [
+                *("--files", "20", "--folders", "2", "--million", "50", "--rounds", "1"),
+                *("--lagged", "20" if LATENCY else "0"),
+            ],
+            ["unchanged", "delete of 20 files", "nothing to do", "MiB of memory", *(["for each operation"] * LATENCY)],
         ),
         (
             "transfers.py",

@@ -85,7 +85,7 @@ def file_world(tmp_path: Path) -> World:
     """Endpoints that are ``file:`` URLs; what is tried again there is tried at once."""
     roots = folders(tmp_path)
     places = {name: place_of(name, {"url": f"file://{root}"}) for name, root in roots.items()}
-    backend = FilesystemBackend(places, pause=lambda stopping, seconds: None)
+    backend = FilesystemBackend(places, pause=lambda *_: None)
     return World(Transfers(backend), fsspec.filesystem("file"), roots)
 
 

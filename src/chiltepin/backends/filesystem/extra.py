@@ -20,7 +20,7 @@ __all__ = ["remove_extra"]
 
 
 def remove_extra(
-    work: Work, top: Spot, names: set[str], *, wanted: Callable[[str], bool], roots: Sequence[Spot] = ()
+    work: Work, top: Spot, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Sequence[Spot] = ()
 ) -> None:
     """Remove from one folder whatever has none of the names, with all that is in it; a link goes itself.
 
@@ -32,15 +32,16 @@ def remove_extra(
         The folder; it is never removed, nor is what has one of the names looked into.
     names : set of str
         The names of all that the source folder holds; used up.
-    wanted : callable
+    wanted : callable or None
         Whether the filters let a file of a name through; what they leave out stays, with the folders that lead to it.
+        None: all are.
     roots : sequence of Spot
         The roots of endpoints, which stay with all that is in them.
     """
     try:
         with patiently(work, partial(top.store.folder, top.parts), top.store) as there:
             files, folders = _extra(work, there, names)
-            remove_files(work, there, top, [name for name in files if wanted(name)])
+            remove_files(work, there, top, files if wanted is None else list(filter(wanted, files)))
     except FileNotFoundError:
         # Object stores have no folder where nothing is in it.
         return

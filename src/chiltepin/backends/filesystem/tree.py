@@ -12,16 +12,18 @@ from chiltepin.backends.filesystem.decide import Listing, chooser, in_place
 from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalFolder
+from chiltepin.backends.filesystem.portions import changed, entries, portions
 from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.crew import Shift
+    from chiltepin.backends.filesystem.portions import Item
     from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.walk import Node
     from chiltepin.backends.filesystem.work import Work
@@ -63,8 +65,8 @@ class _Pair:
         except BaseException:
             _close(self.here)
             raise
-        #: Where the entries of the destination are asked for.
-        self.existing: Folder | Listing = self.there
+        #: What is in the destination, where that is listed before.
+        self.listing: Listing | None = None
         self._users, self._lock = 1, threading.Lock()
 
     def __enter__(self) -> Self:
@@ -87,6 +89,11 @@ class _Pair:
         return self
 
 
+def _using(pair: _Pair, deed: Callable[[], None]) -> None:
+    with pair:
+        deed()
+
+
 def _close(folder: Folder) -> None:
     folder.__exit__(None, None, None)
 
@@ -97,7 +104,7 @@ class _Tree:
     def __init__(self, work: Work, request: TransferRequest, origin: Spot, goal: Spot) -> None:
         self._work, self._request, self._origin, self._goal = work, request, origin, goal
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
-        self._wanted = chooser(request.filters)
+        self._wanted = chooser(request.filters) if request.filters else None
         # One for each thread, because it holds the block that it copies with.
         self._copiers = threading.local()
 
@@ -107,15 +114,8 @@ class _Tree:
         folders: list[str] = []
         try:
             with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
-                for entry in self._entries(pair.here):
-                    if entry.kind == "dir":
-                        folders.append(entry.name)
-                    elif entry.kind != "file" or not self._wanted(entry.name):
-                        self._work.count(skipped=1)
-                    elif shift.free():
-                        self._hand(shift, pair, entry, source)
-                    else:
-                        self._file(pair, entry, source)
+                for items in portions(self._work, pair.here, folders, self._wanted):
+                    self._give(shift, pair, partial(self._files, pair, items, source, shift))
         except Exception as err:  # noqa: BLE001 - the other folders go on
             self._work.fail(err, f"Copying folder {source} to {target}")
         return folders
@@ -124,38 +124,51 @@ class _Tree:
         pair = _Pair(source, target)
         # A file of this machine is asked for at no more than its line in a listing costs; elsewhere that is a request.
         if self._level and not isinstance(pair.there, LocalFolder):
-            pair.existing = Listing(pair.there)
+            pair.listing = Listing(pair.there)
         return pair
 
-    def _entries(self, folder: Folder) -> Iterator[Entry]:
-        for entry in folder.entries():
-            self._work.check()
-            yield entry
+    def _give(self, shift: Shift, pair: _Pair, deed: Callable[[], None]) -> None:
+        """Have somebody idle do something with two folders, or do it."""
+        if shift.free():
+            deed = partial(_using, pair.shared(), deed)
+            if shift.offer(deed):
+                return
+        deed()
 
-    def _hand(self, shift: Shift, pair: _Pair, entry: Entry, source: Spot) -> None:
-        """Have somebody else copy one file."""
-        deed = partial(self._shared_file, pair.shared(), entry, source)
-        if not shift.offer(deed):
-            deed()
+    def _files(self, pair: _Pair, items: Sequence[Item], source: Spot, shift: Shift) -> None:
+        """Copy a portion of a folder."""
+        try:
+            level, files = self._undecided(pair, items)
+            for entry in files:
+                self._work.check()
+                self._give(shift, pair, partial(self._file, pair, entry, level, source))
+        except Exception as err:  # noqa: BLE001 - the other portions go on
+            self._work.fail(err, f"Copying files of {source}")
 
-    def _shared_file(self, pair: _Pair, entry: Entry, source: Spot) -> None:
-        with pair:
-            self._file(pair, entry, source)
+    def _undecided(self, pair: _Pair, items: Sequence[Item]) -> tuple[SyncLevel | None, Iterable[Entry]]:
+        """Return the files that may have to be copied, and the sync level that is still to be judged by."""
+        level, here, there = self._level, pair.here, pair.there
+        if level in (None, "checksum") or not (isinstance(here, LocalFolder) and isinstance(there, LocalFolder)):
+            return level, entries(items)
+        files, unchanged = changed(items, there, level)
+        self._work.count(skipped=unchanged)
+        return None, files
 
-    def _file(self, pair: _Pair, entry: Entry, source: Spot) -> None:
+    def _file(self, pair: _Pair, entry: Entry, level: SyncLevel | None, source: Spot) -> None:
         """Copy one file; one that fails does not keep the others."""
         try:
-            patiently(self._work, partial(self._move, pair, entry), *self._stores)
+            patiently(self._work, partial(self._move, pair, entry, level), *self._stores)
         except Exception as err:  # noqa: BLE001 - the other files go on
             self._work.fail(err, f"Copying {source.below(entry.name)}")
 
-    def _move(self, pair: _Pair, entry: Entry) -> None:
-        level = self._level
-        if level is None or not in_place(level, entry, pair.existing.entry(entry.name)):
-            level = None
-        elif level != "checksum":
-            self._work.count(skipped=1)
-            return
+    def _move(self, pair: _Pair, entry: Entry, level: SyncLevel | None) -> None:
+        if level is not None:
+            existing = (pair.listing or pair.there).entry(entry.name)
+            if not in_place(level, entry, existing):
+                level = None
+            elif level != "checksum":
+                self._work.count(skipped=1)
+                return
         self._copier(level).file(pair.here, entry, pair.there, entry.name)
 
     def _copier(self, level: SyncLevel | None) -> Copier:
@@ -173,7 +186,8 @@ class _Tree:
         folders: list[str] = []
         try:
             with patiently(self._work, partial(source.store.folder, source.parts), source.store) as here:
-                for entry in self._entries(here):
+                for entry in here.entries():
+                    self._work.check()
                     names.add(entry.name)
                     if entry.kind == "dir":
                         folders.append(entry.name)

@@ -1,0 +1,139 @@
+"""The files of a folder, a portion at a time: listed in one thread, looked at and copied in any.
+
+On this machine a listing tells names and kinds at once, and size and time of each file cost another call. So that call
+is left to whoever gets the portion: on a disk with latency these calls are what a listing waits for. What is unchanged
+at both ends is found here in two calls and few steps of Python for each file, since of a tree that is synced again
+that is all there is to do.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import nullcontext, suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin.backends.filesystem.local import LocalFolder
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from chiltepin.backends.filesystem.store import Folder
+    from chiltepin.backends.filesystem.work import Work
+    from chiltepin.model import SyncLevel
+
+    Item = os.DirEntry[str] | Entry
+
+__all__ = ["PORTION", "changed", "entries", "portions"]
+
+#: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
+PORTION = 100
+
+
+def portions(
+    work: Work, folder: Folder, folders: list[str], wanted: Callable[[str], bool] | None
+) -> Iterator[list[Item]]:
+    """List a folder; yield its files, and put the names of the folders in it into ``folders``.
+
+    Links, devices, pipes and sockets are counted as skipped, as are files that are not wanted.
+
+    Parameters
+    ----------
+    work : Work
+        Where they are counted, and which says when to stop.
+    folder : Folder
+        The folder; it stays open as long as its portions are used.
+    folders : list of str
+        Gets the names of folders.
+    wanted : callable or None
+        Whether a file of a name is; None: all are.
+    """
+    listing: AbstractContextManager[Iterator[Item]]
+    if isinstance(folder, LocalFolder):
+        listing, split = os.scandir(folder.descriptor), _split_local
+    else:
+        listing, split = nullcontext(folder.entries()), _split
+    with listing as items:
+        while listed := list(islice(items, PORTION)):
+            work.check()
+            files, inner, others = split(listed)
+            folders.extend(inner)
+            kept = files if wanted is None else [item for item in files if wanted(item.name)]
+            if skipped := others + len(files) - len(kept):
+                work.count(skipped=skipped)
+            yield kept
+
+
+def _split(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+    """Return what of a portion are files, the names of the folders, and how many others there are."""
+    files = [entry for entry in listed if entry.kind == "file"]
+    folders = [entry.name for entry in listed if entry.kind == "dir"]
+    return files, folders, len(listed) - len(files) - len(folders)
+
+
+def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+    """Do the same for a listing of this machine, in which drafts have to be passed over."""
+    files = [item for item in listed if item.is_file(follow_symlinks=False) and not item.name.startswith(DRAFT_PREFIX)]
+    if len(files) == len(listed):
+        return files, [], 0
+    shown = [item for item in listed if not item.name.startswith(DRAFT_PREFIX)]
+    folders = [item.name for item in shown if item.is_dir(follow_symlinks=False)]
+    return files, folders, len(shown) - len(files) - len(folders)
+
+
+def entries(items: Sequence[Item]) -> Iterator[Entry]:
+    """Yield the entries of a portion, but for what has vanished since it was listed."""
+    for item in items:
+        if isinstance(item, Entry):
+            yield item
+            continue
+        with suppress(FileNotFoundError):
+            yield _entry(item.name, item.stat(follow_symlinks=False))
+
+
+def _entry(name: str, facts: os.stat_result) -> Entry:
+    return Entry(name, "file" if stat.S_ISREG(facts.st_mode) else "other", facts.st_size, facts.st_mtime)
+
+
+def changed(items: Sequence[Item], there: LocalFolder, level: SyncLevel | None) -> tuple[list[Entry], int]:
+    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.in_place`.
+
+    Parameters
+    ----------
+    items : sequence
+        A portion of a folder of this machine.
+    there : LocalFolder
+        The destination.
+    level : SyncLevel
+        The level.
+
+    Returns
+    -------
+    tuple of list of Entry and int
+        The files that it does not leave alone, and how many others there are.
+    """
+    look, folder = os.stat, there.descriptor
+    by_size, by_time = level != "exists", level == "mtime"
+    found, unchanged = [], 0
+    for item in cast("Sequence[os.DirEntry[str]]", items):
+        try:
+            facts = item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        try:
+            existing = look(item.name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            found.append(_entry(item.name, facts))
+            continue
+        if (
+            not stat.S_ISREG(existing.st_mode)
+            or (by_size and existing.st_size != facts.st_size)
+            or (by_time and existing.st_mtime < facts.st_mtime)
+        ):
+            found.append(_entry(item.name, facts))
+        else:
+            unchanged += 1
+    return found, unchanged
