@@ -23,7 +23,7 @@ __all__ = ["delete", "remove_files", "remove_tree"]
 
 #: Names that are removed before the folder is listed again: some disks (NFS) lose their place when entries go away
 #: while they are listed, and all names of a huge folder would not fit into memory.
-LISTED = 50_000
+LISTED = 20_000
 
 #: Names that are removed at once: few enough that a task which has to stop does so within a second.
 CHUNK = 200

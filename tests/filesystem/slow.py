@@ -1,0 +1,100 @@
+"""Endpoints on this machine's disk that behave like one with latency, or like one whose connection breaks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+from worlds import World, folders
+
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.local import LocalFolder, LocalStore
+from chiltepin.backends.filesystem.places import Place
+from chiltepin.transfers import Transfers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Never set: who waits for it waits for its whole limit.
+NEVER = threading.Event()
+
+#: Seconds that a step takes on a disk with latency.
+LATENCY = 0.004
+
+
+class SlowFolder(LocalFolder):
+    """A folder in which reading and writing a file take a while; it notes who does it."""
+
+    workers: set[int]
+
+    def read(self, name: str) -> Any:
+        """Open a file, slowly."""
+        NEVER.wait(LATENCY)
+        return super().read(name)
+
+    def take(self, *arguments: Any) -> Any:
+        """Get a file, slowly."""
+        self.workers.add(threading.get_ident())
+        NEVER.wait(LATENCY)
+        return super().take(*arguments)
+
+    def draft(self, *arguments: Any, **options: Any) -> Any:
+        """Begin a file, slowly."""
+        self.workers.add(threading.get_ident())
+        NEVER.wait(LATENCY)
+        return super().draft(*arguments, **options)
+
+
+class SlowStore(LocalStore):
+    """A tree of such folders."""
+
+    def __init__(self, root: str, workers: set[int]) -> None:
+        super().__init__(root)
+        self._workers = workers
+
+    def folder(self, *arguments: Any, **options: Any) -> Any:
+        """Open a folder and make it slow."""
+        folder = super().folder(*arguments, **options)
+        folder.__class__ = SlowFolder
+        folder.workers = self._workers
+        return folder
+
+
+def slow_world(tmp_path: Path) -> tuple[World, set[int]]:
+    """Two endpoints with latency, and the threads that have worked there."""
+    workers: set[int] = set()
+    roots = folders(tmp_path)
+
+    def place(name: str) -> Place:
+        return Place(name, "file", "/", lambda: SlowStore(roots[name], workers))
+
+    backend = FilesystemBackend({name: place(name) for name in roots})
+    return World(Transfers(backend), fsspec.filesystem("file"), roots), workers
+
+
+class Flaky(MemoryFileSystem):
+    """A filesystem in memory whose reading fails as often as it is told."""
+
+    protocol = "flaky"
+    store: dict[str, Any] = {}  # noqa: RUF012 - fsspec's way
+    pseudo_dirs = [""]  # noqa: RUF012 - fsspec's way
+    trouble: list[Exception] = []  # noqa: RUF012 - one for all instances, as the store is
+    asked: list[str] = []  # noqa: RUF012 - the same
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("flaky:"))
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        """Open a file, or fail."""
+        if mode == "rb" and self.trouble:
+            raise self.trouble.pop()
+        return super().open(path, mode, **options)
+
+    def info(self, path: str, **options: Any) -> Any:
+        """Look at a file, and note it."""
+        self.asked.append(os.path.basename(path))
+        return super().info(path, **options)

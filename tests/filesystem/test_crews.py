@@ -1,0 +1,142 @@
+"""The threads of a task: how many there are, what they count, and how they end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+from slow import LATENCY, NEVER
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem.crew import Crew
+from chiltepin.backends.filesystem.movers import LENT, Movers
+from chiltepin.backends.filesystem.work import Work
+from chiltepin.model import NO_TASK, TaskState
+
+
+@pytest.fixture
+def crew():
+    """A crew of at most eight."""
+    crew = Crew(Movers(), width=8)
+    yield crew
+    crew.close()
+
+
+def movers() -> list[threading.Thread]:
+    """The threads of crews that are alive."""
+    return [thread for thread in threading.enumerate() if thread.name == "chiltepin-mover"]
+
+
+def until(true) -> None:
+    """Wait for something, within a limit."""
+    limit = time.monotonic() + 20
+    while not true() and time.monotonic() < limit:
+        NEVER.wait(0.01)
+    assert true()
+
+
+def waiting_deed(workers: set[int]) -> None:
+    """Wait as for a disk, and note who did."""
+    workers.add(threading.get_ident())
+    NEVER.wait(LATENCY)
+
+
+def test_a_crew_that_waits_grows_to_its_width_and_no_further(crew):
+    """Where deeds wait, others come to help, at most as many as the stores can use."""
+    workers = set()
+    crew.all(partial(waiting_deed, workers) for _ in range(400))
+    assert 2 < len(workers) <= 8
+
+
+def test_a_crew_of_one_hires_nobody():
+    """A store that does one thing at a time is worked on by one thread, however long that waits."""
+    workers = set()
+    Crew(Movers(), width=1).all(partial(waiting_deed, workers) for _ in range(20))
+    assert workers == {threading.get_ident()}
+
+
+def test_the_threads_of_all_crews_have_a_bound():
+    """However many tasks there are, no more threads are lent than the backend has."""
+    office, gate = Movers(), threading.Event()
+    lent = [office.lend(partial(gate.wait, 30)) for _ in range(LENT + 1)]
+    gate.set()
+    assert lent == [True] * LENT + [False]
+    until(lambda: office.lend(lambda: None))
+
+
+def test_every_deed_is_done_once(crew):
+    """With all hands at work no deed is lost and none is done twice."""
+    done = []
+
+    def deed(number: int) -> None:
+        NEVER.wait(LATENCY / 4)
+        done.append(number)
+
+    crew.all(partial(deed, number) for number in range(1000))
+    assert sorted(done) == list(range(1000))
+
+
+def test_deeds_may_have_deeds_of_their_own(crew):
+    """Deeds that wait for others of the same crew end, though all hands are full of them."""
+    done = []
+
+    def outer(number: int) -> None:
+        crew.all(partial(inner, number, part) for part in range(5))
+
+    def inner(number: int, part: int) -> None:
+        NEVER.wait(LATENCY)
+        done.append((number, part))
+
+    crew.all(partial(outer, number) for number in range(60))
+    assert sorted(done) == [(number, part) for number in range(60) for part in range(5)]
+
+
+def test_the_error_of_another_thread_reaches_the_caller_when_all_have_ended(crew):
+    """What a deed raises in any thread is raised where they were waited for, and nothing is under way any more."""
+    under_way, me, begun = set(), threading.get_ident(), []
+
+    def deed(number: int) -> None:
+        begun.append(number)
+        under_way.add(number)
+        NEVER.wait(LATENCY)
+        under_way.discard(number)
+        if threading.get_ident() != me:
+            raise KeyError(number)
+
+    with pytest.raises(KeyError):
+        crew.all(partial(deed, number) for number in range(100_000))
+    assert not under_way
+    assert len(begun) < 100_000
+
+
+def test_a_crew_leaves_with_its_task():
+    """When a crew is closed its threads end."""
+    before = set(movers())
+    crew = Crew(Movers(), width=8)
+    crew.all(partial(waiting_deed, set()) for _ in range(100))
+    assert set(movers()) - before
+    crew.close()
+    until(lambda: not set(movers()) - before)
+
+
+def test_progress_is_exact_from_many_threads():
+    """Eight threads that count at once lose nothing."""
+    request = transfer_request(src_ep="a", dst_ep="b", src_path="/a", dst_path="/b")
+    work = Work(request, NO_TASK, Crew(Movers()), threading.Event.wait)
+
+    def add(_: int) -> None:
+        for _ in range(5000):
+            work.count(files=1, size=3, skipped=2, faults=1)
+        for number in range(10):
+            work.fail(OSError(5, "no"), f"Copying {number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(8)))
+    work.perform(lambda _: None)
+    status = work.status
+    assert (status.files_done, status.bytes_done, status.files_skipped) == (40_000, 120_000, 80_000)
+    assert (status.faults, status.state) == (40_080, TaskState.FAILED)
+    assert "77 more failed" in status.reason

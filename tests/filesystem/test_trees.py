@@ -1,0 +1,215 @@
+"""Trees: many threads, huge folders, long paths, bad files, and what is too much at the destination."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import tracemalloc
+
+import pytest
+from slow import slow_world
+from worlds import World, file_world
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.delete import LISTED
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+
+@pytest.fixture
+def memory_disk():
+    """Two endpoints on a disk in memory, where a huge folder is made quickly."""
+    memory = "/dev/shm"  # noqa: S108 - a folder with a name of its own is made in it
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield folder
+
+
+def fill(folder: str, count: int) -> None:
+    """Make empty files."""
+    os.makedirs(folder)
+    for number in range(count):
+        os.close(os.open(f"{folder}/{number}", os.O_CREAT | os.O_WRONLY))
+
+
+def many(world: World, files: int, folders: int) -> None:
+    """Make small files in folders, on the laptop."""
+    for number in range(files):
+        world.put("laptop", f"/d/{number % folders}/{number}", b"x" * number)
+
+
+def test_many_threads_copy_a_tree_and_count_it_exactly(tmp_path):
+    """On a disk with latency several threads copy a tree; all arrives, and is counted once."""
+    world, workers = slow_world(tmp_path)
+    many(world, 200, 8)
+    os.symlink("nowhere", world.path("laptop", "/d/link"))
+    status = world.move("/d", "/d", recursive=True)
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 200, 1)
+    assert status.bytes_done == sum(range(200))
+    assert len(workers) > 1
+    assert world.files("scratch") == world.files("laptop") - {"/d/link"}
+
+
+def test_one_folder_is_copied_by_many_threads_too(tmp_path):
+    """The files of a single folder are shared out as well."""
+    world, workers = slow_world(tmp_path)
+    many(world, 100, 1)
+    assert world.move("/d", "/d", recursive=True).files_done == 100
+    assert len(workers) > 1
+
+
+def test_a_tree_stops_soon_after_it_is_cancelled(tmp_path):
+    """A huge tree that is under way in many threads stops when it is told, with most of it undone."""
+    world, _ = slow_world(tmp_path)
+    for folder in range(20):
+        fill(world.path("laptop", f"/d/{folder}"), 1000)
+    backend = world.transfers.backend
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True)
+    handle = backend.submit(request, backend.new_submission_id())
+    while not backend.poll([handle])[0].files_done:
+        backend.wait(handle, 0.01)
+    backend.cancel(handle)
+    backend.wait(handle, 20)
+    (status,) = backend.poll([handle])
+    assert status.state is TaskState.CANCELED
+    assert status.files_done == len(world.files("scratch")) < 20_000
+
+
+def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):
+    """A folder whose names alone would take more is walked, found unchanged, and emptied, a portion at a time."""
+    count = LISTED + 5000
+    for end in ("laptop", "scratch"):
+        fill(f"{memory_disk}/{end}/d", count)
+    roots = {name: f"{memory_disk}/{name}" for name in ("laptop", "scratch")}
+    backend = FilesystemBackend.from_config({name: {"url": root} for name, root in roots.items()}, {})
+    world = World(Transfers(backend), None, roots)
+    world.move("/d", "/d", recursive=True, sync_level="mtime", include=["0"])
+    tracemalloc.start()
+    status = world.move("/d", "/d", recursive=True, sync_level="mtime")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 0, count)
+    assert peak < count * sys.getsizeof(str(count))
+    status = world.remove("/d", recursive=True)
+    assert (status.state, status.files_done) == (TaskState.SUCCEEDED, count)
+    assert os.listdir(roots["scratch"]) == []
+
+
+def test_long_paths_are_no_limit(disk):
+    """A tree whose paths have 4,000 bytes and more is moved, synced and deleted."""
+    path = "/d" + "".join(f"/{depth:02}{'x' * 198}" for depth in range(21))
+    above = disk.path("laptop", "")
+    folder = os.open(above, os.O_RDONLY)
+    for name in path.strip("/").split("/"):
+        os.mkdir(name, dir_fd=folder)
+        inner = os.open(name, os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    assert disk.move("/d", "/d", recursive=True).files_done == 1
+    assert disk.move("/d", "/d", recursive=True, sync_level="mtime").files_skipped == 1
+    for end in ("laptop", "scratch"):
+        status = disk.remove("/d", src_ep=end, recursive=True)
+        assert (status.state, status.files_done) == (TaskState.SUCCEEDED, 1)
+
+
+def test_bad_files_are_told_and_the_others_are_in_place(world):
+    """Files that fail do not keep the others: the task says why of the first ones, and how many more there are."""
+    for number in range(8):
+        world.put("laptop", f"/d/{number}", b"data")
+        if number < 5:
+            world.put("scratch", f"/d/{number}/in-the-way")
+    status = world.move("/d", "/d", recursive=True)
+    assert (status.state, status.code, status.files_done) == (TaskState.FAILED, "IS_A_DIRECTORY", 3)
+    assert status.faults == 5
+    assert status.reason.count("Copying /d/") == 3
+    assert "2 more failed." in status.reason
+
+
+@pytest.mark.parametrize("level", ["exists", "size", "mtime", "checksum"])
+def test_an_unchanged_tree_is_skipped_whole(world, level):
+    """The second run of a tree copies nothing and counts all its files as skipped."""
+    for number in range(20):
+        world.put("laptop", f"/d/{number % 3}/{number}", b"data")
+    assert world.move("/d", "/d", recursive=True, sync_level=level).files_done == 20
+    status = world.move("/d", "/d", recursive=True, sync_level=level)
+    assert (status.state, status.files_done, status.files_skipped, status.bytes_done) == (
+        TaskState.SUCCEEDED,
+        0,
+        20,
+        0,
+    )
+
+
+def test_the_first_filter_that_matches_decides(world):
+    """Rules are tried in order; a file that none matches is moved, and one that is left out is skipped."""
+    for name in ("a.nc", "a.tmp", "keep.tmp", "sub/b.tmp"):
+        world.put("laptop", f"/d/{name}")
+    status = world.move("/d", "/d", recursive=True, include=["keep.*"], exclude=["*.tmp"])
+    assert (status.files_done, status.files_skipped) == (2, 2)
+    assert world.files("scratch") == {"/d/a.nc", "/d/keep.tmp"}
+
+
+def test_pipes_and_loops_are_skipped(disk):
+    """A pipe does not hold a tree up, and a link to a folder above is not followed."""
+    disk.put("laptop", "/d/sub/f")
+    os.mkfifo(disk.path("laptop", "/d/pipe"))
+    os.symlink("..", disk.path("laptop", "/d/sub/up"))
+    status = disk.move("/d", "/d", recursive=True)
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 1, 2)
+    assert disk.files("scratch") == {"/d/sub/f"}
+
+
+def mirror(world: World, **options):
+    """Move ``/d`` and remove what is too much at its destination."""
+    request = transfer_request(
+        src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True, **options
+    )
+    fields = {name: getattr(request, name) for name in request.__slots__}
+    whole = type(request)(**{**fields, "delete_destination_extra": True})
+    return world.transfers.run(whole, timeout=30, polling_interval=1)
+
+
+def test_what_is_too_much_goes_after_the_rest_has_arrived(world):
+    """What the source folder does not hold goes, trees included, and nothing outside the destination."""
+    for end, path in (
+        *(("laptop", "/d/f"), ("laptop", "/d/sub/f")),
+        *(("scratch", "/d/old"), ("scratch", "/d/sub/old"), ("scratch", "/d/tree/deep/old"), ("scratch", "/kept")),
+    ):
+        world.put(end, path)
+    assert mirror(world).state is TaskState.SUCCEEDED
+    assert world.files("scratch") == {"/d/f", "/d/sub/f", "/kept"}
+    assert not world.exists("scratch", "/d/tree")
+
+
+def test_what_filters_leave_out_is_not_too_much(world):
+    """A file that the filters leave out stays, with the folders that lead to it."""
+    world.put("laptop", "/d/f")
+    for path in ("/d/old.log", "/d/old", "/d/tree/old.log", "/d/tree/old", "/d/other/old"):
+        world.put("scratch", path)
+    assert mirror(world, exclude=["*.log"]).state is TaskState.SUCCEEDED
+    assert world.files("scratch") == {"/d/f", "/d/old.log", "/d/tree/old.log"}
+
+
+def test_after_a_failure_nothing_is_too_much(world):
+    """Where one file could not be moved, nothing is removed."""
+    for name in ("bad", "good"):
+        world.put("laptop", f"/d/{name}")
+    world.put("scratch", "/d/bad/in-the-way")
+    world.put("scratch", "/d/old")
+    assert mirror(world).state is TaskState.FAILED
+    assert world.files("scratch") == {"/d/bad/in-the-way", "/d/good", "/d/old"}
+
+
+def test_a_root_is_never_too_much(tmp_path):
+    """A folder that is the root of another endpoint stays, and the task says so."""
+    world = file_world(tmp_path)
+    world.put("laptop", "/d/f")
+    world.put("scratch", "/d/inner/data")
+    endpoints = {**world.roots, "inner": world.path("scratch", "/d/inner")}
+    backend = FilesystemBackend.from_config({name: {"url": root} for name, root in endpoints.items()}, {})
+    status = mirror(World(Transfers(backend), world.filesystem, world.roots))
+    assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert world.files("scratch") == {"/d/f", "/d/inner/data"}
