@@ -127,7 +127,9 @@ def _mounted(folder: str, lag: int) -> Iterator[str]:
     subprocess.run(["cc", "-O2", "-o", program, os.path.join(HERE, "latency.c"), *flags], check=True)
     os.mkdir(behind)
     os.mkdir(disk)
-    served = subprocess.Popen([program, behind, str(lag), disk, "-f", "-o", "max_threads=64"], stderr=subprocess.DEVNULL)
+    served = subprocess.Popen(
+        [program, behind, str(lag), disk, "-f", "-o", "max_threads=64"], stderr=subprocess.DEVNULL
+    )
     try:
         while not os.path.ismount(disk):
             if served.poll() is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.delete import remove_files, remove_tree
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.retry import patiently
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,10 +39,15 @@ def remove_extra(
     roots : sequence of Spot
         The roots of endpoints, which stay with all that is in them.
     """
+
+    def goes(name: str) -> bool:
+        # What somebody is just writing is no data yet, and nothing that could be too much.
+        return not name.startswith(DRAFT_PREFIX) and (wanted is None or wanted(name))
+
     try:
         with patiently(work, partial(top.store.folder, top.parts), top.store) as there:
             files, folders = _extra(work, there, names)
-            remove_files(work, there, top, files if wanted is None else list(filter(wanted, files)))
+            remove_files(work, there, top, list(filter(goes, files)))
     except FileNotFoundError:
         # Object stores have no folder where nothing is in it.
         return
@@ -53,7 +59,7 @@ def remove_extra(
         if any(spot.contains(root) for root in roots):
             work.fail(Fault("PERMISSION_DENIED", f"{spot} is or holds the root of an endpoint, and stays."), "")
         else:
-            remove_tree(work, spot, wanted)
+            remove_tree(work, spot, goes)
 
 
 def _extra(work: Work, folder: Folder, names: set[str]) -> tuple[list[str], list[str]]:
