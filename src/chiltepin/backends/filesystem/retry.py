@@ -17,7 +17,7 @@ T = TypeVar("T")
 #: Seconds before the second try, twice as long before each other one; and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 
-#: How often one step is tried; with these waits that bears a trouble of some 10 to 20 seconds. One that lasts
+#: How often one step is tried; with these waits that bears a trouble of some eight seconds. One that lasts
 #: longer fails the file, and whoever runs the transfer again goes on where it ended.
 TRIES = 6
 
