@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
@@ -15,14 +16,11 @@ from chiltepin.backends.filesystem.local import LocalFolder, LocalStore
 from chiltepin.backends.filesystem.places import Place
 from chiltepin.transfers import Transfers
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 #: Never set: who waits for it waits for its whole limit.
 NEVER = threading.Event()
 
 #: Seconds that a step takes on a disk with latency.
-LATENCY = 0.004
+LATENCY = 0.03
 
 
 class SlowFolder(LocalFolder):
@@ -63,10 +61,10 @@ class SlowStore(LocalStore):
         return folder
 
 
-def slow_world(tmp_path: Path) -> tuple[World, set[int]]:
+def slow_world(tmp_path: Path | str) -> tuple[World, set[int]]:
     """Two endpoints with latency, and the threads that have worked there."""
     workers: set[int] = set()
-    roots = folders(tmp_path)
+    roots = folders(Path(tmp_path))
 
     def place(name: str) -> Place:
         return Place(name, "file", "/", lambda: SlowStore(roots[name], workers))

@@ -47,7 +47,7 @@ def waiting_deed(workers: set[int]) -> None:
 def test_a_crew_that_waits_grows_to_its_width_and_no_further(crew):
     """Where deeds wait, others come to help, at most as many as the stores can use."""
     workers = set()
-    crew.all(partial(waiting_deed, workers) for _ in range(400))
+    crew.all(partial(waiting_deed, workers) for _ in range(150))
     assert 2 < len(workers) <= 8
 
 
@@ -72,11 +72,11 @@ def test_every_deed_is_done_once(crew):
     done = []
 
     def deed(number: int) -> None:
-        NEVER.wait(LATENCY / 4)
+        NEVER.wait(LATENCY / 10)
         done.append(number)
 
-    crew.all(partial(deed, number) for number in range(1000))
-    assert sorted(done) == list(range(1000))
+    crew.all(partial(deed, number) for number in range(500))
+    assert sorted(done) == list(range(500))
 
 
 def test_deeds_may_have_deeds_of_their_own(crew):
@@ -90,8 +90,8 @@ def test_deeds_may_have_deeds_of_their_own(crew):
         NEVER.wait(LATENCY)
         done.append((number, part))
 
-    crew.all(partial(outer, number) for number in range(60))
-    assert sorted(done) == [(number, part) for number in range(60) for part in range(5)]
+    crew.all(partial(outer, number) for number in range(30))
+    assert sorted(done) == [(number, part) for number in range(30) for part in range(5)]
 
 
 def test_the_error_of_another_thread_reaches_the_caller_when_all_have_ended(crew):

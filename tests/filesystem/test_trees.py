@@ -42,11 +42,11 @@ def many(world: World, files: int, folders: int) -> None:
 def test_many_threads_copy_a_tree_and_count_it_exactly(tmp_path):
     """On a disk with latency several threads copy a tree; all arrives, and is counted once."""
     world, workers = slow_world(tmp_path)
-    many(world, 200, 8)
+    many(world, 100, 8)
     os.symlink("nowhere", world.path("laptop", "/d/link"))
     status = world.move("/d", "/d", recursive=True)
-    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 200, 1)
-    assert status.bytes_done == sum(range(200))
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 100, 1)
+    assert status.bytes_done == sum(range(100))
     assert len(workers) > 1
     assert world.files("scratch") == world.files("laptop") - {"/d/link"}
 
@@ -54,16 +54,16 @@ def test_many_threads_copy_a_tree_and_count_it_exactly(tmp_path):
 def test_one_folder_is_copied_by_many_threads_too(tmp_path):
     """The files of a single folder are shared out as well."""
     world, workers = slow_world(tmp_path)
-    many(world, 100, 1)
-    assert world.move("/d", "/d", recursive=True).files_done == 100
+    many(world, 60, 1)
+    assert world.move("/d", "/d", recursive=True).files_done == 60
     assert len(workers) > 1
 
 
-def test_a_tree_stops_soon_after_it_is_cancelled(tmp_path):
+def test_a_tree_stops_soon_after_it_is_cancelled(memory_disk):
     """A huge tree that is under way in many threads stops when it is told, with most of it undone."""
-    world, _ = slow_world(tmp_path)
-    for folder in range(20):
-        fill(world.path("laptop", f"/d/{folder}"), 1000)
+    world, _ = slow_world(memory_disk)
+    for folder in range(10):
+        fill(world.path("laptop", f"/d/{folder}"), 500)
     backend = world.transfers.backend
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True)
     handle = backend.submit(request, backend.new_submission_id())
@@ -73,7 +73,7 @@ def test_a_tree_stops_soon_after_it_is_cancelled(tmp_path):
     backend.wait(handle, 20)
     (status,) = backend.poll([handle])
     assert status.state is TaskState.CANCELED
-    assert status.files_done == len(world.files("scratch")) < 20_000
+    assert status.files_done == len(world.files("scratch")) < 5000
 
 
 def test_a_huge_folder_is_synced_and_deleted_in_little_memory(memory_disk):

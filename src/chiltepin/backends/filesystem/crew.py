@@ -45,7 +45,7 @@ LOW, HIGH = 0.6, 1.05
 
 #: Seconds of computing in one deed from which on it is mostly system calls that run beside each other (a part of a
 #: large file, a hash), not Python, of which only one thread runs at a time.
-LONG = 0.001
+LONG = 0.004
 
 
 class Crew:
@@ -68,7 +68,7 @@ class Crew:
         self._surplus = 0
         self._threads: set[int] = set()
         self._offered, self._next_look = 0, 0.0
-        self._last = (0.0, 0.0, 0)
+        self._last = (0.0, 0.0, 0.0, 0)
 
     def offer(self, deed: Callable[[], None]) -> bool:
         """Have somebody idle do it; the deed has to see to its errors itself (`Shift` does).
@@ -124,10 +124,10 @@ class Crew:
                 return
             if not self._threads:
                 self._threads.add(threading.get_native_id())
-            (then, busy_then, offered_then), busy = self._last, _busy(self._threads)
-            self._last, self._next_look = (now, busy, self._offered), now + LOOK
-            if then:
-                more = self._wanted(now - then, busy - busy_then, self._offered - offered_then) - len(self._threads)
+            before, after = self._last, (now, *_times(self._threads), self._offered)
+            self._last, self._next_look = after, now + LOOK
+            if before[0]:
+                more = self._wanted(*(new - old for new, old in zip(after, before, strict=True))) - len(self._threads)
                 self._surplus = max(0, -more)
             else:
                 more = 0
@@ -136,12 +136,12 @@ class Crew:
                 break
         # Who comes or goes changes the sum; the next look only begins a new while.
         if more:
-            self._last = (0.0, 0.0, 0)
+            self._last = (0.0, 0.0, 0.0, 0)
 
-    def _wanted(self, wall: float, busy: float, deeds: int) -> int:
+    def _wanted(self, wall: float, running: float, queued: float, deeds: float) -> int:
         """Return how many threads would keep the processor busy, judged by what the present ones do."""
-        count, load = len(self._threads), max(busy / wall, 0.001)
-        room = _processors() if busy > deeds * LONG else 1
+        count, load = len(self._threads), max((running + queued) / wall, 0.001)
+        room = _processors() if running > deeds * LONG else 1
         if load > HIGH * room:
             return max(1, count - 1)
         if load < LOW * room:
@@ -167,7 +167,7 @@ class Crew:
         finally:
             with self._lock:
                 self._threads.discard(me)
-                self._last = (0.0, 0.0, 0)
+                self._last = (0.0, 0.0, 0.0, 0)
 
     def _next(self) -> Callable[[], None] | None:
         """Return the deed that is offered next, or None to leave."""
@@ -248,21 +248,22 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _busy(threads: Iterable[int]) -> float:
-    """Return the seconds for which threads of ours have computed, or could not because others did, since they began.
+def _times(threads: Iterable[int]) -> tuple[float, float]:
+    """Return the seconds for which threads of ours computed, and those for which others kept them from it.
 
     Waiting for a processor is no waiting that more threads would fill. The kernel tells both (Linux,
     Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"). Elsewhere the whole process stands for its
     threads, which hires fewer rather than more.
     """
-    total = 0
+    totals = [0, 0]
     for thread in threads:
         try:
             with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
                 running, queued, _ = file.read().split()
         except FileNotFoundError:  # noqa: PERF203 - a thread may have ended
             if not os.path.exists("/proc/self/schedstat"):
-                return time.process_time()
+                return time.process_time(), 0.0
         else:
-            total += int(running) + int(queued)
-    return total / 1e9
+            totals[0] += int(running)
+            totals[1] += int(queued)
+    return totals[0] / 1e9, totals[1] / 1e9
