@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import xxhash
-
+from chiltepin.backends.filesystem.content import Content, digest_of
 from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.store import Wish
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from chiltepin.backends.filesystem.store import Draft, Entry, Folder, Reader, Spot
+    from chiltepin.backends.filesystem.crew import Crew
+    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import TransferRequest
 
-__all__ = ["copy_file", "copy_tree"]
+__all__ = ["Copier", "copy_file", "copy_tree"]
 
 
-def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, checksum: str = "") -> None:
+def copy_file(
+    work: Work, request: TransferRequest, origin: Spot, goal: Spot, checksum: str = "", *, crew: Crew | None = None
+) -> None:
     """Copy one file to its whole new path, making the folders that lead there.
 
     A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
@@ -37,7 +38,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
     with here:
         entry = here.entry(origin.parts[-1])
         if entry is not None and entry.kind == "link":
-            copy_file(work, request, origin.resolved(follow=True), goal, checksum)
+            copy_file(work, request, origin.resolved(follow=True), goal, checksum, crew=crew)
             return
         if entry is None:
             raise _is_missing(origin)
@@ -54,8 +55,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
             taken = there.entry(goal.parts[-1])
             if taken is not None and taken.kind == "dir":
                 raise _needs_whole_path(origin, goal)
-            copier = Copier(work, request, block=min(BLOCK, entry.size or BLOCK), checksum=checksum)
-            copier.file(here, entry, there, goal.parts[-1])
+            Copier(work, request, crew).file(here, entry, there, goal.parts[-1], checksum)
 
 
 def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
@@ -114,12 +114,22 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
 
 
 class Copier:
-    """Copies files as one request wants them copied, ``block`` bytes at a time."""
+    """Copies files as one request wants them copied; several threads may use it.
 
-    def __init__(self, work: Work, request: TransferRequest, *, block: int = BLOCK, checksum: str = "") -> None:
+    Parameters
+    ----------
+    work : Work
+        The task.
+    request : TransferRequest
+        What is asked for.
+    crew : Crew or None
+        Who works at the parts of a large file; None: the caller alone.
+    """
+
+    def __init__(self, work: Work, request: TransferRequest, crew: Crew | None = None) -> None:
         self._work, self._request = work, request
-        self._algorithm, _, self._expected = checksum.partition(":")
-        self._block = memoryview(bytearray(block))
+        self._do_all = crew.all if crew else _do_all
+        self._wish = Wish(verify=request.verify_checksum, mtime=request.preserve_timestamp)
 
     def folder(self, here: Folder, there: Folder, origin: Spot, names: set[str]) -> list[str]:
         """Copy the files of one folder; return the names of the folders in it, and put all names into ``names``."""
@@ -145,57 +155,35 @@ class Copier:
                 return rule.method == "include"
         return True
 
-    def file(self, here: Folder, entry: Entry, there: Folder, name: str) -> None:
-        """Copy one file, unless the sync level says that its destination is good as it is."""
+    def file(self, here: Folder, entry: Entry, there: Folder, name: str, checksum: str = "") -> None:
+        """Copy one file, unless the sync level says that its destination is good as it is.
+
+        Parameters
+        ----------
+        here, there : Folder
+            Where it is, and where it goes.
+        entry : Entry
+            The file.
+        name : str
+            Its new name.
+        checksum : str
+            What its content has to have, such as ``sha256:...``; empty for anything.
+        """
         if self._in_place(here, entry, there, name):
             self._work.files_skipped += 1
             return
-        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
-            size = self._fill(reader, draft, entry.name)
-            if self._algorithm:
-                self._compare(draft.read_back(), entry.name)
-            draft.commit(reader.mtime if self._request.preserve_timestamp else None)
+        wish = replace(self._wish, checksum=checksum) if checksum else self._wish
+        size = there.take(here, entry, name, wish)
+        if size is None:
+            size = self._through_draft(here, entry, there, name, wish)
         self._work.files_done += 1
         self._work.bytes_done += size
 
-    def _fill(self, reader: Reader, draft: Draft, name: str) -> int:
-        """Copy the content and read it back; return its size."""
-        digest, size = self._pass(reader, draft)
-        if (reader.size is not None and size != reader.size) or reader.changed():
-            raise Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
-        with draft.read_back() as written:
-            whole = written.size in (size, None)
-            if not whole or (self._request.verify_checksum and self._pass(written) != (digest, size)):
-                reason = f"{name} was written, but what is read back is not what was sent."
-                raise Fault("VERIFY_CHECKSUM", reason)
+    def _through_draft(self, here: Folder, entry: Entry, there: Folder, name: str, wish: Wish) -> int:
+        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
+            size = Content(reader, draft, wish, entry.name, self._work.check).copy(self._do_all)
+            draft.commit(reader.mtime if wish.mtime else None)
         return size
-
-    def _compare(self, written: Reader, name: str) -> None:
-        """Compare what was written with the checksum that it has to have."""
-        digest = hashlib.new(self._algorithm, usedforsecurity=False)
-        with written:
-            while count := written.readinto(self._block):
-                self._work.check()
-                digest.update(self._block[:count])
-        if digest.hexdigest() != self._expected:
-            found = f"{self._algorithm}:{digest.hexdigest()}"
-            reason = f"{name} has the checksum {found}, and not the one that was given; see that both belong together."
-            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason)
-
-    def _pass(self, reader: Reader, draft: Draft | None = None) -> tuple[bytes, int]:
-        """Read a file once, and write it if there is a draft; return the digest, if it is wanted, and the size."""
-        hashing = draft is None or self._request.verify_checksum
-        digest, size = xxhash.xxh3_128(), 0
-        # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
-        while (reader.size is None or size < reader.size) and (count := reader.readinto(self._block)):
-            self._work.check()
-            block = self._block[:count]
-            if draft is not None:
-                draft.write(block)
-            if hashing:
-                digest.update(block)
-            size += count
-        return digest.digest(), size
 
     def _in_place(self, here: Folder, entry: Entry, there: Folder, name: str) -> bool:
         """Whether the destination is good already; each level checks what those before it check."""
@@ -211,5 +199,10 @@ class Copier:
             return existing.mtime is not None and entry.mtime is not None and existing.mtime >= entry.mtime
         if level == "checksum":
             with here.read(entry.name) as origin, there.read(name) as copy:
-                return self._pass(origin) == self._pass(copy)
+                return digest_of(origin, self._work.check) == digest_of(copy, self._work.check)
         return True
+
+
+def _do_all(deeds: Iterable[Callable[[], None]]) -> None:
+    for deed in deeds:
+        deed()
