@@ -46,9 +46,8 @@ class Proof:
         """Raise a ``Fault`` unless all bytes together have the checksum."""
         found = self._digest.hexdigest()
         if found != self._wanted.lower():
-            raise Fault(
-                "VERIFY_CHECKSUM", f"{name} has the {self._algorithm} {found}, and not {self._wanted} as it should."
-            )
+            reason = f"{name} has the checksum {self._algorithm}:{found}, and not the one that was given; "
+            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason + "see that both belong together.")
 
 
 def meet(checksum: str, content: Buffer, name: str) -> None:
