@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -303,3 +304,38 @@ def test_links_between_files_modes_and_times(disk):
     assert a.st_ino != b.st_ino
     assert a.st_mode & 0o777 == 0o666 & ~mask
     assert a.st_mtime_ns == 1_234_567_890_123_456_789
+
+
+CLONING = """
+mount -o loop "$1/image" "$1/disk" && "$0" -c '
+import os, sys
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers import Transfers
+top = sys.argv[1]
+with open(top + "/f", "wb") as file:
+    file.write(os.urandom(40 << 20))
+os.sync()
+free = os.statvfs(top).f_bavail
+transfers = Transfers(FilesystemBackend.from_config({"disk": {"url": top}}, {}))
+request = transfer_request(src_ep="disk", dst_ep="disk", src_path="/f", dst_path="/g")
+print(transfers.run(request, timeout=60, polling_interval=1).state.name)
+os.sync()
+facts = os.statvfs(top)
+print((free - facts.f_bavail) * facts.f_bsize < 8 << 20, open(top + "/f", "rb").read() == open(top + "/g", "rb").read())
+' "$1/disk"
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mkfs.btrfs"), reason="only root can mount a btrfs")
+def test_a_disk_that_can_share_blocks_does(tmp_path):
+    """On a disk with reflinks a copy takes no room, and has the same bytes."""
+    (tmp_path / "disk").mkdir()
+    with open(tmp_path / "image", "wb") as file:
+        file.truncate(300 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", tmp_path / "image"], check=True, capture_output=True)
+    command = ["unshare", "--mount", "sh", "-c", CLONING, sys.executable, tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if "mount:" in ended.stderr:
+        pytest.skip("no disk can be mounted here")
+    assert ended.stdout == "SUCCEEDED\nTrue True\n", ended.stderr
