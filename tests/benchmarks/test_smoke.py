@@ -30,8 +30,8 @@ LATENCY = (
         ),
         (
             "copies.py",
-            ["--mib", "1", "--files", "20", "--folders", "2", "--rounds", "1"],
-            ["1 file of 1 MiB", "20 files of 4096 bytes", "verified"],
+            ["--mib", "1", "--middle", "2", "--middle-mib", "1", "--files", "20", "--folders", "2", "--rounds", "1"],
+            ["1 file of 1 MiB", "2 files of 1 MiB", "20 files of 4096 bytes", "unchanged", "verified", "shutil"],
         ),
         (
             "trees.py",

@@ -5,53 +5,71 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
-from pyfakefs.helpers import reset_ids, set_uid
+from smalldisk import transferred
 
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
-
-
-def run(**options):
-    """Transfer between two folders of the fake disk."""
-    endpoints = {"laptop": {"url": "/laptop"}, "scratch": {"url": "/scratch"}}
-    request = transfer_request(src_ep="laptop", dst_ep="scratch", **options)
-    return Transfers(FilesystemBackend.from_config(endpoints, {})).run(request, timeout=30, polling_interval=1)
 
 
 @pytest.fixture
-def small_disk(fs):
-    """A disk of one megabyte, for scratch, beside a large one; both only in memory (pyfakefs)."""
-    fs.add_mount_point("/laptop")
-    fs.add_mount_point("/scratch", total_size=1_000_000)
-    return fs
+def folders(tmp_path):
+    """A laptop with room, and scratch, which will be a disk of one megabyte."""
+    (tmp_path / "laptop" / "before").mkdir(parents=True)
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "laptop", tmp_path / "scratch"
 
 
-def test_a_full_disk_fails_the_task_and_leaves_nothing(small_disk):
+@pytest.mark.parametrize("size", [250_000, 2_000_000, 20_000_000])
+def test_a_full_disk_fails_the_task_and_leaves_nothing(folders, size):
     """A copy that does not fit fails with NO_SPACE_LEFT, gives its room back and keeps what was there."""
-    small_disk.create_file("/laptop/large", contents=b"x" * 2_000_000)
-    small_disk.create_file("/scratch/large", contents=b"old")
-    status = run(src_path="/large", dst_path="/large")
-    assert (status.state, status.code) == (TaskState.FAILED, "NO_SPACE_LEFT")
-    assert os.listdir("/scratch") == ["large"]
-    with open("/scratch/large", "rb") as file:
-        assert file.read() == b"old"
+    laptop, scratch = folders
+    (laptop / "before" / "large").write_bytes(b"old")
+    (laptop / "before" / "other").write_bytes(b"x" * 900_000)
+    (laptop / "large").write_bytes(b"y" * size)
+    state, code, _, _, left = transferred(laptop, scratch, src_path="/large", dst_path="/large")
+    assert (state, code) == ("FAILED", "NO_SPACE_LEFT")
+    assert sorted(left) == ["/large", "/other"]
+    assert left["/large"] == "old"
 
 
-def test_a_full_disk_ends_a_tree_at_once(small_disk):
+def test_a_full_disk_ends_a_tree_at_once(folders):
     """When the disk is full, the other files of a tree are not tried."""
+    laptop, scratch = folders
+    (laptop / "d").mkdir()
     for number in range(50):
-        small_disk.create_file(f"/laptop/d/{number}", contents=b"x" * 400_000)
-    status = run(src_path="/d", dst_path="/d", recursive=True)
-    assert (status.state, status.code) == (TaskState.FAILED, "NO_SPACE_LEFT")
+        (laptop / "d" / str(number)).write_bytes(b"x" * 400_000)
+    state, code, done, faults, left = transferred(laptop, scratch, src_path="/d", dst_path="/d", recursive=True)
+    assert (state, code) == ("FAILED", "NO_SPACE_LEFT")
     # Two at the same time may both find no room.
-    assert status.files_done <= 2
-    assert status.faults <= 2
-    assert len(os.listdir("/scratch/d")) == status.files_done
+    assert done <= 2
+    assert faults <= 2
+    assert {len(content) for content in left.values()} <= {400_000}
+    assert len(left) == done
+
+
+def test_a_file_that_is_larger_than_files_may_be_is_named(tmp_path):
+    """A limit on the size of files fails the task with LIMIT_EXCEEDED, and leaves nothing."""
+    for name in ("laptop", "scratch"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "laptop" / "f").write_bytes(b"x" * 9_000_000)
+    code = f"""
+import os, resource
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers import Transfers
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+endpoints = {{name: {{"url": f"{tmp_path}/{{name}}"}} for name in ("laptop", "scratch")}}
+request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+status = Transfers(FilesystemBackend.from_config(endpoints, {{}})).run(request, timeout=30, polling_interval=1)
+print(status.state.name, status.code, os.listdir("{tmp_path}/scratch"))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout == "FAILED LIMIT_EXCEEDED []\n"
 
 
 @pytest.mark.parametrize(
@@ -80,16 +98,37 @@ def test_a_disk_that_fails_in_the_middle_is_named(disk, monkeypatch, number, cod
     assert disk.files("scratch") == set()
 
 
-def test_what_may_not_be_read_or_written_is_denied(fs, request):
+@pytest.fixture
+def open_folder():
+    """A folder that everybody may enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103 - for everybody
+        yield Path(folder)
+
+
+def test_what_may_not_be_read_or_written_is_denied(open_folder):
     """A source without read permission, and a folder without write permission, fail with PERMISSION_DENIED."""
-    fs.create_file("/laptop/closed", contents=b"x", st_mode=stat.S_IFREG)
-    fs.create_file("/laptop/open", contents=b"x", st_mode=stat.S_IFREG | 0o644)
-    fs.create_dir("/scratch/closed")
-    os.chmod("/scratch/closed", 0o555)  # noqa: S103 - nobody may write
-    request.addfinalizer(reset_ids)
-    set_uid(1000)
-    assert run(src_path="/closed", dst_path="/x").code == "PERMISSION_DENIED"
-    assert run(src_path="/open", dst_path="/closed/x").code == "PERMISSION_DENIED"
+    for name, mode in (("laptop", 0o755), ("scratch", 0o777), ("scratch/closed", 0o555)):
+        (open_folder / name).mkdir()
+        (open_folder / name).chmod(mode)
+    for name, mode in (("closed", 0o000), ("open", 0o644)):
+        (open_folder / "laptop" / name).write_bytes(b"x")
+        (open_folder / "laptop" / name).chmod(mode)
+    # Root may do everything, so it becomes somebody else.
+    code = f"""
+import os
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers import Transfers
+endpoints = {{name: {{"url": f"{open_folder}/{{name}}"}} for name in ("laptop", "scratch")}}
+if not os.geteuid():
+    os.seteuid(65534)
+for paths in (("/closed", "/x"), ("/open", "/closed/x"), ("/open", "/x")):
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=paths[0], dst_path=paths[1])
+    print(Transfers(FilesystemBackend.from_config(endpoints, {{}})).run(request, timeout=30, polling_interval=1).code)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout == "PERMISSION_DENIED\nPERMISSION_DENIED\n\n"
 
 
 def test_a_name_that_is_too_long_is_named(disk):

@@ -1,19 +1,18 @@
-"""Copying a file from one store to another."""
+"""Copying one file from one store to another."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import xxhash
-
+from chiltepin.backends.filesystem.content import Content, digest_of
+from chiltepin.backends.filesystem.decide import in_place
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.store import Wish
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from chiltepin.backends.filesystem.store import Draft, Entry, Folder, Reader, Spot
+    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import TransferRequest
 
@@ -50,8 +49,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
             taken = there.entry(goal.parts[-1])
             if taken is not None and taken.kind == "dir":
                 raise _needs_whole_path(origin, goal)
-            copier = Copier(work, request, block=min(BLOCK, entry.size or BLOCK), checksum=checksum)
-            copier.file(here, entry, there, goal.parts[-1])
+            Copier(work, request).file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum)
 
 
 def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
@@ -77,77 +75,57 @@ def _needs_whole_path(origin: Spot, goal: Spot) -> Fault:
 
 
 class Copier:
-    """Copies files as one request wants them copied, ``block`` bytes at a time."""
+    """Copies files as one request wants them copied; several threads may use it.
 
-    def __init__(self, work: Work, request: TransferRequest, *, block: int = BLOCK, checksum: str = "") -> None:
-        self._work, self._request = work, request
-        self._algorithm, _, self._expected = checksum.partition(":")
-        self._block = memoryview(bytearray(block))
+    Parameters
+    ----------
+    work : Work
+        The task; its crew works at the parts of large files.
+    request : TransferRequest
+        What is asked for.
+    """
 
-    def file(self, here: Folder, entry: Entry, there: Folder, name: str) -> None:
-        """Copy one file, unless the sync level says that its destination is good as it is."""
-        if self._in_place(here, entry, there, name):
+    def __init__(self, work: Work, request: TransferRequest) -> None:
+        self._work, self._level = work, request.sync_level
+        self._wish = Wish(verify=request.verify_checksum, mtime=request.preserve_timestamp)
+
+    def file(
+        self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
+    ) -> None:
+        """Copy one file, unless the sync level says that its destination is good as it is.
+
+        Parameters
+        ----------
+        here, there : Folder
+            Where it is, and where it goes.
+        entry : Entry
+            The file.
+        name : str
+            Its new name.
+        existing : Entry or None
+            What has that name now; None also where it is known that no sync level leaves it alone.
+        checksum : str
+            What its content has to have, such as ``sha256:...``; empty for anything.
+        """
+        if self._left_alone(here, entry, there, existing):
             self._work.count(skipped=1)
             return
-        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
-            size = self._fill(reader, draft, entry.name)
-            if self._algorithm:
-                self._compare(draft.read_back(), entry.name)
-            draft.commit(reader.mtime if self._request.preserve_timestamp else None)
+        wish = replace(self._wish, checksum=checksum) if checksum else self._wish
+        size = there.take(here, entry, name, wish)
+        if size is None:
+            size = self._through_draft(here, entry, there, name, wish)
         self._work.count(files=1, size=size)
 
-    def _fill(self, reader: Reader, draft: Draft, name: str) -> int:
-        """Copy the content and read it back; return its size."""
-        digest, size = self._pass(reader, draft)
-        if (reader.size is not None and size != reader.size) or reader.changed():
-            raise Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
-        with draft.read_back() as written:
-            whole = written.size in (size, None)
-            if not whole or (self._request.verify_checksum and self._pass(written) != (digest, size)):
-                reason = f"{name} was written, but what is read back is not what was sent."
-                raise Fault("VERIFY_CHECKSUM", reason)
+    def _through_draft(self, here: Folder, entry: Entry, there: Folder, name: str, wish: Wish) -> int:
+        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
+            size = Content(reader, draft, wish, entry.name, self._work.check).copy(self._work.crew.all)
+            draft.commit(reader.mtime if wish.mtime else None)
         return size
 
-    def _compare(self, written: Reader, name: str) -> None:
-        """Compare what was written with the checksum that it has to have."""
-        digest = hashlib.new(self._algorithm, usedforsecurity=False)
-        with written:
-            while count := written.readinto(self._block):
-                self._work.check()
-                digest.update(self._block[:count])
-        if digest.hexdigest() != self._expected:
-            found = f"{self._algorithm}:{digest.hexdigest()}"
-            reason = f"{name} has the checksum {found}, and not the one that was given; see that both belong together."
-            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason)
-
-    def _pass(self, reader: Reader, draft: Draft | None = None) -> tuple[bytes, int]:
-        """Read a file once, and write it if there is a draft; return the digest, if it is wanted, and the size."""
-        hashing = draft is None or self._request.verify_checksum
-        digest, size = xxhash.xxh3_128(), 0
-        # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
-        while (reader.size is None or size < reader.size) and (count := reader.readinto(self._block)):
-            self._work.check()
-            block = self._block[:count]
-            if draft is not None:
-                draft.write(block)
-            if hashing:
-                digest.update(block)
-            size += count
-        return digest.digest(), size
-
-    def _in_place(self, here: Folder, entry: Entry, there: Folder, name: str) -> bool:
-        """Whether the destination is good already; each level checks what those before it check."""
-        level = self._request.sync_level
-        existing = there.entry(name) if level else None
-        if existing is None or existing.kind != "file":
+    def _left_alone(self, here: Folder, entry: Entry, there: Folder, existing: Entry | None) -> bool:
+        if self._level is None or existing is None or not in_place(self._level, entry, existing):
             return False
-        if level == "exists":
+        if self._level != "checksum":
             return True
-        if existing.size != entry.size:
-            return False
-        if level == "mtime":
-            return existing.mtime is not None and entry.mtime is not None and existing.mtime >= entry.mtime
-        if level == "checksum":
-            with here.read(entry.name) as origin, there.read(name) as copy:
-                return self._pass(origin) == self._pass(copy)
-        return True
+        with here.read(entry.name) as origin, there.read(existing.name) as copy:
+            return digest_of(origin, self._work.check) == digest_of(copy, self._work.check)

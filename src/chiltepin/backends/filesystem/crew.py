@@ -211,9 +211,12 @@ class Shift:
         """Have somebody idle do it; see `Crew.offer`."""
         with self._changed:
             self._under_way += 1
-        handed = self._crew.offer(partial(self._do, deed))
-        if not handed:
-            self._end()
+        handed = False
+        try:
+            handed = self._crew.offer(partial(self._do, deed))
+        finally:
+            if not handed:
+                self._end()
         return handed
 
     def _do(self, deed: Callable[[], None]) -> None:
@@ -258,10 +261,10 @@ def _times(threads: Iterable[int]) -> tuple[float, float]:
     totals = [0, 0]
     for thread in threads:
         try:
-            with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
+            with open(f"/proc/self/task/{thread}/schedstat", "rb") as file:
                 running, queued, _ = file.read().split()
-        except FileNotFoundError:  # noqa: PERF203 - a thread may have ended
-            if not os.path.exists("/proc/self/schedstat"):
+        except OSError:  # noqa: PERF203 - a thread may have ended, or this process may not see its own (setuid)
+            if not os.access("/proc/self/schedstat", os.R_OK):
                 return time.process_time(), 0.0
         else:
             totals[0] += int(running)

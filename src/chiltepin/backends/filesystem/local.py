@@ -9,14 +9,16 @@ makes the open fail. (fsspec's own ``DirFileSystem`` lets a link lead out of its
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
+from chiltepin.backends.filesystem.drafts import PART, Drafts, LocalDraft, sweep
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.pieces import clonable, clone
+from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
+from chiltepin.backends.filesystem.small import SMALL, copy_small
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
 from chiltepin.paths import joined
 
@@ -24,18 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from typing_extensions import Self
-
-    from chiltepin.backends.filesystem.store import Folder, Reader, Store, Wish
+    from chiltepin.backends.filesystem.store import Folder, Store, Wish
     from chiltepin.paths import Parts
 
 __all__ = ["LocalStore"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a pipe that was put in place of a file must not hold us until somebody writes to it.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DRAFT = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
 #: Links in a row after which a path is taken for a loop; the number of Linux (path_resolution(7)).
 LINK_LIMIT = 40
 
@@ -48,149 +44,14 @@ def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
     return "link" if stat.S_ISLNK(mode) else "other"
 
 
-class _Open:
-    """An open descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self.descriptor)
-
-
-class LocalReader(_Open):
-    """A regular file of this machine, open for reading."""
-
-    def __init__(self, descriptor: int, name: str) -> None:
-        super().__init__(descriptor)
-        self._before = os.fstat(descriptor)
-        if not stat.S_ISREG(self._before.st_mode):
-            raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
-        self.size: int | None = self._before.st_size
-        self.mtime: float | None = self._before.st_mtime
-        self._file = open(descriptor, "rb", buffering=0, closefd=False)  # noqa: SIM115 - closed with the descriptor
-        self.parts, self.proof = True, ""
-        facts = self._before
-        self.mark = f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}"
-
-    def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
-        count = 0
-        while count < len(block) and (got := os.preadv(self.descriptor, [block[count:]], offset + count)):
-            count += got
-        return count
-
-    def readinto(self, block: memoryview) -> int:
-        """Fill the block; see `Reader.readinto`."""
-        return self._file.readinto(block)
-
-    def changed(self) -> bool:
-        """Compare size and modification time, in nanoseconds, with those of the moment it was opened."""
-        now = os.fstat(self.descriptor)
-        return (now.st_size, now.st_mtime_ns) != (self._before.st_size, self._before.st_mtime_ns)
-
-
-class _ReadBack(LocalReader):
-    """A draft that is read; its descriptor stays with the draft."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the descriptor open."""
-
-
-class LocalDraft(_Open):
-    """A file that is being written, locked for as long as its writer lives."""
-
-    def __init__(self, folder: int, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._draft, descriptor = _locked_draft(folder)
-        self._committed = False
-        self.part: int | None = None
-        self.proves = False
-        super().__init__(descriptor)
-
-    def kept(self, offset: int, count: int) -> bool:
-        """Keep nothing from dead drafts."""
-        del offset, count
-        return False
-
-    def take(self, reader: Reader, offset: int, count: int) -> bool:
-        """Have no means of its own."""
-        del reader, offset, count
-        return False
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Write one part."""
-        while block:
-            written = os.pwrite(self.descriptor, block, offset)
-            offset, block = offset + written, block[written:]
-
-    def write(self, block: memoryview) -> None:
-        """Append the block; a disk may take it in pieces."""
-        while block:
-            block = block[os.write(self.descriptor, block) :]
-
-    def read_back(self) -> LocalReader:
-        """Open what was written, from its start."""
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return _ReadBack(self.descriptor, self._draft)
-
-    def commit(self, mtime: float | None) -> None:
-        """Rename the file to its real name, which the kernel does whole or not at all (rename(2))."""
-        if mtime is not None:
-            os.utime(self.descriptor, (mtime, mtime))
-        os.replace(self._draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        self._committed = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._committed:
-            with suppress(FileNotFoundError):
-                os.unlink(self._draft, dir_fd=self._folder)
-        super().__exit__(kind, error, trace)
-
-
-def _locked_draft(folder: int) -> tuple[str, int]:
-    """Make a file with a new name and lock it, so that nobody takes it for the leftover of a dead run."""
-    while True:
-        name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
-        descriptor = os.open(name, _DRAFT, 0o666, dir_fd=folder)
-        # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # A sweeper may have come between the two calls; then the file has no name any more.
-        if os.fstat(descriptor).st_nlink:
-            return name, descriptor
-        os.close(descriptor)
-
-
-def _sweep(folder: int) -> None:
-    """Remove the drafts of writers that are dead: the kernel has let go of their locks."""
-    with os.scandir(folder) as found:
-        drafts = [entry.name for entry in found if entry.name.startswith(DRAFT_PREFIX)]
-    for name in drafts:
-        with suppress(OSError):
-            descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=folder)
-            finally:
-                os.close(descriptor)
-
-
-class LocalFolder(_Open):
+class LocalFolder(Open):
     """One folder of this machine, held open."""
 
     def __init__(self, descriptor: int, store: LocalStore, parts: Parts) -> None:
         super().__init__(descriptor)
         self._store, self._parts = store, parts
+        self._drafts: Drafts | None = None
+        self._device: int | None = None
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
@@ -198,10 +59,11 @@ class LocalFolder(_Open):
             for item in found:
                 if item.name.startswith(DRAFT_PREFIX) and not drafts:
                     continue
-                # A file may vanish between the listing and this look at it.
-                with suppress(FileNotFoundError):
+                try:
                     facts = item.stat(follow_symlinks=False)
-                    yield Entry(item.name, _kind(facts.st_mode), facts.st_size, facts.st_mtime)
+                except FileNotFoundError:  # It vanished between the listing and this look at it.
+                    continue
+                yield Entry(item.name, _kind(facts.st_mode), facts.st_size, facts.st_mtime)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""
@@ -213,7 +75,7 @@ class LocalFolder(_Open):
 
     def read(self, name: str) -> LocalReader:
         """Open a regular file; anything else is refused."""
-        descriptor = os.open(name, _FILE, dir_fd=self.descriptor)
+        descriptor = os.open(name, FILE, dir_fd=self.descriptor)
         try:
             return LocalReader(descriptor, name)
         except BaseException:
@@ -221,15 +83,51 @@ class LocalFolder(_Open):
             raise
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
-        """Have no shorter way."""
-        del origin, entry, name, wish
-        return None
+        """Copy a small file in few calls, and let a large one share its blocks where the disk can."""
+        if not isinstance(origin, LocalFolder):
+            return None
+        if entry.size <= SMALL:
+            return copy_small(origin.descriptor, entry.name, self.descriptor, name, wish, self._begun())
+        return None if wish.checksum else self._clone(origin, entry, name, wish)
+
+    def _clone(self, origin: LocalFolder, entry: Entry, name: str, wish: Wish) -> int | None:
+        devices = (origin.device, self.device)
+        if not clonable(devices):
+            return None
+        with origin.read(entry.name) as reader, self.draft(name) as draft:
+            if not clone(reader.descriptor, draft.descriptor, devices) or reader.changed():
+                return None
+            draft.commit(reader.mtime if wish.mtime else None)
+            return reader.size
+
+    def _begun(self) -> Drafts:
+        """Return the drafts of this folder, of which there is one more now."""
+        if self._drafts is None:
+            self._drafts = Drafts(self.descriptor)
+        return self._drafts
+
+    @property
+    def device(self) -> int:
+        """The disk that the folder is on."""
+        if self._device is None:
+            self._device = os.fstat(self.descriptor).st_dev
+        return self._device
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
-        """Begin a file; the first time in a folder, what dead runs left there is removed."""
-        del size, mark
-        self._store.sweep_once(self.descriptor, self._parts)
-        return LocalDraft(self.descriptor, name)
+        """Begin a file, or continue one that a dead run has begun."""
+        drafts = self._begun()
+        large = mark and size is not None and size > PART
+        draft, descriptor = drafts.marked(f"{mark}/{name}") if large else drafts.new()
+        return LocalDraft(self.descriptor, draft, descriptor, name, size)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._drafts is not None:
+            self._drafts.close()
+            # Not before: what a dead run has begun may just have been continued.
+            self._store.sweep_once(self.descriptor, self._parts)
+        super().__exit__(kind, error, trace)
 
     def remove(self, name: str) -> None:
         """Unlink the entry."""
@@ -269,8 +167,8 @@ class LocalStore:
         self.width = 32
 
     def transient(self, error: Exception) -> bool:
-        """See `Store.transient`."""
-        return isinstance(error, OSError) and error.errno in (errno.EINTR, errno.EAGAIN, errno.EIO, errno.ESTALE)
+        """Whether a network disk has lost a file that it will find again; a disk that reads badly does so again."""
+        return isinstance(error, OSError) and error.errno in (errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""
@@ -363,7 +261,7 @@ class LocalStore:
         """Remove the leftovers of dead runs from a folder, the first time that this store writes there."""
         if parts not in self._swept:
             self._swept.add(parts)
-            _sweep(folder)
+            sweep(folder)
 
 
 def _leads_out(folder: Parts, target: str) -> Fault:

@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 
     Item = os.DirEntry[str] | Entry
 
-__all__ = ["PORTION", "changed", "entries", "portions"]
+__all__ = ["PORTION", "Found", "changed", "entries", "portions"]
 
 #: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
 PORTION = 100
 
 
-def portions(
-    work: Work, folder: Folder, folders: list[str], wanted: Callable[[str], bool] | None
-) -> Iterator[list[Item]]:
-    """List a folder; yield its files, and put the names of the folders in it into ``folders``.
+class Found:
+    """What else a listing has told than files: the names of the folders, and how many entries there are."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+        self.count = 0
+
+
+def portions(work: Work, folder: Folder, found: Found, wanted: Callable[[str], bool] | None) -> Iterator[list[Item]]:
+    """List a folder; yield its files, and put into ``found`` what else there is.
 
     Links, devices, pipes and sockets are counted as skipped, as are files that are not wanted.
 
@@ -46,8 +52,8 @@ def portions(
         Where they are counted, and which says when to stop.
     folder : Folder
         The folder; it stays open as long as its portions are used.
-    folders : list of str
-        Gets the names of folders.
+    found : Found
+        Gets the names of folders, and the number of all entries.
     wanted : callable or None
         Whether a file of a name is; None: all are.
     """
@@ -60,7 +66,8 @@ def portions(
         while listed := list(islice(items, PORTION)):
             work.check()
             files, inner, others = split(listed)
-            folders.extend(inner)
+            found.folders.extend(inner)
+            found.count += len(files) + len(inner) + others
             kept = files if wanted is None else [item for item in files if wanted(item.name)]
             if skipped := others + len(files) - len(kept):
                 work.count(skipped=skipped)

@@ -135,6 +135,10 @@ class RemoteDraft(_Open):
         """Append the block."""
         self._file.write(bytes(block))
 
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Keep nothing from dead drafts."""
+        del offset, digest
+
     def read_back(self) -> RemoteReader:
         """Close what was written, and open it again from the store."""
         self._file.close()

@@ -128,6 +128,10 @@ class Draft(Closing, Protocol):
         """Write one whole part; the last may be shorter."""
         ...
 
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Take note of the checksum of a part that was read back and is right; `kept` may go by it after a crash."""
+        ...
+
     def read_back(self) -> Reader:
         """Open what was written, from its start; not asked of a draft that ``proves``."""
         ...

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.copy import Copier, is_missing
-from chiltepin.backends.filesystem.decide import Listing, chooser, in_place
+from chiltepin.backends.filesystem.decide import Listing, chooser
 from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalFolder
-from chiltepin.backends.filesystem.portions import changed, entries, portions
+from chiltepin.backends.filesystem.portions import Found, changed, entries, portions
 from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.walk import walk
 
@@ -105,20 +104,23 @@ class _Tree:
         self._work, self._request, self._origin, self._goal = work, request, origin, goal
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
         self._wanted = chooser(request.filters) if request.filters else None
-        # One for each thread, because it holds the block that it copies with.
-        self._copiers = threading.local()
+        self._copier = Copier(work, request)
+        #: How many entries each source folder had, by the hash of its path: some 100 bytes a folder.
+        self._listed: dict[int, int] = {}
 
     def copy(self, node: Node, shift: Shift) -> list[str]:
         """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
-        folders: list[str] = []
+        found = Found()
         try:
             with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
-                for items in portions(self._work, pair.here, folders, self._wanted):
+                for items in portions(self._work, pair.here, found, self._wanted):
                     self._give(shift, pair, partial(self._files, pair, items, source, shift))
+            if self._request.delete_destination_extra:
+                self._listed[hash(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
             self._work.fail(err, f"Copying folder {source} to {target}")
-        return folders
+        return found.folders
 
     def _open(self, source: Spot, target: Spot) -> _Pair:
         pair = _Pair(source, target)
@@ -162,21 +164,8 @@ class _Tree:
             self._work.fail(err, f"Copying {source.below(entry.name)}")
 
     def _move(self, pair: _Pair, entry: Entry, level: SyncLevel | None) -> None:
-        if level is not None:
-            existing = (pair.listing or pair.there).entry(entry.name)
-            if not in_place(level, entry, existing):
-                level = None
-            elif level != "checksum":
-                self._work.count(skipped=1)
-                return
-        self._copier(level).file(pair.here, entry, pair.there, entry.name)
-
-    def _copier(self, level: SyncLevel | None) -> Copier:
-        """Return the copier of this thread: one that compares first, or one that does not look."""
-        copiers: dict[SyncLevel | None, Copier] = self._copiers.__dict__.setdefault("of", {})
-        if level not in copiers:
-            copiers[level] = Copier(self._work, replace(self._request, sync_level=level))
-        return copiers[level]
+        existing = (pair.listing or pair.there).entry(entry.name) if level else None
+        self._copier.file(pair.here, entry, pair.there, entry.name, existing=existing)
 
     def mirror(self, node: Node, shift: Shift, *, roots: Sequence[Spot]) -> list[str]:
         """Remove from one destination folder what its source does not hold; return the folders of the latter."""
@@ -191,8 +180,14 @@ class _Tree:
                     names.add(entry.name)
                     if entry.kind == "dir":
                         folders.append(entry.name)
+            self._refuse_fewer(node, len(names), source)
         except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
             self._work.fail(err, f"Listing {source} to see what is too much in {target}")
             return []
         remove_extra(self._work, target, names, wanted=self._wanted, roots=roots)
         return folders
+
+    def _refuse_fewer(self, node: Node, count: int, source: Spot) -> None:
+        """See that the source is all there: a disk that went away since it was copied is an empty folder."""
+        if count < self._listed.get(hash(node.parts), count + 1):
+            raise Fault("FILE_SIZE_CHANGED", f"{source} has changed since it was copied; move it again.")

@@ -11,7 +11,9 @@ from chiltepin.testing.simulator.trouble import Trouble
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from chiltepin.backends.filesystem.local import LocalDraft, LocalFolder, LocalReader
+    from chiltepin.backends.filesystem.drafts import LocalDraft
+    from chiltepin.backends.filesystem.local import LocalFolder
+    from chiltepin.backends.filesystem.reading import LocalReader
     from chiltepin.backends.filesystem.store import Entry
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings

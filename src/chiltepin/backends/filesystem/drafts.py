@@ -1,0 +1,250 @@
+"""Files of this machine that are being written: their names, their locks, and what dead writers leave.
+
+The name of a draft begins with the name of its *claim*: a file in the same folder that its writer holds locked
+(``flock``) for as long as it lives, and that the kernel lets go of however the writer ends. A draft may be its own
+claim; where many files are written into one folder they share one, which costs less. Whoever sweeps removes a claim
+that nobody holds, with all its drafts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import threading
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.pieces import data, move, write_at
+from chiltepin.backends.filesystem.reading import LocalReader, Open
+from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from chiltepin.backends.filesystem.store import Reader
+
+__all__ = ["PART", "Drafts", "LocalDraft", "sweep"]
+
+#: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
+#: takes long enough that handing it to another thread does not count (benchmarks/README.md).
+PART = 1 << 23
+
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = _OPEN | os.O_CREAT | os.O_EXCL
+_DIGEST = xxhash.xxh3_128().digest_size
+
+
+def _locked(folder: int, name: str, flags: int, wait: int) -> int | None:
+    """Open a file and lock it; None if somebody else holds it, or if the name has come to mean another file."""
+    descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | wait)
+        # Between the two calls a sweeper may have removed it, or its writer may have given it its real name.
+        if os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False)):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except OSError:
+        # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
+        if flags & os.O_EXCL:
+            return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _claimed(folder: int) -> tuple[str, int]:
+    """Make a file with a new name, and lock it."""
+    while True:
+        name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
+        descriptor = _locked(folder, name, _NEW, 0)
+        if descriptor is not None:
+            return name, descriptor
+
+
+class Drafts:
+    """The drafts that are written into one open folder; `close` when the last of them has ended."""
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+        self._lock, self._count = threading.Lock(), count()
+        self._claim: tuple[str, int] | None = None
+
+    def new(self) -> tuple[str, int]:
+        """Return name and descriptor of an empty draft: the first is its own claim, the others share one."""
+        number = next(self._count)
+        if not number:
+            return _claimed(self._folder)
+        if self._claim is None:
+            with self._lock:
+                self._claim = self._claim or _claimed(self._folder)
+        name = f"{self._claim[0]}-{number}"
+        return name, os.open(name, _NEW, 0o666, dir_fd=self._folder)
+
+    def marked(self, mark: str) -> tuple[str, int]:
+        """Return name and descriptor of the draft of that mark: what a dead writer has left of it, or a new one."""
+        name = f"{DRAFT_PREFIX}{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
+        with suppress(OSError):
+            descriptor = _locked(self._folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB)
+            if descriptor is not None:
+                facts = os.fstat(descriptor)
+                # What somebody else has put there, or linked to another name, is not written to.
+                if facts.st_uid == os.geteuid() and facts.st_nlink == 1:
+                    return name, descriptor
+                os.close(descriptor)
+        return self.new()
+
+    def close(self) -> None:
+        """Let the claim go."""
+        if self._claim is not None:
+            name, descriptor = self._claim
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._folder)
+            os.close(descriptor)
+
+
+def sweep(folder: int) -> None:
+    """Remove the drafts of writers that are dead."""
+    claims: dict[str, list[str]] = {}
+    with os.scandir(folder) as found:
+        for entry in found:
+            if entry.name.startswith(DRAFT_PREFIX):
+                token = entry.name[len(DRAFT_PREFIX) :].partition("-")[0]
+                claims.setdefault(DRAFT_PREFIX + token, []).append(entry.name)
+    for claim, names in claims.items():
+        with suppress(OSError):
+            _remove_dead(folder, claim, names)
+
+
+def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
+    descriptor = None
+    with suppress(FileNotFoundError):
+        descriptor = _locked(folder, claim, _OPEN, fcntl.LOCK_NB)
+        if descriptor is None:
+            return
+    # A claim goes after its drafts: a draft without one has no writer.
+    try:
+        for name in sorted(names, reverse=True):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class LocalDraft(Open):
+    """A file that is being written.
+
+    Parameters
+    ----------
+    folder : int
+        Descriptor of its folder.
+    draft : str
+        Its name for now.
+    descriptor : int
+        Its own.
+    name : str
+        The name that it gets in the end.
+    size : int or None
+        Bytes that it will have, where that is known.
+
+    Notes
+    -----
+    Behind the last byte, a large draft has the digests of its parts that are whole, each at the place of its part, so
+    that the next run knows what it need not copy again. `commit` cuts them off.
+    """
+
+    part: int | None = PART
+    proves = False
+
+    def __init__(self, folder: int, draft: str, descriptor: int, name: str, size: int | None) -> None:
+        super().__init__(descriptor)
+        self._folder, self._draft, self._name, self._size = folder, draft, name, size
+        self._committed = self._parted = False
+        self._continued = bool(os.fstat(descriptor).st_size)
+
+    def kept(self, offset: int, count: int) -> bool:
+        """Whether the part has the digest that was noted when it was whole."""
+        if not self._continued:
+            return False
+        noted = os.pread(self.descriptor, _DIGEST, self._note(offset))
+        digest, block = xxhash.xxh3_128(), memoryview(bytearray(min(BLOCK, count)))
+        for start in range(offset, offset + count, BLOCK):
+            got = os.preadv(self.descriptor, [block[: offset + count - start]], start)
+            digest.update(block[:got])
+        return noted == digest.digest()
+
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Note the digest of a part; a disk that has no room for it will say so of the next part."""
+        if self._size is not None and self._size > PART:
+            self._parted = True
+            with suppress(OSError):
+                write_at(self.descriptor, memoryview(digest), self._note(offset))
+
+    def _note(self, offset: int) -> int:
+        return (self._size or 0) + offset // PART * _DIGEST
+
+    def take(self, reader: Reader, offset: int, count: int) -> bool:
+        """Have the kernel copy a part of another file of this machine; holes stay holes."""
+        if not isinstance(reader, LocalReader):
+            return False
+        self._stretch()
+        # Where a dead run has written already, a hole would let it show through.
+        segments = [(offset, count)] if self._continued else data(reader, offset, count)
+        for start, length in segments:
+            if move(reader, self.descriptor, self._opened, start, length) < length:
+                raise Fault("FILE_SIZE_CHANGED", "The file became shorter while it was copied; move it again.")
+        return True
+
+    def _stretch(self) -> None:
+        """Give the file its size, so that a hole is read back as one also at its end."""
+        if os.fstat(self.descriptor).st_size < (self._size or 0):
+            os.ftruncate(self.descriptor, self._size or 0)
+
+    def _opened(self) -> int:
+        return os.open(self._draft, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Write one part."""
+        write_at(self.descriptor, block, offset)
+
+    def write(self, block: memoryview) -> None:
+        """Append the block; a disk may take it in pieces."""
+        while block:
+            block = block[os.write(self.descriptor, block) :]
+
+    def read_back(self) -> LocalReader:
+        """Open what was written, from its start."""
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        return _ReadBack(self.descriptor, self._draft)
+
+    def commit(self, mtime: float | None) -> None:
+        """Rename the file to its real name, which the kernel does whole or not at all (rename(2))."""
+        if self._size is not None and (self._parted or self._continued):
+            os.ftruncate(self.descriptor, self._size)
+        if mtime is not None:
+            os.utime(self.descriptor, (mtime, mtime))
+        os.replace(self._draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._committed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            with suppress(FileNotFoundError):
+                os.unlink(self._draft, dir_fd=self._folder)
+        super().__exit__(kind, error, trace)
+
+
+class _ReadBack(LocalReader):
+    """A draft that is read; its descriptor stays with the draft."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the descriptor open."""
