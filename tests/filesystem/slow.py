@@ -1,9 +1,10 @@
-"""Endpoints on this machine's disk that behave like one with latency, or like one whose connection breaks."""
+"""Endpoints that behave like a disk with latency, one whose connection breaks, or one that goes away."""
 
 from __future__ import annotations
 
 import os
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,33 @@ class Flaky(MemoryFileSystem):
         """Look at a file, and note it."""
         self.asked.append(os.path.basename(path))
         return super().info(path, **options)
+
+
+class Vanishing(Flaky):
+    """A filesystem in memory whose source folder is listed once, and is empty from then on."""
+
+    protocol = "vanishing"
+    listed: set[str] = set()  # noqa: RUF012 - one for all instances, as the store is
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("vanishing:"))
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - fsspec's signature
+        """List a folder, if it is still there."""
+        if "/laptop/" not in path:
+            return super().ls(path, detail=detail, **options)
+        gone = path in self.listed
+        self.listed.add(path)
+        return [] if gone else super().ls(path, detail=detail, **options)
+
+
+def vanishing_world() -> World:
+    """Two endpoints; what is listed at the laptop is gone the next time."""
+    fsspec.register_implementation("vanishing", Vanishing, clobber=True)
+    top = f"/{uuid.uuid4().hex}"
+    roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
+    for root in roots.values():
+        Vanishing().makedirs(root)
+    endpoints = {name: {"url": f"vanishing:/{root}"} for name, root in roots.items()}
+    return World(Transfers(FilesystemBackend.from_config(endpoints, {})), Vanishing(), roots)

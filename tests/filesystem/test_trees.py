@@ -8,7 +8,7 @@ import tempfile
 import tracemalloc
 
 import pytest
-from slow import slow_world
+from slow import slow_world, vanishing_world
 from worlds import World, file_world
 
 from chiltepin.arguments import transfer_request
@@ -164,12 +164,7 @@ def test_pipes_and_loops_are_skipped(disk):
 
 def mirror(world: World, **options):
     """Move ``/d`` and remove what is too much at its destination."""
-    request = transfer_request(
-        src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True, **options
-    )
-    fields = {name: getattr(request, name) for name in request.__slots__}
-    whole = type(request)(**{**fields, "delete_destination_extra": True})
-    return world.transfers.run(whole, timeout=30, polling_interval=1)
+    return world.move("/d", "/d", recursive=True, delete_destination_extra=True, **options)
 
 
 def test_what_is_too_much_goes_after_the_rest_has_arrived(world):
@@ -201,6 +196,16 @@ def test_after_a_failure_nothing_is_too_much(world):
     world.put("scratch", "/d/old")
     assert mirror(world).state is TaskState.FAILED
     assert world.files("scratch") == {"/d/bad/in-the-way", "/d/good", "/d/old"}
+
+
+def test_a_source_that_went_away_makes_nothing_too_much():
+    """A folder that is found empty after its files were copied is a disk that is gone: nothing is removed."""
+    world = vanishing_world()
+    world.put("laptop", "/d/f")
+    world.put("scratch", "/d/old")
+    status = mirror(world)
+    assert (status.state, status.code) == (TaskState.FAILED, "FILE_SIZE_CHANGED")
+    assert world.files("scratch") == {"/d/f", "/d/old"}
 
 
 def test_a_root_is_never_too_much(tmp_path):
