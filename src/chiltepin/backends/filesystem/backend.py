@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from chiltepin.backends.filesystem.copy import copy_file, copy_tree
 from chiltepin.backends.filesystem.delete import delete
 from chiltepin.backends.filesystem.faults import fault_of
-from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.store import Spot
@@ -133,7 +132,7 @@ class FilesystemBackend:
             raise UnsupportedOptionError(why, backend=self.name)
         if request.skip_source_errors:
             raise UnsupportedOptionError("Items are not left out here; remove skip_source_errors.", backend=self.name)
-        if request.preserve_timestamp and not all(isinstance(goal.store, LocalStore) for _, goal in pairs):
+        if request.preserve_timestamp and not all(goal.store.times for _, goal in pairs):
             raise UnsupportedOptionError(
                 f"Endpoint {request.destination!r} cannot keep modification times; remove preserve_timestamp.",
                 backend=self.name,

@@ -257,6 +257,7 @@ class RemoteStore:
         # Set here and not as an option, because SFTP hands every option to its server connection.
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
+        self.times, self.writable = False, True
         self.width = 1
 
     def transient(self, error: Exception) -> bool:
