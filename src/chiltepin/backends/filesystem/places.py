@@ -100,6 +100,10 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
             from chiltepin.backends.filesystem.sftp import SftpStore  # noqa: PLC0415
 
             return SftpStore(url, _with_secrets(endpoint, options))
+        if scheme in ("http", "https"):
+            from chiltepin.backends.filesystem.http import HttpStore  # noqa: PLC0415
+
+            return HttpStore(url, _with_secrets(endpoint, options))
         # Here and not above: a process that moves nothing but local files does not pay for fsspec.
         from chiltepin.backends.filesystem.remote import RemoteStore  # noqa: PLC0415
 
