@@ -73,7 +73,7 @@ class Login:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        parts = urlsplit(url)
+        self.url, parts = url, urlsplit(url)
         for option in options:
             if option == "password":
                 raise ConfigError(
@@ -94,19 +94,19 @@ class Login:
         self.port = int(parts.port or options.get("port", 0))
         self.path = parts.path.removeprefix("/~/") if parts.path.startswith("/~/") else parts.path or "/"
         self.connections = max(1, int(options.get("connections", 4)))
-        self._options = dict(options)
+        self.options = dict(options)
 
     @property
     def command(self) -> list[str]:
         """The words of the command, but for the last ones, which say what is to be run there."""
         words = ["ssh"]
-        if config := self._options.get("ssh_config"):
+        if config := self.options.get("ssh_config"):
             words += ["-F", str(config)]
-        keys = self._options.get("key_filename", ())
+        keys = self.options.get("key_filename", ())
         for key in [keys] if isinstance(keys, str) else keys:
             words += ["-i", str(key)]
-        said = dict(self._options.get("ssh_options", {}))
-        if known_hosts := self._options.get("known_hosts"):
+        said = dict(self.options.get("ssh_options", {}))
+        if known_hosts := self.options.get("known_hosts"):
             said["UserKnownHostsFile"] = known_hosts
         if self.user:
             said["User"] = self.user
