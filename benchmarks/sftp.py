@@ -26,7 +26,7 @@ from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.transfers import Transfers
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from sshserver import SshServer  # noqa: E402 - the tests' own server
+from sshserver import SshServer  # the tests' own server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
