@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,6 +252,22 @@ def test_who_has_no_key_is_told_what_to_try(server, far, tmp_path):
         SftpStore(server.url(far), options).folder(()).entry("f")
 
 
+@pytest.mark.parametrize(("passphrase", "opens"), [("hush hush", True), ("wrong", False), ("", False)])
+def test_a_secret_is_given_where_it_is_asked_for(server, far, tmp_path, passphrase, opens):
+    """A key with a passphrase opens with the passphrase of the options; without it, nothing is asked and nothing hangs."""
+    shutil.copy(server.folder / "user", tmp_path / "key")
+    words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "hush hush", "-f", tmp_path / "key"]
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+    options = server.options | {"key_filename": str(tmp_path / "key"), "passphrase": passphrase}
+    store = SftpStore(server.url(far), options | {"ssh_options": {"IdentityAgent": "none"}})
+    if opens:
+        assert store.folder(()).entry("f") is None
+        store.close()
+    else:
+        with pytest.raises(Fault, match="lets nobody in"):
+            store.folder(()).entry("f")
+
+
 def test_without_ssh_it_is_said_what_to_install(server, far, monkeypatch):
     """A machine without OpenSSH is told so."""
     monkeypatch.setenv("PATH", "")
@@ -262,7 +279,6 @@ def test_without_ssh_it_is_said_what_to_install(server, far, monkeypatch):
     ("url", "options"),
     [
         ("sftp://host/x", {"pasword": "secret"}),
-        ("sftp://host/x", {"password": "secret"}),
         ("sftp://me:secret@host/x", {}),
         ("sftp:///x", {}),
         ("sftp://-oProxyCommand=touch/x", {}),

@@ -6,12 +6,15 @@ The encryption, the keys and the host keys are OpenSSH's: what works with the co
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
+import os
 import shutil
 import subprocess
 import tempfile
 from contextlib import suppress
+from functools import cache
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -42,7 +45,17 @@ _ALWAYS = {
 #: What is asked unless the options say otherwise.
 _USUALLY = {"ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "4"}
 
-_KNOWN = ("connections", "key_filename", "known_hosts", "port", "ssh_config", "ssh_options", "username")
+_SECRETS = ("passphrase", "password")
+_KNOWN = ("connections", "key_filename", "known_hosts", "port", "ssh_config", "ssh_options", "username", *_SECRETS)
+
+#: What answers when ssh asks for a password or a passphrase, from its own environment; it knows no other answer.
+_ANSWER = """#!/bin/sh
+case "$1" in
+*assphrase*) [ -n "$CHILTEPIN_SSH_PASSPHRASE" ] && printf '%s\\n' "$CHILTEPIN_SSH_PASSPHRASE" ;;
+*assword*) [ -n "$CHILTEPIN_SSH_PASSWORD" ] && printf '%s\\n' "$CHILTEPIN_SSH_PASSWORD" ;;
+*) exit 1 ;;
+esac
+"""
 
 #: Ciphers that processors have in hardware; the default of OpenSSH is one that they have not.
 _QUICK = "aes128-gcm@openssh.com,aes256-gcm@openssh.com"
@@ -64,7 +77,7 @@ class Login:
         ``sftp://user@host:port/path``; a host may be an alias of ``~/.ssh/config``. A path that begins with ``/~/``
         counts from the folder where one is after logging in.
     options : mapping
-        See `docs/sftp.md`.
+        See `docs/servers.md`.
 
     Raises
     ------
@@ -75,16 +88,11 @@ class Login:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.url, parts = url, urlsplit(url)
         for option in options:
-            if option == "password":
-                raise ConfigError(
-                    "SFTP takes no password here; use a key, an agent or a connection of ssh that is open already "
-                    "(ControlMaster), and remove password from the options."
-                )
             if option not in _KNOWN:
                 raise ConfigError(f"SFTP has no option {option!r}; {suggest(option, _KNOWN)}")
         if parts.password:
             raise ConfigError(
-                "A URL of SFTP takes no password; use a key or an agent, and write sftp://user@host/path."
+                "A URL of SFTP takes no password; write sftp://user@host/path, and use a key or password: {env: NAME}."
             )
         self.host = parts.hostname or ""
         # ssh would take it for an option, or a part of one.
@@ -112,9 +120,24 @@ class Login:
             said["User"] = self.user
         if self.port:
             said["Port"] = self.port
-        for name, value in (_ALWAYS | {k: v for k, v in (_USUALLY | said).items() if k not in _ALWAYS}).items():
+        # Asked is nobody in either case: with a secret, our own script answers.
+        always = _ALWAYS | ({"BatchMode": "no", "NumberOfPasswordPrompts": "1"} if self._secrets() else {})
+        for name, value in (always | {k: v for k, v in (_USUALLY | said).items() if k not in always}).items():
             words += ["-o", f"{name}={value}"]
         return words
+
+    def _secrets(self) -> dict[str, str]:
+        """Return the secrets that are given, as variables of ssh's environment."""
+        given = {name: self.options.get(name) for name in _SECRETS}
+        return {f"CHILTEPIN_SSH_{name.upper()}": str(value) for name, value in given.items() if value}
+
+    def _environment(self) -> dict[str, str]:
+        secrets = self._secrets()
+        if not secrets:
+            return dict(os.environ)
+        # DISPLAY: before OpenSSH 8.4, only who had one was answered.
+        asking = {"SSH_ASKPASS": _answering(), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
+        return dict(os.environ) | secrets | asking
 
     def same(self, other: Login) -> bool:
         """Whether the other one leads to the same server, as far as the settings tell."""
@@ -137,6 +160,7 @@ class Login:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
+            env=self._environment(),
             # Without a terminal it cannot ask, and Ctrl-C does not end it before what is half done is taken away.
             start_new_session=True,
         )
@@ -149,6 +173,17 @@ class Login:
         said = errors.read().decode(errors="replace")
         errors.close()
         return _failure(self.host, said)
+
+
+@cache
+def _answering() -> str:
+    """Return the path of a script that answers for us; it is removed when this process ends."""
+    folder = tempfile.mkdtemp(prefix="chiltepin-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "answer")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o700), "w", encoding="ascii") as script:
+        script.write(_ANSWER)
+    return path
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:
