@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -133,8 +132,3 @@ def ssh_server(tmp_path_factory) -> Iterator[SshServer]:
         pytest.skip("There is no sshd here; install openssh-server.")
     with SshServer(tmp_path_factory.mktemp("ssh")) as server:
         yield server
-
-
-def temporary_server() -> SshServer:
-    """Make a server with a folder in the system's temporary one, for benchmarks."""
-    return SshServer(Path(tempfile.mkdtemp(prefix="chiltepin-ssh-")))

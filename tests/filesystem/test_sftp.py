@@ -254,7 +254,7 @@ def test_who_has_no_key_is_told_what_to_try(server, far, tmp_path):
 
 @pytest.mark.parametrize(("passphrase", "opens"), [("hush hush", True), ("wrong", False), ("", False)])
 def test_a_secret_is_given_where_it_is_asked_for(server, far, tmp_path, passphrase, opens):
-    """A key with a passphrase opens with the passphrase of the options; without it, nothing is asked and nothing hangs."""
+    """A key with a passphrase opens with that of the options; without it, nothing is asked and nothing hangs."""
     shutil.copy(server.folder / "user", tmp_path / "key")
     words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "hush hush", "-f", tmp_path / "key"]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
