@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sshserver import daemon
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -61,6 +62,12 @@ LATENCY = (
                 *("--log", "off", "--rounds", "1", "--task-latency", "0.05", "--latency", "0.001", "--look", "0.05"),
             ],
             ["one task by hand", "waiting app", "delay by batching", "end of its future", "5 transfers"],
+        ),
+        pytest.param(
+            "sftp.py",
+            ["--mib", "0", "--files", "5", "--rounds", "1"],
+            ["chiltepin, verified", "5 files of 16384 bytes, up"],
+            marks=pytest.mark.skipif(daemon() is None, reason="There is no sshd here; install openssh-server."),
         ),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from sshserver import ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
 from chiltepin.testing.conformance import FolderRig, Rig
@@ -151,3 +152,11 @@ def gated_rig():
     rig = GatedRig()
     yield rig
     rig.clear()
+
+
+@pytest.fixture
+def sftp_rig(tmp_path, ssh_server):  # noqa: F811 - that fixture
+    """The filesystem backend over two folders behind a server of SFTP."""
+    made = folders(tmp_path)
+    config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
+    return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))

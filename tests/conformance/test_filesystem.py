@@ -41,3 +41,12 @@ class TestHeldStore(BackendLaws):
     def rig(self, gated_rig):
         """Two folders in memory, with a gate."""
         return gated_rig
+
+
+class TestSftp(BackendLaws):
+    """``filesystem`` over a server of SFTP."""
+
+    @pytest.fixture
+    def rig(self, sftp_rig):
+        """Two folders behind a server."""
+        return sftp_rig

@@ -13,7 +13,6 @@ from chiltepin.backends.filesystem.copy import copy_file
 from chiltepin.backends.filesystem.crew import Crew
 from chiltepin.backends.filesystem.delete import delete
 from chiltepin.backends.filesystem.faults import fault_of
-from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.retry import patiently
@@ -147,7 +146,9 @@ class FilesystemBackend:
             raise UnsupportedOptionError(why, backend=self.name)
         if request.skip_source_errors:
             raise UnsupportedOptionError("Items are not left out here; remove skip_source_errors.", backend=self.name)
-        if request.preserve_timestamp and not all(isinstance(goal.store, LocalStore) for _, goal in pairs):
+        if not all(goal.store.writable for _, goal in pairs):
+            raise self._read_only(request.destination)
+        if request.preserve_timestamp and not all(goal.store.times for _, goal in pairs):
             raise UnsupportedOptionError(
                 f"Endpoint {request.destination!r} cannot keep modification times; remove preserve_timestamp.",
                 backend=self.name,
@@ -163,6 +164,8 @@ class FilesystemBackend:
 
     def _deletion(self, request: DeleteRequest) -> Callable[[Work], None]:
         doomed = [self._spot(request.endpoint, path) for path in request.paths]
+        if not all(spot.store.writable for spot in doomed):
+            raise self._read_only(request.endpoint)
         for spot in doomed:
             if not spot.parts:
                 raise PermissionDeniedError(
@@ -179,6 +182,12 @@ class FilesystemBackend:
         """Return the roots of endpoints, which are never removed."""
         # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
         return [self._spot(name, "/") for name, place in self._places.items() if place.scheme in ("file", "memory")]
+
+    def _read_only(self, endpoint: str) -> UnsupportedOptionError:
+        return UnsupportedOptionError(
+            f"Endpoint {endpoint!r} can only be read; choose another one to write to or to delete from.",
+            backend=self.name,
+        )
 
     def _spot(self, endpoint: str, path: str) -> Spot:
         place = self._place(endpoint)

@@ -164,6 +164,7 @@ class LocalStore:
         self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
         self._swept: set[Parts] = set()
+        self.times, self.writable = True, True
         self.width = 32
 
     def transient(self, error: Exception) -> bool:

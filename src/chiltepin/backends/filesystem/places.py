@@ -93,13 +93,23 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
         return Place(endpoint, "file", home, lambda: LocalStore(folder))
     options = settings.get("options", {})
 
+    scheme = urlsplit(url).scheme
+
     def remote() -> Store:
+        if scheme in ("sftp", "ssh"):
+            from chiltepin.backends.filesystem.sftp import SftpStore  # noqa: PLC0415
+
+            return SftpStore(url, _with_secrets(endpoint, options))
+        if scheme in ("http", "https"):
+            from chiltepin.backends.filesystem.http import HttpStore  # noqa: PLC0415
+
+            return HttpStore(url, _with_secrets(endpoint, options))
         # Here and not above: a process that moves nothing but local files does not pay for fsspec.
         from chiltepin.backends.filesystem.remote import RemoteStore  # noqa: PLC0415
 
         return RemoteStore(url, _with_secrets(endpoint, options))
 
-    return Place(endpoint, urlsplit(url).scheme, home, remote)
+    return Place(endpoint, scheme, home, remote)
 
 
 def local_place(endpoint: str, root: str, settings: Mapping[str, Any]) -> Place:

@@ -1,9 +1,10 @@
 """Any other fsspec filesystem as a store, by its plain methods.
 
-Names are checked (`chiltepin.paths`) before they are put behind the root. Where a store may have links (SFTP, for one),
-a path that goes through a link is refused, since fsspec cannot tell where it leads; whoever changes such a store
-between that look and the use can still get a link in the way. The methods that expand patterns (``rm``, ``mv`` of the
-base class, ``copy``) are not used: there, a file called ``a[1].txt`` means another one.
+For stores that have no way of their own here, as S3 and SFTP have. Names are checked (`chiltepin.paths`) before they
+are put behind the root. Where a store may have links (SMB, for one), a path that goes through a link is refused, since
+fsspec cannot tell where it leads; whoever changes such a store between that look and the use can still get a link in
+the way. The methods that expand patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: there, a file
+called ``a[1].txt`` means another one.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", 
 
 #: Kinds of stores that have no links, so that nobody need look for them.
 _LINKLESS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "http", "https", "memory", "oci", "oss", "s3", "s3a"})
+
+
+#: What may pass by itself: a line that fails, a file server that is busy.
+_PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH})
+
+#: Answers of HTTP that ask for another try (RFC 9110, 15.5.9; RFC 6585, 4); so do those from 500 up.
+_BUSY, _STATUS_DIGITS = frozenset({"408", "429"}), 3
 
 
 def _kind(info: Mapping[str, Any]) -> Literal["file", "dir", "link", "other"]:
@@ -159,7 +167,7 @@ class RemoteDraft(_Open):
         try:
             self._filesystem.mv(self._draft, self._path)
         except OSError:
-            # SFTP's rename does not replace (draft-ietf-secsh-filexfer-02, 6.5); there is no whole-or-not way then.
+            # Not every rename replaces (SMB's does not); there is no whole-or-not way then.
             if not self._filesystem.isfile(self._path):
                 raise
             self._filesystem.rm_file(self._path)
@@ -200,7 +208,7 @@ class RemoteFolder:
         """Return one entry, or None."""
         try:
             if self._links:
-                # SFTP's info follows a link, its ls tells it.
+                # Where there are links, info mostly follows them, and ls tells them.
                 return next((entry for entry in self.entries(drafts=True) if entry.name == name), None)
             return _entry(self._filesystem.info(f"{self._path}/{name}"), name)
         except FileNotFoundError:
@@ -258,14 +266,21 @@ class RemoteStore:
         protocol = self.filesystem.protocol
         self._links = _LINKLESS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
         # A listing that is kept shows what was there before somebody else changed it (s3fs keeps it for good).
-        # Set here and not as an option, because SFTP hands every option to its server connection.
+        # Set here and not as an option, because some hand every option to their connection.
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
+        self.times, self.writable = False, True
         self.width = 1
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
-        return isinstance(error, ConnectionError | TimeoutError)
+        if isinstance(error, ConnectionError | TimeoutError):
+            return True
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        # The clients of object stores tell the status of the answer by one of these names, as a number or as text.
+        told = str(getattr(error, "status", None) or getattr(error, "code", ""))
+        return told in _BUSY or (len(told) == _STATUS_DIGITS and told.isdecimal() and told.startswith("5"))
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Return the same place, or refuse it if a link is on the way."""

@@ -204,6 +204,10 @@ class Store(Protocol):
 
     #: Files and parts that may be under way at once; how many are worth it is measured (`crew`).
     width: int
+    #: Whether it can set modification times.
+    times: bool
+    #: Whether anything can be written or deleted there.
+    writable: bool
 
     def transient(self, error: Exception) -> bool:
         """Whether what a method raised may go away by itself, so that the same is worth another try."""

@@ -1,0 +1,160 @@
+"""What a transfer over SFTP costs against rclone, scp and rsync: one large file and many small ones, up and down.
+
+A server is started on the loopback. Run ``python benchmarks/sftp.py --help``; README.md beside this file tells what
+each line of the table means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import Stopwatch, alternate, scratch
+from rich.console import Console
+from rich.table import Table
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers import Transfers
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from sshserver import SshServer  # the tests' own server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1 << 20
+TURN = count()
+
+
+def main() -> None:
+    """Measure, and print one table."""
+    options = _options()
+    table = Table(
+        title=f"SFTP on the loopback, median of {options.rounds} rounds",
+        caption="ratio: to the first line in the same round, median (smallest-largest)",
+    )
+    for name in ("what", "by", "s", "cpu s", "MiB/s", "ratio"):
+        table.add_column(name)
+    with scratch(options.folder) as folder:
+        top = Path(folder)
+        (top / "ssh").mkdir()
+        with SshServer(top / "ssh") as server:
+            if options.mib:
+                (top / "large").mkdir()
+                _fill(top / "large" / "f", options.mib * MIB)
+                _rows(table, f"1 file of {options.mib} MiB", server, top / "large", options)
+            if options.files:
+                (top / "small").mkdir()
+                for number in range(options.files):
+                    _fill(top / "small" / str(number), options.size)
+                _rows(table, f"{options.files} files of {options.size} bytes", server, top / "small", options)
+    Console(width=110).print(table)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--mib", type=int, default=1024, help="size of the large file in MiB; 0 leaves it out (1024)")
+    parser.add_argument("--files", type=int, default=2000, help="number of small files; 0 leaves them out (2000)")
+    parser.add_argument("--size", type=int, default=16384, help="bytes per small file (16384)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
+    parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
+    return parser.parse_args()
+
+
+def _fill(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        while size > 0:
+            size -= file.write(os.urandom(min(size, MIB)))
+
+
+def _rows(table: Table, what: str, server: SshServer, source: Path, options: argparse.Namespace) -> None:
+    """Measure both directions, and add a line for each way of copying."""
+    mib = sum(file.stat().st_size for file in source.iterdir()) / MIB
+    for direction in ("up", "down"):
+        candidates = {
+            name: partial(_timed, copy, source, up=direction == "up") for name, copy in _ways(server, source).items()
+        }
+        for name, times in alternate(candidates, options.rounds).items():
+            speed = f"{mib / times.wall:.0f}"
+            table.add_row(f"{what}, {direction}", name, f"{times.wall:.3f}", f"{times.cpu:.3f}", speed, times.ratio)
+        table.add_section()
+
+
+def _timed(copy: Callable[[str, str, bool], None], source: Path, *, up: bool) -> Stopwatch:
+    """Copy once into a new folder, see that all is there, and remove it."""
+    goal = source.parent / f"copy-{next(TURN)}"
+    watch = Stopwatch()
+    with watch:
+        copy(str(source), str(goal), up)
+    names = os.listdir(source)
+    _, unlike, missing = filecmp.cmpfiles(source, goal, names, shallow=False)
+    if unlike or missing:
+        raise SystemExit(f"{len(unlike) + len(missing)} files are not as they should be.")
+    shutil.rmtree(goal)
+    return watch
+
+
+def _ways(server: SshServer, source: Path) -> dict[str, Callable[[str, str, bool], None]]:
+    """Return the ways of copying a folder, by name; those whose command is not here are left out."""
+    ways: dict[str, Callable[[str, str, bool], None]] = {
+        "chiltepin, verified": partial(_transfer, server, source.parent, verify=True),
+        "chiltepin, unverified": partial(_transfer, server, source.parent, verify=False),
+    }
+    others = {"scp": _scp, "rsync": _rsync, "rclone": _rclone}
+    return ways | {name: partial(copy, server) for name, copy in others.items() if shutil.which(name)}
+
+
+def _transfer(server: SshServer, top: Path, source: str, goal: str, up: bool, *, verify: bool) -> None:  # noqa: FBT001
+    """Transfer with a backend that has nothing open yet, as the others have nothing open."""
+    backend = FilesystemBackend.from_config({"server": server.endpoint(top), "disk": {"url": str(top)}}, {})
+    ends = {"src_ep": "disk", "dst_ep": "server"} if up else {"src_ep": "server", "dst_ep": "disk"}
+    paths = {"src_path": source.removeprefix(str(top)), "dst_path": goal.removeprefix(str(top))}
+    request = transfer_request(**ends, **paths, recursive=True, verify_checksum=verify)
+    status = Transfers(backend).run(request, timeout=3600, polling_interval=1)
+    if status.state.name != "SUCCEEDED":
+        raise SystemExit(status.reason)
+    for place in backend._places.values():  # noqa: SLF001 - the connections end in their own round
+        getattr(place.store(), "close", int)()
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def _ssh_words(server: SshServer) -> list[str]:
+    known = f"UserKnownHostsFile={server.folder}/known_hosts"
+    return ["-F", "none", "-i", f"{server.folder}/user", "-o", known, "-o", "BatchMode=yes"]
+
+
+def _scp(server: SshServer, source: str, goal: str, up: bool) -> None:  # noqa: FBT001 - one of two directions
+    there = f"{server.user}@127.0.0.1:"
+    ends = (source, there + goal) if up else (there + source, goal)
+    _run("scp", "-q", "-r", "-P", str(server.port), *_ssh_words(server), *ends)
+
+
+def _rsync(server: SshServer, source: str, goal: str, up: bool) -> None:  # noqa: FBT001 - one of two directions
+    there = f"{server.user}@127.0.0.1:"
+    ends = (f"{source}/", f"{there}{goal}/") if up else (f"{there}{source}/", f"{goal}/")
+    _run("rsync", "-a", "-e", " ".join(["ssh", "-p", str(server.port), *_ssh_words(server)]), *ends)
+
+
+def _rclone(server: SshServer, source: str, goal: str, up: bool) -> None:  # noqa: FBT001 - one of two directions
+    there = (
+        f":sftp,host=127.0.0.1,port={server.port},user={server.user},key_file={server.folder}/user,"
+        f"known_hosts_file={server.folder}/known_hosts:"
+    )
+    ends = (source, there + goal) if up else (there + source, goal)
+    _run("rclone", "copy", "-q", "--config", os.devnull, *ends)
+
+
+if __name__ == "__main__":
+    main()

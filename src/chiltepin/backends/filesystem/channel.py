@@ -1,0 +1,259 @@
+"""One SFTP connection, used by many threads at once.
+
+Requests are sent in bursts: all that do not need an answer of each other go out together, and then their answers are
+awaited, so that a burst costs one way there and back however many requests are in it. There is no thread that reads:
+one of those that wait reads for all, and hands over when it has its own answers. One thread alone never waits for
+another, then.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import struct
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.packets import DATA, Ask, Request, extensions, number, text
+from chiltepin.backends.filesystem.ssh import ConnectionLostError
+
+if TYPE_CHECKING:
+    import subprocess
+    from io import BufferedReader
+
+    from chiltepin.backends.filesystem.ssh import Login
+
+__all__ = ["Channel"]
+
+#: Bytes of an answer that is no nonsense; OpenSSH's own limit (sftp-common.h).
+_LARGEST = 256 * 1024 + 1024
+
+#: Bytes of data in one message that every server has to take (draft-ietf-secsh-filexfer-02, 3).
+_SAFE = 32768
+
+#: Buffers that `writev` takes at once, on Linux and elsewhere (POSIX: at least 16).
+_VECTOR = min(os.sysconf("SC_IOV_MAX"), 1024) if "SC_IOV_MAX" in os.sysconf_names else 16
+
+
+class _Burst:
+    """Requests that one thread waits for."""
+
+    __slots__ = ("bell", "left")
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+        # Held until the answers are there, or until it is this thread's turn to read.
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+
+class Channel:
+    """A connection to an SFTP server, through a process of OpenSSH.
+
+    Parameters
+    ----------
+    login : Login
+        How to get there.
+
+    Raises
+    ------
+    ConnectionLostError, Fault
+        If the server cannot be reached, or does not let us in.
+    """
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._process, self._errors = login.start()
+        self._input, self._output = _pipes(self._process)
+        self._end = weakref.finalize(self, _end, self._process, self._output)
+        self._ids = itertools.count(1)
+        self._pending: dict[int, tuple[Request, _Burst]] = {}
+        self._sending, self._lock = threading.Lock(), threading.Lock()
+        self._waiting: list[_Burst] = []
+        self._led = False
+        #: Whether it is of no use any more.
+        self.broken = False
+        #: Bursts that are under way.
+        self.load = 0
+        self.extensions = self._greet()
+        self.reads, self.writes = self._limits()
+
+    def _greet(self) -> dict[str, bytes]:
+        """Agree on version 3."""
+        try:
+            self._write([struct.pack(">IBI", 5, Ask.INIT, 3)])
+            (size,) = struct.unpack(">I", self._read(4))
+            answer = self._read(size) if 5 <= size <= _LARGEST else b""  # noqa: PLR2004 - a kind and a number
+        except OSError:
+            answer = b""
+        if answer[:1] != bytes([Ask.VERSION]):
+            self.broken = True
+            self._end()
+            raise self._login.failure(self._errors)
+        self._errors.close()
+        return extensions(answer[5:])
+
+    def _limits(self) -> tuple[int, int]:
+        """Return how many bytes a read and a write may have."""
+        if "limits@openssh.com" not in self.extensions:
+            return _SAFE, _SAFE
+        (request,) = self.ask(Request(Ask.EXTENDED, text("limits@openssh.com")))
+        _, reads, writes, _ = struct.unpack_from(">QQQQ", request.result())
+        # 0 says that there is none; then OpenSSH's own are a good choice.
+        largest = _LARGEST - 2048
+        return min(reads or largest, largest), min(writes or largest, largest)
+
+    def ask(self, *requests: Request) -> tuple[Request, ...]:
+        """Send all, and return them when all are answered, whatever the answers are.
+
+        Raises
+        ------
+        ConnectionLostError
+            If not all answers came.
+        """
+        burst = _Burst(len(requests))
+        with self._lock:
+            self.load += 1
+        try:
+            self._send(requests, burst)
+            self._await(burst)
+        finally:
+            with self._lock:
+                self.load -= 1
+        return requests
+
+    def tell(self, *requests: Request) -> None:
+        """Send requests whose answers nobody needs; whoever reads next puts them aside."""
+        with suppress(ConnectionLostError):
+            self._send(requests, _Burst(len(requests)))
+
+    def _send(self, requests: tuple[Request, ...], burst: _Burst) -> None:
+        with self._sending:
+            if self.broken:
+                raise self._lost()
+            buffers: list[bytes | memoryview] = []
+            for request in requests:
+                request_id = next(self._ids) & 0xFFFFFFFF
+                self._pending[request_id] = (request, burst)
+                buffers.append(request.packet(request_id))
+                if len(request.tail):
+                    buffers.append(request.tail)
+            try:
+                self._write(buffers)
+            except OSError:
+                self._break()
+                raise self._lost() from None
+
+    def _write(self, buffers: list[bytes | memoryview]) -> None:
+        total = sum(map(len, buffers))
+        if len(buffers) > _VECTOR or (written := os.writev(self._input, buffers)) < total:
+            rest = memoryview(b"".join(buffers))[0 if len(buffers) > _VECTOR else written :]
+            while rest:
+                rest = rest[os.write(self._input, rest) :]
+
+    def _await(self, burst: _Burst) -> None:
+        with self._lock:
+            if not burst.left:
+                return
+            turn = not self._led
+            self._led = True
+            if not turn:
+                self._waiting.append(burst)
+        if not turn:
+            burst.bell.acquire()
+            if not burst.left:
+                return
+        try:
+            while burst.left and not self.broken:
+                self._receive()
+        except (OSError, ValueError, KeyError, struct.error):
+            self._break()
+        finally:
+            self._hand_over()
+        if burst.left:
+            raise self._lost()
+
+    def _receive(self) -> None:
+        """Read one answer, whosever it is."""
+        size, kind, request_id = struct.unpack(">IBI", self._read(9))
+        request, burst = self._pending.pop(request_id)
+        if not 5 <= size <= _LARGEST:  # noqa: PLR2004 - a kind and a number
+            raise ValueError(size)
+        if kind == DATA and request.into is not None:
+            request.body = self._read(4)
+            (count,) = struct.unpack(">I", request.body)
+            if count > len(request.into) or count + 9 != size:
+                raise ValueError(count)
+            if self._output.readinto(request.into[:count]) != count:
+                raise EOFError
+        else:
+            request.body = self._read(size - 5)
+        request.answer = kind
+        with self._lock:
+            burst.left -= 1
+            if not burst.left and burst in self._waiting:
+                self._waiting.remove(burst)
+                burst.bell.release()
+
+    def _read(self, count: int) -> bytes:
+        data = self._output.read(count)
+        if len(data) < count:
+            raise ConnectionResetError
+        return data
+
+    def _hand_over(self) -> None:
+        """Let another one that waits read from now on; after the end of the connection, all may know."""
+        with self._lock:
+            heirs = self._waiting if self.broken else self._waiting[:1]
+            self._waiting = self._waiting[len(heirs) :]
+            self._led = bool(heirs) and not self.broken
+            for heir in heirs:
+                heir.bell.release()
+
+    def _break(self) -> None:
+        """Give the connection up: the process is ended, and whoever reads sees that."""
+        self.broken = True
+        with suppress(OSError):
+            self._process.kill()
+
+    def _lost(self) -> ConnectionLostError:
+        return ConnectionLostError(errno.ECONNRESET, f"The connection to {self._login.host} was lost")
+
+    def close(self) -> None:
+        """End the connection; what is in flight fails."""
+        self.broken = True
+        self._end()
+
+    def close_file(self, handle: bytes) -> None:
+        """Let a file go, without waiting for it."""
+        self.tell(Request(Ask.CLOSE, handle))
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[int, BufferedReader]:
+    if process.stdin is None or process.stdout is None:
+        raise ValueError("The process has no pipes.")
+    return process.stdin.fileno(), process.stdout  # type: ignore[return-value] # a BufferedReader, as it was asked for
+
+
+def _end(process: subprocess.Popen[bytes], output: BufferedReader) -> None:
+    """Close the pipes, at which ssh ends, and wait for that."""
+    with suppress(OSError):
+        process.kill()
+    for pipe in (process.stdin, output):
+        with suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    process.wait()
+
+
+def reading(handle: bytes, offset: int, block: memoryview) -> Request:
+    """Return the request that fills a block from there."""
+    return Request(Ask.READ, handle, struct.pack(">Q", offset), number(len(block)), into=block)
+
+
+def writing(handle: bytes, offset: int, block: memoryview) -> Request:
+    """Return the request that writes a block there."""
+    return Request(Ask.WRITE, handle, struct.pack(">Q", offset), number(len(block)), tail=block)

@@ -1,0 +1,401 @@
+"""A folder of an SFTP server as a store.
+
+What is not to be had over SFTP: a way to hold a folder open. Every request names a path, so a link that is put in the
+way between the look at a path and its use is followed by the server. Links that are there when we look are followed by
+us, inside the root, or refused. And a pipe that takes the place of a file after that look holds the connection until
+somebody writes to the pipe. Let an SFTP endpoint begin where nobody else makes links or pipes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.filesystem import owners
+from chiltepin.backends.filesystem.channel import Channel, reading, writing
+from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.links import LINK_LIMIT, led
+from chiltepin.backends.filesystem.packets import (
+    CREATING,
+    EOF,
+    EXCLUSIVELY,
+    NO_ATTRIBUTES,
+    READING,
+    WRITING,
+    Ask,
+    Attributes,
+    Request,
+    names,
+    text,
+    times,
+)
+from chiltepin.backends.filesystem.sftp_files import PART, SftpDraft, SftpReader, moved, opening, written
+from chiltepin.backends.filesystem.ssh import Login
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Entry, Folder, Store, Wish
+    from chiltepin.paths import Parts
+
+__all__ = ["SftpStore"]
+
+#: Bytes of a file that is copied in three bursts: opened, written with all that belongs to it, renamed.
+SMALL = 1 << 20
+
+#: Bursts on one connection from which on another connection is worth its making.
+BUSY = 4
+
+#: Requests for more names of a listing that are under way at once; OpenSSH gives 100 names for each.
+_READ_DIRS = 8
+
+#: Files that are removed in one burst.
+_REMOVALS = 64
+
+
+class SftpFolder:
+    """One folder of the server; see the head of this module for what it is not."""
+
+    def __init__(self, store: SftpStore, parts: Parts) -> None:
+        self._store, self._parts = store, parts
+        self._path = store.path(parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def _below(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries, as the server lists them."""
+        channel = self._store.channel()
+        (opened,) = channel.ask(Request(Ask.OPENDIR, text(self._path), about=self._path))
+        handle = opened.result()
+        try:
+            more = True
+            while more:
+                for request in channel.ask(*(Request(Ask.READDIR, handle) for _ in range(_READ_DIRS))):
+                    if request.status == EOF:
+                        more = False
+                        break
+                    for name, facts in names(request.result()):
+                        if name in (".", "..") or (name.startswith(DRAFT_PREFIX) and not drafts):
+                            continue
+                        # A name with a slash would lead elsewhere on the other side of the transfer.
+                        if "/" in name or "\0" in name:
+                            raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
+                        yield facts.entry(name)
+        finally:
+            channel.close_file(handle)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None."""
+        (looked,) = self._store.channel().ask(Request(Ask.LSTAT, text(self._below(name)), about=self._below(name)))
+        try:
+            return Attributes.of(looked.result())[0].entry(name)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> SftpReader:
+        """Open a regular file; a link is refused."""
+        return SftpReader(self._store.channel, self._below(name))
+
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        """Copy a small file with few and long bursts; see `Folder.take`."""
+        if entry.size > SMALL or wish.checksum:
+            return None
+        self._store.sweep_once(self, self._parts)
+        with origin.read(entry.name) as reader:
+            if reader.size is None or reader.size > SMALL:
+                return None
+            block = memoryview(bytearray(reader.size))
+            count = 0
+            while count < len(block) and (got := reader.readinto(block[count:])):
+                count += got
+            if count < len(block) or reader.changed():
+                raise Fault(
+                    "FILE_SIZE_CHANGED", f"{entry.name} changed while it was copied; move it again when it is complete."
+                )
+            self._small(block, name, verify=wish.verify, mtime=reader.mtime if wish.mtime else None)
+        return count
+
+    def _small(self, block: memoryview, name: str, *, verify: bool, mtime: float | None) -> None:
+        """Write a file in three bursts: opened; written, read and timed; closed and renamed."""
+        draft = owners.begun()
+        path, place = self._below(name), self._below(draft)
+        channel = self._store.channel()
+        (opened,) = channel.ask(opening(place, READING | WRITING | CREATING | EXCLUSIVELY))
+        handle = opened.result()
+        try:
+            _fill(channel, handle, place, block, verify=verify, mtime=mtime)
+            channel.close_file(handle)
+            moved(channel, place, path)
+        except BaseException:
+            with suppress(OSError, Fault):
+                channel.close_file(handle)
+                self._store.channel().ask(Request(Ask.REMOVE, text(place)))
+            raise
+        finally:
+            owners.ended(draft)
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> SftpDraft:
+        """Begin a file, or go on with one of the same mark whose writer died."""
+        self._store.sweep_once(self, self._parts)
+        word = owners.mark_of(mark, name)
+        draft = owners.begun(word)
+        key = (self._parts, word)
+        adopted = size is not None and size > PART and self._adopt(key, draft)
+
+        def ended(left: bool) -> None:  # noqa: FBT001 - a callback of one argument
+            owners.ended(draft)
+            if left:
+                self._store.leftovers[key] = draft
+
+        try:
+            return SftpDraft(
+                self._store.channel, self._below(draft), self._below(name), size=size, adopted=adopted, ended=ended
+            )
+        except BaseException:
+            owners.ended(draft)
+            raise
+
+    def _adopt(self, key: tuple[Parts, str], draft: str) -> bool:
+        """Give a leftover our name, which only one can do; return whether it was us."""
+        leftover = self._store.leftovers.pop(key, None)
+        if leftover is None or key[1] == "0":
+            return False
+        (renaming,) = self._store.channel().ask(
+            Request(Ask.RENAME, text(self._below(leftover)), text(self._below(draft)))
+        )
+        return renaming.status == 0
+
+    def remove(self, name: str) -> None:
+        """Remove anything but a folder."""
+        (asked,) = self._store.channel().ask(self._removal(name))
+        asked.result()
+
+    def _removal(self, name: str) -> Request:
+        return Request(Ask.REMOVE, text(self._below(name)), about=self._below(name))
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove them, many in one burst."""
+        for start in range(0, len(names), _REMOVALS):
+            chosen = names[start : start + _REMOVALS]
+            try:
+                asked = self._store.channel().ask(*map(self._removal, chosen))
+            except OSError as err:
+                yield from ((name, err) for name in names[start:])
+                return
+            for name, request in zip(chosen, asked, strict=True):
+                try:
+                    request.result()
+                except (OSError, Fault) as err:  # noqa: PERF203 - the others go on
+                    yield name, err
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder."""
+        (asked,) = self._store.channel().ask(Request(Ask.RMDIR, text(self._below(name)), about=self._below(name)))
+        asked.result()
+
+
+def _fill(channel: Channel, handle: bytes, place: str, block: memoryview, *, verify: bool, mtime: float | None) -> None:
+    """Write all of a small file, read it back, and set its time, in one burst.
+
+    A server does what is asked of one file in the order of the asking (draft-ietf-secsh-filexfer-02, 6.1).
+    """
+    step = min(channel.writes, channel.reads)
+    starts = range(0, len(block), step)
+    writes = [writing(handle, at, block[at : at + step]) for at in starts]
+    back = memoryview(bytearray(len(block) if verify else 0))
+    reads = [reading(handle, at, back[at : at + step]) for at in range(0, len(back), step)]
+    if mtime is not None:
+        writes.append(Request(Ask.FSETSTAT, handle, times(mtime)))
+    channel.ask(*writes, *reads)
+    for request in writes:
+        request.about = place
+        written(channel, request)
+    if sum(request.count() for request in reads) != len(back) or (verify and back != block):
+        raise Fault("VERIFY_CHECKSUM", f"{place} was written, but what is read back is not what was sent.")
+
+
+class SftpStore:
+    """The tree below a folder of an SFTP server.
+
+    Nothing is connected before the first question is asked.
+
+    Parameters
+    ----------
+    url : str
+        ``sftp://user@host:port/path``.
+    options : mapping
+        See `Login`.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._login = Login(url, options)
+        self._channels: list[Channel] = []
+        self._most = self._login.connections
+        self._lock = threading.Lock()
+        self._root: str | None = None
+        self._swept: set[Parts] = set()
+        #: Large drafts that somebody left and that may be continued, by folder and mark.
+        self.leftovers: dict[tuple[Parts, str], str] = {}
+        self.times, self.writable = True, True
+        self.width = 16
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        return isinstance(error, ConnectionError | TimeoutError)
+
+    def channel(self) -> Channel:
+        """Return the connection that has the least to do; make one if there is none, or all have much to do."""
+        with self._lock:
+            self._channels = [channel for channel in self._channels if not channel.broken]
+            best = min(self._channels, key=lambda channel: channel.load, default=None)
+            if best is None:
+                best = Channel(self._login)
+                self._channels.append(best)
+                self._root = self._root or self._real_root(best)
+            elif best.load >= BUSY and len(self._channels) < self._most:
+                try:
+                    best = Channel(self._login)
+                    self._channels.append(best)
+                except (OSError, Fault):
+                    # A server may allow few at a time; then these are all.
+                    self._most = len(self._channels)
+            return best
+
+    def _real_root(self, channel: Channel) -> str:
+        told, looked = channel.ask(
+            Request(Ask.REALPATH, text(self._login.path or ".")), Request(Ask.STAT, text(self._login.path or "."))
+        )
+        if looked.status is not None or Attributes.of(looked.body)[0].kind != "dir":
+            raise Fault(
+                "FILE_NOT_FOUND",
+                f"The root of the endpoint, {self._login.path} on {self._login.host}, is not there; make it first.",
+            )
+        return next(name for name, _ in names(told.result()))
+
+    def path(self, parts: Parts) -> str:
+        """Return the absolute path on the server."""
+        if self._root is None:
+            self.channel()
+        return "/".join(((self._root or "").rstrip("/"), *parts)) or "/"
+
+    def _look(self, parts: Parts) -> list[Attributes | None]:
+        """Return what is at each step of the way, links not followed; None where nothing is. One burst."""
+        paths = [self.path(parts[: depth + 1]) for depth in range(len(parts))]
+        asked = self.channel().ask(*(Request(Ask.LSTAT, text(path), about=path) for path in paths))
+        found: list[Attributes | None] = []
+        for request in asked:
+            try:
+                found.append(Attributes.of(request.result())[0])
+            except FileNotFoundError:  # noqa: PERF203 - an answer each
+                found.append(None)
+            except (OSError, Fault):
+                # OpenSSH says "failure" of what is below a file. What is below a folder that is closed to us is told.
+                if found and found[-1] is not None and found[-1].kind == "dir":
+                    raise
+                found.append(None)
+        return found
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Follow links by hand, inside the root; see `Store.resolve`."""
+        for _ in range(LINK_LIMIT):
+            looked = self._look(parts if follow else parts[:-1])
+            at = next((depth for depth, facts in enumerate(looked) if facts and facts.kind == "link"), None)
+            if at is None:
+                return parts
+            place = self.path(parts[: at + 1])
+            (asked,) = self.channel().ask(Request(Ask.READLINK, text(place), about=place))
+            target = next(name for name, _ in names(asked.result()))
+            parts = (*led(self.path(()), parts[:at], target), *parts[at + 1 :])
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def folder(self, parts: Parts, *, create: bool = False) -> SftpFolder:
+        """Open a folder; see `Store.folder`."""
+        looked = self._look(parts)
+        there = next((depth for depth, facts in enumerate(looked) if facts is None), len(parts))
+        for depth, facts in enumerate(looked[:there]):
+            if facts is not None and facts.kind != "dir":
+                path = self.path(parts[: depth + 1])
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        if there < len(parts):
+            if not create:
+                path = self.path(parts[: there + 1])
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            self._make(parts, there)
+        return SftpFolder(self, parts)
+
+    def _make(self, parts: Parts, there: int) -> None:
+        """Make the folders of which the first ``there`` exist, in one burst."""
+        paths = [self.path(parts[: depth + 1]) for depth in range(there, len(parts))]
+        asked = self.channel().ask(*(Request(Ask.MKDIR, text(path), NO_ATTRIBUTES, about=path) for path in paths))
+        if all(request.status == 0 for request in asked):
+            # What was not there has no leftovers.
+            self._swept.add(parts)
+            return
+        # Somebody else may have made them at the same moment.
+        looked = self._look(parts)
+        for request, facts in zip(asked, looked[there:], strict=True):
+            if facts is None or facts.kind != "dir":
+                request.result()
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.about)
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, SftpFolder]:
+        """Open the folder as if there were no link on the way, and follow links only if that fails."""
+        try:
+            return parts, self.folder(parts, create=create)
+        except NotADirectoryError:
+            real = self.resolve(parts, follow=True)
+            if real == parts:
+                raise
+        return real, self.folder(real, create=create)
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the paths of the two places, if both are on one server by one name."""
+        if not isinstance(other, SftpStore) or not self._login.same(other._login):  # noqa: SLF001 - of our own kind
+            return False
+        ours, theirs = self.path(parts), other.path(other_parts)
+        return f"{theirs}/".startswith(f"{ours.rstrip('/')}/")
+
+    def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
+        """Remove leftovers from a folder, the first time that this store writes there.
+
+        Large ones are kept for a day: who copies the same file again goes on with them.
+        """
+        with self._lock:
+            if parts in self._swept:
+                return
+            self._swept.add(parts)
+        doomed = []
+        for entry in folder.entries(drafts=True):
+            if not entry.name.startswith(DRAFT_PREFIX) or not owners.abandoned(entry.name, entry.mtime):
+                continue
+            owner = owners.Owner.of(entry.name)
+            young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY
+            if owner and owner.mark != "0" and entry.size > PART and young:
+                self.leftovers[parts, owner.mark] = entry.name
+            else:
+                doomed.append(entry.name)
+        for _ in folder.remove_all(doomed):
+            """What stays is another one's to remove."""
+
+    def close(self) -> None:
+        """End the connections."""
+        with self._lock:
+            for channel in self._channels:
+                channel.close()

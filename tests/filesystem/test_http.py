@@ -1,0 +1,257 @@
+"""A web server is a source: read in pinned parts or in order, never written to, never left by a redirect to a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from contextlib import contextmanager
+
+import pytest
+from werkzeug.exceptions import HTTPException
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.http import HttpStore
+from chiltepin.errors import ConfigError, UnsupportedOptionError
+from chiltepin.transfers import Transfers
+
+CONTENT = os.urandom(3 << 20)
+SECRET = "Bearer hush"  # noqa: S105 - no secret, and that is what is tested
+
+
+class Quiet(WSGIRequestHandler):
+    """A handler that logs nothing, of a server that keeps connections open."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, kind, message, *args):
+        """Say nothing."""
+
+
+class Web:
+    """A web server whose answers a test can set."""
+
+    def __init__(self) -> None:
+        self.files = {"/data/f.dat": CONTENT, "/data/small": b"small", "/data/empty": b"", "/outside": b"secret"}
+        self.answers = {}
+        self.asked = []
+
+    def __call__(self, environ, start_response):
+        """Answer one request."""
+        request = Request(environ)
+        self.asked.append((request.method, request.path, dict(request.headers)))
+        try:
+            response = self.answers.get(request.path, self.file)(request)
+        except HTTPException as err:
+            response = err
+        return response(environ, start_response)
+
+    def file(self, request):
+        """Give a file with ranges and an ETag."""
+        content = self.files.get(request.path)
+        if content is None:
+            return Response("no such page", 404)
+        response = Response(content, mimetype="application/octet-stream")
+        response.set_etag(hashlib.sha256(content).hexdigest())
+        return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
+
+
+@contextmanager
+def serving(application):
+    """Serve on a port of the loopback."""
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """A server, and its URL."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    application = Web()
+    with serving(application) as application.url:
+        yield application
+
+
+@pytest.fixture
+def transfers(web, tmp_path):
+    """The endpoints ``web`` and ``disk``."""
+    endpoints = {
+        "web": {"url": f"{web.url}/data", "options": {"headers": {"Authorization": SECRET, "X-Key": SECRET}}},
+        "disk": {"url": str(tmp_path)},
+    }
+    return Transfers(FilesystemBackend.from_config(endpoints, {}))
+
+
+def fetch(transfers, path, **options):
+    """Transfer one file to the disk."""
+    request = transfer_request(src_ep="web", dst_ep="disk", src_path=path, dst_path=path, **options)
+    return transfers.run(request, timeout=30, polling_interval=1)
+
+
+def store(web, **options):
+    """Open the store itself."""
+    return HttpStore(f"{web.url}/data", options)
+
+
+@pytest.mark.parametrize("name", ["f.dat", "small", "empty"])
+def test_a_file_is_got(transfers, web, tmp_path, name):
+    """Files of any size arrive as they are."""
+    assert fetch(transfers, f"/{name}").state.name == "SUCCEEDED"
+    assert (tmp_path / name).read_bytes() == web.files[f"/data/{name}"]
+
+
+def test_parts_are_got_apart(web):
+    """A file with an ETag can be read in parts, each asked for as a part of that content."""
+    with store(web).folder(()).read("f.dat") as reader:
+        assert (reader.parts, reader.size) == (True, len(CONTENT))
+        block = memoryview(bytearray(1000))
+        assert reader.read_at(2_000_000, block) == 1000
+        assert bytes(block) == CONTENT[2_000_000:2_001_000]
+        assert reader.read_at(len(CONTENT) - 10, block) == 10
+    assert all("If-Range" in headers for _, _, headers in web.asked[1:])
+
+
+def test_parts_of_two_contents_are_never_put_together(web):
+    """A file that is replaced while its parts are read is a fault."""
+    with store(web).folder(()).read("f.dat") as reader:
+        web.files["/data/f.dat"] = os.urandom(len(CONTENT))
+        with pytest.raises(Exception, match="changed while it was copied"):
+            reader.read_at(2_000_000, memoryview(bytearray(1000)))
+
+
+def plain(request):
+    """Know no ranges, and tell no size."""
+    return Response((CONTENT[at : at + 65536] for at in range(0, len(CONTENT), 65536)), direct_passthrough=True)
+
+
+def test_without_ranges_it_is_got_in_order(transfers, web, tmp_path):
+    """A server that sends the whole in pieces, without its size, is a source too."""
+    web.answers["/data/f.dat"] = plain
+    assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+def short(request):
+    """Promise more than is sent."""
+    return Response(iter([CONTENT[:1000]]), headers={"Content-Length": str(len(CONTENT))}, direct_passthrough=True)
+
+
+def test_a_truncated_answer_is_a_fault(transfers, web, tmp_path):
+    """An answer that ends before its end is no file, and may be asked for again."""
+    web.answers["/data/f.dat"] = lambda request: short(request) if request.method == "GET" else web.file(request)
+    assert fetch(transfers, "/f.dat").state.name == "FAILED"
+    assert os.listdir(tmp_path) == []
+    opened = store(web)
+    whole = memoryview(bytearray(len(CONTENT)))
+    with opened.folder(()).read("f.dat") as reader, pytest.raises(ConnectionResetError) as caught:
+        reader.readinto(whole)
+    assert opened.transient(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "transient"),
+    [(404, "FILE_NOT_FOUND", False), (403, "PERMISSION_DENIED", False), (503, "ENDPOINT_ERROR", True)],
+)
+def test_an_answer_has_its_code(web, status, code, transient):
+    """What the server refuses is told by the code of the fault, and whether another try is worth it."""
+    from chiltepin.backends.filesystem.faults import fault_of
+
+    web.answers["/data/f.dat"] = lambda _: Response("no", status)
+    opened = store(web)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its code is looked at
+        opened.folder(()).read("f.dat")
+    assert fault_of(caught.value, "Copying").code == code
+    assert opened.transient(caught.value) is transient
+
+
+def test_nobody_listening_is_transient(web):
+    """A server that is down may come back."""
+    opened = HttpStore("http://127.0.0.1:9", {})
+    with pytest.raises(ConnectionRefusedError) as caught:
+        opened.folder(()).entry("f")
+    assert opened.transient(caught.value)
+
+
+def test_a_redirect_leads_to_a_web_server_only(web):
+    """A server may send us on, but not to a file of this machine."""
+    web.answers["/data/here"] = lambda _: Response("", 302, headers={"Location": "/data/small"})
+    web.answers["/data/file"] = lambda _: Response("", 302, headers={"Location": "file:///etc/passwd"})
+    folder = store(web).folder(())
+    with folder.read("here") as reader:
+        assert reader.size == 5
+    with pytest.raises(Exception, match="sends on to what is no web server"):
+        folder.read("file")
+
+
+def test_headers_stay_with_their_server(transfers, web):
+    """What proves who we are is not sent to the server that we are sent on to."""
+    other = Web()
+    with serving(other) as url:
+        web.answers["/data/f.dat"] = lambda _: Response("", 302, headers={"Location": f"{url}/data/small"})
+        fetch(transfers, "/f.dat")
+    assert {headers.get("X-Key") for _, _, headers in web.asked} == {SECRET}
+    assert not any({"X-Key", "Authorization"} & set(headers) for _, _, headers in other.asked)
+
+
+def test_no_name_leads_out_of_the_root(transfers, web):
+    """A name is a name, whatever it would mean in a URL."""
+    for path in ("/..%2Foutside", "/%2e%2e/outside", "/x?/../outside"):
+        assert fetch(transfers, path).code == "FILE_NOT_FOUND"
+    assert not any(path == "/outside" for _, path, _ in web.asked)
+
+
+def test_writing_and_deleting_are_refused_at_once(transfers, web):
+    """Nothing is submitted that a web server cannot do, and it is not even asked."""
+    goal = transfer_request(src_ep="disk", dst_ep="web", src_path="/f", dst_path="/f")
+    for request in (goal, delete_request(src_ep="web", src_path="/small")):
+        with pytest.raises(UnsupportedOptionError, match="can only be read"):
+            transfers.run(request, timeout=10, polling_interval=1)
+    assert web.asked == []
+
+
+def index(request):
+    """Send what a web server says of a folder."""
+    links = '<a href="../">up</a><a href="small">small</a><a href="/data/sub/">sub</a><a href="http://x/y">y</a>'
+    return Response(f"<html><head><title>Index of /data</title></head>{links}</html>", mimetype="text/html")
+
+
+def test_an_index_page_is_a_listing(web):
+    """An index page of the usual kind lists what is right below it; sizes are asked for."""
+    web.answers["/data/"] = index
+    found = {(entry.name, entry.kind, entry.size) for entry in store(web).folder(()).entries()}
+    assert found == {("small", "file", 5), ("sub", "dir", 0)}
+
+
+def test_a_page_is_no_listing(web):
+    """Any other page is refused, rather than that its links are taken for files."""
+    web.answers["/data/"] = lambda _: Response('<title>Home</title><a href="small">s</a>', mimetype="text/html")
+    with pytest.raises(Exception, match="name the files one by one"):
+        list(store(web).folder(()).entries())
+
+
+def test_no_secret_is_in_an_error(transfers, web):
+    """Neither headers nor URLs are in what goes wrong, nor in what an error holds on to."""
+    web.answers["/data/f.dat"] = lambda _: Response("no", 500)
+    with pytest.raises(Exception, match="status 500") as caught:
+        store(web, headers={"Authorization": SECRET}).folder(()).read("f.dat")
+    seen, error = fetch(transfers, "/f.dat").reason, caught.value
+    while error is not None:
+        seen, error = seen + repr(error) + repr(vars(error)), error.__cause__ or error.__context__
+    assert "hush" not in seen
+    assert web.url not in seen
+
+
+@pytest.mark.parametrize("settings", [{"options": {"client_kwargs": {}}}, {"url": "https://me:pw@host/"}])
+def test_what_it_does_not_know_is_refused(settings):
+    """An unknown option, or a password in a URL, is an error that says what to write."""
+    with pytest.raises(ConfigError):
+        HttpStore(settings.get("url", "https://host/"), settings.get("options", {}))

@@ -1,0 +1,338 @@
+"""Over SFTP, whatever dies: what is seen is whole, what was lost is got again, and nothing leaves the root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.faults import Fault, fault_of
+from chiltepin.backends.filesystem.sftp import SftpStore
+from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Wish
+from chiltepin.errors import ConfigError
+from chiltepin.transfers import Transfers
+
+LARGE = os.urandom(PART * 3 + 12345)
+
+WRITE = """
+import sys
+from chiltepin.backends.filesystem.sftp import SftpStore
+from chiltepin.backends.filesystem.sftp_files import PART
+store = SftpStore(sys.argv[1], dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5])))
+content = open(sys.argv[5], "rb").read()
+with store.folder(()) as folder, folder.draft("f", size=len(content), mark="m") as draft:
+    for offset in (0, 2 * PART):
+        draft.write_at(offset, memoryview(content)[offset : offset + PART])
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+READ = """
+import sys
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers import Transfers
+options = dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5]))
+endpoints = {"server": {"url": sys.argv[1], "options": options}, "disk": {"url": sys.argv[5]}}
+transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+request = transfer_request(src_ep="server", dst_ep="disk", src_path="/tree", dst_path="/tree", recursive=True)
+print("begins", flush=True)
+transfers.run(request, timeout=60, polling_interval=1)
+"""
+
+
+@pytest.fixture
+def server(ssh_server):  # noqa: F811 - that fixture
+    """The server; connections that a test left go."""
+    yield ssh_server
+    ssh_server.cut()
+
+
+@pytest.fixture
+def far(tmp_path):
+    """The folder behind the server."""
+    folder = tmp_path / "far"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def store(server, far):
+    """A store over that folder, its connections closed at the end."""
+    opened = SftpStore(server.url(far), server.options)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def transfers(server, far, tmp_path):
+    """The endpoints ``server`` and ``disk``."""
+    (tmp_path / "disk").mkdir()
+    endpoints = {"server": server.endpoint(far), "disk": {"url": str(tmp_path / "disk")}}
+    return Transfers(FilesystemBackend.from_config(endpoints, {}))
+
+
+def move(transfers, source, goal, path="/f", **options):
+    """Transfer from one endpoint to the other."""
+    request = transfer_request(src_ep=source, dst_ep=goal, src_path=path, dst_path=path, **options)
+    return transfers.run(request, timeout=60, polling_interval=1)
+
+
+def write(folder, content=LARGE, *, parts=None, mark="m"):
+    """Write a large file in parts, and return which of them were there already."""
+    kept = []
+    with folder.draft("f", size=len(content), mark=mark) as draft:
+        for offset in range(0, len(content), PART) if parts is None else parts:
+            block = memoryview(content)[offset : offset + PART]
+            if draft.kept(offset, len(block)):
+                kept.append(offset)
+            else:
+                draft.write_at(offset, block)
+        draft.commit(None)
+    return kept
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000, PART + 1, len(LARGE)])
+def test_a_file_goes_there_and_back(transfers, far, tmp_path, size):
+    """Files around the sizes at which the way of copying changes arrive as they are, in both directions."""
+    (tmp_path / "disk" / "f").write_bytes(LARGE[:size])
+    assert move(transfers, "disk", "server", preserve_timestamp=True).bytes_done == size
+    assert (far / "f").read_bytes() == LARGE[:size]
+    assert 0 <= (far / "f").stat().st_mtime - (tmp_path / "disk" / "f").stat().st_mtime < 1
+    (tmp_path / "disk" / "f").unlink()
+    assert move(transfers, "server", "disk").bytes_done == size
+    assert (tmp_path / "disk" / "f").read_bytes() == LARGE[:size]
+    assert [entry.name for entry in far.iterdir()] == ["f"]
+
+
+def test_a_writer_that_is_killed_leaves_its_parts(server, store, far, tmp_path):
+    """After kill -9 nothing has the real name, and who copies the same file again keeps what is whole of it."""
+    (tmp_path / "content").write_bytes(LARGE)
+    words = [sys.executable, "-c", WRITE, server.url(far), *server.options.values(), tmp_path / "content"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "written\n"
+        writer.send_signal(signal.SIGKILL)
+    assert not (far / "f").exists()
+    (draft,) = far.iterdir()
+    with open(draft, "r+b") as file:
+        file.seek(2 * PART)
+        file.write(b"damaged")
+    assert write(store.folder(())) == [0]
+    assert (far / "f").read_bytes() == LARGE
+    assert [entry.name for entry in far.iterdir()] == ["f"]
+
+
+def test_a_reader_that_is_killed_leaves_no_file(server, far, tmp_path):
+    """After kill -9 in the middle of a download, whatever has a real name is whole."""
+    (far / "tree").mkdir()
+    for number in range(300):
+        (far / "tree" / str(number)).write_bytes(LARGE[:100_000])
+    (tmp_path / "disk").mkdir()
+    words = [sys.executable, "-c", READ, server.url(far), *server.options.values(), tmp_path / "disk"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
+        reader.stdout.readline()
+        limit = time.monotonic() + 30
+        while not list((tmp_path / "disk").glob("tree/[0-9]*")) and time.monotonic() < limit:
+            pass
+        reader.kill()
+    whole = [file for file in (tmp_path / "disk" / "tree").iterdir() if not file.name.startswith(DRAFT_PREFIX)]
+    assert whole
+    assert all(file.read_bytes() == LARGE[:100_000] for file in whole)
+
+
+def test_a_lost_connection_is_made_anew(server, store, far):
+    """A connection that is cut is a transient fault; the next try has another one, and keeps what is whole."""
+    folder = store.folder(())
+
+    def cut_in_the_middle():
+        with folder.draft("f", size=len(LARGE), mark="m") as draft:
+            draft.write_at(0, memoryview(LARGE)[:PART])
+            server.cut()
+            draft.write_at(PART, memoryview(LARGE)[PART : 2 * PART])
+
+    with pytest.raises(ConnectionError) as caught:
+        cut_in_the_middle()
+    assert store.transient(caught.value)
+    assert fault_of(caught.value, "Copying").code == "CONNECTION_RESET"
+    assert write(folder) == [0]
+    assert (far / "f").read_bytes() == LARGE
+
+
+def test_a_server_that_is_down_is_a_fault(tmp_path):
+    """A server that is killed in the middle ends a transfer cleanly, and one that is back serves again."""
+    if daemon() is None:
+        pytest.skip("There is no sshd here; install openssh-server.")
+    (tmp_path / "ssh").mkdir()
+    (tmp_path / "far").mkdir()
+    with SshServer(tmp_path / "ssh") as server:
+        store = SftpStore(server.url(tmp_path / "far"), server.options)
+        assert list(store.folder(()).entries()) == []
+        server.stop()
+        with pytest.raises(ConnectionError):
+            store.folder(()).entry("f")
+        with pytest.raises(ConnectionError) as caught:
+            store.folder(()).entry("f")
+        assert store.transient(caught.value)
+        server.start()
+        assert store.folder(()).entry("f") is None
+        store.close()
+
+
+def test_the_drafts_of_others_stay(store, far):
+    """A draft of this process stays, one of another machine stays for a day, one of a dead process goes."""
+    with store.folder(()).draft("f") as living:
+        mine = next(entry.name for entry in far.iterdir())
+        machine, began = mine.split("-")[2], mine.split("-")[4]
+        dead, elsewhere, old = (
+            f"{DRAFT_PREFIX}0-{place}-{process}-{began}-00000000"
+            for place, process in ((machine, 2**22 + 1), ("elsewhere", 1), ("elsewhere", 2))
+        )
+        for name in (dead, elsewhere, old):
+            (far / name).write_bytes(b"half")
+        os.utime(far / old, (0, 0))
+        again = SftpStore(store._login.url, store._login.options)
+        with again.folder(()).draft("g"):
+            pass
+        again.close()
+        assert {entry.name for entry in far.iterdir()} == {mine, elsewhere}
+        living.commit(None)
+
+
+def test_a_link_out_of_the_root_is_refused(transfers, store, far, tmp_path):
+    """A link is followed inside the root, and neither read nor written through where it leads out."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (far / "data").mkdir()
+    (far / "data" / "f").write_bytes(b"data")
+    (far / "inside").symlink_to("data")
+    (far / "whole").symlink_to(far / "data")
+    (far / "out").symlink_to("../")
+    (far / "key").symlink_to(tmp_path / "secret")
+    (far / "loop").symlink_to("loop")
+    for way in ("/inside/f", "/whole/f"):
+        (tmp_path / "disk" / way.split("/")[1]).mkdir()
+        assert move(transfers, "server", "disk", way).state.name == "SUCCEEDED"
+    for way, code in (
+        ("/out/secret", "PERMISSION_DENIED"),
+        ("/key", "PERMISSION_DENIED"),
+        ("/loop", "INVALID_SYMLINK"),
+    ):
+        assert move(transfers, "server", "disk", way).code == code
+    with pytest.raises(OSError, match="symbolic links"):
+        store.folder(()).read("key")
+    (tmp_path / "disk" / "key").write_bytes(b"new")
+    assert move(transfers, "disk", "server", "/key").state.name == "SUCCEEDED"
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_an_unknown_host_key_is_refused(server, far, tmp_path):
+    """Nothing is read from a server whose key is not known, whatever the options say, and it is no transient fault."""
+    (tmp_path / "none").write_text("")
+    options = server.options | {"known_hosts": str(tmp_path / "none")}
+    store = SftpStore(server.url(far), options | {"ssh_options": {"StrictHostKeyChecking": "no"}})
+    with pytest.raises(Fault, match="host key") as caught:
+        store.folder(()).entry("f")
+    assert not store.transient(caught.value)
+
+
+def test_who_has_no_key_is_told_what_to_try(server, far, tmp_path):
+    """A login that would have to ask fails at once, with the command that shows it."""
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, stdin=subprocess.DEVNULL)
+    options = server.options | {"key_filename": str(key), "ssh_options": {"IdentityAgent": "none"}}
+    with pytest.raises(Fault, match="BatchMode=yes"):
+        SftpStore(server.url(far), options).folder(()).entry("f")
+
+
+@pytest.mark.parametrize(("passphrase", "opens"), [("hush hush", True), ("wrong", False), ("", False)])
+def test_a_secret_is_given_where_it_is_asked_for(server, far, tmp_path, passphrase, opens):
+    """A key with a passphrase opens with that of the options; without it, nothing is asked and nothing hangs."""
+    shutil.copy(server.folder / "user", tmp_path / "key")
+    words = ["ssh-keygen", "-q", "-p", "-P", "", "-N", "hush hush", "-f", tmp_path / "key"]
+    subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
+    options = server.options | {"key_filename": str(tmp_path / "key"), "passphrase": passphrase}
+    store = SftpStore(server.url(far), options | {"ssh_options": {"IdentityAgent": "none"}})
+    if opens:
+        assert store.folder(()).entry("f") is None
+        store.close()
+    else:
+        with pytest.raises(Fault, match="lets nobody in"):
+            store.folder(()).entry("f")
+
+
+def test_without_ssh_it_is_said_what_to_install(server, far, monkeypatch):
+    """A machine without OpenSSH is told so."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Fault, match="install OpenSSH"):
+        SftpStore(server.url(far), server.options).folder(()).entry("f")
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("sftp://host/x", {"pasword": "secret"}),
+        ("sftp://me:secret@host/x", {}),
+        ("sftp:///x", {}),
+        ("sftp://-oProxyCommand=touch/x", {}),
+    ],
+)
+def test_what_it_does_not_know_is_refused(url, options):
+    """An unknown option, a password or a host that ssh would take for an option is refused, and no secret is told."""
+    with pytest.raises(ConfigError) as caught:
+        SftpStore(url, options)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_in_the_way_has_its_name(store, far):
+    """A folder that is where a file should go, or a file where a folder should be, is told as such."""
+    (far / "taken").mkdir()
+    with pytest.raises(IsADirectoryError), store.folder(()).draft("taken") as draft:
+        draft.commit(None)
+    (far / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        store.folder(("file", "below"), create=True)
+    with pytest.raises(FileNotFoundError):
+        store.folder(("none",))
+
+
+def test_a_server_of_another_make_serves_too(tmp_path):
+    """A server without OpenSSH's own extensions replaces a file as well as it can, with small messages."""
+    if daemon() is None:
+        pytest.skip("There is no sshd here; install openssh-server.")
+    (tmp_path / "ssh").mkdir()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "f").write_bytes(b"old")
+    with SshServer(tmp_path / "ssh") as server:
+        store = SftpStore(server.url(tmp_path / "far"), server.options)
+        channel = store.channel()
+        channel.extensions.clear()
+        channel.reads = channel.writes = 32768
+        assert write(store.folder(())) == []
+        store.close()
+    assert (tmp_path / "far" / "f").read_bytes() == LARGE
+
+
+def test_a_source_that_changes_is_no_copy(store, far):
+    """A file of the server that grows while it is read is noticed."""
+    (far / "f").write_bytes(LARGE)
+    with store.folder(()).read("f") as reader:
+        with open(far / "f", "ab") as file:
+            file.write(b"more")
+        assert reader.changed()
+
+
+def test_a_small_file_is_checked(store, far, tmp_path):
+    """What a server wrote is compared with what was sent, also for a file that is copied in one go."""
+    (far / "a").mkdir()
+    (far / "a" / "f").write_bytes(b"data")
+    here = store.folder(("a",))
+    assert store.folder(("b",), create=True).take(here, here.entry("f"), "f", Wish()) == 4
+    assert (far / "b" / "f").read_bytes() == b"data"
