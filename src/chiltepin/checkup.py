@@ -6,6 +6,7 @@ import contextlib
 import os
 import posixpath
 import secrets
+import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from chiltepin.choice import place_of
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
+    ConfigError,
     ConsentRequiredError,
     EndpointError,
     LoginRequiredError,
     PathNotFoundError,
     PermissionDeniedError,
+    TaskError,
 )
 from chiltepin.model import DeleteRequest, TransferItem, TransferRequest
 from chiltepin.outcomes import error_of
@@ -119,8 +122,24 @@ class Checkup:
         except (ChiltepinError, OSError) as err:
             failed = _stage_of(err, passed)
             before = tuple(stage for stage in STAGES[: STAGES.index(failed)] if self._is_tried(stage))
-            return Finding(endpoint=endpoint, passed=before, failed=failed, trouble=str(err), cure=_CURES[failed])
+            return Finding(
+                endpoint=endpoint,
+                passed=before,
+                failed=failed,
+                trouble=str(err),
+                cure=self._cure(failed, endpoint, err),
+            )
         return Finding(endpoint=endpoint, passed=tuple(passed), served="list" in passed)
+
+    def _cure(self, failed: str, endpoint: str, error: Exception) -> str:
+        place = self._settings.active_places.get(endpoint)
+        if place is None or (failed == "write" and not isinstance(error, TaskError)):
+            # The error itself names what to do.
+            return ""
+        home = os.path.join(place["mount"], place.get("home", "").strip("/")) if place.get("mount") else ""
+        if failed == "list" and self._settings.backend in ("local", "filesystem") and home and not os.path.exists(home):
+            return f"The first transfer makes it; or type: mkdir -p {shlex.quote(os.path.normpath(home))}"
+        return _CURES[failed]
 
     def _is_tried(self, stage: str) -> bool:
         return stage not in ("login", "consent") or self._logs_in
@@ -150,7 +169,7 @@ class Checkup:
 
     def _round_trip(self, endpoint: str) -> None:
         """Move a small file to an endpoint, see it there, and delete it."""
-        name = f".chiltepin-check-{secrets.token_hex(8)}"
+        name = f"chiltepin-check-{secrets.token_hex(8)}"
         with self._seed(endpoint, name) as (source, path, size):
             goal = f"~/{name}.copy"
             try:
@@ -182,14 +201,18 @@ class Checkup:
         yield self._borrowed(endpoint)
 
     def _borrowed(self, endpoint: str) -> tuple[str, str, int]:
-        files = [entry for entry in self._transfers.ls(endpoint, "~") if entry.kind == "file" and entry.size <= SMALL]
-        if not files:
-            raise BackendError(
-                f"There is no small file on {endpoint!r} to copy, and no endpoint whose files are seen here; put "
-                "a file of less than a megabyte into its home folder, or give an endpoint of this machine a mount:."
-            )
-        smallest = min(files, key=lambda entry: entry.size)
-        return endpoint, posixpath.join("~", smallest.name), smallest.size
+        """Return a small file that is there: of the endpoint itself, else of another one that can be listed."""
+        for other in dict.fromkeys([endpoint, *self._settings.active_places]):
+            with contextlib.suppress(ChiltepinError):
+                listed = self._transfers.ls(other, "~")
+                small = [entry for entry in listed if entry.kind == "file" and entry.size <= SMALL]
+                if small:
+                    smallest = min(small, key=lambda entry: entry.size)
+                    return other, posixpath.join("~", smallest.name), smallest.size
+        raise BackendError(
+            "There is no small file to copy in the home folder of any endpoint, and no endpoint whose files are seen "
+            "here; put a file of less than a megabyte into one, or give an endpoint of this machine a mount:."
+        )
 
     def _run(self, request: Request) -> None:
         status = self._transfers.run(
@@ -207,7 +230,7 @@ def _stage_of(error: Exception, passed: list[str]) -> str:
         return "login"
     if "list" in passed:
         return "write"
-    if isinstance(error, EndpointError) or not passed:
+    if isinstance(error, EndpointError | ConfigError) or not passed:
         return "settings"
     of_folder = isinstance(error, BackendError) and error.code.endswith(_OF_FOLDERS)
     return "list" if of_folder or isinstance(error, PermissionDeniedError | PathNotFoundError) else "reach"

@@ -49,6 +49,10 @@ def show_requests(desk: Desk, requests: Sequence[Request]) -> None:
     from chiltepin.journal.lines import plain_request  # noqa: PLC0415 - for a dry run only
 
     plain = [{"backend": desk.settings.backend, **plain_request(request)} for request in requests]
+    for one in plain:
+        # What a submission decides.
+        for key in ("deadline", "skip_source_errors"):
+            one.pop(key, None)
     if desk.json:
         print_json(plain)
         return

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingCo
 from rich.text import Text
 
 from chiltepin.cli.follow import Picture, summed
+from chiltepin.cli.output import counted
 from chiltepin.listing import Amount, amount_of
 from chiltepin.model import DeleteRequest
 from chiltepin.screen import printable
@@ -33,9 +34,8 @@ class _Files(TextColumn):
 
     def render(self, task: Task) -> Text:
         """Return the cell."""
-        total = task.fields["files_total"]
-        of = "" if total is None else f"/{total:,}"
-        return Text(f"{task.fields['files']:,}{of} files")
+        done, total = task.fields["files"], task.fields["files_total"]
+        return Text(counted(done, "file") if total is None else f"{done:,}/{counted(total, 'file')}")
 
 
 class _Bytes(TextColumn):
@@ -56,7 +56,8 @@ class _Bytes(TextColumn):
 class _Speed(TransferSpeedColumn):
     def render(self, task: Task) -> Text:
         """Return the cell."""
-        return Text() if task.fields["deletes"] or not task.fields["by_bytes"] else super().render(task)
+        known = task.fields["by_bytes"] and (task.finished_speed or task.speed)
+        return super().render(task) if known else Text()
 
 
 class _Bars(Picture):
@@ -92,8 +93,14 @@ class _Bars(Picture):
         """Draw how far it is."""
         super().update(statuses)
         done = summed(statuses)
-        completed = done.bytes if self._by_bytes else done.files + done.skipped
-        self._progress.update(self._task, completed=completed, files=done.files, bytes=done.bytes)
+        moved = done.bytes + done.moving
+        completed = moved if self._by_bytes else done.files + done.skipped
+        self._progress.update(self._task, completed=completed, files=done.files, bytes=moved)
+
+    def finish(self) -> None:
+        """Fill the bar: whatever was expected, or if nobody knew, this was all."""
+        [task] = self._progress.tasks
+        self._progress.update(self._task, total=task.completed, files_total=None, bytes_total=None)
 
     def tell(self, trouble: str) -> None:
         """Print one line above the bar."""

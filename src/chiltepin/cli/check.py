@@ -95,7 +95,9 @@ def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
     for finding in findings:
         if finding.failed:
             name = click.style(printable(finding.endpoint), bold=True)
-            click.echo(f"{name}: {printable(f'{finding.trouble} {finding.cure}'.strip())}")
+            click.echo(f"{name}: {printable(finding.trouble)}")
+            if finding.cure:
+                click.echo(f"  {printable(finding.cure)}")
         elif not finding.served:
             click.echo(f"{printable(finding.endpoint)}: it has no place on backend {desk.settings.backend!r}.")
 

@@ -1,4 +1,4 @@
-"""What the commands that touch data have in common: their options, the settings, the backend, the form of the output."""
+"""What the commands that touch data have in common: options, settings, backend, and the form of the output."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import click
 from chiltepin.cli.main import INTERRUPTED
 from chiltepin.cli.output import amount, complain, counted, print_json
 from chiltepin.errors import ChiltepinError, LoginRequiredError, TaskError
-from chiltepin.model import DeleteRequest, TaskState, TransferRequest, items_of
+from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.outcomes import error_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class _Sum:
     files: int = 0
     skipped: int = 0
     bytes: int = 0
+    moving: int = 0
     faults: int = 0
 
 
@@ -83,10 +84,13 @@ def _wait(tasks: Sequence[Underway], interrupted: threading.Event, picture: Pict
     while waiting:
         if interrupted.is_set() and not told:
             told = True
+            picture.tell("Stopping in an orderly way; Ctrl-C again leaves at once.")
             for task in tasks:
                 task.stop()
         waiting = futures.wait(waiting, timeout=PICTURE).not_done
         picture.update([status for task in tasks if (status := task.status()) is not None])
+    if not any(_error(task) for task in tasks):
+        picture.finish()
 
 
 @contextlib.contextmanager
@@ -96,8 +100,6 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         signal.signal(number, before[number])
         interrupted.set()
-        # Not click.echo: this may come in the middle of one.
-        sys.stderr.write("\nStopping in an orderly way; Ctrl-C again leaves at once.\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -123,6 +125,9 @@ class Picture:
                 self._troubles.add(status.reason)
                 self.tell(status.reason)
 
+    def finish(self) -> None:
+        """Take note that all was done."""
+
     def tell(self, trouble: str) -> None:
         """Print one line."""
         complain(trouble)
@@ -147,6 +152,7 @@ def summed(statuses: Sequence[TaskStatus]) -> _Sum:
         files=sum(status.files_done for status in each),
         skipped=sum(status.files_skipped for status in each),
         bytes=sum(status.bytes_done for status in each),
+        moving=sum(status.bytes_moving for status in each),
         faults=sum(status.faults for status in each),
     )
 
@@ -181,9 +187,8 @@ def _report(
     if not failed:
         return
     if interrupted:
-        verb = "deleted" if deletes else "moved, whole,"
-        again = "" if deletes else " Ask again with --sync-level size to go on."
-        complain(f"Interrupted: {_said(done, deletes=deletes)} {verb} before the end; the rest was not.{again}")
+        whole = "the rest was not deleted" if deletes else "each whole; go on with --sync-level size"
+        complain(f"Interrupted. {'Deleted' if deletes else 'Moved'} before: {_said(done, deletes=deletes)}, {whole}.")
         sys.exit(INTERRUPTED)
     for _, error in failed[:TOLD]:
         complain(str(error))

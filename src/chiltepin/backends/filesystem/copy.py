@@ -81,6 +81,8 @@ class Copier:
 
     def __init__(self, work: Work, request: TransferRequest, *, block: int = BLOCK, checksum: str = "") -> None:
         self._work, self._request = work, request
+        #: Bytes of the file that is being copied; a copier is of one thread.
+        self._moved = 0
         self._algorithm, _, self._expected = checksum.partition(":")
         self._block = memoryview(bytearray(block))
 
@@ -89,11 +91,15 @@ class Copier:
         if self._in_place(here, entry, there, name):
             self._work.count(skipped=1)
             return
-        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
-            size = self._fill(reader, draft, entry.name)
-            if self._algorithm:
-                self._compare(draft.read_back(), entry.name)
-            draft.commit(reader.mtime if self._request.preserve_timestamp else None)
+        self._moved = 0
+        try:
+            with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
+                size = self._fill(reader, draft, entry.name)
+                if self._algorithm:
+                    self._compare(draft.read_back(), entry.name)
+                draft.commit(reader.mtime if self._request.preserve_timestamp else None)
+        finally:
+            self._work.count(moving=-self._moved)
         self._work.count(files=1, size=size)
 
     def _fill(self, reader: Reader, draft: Draft, name: str) -> int:
@@ -130,6 +136,8 @@ class Copier:
             block = self._block[:count]
             if draft is not None:
                 draft.write(block)
+                self._work.count(moving=count)
+                self._moved += count
             if hashing:
                 digest.update(block)
             size += count

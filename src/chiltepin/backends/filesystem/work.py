@@ -45,6 +45,7 @@ class Work:
     ) -> None:
         self.request, self.handle, self.crew, self._wait = request, handle, crew, wait
         self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
+        self.bytes_moving = 0
         self._state = TaskState.ACTIVE
         self._told: list[Fault] = []
         self._lock = threading.Lock()
@@ -76,19 +77,20 @@ class Work:
         self._wait(self._stopping, max(0.0, min(seconds, self._deadline - time.time())))
         self.check()
 
-    def count(self, *, files: int = 0, size: int = 0, skipped: int = 0, faults: int = 0) -> None:
+    def count(self, *, files: int = 0, size: int = 0, moving: int = 0, skipped: int = 0, faults: int = 0) -> None:
         """Add to the progress; exact, however many threads do.
 
         Parameters
         ----------
         files, skipped, faults : int
             Files done, files left alone, and hiccups.
-        size : int
-            Bytes done.
+        size, moving : int
+            Bytes done, and bytes of files that are not whole yet; below 0 when they are, or were given up.
         """
         with self._lock:
             self.files_done += files
             self.bytes_done += size
+            self.bytes_moving += moving
             self.files_skipped += skipped
             self.faults += faults
 
@@ -145,6 +147,7 @@ class Work:
             code=told[0].code if told else "",
             reason=" ".join(reasons),
             bytes_done=self.bytes_done,
+            bytes_moving=self.bytes_moving,
             files_done=self.files_done,
             files_skipped=self.files_skipped,
             faults=self.faults,
