@@ -30,7 +30,7 @@ AT_ONCE = 4
 @click.option("--write", is_flag=True, help="Also move a small file to each endpoint, and delete it there.")
 @on_data
 def check(*, desk: Desk, chosen: tuple[str, ...], write: bool) -> None:
-    """Look what of each endpoint works, and say what to do about the rest.
+    """Look what of each endpoint works, and what to do about the rest.
 
     In this order: the settings, the login, the consent, whether the endpoint is reached, whether its home folder can be
     listed, and with --write whether a small file can be moved there, listed and deleted.

@@ -10,7 +10,7 @@ __all__ = ["completion"]
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print what makes a shell complete `chiltepin`: commands, options and the names of endpoints.
+    r"""Print what makes a shell complete commands, options and endpoints.
 
     \b
     bash: eval "$(chiltepin completion bash)"         in ~/.bashrc

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from chiltepin.settings import DataSettings
     from chiltepin.transfers import Transfers
 
-__all__ = ["Desk", "format_option", "on_data"]
+__all__ = ["Desk", "config_option", "format_option", "on_data"]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
+config_option = click.option(
+    "--config", metavar="FILE", type=click.Path(dir_okay=False), help="The settings file to use."
+)
 format_option = click.option(
     "-F",
     "--format",
@@ -100,7 +103,7 @@ class Desk:
 def on_data(command: Command) -> Command:
     """Give a command the options of all that touch data; it is called with ``desk`` in their place."""
 
-    @click.option("--config", metavar="FILE", type=click.Path(dir_okay=False), help="The settings file to use.")
+    @config_option
     @click.option("--backend", metavar="NAME", help="What moves the bytes, instead of what the settings say.")
     @format_option
     @functools.wraps(command)

@@ -22,7 +22,7 @@ _WHERE = {"globus": "collection", "filesystem": "url", "local": "folder"}
 @click.command()
 @on_data
 def endpoints(*, desk: Desk) -> None:
-    """Show the endpoints: where each is, and which backends serve it.
+    """Show where each endpoint is, and which backends serve it.
 
     Nothing is contacted; `chiltepin check` does that.
     """

@@ -30,9 +30,9 @@ _COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
 @click.option("-r", "--recursive", is_flag=True, help="Show what is in the folders below, too.")
 @on_data
 def ls(*, desk: Desk, location: str, long: bool, recursive: bool) -> None:
-    """List a folder of an endpoint; its home folder, if there is no path.
+    """List a folder of an endpoint.
 
-    Hidden files are shown. A character that a terminal might obey is escaped, in a pipe as well; JSON has exact names.
+    Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in a pipe as well; JSON has exact names.
     """
     troubles: list[BackendError] = []
     found = _found(desk, location, troubles, recursive=recursive)

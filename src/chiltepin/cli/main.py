@@ -15,16 +15,16 @@ __all__ = ["COMMANDS", "INTERRUPTED", "chiltepin", "exit_code", "main"]
 #: The subcommands: each is a function of its own name, in a module of its own name. They are loaded when they are
 #: asked for, because a shell completes and a user reads help far more often than either moves data.
 COMMANDS = {
-    "check": "Look what of each endpoint works, and say what to do about the rest.",
-    "completion": "Print what makes a shell complete `chiltepin`: commands, options and the names of endpoints.",
+    "check": "Look what of each endpoint works, and what to do about the rest.",
+    "completion": "Print what makes a shell complete commands, options and endpoints.",
     "delete": "Delete a file, or a folder with all that is in it.",
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
-    "endpoints": "Show the endpoints: where each is, and which backends serve it.",
+    "endpoints": "Show where each endpoint is, and which backends serve it.",
     "login": "Log in to Globus, once for all runs.",
     "logout": "End the login at Globus, and forget it here.",
-    "ls": "List a folder of an endpoint; its home folder, if there is no path.",
+    "ls": "List a folder of an endpoint.",
     "simulate": "Run a Globus on this machine, for one command or for a shell.",
-    "transfer": "Move a file, or what is in a folder, from one endpoint to another.",
+    "transfer": "Move a file, or what is in a folder, to another endpoint.",
     "whoami": "Show who is logged in to Globus.",
 }
 

@@ -65,7 +65,7 @@ def transfer(
     timeout: float,
     **options: Any,
 ) -> None:
-    """Move a file, or what is in a folder, from one endpoint to another.
+    """Move a file, or what is in a folder, to another endpoint.
 
     A file's destination is its whole new path. A path counts from the root of its endpoint if it begins with /, else
     from the home folder.
