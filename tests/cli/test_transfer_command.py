@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -116,7 +117,8 @@ def test_a_missing_source_is_one_sentence_and_exit_code_1(filled):
     """What cannot be moved ends with 1 and says what, and why."""
     ended = filled.run("transfer", "a:/none", "b:/x")
     assert (ended.code, ended.out) == (1, "")
-    assert re.search(r"^chiltepin: Transfer from 'a' to 'b' of /none to /x failed \(FILE_NOT_FOUND\)", ended.err, re.M)
+    wanted = r"^chiltepin: Transfer from 'a' to 'b' of /none to /x failed \(FILE_NOT_FOUND\)"
+    assert re.search(wanted, ended.err, re.MULTILINE)
 
 
 def test_a_hostile_name_does_not_reach_the_terminal(filled):
@@ -150,7 +152,13 @@ def test_an_error_of_usage_is_exit_code_2(local, words, said):
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("one", "1 paths"), ("one two three", "3 paths"), ("one two --force", "'--force'"), ("'one two", "quot"), ("#", "no line")],
+    [
+        ("one", "1 paths"),
+        ("one two three", "3 paths"),
+        ("one two --force", "'--force'"),
+        ("'one two", "quot"),
+        ("#", "no line"),
+    ],
 )
 def test_a_line_that_is_no_pair_is_named(local, line, said):
     """A bad line of a batch is an error of usage with its number."""
@@ -186,15 +194,8 @@ def test_a_service_goes_on_after_detach(service):
     [handle] = service.json("transfer", "a:/x", "b:/y", "--detach")
     assert handle["backend"] == "globus"
     assert handle["task_id"] in service.simulator.tasks
-    lines = "".join(path.read_text() for path in journal().rglob("*") if path.is_file())
+    lines = "".join(path.read_text() for path in Path(os.environ["CHILTEPIN_JOURNAL"]).rglob("*") if path.is_file())
     assert handle["task_id"] in lines
-
-
-def journal():
-    """The folder of the journal."""
-    from pathlib import Path
-
-    return Path(os.environ["CHILTEPIN_JOURNAL"])
 
 
 @pytest.mark.parametrize("backend", ["local", "filesystem"])

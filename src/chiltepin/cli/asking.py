@@ -28,9 +28,8 @@ timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=DAY,
-    show_default="a day",
     metavar="SECONDS",
-    help="Stop what is not done by then.",
+    help="Stop what is not done by then; after a day, if not given.",
 )
 
 

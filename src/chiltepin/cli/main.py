@@ -16,7 +16,7 @@ __all__ = ["COMMANDS", "INTERRUPTED", "chiltepin", "exit_code", "main"]
 #: asked for, because a shell completes and a user reads help far more often than either moves data.
 COMMANDS = {
     "check": "Look what of each endpoint works, and what to do about the rest.",
-    "completion": "Print what makes a shell complete commands, options and endpoints.",
+    "completion": "Print what makes a shell complete commands and endpoints.",
     "delete": "Delete a file, or a folder with all that is in it.",
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
     "endpoints": "Show where each endpoint is, and which backends serve it.",
