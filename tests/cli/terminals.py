@@ -62,6 +62,7 @@ class Terminal:
 
     @property
     def shown(self):
+        """What was read so far, plain."""
         return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self._read_so_far)
 
     def type(self, keys):

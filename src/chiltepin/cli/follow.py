@@ -80,6 +80,8 @@ def carry_out(desk: Desk, requests: Sequence[Request], *, timeout: float) -> Non
 def _wait(tasks: Sequence[Underway], interrupted: threading.Event, picture: Picture) -> None:
     """Look at the tasks until all have ended; tell each to stop when somebody interrupts."""
     told = False
+    # Ten thousand lines of a batch are not looked at ten times a second.
+    pause = max(PICTURE, len(tasks) / 10_000)
     waiting = {task.future for task in tasks}
     while waiting:
         if interrupted.is_set() and not told:
@@ -87,7 +89,7 @@ def _wait(tasks: Sequence[Underway], interrupted: threading.Event, picture: Pict
             picture.tell("Stopping in an orderly way; Ctrl-C again leaves at once.")
             for task in tasks:
                 task.stop()
-        waiting = futures.wait(waiting, timeout=PICTURE).not_done
+        waiting = futures.wait(waiting, timeout=pause).not_done
         picture.update([status for task in tasks if (status := task.status()) is not None])
     if not any(_error(task) for task in tasks):
         picture.finish()

@@ -32,7 +32,8 @@ _COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
 def ls(*, desk: Desk, location: str, long: bool, recursive: bool) -> None:
     """List a folder of an endpoint.
 
-    Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in a pipe as well; JSON has exact names.
+    Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in
+    a pipe as well; JSON has exact names.
     """
     troubles: list[BackendError] = []
     found = _found(desk, location, troubles, recursive=recursive)

@@ -33,8 +33,8 @@ __all__ = ["transfer"]
     "-s",
     "--sync-level",
     type=click.Choice(SYNC_LEVELS),
-    help="Leave a file at the destination alone: if it is there, if also its size is right, if also it is not older, if "
-    "also its content is the same.",
+    help="Leave a file at the destination alone: if it is there, if also its size is right, if also it is not older, "
+    "if also its content is the same.",
 )
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Move files of such names; with --exclude. Repeatable."
