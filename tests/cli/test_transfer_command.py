@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -61,6 +62,25 @@ def test_a_sync_level_leaves_alone_what_is_there(filled):
     shown = filled.json("transfer", "-r", "a:/data", "b:/in", "-s", "size")
     assert (shown["files_done"], shown["files_skipped"]) == (1, 2)
     assert (filled.b / "in" / "x.csv").read_bytes() == b"x.csv"
+
+
+def test_a_checksum_from_outside_is_checked(filled):
+    """--checksum fails a file of another content, and lets the right one pass; also in the line of a batch."""
+    digest = hashlib.sha256(b"x.csv").hexdigest()
+    right, wrong = f"sha256:{digest}", f"sha256:{'0' * 64}"
+    assert filled.run("transfer", "a:/data/x.csv", "b:/x", "--checksum", right).code == 0
+    assert filled.run("transfer", "a:/data/x.csv", "b:/y", "--checksum", wrong).code == 1
+    lines = f"/data/x.csv /z --checksum {right}\n/data/y.nc /w\n"
+    assert filled.run("transfer", "a", "b", "--batch", "-", stdin=lines).code == 0
+    assert names(filled.b) == ["w", "x", "z"]
+
+
+def test_what_is_too_much_at_the_destination_goes(filled):
+    """--delete-destination-extra makes the destination folder hold what the source holds."""
+    (filled.b / "in").mkdir()
+    (filled.b / "in" / "old").touch()
+    assert filled.run("transfer", "-r", "a:/data", "b:/in", "--delete-destination-extra").code == 0
+    assert names(filled.b) == ["in/deep/z.csv", "in/x.csv", "in/y.nc"]
 
 
 def test_timestamps_are_kept_on_demand(filled):
@@ -142,6 +162,9 @@ def test_a_hostile_name_does_not_reach_the_terminal(filled):
         (("a", "b", "--batch", "nowhere.txt"), "nowhere.txt"),
         (("a", "b", "-r", "--batch", "-"), "in the lines of --batch"),
         (("a", "b", "--batch", "-", "--exclude", "*"), "--recursive"),
+        (("a", "b", "--batch", "-", "--delete-destination-extra"), "leave --batch out"),
+        (("a:/x", "b:/x", "--delete-destination-extra"), "give --recursive"),
+        (("a:/x", "b:/x", "--checksum", "sha256:1"), "64 hexadecimal digits"),
     ],
 )
 def test_an_error_of_usage_is_exit_code_2(local, words, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -40,7 +41,9 @@ def asked(make: Callable[..., T], **given: Any) -> T:
     except ChiltepinError:
         raise
     except (TypeError, ValueError) as err:
-        raise click.UsageError(str(err)) from None
+        # The words of Python's arguments, in those of the command line.
+        said = re.sub(r"\b([a-z_]+)=True\b", lambda match: f"--{match[1].replace('_', '-')}", str(err))
+        raise click.UsageError(said) from None
 
 
 def show_requests(desk: Desk, requests: Sequence[Request]) -> None:
@@ -62,7 +65,7 @@ def show_requests(desk: Desk, requests: Sequence[Request]) -> None:
             if value not in (None, "", [], ()):
                 click.echo(f"  {key}: {printable(_text(value))}")
         for item in items:
-            click.echo(f"  - {' -> '.join(printable(path) for path in item)}")
+            click.echo(f"  - {' -> '.join(map(printable, item[:2]))}{''.join(f' ({text})' for text in item[2:])}")
 
 
 def _text(value: Any) -> str:

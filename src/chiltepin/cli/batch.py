@@ -14,11 +14,12 @@ __all__ = ["Line", "lines_of"]
 
 
 class Line(NamedTuple):
-    """A pair of paths, and whether they are folders."""
+    """A pair of paths, whether they are folders, and what the content of a file has to hash to; empty if unknown."""
 
     source: str
     destination: str
-    recursive: bool
+    recursive: bool = False
+    checksum: str = ""
 
 
 def lines_of(file: Iterable[str]) -> list[Line]:
@@ -27,8 +28,8 @@ def lines_of(file: Iterable[str]) -> list[Line]:
     Parameters
     ----------
     file : iterable of str
-        Its lines: two paths, quoted as for a shell, and where wanted ``-r`` or ``--recursive``. What follows a ``#``
-        that begins a word is a comment; empty lines do not count.
+        Its lines: two paths, quoted as for a shell, and where wanted ``-r`` or ``--recursive``, or ``--checksum`` and a
+        word. What follows a ``#`` that begins a word is a comment; empty lines do not count.
 
     Raises
     ------
@@ -48,13 +49,20 @@ def _line(text: str, number: int) -> Line | None:
         raise click.UsageError(f"Line {number} of the batch: {err}; quote paths as for a shell.") from None
     if not words:
         return None
-    paths = [word for word in words if not word.startswith("-")]
-    options = {word for word in words if word.startswith("-")}
-    if unknown := options - {"-r", "--recursive"}:
-        raise click.UsageError(
-            f"Line {number} of the batch has {min(unknown)!r}; only --recursive is known; write "
-            f"./{min(unknown)} if it is a path."
-        )
+    paths, recursive, checksum = [], False, ""
+    rest = iter(words)
+    for word in rest:
+        if word in ("-r", "--recursive"):
+            recursive = True
+        elif word == "--checksum":
+            checksum = next(rest, "")
+        elif word.startswith("-"):
+            raise click.UsageError(
+                f"Line {number} of the batch has {word!r}; only --recursive and --checksum are known; "
+                f"write ./{word} if it is a path."
+            )
+        else:
+            paths.append(word)
     if len(paths) != 2:  # noqa: PLR2004 - source and destination
         raise click.UsageError(f"Line {number} of the batch has {len(paths)} paths; write 'SOURCE DESTINATION'.")
-    return Line(paths[0], paths[1], bool(options))
+    return Line(paths[0], paths[1], recursive, checksum)

@@ -46,6 +46,14 @@ __all__ = ["transfer"]
     metavar="FILE",
     help="Move the pairs of paths in this file, one a line; - is the standard input.",
 )
+@click.option(
+    "--checksum", default="", metavar="ALGORITHM:DIGITS", help="Fail a file whose content has another checksum."
+)
+@click.option(
+    "--delete-destination-extra",
+    is_flag=True,
+    help="Then delete what is in the destination folder and not in the source folder.",
+)
 @click.option("--preserve-timestamp", is_flag=True, help="Keep the time of the last change of files.")
 @click.option(
     "--verify/--no-verify", default=True, help="Compare checksums of what was read and written.  [default: on]"
@@ -71,8 +79,8 @@ def transfer(
     A file's destination is its whole new path. A path counts from the root of its endpoint if it begins with /, else
     from the home folder.
 
-    With --batch, each line of FILE is a source and a destination path, quoted as for a shell, and --recursive where it
-    is a folder; a # begins a comment. They count from the PATHs given here, if there are any.
+    With --batch, each line of FILE is a source and a destination path, quoted as for a shell, with --recursive where it
+    is a folder, and --checksum where it is known; a # begins a comment. They count from the PATHs given here, if any.
 
     Of --include and --exclude the first that matches decides, all of --include first.
     """
@@ -91,9 +99,11 @@ def _requests(
     desk: Desk, source: Location, destination: Location, batch: TextIO | None, options: dict[str, Any]
 ) -> list[TransferRequest]:
     """Return what is asked for; files and folders apart, and no more items in one than the backend takes."""
-    pairs = lines_of(batch) if batch else [_single(source, destination, folder=options["recursive"])]
-    if batch and options["recursive"]:
-        raise click.UsageError("--recursive stands in the lines of --batch that are folders, behind their paths.")
+    pairs = lines_of(batch) if batch else [_single(source, destination, options)]
+    if batch and (options["recursive"] or options["checksum"]):
+        raise click.UsageError("--recursive and --checksum stand in the lines of --batch, behind their paths.")
+    if batch and options["delete_destination_extra"]:
+        raise click.UsageError("--delete-destination-extra is for one folder at a time; leave --batch out.")
     if (options["include"] or options["exclude"]) and not any(pair.recursive for pair in pairs):
         raise click.UsageError("--include and --exclude choose files of a folder; add --recursive, or leave them out.")
     found: list[TransferRequest] = []
@@ -107,11 +117,11 @@ def _requests(
     return found
 
 
-def _single(source: Location, destination: Location, *, folder: bool) -> Line:
+def _single(source: Location, destination: Location, options: dict[str, Any]) -> Line:
     for place in (source, destination):
         if not place.path:
             raise click.UsageError(f"{place.endpoint!r} has no path; write EP:PATH, such as {place.endpoint}:/data.")
-    return Line(source="", destination="", recursive=folder)
+    return Line(source="", destination="", recursive=options["recursive"], checksum=options["checksum"])
 
 
 def _request(source: Location, destination: Location, pair: Line, options: dict[str, Any]) -> TransferRequest:
@@ -136,6 +146,8 @@ def _request(source: Location, destination: Location, pair: Line, options: dict[
         preserve_timestamp=options["preserve_timestamp"],
         include=options["include"] if pair.recursive else (),
         exclude=options["exclude"] if pair.recursive else (),
+        checksum=pair.checksum,
+        delete_destination_extra=options["delete_destination_extra"],
         label=options["label"],
     )
 
