@@ -52,6 +52,22 @@ def _open(self, path, mode="rb", **options):
 Slow._open = _open
 """
 
+STUCK = """
+def _open(self, path, mode="rb", opened=Slow._open, **options):
+    file = opened(self, path, mode, **options)
+    def stick(*words, read=file.read):
+        if file.tell() > 1_000_000:
+            never.wait(3600)
+        return read(*words)
+    def stick_into(block, readinto=file.readinto):
+        if file.tell() > 1_000_000:
+            never.wait(3600)
+        return readinto(block)
+    file.read, file.readinto = stick, stick_into
+    return file
+Slow._open = _open
+"""
+
 
 class Slowly:
     """A transfer that takes long, on a backend of each kind."""
@@ -99,6 +115,18 @@ def test_ctrl_c_stops_in_an_orderly_way(slowly):
         assert task.document()["fatal_error"]["code"] == "CANCELED"
     else:
         assert os.listdir(slowly.world.b) == []
+
+
+def test_a_second_ctrl_c_leaves_at_once(local):
+    """Where a store does not let go, the second Ctrl-C does not wait for it; the exit code is the same."""
+    slowly = Slowly(local)
+    slowly.before = f"{SLOW}\n{STUCK}"
+    with slowly.begin() as terminal:
+        terminal.type(CTRL_C)
+        terminal.until("Stopping in an orderly way")
+        terminal.type(CTRL_C)
+        assert terminal.ended() == 130
+    assert "Moved before" not in terminal.shown
 
 
 def test_the_end_that_a_batch_system_sends_is_orderly_too(local):

@@ -65,7 +65,7 @@ class _Bars(Picture):
 
     def __init__(self, progress: Progress, requests: Sequence[Request]) -> None:
         super().__init__()
-        self._progress, self._total = progress, None
+        self._progress = progress
         deletes = isinstance(requests[0], DeleteRequest)
         # What is left alone counts as a file that is done, and its bytes are never moved.
         self._by_bytes = not deletes and not any(getattr(request, "sync_level", None) for request in requests)
