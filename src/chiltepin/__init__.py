@@ -6,7 +6,6 @@ The names below are loaded when they are first used: ``import chiltepin`` loads 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +50,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        # Takes as long to load as all the rest of `chiltepin --help`.
+        from importlib.metadata import version  # noqa: PLC0415
+
         return version("chiltepin")
     if name in _HOMES:
         return getattr(import_module(f"chiltepin.{_HOMES[name]}"), name)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from parsl.config import Config
 
 from chiltepin import registry
+from chiltepin.choice import BACKEND_VARIABLE, default_data, with_backend
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.executors import create_executor
-from chiltepin.settings import FILE_NAME, FILE_VARIABLE, LOCAL, Document, Settings, check, default_file, read
+from chiltepin.settings import LOCAL, Document, Settings, check, read
 
 if TYPE_CHECKING:
     from chiltepin.settings import DataSettings
 
 __all__ = ["BACKEND_VARIABLE", "WorkflowConfig", "default_data", "load", "parse_file"]
-
-#: The environment variable that chooses the backend.
-BACKEND_VARIABLE = "CHILTEPIN_BACKEND"
 
 
 class WorkflowConfig(Config):  # type: ignore[misc]
@@ -106,36 +102,8 @@ def load(
         strategy_period=0.5,
         run_dir="runinfo" if run_dir is None else os.fspath(run_dir),
     )
-    made.data = _with_backend(settings.data, document, backend)
+    made.data = with_backend(settings.data, document, backend)
     return made
-
-
-def default_data() -> DataSettings:
-    """Return what the default settings file says about data, for a workflow with a Parsl ``Config`` of its own.
-
-    The file is read again only when it has changed, so that this may be called for every transfer.
-
-    Raises
-    ------
-    ConfigError
-        If there is no default settings file, or it is wrong.
-    """
-    file = default_file()
-    if file is None:
-        raise ConfigError(
-            f"No settings say where data is: there is no {FILE_NAME} in {os.getcwd()!r} nor in your config folder. "
-            f"Write one, name one with 'export {FILE_VARIABLE}=/path/to/file', "
-            "or start Parsl with chiltepin.configure.load(...)."
-        )
-    state = file.stat()
-    return _read_data(str(file), os.environ.get(BACKEND_VARIABLE), state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=1)
-def _read_data(file: str, _backend: str | None, _modified: int, _size: int) -> DataSettings:
-    """Return the data settings of a file; the other arguments only tell one reading from the next."""
-    document = read(file)
-    return _with_backend(check(document, backends=registry.names()).data, document, None)
 
 
 def _document(config: Mapping[str, Any] | str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -160,26 +128,3 @@ def _included(settings: Settings, include: str | Iterable[str] | None) -> list[s
                 key=str(label),
             )
     return list(dict.fromkeys([LOCAL, *labels]))
-
-
-def _with_backend(data: DataSettings, document: Mapping[str, Any], argument: str | None) -> DataSettings:
-    """Return the settings with the backend that argument, environment or file choose, in this order."""
-    variable = os.environ.get(BACKEND_VARIABLE)
-    name = argument or variable or data.backend
-    installed = registry.names()
-    if name in installed:
-        return replace(data, backend=name)
-    line = getattr(document, "lines", {}).get(("data", "backend"), 0)
-    if argument:
-        origin = f"The argument backend={name!r}"
-    elif variable:
-        origin = f"The environment variable {BACKEND_VARIABLE}={name!r}"
-    else:
-        origin = f"{data.file}:{line}: data.backend: {name!r}" if data.file else f"data.backend: {name!r}"
-    in_file = not argument and not variable
-    raise ConfigError(
-        f"{origin} names a backend that is not installed here; {suggest(name, installed)}",
-        file=data.file if in_file else "",
-        key="data.backend" if in_file else "",
-        line=line if in_file else 0,
-    )

@@ -8,12 +8,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from chiltepin import arguments, configure, kernel, paths, registry, service, worker
-from chiltepin.errors import (
-    ConfigError,
-    EndpointMismatchError,
-    EndpointNotFoundError,
-    suggest,
-)
+from chiltepin.choice import place_of
+from chiltepin.errors import ConfigError, EndpointMismatchError
 from chiltepin.futures import AtService, AtWorker, TransferFuture
 from chiltepin.model import DeleteRequest, TaskState
 from chiltepin.outcomes import describe
@@ -288,7 +284,7 @@ def local_path(endpoint: str, path: str) -> str:
     To be called in the workflow, whose settings it follows; the result is passed to the task that needs it.
     """
     settings = _settings()
-    place = _place(settings, "src_ep", endpoint)
+    place = place_of(settings, "src_ep", endpoint)
     names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
     if not place.get("mount"):
         raise EndpointMismatchError(
@@ -309,31 +305,11 @@ def _settings() -> DataSettings:
     return settings
 
 
-def _place(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, Any]:
-    """Return where an endpoint is on the active backend; see `chiltepin.settings.DataSettings.places`."""
-    name = arguments.check(argument, endpoint)
-    places = settings.active_places
-    if name in places:
-        return places[name]
-    where = settings.file or "the configuration"
-    if name in settings.endpoints:
-        raise EndpointMismatchError(
-            f"Endpoint {name!r} has no place on backend {settings.backend!r}; "
-            f"add '{settings.backend}:' below it in {where}, with where it is there.",
-            endpoint=name,
-        )
-    if registry.load(settings.backend).capabilities.finds_endpoints:
-        return {}
-    raise EndpointNotFoundError(
-        f"No endpoint named {name!r} in {where}; {suggest(name, settings.endpoints)}", endpoint=name
-    )
-
-
 def _check_end(settings: DataSettings, argument: str, endpoint: Any, path: Any) -> None:
     """Check one end of a call, as far as it is known: the place of its endpoint, and that the path stays inside."""
     if endpoint is None or isinstance(endpoint, Future):
         return
-    place = _place(settings, argument, endpoint)
+    place = place_of(settings, argument, endpoint)
     if not isinstance(path, Future):
         paths.parts(os.fspath(path), home=place.get("home", "/"), endpoint=endpoint)
 
@@ -396,9 +372,9 @@ def _run(request: Request, timeout: float, polling_interval: float, client: Any,
     settings = _settings()
     call = _call(settings, check)
     if isinstance(request, DeleteRequest):
-        _place(settings, "src_ep", request.endpoint)
+        place_of(settings, "src_ep", request.endpoint)
     else:
-        _place(settings, "src_ep", request.source)
-        _place(settings, "dst_ep", request.destination)
+        place_of(settings, "src_ep", request.source)
+        place_of(settings, "dst_ep", request.destination)
     status = worker.run(call, request, timeout, polling_interval, client)
     return status.state is TaskState.SUCCEEDED

@@ -275,7 +275,9 @@ class TaskStatus:
     reason : str
         The same as a sentence for people.
     bytes_done : int
-        Bytes that are whole at their destination, so far.
+        Bytes that are whole at their destination, so far; of a service, all that have arrived.
+    bytes_moving : int
+        Bytes of files that are not whole yet, where the backend counts them apart: what a bar shows of a large file.
     files_done : int
         Files moved or removed, so far.
     files_skipped : int
@@ -289,6 +291,7 @@ class TaskStatus:
     code: str = ""
     reason: str = ""
     bytes_done: int = 0
+    bytes_moving: int = 0
     files_done: int = 0
     files_skipped: int = 0
     faults: int = 0

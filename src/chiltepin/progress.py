@@ -20,6 +20,7 @@ from rich.text import Text
 
 from chiltepin.futures import watch
 from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -261,7 +262,7 @@ class Page:
 
     def line(self, what: str, state: str, *numbers: str, style: str = "") -> Text:
         """Return a line; numbers are set to the right, and those that have no column are left out."""
-        cells = [set_cell_size(_printable(what), self.room), state.ljust(self._widths[0])]
+        cells = [set_cell_size(printable(what), self.room), state.ljust(self._widths[0])]
         cells += [number.rjust(width) for number, width in zip(numbers, self._widths[1:], strict=False)]
         return Text(" ".join(cells), style=style, no_wrap=True, overflow="crop")
 
@@ -269,7 +270,7 @@ class Page:
 def _remark(text: str, *, whole: bool = False) -> list[RenderableType]:
     """Return what is said below a line: nothing, or as much as a line holds, or the ``whole``."""
     said = Text(
-        _printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
+        printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
     )
     return [Padding(said, (0, 0, 0, 2))] if said else []
 
@@ -320,11 +321,6 @@ def _place(endpoint: str, path: str, room: int) -> str:
         return whole
     start = f"{endpoint}:" if len(endpoint) <= room // 2 + 2 else f"{endpoint[: room // 3]}…:"
     return f"{start}…{path[len(start) + 1 - room :]}"
-
-
-def _printable(text: str) -> str:
-    """Return a text without what would move the cursor: names of files may hold anything."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _speed(speed: float) -> str:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from dataclasses import replace
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin import registry
 from chiltepin.batch import STOP_GRACE
 from chiltepin.chores import SystemClock
-from chiltepin.errors import TaskCanceledError, TaskTimeoutError
+from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskTimeoutError, UnsupportedOptionError
 from chiltepin.hub import Hub
 from chiltepin.journal import Journal
 from chiltepin.model import FAULT_GRACE, TaskState
 from chiltepin.outcomes import describe
+from chiltepin.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +60,7 @@ class Transfers:
     ) -> None:
         self.backend = backend
         self._clock = clock or SystemClock()
+        self._record = Record(backend, journal)
         self.hub = Hub(backend, clock=self._clock, batching=batching, journal=journal)
 
     def __reduce__(self) -> Any:
@@ -183,6 +187,46 @@ class Transfers:
             f"{describe(request)} was not done within {timeout:g} seconds and was stopped; give a longer timeout=.",
             status=status,
         )
+
+    def hand_in(self, request: Request, *, timeout: float) -> TaskHandle:
+        """Submit a request that nobody here waits for.
+
+        Parameters
+        ----------
+        request : TransferRequest or DeleteRequest
+            What is wanted.
+        timeout : float
+            Seconds from now after which the service gives it up by itself.
+
+        Returns
+        -------
+        TaskHandle
+            The task; with a journal, `resume` of a later process finds it as well.
+
+        Raises
+        ------
+        UnsupportedOptionError
+            If a task of this backend ends with the process that submitted it.
+        EndpointError, BackendError
+            If no task could be made.
+        """
+        if not self.backend.capabilities.durable:
+            raise UnsupportedOptionError(
+                f"A task of backend {self.backend.name!r} ends with the process that submitted it; wait for its end.",
+                backend=self.backend.name,
+            )
+        request = replace(request, deadline=self._clock.now() + timedelta(seconds=timeout))
+        submission_id = self.backend.new_submission_id()
+        self._record.intend(submission_id, request)
+        try:
+            handle = self.backend.submit(request, submission_id)
+        except ChiltepinError as err:
+            # After a lost answer the task may be there.
+            if not getattr(err, "transient", False):
+                self._record.refused(submission_id)
+            raise
+        self._record.submitted(handle)
+        return handle
 
     def cancel(self, handle: TaskHandle) -> None:
         """Ask that a task stop; see `TransferBackend.cancel`."""

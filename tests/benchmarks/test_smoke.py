@@ -24,6 +24,7 @@ LATENCY = (
 @pytest.mark.parametrize(
     ("script", "options", "rows"),
     [
+        ("startup.py", ["--rounds", "1"], ["chiltepin --help", "chiltepin ls", "import parsl", "globus --help"]),
         (
             "tasks.py",
             ["--files", "5", "--rounds", "1", "--threads", "2", "--log", "off"],

@@ -27,7 +27,7 @@ from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Spot
 from chiltepin.backends.filesystem.work import Work
 from chiltepin.model import TaskHandle, TaskState
 
-#: Copies a file or folder, and stops before its part or file number sys.argv[4] until somebody writes to it.
+#: Copies a file or folder, and stops at its look number sys.argv[4], two for each part, until somebody writes to it.
 STOPPING = """
 import sys, threading
 from chiltepin.arguments import transfer_request
@@ -198,7 +198,7 @@ def test_a_killed_copy_of_a_large_file_is_continued(disk):
     """After kill -9 in the middle, the next run keeps the parts that are whole, and those only."""
     content = os.urandom(4 * PART + 5)
     disk.put("laptop", "/f", content)
-    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "4"):
+    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "7"):
         pass
     (draft,) = left(disk)
     before = os.stat(disk.path("scratch", draft))
@@ -221,7 +221,7 @@ def test_what_was_continued_is_verified_like_any_other(disk):
     """A run that continues a killed one ends with the right bytes, though the disk turned some of them meanwhile."""
     content = os.urandom(3 * PART)
     disk.put("laptop", "/f", content)
-    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "3"):
+    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "5"):
         pass
     (draft,) = left(disk)
     number = os.stat(disk.path("scratch", draft)).st_ino
@@ -236,7 +236,7 @@ def test_what_was_continued_is_verified_like_any_other(disk):
 def test_another_content_does_not_continue_a_killed_copy(disk):
     """What a killed run left of an older content is swept, and the new content arrives."""
     disk.put("laptop", "/f", os.urandom(3 * PART))
-    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "3"):
+    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "5"):
         pass
     content = os.urandom(3 * PART)
     disk.put("laptop", "/f", content)

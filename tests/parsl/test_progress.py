@@ -198,7 +198,7 @@ def test_what_failed_stays_with_its_reason(folder, terminal):
         failed = [move("/missing[red]\x1b[31m"), delete_task("b", "/full", executor="local", check=False)]
         failed[0].exception(LIMIT)
         assert failed[1].result(LIMIT) is False
-    terminal.shows(r"a:/missing\[red\]\?\[31m -> b:/file +failed +\r?\n  There is no /missing")
+    terminal.shows(r"a:/missing\[red\]\\x1b\[31m -> b:/file +failed +\r?\n  There is no /missing")
     terminal.shows(r"delete b:/full +failed +\r?\n  /full on endpoint")
     terminal.shows(r"0 done, 2 failed, 0:00:")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin import registry
+from chiltepin.cli.desk import config_option, format_option
+from chiltepin.cli.output import print_json
 from chiltepin.settings import check, default_file, read
 
 if TYPE_CHECKING:
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["globus_settings", "login"]
 
 
-def globus_settings() -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
-    """Return what the default settings file says about Globus: the client to log in as, and where endpoints are.
+def globus_settings(config: str | None) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
+    """Return what a settings file says about Globus: the client to log in as, and where endpoints are.
 
-    Both are empty where there is no such file: a login needs none.
+    Both are empty where no file is named and there is no default one: a login needs none.
     """
-    file = default_file()
+    file = config or default_file()
     if file is None:
         return None, {}
     data = check(read(file), backends=registry.names()).data
@@ -39,6 +41,8 @@ def globus_settings() -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
 @click.option("--session-identity", multiple=True, metavar="ID", help="Log in with this identity; repeatable.")
 @click.option("--session-policy", multiple=True, metavar="ID", help="Log in as this policy wants it; repeatable.")
 @click.option("--session-mfa", is_flag=True, help="Log in with a second factor.")
+@config_option
+@format_option
 def login(
     *,
     consent: tuple[str, ...],
@@ -48,6 +52,8 @@ def login(
     session_identity: tuple[str, ...],
     session_policy: tuple[str, ...],
     session_mfa: bool,
+    config: str | None,
+    form: str,
 ) -> None:
     """Log in to Globus, once for all runs.
 
@@ -56,16 +62,18 @@ def login(
     """
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
 
-    client_id, places = globus_settings()
+    client_id, places = globus_settings(config)
     session = globus.Session(
         domains=session_domain, identities=session_identity, policies=session_policy, mfa=session_mfa
     )
-    globus.login(
+    identity = globus.login(
         client_id,
         places=places,
         consent=consent,
         session=session,
         force=force,
         browser=not no_local_server,
-        say=click.echo,
+        say=lambda line: click.echo(line, err=form == "json"),
     )
+    if form == "json":
+        print_json({"username": identity.username, "identity_id": identity.identity_id})

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import click
 
+from chiltepin.cli.desk import config_option, format_option
+from chiltepin.cli.output import print_json
+
 __all__ = ["logout"]
 
 
 @click.command()
-def logout() -> None:
+@config_option
+@format_option
+def logout(*, config: str | None, form: str) -> None:
     """End the login at Globus, and forget it here."""
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
     from chiltepin.cli.login import globus_settings  # noqa: PLC0415
 
-    client_id, _ = globus_settings()
-    click.echo("Logged out." if globus.logout(client_id) else "Nobody was logged in.")
+    client_id, _ = globus_settings(config)
+    ended = globus.logout(client_id)
+    if form == "json":
+        print_json({"logged_out": ended})
+    else:
+        click.echo("Logged out." if ended else "Nobody was logged in.")

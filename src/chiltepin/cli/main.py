@@ -7,17 +7,24 @@ from importlib import import_module
 
 import click
 
+from chiltepin.cli.output import complain
 from chiltepin.errors import ChiltepinError, ConfigError, LoginRequiredError
 
-__all__ = ["COMMANDS", "chiltepin", "exit_code", "main"]
+__all__ = ["COMMANDS", "INTERRUPTED", "chiltepin", "exit_code", "main"]
 
 #: The subcommands: each is a function of its own name, in a module of its own name. They are loaded when they are
 #: asked for, because a shell completes and a user reads help far more often than either moves data.
 COMMANDS = {
+    "check": "Look what of each endpoint works, and what to do about the rest.",
+    "completion": "Print what makes a shell complete commands and endpoints.",
+    "delete": "Delete a file, or a folder with all that is in it.",
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
+    "endpoints": "Show where each endpoint is, and which backends serve it.",
     "login": "Log in to Globus, once for all runs.",
     "logout": "End the login at Globus, and forget it here.",
+    "ls": "List a folder of an endpoint.",
     "simulate": "Run a Globus on this machine, for one command or for a shell.",
+    "transfer": "Move a file, or what is in a folder, to another endpoint.",
     "whoami": "Show who is logged in to Globus.",
 }
 
@@ -27,6 +34,10 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, 2),
     (ChiltepinError, 1),
 )
+
+
+#: What a shell gives for a command that Ctrl-C has ended: 128 and the number of SIGINT.
+INTERRUPTED = 130
 
 
 def exit_code(error: BaseException) -> int:
@@ -63,7 +74,17 @@ def chiltepin() -> None:
 def main() -> None:
     """Run the command line, and leave with its exit code."""
     try:
-        chiltepin.main(prog_name="chiltepin")
+        sys.exit(chiltepin.main(prog_name="chiltepin", standalone_mode=False))
     except ChiltepinError as err:
-        click.echo(f"chiltepin: {err}", err=True)
+        # Problems of a settings file are a line each, and ours; all else may be a service's words.
+        for line in str(err).split("\n") if isinstance(err, ConfigError) else [str(err)]:
+            complain(line)
         sys.exit(exit_code(err))
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except click.Abort as err:
+        # Of click's own making: from Ctrl-C, or from a question that was answered with no or not at all.
+        interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)
+        complain("Interrupted." if interrupted else "Nothing was done.")
+        sys.exit(INTERRUPTED if interrupted else 1)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from chiltepin.cli.desk import config_option, format_option
+from chiltepin.cli.output import print_json
+from chiltepin.screen import printable
 
 __all__ = ["whoami"]
 
 
 @click.command()
-@click.option(
-    "-F",
-    "--format",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="For people, or for programs.",
-)
-def whoami(form: str) -> None:
+@config_option
+@format_option
+def whoami(*, config: str | None, form: str) -> None:
     """Show who is logged in to Globus."""
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
     from chiltepin.cli.login import globus_settings  # noqa: PLC0415
 
-    client_id, _ = globus_settings()
+    client_id, _ = globus_settings(config)
     identity = globus.whoami(client_id)
     if form == "json":
         shown = {"username": identity.username, "identity_id": identity.identity_id, "client_id": identity.client_id}
-        click.echo(json.dumps(shown))
+        print_json(shown)
     else:
-        click.echo(f"{identity.username}\nIdentity: {identity.identity_id}")
+        click.echo(f"{printable(identity.username)}\nIdentity: {printable(identity.identity_id)}")

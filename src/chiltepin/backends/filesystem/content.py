@@ -31,7 +31,7 @@ def _buffer(size: int) -> memoryview:
     return buffer[:size]
 
 
-def digest_of(reader: Reader, check: Callable[[], None]) -> tuple[bytes, int]:
+def digest_of(reader: Reader, check: Callable[[], object]) -> tuple[bytes, int]:
     """Read a file from where it is to its end; return the digest and the number of its bytes."""
     digest, size, block = xxhash.xxh3_128(), 0, _buffer(BLOCK)
     while count := reader.readinto(block):
@@ -54,12 +54,12 @@ class Content:
         How it is to be copied.
     name : str
         What the file is called in messages.
-    check : callable
-        Called before each part and block; what it raises ends the copy.
+    passed : callable
+        Told of each part and block how many bytes have been written, and 0 before it; what it raises ends the copy.
     """
 
-    def __init__(self, reader: Reader, draft: Draft, wish: Wish, name: str, check: Callable[[], None]) -> None:
-        self._reader, self._draft, self._wish, self._name, self._check = reader, draft, wish, name, check
+    def __init__(self, reader: Reader, draft: Draft, wish: Wish, name: str, passed: Callable[[int], object]) -> None:
+        self._reader, self._draft, self._wish, self._name, self._passed = reader, draft, wish, name, passed
         proofs = {wish.checksum, reader.proof if wish.verify else ""} - {""}
         self._proofs = [Proof(checksum) for checksum in proofs]
 
@@ -107,8 +107,8 @@ class Content:
         digest, size, block, known = xxhash.xxh3_128(), 0, _buffer(BLOCK), self._reader.size
         # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
         while (known is None or size < known) and (count := self._reader.readinto(block)):
-            self._check()
             self._draft.write(block[:count])
+            self._passed(count)
             if self._wish.verify and not self._draft.proves:
                 digest.update(block[:count])
             for proof in self._proofs:
@@ -120,7 +120,7 @@ class Content:
             with self._draft.read_back() as written:
                 right = written.size in (size, None)
                 if self._wish.verify:
-                    right = right and digest_of(written, self._check) == (digest.digest(), size)
+                    right = right and digest_of(written, partial(self._passed, 0)) == (digest.digest(), size)
             if not right:
                 raise not_what_was_sent(self._name)
         return size
@@ -137,7 +137,11 @@ class Content:
         self._pass_proofs(*parts[-1])
 
     def _part(self, offset: int, count: int) -> None:
-        self._check()
+        self._passed(0)
+        self._copy_part(offset, count)
+        self._passed(count)
+
+    def _copy_part(self, offset: int, count: int) -> None:
         if self._wish.verify and self._draft.kept(offset, count):
             return
         if self._draft.take(self._reader, offset, count):
@@ -178,7 +182,7 @@ class Content:
         end, block = offset + count, _buffer(BLOCK)
         with self._draft.read_back() as written:
             while offset < end and (got := written.read_at(offset, block[: end - offset])):
-                self._check()
+                self._passed(0)
                 for proof in self._proofs:
                     proof.update(block[:got])
                 offset += got

@@ -117,8 +117,12 @@ class Copier:
         self._work.count(files=1, size=size)
 
     def _through_draft(self, here: Folder, entry: Entry, there: Folder, name: str, wish: Wish) -> int:
-        with here.read(entry.name) as reader, there.draft(name, size=reader.size, mark=reader.mark) as draft:
-            size = Content(reader, draft, wish, entry.name, self._work.check).copy(self._work.crew.all)
+        with (
+            here.read(entry.name) as reader,
+            there.draft(name, size=reader.size, mark=reader.mark) as draft,
+            self._work.moving() as passed,
+        ):
+            size = Content(reader, draft, wish, entry.name, passed).copy(self._work.crew.all)
             draft.commit(reader.mtime if wish.mtime else None)
         return size
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import HOPELESS, Fault, fault_of
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chiltepin.backends.filesystem.crew import Crew
     from chiltepin.model import Request
@@ -45,6 +46,7 @@ class Work:
     ) -> None:
         self.request, self.handle, self.crew, self._wait = request, handle, crew, wait
         self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
+        self.bytes_moving = 0
         self._state = TaskState.ACTIVE
         self._told: list[Fault] = []
         self._lock = threading.Lock()
@@ -76,21 +78,40 @@ class Work:
         self._wait(self._stopping, max(0.0, min(seconds, self._deadline - time.time())))
         self.check()
 
-    def count(self, *, files: int = 0, size: int = 0, skipped: int = 0, faults: int = 0) -> None:
+    def count(self, *, files: int = 0, size: int = 0, moving: int = 0, skipped: int = 0, faults: int = 0) -> None:
         """Add to the progress; exact, however many threads do.
 
         Parameters
         ----------
         files, skipped, faults : int
             Files done, files left alone, and hiccups.
-        size : int
-            Bytes done.
+        size, moving : int
+            Bytes done, and bytes of files that are not whole yet; below 0 when they are, or were given up.
         """
         with self._lock:
             self.files_done += files
             self.bytes_done += size
+            self.bytes_moving += moving
             self.files_skipped += skipped
             self.faults += faults
+
+    @contextmanager
+    def moving(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of a file on its way: give what is to be told of them, from any thread.
+
+        It raises `Stopped` if the task has to stop. At the end they are no longer on their way, arrived or not.
+        """
+        counts: list[int] = []
+
+        def passed(count: int) -> None:
+            self.check()
+            counts.append(count)
+            self.count(moving=count)
+
+        try:
+            yield passed
+        finally:
+            self.count(moving=-sum(counts))
 
     def fail(self, error: Exception, what: str) -> None:
         """Take note of a file or folder that failed; the caller goes on with the next.
@@ -145,6 +166,7 @@ class Work:
             code=told[0].code if told else "",
             reason=" ".join(reasons),
             bytes_done=self.bytes_done,
+            bytes_moving=self.bytes_moving,
             files_done=self.files_done,
             files_skipped=self.files_skipped,
             faults=self.faults,

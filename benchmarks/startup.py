@@ -1,0 +1,74 @@
+"""How long a command takes to start, and a package to be imported; each in a process of its own, in alternating rounds.
+
+Upstream's chiltepin has the name of this package, so that it needs a virtual environment of its own, whose interpreter
+``--upstream`` names. Where the numbers of the README were taken it was not to be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import Stopwatch, alternate, scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETTINGS = "data: {backend: local, root: sandbox, endpoints: {here: }}\n"
+
+SCRIPTS = Path(sys.executable).parent
+
+
+def candidates(folder: Path, upstream: str | None) -> dict[str, Callable[[], Stopwatch]]:
+    """Return what is measured, by name; the first is what the others are compared to."""
+    python = sys.executable
+    found = {
+        "python -c pass": [python, "-c", "pass"],
+        "**chiltepin --help**": [str(SCRIPTS / "chiltepin"), "--help"],
+        "**chiltepin ls**, local": [str(SCRIPTS / "chiltepin"), "ls", "here:/"],
+        "import chiltepin": [python, "-c", "import chiltepin"],
+        "import chiltepin.data": [python, "-c", "import chiltepin.data"],
+        "import parsl": [python, "-c", "import parsl"],
+        "import globus_sdk, its TransferClient": [python, "-c", "from globus_sdk import TransferClient"],
+    }
+    if (SCRIPTS / "globus").exists():
+        found["globus --help"] = [str(SCRIPTS / "globus"), "--help"]
+    if upstream:
+        found["upstream: import chiltepin.data"] = [upstream, "-c", "import chiltepin.data"]
+    return {name: runner(words, folder) for name, words in found.items()}
+
+
+def runner(words: list[str], folder: Path) -> Callable[[], Stopwatch]:
+    """Return what runs a command once and takes its time."""
+    environment = {**os.environ, "CHILTEPIN_CONFIG": str(folder / "chiltepin.yaml"), "GLOBUS_CLI_INTERACTIVE": "0"}
+
+    def run() -> Stopwatch:
+        with Stopwatch() as watch:
+            subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
+        return watch
+
+    return run
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10, help="rounds that count (10)")
+    parser.add_argument("--folder", help="where the temporary folder is made")
+    parser.add_argument("--upstream", help="the interpreter of an environment that has upstream's chiltepin")
+    given = parser.parse_args()
+    with scratch(given.folder) as folder:
+        (Path(folder) / "chiltepin.yaml").write_text(SETTINGS, encoding="ascii")
+        (Path(folder) / "sandbox" / "here").mkdir(parents=True)
+        found = alternate(candidates(Path(folder), given.upstream), given.rounds)
+    print("| what | s | cpu s | ratio |\n|---|---|---|---|")
+    for name, times in found.items():
+        print(f"| {name} | {times.wall:.3f} | {times.cpu:.3f} | {times.ratio} |")
+
+
+if __name__ == "__main__":
+    main()

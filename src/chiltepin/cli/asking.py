@@ -1,0 +1,76 @@
+"""From the words of a command to requests: shared options, errors of usage, and the dry run."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chiltepin.cli.output import print_json
+from chiltepin.errors import ChiltepinError
+from chiltepin.screen import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chiltepin.cli.desk import Desk
+    from chiltepin.model import Request
+
+__all__ = ["asked", "label_option", "show_requests", "timeout_option"]
+
+T = TypeVar("T")
+
+#: A day, as a task has at Globus if nobody says otherwise (docs.globus.org, "Task Behavior", 3).
+DAY = 86400.0
+
+label_option = click.option("--label", default="", metavar="TEXT", help="A name for people, at most 128 characters.")
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DAY,
+    metavar="SECONDS",
+    help="Stop what is not done by then; after a day, if not given.",
+)
+
+
+def asked(make: Callable[..., T], **given: Any) -> T:
+    """Return what ``make`` makes of arguments; one that makes no sense is an error of usage."""
+    try:
+        return make(**given)
+    except ChiltepinError:
+        raise
+    except (TypeError, ValueError) as err:
+        # The words of Python's arguments, in those of the command line.
+        said = re.sub(r"\b([a-z_]+)=True\b", lambda match: f"--{match[1].replace('_', '-')}", str(err))
+        raise click.UsageError(said) from None
+
+
+def show_requests(desk: Desk, requests: Sequence[Request]) -> None:
+    """Print what would be asked for."""
+    from chiltepin.journal.lines import plain_request  # noqa: PLC0415 - for a dry run only
+
+    plain = [{"backend": desk.settings.backend, **plain_request(request)} for request in requests]
+    for one in plain:
+        # What a submission decides.
+        for key in ("deadline", "skip_source_errors"):
+            one.pop(key, None)
+    if desk.json:
+        print_json(plain)
+        return
+    for one in plain:
+        items = one.pop("items", None) or [(path,) for path in one.pop("paths")]
+        click.echo(f"{one.pop('kind')} (nothing is submitted)")
+        for key, value in one.items():
+            if value not in (None, "", [], ()):
+                click.echo(f"  {key}: {printable(_text(value))}")
+        for item in items:
+            click.echo(f"  - {' -> '.join(map(printable, item[:2]))}{''.join(f' ({text})' for text in item[2:])}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(" ".join(map(str, one)) for one in value)
+    return str(value)

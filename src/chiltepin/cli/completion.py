@@ -1,0 +1,26 @@
+"""``chiltepin completion``: what a shell needs to complete commands, options and endpoints."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["completion"]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    r"""Print what makes a shell complete commands and endpoints.
+
+    \b
+    bash: eval "$(chiltepin completion bash)"         in ~/.bashrc
+    zsh:  eval "$(chiltepin completion zsh)"          in ~/.zshrc
+    fish: chiltepin completion fish | source          in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - for this alone
+
+    from chiltepin.cli.main import chiltepin  # noqa: PLC0415 - main loads this module
+
+    script = get_completion_class(shell)
+    if script is not None:
+        click.echo(script(chiltepin, {}, "chiltepin", "_CHILTEPIN_COMPLETE").source())

@@ -1,0 +1,118 @@
+"""Two endpoints on each of the three backends, and the command before them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from chiltepin.cli import main
+
+BACKENDS = ("local", "filesystem", "globus")
+
+
+class World:
+    """A user with two endpoints, ``a`` and ``b``, whose files are folders here.
+
+    Attributes
+    ----------
+    a, b : Path
+        The folders.
+    simulator : Simulator or None
+        The service, for the backend ``globus``.
+    """
+
+    def __init__(self, backend, folder, monkeypatch, capsys, simulator=None):
+        self.backend, self.folder, self.simulator = backend, folder, simulator
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.a, self.b = folder / "sandbox" / "a", folder / "sandbox" / "b"
+        self.data = {"backend": backend, "fault_grace": 0.5, "endpoints": {name: self._place(name) for name in "ab"}}
+        self.write()
+
+    def _place(self, name):
+        place = {"filesystem": str(self.folder / "sandbox" / name)}
+        if self.simulator:
+            place["globus"] = self.simulator.collection(name).id
+        return place
+
+    def write(self, **data):
+        """Write the settings, with these keys of the data section changed."""
+        self.data |= data
+        (self.folder / "chiltepin.yaml").write_text(yaml.safe_dump({"data": self.data}))
+
+    def run(self, *words, stdin=""):
+        """Run the command in this process; return its exit code and what it printed."""
+        self._monkeypatch.setattr(sys, "argv", ["chiltepin", *map(str, words)])
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        self._capsys.readouterr()
+        code = None
+        try:
+            main.main()
+        except SystemExit as err:
+            code = err.code or 0
+        out, err = self._capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    def json(self, *words, **options):
+        """Run the command with ``-F json``; it has to do well."""
+        ended = self.run(*words, "-F", "json", **options)
+        assert ended.code == 0, ended.err
+        return json.loads(ended.out)
+
+    def process(self, *words, **options):
+        """Start the command in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-c", "from chiltepin.cli.main import main; main()", *map(str, words)],
+            cwd=self.folder,
+            **options,
+        )
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    """A folder to work in, with no settings of whoever runs the tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("GLOBUS_", "CHILTEPIN_C", "CHILTEPIN_B"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in "ab":
+        (tmp_path / "sandbox" / name).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def simulator(user, monkeypatch):
+    """A simulated Globus with the two folders, which the environment points to."""
+    from chiltepin.testing.simulator import Simulator
+
+    folders = {name: user / "sandbox" / name for name in "ab"}
+    with Simulator(folders, request_rate=None) as simulator:
+        for name, value in simulator.environment().items():
+            monkeypatch.setenv(name, value)
+        yield simulator
+
+
+@pytest.fixture(params=BACKENDS)
+def world(request, user, monkeypatch, capsys):
+    """Two endpoints on one of the backends."""
+    simulator = request.getfixturevalue("simulator") if request.param == "globus" else None
+    return World(request.param, user, monkeypatch, capsys, simulator)
+
+
+@pytest.fixture
+def local(user, monkeypatch, capsys):
+    """Two endpoints on the backend ``local``."""
+    return World("local", user, monkeypatch, capsys)
+
+
+@pytest.fixture
+def service(user, monkeypatch, capsys, simulator):
+    """Two endpoints on the simulated Globus."""
+    return World("globus", user, monkeypatch, capsys, simulator)

@@ -1,0 +1,95 @@
+"""The command on a pseudo-terminal: what it shows is read, and keys are typed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+#: The terminal becomes the one that controls the process, so that it turns a typed Ctrl-C into a signal, and that
+#: signal does what it does in a shell, whatever whoever runs the tests has made of it.
+BEGIN = """
+import fcntl, signal, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from chiltepin.cli.main import main
+main()
+"""
+
+CTRL_C = b"\x03"
+
+
+class Terminal:
+    """A terminal of some columns in which the command runs.
+
+    Attributes
+    ----------
+    shown : str
+        All that it has shown so far, without the escapes that colour it and move the cursor.
+    """
+
+    def __init__(self, world, *words, columns=80, before=""):
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        environment.pop("COLUMNS", None)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", before + BEGIN, *map(str, words)],
+            cwd=world.folder,
+            env=environment,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self._read_so_far = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    @property
+    def shown(self):
+        """What was read so far, plain."""
+        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self._read_so_far)
+
+    def type(self, keys):
+        """Type some keys."""
+        os.write(self._master, keys)
+
+    def until(self, pattern, limit=60):
+        """Read until what was shown matches; return the match."""
+        end = time.monotonic() + limit
+        while not (match := re.search(pattern, self.shown)):
+            assert self._read(end - time.monotonic()), f"{pattern!r} was not shown in {limit} s: {self.shown!r}"
+        return match
+
+    def ended(self, limit=60):
+        """Read to the end; return the exit code."""
+        end = time.monotonic() + limit
+        while self._read(end - time.monotonic()):
+            pass
+        return self._process.wait(timeout=limit)
+
+    def _read(self, seconds):
+        if not select.select([self._master], [], [], max(0, seconds))[0]:
+            return False
+        try:
+            read = os.read(self._master, 65536)
+        except OSError:
+            # What Linux says when the other side of a terminal is closed.
+            return False
+        self._read_so_far += read.decode(errors="replace")
+        return bool(read)

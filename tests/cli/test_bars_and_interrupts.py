@@ -1,0 +1,149 @@
+"""A transfer on a terminal: the bar, and what Ctrl-C does; with a real process on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from terminals import CTRL_C, Terminal
+
+#: A store whose files take a while to read: every block waits for something that does not come, but not for long.
+SLOW = """
+import fsspec, threading
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
+
+never = threading.Event()
+
+class SlowFile(MemoryFile):
+    def read(self, *words):
+        never.wait(0.05)
+        return super().read(*words)
+    def readinto(self, block):
+        never.wait(0.05)
+        return super().readinto(block)
+
+class Slow(MemoryFileSystem):
+    protocol = "slow"
+    store, pseudo_dirs = {}, [""]
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("slow://", "memory://", 1))
+    def _open(self, path, mode="rb", **options):
+        if "r" not in mode:
+            return super()._open(path, mode, **options)
+        return SlowFile(None, None, self.store[self._strip_protocol(path)].getvalue())
+    def cat_file(self, *words, **options):
+        never.wait(0.05)
+        return super().cat_file(*words, **options)
+
+fsspec.register_implementation("slow", Slow)
+Slow().pipe_file("/store/big", b"x" * 100_000_000)
+"""
+
+TELLING = """
+import sys
+opened = Slow._open
+def _open(self, path, mode="rb", **options):
+    print("reading", file=sys.stderr, flush=True)
+    return opened(self, path, mode, **options)
+Slow._open = _open
+"""
+
+STUCK = """
+def _open(self, path, mode="rb", opened=Slow._open, **options):
+    file = opened(self, path, mode, **options)
+    def stick(*words, read=file.read):
+        if file.tell() > 1_000_000:
+            never.wait(3600)
+        return read(*words)
+    def stick_into(block, readinto=file.readinto):
+        if file.tell() > 1_000_000:
+            never.wait(3600)
+        return readinto(block)
+    file.read, file.readinto = stick, stick_into
+    return file
+Slow._open = _open
+"""
+
+
+class Slowly:
+    """A transfer that takes long, on a backend of each kind."""
+
+    def __init__(self, world):
+        self.world, self.before, self.words = world, "", ("transfer", "a:/big", "b:/big")
+        if world.simulator:
+            world.simulator.settings.bandwidth = 1_000_000
+            (world.a / "big").write_bytes(b"x" * 100_000_000)
+        else:
+            self.before = SLOW
+            endpoints = {"a": {"filesystem": "slow:///store"}, "b": {"filesystem": str(world.b)}}
+            world.write(backend="filesystem", endpoints=endpoints)
+
+    def begin(self, *words, columns=80):
+        """Start it on a terminal, and wait until its bar tells how far it is, and how far it has to go."""
+        terminal = Terminal(self.world, *self.words, *words, columns=columns, before=self.before)
+        terminal.until(r"0/1 file [1-9][\d.]* MB/100\.0 MB")
+        return terminal
+
+
+@pytest.fixture(params=["filesystem", "globus"])
+def slowly(request):
+    """A long transfer."""
+    return Slowly(request.getfixturevalue("service" if request.param == "globus" else "local"))
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bar_has_files_bytes_speed_and_time_left(slowly, columns):
+    """The bar is one line of files, bytes, speed and time left, and not wider than the terminal."""
+    with slowly.begin(columns=columns) as terminal:
+        shown = terminal.until(r"Moving [^\r\n]*0/1 file [\d.]+ MB/100\.0 MB [\d.]+ [kM]B/s \d\d:\d\d").group()
+    assert len(shown) <= columns
+
+
+def test_ctrl_c_stops_in_an_orderly_way(slowly):
+    """One Ctrl-C cancels the task where it runs, says what was moved, leaves nothing half there, and ends with 130."""
+    with slowly.begin() as terminal:
+        terminal.type(CTRL_C)
+        assert terminal.ended() == 130
+    assert "Stopping in an orderly way" in terminal.shown
+    assert "Interrupted. Moved before: 0 files" in terminal.shown
+    if slowly.world.simulator:
+        [task] = slowly.world.simulator.tasks.values()
+        assert task.document()["fatal_error"]["code"] == "CANCELED"
+    else:
+        assert os.listdir(slowly.world.b) == []
+
+
+def test_a_second_ctrl_c_leaves_at_once(local):
+    """Where a store does not let go, the second Ctrl-C does not wait for it; the exit code is the same."""
+    slowly = Slowly(local)
+    slowly.before = f"{SLOW}\n{STUCK}"
+    with slowly.begin() as terminal:
+        terminal.type(CTRL_C)
+        terminal.until("Stopping in an orderly way")
+        terminal.type(CTRL_C)
+        assert terminal.ended() == 130
+    assert "Moved before" not in terminal.shown
+
+
+def test_the_end_that_a_batch_system_sends_is_orderly_too(local):
+    """SIGTERM, to a process without a terminal, cancels as well; JSON tells the state."""
+    slowly = Slowly(local)
+    (local.folder / "run.py").write_text(f"{SLOW}\n{TELLING}\nfrom chiltepin.cli.main import main\nmain()\n")
+    with subprocess.Popen(
+        [sys.executable, "run.py", *slowly.words, "-F", "json"],
+        cwd=local.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr.readline() == "reading\n"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert '"state": "canceled"' in out
+    assert "Interrupted." in err
+    assert os.listdir(local.b) == []

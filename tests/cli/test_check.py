@@ -1,0 +1,137 @@
+"""``chiltepin check``."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from terminals import Terminal
+
+
+def rows(out):
+    """The words of the table's lines, by endpoint."""
+    return {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:] if len(line.split()) > 2}
+
+
+def test_all_is_well(world):
+    """Each stage of each endpoint is ok; where nobody logs in there is nothing to say of that."""
+    ended = world.run("check")
+    assert (ended.code, ended.err) == (0, "")
+    login = "ok" if world.simulator else "-"
+    assert rows(ended.out) == {name: ["ok", login, login, "ok", "ok"] for name in "ab"}
+
+
+def test_write_moves_a_file_and_leaves_nothing(world):
+    """--write brings a small file to each endpoint and takes it away again; what was there stays."""
+    (world.a / "mine").write_bytes(b"1")
+    found = world.json("check", "--write")
+    assert [("write" in one["passed"], one["ok"]) for one in found] == [(True, True)] * 2
+    assert (os.listdir(world.a), os.listdir(world.b)) == (["mine"], [])
+    if world.simulator:
+        assert {task.document()["type"] for task in world.simulator.tasks.values()} == {"TRANSFER", "DELETE"}
+
+
+def test_write_where_there_is_nothing_to_copy(service):
+    """Where no small file is to be had, that is what it says; nothing is made."""
+    ended = service.run("check", "--write", "a")
+    assert ended.code == 1
+    assert "put a file of less than a megabyte" in ended.out
+
+
+def test_a_folder_that_is_missing_is_found_with_its_cure(local):
+    """A home folder that is not there fails at the listing; the command that makes it is told."""
+    local.b.rmdir()
+    ended = local.run("check")
+    assert ended.code == 1
+    assert rows(ended.out)["b"] == ["ok", "-", "-", "ok", "failed"]
+    assert f"mkdir -p {local.b}" in ended.out
+    assert rows(ended.out)["a"][-1] == "ok"
+
+
+def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
+    """Nobody logged in: the stage of the login fails, its command is told, and the exit code is 4."""
+    monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
+    monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
+    ended = service.run("check", "a")
+    assert ended.code == 4
+    assert rows(ended.out)["a"] == ["ok", "failed", "-", "-", "-"]
+    assert "type: chiltepin login" in ended.out
+
+
+SCOPE = "urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.org/scopes/{}/data_access]"
+
+
+def test_a_consent_that_is_missing_is_exit_code_4(service):
+    """A collection that wants one more consent: the login is fine, the consent is not, and its command is told."""
+    wanted = service.simulator.collection("a").id
+    answer = {"code": "ConsentRequired", "message": "Missing consent", "required_scopes": [SCOPE.format(wanted)]}
+    service.simulator.fail_next(status=403, path="/ls", body=json.dumps(answer).encode())
+    ended = service.run("check", "a")
+    assert ended.code == 4
+    assert rows(ended.out)["a"] == ["ok", "ok", "failed", "-", "-"]
+    assert f"chiltepin login --consent {wanted}" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("trouble", "stage", "code"),
+    [
+        ({"connected": False}, "reach", 1),
+        ({"session_policy": "example.edu"}, "login", 4),
+        ({"denied": {"/"}}, "list", 1),
+        ({"default_directory": "/nowhere"}, "list", 1),
+        ({"paused": True}, "reach", 1),
+    ],
+    ids=str,
+)
+def test_a_trouble_of_a_collection_fails_its_stage(service, trouble, stage, code):
+    """What is wrong with one collection fails the stage that it is about, and leaves the other endpoint alone."""
+    collection = service.simulator.collection("a")
+    for name, value in trouble.items():
+        setattr(collection, name, value)
+    ended = service.run("check", "-F", "json")
+    a, b = json.loads(ended.out)
+    assert (a["failed"], b["ok"], ended.code) == (stage, True, code)
+
+
+def test_a_hostile_message_does_not_reach_the_terminal(service):
+    """What a service says is shown on one line, with its escapes escaped."""
+    answer = {"code": "ExternalError.DirListingFailed", "message": "\x1b[2Jgone\nb: ok"}
+    service.simulator.fail_next(status=502, path="/ls", body=json.dumps(answer).encode())
+    ended = service.run("check", "a")
+    assert ended.code == 1
+    assert "\x1b" not in ended.out
+    assert not [line for line in ended.out.splitlines() if line.startswith("b: ok")]
+
+
+def test_a_collection_that_nobody_knows_is_a_matter_of_the_settings(service):
+    """A UUID that Globus does not know fails at the settings."""
+    service.write(endpoints={"a": {"globus": "12345678-1234-1234-1234-123456789abc"}})
+    [found] = json.loads(service.run("check", "-F", "json").out)
+    assert (found["failed"], found["ok"]) == ("settings", False)
+
+
+def test_an_endpoint_of_another_backend_is_no_failure(local):
+    """An endpoint without a place on the backend is told, and the exit code is 0."""
+    ended = local.run("check", "--backend", "globus")
+    assert ended.code == 0
+    assert "it has no place on backend 'globus'" in ended.out
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "Known: a, b"), (("--backend", "no"), 2, "no")])
+def test_what_nobody_knows_is_named(local, words, code, said):
+    """An unknown endpoint is a failed check, an unknown backend an error of usage."""
+    ended = local.run("check", *words)
+    assert (ended.code, said in ended.out + ended.err) == (code, True)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_on_a_terminal(local, columns):
+    """On a terminal the table has a frame, fits it, and the cure is below."""
+    local.b.rmdir()
+    with Terminal(local, "check", "--write", columns=columns) as terminal:
+        assert terminal.ended() == 1
+    table = [line for line in terminal.shown.splitlines() if line.split()[:1] in (["Endpoint"], ["a"], ["b"])]
+    assert [line.split()[-1] for line in table] == ["Write", "ok", "-"]
+    assert all(len(line.rstrip()) <= columns for line in table)
+    assert "mkdir -p" in terminal.shown

@@ -1,0 +1,63 @@
+"""The page of the command line, compared with the command line itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from chiltepin.cli import main
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+COMMANDS = sorted(main.COMMANDS)
+
+
+def command(name):
+    """The command of click."""
+    found = main.chiltepin.get_command(click.Context(main.chiltepin), name)
+    assert found is not None
+    return found
+
+
+def table(name):
+    """What the page has to have about the arguments and options of a command."""
+    context = click.Context(command(name), info_name=name)
+    rows = ["| | |", "|---|---|"]
+    for param in command(name).params:
+        if isinstance(param, click.Option):
+            words, what = param.get_help_record(context)
+            what = re.sub(r"\s+", " ", what).replace("|", r"\|")
+            rows.append(f"| `{words.replace('|', ' or ')}` | {what} |")
+    return "\n".join(rows)
+
+
+def section(name):
+    """What stands on the page below the heading of a command."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert f"\n## {name}\n" in text, f"The page has no section about {name}."
+    return text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_on_the_page(name):
+    """The section of a command has its usage, and a table of its options as click tells them."""
+    context = click.Context(command(name), info_name=f"chiltepin {name}")
+    usage = " ".join(command(name).collect_usage_pieces(context))
+    assert f"`chiltepin {name} {usage}`" in section(name), f"`chiltepin {name} {usage}`"
+    if any(isinstance(param, click.Option) for param in command(name).params):
+        assert table(name) in section(name), table(name)
+
+
+def test_the_page_has_no_command_that_is_not_there():
+    """Each heading that is a word of the command line is a command."""
+    headings = re.findall(r"^## (\S+)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(heading for heading in headings if heading.islower()) == COMMANDS
+
+
+def test_the_exit_codes_are_on_the_page():
+    """The table of exit codes has each that the command line uses."""
+    text = PAGE.read_text(encoding="utf-8").partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert told == {0, 1, 2, 4, main.INTERRUPTED}

@@ -1,0 +1,238 @@
+"""``chiltepin transfer``: what it moves, what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def filled(world):
+    """A world with a file, and a folder with two kinds of files."""
+    (world.a / "data" / "deep").mkdir(parents=True)
+    for name in ("x.csv", "y.nc", "deep/z.csv"):
+        (world.a / "data" / name).write_bytes(name.encode())
+    return world
+
+
+def names(folder):
+    """The files below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_is_moved_to_its_whole_new_path(filled):
+    """One file; the line says files, bytes and seconds."""
+    ended = filled.run("transfer", "a:/data/x.csv", "b:/in/new.csv")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(r"1 file, 5 bytes in \d+\.\d s \(.*/s\)\n", ended.out)
+    assert (filled.b / "in" / "new.csv").read_bytes() == b"x.csv"
+
+
+def test_a_folder_is_moved_with_what_the_patterns_let_through(filled):
+    """-r moves a folder; --include and --exclude choose its files."""
+    ended = filled.run("transfer", "-r", "a:/data", "b:/in", "--include", "*.csv", "--exclude", "*")
+    assert ended.code == 0
+    assert names(filled.b) == ["in/deep/z.csv", "in/x.csv"]
+
+
+def test_json_tells_programs_what_was_done(filled):
+    """-F json: state, task, files, bytes, seconds, and no failures."""
+    shown = filled.json("transfer", "-r", "a:/data", "b:/in")
+    assert shown.pop("seconds") >= 0
+    assert len(shown.pop("task_ids")) == 1
+    assert shown == {
+        "state": "succeeded",
+        "files_done": 3,
+        "files_skipped": 0,
+        "bytes_done": 19,
+        "faults": 0,
+        "failures": [],
+    }
+
+
+def test_a_sync_level_leaves_alone_what_is_there(filled):
+    """--sync-level size moves only what differs; the line says what was left alone."""
+    filled.run("transfer", "-r", "a:/data", "b:/in")
+    (filled.b / "in" / "x.csv").write_bytes(b"longer than it was")
+    shown = filled.json("transfer", "-r", "a:/data", "b:/in", "-s", "size")
+    assert (shown["files_done"], shown["files_skipped"]) == (1, 2)
+    assert (filled.b / "in" / "x.csv").read_bytes() == b"x.csv"
+
+
+def test_a_checksum_from_outside_is_checked(filled):
+    """--checksum fails a file of another content, and lets the right one pass; also in the line of a batch."""
+    digest = hashlib.sha256(b"x.csv").hexdigest()
+    right, wrong = f"sha256:{digest}", f"sha256:{'0' * 64}"
+    assert filled.run("transfer", "a:/data/x.csv", "b:/x", "--checksum", right).code == 0
+    assert filled.run("transfer", "a:/data/x.csv", "b:/y", "--checksum", wrong).code == 1
+    lines = f"/data/x.csv /z --checksum {right}\n/data/y.nc /w\n"
+    assert filled.run("transfer", "a", "b", "--batch", "-", stdin=lines).code == 0
+    assert names(filled.b) == ["w", "x", "z"]
+
+
+def test_what_is_too_much_at_the_destination_goes(filled):
+    """--delete-destination-extra makes the destination folder hold what the source holds."""
+    (filled.b / "in").mkdir()
+    (filled.b / "in" / "old").touch()
+    assert filled.run("transfer", "-r", "a:/data", "b:/in", "--delete-destination-extra").code == 0
+    assert names(filled.b) == ["in/deep/z.csv", "in/x.csv", "in/y.nc"]
+
+
+def test_timestamps_are_kept_on_demand(filled):
+    """--preserve-timestamp gives the copy the time of its source."""
+    os.utime(filled.a / "data" / "x.csv", (1000, 1000))
+    assert filled.run("transfer", "a:/data/x.csv", "b:/x", "--preserve-timestamp", "--no-verify").code == 0
+    assert (filled.b / "x").stat().st_mtime == 1000
+
+
+def test_a_dry_run_moves_nothing(filled):
+    """--dry-run shows the request with its options, and submits nothing."""
+    words = ("transfer", "-r", "a:/data", "b:/in", "--no-verify", "--label", "spring", "--dry-run")
+    assert "/data -> /in" in filled.run(*words).out
+    [shown] = filled.json(*words)
+    assert (shown["source"], shown["destination"], shown["items"]) == ("a", "b", [["/data", "/in"]])
+    assert (shown["recursive"], shown["verify_checksum"], shown["label"]) == (True, False, "spring")
+    assert not names(filled.b)
+    if filled.simulator:
+        assert not filled.simulator.tasks
+
+
+BATCH = """
+# what there is
+x.csv  copies/x.csv
+"y.nc" 'copies/with a space.nc'   # quoted
+deep   copies/deep  --recursive
+"""
+
+
+@pytest.mark.parametrize("origin", ["file", "-"])
+def test_a_batch_moves_the_pairs_of_its_lines(filled, origin):
+    """--batch reads pairs from a file or the standard input, counted from the paths of the command."""
+    (filled.folder / "file").write_text(BATCH)
+    ended = filled.run("transfer", "a:/data", "b:/in", "--batch", origin, stdin=BATCH)
+    assert (ended.code, ended.err) == (0, "")
+    assert names(filled.b) == ["in/copies/deep/z.csv", "in/copies/with a space.nc", "in/copies/x.csv"]
+
+
+def test_one_bad_line_does_not_keep_the_others(filled):
+    """The other lines of a batch are moved; the bad one is named, in JSON with its code, and the exit code is 1."""
+    ended = filled.run("transfer", "a", "b", "--batch", "-", "-F", "json", stdin="/data/x.csv /x\n/none /y\n")
+    assert ended.code == 1
+    shown = json.loads(ended.out)
+    assert (shown["state"], shown["files_done"]) == ("failed", 1)
+    [failure] = shown["failures"]
+    assert failure["code"] == "FILE_NOT_FOUND"
+    assert "/none" in failure["message"]
+    assert {"source": "/none", "destination": "/y"} in failure["items"]
+    assert "/none" in ended.err
+    assert names(filled.b) == ["x"]
+
+
+def test_a_missing_source_is_one_sentence_and_exit_code_1(filled):
+    """What cannot be moved ends with 1 and says what, and why."""
+    ended = filled.run("transfer", "a:/none", "b:/x")
+    assert (ended.code, ended.out) == (1, "")
+    wanted = r"^chiltepin: Transfer from 'a' to 'b' of /none to /x failed \(FILE_NOT_FOUND\)"
+    assert re.search(wanted, ended.err, re.MULTILINE)
+
+
+def test_a_hostile_name_does_not_reach_the_terminal(filled):
+    """A file name with escapes in it comes out of an error escaped, on one line."""
+    ended = filled.run("transfer", "a:/\x1b]0;owned\x07\nnone", "b:/x")
+    assert ended.code == 1
+    assert "\x1b" not in ended.err
+    assert all(line.startswith("chiltepin: ") for line in ended.err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a:/data/x.csv", "b:/in/"), "write b:/in/x.csv, or add --recursive"),
+        (("a:/data/x.csv", "b:/x", "--include", "*"), "add --recursive"),
+        (("a", "b:/x"), "a:/data"),
+        (("a:/x", ":/x"), "names no endpoint"),
+        (("a:/x", "b:/x", "--timeout", "0"), "--timeout"),
+        (("a:/x", "b:/x", "--label", "x" * 129), "128"),
+        (("a:/x", "b:/x", "-s", "never"), "checksum"),
+        (("a", "b", "--batch", "nowhere.txt"), "nowhere.txt"),
+        (("a", "b", "-r", "--batch", "-"), "in the lines of --batch"),
+        (("a", "b", "--batch", "-", "--exclude", "*"), "--recursive"),
+        (("a", "b", "--batch", "-", "--delete-destination-extra"), "leave --batch out"),
+        (("a:/x", "b:/x", "--delete-destination-extra"), "give --recursive"),
+        (("a:/x", "b:/x", "--checksum", "sha256:1"), "64 hexadecimal digits"),
+    ],
+)
+def test_an_error_of_usage_is_exit_code_2(local, words, said):
+    """What makes no sense ends with 2 and says what to type; nothing is moved."""
+    ended = local.run("transfer", *words, stdin="x y\n")
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("one", "1 paths"),
+        ("one two three", "3 paths"),
+        ("one two --force", "'--force'"),
+        ("'one two", "quot"),
+        ("#", "no line"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_named(local, line, said):
+    """A bad line of a batch is an error of usage with its number."""
+    ended = local.run("transfer", "a", "b", "--batch", "-", stdin=f"/x /y\n{line}\n" if line != "#" else "#\n")
+    assert (ended.code, said in ended.err, "Line 2" in ended.err) == (2, True, line != "#")
+
+
+def test_an_endpoint_that_nobody_knows_is_exit_code_1(local):
+    """An unknown endpoint ends with 1 and names the known ones."""
+    ended = local.run("transfer", "c:/x", "b:/x")
+    assert ended.code == 1
+    assert "Known: a, b" in ended.err
+
+
+def test_more_items_than_a_task_takes_become_several(service):
+    """A batch of more lines than the service takes in one task is more than one request."""
+    lines = "".join(f"/data/{number} /in/{number}\n" for number in range(10_001))
+    shown = service.json("transfer", "a", "b", "--batch", "-", "--dry-run", stdin=lines)
+    assert [len(request["items"]) for request in shown] == [10_000, 1]
+
+
+# Without waiting.
+
+
+def test_a_service_goes_on_after_detach(service):
+    """--detach prints the id of the task, and the service does it; the journal lets a later process find it."""
+    (service.a / "x").write_bytes(b"1")
+    ended = service.run("transfer", "a:/x", "b:/x", "--detach", "--timeout", "600")
+    assert ended.code == 0
+    [(task_id, task)] = service.simulator.tasks.items()
+    assert ended.out == f"{task_id}\n"
+    assert task.document()["deadline"]
+    [handle] = service.json("transfer", "a:/x", "b:/y", "--detach")
+    assert handle["backend"] == "globus"
+    assert handle["task_id"] in service.simulator.tasks
+    lines = "".join(path.read_text() for path in Path(os.environ["CHILTEPIN_JOURNAL"]).rglob("*") if path.is_file())
+    assert handle["task_id"] in lines
+
+
+@pytest.mark.parametrize("backend", ["local", "filesystem"])
+def test_who_moves_the_bytes_cannot_go(local, backend):
+    """--detach is an error of usage where this process moves the bytes."""
+    ended = local.run("transfer", "a:/x", "b:/x", "--detach", "--backend", backend)
+    assert ended.code == 2
+    assert "leave --detach out" in ended.err
+
+
+def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
+    """Nobody logged in: 4, and the command to type."""
+    monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
+    monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
+    ended = service.run("transfer", "a:/x", "b:/x")
+    assert ended.code == 4
+    assert "chiltepin login" in ended.err
