@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
@@ -10,5 +12,27 @@ def nobody_is_logged_in(tmp_path_factory, monkeypatch):
     """Keep tokens and the journal in empty folders, and forget service credentials of the environment."""
     monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
     monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path_factory.mktemp("journal")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A real S3 server on the loopback, started once and only if a test asks for it."""
+    from buckets import Server
+
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """A bucket of its own, with nothing of this machine's AWS settings in reach."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return s3_server.bucket()

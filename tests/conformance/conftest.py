@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from buckets import Bucket
+
 NAMES = ("laptop", "scratch")
 
 
@@ -105,6 +107,37 @@ class GatedRig(MemoryRig):
             GatedMemory.gate.set()
 
 
+class BucketRig(Rig):
+    """Two folders of a bucket, on a real server."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        endpoints = {name: bucket.settings(name) for name in NAMES}
+        super().__init__(FilesystemBackend.from_config(endpoints, {}), NAMES, config=(endpoints, {}))
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Make an object."""
+        if modified is not None:
+            self.lacks("way to set the time of an object", "put")
+        self.bucket.put(f"{endpoint}{path}", content)
+
+    def get(self, endpoint: str, path: str) -> bytes | None:
+        """Read an object."""
+        return self.bucket.get(f"{endpoint}{path}")
+
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make the objects that keep a folder and those above it."""
+        names = path.strip("/").split("/")
+        for depth in range(len(names)):
+            self.bucket.put("/".join([endpoint, *names[: depth + 1]]) + "/", b"")
+
+    def tree(self, endpoint: str) -> set[str]:
+        """All paths."""
+        found = {key[len(endpoint) :] for key in self.bucket.keys(f"{endpoint}/")}
+        above = {path[: end + 1] for path in found for end in range(len(path)) if path[end] == "/"}
+        return (found | above) - {"/"}
+
+
 def folders(top: Path) -> dict[str, Path]:
     """Make a folder for each endpoint."""
     made = {name: top / name for name in NAMES}
@@ -144,6 +177,12 @@ def memory_rig():
     rig = MemoryRig("memory")
     yield rig
     rig.clear()
+
+
+@pytest.fixture
+def bucket_rig(bucket):
+    """The filesystem backend over two folders of a bucket."""
+    return BucketRig(bucket)
 
 
 @pytest.fixture

@@ -34,6 +34,15 @@ class TestMemory(BackendLaws):
         return memory_rig
 
 
+class TestBucket(BackendLaws):
+    """``filesystem`` over an S3 server."""
+
+    @pytest.fixture
+    def rig(self, bucket_rig):
+        """Two folders of a bucket."""
+        return bucket_rig
+
+
 class TestHeldStore(BackendLaws):
     """``filesystem`` over a store that can be made to wait, for the laws about stopping."""
 

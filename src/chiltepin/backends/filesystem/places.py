@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Place", "local_place", "place_of"]
 
 
+#: What installs the package that is missing for a kind of store.
+_EXTRA = {scheme: "; type: pip install 'chiltepin[s3]'" for scheme in ("s3", "s3a")}
+
+
 class Place:
     """Where one endpoint is.
 
@@ -65,7 +69,8 @@ class Place:
             raise
         except ImportError as err:
             error: BackendError = UnsupportedOptionError(
-                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing: {err}."
+                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing ({err.name or err})"
+                f"{_EXTRA.get(self.scheme, '')}."
             )
         except ValueError:
             error = UnsupportedOptionError(
@@ -91,11 +96,14 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
                 key=f"data.endpoints.{endpoint}.filesystem",
             )
         return Place(endpoint, "file", home, lambda: LocalStore(folder))
-    options = settings.get("options", {})
-
-    scheme = urlsplit(url).scheme
+    options, scheme = settings.get("options", {}), urlsplit(url).scheme
 
     def remote() -> Store:
+        if scheme in ("s3", "s3a"):
+            # Here, too: nobody who moves nothing to S3 needs its extra.
+            from chiltepin.backends.filesystem.s3 import S3Store  # noqa: PLC0415
+
+            return S3Store(url, _with_secrets(endpoint, options))
         if scheme in ("sftp", "ssh"):
             from chiltepin.backends.filesystem.sftp import SftpStore  # noqa: PLC0415
 

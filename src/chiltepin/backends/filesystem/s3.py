@@ -1,0 +1,300 @@
+"""A bucket of an S3 server, or a folder in it, as a store.
+
+There are no folders in S3, only names with slashes in them. A folder is there if any name begins with it; an empty one
+is kept by an object of its name with a slash at the end and nothing in it, as Globus, s3fs and the consoles do.
+
+An object is seen when it is whole: S3 shows nothing of a request before its end, nor of a multipart upload before it is
+completed (docs.aws.amazon.com, "Amazon S3 data consistency model"). So nothing is written under another name first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from contextlib import suppress
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
+from xml.sax.saxutils import escape
+
+from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.s3config import settings_of
+from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, digest_header, is_md5
+from chiltepin.backends.filesystem.s3uploads import GRACE, dead
+from chiltepin.backends.filesystem.s3wire import S3Fault, Wire, escaped
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.paths import Parts
+
+__all__ = ["S3Store"]
+
+#: Names in one request to delete (S3 API, DeleteObjects).
+DELETED_AT_ONCE = 1000
+
+#: Requests that may be under way at once. With parts of 8 MiB that is at most 128 MiB of memory for the parts.
+WIDTH = 16
+
+
+class S3Entry(Entry):
+    """An entry of a listing, with the entity tag that names its content."""
+
+    __slots__ = ("etag",)
+
+    def __init__(self, name: str, kind: Any, size: int = 0, mtime: float | None = None, *, etag: str = "") -> None:
+        super().__init__(name, kind, size, mtime)
+        self.etag = etag
+
+
+class S3Folder:
+    """What lies below a prefix.
+
+    Parameters
+    ----------
+    store : S3Store
+        The store.
+    prefix : str
+        Empty, or with a slash at its end.
+    fresh : bool
+        Whether nothing was there and the folder is to be kept, also if it stays empty.
+    """
+
+    def __init__(self, store: S3Store, prefix: str, *, fresh: bool = False) -> None:
+        self.store, self.prefix = store, prefix
+        self._fresh, self._filled = fresh, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep a folder that was made and got nothing."""
+        if self._fresh and not self._filled and error is None:
+            self.store.wire.ask("PUT", self.prefix)
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries, page by page; what has no name that a path can hold is of the kind ``other``."""
+        del drafts  # There are none: an upload has no name before it is complete.
+        for entry in self.store.listed(self.prefix):
+            if entry.name or entry.kind == "other":
+                yield entry
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None; where a file and a folder have one name, it is the file."""
+        try:
+            answer = self.store.wire.ask("HEAD", self.prefix + name)
+        except FileNotFoundError:
+            return Entry(name, "dir") if self.store.any_below(f"{self.prefix}{name}/") else None
+        mtime = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+        return S3Entry(name, "file", int(answer.headers["Content-Length"]), mtime, etag=answer.etag)
+
+    def read(self, name: str) -> S3Reader:
+        """Open an object, its first part being got by that."""
+        return S3Reader(self.store.wire, self.store.place, self.prefix + name)
+
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        """Have the server copy, where both folders are on one, and it is asked by the same user."""
+        if not isinstance(origin, S3Folder) or origin.store.server != self.store.server:
+            return None
+        if wish.checksum or entry.size > MOST_COPIED:
+            return None
+        self._refuse_folder(name)
+        tag = entry.etag if isinstance(entry, S3Entry) else ""
+        headers = {"x-amz-copy-source": origin.source(entry.name), **self.store.settings.wishes}
+        if tag:
+            headers["x-amz-copy-source-if-match"] = f'"{tag}"'
+        answer = self.store.wire.ask("PUT", self.prefix + name, headers=headers)
+        self._filled = True
+        copied = (answer.xml().findtext("ETag") or "").strip('"')
+        if wish.verify and answer.tag_is_md5 and is_md5(tag) and is_md5(copied) and tag != copied:
+            self.store.wire.ask("DELETE", self.prefix + name)
+            raise Fault("VERIFY_CHECKSUM", f"{name} was copied by the server, but the copy has another checksum.")
+        return entry.size
+
+    def source(self, name: str) -> str:
+        """Return an object as a copy names it."""
+        return escaped(f"{self.store.settings.bucket}/{self.prefix}{name}", safe="/")
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> S3Draft:
+        """Begin an object; one that ends in a folder's name is refused."""
+        del mark  # What is kept of a dead upload is known by the content of its parts.
+        self._refuse_folder(name)
+        self.store.sweep_once()
+        self._filled = True
+        return S3Draft(self.store.wire, self.store.place, self.prefix + name, size, self.store.settings.wishes)
+
+    def _refuse_folder(self, name: str) -> None:
+        """A name could be both in S3, but nowhere else."""
+        if not self._fresh and self.store.any_below(f"{self.prefix}{name}/"):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+
+    def remove(self, name: str) -> None:
+        """Remove an object; S3 does not say whether there was one."""
+        self.store.wire.ask("DELETE", self.prefix + name)
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove a thousand in one request."""
+        for start in range(0, len(names), DELETED_AT_ONCE):
+            yield from self._removed(names[start : start + DELETED_AT_ONCE])
+
+    def _removed(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        plain = [name for name in names if name.isprintable()]
+        # XML has no way to write most control characters.
+        for name in set(names).difference(plain):
+            self.remove(name)
+        if not plain:
+            return
+        keys = "".join(f"<Object><Key>{escape(self.prefix + name)}</Key></Object>" for name in plain)
+        body = f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
+        answer = self.store.wire.ask(
+            "POST", query={"delete": ""}, headers={"content-md5": digest_header(body)}, body=body
+        )
+        for error in answer.xml().findall("Error"):
+            word = error.findtext("Code") or ""
+            name = (error.findtext("Key") or "")[len(self.prefix) :]
+            code = "PERMISSION_DENIED" if word == "AccessDenied" else "ENDPOINT_ERROR"
+            passing = word in ("InternalError", "SlowDown", "ServiceUnavailable")
+            yield name, S3Fault(code, f"S3 did not delete {name!r}: {word}.", transient=passing, word=word)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder: the object that keeps it, if there is one."""
+        prefix = f"{self.prefix}{name}/"
+        if any(key != prefix for key in self.store.some_keys(prefix)):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+        self.store.wire.ask("DELETE", prefix)
+
+
+class S3Store:
+    """The tree below ``s3://bucket/folder``.
+
+    Parameters
+    ----------
+    url : str
+        The bucket, and the folder in it where there is one.
+    options : mapping of str to Any
+        As s3fs takes them; see `s3config`.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.settings, self.root = settings_of(url, options)
+        self.wire = Wire(self.settings)
+        #: Names the server and who asks it: what is there, it can copy by itself.
+        self.server = self.settings.identity
+        self.place = (*self.server, self.settings.bucket)
+        self.width = WIDTH
+        self._swept = False
+        self._lock = threading.Lock()
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        return error.transient if isinstance(error, S3Fault) else isinstance(error, ConnectionError | TimeoutError)
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Return the same place: there are no links."""
+        del follow
+        return parts
+
+    def prefix(self, parts: Parts) -> str:
+        """Return what the names of all objects in a folder begin with."""
+        names = (self.root, *parts) if self.root else parts
+        return "".join(f"{name}/" for name in names)
+
+    def folder(self, parts: Parts, *, create: bool = False) -> S3Folder:
+        """Open a folder; a file on the way to it is an error."""
+        prefix = self.prefix(parts)
+        if not parts or self.any_below(prefix):
+            return S3Folder(self, prefix)
+        for depth in range(len(parts), 0, -1) if create else (len(parts),):
+            if self._is_object(self.prefix(parts[:depth])[:-1]):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), parts[depth - 1])
+        if not create:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parts[-1])
+        return S3Folder(self, prefix, fresh=True)
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, S3Folder]:
+        """Open a folder for one entry, which need not be looked for twice if it is only read."""
+        return parts, self.folder(parts, create=True) if create else S3Folder(self, self.prefix(parts))
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the two names, if both are in one bucket of one server."""
+        if not isinstance(other, S3Store):
+            return False
+        ours, theirs = (self.settings.endpoint, self.settings.bucket), (other.settings.endpoint, other.settings.bucket)
+        return ours == theirs and other.prefix(other_parts).startswith(self.prefix(parts))
+
+    def _is_object(self, key: str) -> bool:
+        try:
+            self.wire.ask("HEAD", key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def any_below(self, prefix: str) -> bool:
+        """Whether any object's name begins so."""
+        return bool(self.some_keys(prefix, count=1))
+
+    def some_keys(self, prefix: str, *, count: int = 2) -> list[str]:
+        """Return the first few names that begin so."""
+        query = {"list-type": "2", "prefix": prefix, "max-keys": str(count), "encoding-type": "url"}
+        found = self.wire.ask("GET", query=query).xml().iterfind("Contents/Key")
+        return [_decoded(key.text) for key in found]
+
+    def listed(self, prefix: str) -> Iterator[S3Entry]:
+        """Yield what is directly below a prefix, a page of a thousand in memory at a time."""
+        query = {"list-type": "2", "prefix": prefix, "delimiter": "/", "encoding-type": "url"}
+        while True:
+            page = self.wire.ask("GET", query=query).xml()
+            for item in page.iterfind("Contents"):
+                name = _decoded(item.findtext("Key"))[len(prefix) :]
+                if name:  # Else it is the object that keeps the folder.
+                    size, etag = int(item.findtext("Size") or 0), (item.findtext("ETag") or "").strip('"')
+                    yield S3Entry(name, _kind(name, "file"), size, _time(item.findtext("LastModified")), etag=etag)
+            for item in page.iterfind("CommonPrefixes/Prefix"):
+                name = _decoded(item.text)[len(prefix) : -1]
+                yield S3Entry(name, _kind(name, "dir"))
+            query["continuation-token"] = page.findtext("NextContinuationToken") or ""
+            if page.findtext("IsTruncated") != "true" or not query["continuation-token"]:
+                return
+
+    def sweep_once(self) -> None:
+        """Abort what dead writers of this user left in the bucket a day ago, the first time that this store writes."""
+        with self._lock:
+            if self._swept:
+                return
+            self._swept = True
+        for record in dead("\n".join(self.place)):
+            if record.age < GRACE:
+                record.release()
+                continue
+            with suppress(FileNotFoundError, S3Fault):
+                self.wire.ask("DELETE", record.key, query={"uploadId": record.upload})
+            record.remove()
+
+
+def _kind(name: str, kind: str) -> str:
+    """Return the kind of an entry: no path can hold these names, so that nobody can ask for what has them."""
+    return "other" if name in ("", ".", "..") or "\0" in name or name.startswith(DRAFT_PREFIX) else kind
+
+
+def _decoded(text: str | None) -> str:
+    return unquote_plus(text or "", errors="surrogateescape")
+
+
+def _time(text: str | None) -> float | None:
+    """Return the seconds of a time as listings have it: ISO 8601, always UTC."""
+    if not text:
+        return None
+    return (
+        datetime.strptime(text.partition(".")[0].rstrip("Z"), "%Y-%m-%dT%H:%M:%S")
+        .replace(tzinfo=timezone.utc)
+        .timestamp()
+    )

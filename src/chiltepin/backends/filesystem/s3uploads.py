@@ -1,0 +1,133 @@
+"""Which multipart uploads are ours, and which of those have lost their writer.
+
+S3 does not tell who began an upload, nor whether he lives. So each upload is written down in a file of this user's
+state folder, which its writer holds locked. The kernel lets go of the lock when the process ends, however it ends: an
+upload whose record can be locked is continued or aborted, one that is held or was never written down is left alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+import platformdirs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Record", "begin", "dead"]
+
+#: Seconds for which the upload of a dead writer waits to be continued, by a transfer to the same object; then the next
+#: transfer to its bucket aborts it, since its parts are paid for.
+GRACE = 24 * 3600.0
+
+
+class Record(NamedTuple):
+    """An upload that is ours, its record held locked.
+
+    Parameters
+    ----------
+    key, upload : str
+        The object's name and S3's name of the upload.
+    part : int
+        Bytes of a part.
+    age : float
+        Seconds since the record was written.
+    """
+
+    key: str
+    upload: str
+    part: int
+    age: float
+    path: str
+    descriptor: int
+
+    def release(self) -> None:
+        """Leave the upload to whoever continues it."""
+        os.close(self.descriptor)
+
+    def remove(self) -> None:
+        """Forget an upload that is completed or aborted."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        self.release()
+
+
+def _folder(place: str) -> str:
+    """Return the folder for the uploads to one bucket."""
+    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return os.path.join(platformdirs.user_state_dir("chiltepin"), "uploads", name)
+
+
+def begin(place: str, key: str, upload: str, part: int) -> Record | None:
+    """Write down a new upload.
+
+    Parameters
+    ----------
+    place : str
+        Names the server and the bucket.
+
+    Returns
+    -------
+    Record or None
+        None where nothing can be written or locked: then the upload is not continued after a kill, nor aborted.
+    """
+    folder = _folder(place)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        path = os.path.join(folder, secrets.token_hex(8))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, json.dumps({"key": key, "upload": upload, "part": part}).encode())
+    except OSError:
+        os.close(descriptor)
+        os.unlink(path)
+        return None
+    return Record(key, upload, part, 0.0, path, descriptor)
+
+
+def dead(place: str, key: str | None = None) -> Iterator[Record]:
+    """Yield the uploads to a bucket whose writers are gone, each locked for the caller.
+
+    Parameters
+    ----------
+    place : str
+        Names the server and the bucket.
+    key : str, optional
+        Only those of this object.
+    """
+    folder = _folder(place)
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            record = _locked(os.path.join(folder, name))
+            if record is not None and key in (None, record.key):
+                yield record
+            elif record is not None:
+                record.release()
+
+
+def _locked(path: str) -> Record | None:
+    """Return a record that nobody holds."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        facts = os.fstat(descriptor)
+        if facts.st_nlink:
+            said = json.loads(os.read(descriptor, 1 << 16))
+            return Record(said["key"], said["upload"], said["part"], time.time() - facts.st_mtime, path, descriptor)
+    except (OSError, ValueError, KeyError):
+        pass
+    os.close(descriptor)
+    return None

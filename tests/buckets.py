@@ -1,0 +1,94 @@
+"""A real S3 server on the loopback, and what lies in it.
+
+It is moto's (docs/decisions/s3-client.md tells why, and what it does not check: signatures, Content-MD5 and checksums,
+and the condition of a copy). It keeps listings, parts, conditions of reading and entity tags as S3 does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from moto.server import ThreadedMotoServer
+
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.s3 import S3Store
+from chiltepin.transfers import Transfers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = {"key": "AKIDWORLD", "secret": "a-secret-of-the-world"}
+
+
+class Server:
+    """moto's server in a thread."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        host, port = self._server.get_host_and_port()
+        self.url = f"http://{host}:{port}"
+
+    def bucket(self) -> Bucket:
+        """Make a bucket of a new name."""
+        bucket = Bucket(self.url, f"bucket-{uuid.uuid4().hex[:12]}")
+        bucket.store("").wire.ask("PUT")
+        return bucket
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._server.stop()
+
+
+@dataclass
+class Bucket:
+    """One bucket, looked at behind the backend's back."""
+
+    url: str
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def settings(self, folder: str = "", **options: Any) -> dict[str, Any]:
+        """Return what a config says of an endpoint in it."""
+        given = {**KEYS, "endpoint_url": self.url, **self.options, **options}
+        return {"url": f"s3://{self.name}/{folder}".rstrip("/"), "options": given}
+
+    def store(self, folder: str = "", **options: Any) -> S3Store:
+        """Return a store of its own."""
+        settings = self.settings(folder, **options)
+        return S3Store(settings["url"], settings["options"])
+
+    def put(self, key: str, content: bytes = b"data") -> None:
+        """Make an object."""
+        self.store().wire.ask("PUT", key, body=content)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the content of an object."""
+        try:
+            return self.store().wire.ask("GET", key).data
+        except FileNotFoundError:
+            return None
+
+    def keys(self, prefix: str = "") -> set[str]:
+        """Return the names of all objects."""
+        return set(self.store().some_keys(prefix, count=1000))
+
+    def uploads(self) -> list[str]:
+        """Return the names of the objects to which multipart uploads are under way."""
+        found = self.store().wire.ask("GET", query={"uploads": ""}).xml()
+        return [str(key.text) for key in found.iterfind("Upload/Key")]
+
+    def backend(self, tmp_path: Path, **options: Any) -> Transfers:
+        """Return transfers between a folder, ``disk``, and this bucket, ``cloud`` and ``other``."""
+        os.makedirs(tmp_path / "disk", exist_ok=True)
+        places = {
+            "disk": {"url": f"file://{tmp_path}/disk"},
+            "cloud": self.settings("cloud", **options),
+            "other": self.settings("other", **options),
+        }
+        return Transfers(FilesystemBackend.from_config(places, {}))
