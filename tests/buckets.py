@@ -12,6 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import ThreadedMotoServer
 
 from chiltepin.backends.filesystem import FilesystemBackend
@@ -29,6 +30,8 @@ class Server:
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        # It sends head and body apart; the kernel holds the latter back for 40 ms otherwise.
+        MotoRequestHandler.disable_nagle_algorithm = True
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()

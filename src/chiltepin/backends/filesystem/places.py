@@ -21,7 +21,7 @@ __all__ = ["Place", "local_place", "place_of"]
 
 
 #: What installs the package that is missing for a kind of store.
-_EXTRA = {scheme: "; type: pip install 'chiltepin[s3]'" for scheme in ("s3", "s3a")}
+_EXTRA = dict.fromkeys(("s3", "s3a"), "; type: pip install 'chiltepin[s3]'")
 
 
 class Place:

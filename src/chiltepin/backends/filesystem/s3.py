@@ -44,6 +44,10 @@ DELETED_AT_ONCE = 1000
 WIDTH = 16
 
 
+#: What stands between two slashes in the name of an object, but means something else, or nothing, in a path.
+_NAMELESS = frozenset({"", ".", ".."})
+
+
 class S3Entry(Entry):
     """An entry of a listing, with the entity tag that names its content."""
 
@@ -82,11 +86,22 @@ class S3Folder:
             self.store.wire.ask("PUT", self.prefix)
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
-        """Yield all entries, page by page; what has no name that a path can hold is of the kind ``other``."""
+        """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError
+            If nothing is below, as the folder is not looked for when it is opened.
+        """
         del drafts  # There are none: an upload has no name before it is complete.
+        empty = not self._fresh
         for entry in self.store.listed(self.prefix):
+            empty = False
+            # Else it is the object that keeps the folder.
             if entry.name or entry.kind == "other":
                 yield entry
+        if empty:
+            self.store.refuse_missing(self.prefix)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None; where a file and a folder have one name, it is the file."""
@@ -133,16 +148,21 @@ class S3Folder:
         return S3Draft(self.store.wire, self.store.place, self.prefix + name, size, self.store.settings.wishes)
 
     def _refuse_folder(self, name: str) -> None:
-        """A name could be both in S3, but nowhere else."""
+        """Refuse a name that is a folder already: in S3 it could be both, but nowhere else."""
         if not self._fresh and self.store.any_below(f"{self.prefix}{name}/"):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
 
     def remove(self, name: str) -> None:
         """Remove an object; S3 does not say whether there was one."""
-        self.store.wire.ask("DELETE", self.prefix + name)
+        for _, error in self.remove_all([name]):
+            raise error
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         """Remove a thousand in one request."""
+        for name in _NAMELESS.intersection(names):
+            if self.store.any_below(f"{self.prefix}{name}/"):
+                yield name, Fault("INVALID_PATH_NAME", f"Below {self.prefix}{name}/ are objects that no path can name.")
+        names = [name for name in names if name]
         for start in range(0, len(names), DELETED_AT_ONCE):
             yield from self._removed(names[start : start + DELETED_AT_ONCE])
 
@@ -209,20 +229,17 @@ class S3Store:
         return "".join(f"{name}/" for name in names)
 
     def folder(self, parts: Parts, *, create: bool = False) -> S3Folder:
-        """Open a folder; a file on the way to it is an error."""
+        """Open a folder; one that is to be made is looked for now, another one when it is listed."""
         prefix = self.prefix(parts)
-        if not parts or self.any_below(prefix):
+        if not create or not parts or self.any_below(prefix):
             return S3Folder(self, prefix)
-        for depth in range(len(parts), 0, -1) if create else (len(parts),):
-            if self._is_object(self.prefix(parts[:depth])[:-1]):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), parts[depth - 1])
-        if not create:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parts[-1])
+        for depth in range(len(parts), 0, -1):
+            self._refuse_object(self.prefix(parts[:depth])[:-1])
         return S3Folder(self, prefix, fresh=True)
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, S3Folder]:
-        """Open a folder for one entry, which need not be looked for twice if it is only read."""
-        return parts, self.folder(parts, create=True) if create else S3Folder(self, self.prefix(parts))
+        """Open the folder; there are no links."""
+        return parts, self.folder(parts, create=create)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two names, if both are in one bucket of one server."""
@@ -231,12 +248,16 @@ class S3Store:
         ours, theirs = (self.settings.endpoint, self.settings.bucket), (other.settings.endpoint, other.settings.bucket)
         return ours == theirs and other.prefix(other_parts).startswith(self.prefix(parts))
 
-    def _is_object(self, key: str) -> bool:
-        try:
+    def refuse_missing(self, prefix: str) -> None:
+        """Raise what a folder below which nothing was found is instead; the root is always there."""
+        if prefix != self.prefix(()):
+            self._refuse_object(prefix[:-1])
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
+
+    def _refuse_object(self, key: str) -> None:
+        with suppress(FileNotFoundError):
             self.wire.ask("HEAD", key)
-        except FileNotFoundError:
-            return False
-        return True
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), key)
 
     def any_below(self, prefix: str) -> bool:
         """Whether any object's name begins so."""
@@ -249,15 +270,15 @@ class S3Store:
         return [_decoded(key.text) for key in found]
 
     def listed(self, prefix: str) -> Iterator[S3Entry]:
-        """Yield what is directly below a prefix, a page of a thousand in memory at a time."""
+        """Yield what is directly below a prefix, itself included, a page of a thousand in memory at a time."""
         query = {"list-type": "2", "prefix": prefix, "delimiter": "/", "encoding-type": "url"}
         while True:
             page = self.wire.ask("GET", query=query).xml()
             for item in page.iterfind("Contents"):
                 name = _decoded(item.findtext("Key"))[len(prefix) :]
-                if name:  # Else it is the object that keeps the folder.
-                    size, etag = int(item.findtext("Size") or 0), (item.findtext("ETag") or "").strip('"')
-                    yield S3Entry(name, _kind(name, "file"), size, _time(item.findtext("LastModified")), etag=etag)
+                size, etag = int(item.findtext("Size") or 0), (item.findtext("ETag") or "").strip('"')
+                kind = _kind(name, "file") if name else "dir"
+                yield S3Entry(name, kind, size, _time(item.findtext("LastModified")), etag=etag)
             for item in page.iterfind("CommonPrefixes/Prefix"):
                 name = _decoded(item.text)[len(prefix) : -1]
                 yield S3Entry(name, _kind(name, "dir"))
@@ -282,7 +303,7 @@ class S3Store:
 
 def _kind(name: str, kind: str) -> str:
     """Return the kind of an entry: no path can hold these names, so that nobody can ask for what has them."""
-    return "other" if name in ("", ".", "..") or "\0" in name or name.startswith(DRAFT_PREFIX) else kind
+    return "other" if name in _NAMELESS or "\0" in name or name.startswith(DRAFT_PREFIX) else kind
 
 
 def _decoded(text: str | None) -> str:

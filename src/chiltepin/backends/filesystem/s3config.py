@@ -179,7 +179,7 @@ def _credentials(session: botocore.session.Session, given: Mapping[str, Any]) ->
     found = session.get_credentials()
     if found is None:
         raise ConfigError(
-            "No keys for S3 were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, name a "
-            "profile: in the options, or write anon: true for a public bucket."
+            "No keys for S3 were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, name "
+            "a profile: in the options, or write anon: true for a public bucket."
         )
     return found
