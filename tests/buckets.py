@@ -55,6 +55,7 @@ class Bucket:
     url: str
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+    _wire: Any = None
 
     def settings(self, folder: str = "", **options: Any) -> dict[str, Any]:
         """Return what a config says of an endpoint in it."""
@@ -66,14 +67,20 @@ class Bucket:
         settings = self.settings(folder, **options)
         return S3Store(settings["url"], settings["options"])
 
+    @property
+    def wire(self) -> Any:
+        """The way to it, kept."""
+        self._wire = self._wire or self.store().wire
+        return self._wire
+
     def put(self, key: str, content: bytes = b"data") -> None:
         """Make an object."""
-        self.store().wire.ask("PUT", key, body=content)
+        self.wire.ask("PUT", key, body=content)
 
     def get(self, key: str) -> bytes | None:
         """Return the content of an object."""
         try:
-            return self.store().wire.ask("GET", key).data
+            return self.wire.ask("GET", key).data
         except FileNotFoundError:
             return None
 
@@ -83,7 +90,7 @@ class Bucket:
 
     def uploads(self) -> list[str]:
         """Return the names of the objects to which multipart uploads are under way."""
-        found = self.store().wire.ask("GET", query={"uploads": ""}).xml()
+        found = self.wire.ask("GET", query={"uploads": ""}).xml()
         return [str(key.text) for key in found.iterfind("Upload/Key")]
 
     def backend(self, tmp_path: Path, **options: Any) -> Transfers:

@@ -211,6 +211,8 @@ class S3Store:
         self.server = self.settings.identity
         self.place = (*self.server, self.settings.bucket)
         self.width = WIDTH
+        #: Entries of a listing that are in memory at a time; S3 gives a thousand at most.
+        self.page = 1000
         self._swept = False
         self._lock = threading.Lock()
 
@@ -270,8 +272,9 @@ class S3Store:
         return [_decoded(key.text) for key in found]
 
     def listed(self, prefix: str) -> Iterator[S3Entry]:
-        """Yield what is directly below a prefix, itself included, a page of a thousand in memory at a time."""
+        """Yield what is directly below a prefix, itself included, page by page."""
         query = {"list-type": "2", "prefix": prefix, "delimiter": "/", "encoding-type": "url"}
+        query["max-keys"] = str(self.page)
         while True:
             page = self.wire.ask("GET", query=query).xml()
             for item in page.iterfind("Contents"):

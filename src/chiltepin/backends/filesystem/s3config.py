@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-import botocore.session
-
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import botocore.session
 
 __all__ = ["Keys", "S3Settings", "settings_of"]
 
@@ -82,13 +82,13 @@ class S3Settings:
     verify: bool | str = True
     wishes: Mapping[str, str] = field(default_factory=dict)
     payer: bool = False
-    # botocore's credentials, which renew themselves; not shown, and compared by what they give.
+    # Keys, or botocore's credentials, which renew themselves; never shown.
     source: Any = field(default=None, repr=False)
 
     def keys(self) -> Keys | None:
         """Return what to sign with now; None to ask as nobody."""
-        if self.source is None:
-            return None
+        if self.source is None or isinstance(self.source, Keys):
+            return self.source
         frozen = self.source.get_frozen_credentials()
         return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
@@ -122,8 +122,9 @@ def settings_of(url: str, options: Mapping[str, Any]) -> tuple[S3Settings, str]:
     place = urlsplit(url, allow_fragments=False)
     if not place.netloc:
         raise ConfigError(f"{url!r} names no bucket; write one such as 's3://bucket/folder'.")
-    session = botocore.session.Session(profile=given.get("profile"))
-    region = given.get("region") or session.get_config_variable("region") or "us-east-1"
+    whole = bool(given.get("endpoint_url") and ((given.get("key") and given.get("secret")) or given.get("anon")))
+    session = None if whole else _session(given.get("profile"))
+    region = given.get("region") or _region(session)
     named = given.get("endpoint_url") or _named_endpoint(session)
     style = (given.get("config_kwargs", {}).get("s3") or {}).get("addressing_style", "auto")
     settings = S3Settings(
@@ -159,11 +160,26 @@ def _unknown(shown: str, name: str, known: tuple[str, ...]) -> ConfigError:
     return ConfigError(f"There is no option {shown!r} for S3; {suggest(name, known)}")
 
 
-def _named_endpoint(session: botocore.session.Session) -> str:
+def _session(profile: str | None) -> botocore.session.Session:
+    """Return what botocore knows of this machine; not made where the options say everything, as it takes a while."""
+    import botocore.session  # noqa: PLC0415
+
+    return botocore.session.Session(profile=profile)
+
+
+def _region(session: botocore.session.Session | None) -> str:
+    """Return the region that the environment or the profile names; most servers but AWS's do not mind which."""
+    found = session.get_config_variable("region") if session else os.environ.get("AWS_DEFAULT_REGION")
+    return str(found or "us-east-1")
+
+
+def _named_endpoint(session: botocore.session.Session | None) -> str:
     """Return the server that the environment or the profile names; empty for AWS's own."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if os.environ.get(name):
             return os.environ[name]
+    if session is None:
+        return ""
     profile = session.get_scoped_config()
     services = session.full_config.get("services", {}).get(profile.get("services", ""), {})
     return str(services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url") or "")
@@ -173,10 +189,10 @@ def _aws(region: str) -> str:
     return f"https://s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
 
 
-def _credentials(session: botocore.session.Session, given: Mapping[str, Any]) -> Any:
+def _credentials(session: botocore.session.Session | None, given: Mapping[str, Any]) -> Any:
     if given.get("key") and given.get("secret"):
-        session.set_credentials(given["key"], given["secret"], given.get("token"))
-    found = session.get_credentials()
+        return Keys(given["key"], given["secret"], given.get("token"))
+    found = session.get_credentials() if session else None
     if found is None:
         raise ConfigError(
             "No keys for S3 were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, name "

@@ -155,6 +155,8 @@ class S3Draft:
         self._part = max(PART, -(-least // (1 << 20)) << 20)
         self.part: int | None = None if size is None else self._part
         self.proves = True
+        #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
+        self.sent = 0
         self._pending = bytearray()
         self._next = 1
         self._upload = ""
@@ -208,6 +210,7 @@ class S3Draft:
             self._plain = self._plain and answer.tag_is_md5
             self._prove(answer, digest.hexdigest())
             self._tags[number] = answer.etag
+            self.sent += 1
         else:
             self._tags[number] = digest.hexdigest()
 

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from base64 import b64encode
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -125,6 +126,8 @@ class Wire:
         self._settings, self._region = settings, settings.region
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
+        # The connections go with the last who can use them.
+        weakref.finalize(self, _close, self._idle)
         self._signing_key = (("", "", ""), b"")
         place = urlsplit(settings.endpoint)
         self._secure, self._host = place.scheme == "https", place.netloc
@@ -233,12 +236,6 @@ class Wire:
         with self._lock:
             self._idle.append(connection)
 
-    def close(self) -> None:
-        """Close the connections that nobody uses."""
-        with self._lock:
-            while self._idle:
-                self._idle.pop().close()
-
     def _signed(self, method: str, path: str, asked: str, headers: Mapping[str, str]) -> dict[str, str]:
         """Return the headers with a signature, version 4 (docs.aws.amazon.com, "Create a signed request")."""
         sent = {"host": self._host, **self._settings.headers(), **headers}
@@ -286,6 +283,11 @@ class Wire:
             self._region = region
             raise S3Fault("ENDPOINT_ERROR", f"The bucket {self._settings.bucket!r} is in {region}.", transient=True)
         raise _refusal(status, _word(answer), f"{method} of {key!r} in bucket {self._settings.bucket!r}")
+
+
+def _close(connections: list[http.client.HTTPConnection]) -> None:
+    while connections:
+        connections.pop().close()
 
 
 def _exchange(

@@ -1,0 +1,389 @@
+"""Buckets: whole or not at all on bad lines, after kills, and with names that no path can hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from badwires import BadWire
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.filesystem import s3uploads
+from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.s3objects import PART
+from chiltepin.backends.filesystem.s3wire import S3Fault
+from chiltepin.backends.filesystem.store import Wish
+from chiltepin.errors import ConfigError
+from chiltepin.model import TaskState
+
+WRITER = Path(__file__).with_name("s3writer.py")
+
+
+def content_of(size: int) -> bytes:
+    """What `s3writer` sends."""
+    whole = b"".join(bytes([number % 251]) * PART for number in range(-(-size // PART)))
+    return whole[:size]
+
+
+def move(transfers, src, dst, **options):
+    """Transfer and wait."""
+    (src_ep, src_path), (dst_ep, dst_path) = src, dst
+    request = transfer_request(src_ep=src_ep, dst_ep=dst_ep, src_path=src_path, dst_path=dst_path, **options)
+    return transfers.run(request, timeout=60, polling_interval=1)
+
+
+def send(folder, name, content, *, order=1):
+    """Write an object by the seam, in parts where it is large."""
+    view = memoryview(content)
+    with folder.draft(name, size=len(content)) as draft:
+        if len(content) > draft.part:
+            for start in list(range(0, len(content), draft.part))[::order]:
+                draft.write_at(start, view[start : start + draft.part])
+        else:
+            draft.write(view)
+        draft.commit(None)
+
+
+def receive(folder, name):
+    """Read an object by the seam, in ranges that have nothing to do with its parts."""
+    with folder.read(name) as reader:
+        block = memoryview(bytearray(reader.size))
+        got = sum(reader.read_at(start, block[start : start + 5_000_000]) for start in range(0, reader.size, 5_000_000))
+        assert got == reader.size
+        return bytes(block)
+
+
+def writer(bucket, size, parts):
+    """Start a process that sends some parts of an object, and return it when they are sent."""
+    settings = bucket.settings("cloud")
+    said = json.dumps([settings["url"], settings["options"], "big", size, parts])
+    process = subprocess.Popen(
+        [sys.executable, WRITER, said], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert process.stdout.readline() == "sent\n"
+    return process
+
+
+def killed(process):
+    """Kill it, with no chance to clean up."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_large_object_goes_both_ways_in_parts(bucket):
+    """Parts in any order become one object, which is read in any ranges."""
+    content = content_of(2 * PART + 5)
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "big", content, order=-1)
+        assert receive(folder, "big") == content
+    assert bucket.keys() == {"cloud/big"}
+    assert bucket.uploads() == []
+
+
+def test_nothing_is_seen_before_the_end_nor_after_a_failure(bucket):
+    """While parts are sent there is no object of the name, and a failure leaves neither it nor an upload."""
+    folder = bucket.store().folder(())
+    with pytest.raises(ZeroDivisionError), folder.draft("big", size=PART + 1) as draft:  # noqa: PT012 - one failure
+        draft.write_at(0, memoryview(bytes(PART)))
+        assert bucket.keys() == set()
+        assert bucket.uploads() == ["big"]
+        1 / 0  # noqa: B018 - the failure
+    assert bucket.uploads() == []
+
+
+def test_after_a_kill_only_the_missing_parts_are_sent(bucket):
+    """The upload of a writer that was killed is found, and its whole parts are not sent again."""
+    size = 2 * PART + 5
+    killed(writer(bucket, size, [0, 1]))
+    assert bucket.uploads() == ["cloud/big"]
+    with bucket.store("cloud").folder((), create=True) as folder, folder.draft("big", size=size) as draft:
+        content = content_of(size)
+        for start in range(0, size, PART):
+            draft.write_at(start, memoryview(content)[start : start + PART])
+        assert draft.sent == 1  # of three
+        draft.commit(None)
+    assert bucket.get("cloud/big") == content
+    assert bucket.uploads() == []
+
+
+def test_a_part_of_other_content_is_sent_again(bucket):
+    """What a killed writer left of another content does not get into the object."""
+    size = PART + 5
+    killed(writer(bucket, size, [0]))
+    content = os.urandom(size)
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "big", content)
+    assert bucket.get("cloud/big") == content
+
+
+def test_the_upload_of_a_living_writer_is_left_alone(bucket):
+    """Two processes write one object: each has an upload of its own, and the object is one of the two, whole."""
+    size = PART + 5
+    process = writer(bucket, size, [0, 1])
+    ours = os.urandom(size)
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "big", ours)
+    assert bucket.get("cloud/big") == ours
+    process.communicate("go on\n")
+    assert process.returncode == 0
+    assert bucket.get("cloud/big") == content_of(size)
+    assert bucket.uploads() == []
+
+
+def test_what_nobody_continues_is_aborted_after_a_day(bucket, monkeypatch):
+    """The first transfer to a bucket a day later aborts the uploads of dead writers, and forgets them."""
+    killed(writer(bucket, PART + 5, [0]))
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "small", b"soon")
+        assert bucket.uploads() == ["cloud/big"]
+    for record in s3uploads.dead("\n".join(folder.store.place)):
+        os.utime(record.path, (0, 0))
+        record.release()
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "small", b"later")
+    assert bucket.uploads() == []
+    assert not list(s3uploads.dead("\n".join(folder.store.place)))
+
+
+def test_a_download_that_is_killed_leaves_no_file(bucket, tmp_path):
+    """A process that dies in the middle of a download leaves nothing under the file's name."""
+    bucket.put("cloud/big", bytes(PART + 5))
+    reached = threading.Event()
+
+    def stall(handler, body):
+        if handler.headers["Range"] == f"bytes={PART}-{PART + 4}":
+            reached.set()
+            handler.rfile.read(1)
+            return None
+        return body
+
+    with BadWire(bucket.url, stall) as line:
+        os.mkdir(tmp_path / "disk")
+        places = {"disk": {"url": f"file://{tmp_path}/disk"}, "cloud": bucket.settings("cloud", endpoint_url=line.url)}
+        code = (
+            "import json, sys; from chiltepin.backends.filesystem import FilesystemBackend as B;"
+            "from chiltepin.transfers import Transfers; from chiltepin.arguments import transfer_request as r;"
+            "Transfers(B.from_config(json.loads(sys.argv[1]), {})).run("
+            "r(src_ep='cloud', dst_ep='disk', src_path='/big', dst_path='/big'), timeout=60, polling_interval=1)"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, json.dumps(places)], env=os.environ)
+        assert reached.wait(30)
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "disk" / "big").exists()
+    status = move(bucket.backend(tmp_path), ("cloud", "/big"), ("disk", "/big"))
+    assert status.state is TaskState.SUCCEEDED
+    assert [name for name in os.listdir(tmp_path / "disk") if name != "big"] == []
+
+
+@pytest.mark.parametrize("size", [1000, PART + 5])
+def test_a_byte_that_flips_on_the_way_up_is_found(bucket, tmp_path, size):
+    """What S3 got is compared with what was sent: a wrong byte fails the file, and no object stays."""
+
+    def flip(handler, body):
+        return b"\x01" + body[1:] if handler.command == "PUT" and len(body) > 100 else body
+
+    with BadWire(bucket.url, flip) as line, bucket.store(endpoint_url=line.url).folder(()) as folder:
+        with pytest.raises(Fault) as caught:
+            send(folder, "data", bytes(size))
+        assert caught.value.code == "VERIFY_CHECKSUM"
+    assert bucket.keys() == set()
+    assert bucket.uploads() == []
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(bucket):
+    """All ranges are of one state of the object, or the reading fails."""
+    bucket.put("data", bytes(PART + 5))
+    with bucket.store().folder(()) as folder, folder.read("data") as reader:
+        bucket.put("data", b"\x01" * (PART + 5))
+        block = memoryview(bytearray(reader.size))
+        with pytest.raises(Fault) as caught:
+            reader.read_at(0, block)
+        assert caught.value.code == "FILE_SIZE_CHANGED"
+
+
+def test_what_passes_is_tried_again(bucket):
+    """Two times 503, then a line that breaks in the middle of the answer: the object arrives, whole."""
+    content = os.urandom(5000)
+    bucket.put("data", content)
+    troubles = iter(["busy", "busy", "ok", "ok"])
+    cuts = iter([True])
+
+    def busy(handler, body):
+        if next(troubles, "ok") == "busy":
+            handler.refuse(503, "SlowDown")
+            return None
+        return body
+
+    def cut(handler, body):
+        return None if next(cuts, False) else body
+
+    with BadWire(bucket.url, busy, cut) as line, bucket.store(endpoint_url=line.url).folder(()) as folder:
+        assert receive(folder, "data") == content
+    assert len(line.asked) == 4
+
+
+def test_what_does_not_pass_is_asked_once_and_tells_no_secret(bucket, tmp_path):
+    """A refusal ends the task with Globus's code, after one request; neither key nor signature is in its words."""
+
+    def refuse(handler, body):
+        handler.refuse(403, "AccessDenied")
+
+    with BadWire(bucket.url, refuse) as line:
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url, token="a-token-of-the-world")  # noqa: S106
+        (tmp_path / "disk" / "data").write_bytes(b"data")
+        status = move(transfers, ("cloud", "/data"), ("disk", "/copy"))
+    assert status.state is TaskState.FAILED
+    assert status.code == "PERMISSION_DENIED"
+    assert "403" in status.reason
+    assert len(line.asked) == 1
+    for secret in ("AKIDWORLD", "of-the-world", "Signature", "127.0.0.1"):
+        assert secret not in status.reason
+
+
+def test_a_server_that_is_not_there_is_a_trouble_that_may_pass(bucket):
+    """Nobody listening is no answer about the file, so that it is worth another try."""
+    with BadWire(bucket.url) as line:
+        store = bucket.store(endpoint_url=line.url)
+    with pytest.raises(S3Fault) as caught:
+        store.folder(()).entry("data")
+    assert caught.value.code == "CONNECT_FAILED"
+    assert store.transient(caught.value)
+    assert "127.0.0.1" not in str(caught.value)
+
+
+def test_a_missing_bucket_is_named(bucket, tmp_path):
+    """A bucket that is not there fails the task, and is named."""
+    bucket.name = "no-such-bucket"
+    status = move(bucket.backend(tmp_path), ("cloud", "/data"), ("disk", "/data"), recursive=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+    assert "no-such-bucket" in status.reason
+
+
+def test_names_that_no_path_can_hold_stay_where_they_are(bucket, tmp_path):
+    """Such objects are neither copied nor made into paths that lead elsewhere, and the others are."""
+    for key in ("t/../../escaped", "t//double", "t/./dot", "t/..", "t/good", "t/sub/", "t/a+b %&é"):
+        bucket.put(f"cloud/{key}")
+    status = move(bucket.backend(tmp_path), ("cloud", "/t"), ("disk", "/t"), recursive=True)
+    assert status.state is TaskState.SUCCEEDED
+    assert status.files_skipped
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == {
+        "disk/t/good",
+        "disk/t/a+b %&é",
+    }
+    assert (tmp_path / "disk" / "t" / "sub").is_dir()
+
+
+def test_a_folder_with_such_names_is_not_said_to_be_gone(bucket, tmp_path):
+    """A deletion removes what it can name, and fails with the rest still there."""
+    for key in ("t//double", "t/..", "t/good"):
+        bucket.put(f"cloud/{key}")
+    request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
+    status = bucket.backend(tmp_path).run(request, timeout=60, polling_interval=1)
+    assert status.state is TaskState.FAILED
+    assert bucket.keys("cloud/") == {"cloud/t//double"}
+
+
+def test_a_listing_has_all_pages_and_is_never_old(bucket):
+    """What does not fit into one page is listed too, and what others do meanwhile is seen at once."""
+    for number in range(8):
+        bucket.put(f"t/{number}", b"")
+    store = bucket.store()
+    store.page = 3
+    assert len(list(store.folder(("t",)).entries())) == 8
+    assert list(store.folder(("t",)).remove_all([str(number) for number in range(8)])) == []
+    bucket.put("t/new")
+    assert [entry.name for entry in store.folder(("t",)).entries()] == ["new"]
+
+
+def test_an_empty_folder_is_kept_and_removed(bucket):
+    """An object with a slash at its end keeps an empty folder, and one that is not empty does not go."""
+    store = bucket.store("cloud")
+    with store.folder(("a", "b"), create=True):
+        pass
+    assert bucket.keys() == {"cloud/a/b/"}
+    with pytest.raises(OSError, match="not empty"):
+        store.folder(()).remove_folder("a")
+    store.folder(("a",)).remove_folder("b")
+    assert bucket.keys() == set()
+    with pytest.raises(FileNotFoundError):
+        list(store.folder(("a",)).entries())
+
+
+def test_within_one_server_the_server_copies(bucket, tmp_path):
+    """From bucket to bucket of one server no content comes by here."""
+    bucket.put("cloud/data", os.urandom(5000))
+    with BadWire(bucket.url) as line:
+        status = move(bucket.backend(tmp_path, endpoint_url=line.url), ("cloud", "/data"), ("other", "/copy"))
+    assert status.state is TaskState.SUCCEEDED
+    assert status.bytes_done == 5000
+    assert bucket.get("other/copy") == bucket.get("cloud/data")
+    assert not [asked for asked in line.asked if asked.startswith("GET") and "list-type" not in asked]
+
+
+def test_parts_are_copied_by_the_server(bucket):
+    """What is too large for one copy is copied in parts, by the server as well."""
+    content = content_of(PART + 5)
+    bucket.put("data", content)
+    store = bucket.store()
+    with store.folder(()) as folder, folder.read("data") as reader, folder.draft("copy", size=PART + 5) as draft:
+        assert draft.take(reader, 0, PART)
+        assert draft.take(reader, PART, 5)
+        draft.commit(None)
+    assert bucket.get("copy") == content
+
+
+def test_between_two_servers_nothing_is_copied_by_one(bucket):
+    """Who asks as somebody else, or elsewhere, gets no copy by the server."""
+    bucket.put("data")
+    folder, stranger = bucket.store().folder(()), bucket.store(key="AKIDOTHER").folder(())
+    assert stranger.take(folder, folder.entry("data"), "copy", Wish()) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sekret": "x"}, "secret"),
+        ({"client_kwargs": {"region": "x"}}, "region_name"),
+        ({"s3_additional_kwargs": {"Colour": "x"}}, "ACL"),
+    ],
+)
+def test_an_option_that_is_not_known_is_named(bucket, options, said):
+    """A wrong option is refused with those that there are, its value not being told."""
+    with pytest.raises(ConfigError, match=said):
+        bucket.store(**options)
+
+
+def test_keys_come_from_the_environment_too(bucket, monkeypatch):
+    """Without keys in the options, those that every AWS tool finds are used, and the server that they name."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", bucket.url)
+    store = bucket.store(key=None, secret=None, endpoint_url=None)
+    assert store.server == (bucket.url, "AKIDENV")
+    assert store.folder(()).entry("data") is None
+
+
+def test_without_keys_it_says_where_to_put_them(bucket):
+    """No keys anywhere is an error that names the variables."""
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
+        bucket.store(key=None, secret=None)
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    """Without the package, the error says what to type."""
+    code = (
+        "import sys; sys.modules['botocore'] = None\n"
+        "from chiltepin.backends.filesystem import FilesystemBackend as B\n"
+        "from chiltepin.errors import UnsupportedOptionError\n"
+        "try: B.from_config({'cloud': {'url': 's3://bucket'}}, {}).ls('cloud', '/')\n"
+        "except UnsupportedOptionError as err: print(err)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert "pip install 'chiltepin[s3]'" in run.stdout
