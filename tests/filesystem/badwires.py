@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Self
+
 
 class BadWire:
     """Passes requests on to a server.
@@ -85,7 +87,7 @@ class BadWire:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def __enter__(self) -> BadWire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
