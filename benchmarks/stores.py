@@ -249,8 +249,7 @@ def _obstore(work: str, folder: str, servers: list[str], name: str) -> Callable[
 
     def down() -> None:
         with open(f"{folder}/{name}", "wb") as file:
-            for chunk in obstore.get(store, "given").stream(min_chunk_size=8 * MIB):
-                file.write(chunk)
+            file.writelines(obstore.get(store, "given").stream(min_chunk_size=8 * MIB))
 
     def put(entry: os.DirEntry[str]) -> None:
         with open(entry.path, "rb") as file:
