@@ -144,7 +144,9 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
     """Let a process do the work, look at what it has made, and remove that."""
     name = f"{tool.partition(' ')[0]}-{next(NUMBER)}"
     said = {"tool": tool, "work": work, "folder": folder, "servers": servers, "name": name}
-    environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "NO_PROXY": "127.0.0.1"}
+    # What this machine says of AWS concerns nobody here (rclone, for one, does not start with some of it).
+    machine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {**machine, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "NO_PROXY": "127.0.0.1"}
     environment |= {"AWS_DEFAULT_REGION": "us-east-1", "XDG_STATE_HOME": os.path.join(folder, "state")}
     run = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(said)],
