@@ -196,7 +196,7 @@ def _chiltepin(work: str, folder: str, servers: list[str], name: str) -> Callabl
         "up": ("disk", "a", "/big"),
         "many-up": ("disk", "a", "/many"),
         "down": ("a", "disk", "/given"),
-        "many-down": ("a", "disk", "/given"),
+        "many-down": ("a", "disk", "/several"),
         "between": ("a", "b", "/given"),
     }[work]
     request = transfer_request(src_ep=source, dst_ep=goal, src_path=path, dst_path=f"/{name}", recursive="many" in work)
@@ -219,7 +219,7 @@ def _rclone(work: str, folder: str, servers: list[str], name: str) -> list[str]:
         "up": (f"{folder}/big", f"{remotes[0]}/{name}"),
         "many-up": (f"{folder}/many", f"{remotes[0]}/{name}"),
         "down": (f"{remotes[0]}/given", f"{folder}/{name}"),
-        "many-down": (f"{remotes[0]}/given", f"{folder}/{name}"),
+        "many-down": (f"{remotes[0]}/several", f"{folder}/{name}"),
         "between": (f"{remotes[0]}/given", f"{remotes[-1]}/{name}"),
     }[work]
     return ["rclone", "copy" if "many" in work else "copyto", *flags, source, goal]
@@ -230,7 +230,7 @@ def _aws(work: str, folder: str, servers: list[str], name: str) -> list[str]:
         "up": (f"{folder}/big", f"s3://bucket/{name}"),
         "many-up": (f"{folder}/many", f"s3://bucket/{name}"),
         "down": ("s3://bucket/given", f"{folder}/{name}"),
-        "many-down": ("s3://bucket/given", f"{folder}/{name}"),
+        "many-down": ("s3://bucket/several", f"{folder}/{name}"),
     }[work]
     command = ["aws", "--endpoint-url", servers[0], "s3", "cp", "--only-show-errors", source, goal]
     return [*command, "--recursive"] if "many" in work else command
@@ -268,7 +268,7 @@ def _obstore(work: str, folder: str, servers: list[str], name: str) -> Callable[
     def many_down() -> None:
         os.mkdir(f"{folder}/{name}")
         with ThreadPoolExecutor(16) as pool:
-            for page in obstore.list(store, prefix="given"):
+            for page in obstore.list(store, prefix="several"):
                 list(pool.map(get, [found["path"] for found in page]))
 
     return {"up": up, "down": down, "many-up": many_up, "many-down": many_down}[work]
@@ -288,7 +288,7 @@ def _s3fs(work: str, folder: str, servers: list[str], name: str) -> Callable[[],
         "up": lambda: stores[0].put_file(f"{folder}/big", f"bucket/{name}"),
         "down": lambda: stores[0].get_file("bucket/given", f"{folder}/{name}"),
         "many-up": lambda: stores[0].put(f"{folder}/many/", f"bucket/{name}/", recursive=True),
-        "many-down": lambda: stores[0].get("bucket/given/", f"{folder}/{name}/", recursive=True),
+        "many-down": lambda: stores[0].get("bucket/several/", f"{folder}/{name}/", recursive=True),
         "between": between,
     }[work]
 
