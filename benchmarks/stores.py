@@ -135,7 +135,7 @@ def _measured(tools: list[str], work: str, folder: str, servers: list[str], roun
         _child({"tool": "obstore", "work": "up", "folder": folder, "servers": servers, "name": "given"}, quiet=True)
     if work == "many-down":
         _child(
-            {"tool": "obstore", "work": "many-up", "folder": folder, "servers": servers, "name": "given"}, quiet=True
+            {"tool": "obstore", "work": "many-up", "folder": folder, "servers": servers, "name": "several"}, quiet=True
         )
     return alternate({tool: partial(_run, tool, work, folder, servers) for tool in tools}, rounds)
 
