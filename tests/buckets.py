@@ -22,7 +22,7 @@ from chiltepin.transfers import Transfers
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEYS = {"key": "AKIDWORLD", "secret": "a-secret-of-the-world"}
+KEYS = {"key": "AKIDWORLD", "secret": "a-secret-of-the-world", "region": "us-east-1"}
 
 
 class Server:
@@ -40,7 +40,7 @@ class Server:
     def bucket(self) -> Bucket:
         """Make a bucket of a new name."""
         bucket = Bucket(self.url, f"bucket-{uuid.uuid4().hex[:12]}")
-        bucket.store("").wire.ask("PUT")
+        bucket.client.call("create_bucket")
         return bucket
 
     def stop(self) -> None:
@@ -55,7 +55,7 @@ class Bucket:
     url: str
     name: str
     options: dict[str, Any] = field(default_factory=dict)
-    _wire: Any = None
+    _client: Any = None
 
     def settings(self, folder: str = "", **options: Any) -> dict[str, Any]:
         """Return what a config says of an endpoint in it."""
@@ -68,30 +68,31 @@ class Bucket:
         return S3Store(settings["url"], settings["options"])
 
     @property
-    def wire(self) -> Any:
+    def client(self) -> Any:
         """The way to it, kept."""
-        self._wire = self._wire or self.store().wire
-        return self._wire
+        self._client = self._client or self.store().bucket
+        return self._client
 
     def put(self, key: str, content: bytes = b"data") -> None:
         """Make an object."""
-        self.wire.ask("PUT", key, body=content)
+        self.client.call("put_object", key, Body=content)
 
     def get(self, key: str) -> bytes | None:
         """Return the content of an object."""
         try:
-            return self.wire.ask("GET", key).data
+            return self.client.call("get_object", key)["Body"].read()
         except FileNotFoundError:
             return None
 
     def keys(self, prefix: str = "") -> set[str]:
         """Return the names of all objects."""
-        return set(self.store().some_keys(prefix, count=1000))
+        found = self.client.call("list_objects_v2", Prefix=prefix).get("Contents", ())
+        return {item["Key"] for item in found}
 
     def uploads(self) -> list[str]:
         """Return the names of the objects to which multipart uploads are under way."""
-        found = self.wire.ask("GET", query={"uploads": ""}).xml()
-        return [str(key.text) for key in found.iterfind("Upload/Key")]
+        found = self.client.call("list_multipart_uploads").get("Uploads", ())
+        return [upload["Key"] for upload in found]
 
     def backend(self, tmp_path: Path, **options: Any) -> Transfers:
         """Return transfers between a folder, ``disk``, and this bucket, ``cloud`` and ``other``."""

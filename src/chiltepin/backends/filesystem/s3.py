@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from contextlib import suppress
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
-from xml.sax.saxutils import escape
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.s3bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.s3config import settings_of
-from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, digest_header, is_md5
+from chiltepin.backends.filesystem.s3faults import S3Fault
+from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, is_md5, tag_is_plain
 from chiltepin.backends.filesystem.s3uploads import GRACE, dead
-from chiltepin.backends.filesystem.s3wire import S3Fault, Wire, escaped
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
 
 if TYPE_CHECKING:
@@ -40,12 +38,11 @@ __all__ = ["S3Store"]
 #: Names in one request to delete (S3 API, DeleteObjects).
 DELETED_AT_ONCE = 1000
 
-#: Requests that may be under way at once. With parts of 8 MiB that is at most 128 MiB of memory for the parts.
-WIDTH = 16
-
-
 #: What stands between two slashes in the name of an object, but means something else, or nothing, in a path.
 _NAMELESS = frozenset({"", ".", ".."})
+
+#: What XML 1.0 cannot write, or UTF-8, and S3 advises against (docs.aws.amazon.com, S3, "Naming Amazon S3 objects").
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class S3Entry(Entry):
@@ -83,7 +80,8 @@ class S3Folder:
     ) -> None:
         """Keep a folder that was made and got nothing."""
         if self._fresh and not self._filled and error is None:
-            self.store.wire.ask("PUT", self.prefix)
+            # Not by obstore, which leaves the slash away.
+            self.store.bucket.call("put_object", self.prefix, Body=b"")
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
@@ -106,38 +104,40 @@ class S3Folder:
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None; where a file and a folder have one name, it is the file."""
         try:
-            answer = self.store.wire.ask("HEAD", self.prefix + name)
+            size, mtime, etag = self.store.bucket.head(self.prefix + name)
         except FileNotFoundError:
             return Entry(name, "dir") if self.store.any_below(f"{self.prefix}{name}/") else None
-        mtime = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
-        return S3Entry(name, "file", int(answer.headers["Content-Length"]), mtime, etag=answer.etag)
+        return S3Entry(name, "file", size, mtime, etag=etag)
 
     def read(self, name: str) -> S3Reader:
         """Open an object, its first part being got by that."""
-        return S3Reader(self.store.wire, self.store.place, self.prefix + name)
+        return S3Reader(self.store.bucket, self.prefix + name)
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Have the server copy, where both folders are on one, and it is asked by the same user."""
-        if not isinstance(origin, S3Folder) or origin.store.server != self.store.server:
+        if not isinstance(origin, S3Folder) or origin.store.bucket.who != self.store.bucket.who:
             return None
         if wish.checksum or entry.size > MOST_COPIED:
             return None
         self._refuse_folder(name)
         tag = entry.etag if isinstance(entry, S3Entry) else ""
-        headers = {"x-amz-copy-source": origin.source(entry.name), **self.store.settings.wishes}
-        if tag:
-            headers["x-amz-copy-source-if-match"] = f'"{tag}"'
-        answer = self.store.wire.ask("PUT", self.prefix + name, headers=headers)
+        bucket, key = self.store.bucket, self.prefix + name
+        given = {**bucket.settings.wishes, **({"CopySourceIfMatch": f'"{tag}"'} if tag else {})}
+        source = {"Bucket": origin.store.bucket.name, "Key": origin.prefix + entry.name}
+        answer = bucket.call("copy_object", key, CopySource=source, **given)
         self._filled = True
-        copied = (answer.xml().findtext("ETag") or "").strip('"')
-        if wish.verify and answer.tag_is_md5 and is_md5(tag) and is_md5(copied) and tag != copied:
-            self.store.wire.ask("DELETE", self.prefix + name)
+        copied = answer["CopyObjectResult"]["ETag"].strip('"')
+        if wish.verify and is_md5(tag) and is_md5(copied) and tag != copied and self._is_wrong(origin, entry, answer):
+            bucket.call("delete_object", key)
             raise Fault("VERIFY_CHECKSUM", f"{name} was copied by the server, but the copy has another checksum.")
         return entry.size
 
-    def source(self, name: str) -> str:
-        """Return an object as a copy names it."""
-        return escaped(f"{self.store.settings.bucket}/{self.prefix}{name}", safe="/")
+    @staticmethod
+    def _is_wrong(origin: S3Folder, entry: Entry, answer: Mapping[str, Any]) -> bool:
+        """Whether the tags of a copy and its origin, which are not the same, ought to be."""
+        return tag_is_plain(answer) and tag_is_plain(
+            origin.store.bucket.call("head_object", origin.prefix + entry.name)
+        )
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> S3Draft:
         """Begin an object; one that ends in a folder's name is refused."""
@@ -145,10 +145,12 @@ class S3Folder:
         self._refuse_folder(name)
         self.store.sweep_once()
         self._filled = True
-        return S3Draft(self.store.wire, self.store.place, self.prefix + name, size, self.store.settings.wishes)
+        return S3Draft(self.store.bucket, self.prefix + name, size)
 
     def _refuse_folder(self, name: str) -> None:
-        """Refuse a name that is a folder already: in S3 it could be both, but nowhere else."""
+        """Refuse a name that S3 cannot have, or that is a folder already: in S3 it could be both, but nowhere else."""
+        if _UNWRITABLE.search(name):
+            raise Fault("INVALID_PATH_NAME", f"S3 takes only names of printable characters in UTF-8, not {name!r}.")
         if not self._fresh and self.store.any_below(f"{self.prefix}{name}/"):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
 
@@ -162,25 +164,18 @@ class S3Folder:
         for name in _NAMELESS.intersection(names):
             if self.store.any_below(f"{self.prefix}{name}/"):
                 yield name, Fault("INVALID_PATH_NAME", f"Below {self.prefix}{name}/ are objects that no path can name.")
-        names = [name for name in names if name]
+        # In the list of what is to go they cannot be written.
+        for name in filter(_UNWRITABLE.search, names):
+            self.store.bucket.call("delete_object", self.prefix + name)
+        names = [name for name in names if name and not _UNWRITABLE.search(name)]
         for start in range(0, len(names), DELETED_AT_ONCE):
             yield from self._removed(names[start : start + DELETED_AT_ONCE])
 
     def _removed(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        plain = [name for name in names if name.isprintable()]
-        # XML has no way to write most control characters.
-        for name in set(names).difference(plain):
-            self.remove(name)
-        if not plain:
-            return
-        keys = "".join(f"<Object><Key>{escape(self.prefix + name)}</Key></Object>" for name in plain)
-        body = f"<Delete><Quiet>true</Quiet>{keys}</Delete>".encode()
-        answer = self.store.wire.ask(
-            "POST", query={"delete": ""}, headers={"content-md5": digest_header(body)}, body=body
-        )
-        for error in answer.xml().findall("Error"):
-            word = error.findtext("Code") or ""
-            name = (error.findtext("Key") or "")[len(self.prefix) :]
+        keys = [{"Key": self.prefix + name} for name in names]
+        answer = self.store.bucket.call("delete_objects", Delete={"Quiet": True, "Objects": keys})
+        for error in answer.get("Errors", ()):
+            word, name = error.get("Code", ""), error.get("Key", "")[len(self.prefix) :]
             code = "PERMISSION_DENIED" if word == "AccessDenied" else "ENDPOINT_ERROR"
             passing = word in ("InternalError", "SlowDown", "ServiceUnavailable")
             yield name, S3Fault(code, f"S3 did not delete {name!r}: {word}.", transient=passing, word=word)
@@ -190,7 +185,7 @@ class S3Folder:
         prefix = f"{self.prefix}{name}/"
         if any(key != prefix for key in self.store.some_keys(prefix)):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
-        self.store.wire.ask("DELETE", prefix)
+        self.store.bucket.call("delete_object", prefix)
 
 
 class S3Store:
@@ -205,11 +200,8 @@ class S3Store:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        self.settings, self.root = settings_of(url, options)
-        self.wire = Wire(self.settings)
-        #: Names the server and who asks it: what is there, it can copy by itself.
-        self.server = self.settings.identity
-        self.place = (*self.server, self.settings.bucket)
+        settings, self.root = settings_of(url, options)
+        self.bucket = Bucket(settings)
         self.width = WIDTH
         #: Entries of a listing that are in memory at a time; S3 gives a thousand at most.
         self.page = 1000
@@ -247,8 +239,7 @@ class S3Store:
         """Compare the two names, if both are in one bucket of one server."""
         if not isinstance(other, S3Store):
             return False
-        ours, theirs = (self.settings.endpoint, self.settings.bucket), (other.settings.endpoint, other.settings.bucket)
-        return ours == theirs and other.prefix(other_parts).startswith(self.prefix(parts))
+        return self.bucket.place == other.bucket.place and other.prefix(other_parts).startswith(self.prefix(parts))
 
     def refuse_missing(self, prefix: str) -> None:
         """Raise what a folder below which nothing was found is instead; the root is always there."""
@@ -258,7 +249,7 @@ class S3Store:
 
     def _refuse_object(self, key: str) -> None:
         with suppress(FileNotFoundError):
-            self.wire.ask("HEAD", key)
+            self.bucket.head(key)
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), key)
 
     def any_below(self, prefix: str) -> bool:
@@ -267,26 +258,23 @@ class S3Store:
 
     def some_keys(self, prefix: str, *, count: int = 2) -> list[str]:
         """Return the first few names that begin so."""
-        query = {"list-type": "2", "prefix": prefix, "max-keys": str(count), "encoding-type": "url"}
-        found = self.wire.ask("GET", query=query).xml().iterfind("Contents/Key")
-        return [_decoded(key.text) for key in found]
+        page = self.bucket.call("list_objects_v2", Prefix=prefix, MaxKeys=count)
+        return [item["Key"] for item in page.get("Contents", ())]
 
     def listed(self, prefix: str) -> Iterator[S3Entry]:
         """Yield what is directly below a prefix, itself included, page by page."""
-        query = {"list-type": "2", "prefix": prefix, "delimiter": "/", "encoding-type": "url"}
-        query["max-keys"] = str(self.page)
+        query: dict[str, Any] = {"Prefix": prefix, "Delimiter": "/", "MaxKeys": self.page}
         while True:
-            page = self.wire.ask("GET", query=query).xml()
-            for item in page.iterfind("Contents"):
-                name = _decoded(item.findtext("Key"))[len(prefix) :]
-                size, etag = int(item.findtext("Size") or 0), (item.findtext("ETag") or "").strip('"')
+            page = self.bucket.call("list_objects_v2", **query)
+            for item in page.get("Contents", ()):
+                name, mtime = item["Key"][len(prefix) :], item["LastModified"].timestamp()
                 kind = _kind(name, "file") if name else "dir"
-                yield S3Entry(name, kind, size, _time(item.findtext("LastModified")), etag=etag)
-            for item in page.iterfind("CommonPrefixes/Prefix"):
-                name = _decoded(item.text)[len(prefix) : -1]
+                yield S3Entry(name, kind, item["Size"], mtime, etag=item["ETag"].strip('"'))
+            for item in page.get("CommonPrefixes", ()):
+                name = item["Prefix"][len(prefix) : -1]
                 yield S3Entry(name, _kind(name, "dir"))
-            query["continuation-token"] = page.findtext("NextContinuationToken") or ""
-            if page.findtext("IsTruncated") != "true" or not query["continuation-token"]:
+            query["ContinuationToken"] = page.get("NextContinuationToken", "")
+            if not page.get("IsTruncated") or not query["ContinuationToken"]:
                 return
 
     def sweep_once(self) -> None:
@@ -295,30 +283,15 @@ class S3Store:
             if self._swept:
                 return
             self._swept = True
-        for record in dead("\n".join(self.place)):
+        for record in dead(self.bucket.place):
             if record.age < GRACE:
                 record.release()
                 continue
             with suppress(FileNotFoundError, S3Fault):
-                self.wire.ask("DELETE", record.key, query={"uploadId": record.upload})
+                self.bucket.call("abort_multipart_upload", record.key, UploadId=record.upload)
             record.remove()
 
 
-def _kind(name: str, kind: str) -> str:
+def _kind(name: str, kind: Any) -> Any:
     """Return the kind of an entry: no path can hold these names, so that nobody can ask for what has them."""
-    return "other" if name in _NAMELESS or "\0" in name or name.startswith(DRAFT_PREFIX) else kind
-
-
-def _decoded(text: str | None) -> str:
-    return unquote_plus(text or "", errors="surrogateescape")
-
-
-def _time(text: str | None) -> float | None:
-    """Return the seconds of a time as listings have it: ISO 8601, always UTC."""
-    if not text:
-        return None
-    return (
-        datetime.strptime(text.partition(".")[0].rstrip("Z"), "%Y-%m-%dT%H:%M:%S")
-        .replace(tzinfo=timezone.utc)
-        .timestamp()
-    )
+    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or name.startswith(DRAFT_PREFIX) else kind

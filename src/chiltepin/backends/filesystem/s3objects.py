@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from base64 import b64encode
-from binascii import unhexlify
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3uploads import Record, begin, dead
-from chiltepin.backends.filesystem.s3wire import S3Fault, digest_of, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.s3wire import Answer, Wire
+    from chiltepin.backends.filesystem.s3bucket import Bucket, Got
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["MOST_COPIED", "PART", "S3Draft", "S3Reader", "digest_header", "is_md5"]
+__all__ = ["MOST_COPIED", "PART", "S3Draft", "S3Reader", "is_md5", "tag_is_plain"]
 
 #: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
 #: what the aws command takes, and sixteen of them are not too much memory.
@@ -40,46 +40,72 @@ def is_md5(tag: str) -> bool:
     return re.fullmatch("[0-9a-f]{32}", tag) is not None
 
 
-def digest_header(block: bytes | bytearray | memoryview) -> str:
-    """Return the MD5 of a block as ``Content-MD5`` has it, by which the server can tell that it is whole."""
-    return b64encode(digest_of(block).digest()).decode()
+def digest_of(block: bytes | bytearray | memoryview) -> hashlib._Hash:
+    """Return the MD5 of a block: no secret hangs on it, and it is what S3 names contents by."""
+    return hashlib.md5(block, usedforsecurity=False)
+
+
+def tag_of_parts(digests: Iterable[bytes]) -> str:
+    """Return the entity tag of an object that came in parts of these MD5s, as S3 and most other servers make it."""
+    digests = list(digests)
+    return f"{digest_of(b''.join(digests)).hexdigest()}-{len(digests)}"
+
+
+def tag_is_plain(answer: Mapping[str, Any]) -> bool:
+    """Whether an object's entity tag is made of MD5s.
+
+    It is not with keys of a customer or of KMS (docs.aws.amazon.com, S3 API, "Object", ETag).
+    """
+    return "SSECustomerAlgorithm" not in answer and not answer.get("ServerSideEncryption", "").startswith("aws:kms")
 
 
 class S3Reader:
     """An object that is open for reading: one state of it, whatever is put in its place meanwhile.
 
+    What came is compared with the entity tag: at once where it is one part at most, and at the end, when `changed` is
+    asked, where all of it came in the parts that it was written in. The tag of a larger object that was written in one
+    request is the `proof`, which whoever reads compares.
+
     Parameters
     ----------
-    wire : Wire
+    bucket : Bucket
         The way to its bucket.
-    place : tuple of str
-        Names the server, who asks it, and the bucket.
     key : str
         The object's name.
     """
 
-    def __init__(self, wire: Wire, place: tuple[str, ...], key: str) -> None:
-        self._wire, self.place, self.key = wire, place, key
-        answer = self._first()
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self.bucket, self.key = bucket, key
+        got = self._first()
         # What is in memory of the object, and where it begins: the first part came with the first answer.
-        self._window, self._start, self._at = memoryview(answer.data), 0, 0
+        self._window, self._start, self._at = got.data, 0, 0
         #: The entity tag; every other request is for this one.
-        self.tag = answer.etag
-        _, _, whole = (answer.headers["Content-Range"] or "").rpartition("/")
-        self.size: int | None = int(whole or answer.headers["Content-Length"] or 0)
-        self.mtime: float | None = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+        self.tag = got.etag
+        self.size: int | None = got.size
+        self.mtime: float | None = got.mtime
         self.parts = True
-        self.proof = f"md5:{self.tag}" if is_md5(self.tag) and answer.tag_is_md5 else ""
-        self.mark = f"{place[0]}/{place[-1]}/{key}:{self.tag}"
+        self.proof = ""
+        self.mark = f"{bucket.endpoint}/{bucket.name}/{key}:{self.tag}"
+        self._length = got.size
+        self._digests: dict[int, bytes] = {}
+        self._note(0, self._window)
+        if is_md5(self.tag) and len(self._window) == got.size:
+            if self._digests.get(0, digest_of(b"").digest()).hex() != self.tag:
+                self._refuse_if_plain()
+        elif is_md5(self.tag) and tag_is_plain(self._asked()):
+            self.proof = f"md5:{self.tag}"
 
-    def _first(self) -> Answer:
+    def _first(self) -> Got:
         try:
-            return self._wire.ask("GET", self.key, headers={"range": f"bytes=0-{PART - 1}"})
+            return self.bucket.get(self.key, 0, PART)
         except S3Fault as err:
             # Of an empty object there is no first byte.
             if err.word != "InvalidRange":
                 raise
-        return self._wire.ask("HEAD", self.key)
+        return self.bucket.get(self.key)
+
+    def _asked(self, **more: Any) -> dict[str, Any]:
+        return self.bucket.call("head_object", self.key, **more)
 
     def __enter__(self) -> Self:
         return self
@@ -92,42 +118,68 @@ class S3Reader:
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""
-        size = self.size or 0
-        count = min(len(block), size - offset)
+        count = min(len(block), self._length - offset)
         if count <= 0:
             return 0
         head = self._window[offset : offset + count] if not self._start else self._window[:0]
         block[: len(head)] = head
         if len(head) < count:
-            self._get(offset + len(head), block[len(head) : count])
+            block[len(head) : count] = self._get(offset + len(head), count - len(head))
         return count
 
-    def _get(self, offset: int, block: memoryview) -> None:
-        headers = {"range": f"bytes={offset}-{offset + len(block) - 1}", "if-match": f'"{self.tag}"'}
-        answer = self._wire.ask("GET", self.key, headers=headers, into=block)
-        # Some servers do not know If-Match (rclone's, for one), and some no ranges.
-        if answer.etag != self.tag:
+    def _get(self, offset: int, count: int) -> memoryview:
+        got = self.bucket.get(self.key, offset, offset + count, self.tag)
+        # Some servers do not know If-Match (rclone's, for one).
+        if got.etag != self.tag:
             raise Fault(
                 "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; move it again when it is complete."
             )
-        if answer.placed != len(block) or not answer.headers["Content-Range"]:
+        if len(got.data) != count:
             raise Fault("ENDPOINT_ERROR", f"S3 did not send the range of {self.key} that it was asked for.")
+        self._note(offset, got.data)
+        return got.data
+
+    def _note(self, offset: int, block: memoryview) -> None:
+        """Keep the MD5 of what may be one part of the object."""
+        if offset % PART == 0 and len(block) == min(PART, self._length - offset) and (block or not offset):
+            self._digests[offset // PART] = digest_of(block).digest()
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block from where the last call ended, a part being got at a time; see `Reader.readinto`."""
-        left = (self.size or 0) - self._at
+        left = self._length - self._at
         if left > 0 and self._at >= self._start + len(self._window):
-            window = memoryview(bytearray(min(PART, left)))
-            self._get(self._at, window)
-            self._window, self._start = window, self._at
+            self._window, self._start = self._get(self._at, min(PART, left)), self._at
         found = self._window[self._at - self._start :][: len(block)]
         block[: len(found)] = found
         self._at += len(found)
         return len(found)
 
     def changed(self) -> bool:
-        """Answer no: all that was read was of one state, or the reading has failed."""
+        """Answer no, as all that was read was of one state; compare it with the entity tag, if all of it was read.
+
+        Raises
+        ------
+        Fault
+            ``VERIFY_CHECKSUM`` if it is something else.
+        """
+        count = max(1, -(-self._length // PART))
+        if self.tag.endswith(f"-{count}") and len(self._digests) == count:
+            found = tag_of_parts(self._digests[number] for number in range(count))
+            if found != self.tag and self._in_such_parts(count):
+                self._refuse_if_plain()
         return False
+
+    def _in_such_parts(self, count: int) -> bool:
+        """Whether the object was written in parts of our size; asked only where the tag says that it was not."""
+        for number in range(count):
+            wanted = min(PART, self._length - number * PART)
+            if self._asked(PartNumber=number + 1, IfMatch=self.tag).get("ContentLength") != wanted:
+                return False
+        return True
+
+    def _refuse_if_plain(self) -> None:
+        if tag_is_plain(self._asked()):
+            raise Fault("VERIFY_CHECKSUM", f"What came of {self.key} has another checksum than S3 tells of it.")
 
 
 class S3Draft:
@@ -138,18 +190,14 @@ class S3Draft:
 
     Parameters
     ----------
-    wire, place, key
+    bucket, key
         See `S3Reader`.
     size : int or None
         Bytes, where that is known.
-    wishes : mapping of str to str
-        Headers for the new object.
     """
 
-    def __init__(
-        self, wire: Wire, place: tuple[str, ...], key: str, size: int | None, wishes: Mapping[str, str]
-    ) -> None:
-        self._wire, self._place, self._key, self._wishes = wire, place, key, wishes
+    def __init__(self, bucket: Bucket, key: str, size: int | None) -> None:
+        self._bucket, self._key = bucket, key
         least = -(-(size or 0) // MOST_PARTS)
         # In whole MiB, and the same for the same size, so that a second run cuts the content at the same places.
         self._part = max(PART, -(-least // (1 << 20)) << 20)
@@ -182,16 +230,17 @@ class S3Draft:
 
     def take(self, reader: Reader, offset: int, count: int) -> bool:
         """Have the server copy a part, where both objects are on one and it is asked by the same user."""
-        if not isinstance(reader, S3Reader) or reader.place[:-1] != self._place[:-1] or not self._in_parts:
+        if not isinstance(reader, S3Reader) or not self._in_parts or reader.bucket.who != self._bucket.who:
             return False
         number = offset // self._part + 1
-        headers = {
-            "x-amz-copy-source": escaped(f"{reader.place[-1]}/{reader.key}", safe="/"),
-            "x-amz-copy-source-range": f"bytes={offset}-{offset + count - 1}",
-            "x-amz-copy-source-if-match": f'"{reader.tag}"',
-        }
-        answer = self._wire.ask("PUT", self._key, query=self._of_part(number), headers=headers)
-        self._tags[number] = (answer.xml().findtext("ETag") or "").strip('"')
+        answer = self._call(
+            "upload_part_copy",
+            number,
+            CopySource={"Bucket": reader.bucket.name, "Key": reader.key},
+            CopySourceRange=f"bytes={offset}-{offset + count - 1}",
+            CopySourceIfMatch=f'"{reader.tag}"',
+        )
+        self._tags[number] = answer["CopyPartResult"]["ETag"].strip('"')
         return True
 
     def write(self, block: memoryview) -> None:
@@ -208,31 +257,37 @@ class S3Draft:
 
     def _send(self, number: int, block: memoryview) -> None:
         digest = digest_of(block)
-        query = self._of_part(number)
-        if self._there.get(number) != (digest.hexdigest(), len(block)):
-            headers = {"content-md5": b64encode(digest.digest()).decode()}
-            answer = self._wire.ask("PUT", self._key, query=query, headers=headers, body=block)
-            self._plain = self._plain and answer.tag_is_md5
-            self._prove(answer, digest.hexdigest())
-            self._tags[number] = answer.etag
-            self.sent += 1
-        else:
+        self._ready()
+        if self._there.get(number) == (digest.hexdigest(), len(block)):
             self._tags[number] = digest.hexdigest()
+            return
+        # S3 compares the content with this.
+        sent = b64encode(digest.digest()).decode()
+        # A copy, as botocore cannot send a view of memory a second time.
+        answer = self._call("upload_part", number, Body=bytes(block), ContentMD5=sent)
+        tag = answer["ETag"].strip('"')
+        if not tag_is_plain(answer):
+            self._plain = False
+        elif is_md5(tag) and tag != digest.hexdigest():
+            raise self._is_wrong()
+        self._tags[number] = tag
+        self.sent += 1
 
-    def _prove(self, answer: Answer, digest: str) -> None:
-        """Compare the server's MD5 with ours; where it does not tell its own, it has compared them itself."""
-        if answer.tag_is_md5 and answer.etag != digest:
-            raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent, but what S3 got has another checksum.")
+    def _is_wrong(self) -> Fault:
+        return Fault("VERIFY_CHECKSUM", f"{self._key} was sent, but what S3 got has another checksum.")
 
-    def _of_part(self, number: int) -> dict[str, str]:
+    def _call(self, method: str, number: int, **given: Any) -> dict[str, Any]:
+        self._ready()
+        return self._bucket.call(method, self._key, PartNumber=number, UploadId=self._upload, **given)
+
+    def _ready(self) -> None:
+        """Continue the upload of a dead writer, or begin one, if that is not done yet."""
         with self._lock:
             if not self._upload:
                 self._begin()
-        return {"partNumber": str(number), "uploadId": self._upload}
 
     def _begin(self) -> None:
-        """Continue the upload of a dead writer, or begin one."""
-        where = "\n".join(self._place)
+        where = self._bucket.place
         for record in dead(where, self._key):
             if not self._upload and record.part == self._part and self._listed(record):
                 self._upload, self._record = record.upload, record
@@ -242,23 +297,29 @@ class S3Draft:
             else:
                 record.release()
         if not self._upload:
-            answer = self._wire.ask("POST", self._key, query={"uploads": ""}, headers=self._wishes)
-            self._upload = answer.xml().findtext("UploadId") or ""
+            wishes = self._bucket.settings.wishes
+            self._upload = self._bucket.call("create_multipart_upload", self._key, **wishes)["UploadId"]
             self._record = begin(where, self._key, self._upload, self._part)
 
     def _listed(self, record: Record) -> bool:
-        """Take note of the parts of an upload; False if the upload is gone."""
-        query, there = {"uploadId": record.upload}, {}
+        """Take note of the parts of an upload; False if it is gone, or we may not look at it."""
+        there: dict[int, tuple[str, int]] = {}
+        after = 0
         try:
             while True:
-                page = self._wire.ask("GET", self._key, query=query).xml()
-                for part in page.iterfind("Part"):
-                    tag, size = (part.findtext("ETag") or "").strip('"'), int(part.findtext("Size") or 0)
-                    there[int(part.findtext("PartNumber") or 0)] = (tag, size)
-                if page.findtext("IsTruncated") != "true":
+                page = self._bucket.call(
+                    "list_parts", self._key, UploadId=record.upload, **({"PartNumberMarker": after} if after else {})
+                )
+                for part in page.get("Parts", ()):
+                    there[part["PartNumber"]] = (part["ETag"].strip('"'), part["Size"])
+                if not page.get("IsTruncated"):
                     break
-                query["part-number-marker"] = page.findtext("NextPartNumberMarker") or ""
+                after = page["NextPartNumberMarker"]
         except FileNotFoundError:
+            return False
+        except S3Fault as err:
+            if err.transient:
+                raise
             return False
         self._there = there
         return True
@@ -275,45 +336,43 @@ class S3Draft:
                 self._send(self._next, memoryview(self._pending))
             self._complete()
         else:
-            digest = digest_of(self._pending)
-            headers = {"content-md5": b64encode(digest.digest()).decode(), **self._wishes}
-            answer = self._wire.ask("PUT", self._key, headers=headers, body=self._pending)
-            try:
-                self._prove(answer, digest.hexdigest())
-            except Fault:
-                # Only of a server that does not look at Content-MD5: it shows what is wrong already.
-                self._wire.ask("DELETE", self._key)
-                raise
+            self._put()
         self._committed = True
         if self._record is not None:
             self._record.remove()
 
+    def _put(self) -> None:
+        tag = self._bucket.put(self._key, self._pending)
+        # With keys of KMS the tag is something else; there the signature, which holds a SHA-256, has to do.
+        if not is_md5(tag) or tag == digest_of(self._pending).hexdigest():
+            return
+        if tag_is_plain(self._bucket.call("head_object", self._key)):
+            # Only of a server that does not look at the signature: it shows what is wrong already.
+            self._bucket.call("delete_object", self._key)
+            raise self._is_wrong()
+
     def _complete(self) -> None:
-        tags = sorted(self._tags.items())
-        parts = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{tag}&quot;</ETag></Part>" for number, tag in tags
-        )
-        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-        expected = ""
-        if self._plain and all(is_md5(tag) for _, tag in tags):
-            expected = digest_of(b"".join(unhexlify(tag) for _, tag in tags)).hexdigest() + f"-{len(tags)}"
+        tags = [tag for _, tag in sorted(self._tags.items())]
+        parts = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in sorted(self._tags.items())]
+        plain = self._plain and all(is_md5(tag) for tag in tags)
+        expected = tag_of_parts(bytes.fromhex(tag) for tag in tags) if plain else ""
         try:
-            answer = self._wire.ask("POST", self._key, query={"uploadId": self._upload}, body=body)
-            got = (answer.xml().findtext("ETag") or "").strip('"')
+            answer = self._bucket.call(
+                "complete_multipart_upload", self._key, UploadId=self._upload, MultipartUpload={"Parts": parts}
+            )
+            got = answer["ETag"].strip('"')
         except FileNotFoundError:
             # The answer to a first request may have been lost, after which there is no upload any more.
-            got = self._wire.ask("HEAD", self._key).etag
+            _, _, got = self._bucket.head(self._key)
             if got != expected:
                 raise
         if expected and "-" in got and got != expected:
             raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 has put others together.")
 
     def _abort(self, upload: str) -> None:
-        try:
-            self._wire.ask("DELETE", self._key, query={"uploadId": upload})
-        except (FileNotFoundError, S3Fault):
-            # It is gone, or the server is; then its record is, too, and the bucket's own rules have to see to it.
-            return
+        # If it is gone, or the server is, then so is its record, and the bucket's own rules have to see to it.
+        with suppress(FileNotFoundError, S3Fault):
+            self._bucket.call("abort_multipart_upload", self._key, UploadId=upload)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
