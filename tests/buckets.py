@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import boto3
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import ThreadedMotoServer
 
@@ -30,21 +31,31 @@ class Server:
 
     def __init__(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        # Connections are kept, as S3 does.
+        MotoRequestHandler.protocol_version = "HTTP/1.1"
         # It sends head and body apart; the kernel holds the latter back for 40 ms otherwise.
         MotoRequestHandler.disable_nagle_algorithm = True
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.url = f"http://{host}:{port}"
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=KEYS["region"],
+            aws_access_key_id=KEYS["key"],
+            aws_secret_access_key=KEYS["secret"],
+        )
 
     def bucket(self) -> Bucket:
         """Make a bucket of a new name."""
-        bucket = Bucket(self.url, f"bucket-{uuid.uuid4().hex[:12]}")
-        bucket.client.call("create_bucket")
-        return bucket
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        self._client.create_bucket(Bucket=name)
+        return Bucket(self.url, name, self._client)
 
     def stop(self) -> None:
         """Stop it."""
+        self._client.close()
         self._server.stop()
 
 
@@ -54,12 +65,11 @@ class Bucket:
 
     url: str
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
-    _client: Any = None
+    client: Any
 
     def settings(self, folder: str = "", **options: Any) -> dict[str, Any]:
         """Return what a config says of an endpoint in it."""
-        given = {**KEYS, "endpoint_url": self.url, **self.options, **options}
+        given = {**KEYS, "endpoint_url": self.url, **options}
         return {"url": f"s3://{self.name}/{folder}".rstrip("/"), "options": given}
 
     def store(self, folder: str = "", **options: Any) -> S3Store:
@@ -67,31 +77,26 @@ class Bucket:
         settings = self.settings(folder, **options)
         return S3Store(settings["url"], settings["options"])
 
-    @property
-    def client(self) -> Any:
-        """The way to it, kept."""
-        self._client = self._client or self.store().bucket
-        return self._client
-
     def put(self, key: str, content: bytes = b"data") -> None:
         """Make an object."""
-        self.client.call("put_object", key, Body=content)
+        self.client.put_object(Bucket=self.name, Key=key, Body=content)
 
     def get(self, key: str) -> bytes | None:
         """Return the content of an object."""
         try:
-            return self.client.call("get_object", key)["Body"].read()
-        except FileNotFoundError:
+            content: bytes = self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
             return None
+        return content
 
     def keys(self, prefix: str = "") -> set[str]:
         """Return the names of all objects."""
-        found = self.client.call("list_objects_v2", Prefix=prefix).get("Contents", ())
+        found = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix).get("Contents", ())
         return {item["Key"] for item in found}
 
     def uploads(self) -> list[str]:
         """Return the names of the objects to which multipart uploads are under way."""
-        found = self.client.call("list_multipart_uploads").get("Uploads", ())
+        found = self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())
         return [upload["Key"] for upload in found]
 
     def backend(self, tmp_path: Path, **options: Any) -> Transfers:

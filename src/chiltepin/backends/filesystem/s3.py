@@ -202,7 +202,7 @@ class S3Store:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         settings, self.root = settings_of(url, options)
         self.bucket = Bucket(settings)
-        self.width = WIDTH
+        self.width, self.times, self.writable = WIDTH, False, True
         #: Entries of a listing that are in memory at a time; S3 gives a thousand at most.
         self.page = 1000
         self._swept = False
