@@ -36,31 +36,26 @@ MEMORY: dict[tuple[str, str], int] = {}
 
 
 def main() -> None:
-    """Measure, and print one table."""
+    """Measure, and print a table of each work as soon as it is measured."""
     options = _options()
     if options.child:
         _child(json.loads(options.child))
         return
     tools = [name for name in TOOLS if name.partition(" ")[0] in options.tools]
-    table = Table(title=f"S3 on the loopback, median of {options.rounds} rounds")
-    for name in ("what", "by", "s", "cpu s", "RSS MiB", "ratio"):
-        table.add_column(name, justify="left" if name in ("what", "by") else "right")
     with scratch(options.folder) as folder, _server(options.rclone, folder, "a") as a:
         _make(folder, options.mib, options.files, options.size)
         works = {"up": "1 object up", "down": "1 object down"} if options.mib else {}
         works |= {"many-up": "small objects up", "many-down": "small objects down"} if options.files else {}
         for work, title in works.items():
-            _add(table, title, work, _measured(tools, work, folder, [a], options.rounds))
+            _show(title, work, _measured(tools, work, folder, [a], options.rounds))
         if options.mib:
             with _server(options.rclone, folder, "b") as b:
                 between = [name for name in tools if name in ("chiltepin", "rclone", "s3fs")]
-                _add(
-                    table,
+                _show(
                     "1 object between two servers",
                     "between",
                     _measured(between, "between", folder, [a, b], options.rounds),
                 )
-    Console(width=110).print(table)
 
 
 def _options() -> argparse.Namespace:
@@ -76,11 +71,16 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _add(table: Table, title: str, work: str, measured: dict[str, Times]) -> None:
+def _show(title: str, work: str, measured: dict[str, Times]) -> None:
+    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+    table = Table(title=f"{title}; load {load}", title_justify="left")
+    for name in ("by", "s", "cpu s", "RSS MiB", "ratio"):
+        table.add_column(name, justify="left" if name == "by" else "right")
     for name, times in measured.items():
         memory = str(MEMORY.get((work, name), ""))
-        table.add_row(title, name, f"{times.wall:.2f}", f"{times.cpu:.2f}", memory, times.ratio)
-    table.add_section()
+        table.add_row(name, f"{times.wall:.2f}", f"{times.cpu:.2f}", memory, times.ratio)
+    Console(width=110).print(table)
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -184,12 +184,12 @@ def _child(said: dict[str, Any], *, quiet: bool = False) -> None:
 
 def _chiltepin(work: str, folder: str, servers: list[str], name: str) -> Callable[[], Any]:
     from chiltepin.arguments import transfer_request  # noqa: PLC0415
-    from chiltepin.backends.filesystem import FilesystemBackend  # noqa: PLC0415
+    from chiltepin.backends.filesystem import FilesystemBackend, s3  # noqa: F401, PLC0415 - imported before it is timed
     from chiltepin.transfers import Transfers  # noqa: PLC0415
 
     places: dict[str, Any] = {"disk": {"url": f"file://{folder}"}}
     for place, url in zip(("a", "b"), servers, strict=False):
-        options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
+        options = {"key": KEY, "secret": SECRET, "endpoint_url": url, "region": "us-east-1"}
         places[place] = {"url": "s3://bucket", "options": options}
     transfers = Transfers(FilesystemBackend.from_config(places, {}))
     source, goal, path = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import http.client
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from typing_extensions import Self
 
@@ -26,6 +27,10 @@ class BadWire:
         has answered itself.
     answer : callable
         Gets the handler and the answer's body, and returns the one to pass back, or None to hang up in the middle.
+    status : dict of int to int
+        What is said instead of a status.
+    headers : dict of str to str
+        What every answer gets.
     """
 
     def __init__(
@@ -33,10 +38,13 @@ class BadWire:
         url: str,
         trouble: Callable[[Any, bytes], bytes | None] = lambda _handler, body: body,
         answer: Callable[[Any, bytes], bytes | None] = lambda _handler, body: body,
+        *,
+        status: Mapping[int, int] = MappingProxyType({}),
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.asked: list[str] = []
         server = urlsplit(url).netloc
-        asked = self.asked
+        asked, added = self.asked, headers
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -60,20 +68,23 @@ class BadWire:
                 data = response.read()
                 upstream.close()
                 back = answer(self, data)
-                self.send_response(response.status)
+                self.send_response(status.get(response.status, response.status))
+                dropped = {"content-length", "transfer-encoding", "connection", "server", "date", *added}
                 for name, value in response.getheaders():
-                    if name.lower() not in ("content-length", "transfer-encoding", "connection", "server", "date"):
+                    if name.lower() not in dropped:
                         self.send_header(name, value)
+                for name, value in added.items():
+                    self.send_header(name, value)
                 whole = response.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
                 self.send_header("Content-Length", whole or "0")
                 self.end_headers()
                 self.wfile.write(data[: len(data) // 2] if back is None else back)
                 self.close_connection = self.close_connection or back is None
 
-            def refuse(self, status: int, word: str) -> None:
+            def refuse(self, refusal: int, word: str) -> None:
                 """Answer with an error of S3."""
                 body = f"<Error><Code>{word}</Code></Error>".encode()
-                self.send_response(status)
+                self.send_response(refusal)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 if self.command != "HEAD":

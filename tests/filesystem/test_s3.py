@@ -59,6 +59,16 @@ def receive(folder, name):
         return bytes(block)
 
 
+def everything(folder, name):
+    """Read an object from its start to its end, as a copy does."""
+    with folder.read(name) as reader:
+        block, whole = memoryview(bytearray(1 << 20)), b""
+        while count := reader.readinto(block):
+            whole += block[:count]
+        assert not reader.changed()
+    return whole
+
+
 def writer(bucket, size, parts):
     """Start a process that sends some parts of an object, and return it when they are sent."""
     settings = bucket.settings("cloud")
@@ -195,6 +205,60 @@ def test_a_byte_that_flips_on_the_way_up_is_found(bucket, tmp_path, size):
         assert caught.value.code == "VERIFY_CHECKSUM"
     assert bucket.keys() == set()
     assert bucket.uploads() == []
+
+
+@pytest.mark.parametrize("size", [1000, PART + 5])
+def test_a_byte_that_flips_on_the_way_down_is_found(bucket, size):
+    """What came is compared with the entity tag, also with one that is made of the tags of parts."""
+    with bucket.store().folder(()) as folder:
+        send(folder, "data", bytes(size))
+
+    def flip(handler, body):
+        return b"\x01" + body[1:] if handler.command == "GET" and len(body) > 500 else body
+
+    with BadWire(bucket.url, answer=flip) as line, bucket.store(endpoint_url=line.url).folder(()) as folder:
+        with pytest.raises(Fault) as caught:
+            everything(folder, "data")
+        assert caught.value.code == "VERIFY_CHECKSUM"
+
+
+def test_parts_of_another_size_prove_nothing(bucket):
+    """An object in parts that are not ours has an entity tag that cannot be made from ours: it is no false alarm."""
+    whole = os.urandom(3 * (6 << 20))
+    given = {"Bucket": bucket.name, "Key": "data"}
+    upload = bucket.client.create_multipart_upload(**given)["UploadId"]
+    parts = []
+    for number in range(3):
+        body = whole[number * (6 << 20) :][: 6 << 20]
+        answer = bucket.client.upload_part(**given, UploadId=upload, PartNumber=number + 1, Body=body)
+        parts.append({"PartNumber": number + 1, "ETag": answer["ETag"]})
+    bucket.client.complete_multipart_upload(**given, UploadId=upload, MultipartUpload={"Parts": parts})
+    assert everything(bucket.store().folder(()), "data") == whole
+
+
+def test_a_server_that_does_not_say_that_it_sends_a_range_is_read(bucket):
+    """Where a range comes with the status of the whole, as from rclone, all of it is right nevertheless."""
+    content = os.urandom(PART + 5)
+    bucket.put("data", content)
+
+    with BadWire(bucket.url, status={206: 200}) as line, bucket.store(endpoint_url=line.url).folder(()) as folder:
+        assert everything(folder, "data") == content
+
+
+def test_the_region_of_a_bucket_is_asked_for(bucket):
+    """Where no option names the region, the bucket's own is signed for, by both libraries."""
+    bucket.put("data")
+    signed = []
+
+    def note(handler, body):
+        signed.append(handler.headers["Authorization"].split("/")[2])
+        return body
+
+    with BadWire(bucket.url, note, headers={"x-amz-bucket-region": "eu-north-1"}) as line:
+        folder = bucket.store(endpoint_url=line.url, region=None).folder(())
+        assert folder.entry("data").size == 4
+        assert len(list(folder.entries())) == 1
+    assert signed == ["us-east-1", "eu-north-1", "eu-north-1"]
 
 
 def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(bucket):
@@ -352,6 +416,9 @@ def test_between_two_servers_nothing_is_copied_by_one(bucket):
         ({"sekret": "x"}, "secret"),
         ({"client_kwargs": {"region": "x"}}, "region_name"),
         ({"s3_additional_kwargs": {"Colour": "x"}}, "ACL"),
+        ({"config_kwargs": {"signature_version": "s3"}}, "config_kwargs.signature_version"),
+        ({"secret": None}, "one is missing"),
+        ({"profile": "nobody", "key": None, "secret": None}, "ProfileNotFound"),
     ],
 )
 def test_an_option_that_is_not_known_is_named(bucket, options, said):

@@ -24,7 +24,7 @@ from botocore.utils import parse_timestamp
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ObjectStore
 
-from chiltepin.backends.filesystem.s3faults import asked
+from chiltepin.backends.filesystem.s3faults import NOT_PARTIAL, S3Fault, asked
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _NO_STYLE: Mapping[str, str] = {}
 
 
 class Got(NamedTuple):
-    """A range of an object, and what it is a range of."""
+    """The beginning of an object, or all of it, and what it belongs to."""
 
     data: memoryview
     etag: str
@@ -97,6 +97,7 @@ class Bucket:
         #: The bucket of this server, as `s3uploads` has it.
         self.place = f"{self.endpoint}\n{self.name}"
         self._objects = _objects(session, settings, address, self.client.meta.region_name)
+        self._partial = True
         self._always = {"RequestPayer": "requester"} if settings.payer else {}
 
     def call(self, method: str, key: str = "", **given: Any) -> dict[str, Any]:
@@ -124,27 +125,44 @@ class Bucket:
         sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), self._what("put", key))
         return (sent["e_tag"] or "").strip('"')
 
-    def get(self, key: str, start: int = 0, end: int | None = None, etag: str = "") -> Got:
-        """Return a range of an object, or all of it.
-
-        Parameters
-        ----------
-        start, end : int
-            Bytes from ``start`` up to ``end``, or fewer if the object ends before.
-        etag : str
-            The state that is wanted; empty for any. Not every server heeds it: compare what came.
-        """
-        options: obstore.GetOptions = {"range": (start, end)} if end is not None else {}
-        if etag:
-            options["if_match"] = f'"{etag}"'
+    def first(self, key: str, most: int) -> Got:
+        """Return an object of at most so many bytes, or the beginning of a larger one."""
 
         def get() -> Got:
-            found = obstore.get(self._objects, key, options=options)
+            found = obstore.get(self._objects, key)
             meta = found.meta
+            # What is left of a larger one is not waited for: the connection is closed with it.
+            data = found.bytes() if meta["size"] <= most else next(iter(found.stream(min_chunk_size=most)))
             tag, mtime = (meta["e_tag"] or "").strip('"'), meta["last_modified"].timestamp()
-            return Got(memoryview(found.bytes()), tag, meta["size"], mtime)
+            return Got(memoryview(data)[:most], tag, meta["size"], mtime)
 
         return asked(get, self._what("get", key))
+
+    def get(self, key: str, start: int, end: int, etag: str) -> tuple[memoryview, str]:
+        """Return a range of an object in one state, and the tag of what came, as not every server heeds ``etag``."""
+
+        def get() -> tuple[memoryview, str]:
+            found = obstore.get(self._objects, key, options={"range": (start, end), "if_match": f'"{etag}"'})
+            return memoryview(found.bytes()), (found.meta["e_tag"] or "").strip('"')
+
+        def get_slowly() -> tuple[memoryview, str]:
+            answer = self.client.get_object(
+                Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}", IfMatch=f'"{etag}"', **self._always
+            )
+            if "ContentRange" not in answer:
+                answer["Body"].close()
+                raise S3Fault("ENDPOINT_ERROR", f"S3 did not send the range of {key} that it was asked for.")
+            return memoryview(answer["Body"].read()), answer["ETag"].strip('"')
+
+        if self._partial:
+            try:
+                return asked(get, self._what("get", key))
+            except S3Fault as err:
+                if err.word != NOT_PARTIAL:
+                    raise
+            # Some servers answer to a range with the wrong status (rclone's, for one): for obstore that is an error.
+            self._partial = False
+        return asked(get_slowly, self._what("get_object", key))
 
     def head(self, key: str) -> tuple[int, float, str]:
         """Return the size, the time and the entity tag of an object."""

@@ -16,7 +16,10 @@ from chiltepin.backends.filesystem.faults import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["S3Fault", "asked"]
+__all__ = ["NOT_PARTIAL", "S3Fault", "asked"]
+
+#: Our own word: the server answered to the wish for a range, but not as HTTP has it.
+NOT_PARTIAL = "NotPartial"
 
 T = TypeVar("T")
 
@@ -100,6 +103,8 @@ def _answered(text: str, what: str) -> Exception:
         return _refusal(int(found[1]), found[2] or "", what)
     if "redirect" in text:
         return S3Fault("ENDPOINT_ERROR", f"The bucket is in another region, write region: in its options ({what}).")
+    if "non-partial" in text:
+        return S3Fault("ENDPOINT_ERROR", f"S3 did not send a range: {what}.", word=NOT_PARTIAL)
     code = "CONNECT_FAILED" if "kind: Connect" in text else "TIMEOUT" if "kind: Timeout" in text else "CONNECTION_RESET"
     reason = f"The S3 server gave no answer, or not all of it, to {what}."
     return S3Fault(code, reason, transient="certificate" not in text)
@@ -110,8 +115,6 @@ def _refusal(status: int, word: str, what: str) -> Exception:
     word = "" if word.isdigit() else word
     if status == 404 and word != "NoSuchBucket":  # noqa: PLR2004 - HTTP's
         return FileNotFoundError(2, f"S3 has no such object: {what}")
-    if status == 416:  # noqa: PLR2004 - HTTP's
-        word = "InvalidRange"
     transient = word in _PASSING or status in _PASSING_STATUS
     code = _CODES.get(word) or _BY_STATUS.get(status) or "ENDPOINT_ERROR"
     said = f"{word} ({status})" if word else f"status {status}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.s3bucket import Bucket, Got
+    from chiltepin.backends.filesystem.s3bucket import Bucket
     from chiltepin.backends.filesystem.store import Reader
 
 __all__ = ["MOST_COPIED", "PART", "S3Draft", "S3Reader", "is_md5", "tag_is_plain"]
@@ -76,7 +76,7 @@ class S3Reader:
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket, self.key = bucket, key
-        got = self._first()
+        got = bucket.first(key, PART)
         # What is in memory of the object, and where it begins: the first part came with the first answer.
         self._window, self._start, self._at = got.data, 0, 0
         #: The entity tag; every other request is for this one.
@@ -94,15 +94,6 @@ class S3Reader:
                 self._refuse_if_plain()
         elif is_md5(self.tag) and tag_is_plain(self._asked()):
             self.proof = f"md5:{self.tag}"
-
-    def _first(self) -> Got:
-        try:
-            return self.bucket.get(self.key, 0, PART)
-        except S3Fault as err:
-            # Of an empty object there is no first byte.
-            if err.word != "InvalidRange":
-                raise
-        return self.bucket.get(self.key)
 
     def _asked(self, **more: Any) -> dict[str, Any]:
         return self.bucket.call("head_object", self.key, **more)
@@ -128,16 +119,16 @@ class S3Reader:
         return count
 
     def _get(self, offset: int, count: int) -> memoryview:
-        got = self.bucket.get(self.key, offset, offset + count, self.tag)
+        data, tag = self.bucket.get(self.key, offset, offset + count, self.tag)
         # Some servers do not know If-Match (rclone's, for one).
-        if got.etag != self.tag:
+        if tag != self.tag:
             raise Fault(
                 "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; move it again when it is complete."
             )
-        if len(got.data) != count:
+        if len(data) != count:
             raise Fault("ENDPOINT_ERROR", f"S3 did not send the range of {self.key} that it was asked for.")
-        self._note(offset, got.data)
-        return got.data
+        self._note(offset, data)
+        return data
 
     def _note(self, offset: int, block: memoryview) -> None:
         """Keep the MD5 of what may be one part of the object."""
@@ -173,7 +164,7 @@ class S3Reader:
         """Whether the object was written in parts of our size; asked only where the tag says that it was not."""
         for number in range(count):
             wanted = min(PART, self._length - number * PART)
-            if self._asked(PartNumber=number + 1, IfMatch=self.tag).get("ContentLength") != wanted:
+            if self._asked(PartNumber=number + 1).get("ContentLength") != wanted:
                 return False
         return True
 
