@@ -42,14 +42,14 @@ def main() -> None:
         _child(json.loads(options.child))
         return
     tools = [name for name in TOOLS if name.partition(" ")[0] in options.tools]
-    with scratch(options.folder) as folder, _server(options.rclone, folder, "a") as a:
+    with scratch(options.folder) as folder, _server(options, folder, "a") as a:
         _make(folder, options.mib, options.files, options.size)
         works = {"up": "1 object up", "down": "1 object down"} if options.mib else {}
         works |= {"many-up": "small objects up", "many-down": "small objects down"} if options.files else {}
         for work, title in works.items():
             _show(title, work, _measured(tools, work, folder, [a], options.rounds))
         if options.mib:
-            with _server(options.rclone, folder, "b") as b:
+            with _server(options, folder, "b") as b:
                 between = [name for name in tools if name in ("chiltepin", "rclone", "s3fs")]
                 _show(
                     "1 object between two servers",
@@ -66,6 +66,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
     parser.add_argument("--tools", nargs="+", default=["chiltepin", "rclone", "aws", "obstore", "s3fs"], help="which")
     parser.add_argument("--rclone", default="rclone", help="a command of 1.65 or later, to be the server (rclone)")
+    parser.add_argument(
+        "--endpoint", help="another server, with a bucket called bucket, whose objects are not compared"
+    )
     parser.add_argument("--folder", default="/dev/shm", help="where to make the temporary folder (/dev/shm)")  # noqa: S108
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -84,13 +87,16 @@ def _show(title: str, work: str, measured: dict[str, Times]) -> None:
 
 
 @contextmanager
-def _server(rclone: str, folder: str, name: str) -> Iterator[str]:
+def _server(options: argparse.Namespace, folder: str, name: str) -> Iterator[str]:
     """Run a server with a bucket called ``bucket``; give its URL."""
+    if options.endpoint:
+        yield options.endpoint
+        return
     root = os.path.join(folder, f"server-{name}")
     os.makedirs(os.path.join(root, "bucket"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", root]
+    command = [options.rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", root]
     with open(os.devnull, "wb") as nowhere:
         process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
     try:
@@ -159,6 +165,8 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
     MEMORY[work, tool] = max(MEMORY.get((work, tool), 0), rss)
     place = {"up": "server-a/bucket", "many-up": "server-a/bucket", "between": "server-b/bucket"}.get(work, ".")
     made = os.path.join(folder, place, name)
+    if place != "." and not os.path.isdir(os.path.join(folder, place)):
+        return _Watch(wall, cpu)
     subprocess.run(["diff", "-r", os.path.join(folder, "many" if "many" in work else "big"), made], check=True)
     shutil.rmtree(made) if os.path.isdir(made) else os.remove(made)
     return _Watch(wall, cpu)
