@@ -201,6 +201,7 @@ def test_a_killed_copy_of_a_large_file_is_continued(disk):
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "7"):
         pass
     (draft,) = left(disk)
+    assert disk.files("scratch") == {f"/{draft}"}
     before = os.stat(disk.path("scratch", draft))
     with LocalStore(disk.roots["laptop"]).folder(()) as here, LocalStore(disk.roots["scratch"]).folder(()) as there:
         with here.read("f") as reader, open(disk.path("scratch", draft), "r+b") as file:

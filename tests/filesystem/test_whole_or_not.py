@@ -5,9 +5,6 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from typing import ClassVar
@@ -23,18 +20,6 @@ from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
 from chiltepin.errors import TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
-
-COPY = """
-import os, sys
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.transfers import Transfers
-laptop, scratch = sys.argv[1:]
-transfers = Transfers(FilesystemBackend.from_config({"laptop": {"url": laptop}, "scratch": {"url": scratch}}, {}))
-request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
-print("ready", flush=True)
-print(transfers.run(request, timeout=60, polling_interval=1).state.name)
-"""
 
 
 class GatedFile(io.BytesIO):
@@ -177,26 +162,6 @@ def test_bytes_that_the_disk_turned_are_noticed(slow):
     status = backend.poll([handle])[0]
     assert (status.state, status.code) == (TaskState.FAILED, "VERIFY_CHECKSUM")
     assert slow.files("scratch") == set()
-
-
-def test_a_killed_copy_leaves_no_half_file_and_the_next_run_sweeps(disk):
-    """After kill -9 in the middle of a copy no file has the real name, and a new run leaves only the file."""
-    with open(disk.path("laptop", "/f"), "wb") as file:
-        file.truncate(2 << 30)  # Sparse: two GiB that take a while to copy and no room on the source.
-    command = [sys.executable, "-c", COPY, disk.roots["laptop"], disk.roots["scratch"]]
-    copying = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert copying.stdout.readline() == "ready\n"
-        until(lambda: drafts(disk))
-    finally:
-        copying.send_signal(signal.SIGKILL)
-        copying.wait(10)
-        copying.stdout.close()
-    assert len(drafts(disk)) == 1
-    assert not disk.exists("scratch", "/f")
-    disk.put("laptop", "/f", b"small now")
-    assert disk.move("/f", "/f").state is TaskState.SUCCEEDED
-    assert disk.files("scratch") == {"/f"}
 
 
 def test_the_drafts_of_the_living_are_not_swept(disk):

@@ -63,7 +63,7 @@ def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, dra
         _write(target, content, name, verify=wish.verify)
         if wish.mtime:
             os.utime(target, ns=(before.st_mtime_ns, before.st_mtime_ns))
-        os.rename(draft, new_name, src_dir_fd=goal, dst_dir_fd=goal)
+        os.replace(draft, new_name, src_dir_fd=goal, dst_dir_fd=goal)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(draft, dir_fd=goal)

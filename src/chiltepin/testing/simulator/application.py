@@ -85,11 +85,12 @@ class _Door:
         if mishap is not None and mishap.after:
             answer = _spoiled(mishap)
         dropped = mishap is not None and mishap.drop
-        if dropped:
-            _hang_up()
         status = 0 if dropped else answer.status_code
         query = request.query_string.decode()
         self._faults.note(Served(request.method, request.path, query, status, self._engine.clock.time()))
+        if dropped:
+            # Not before it is noted: whoever is hung up on may look at once.
+            _hang_up()
         return answer
 
 
