@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -14,6 +13,7 @@ from chiltepin.errors import TaskCanceledError, TaskFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from concurrent.futures import Future
 
 __all__ = ["SCHEME", "FileFuture", "awaited", "location_of", "url_of"]
 

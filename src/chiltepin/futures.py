@@ -182,7 +182,10 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         if endpoint is None or folder is not False:
             raise ValueError(f"{self._what} leads to no single file; name the files in it yourself, as File(...).")
         if isinstance(endpoint, Future) or isinstance(path, Future):
-            raise ValueError(f"{self._what} leads to a place that is still a future; give dst_ep and dst_path as text.")
+            # Not a TypeError: a future is a fine argument, but what it stands for is not known yet.
+            raise ValueError(  # noqa: TRY004
+                f"{self._what} leads to a place that is still a future; give dst_ep and dst_path as text."
+            )
         return FileFuture(self, File(url_of(str(endpoint), os.fspath(path))), tid=self.tid)
 
     @property
