@@ -177,4 +177,4 @@ def test_a_wrong_list_and_wrong_settings_fail_in_words(package):
         failed=1,
     )
     assert "wrong.yaml:1: compute.partion is no key of a resource; did you mean 'partition'?" in said
-    assert "[] == [('my-laptop:/a', 'hpc-scratch:/b')]" in said
+    assert "Right contains one more item: ('my-laptop:/a', 'hpc-scratch:/b')" in said
