@@ -160,7 +160,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
 
     @cached_property
     def file(self) -> FileFuture:
-        """The file at its destination, as an input of a Parsl app: a future of Parsl's ``File``.
+        """A future of the file at its destination, as Parsl's ``File``.
 
         Given in ``inputs=[...]``, or as any other argument, it makes the app wait for this transfer, and get the file
         where it can open it. It fails if this transfer does not succeed.

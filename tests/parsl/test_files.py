@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from conftest import HERE
 from parsl import bash_app, python_app
 from parsl.data_provider.files import File
 from parsl.dataflow.errors import DependencyError
@@ -15,6 +16,7 @@ from chiltepin.files import location_of, url_of
 from chiltepin.futures import watch
 
 LIMIT = 60
+HERE = Path(__file__).parent
 
 
 class World:

@@ -43,7 +43,7 @@ def chiltepin_sandbox(
         chiltepin_settings = request.config.rootpath / chiltepin_settings
     monkeypatch.setenv("CHILTEPIN_BACKEND", "local")
     sandbox = Sandbox(tmp_path / "sandbox", chiltepin_settings)
-    monkeypatch.setenv("CHILTEPIN_CONFIG", str(sandbox.file))
+    monkeypatch.setenv("CHILTEPIN_CONFIG", sandbox.file)
     with sandbox:
         yield sandbox
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-
-import yaml
 
 from chiltepin import registry
 from chiltepin.data import local_path
@@ -46,8 +45,8 @@ class Sandbox:
 
     Attributes
     ----------
-    file : pathlib.Path
-        The settings as they are in the sandbox. A pipeline that starts a ``Workflow`` of its own is given this file.
+    file : str
+        The path of the settings as they are in the sandbox. A pipeline that starts a ``Workflow`` of its own is given this file.
 
     Raises
     ------
@@ -64,9 +63,12 @@ class Sandbox:
             # A key that has no effect is for the run in production to tell.
             warnings.simplefilter("ignore", ConfigWarning)
             checked = check(document, backends=registry.names())
-        self.file = self._folder / "chiltepin.yaml"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(yaml.safe_dump(_inside(document, checked, self._folder)), encoding="utf-8")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / "chiltepin.yaml"
+        # Whatever is JSON is YAML.
+        plain = json.dumps(_inside(document, checked, self._folder), ensure_ascii=False, indent=2, default=str)
+        file.write_text(plain, encoding="utf-8")
+        self.file = str(file)
         self._names = {
             place["collection"]: name
             for name, endpoint in reversed(checked.data.endpoints.items())
