@@ -46,7 +46,8 @@ class Sandbox:
     Attributes
     ----------
     file : str
-        The path of the settings as they are in the sandbox. A pipeline that starts a ``Workflow`` of its own is given this file.
+        The path of the settings as they are in the sandbox. A pipeline that starts a ``Workflow`` of its own is given
+        this file.
 
     Raises
     ------
