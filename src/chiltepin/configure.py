@@ -7,14 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from parsl.config import Config
+from parsl.data_provider.data_manager import default_staging
 
 from chiltepin import registry
 from chiltepin.choice import BACKEND_VARIABLE, default_data, with_backend
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.executors import create_executor
 from chiltepin.settings import LOCAL, Document, Settings, check, read
+from chiltepin.staging import ChiltepinStaging
 
 if TYPE_CHECKING:
+    from parsl.executors.base import ParslExecutor
+
     from chiltepin.settings import DataSettings
 
 __all__ = ["BACKEND_VARIABLE", "WorkflowConfig", "default_data", "load", "parse_file"]
@@ -92,18 +96,30 @@ def load(
     """
     document = _document(config)
     settings = check(document, backends=registry.names())
+    data = with_backend(settings.data, document, backend)
+    executors = []
+    for label in _included(settings, include):
+        executors.append(create_executor(label, settings.resources[label], client=client))
+        _give_files(executors[-1], settings.resources[label].working_dir, data)
     made = WorkflowConfig(
-        executors=[
-            create_executor(label, settings.resources[label], client=client) for label in _included(settings, include)
-        ],
+        executors=executors,
         # Parsl's default, 'cleanup', leaves what is in flight as futures that never end.
         exit_mode="wait",
         # A block starts at the next tick after the first app, so that Parsl's 5 s would be 5 s of waiting.
         strategy_period=0.5,
         run_dir="runinfo" if run_dir is None else os.fspath(run_dir),
     )
-    made.data = with_backend(settings.data, document, backend)
+    made.data = data
     return made
+
+
+def _give_files(executor: ParslExecutor, working_dir: str | None, data: DataSettings) -> None:
+    """Let an executor take Parsl's files, those of endpoints among them."""
+    executor.storage_access = [*default_staging, ChiltepinStaging(working_dir)]
+    endpoint, _, folder = (working_dir or "").partition(":/")
+    if mount := data.active_places.get(endpoint, {}).get("mount"):
+        # For Parsl's own providers, which bring files of http: and ftp: there.
+        executor.working_dir = os.path.join(mount, folder)
 
 
 def _document(config: Mapping[str, Any] | str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -7,9 +7,10 @@ import uuid
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import arguments, configure, kernel, paths, registry, service, worker
-from chiltepin.choice import place_of
+from chiltepin import arguments, kernel, paths, registry, service, worker
+from chiltepin.choice import default_data, place_of
 from chiltepin.errors import ConfigError, EndpointMismatchError
+from chiltepin.files import awaited
 from chiltepin.futures import AtService, AtWorker, TransferFuture
 from chiltepin.model import DeleteRequest, TaskState
 from chiltepin.outcomes import describe
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, SyncLevel
     from chiltepin.settings import DataSettings
 
-__all__ = ["TransferFuture", "delete", "delete_task", "local_path", "transfer", "transfer_task"]
+__all__ = ["TransferFuture", "data_settings", "delete", "delete_task", "local_path", "transfer", "transfer_task"]
 
 #: For each kind of task the app for a worker that moves the bytes, and the one that starts it at a service.
 _TRANSFER = python_task(worker.transfer_task), join_task(service.transfer_task)
@@ -283,7 +284,7 @@ def local_path(endpoint: str, path: str) -> str:
     -----
     To be called in the workflow, whose settings it follows; the result is passed to the task that needs it.
     """
-    settings = _settings()
+    settings = data_settings()
     place = place_of(settings, "src_ep", endpoint)
     names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
     if not place.get("mount"):
@@ -295,13 +296,13 @@ def local_path(endpoint: str, path: str) -> str:
     return os.path.join(place["mount"], *names)
 
 
-def _settings() -> DataSettings:
+def data_settings() -> DataSettings:
     """Return the data settings of the running workflow, else those of the default settings file."""
     try:
         config = kernel.current().config
     except ConfigError:
         config = None
-    settings: DataSettings = getattr(config, "data", None) or configure.default_data()
+    settings: DataSettings = getattr(config, "data", None) or default_data()
     return settings
 
 
@@ -343,7 +344,7 @@ def _start(
 ) -> TransferFuture:
     """Check what is known of a call, and hand it to Parsl."""
     dfk = kernel.current()
-    settings = _settings()
+    settings = data_settings()
     if not isinstance(inputs, list | tuple):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
@@ -358,7 +359,7 @@ def _start(
     call = _call(settings, check, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
     # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
     rest = {"request": request} if request else asked
-    options = {"executor": executor, "inputs": list(inputs), **waits, **rest}
+    options = {"executor": executor, "inputs": awaited(inputs), **waits, **rest}
     at_worker, at_service = tasks
     what = describe(request) if request else f"The {at_worker.__name__}"
     if registry.load(settings.backend).capabilities.runs_on == "worker":
@@ -369,7 +370,7 @@ def _start(
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:
     """Run a request in this process, and wait for its end."""
-    settings = _settings()
+    settings = data_settings()
     call = _call(settings, check)
     if isinstance(request, DeleteRequest):
         place_of(settings, "src_ep", request.endpoint)

@@ -6,14 +6,17 @@ import os
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from parsl.data_provider.files import File
 from parsl.dataflow.errors import JoinError
 from parsl.dataflow.futures import AppFuture
 
 from chiltepin import arguments, kernel, notes
 from chiltepin.errors import ChiltepinError, TaskCanceledError
-from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
+from chiltepin.files import FileFuture, url_of
+from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.outcomes import end_of
 from chiltepin.transfers import opened
 
@@ -154,6 +157,36 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return _REQUESTS[self.task_record["func_name"]](**asked)
         except (ChiltepinError, TypeError, ValueError):
             return None
+
+    @cached_property
+    def file(self) -> FileFuture:
+        """A future of the file at its destination, as Parsl's ``File``.
+
+        Given in ``inputs=[...]``, or as any other argument, it makes the app wait for this transfer, and get the file
+        where it can open it. It fails if this transfer does not succeed.
+
+        Raises
+        ------
+        ValueError
+            If this is a deletion or the transfer of a folder, or the destination itself is a future.
+        """
+        given = self.task_record["kwargs"]
+        request = given.get("request")
+        if isinstance(request, TransferRequest):
+            given = {
+                "dst_ep": request.destination,
+                "dst_path": request.items[0].destination,
+                "recursive": request.recursive,
+            }
+        endpoint, path, folder = (given.get(name) for name in ("dst_ep", "dst_path", "recursive"))
+        if endpoint is None or folder is not False:
+            raise ValueError(f"{self._what} leads to no single file; name the files in it yourself, as File(...).")
+        if isinstance(endpoint, Future) or isinstance(path, Future):
+            # Not a TypeError: a future is a fine argument, but what it stands for is not known yet.
+            raise ValueError(  # noqa: TRY004
+                f"{self._what} leads to a place that is still a future; give dst_ep and dst_path as text."
+            )
+        return FileFuture(self, File(url_of(str(endpoint), os.fspath(path))), tid=self.tid)
 
     @property
     def task_handle(self) -> TaskHandle | None:

@@ -18,10 +18,12 @@ from chiltepin.outcomes import describe, end_of, error_of
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers import Transfers
 
-__all__ = ["Call", "delete_task", "run", "transfer_task"]
+__all__ = ["Call", "InFolder", "delete_task", "run", "transfer_task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +118,24 @@ def _submission_id(transfers: Transfers, call: Call) -> str | None:
     if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):
         return backend.new_submission_id()
     return call.submission_id
+
+
+class InFolder:
+    """A function that finds a folder where it writes to; a class, so that it is sent to a worker by reference.
+
+    Parameters
+    ----------
+    function : callable
+        What runs.
+    folder : str
+        What is made before, with the folders that lead there.
+    """
+
+    def __init__(self, function: Callable[..., Any], folder: str) -> None:
+        self._function, self._folder = function, folder
+        self.__name__ = getattr(function, "__name__", "app")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the folder, and run the function."""
+        os.makedirs(self._folder, exist_ok=True)
+        return self._function(*args, **kwargs)

@@ -100,10 +100,16 @@ def console(example: Example) -> str | None:
         if run.returncode:
             return f"{command!r} ended with {run.returncode}:\n{run.stdout}{run.stderr}"
         example.document.printed = run.stdout
-        example.document.waiting -= set(words)
+        example.document.waiting -= set(words) | imported(words)
         if wanted.strip() and (problem := difference(wanted, run.stdout)):
             return problem
     return None
+
+
+def imported(words: list[str]) -> set[str]:
+    """Return the files of the modules that the scripts among these words import."""
+    texts = [Path(word).read_text(encoding="utf-8") for word in words if word.endswith(".py") and Path(word).is_file()]
+    return {f"{name}.py" for text in texts for name in re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)}
 
 
 def text(example: Example) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from blocks import difference
+from parsl.data_provider.files import File
 from parsl.dataflow.errors import DependencyError
 from tables import messages
 
@@ -36,6 +37,7 @@ data:
       filesystem: /not-mounted
 compute:
   provider: threads
+  working_dir: hpc-scratch:/work
 """
 
 
@@ -146,6 +148,17 @@ def dependency():
     future.result()
 
 
+def read(executor, url):
+    """Give a task a file of Parsl's."""
+
+    @python_task
+    def task(file):
+        return file
+
+    with chiltepin.Workflow("chiltepin.yaml"):
+        task(File(url), executor=executor)
+
+
 #: In the order of the table.
 TROUBLES = [
     lambda: transfer_task("my-laptop", "hpc-scratch", "/data/input.dat", "/b", executor="local"),
@@ -154,6 +167,8 @@ TROUBLES = [
     lambda: start(dst_ep="hpc-scrach"),
     lambda: on_disks(start),
     lambda: on_disks(local_path, "bucket", "/data"),
+    lambda: read("local", "chiltepin://my-laptop/data/input.dat"),
+    lambda: read("compute", "chiltepin://my-laptop/data/"),
     lambda: start(executor="locl"),
     lambda: start(tiemout=5),
     lambda: move(dst_path="/project/"),

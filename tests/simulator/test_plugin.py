@@ -38,7 +38,7 @@ def test_the_environment_is_complete(globus, monkeypatch):
 
 
 def test_the_plugin_is_light():
-    """Loading the plugin loads neither the simulator nor what it needs."""
-    heavy = "{'flask', 'globus_sdk', 'jwt', 'parsl', 'chiltepin.testing.simulator'}"
+    """Loading the plugin loads neither the simulator nor the sandbox, nor what they need."""
+    heavy = "{'flask', 'globus_sdk', 'jwt', 'parsl', 'pydantic', 'yaml', 'fsspec', 'chiltepin.testing.simulator'}"
     probe = f"import sys, chiltepin.testing.plugin; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0

@@ -219,7 +219,26 @@ def test_defaults():
         "account": None,
         "walltime": "00:10:00",
         "environment": (),
+        "working_dir": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("scratch", "write an endpoint and a folder on it, such as hpc-scratch:/project/parsl"),
+        ("hpc-scratch:relative", "write an endpoint and a folder on it"),
+        ("hpc-scratch:/a/../b", "write an endpoint and a folder on it"),
+        ("hpc-scrach:/work", r"names the endpoint 'hpc-scrach', which is not declared; did you mean 'hpc-scratch'\?"),
+    ],
+)
+def test_a_working_folder_is_one_of_an_endpoint(typed, said):
+    """The folder of Parsl's files stands on an endpoint that is declared."""
+    with pytest.raises(ConfigError, match=said) as caught:
+        check({"compute": {"working_dir": typed}, "data": {"endpoints": {"hpc-scratch": None}}})
+    assert caught.value.key == "compute.working_dir"
+    fine = check({"compute": {"working_dir": "hpc-scratch:/work/"}, "data": {"endpoints": {"hpc-scratch": None}}})
+    assert fine.resources["compute"].working_dir == "hpc-scratch:/work"
 
 
 def test_the_users_local_replaces_the_built_in_one():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.errors import ConfigError
+from chiltepin.errors import ConfigError, suggest
 from chiltepin.settings.endpoints import read_data
 from chiltepin.settings.problems import Problem, Source, shown, validate
 from chiltepin.settings.resources import LOCAL, Resource, label_problem
@@ -87,6 +87,7 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
         problems += found
         if resource:
             resources[label] = resource
+            problems += _folder_problems(label, resource, data)
     if problems:
         source.refuse(problems)
     for label, resource in resources.items():
@@ -99,6 +100,15 @@ def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:
     if sentence := _shape_problem(label, body):
         return None, [Problem(path=(label,), sentence=sentence)]
     return validate(Resource, body or {}, path=(label,), noun="a resource")
+
+
+def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list[Problem]:
+    """Return what is wrong with the endpoint of a working folder."""
+    endpoint = (resource.working_dir or "").partition(":/")[0]
+    if not endpoint or endpoint in data.endpoints:
+        return []
+    sentence = f"names the endpoint {endpoint!r}, which is not declared; {suggest(endpoint, data.endpoints)}"
+    return [Problem(path=(label, "working_dir"), sentence=sentence)]
 
 
 def _shape_problem(label: Any, body: Any) -> str:

@@ -101,6 +101,14 @@ def _environment(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _working_dir(value: Any) -> str:
+    """Take an endpoint and a folder on it."""
+    endpoint, colon, folder = _text(value).partition(":/")
+    if not endpoint.strip() or not colon or ".." in folder.split("/"):
+        raise misfit("write an endpoint and a folder on it, such as hpc-scratch:/project/parsl")
+    return f"{endpoint.strip()}:/{folder.strip('/')}"
+
+
 Text = Annotated[str, BeforeValidator(_text)]
 _Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 _CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0)]
@@ -148,6 +156,8 @@ class Resource(BaseModel):
         Longest life of a block, ``HH:MM:SS``.
     environment : tuple of str
         Shell lines that are run before a worker starts.
+    working_dir : str or None
+        ``ENDPOINT:/path``, a folder that its apps see: where Parsl's files are put for them. None refuses such files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -171,6 +181,7 @@ class Resource(BaseModel):
     account: Text | None = None
     walltime: Annotated[str, BeforeValidator(_walltime)] = "00:10:00"
     environment: Annotated[tuple[str, ...], BeforeValidator(_environment)] = ()
+    working_dir: Annotated[str, BeforeValidator(_working_dir)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -231,8 +242,8 @@ class Resource(BaseModel):
             return set(type(self).model_fields) - {"max_threads", "cores_per_worker", "max_workers_per_node"}
         # 'mpi: false' is true of threads, too.
         if self.provider == "threads":
-            return {"provider", "max_threads"} | (set() if self.mpi else {"mpi"})
-        used = {"provider", "mpi", "max_blocks", "min_blocks", "init_blocks", "environment"}
+            return {"provider", "max_threads", "working_dir"} | (set() if self.mpi else {"mpi"})
+        used = {"provider", "mpi", "max_blocks", "min_blocks", "init_blocks", "environment", "working_dir"}
         used |= {"max_mpi_apps", "mpi_launcher"} if self.mpi else {"cores_per_worker", "max_workers_per_node"}
         if self.provider == "localhost":
             return used

@@ -1,18 +1,51 @@
-"""A simulated Globus as a pytest fixture; nothing heavy is loaded before a test asks for it."""
+"""Sandboxes for pipelines as pytest fixtures; nothing heavy is loaded before a test asks for one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from chiltepin.testing.sandbox import Sandbox
     from chiltepin.testing.simulator import Simulator
 
-__all__ = ["chiltepin_globus"]
+__all__ = ["chiltepin_globus", "chiltepin_sandbox", "chiltepin_settings"]
+
+
+@pytest.fixture
+def chiltepin_settings() -> str | os.PathLike[str] | Mapping[str, Any] | None:
+    """Return the settings of `chiltepin_sandbox`; a test-suite overrides it with a fixture of its own.
+
+    That returns the settings file of the pipeline, as a path from the root folder of pytest, or a dict in its place.
+    """
+    return None
+
+
+@pytest.fixture
+def chiltepin_sandbox(
+    chiltepin_settings: str | os.PathLike[str] | Mapping[str, Any] | None,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Sandbox]:
+    """Run a workflow whose endpoints are folders of ``tmp_path`` and whose resources are threads.
+
+    While a test runs, the environment names the settings of the sandbox as the default ones.
+    """
+    from chiltepin.testing.sandbox import Sandbox  # noqa: PLC0415 - pytest loads this module in every test run
+
+    if isinstance(chiltepin_settings, (str, os.PathLike)):
+        chiltepin_settings = request.config.rootpath / chiltepin_settings
+    monkeypatch.setenv("CHILTEPIN_BACKEND", "local")
+    sandbox = Sandbox(tmp_path / "sandbox", chiltepin_settings)
+    monkeypatch.setenv("CHILTEPIN_CONFIG", sandbox.file)
+    with sandbox:
+        yield sandbox
 
 
 @pytest.fixture

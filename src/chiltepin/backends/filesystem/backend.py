@@ -78,6 +78,8 @@ class FilesystemBackend:
         self._tasks: dict[str, Work] = {}
         self._lock = threading.Lock()
         self._movers = Movers()
+        #: Told of each file that arrives, for tests; see `Work.arrived`.
+        self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
 
     @classmethod
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> FilesystemBackend:
@@ -107,6 +109,7 @@ class FilesystemBackend:
                 return handle
             self._forget_old()
             work = self._tasks[submission_id] = Work(request, handle, Crew(self._movers, width=width), self._pause)
+            work.witness = self.witness
         self._movers.take(work, deed)
         return handle
 

@@ -49,7 +49,9 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
             taken = there.entry(goal.parts[-1])
             if taken is not None and taken.kind == "dir":
                 raise _needs_whole_path(origin, goal)
-            Copier(work, request).file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum)
+            copier = Copier(work, request)
+            if copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum):
+                work.arrived(origin, goal)
 
 
 def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
@@ -91,7 +93,7 @@ class Copier:
 
     def file(
         self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
-    ) -> None:
+    ) -> bool:
         """Copy one file, unless the sync level says that its destination is good as it is.
 
         Parameters
@@ -106,15 +108,21 @@ class Copier:
             What has that name now; None also where it is known that no sync level leaves it alone.
         checksum : str
             What its content has to have, such as ``sha256:...``; empty for anything.
+
+        Returns
+        -------
+        bool
+            Whether it was copied.
         """
         if self._left_alone(here, entry, there, existing):
             self._work.count(skipped=1)
-            return
+            return False
         wish = replace(self._wish, checksum=checksum) if checksum else self._wish
         size = there.take(here, entry, name, wish)
         if size is None:
             size = self._through_draft(here, entry, there, name, wish)
         self._work.count(files=1, size=size)
+        return True
 
     def _through_draft(self, here: Folder, entry: Entry, there: Folder, name: str, wish: Wish) -> int:
         with (

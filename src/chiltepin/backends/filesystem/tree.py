@@ -58,6 +58,7 @@ class _Pair:
     """A folder and the one that it is copied to, open until the last file of it is done."""
 
     def __init__(self, origin: Spot, goal: Spot) -> None:
+        self.origin, self.goal = origin, goal
         self.here = origin.store.folder(origin.parts)
         try:
             self.there = goal.store.folder(goal.parts, create=True)
@@ -165,7 +166,8 @@ class _Tree:
 
     def _move(self, pair: _Pair, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
-        self._copier.file(pair.here, entry, pair.there, entry.name, existing=existing)
+        if self._copier.file(pair.here, entry, pair.there, entry.name, existing=existing):
+            self._work.arrived(pair.origin, pair.goal, entry.name)
 
     def mirror(self, node: Node, shift: Shift, *, roots: Sequence[Spot]) -> list[str]:
         """Remove from one destination folder what its source does not hold; return the folders of the latter."""

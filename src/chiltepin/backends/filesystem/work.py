@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import HOPELESS, Fault, fault_of
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chiltepin.backends.filesystem.crew import Crew
+    from chiltepin.backends.filesystem.store import Spot
     from chiltepin.model import Request
 
 __all__ = ["Stopped", "Work"]
@@ -56,6 +58,8 @@ class Work:
         self._stopping = threading.Event()
         #: Set when the outcome is known.
         self.ended = threading.Event()
+        #: Told of each file that has arrived: endpoint and path it came from, and those that it has now.
+        self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
 
     def cancel(self) -> None:
         """Ask the threads to stop at their next block or file."""
@@ -94,6 +98,13 @@ class Work:
             self.bytes_moving += moving
             self.files_skipped += skipped
             self.faults += faults
+
+    def arrived(self, origin: Spot, goal: Spot, *names: str) -> None:
+        """Tell the witness, if there is one, of a file that is whole; ``names`` lead to it from both places."""
+        if self.witness is not None:
+            self.witness(
+                (origin.endpoint, joined((*origin.parts, *names))), (goal.endpoint, joined((*goal.parts, *names)))
+            )
 
     @contextmanager
     def moving(self) -> Iterator[Callable[[int], None]]:

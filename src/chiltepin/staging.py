@@ -1,0 +1,203 @@
+"""Parsl's ``File`` of an endpoint, moved to the apps that read it and away from those that write it."""
+
+from __future__ import annotations
+
+import posixpath
+import threading
+from typing import TYPE_CHECKING, Any
+
+from parsl.app.futures import DataFuture
+from parsl.data_provider.staging import Staging
+from parsl.utils import RepresentationMixin
+
+from chiltepin import kernel, paths
+from chiltepin.choice import place_of
+from chiltepin.data import data_settings, local_path, transfer_task
+from chiltepin.errors import ConfigError
+from chiltepin.files import SCHEME, location_of
+from chiltepin.worker import InFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from parsl.data_provider.data_manager import DataManager
+    from parsl.data_provider.files import File
+    from parsl.dataflow.dflow import DataFlowKernel
+
+    from chiltepin.futures import TransferFuture
+
+__all__ = ["ChiltepinStaging"]
+
+_LEDGER = "_chiltepin_files"
+_MAKING = threading.Lock()
+
+#: Seconds that the transfer of a file may take. Nobody can give a timeout with a File; a task of Globus has a day.
+STAGING_TIMEOUT = 86400.0
+
+
+class _Ledger:
+    """What was moved for the apps of one run."""
+
+    def __init__(self) -> None:
+        # Re-entrant: what Parsl does with a transfer may make it look at files.
+        self.lock = threading.RLock()
+        #: For each working folder and file, the copies that were made: after which future, and by which transfer.
+        self.copies: dict[tuple[str, str, str], list[tuple[Any, TransferFuture]]] = {}
+        #: For each transfer of an output, the working folder where its file stays, and where it is for programs.
+        self.outputs: dict[Any, tuple[str, str]] = {}
+
+
+def _ledger_of(dfk: DataFlowKernel) -> _Ledger:
+    with _MAKING:
+        # Kept on the kernel itself, so that it goes when the kernel goes.
+        ledger: _Ledger = vars(dfk).setdefault(_LEDGER, _Ledger())
+    return ledger
+
+
+class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # parsl has no types
+    """Moves the files ``chiltepin://ENDPOINT/path`` among ``inputs`` and ``outputs`` of Parsl apps.
+
+    `chiltepin.configure.load` gives one to every executor. In a Parsl ``Config`` of your own it is put into
+    ``storage_access`` of an executor, beside Parsl's own (``parsl.data_provider.data_manager.default_staging``).
+
+    A file of the endpoint of the working folder is used where it is. Every other one is copied to the folder ``in`` in
+    the working folder, or from its folder ``out``, below the name of its endpoint and with all its own folders.
+
+    Parameters
+    ----------
+    working_dir : str or None
+        A folder that the apps of the executor see, as ``ENDPOINT:/path``; the settings say where it is mounted. None
+        refuses files of endpoints, in words.
+    timeout : float
+        Seconds that the transfer of one file may take; a day by default.
+    """
+
+    def __init__(self, working_dir: str | None, timeout: float = STAGING_TIMEOUT) -> None:
+        self.working_dir, self.timeout = working_dir, timeout
+
+    def can_stage_in(self, file: File) -> bool:
+        """Whether the file is one of an endpoint."""
+        return bool(file.scheme == SCHEME)
+
+    def can_stage_out(self, file: File) -> bool:
+        """Whether the file is one of an endpoint."""
+        return bool(file.scheme == SCHEME)
+
+    def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture | None:
+        """Start the transfer of a file that an app reads, unless it is there or on its way.
+
+        Parameters
+        ----------
+        dm : DataManager
+            Of the run.
+        executor : str
+            Where the app will run.
+        file : File
+            Gets the path that the app opens.
+        parent_fut : Future or None
+            What has to end before the file is at its endpoint.
+
+        Returns
+        -------
+        DataFuture or None
+            None if there is nothing to wait for but that future.
+        """
+        ledger = _ledger_of(dm.dfk)
+        with kernel.entered(dm.dfk), ledger.lock:
+            work, folder = self._working_dir(executor)
+            endpoint, path = location_of(file)
+            if endpoint == work:
+                file.local_path = local_path(endpoint, path)
+                return None
+            written = ledger.outputs.get(_root(parent_fut))
+            if written and written[0] == self.working_dir:
+                file.local_path = written[1]
+                return None
+            transfer, place = self._copy(ledger, executor, (endpoint, path), parent_fut)
+            file.local_path = local_path(work, posixpath.join(folder, place))
+            return DataFuture(transfer, file, tid=transfer.tid)
+
+    def _copy(
+        self, ledger: _Ledger, executor: str, location: tuple[str, str], parent: Any
+    ) -> tuple[TransferFuture, str]:
+        """Return the transfer of a file and where it goes in the working folder; the first one to ask starts it."""
+        work, folder = self._working_dir(executor)
+        endpoint, path = location
+        copies = ledger.copies.setdefault((str(self.working_dir), endpoint, path), [])
+        # Parsl has put a future of its own around the one that the user gave.
+        origin = None if parent is None else parent.parent
+        number = next((index for index, copy in enumerate(copies) if copy[0] is origin), len(copies))
+        # An app may still read the file as it was before the app or transfer that has written it again.
+        place = _place("in" if number == 0 else f"in-{number + 1}", endpoint, path)
+        if number < len(copies) and not _failed(copies[number][1]):
+            return copies[number][1], place
+        transfer = transfer_task(
+            endpoint,
+            work,
+            path,
+            posixpath.join(folder, place),
+            timeout=self.timeout,
+            executor=executor,
+            inputs=[] if parent is None else [parent],
+            check=True,
+        )
+        copies[number:] = [*copies[number:number], (origin, transfer), *copies[number + 1 :]]
+        return transfer, place
+
+    def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> Future[Any] | None:
+        """Have a file that an app writes moved to its endpoint when the app has ended.
+
+        Returns
+        -------
+        Future or None
+            Of the file's arrival; None if the app writes it where it belongs.
+        """
+        ledger = _ledger_of(dm.dfk)
+        with kernel.entered(dm.dfk), ledger.lock:
+            work, folder = self._working_dir(executor)
+            endpoint, path = location_of(file)
+            if endpoint == work:
+                file.local_path = local_path(endpoint, path)
+                return None
+            place = posixpath.join(folder, _place("out", endpoint, path))
+            file.local_path = local_path(work, place)
+            transfer = transfer_task(
+                work, endpoint, place, path, timeout=self.timeout, executor=executor, inputs=[app_fu], check=True
+            )
+            ledger.outputs[transfer] = str(self.working_dir), file.local_path
+            return transfer
+
+    def replace_task_stage_out(
+        self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Make the folder of the file where the app runs: its disk need not be one of this machine."""
+        del dm, executor
+        return InFolder(func, posixpath.dirname(str(file.local_path)))
+
+    def _working_dir(self, executor: str) -> tuple[str, str]:
+        if self.working_dir is None:
+            raise ConfigError(
+                f"Resource {executor!r} has no folder for the files of endpoints; "
+                "add 'working_dir: ENDPOINT:/path' below it, with an endpoint whose files its apps see.",
+                key=f"{executor}.working_dir",
+            )
+        endpoint, _, folder = self.working_dir.partition(":/")
+        return endpoint, f"/{folder}"
+
+
+def _root(future: Any) -> Any:
+    """Return what a future of a file waits for in the end."""
+    while isinstance(future, DataFuture):
+        future = future.parent
+    return future
+
+
+def _failed(transfer: TransferFuture) -> bool:
+    return transfer.done() and transfer.exception() is not None
+
+
+def _place(top: str, endpoint: str, path: str) -> str:
+    """Return where the copy of a file goes in the working folder, its own folders kept."""
+    home = place_of(data_settings(), "src_ep", endpoint).get("home", "/~")
+    return posixpath.join(top, endpoint.replace("/", "%2F"), *paths.parts(path, home=home, endpoint=endpoint))

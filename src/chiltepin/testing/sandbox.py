@@ -1,0 +1,138 @@
+"""Endpoints that are folders, a workflow on threads, and a record of what was moved: for the test of a pipeline."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin import registry
+from chiltepin.data import local_path
+from chiltepin.settings import ConfigWarning, check, read
+from chiltepin.transfers import opened
+from chiltepin.workflow import Workflow
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem import LocalBackend
+    from chiltepin.settings import Settings
+
+__all__ = ["Sandbox"]
+
+#: What a sandbox has of which nobody says what it should have.
+ENDPOINTS = ("my-laptop", "hpc-scratch")
+
+
+class Sandbox:
+    """A ``with`` block in which a pipeline runs with its own settings, and nothing leaves the machine.
+
+    Each endpoint of the settings is a folder, and each resource is a pool of threads. Inside the block a workflow is
+    running, so that tasks and transfers can be called; the end of the block waits for all of them.
+
+    Parameters
+    ----------
+    folder : path
+        An empty folder, in which everything is.
+    settings : path or mapping or None
+        The settings file of the pipeline, or what would be in one; None has the endpoints ``my-laptop`` and
+        ``hpc-scratch``.
+
+    Attributes
+    ----------
+    file : str
+        The path of the settings as they are in the sandbox. A pipeline that starts a ``Workflow`` of its own is given
+        this file.
+
+    Raises
+    ------
+    ConfigError
+        If the settings are wrong.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], settings: str | os.PathLike[str] | Mapping[str, Any] | None = None
+    ) -> None:
+        self._folder = Path(folder).absolute()
+        document = _document(settings)
+        with warnings.catch_warnings():
+            # A key that has no effect is for the run in production to tell.
+            warnings.simplefilter("ignore", ConfigWarning)
+            checked = check(document, backends=registry.names())
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / "chiltepin.yaml"
+        # Whatever is JSON is YAML.
+        plain = json.dumps(_inside(document, checked, self._folder), ensure_ascii=False, indent=2, default=str)
+        file.write_text(plain, encoding="utf-8")
+        self.file = str(file)
+        self._names = {
+            place["collection"]: name
+            for name, endpoint in reversed(checked.data.endpoints.items())
+            if (place := endpoint.places.get("globus"))
+        }
+        self._workflow = Workflow(self.file, run_dir=self._folder / "runinfo", backend="local")
+        self._moved: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Self:
+        self._workflow.__enter__()
+        backend = cast("LocalBackend", opened(self._workflow.config.data.setup).backend)
+        backend.witness = self._witness
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workflow.__exit__(kind, error, trace)
+
+    @property
+    def moved(self) -> list[tuple[str, str]]:
+        """Every file that has arrived, as ``("my-laptop:/in.dat", "hpc-scratch:/run/in.dat")``, sorted.
+
+        A file of a folder has a pair of its own; one that was moved twice is there twice; one that was left alone by a
+        sync level, or did not arrive whole, is not. What other processes move is not seen.
+        """
+        return sorted(self._moved)
+
+    def path(self, endpoint: str, path: str = "/") -> Path:
+        """Return where a path of an endpoint is on this machine."""
+        return Path(local_path(endpoint, path))
+
+    def put(self, endpoint: str, path: str, content: str | bytes = "") -> Path:
+        """Write a file on an endpoint, and the folders that lead there; return where it is."""
+        place = self.path(endpoint, path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content.encode() if isinstance(content, str) else content)
+        return place
+
+    def files(self, endpoint: str) -> list[str]:
+        """Return the paths of all files of an endpoint, sorted; empty if there is none."""
+        top = self.path(endpoint)
+        return sorted(f"/{place.relative_to(top).as_posix()}" for place in top.rglob("*") if not place.is_dir())
+
+    def _witness(self, source: tuple[str, str], destination: tuple[str, str]) -> None:
+        self._moved.append((self._location(*source), self._location(*destination)))
+
+    def _location(self, endpoint: str, path: str) -> str:
+        return f"{self._names.get(endpoint, endpoint)}:{path}"
+
+
+def _document(settings: str | os.PathLike[str] | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if settings is None:
+        return {"data": {"endpoints": dict.fromkeys(ENDPOINTS)}}
+    return settings if isinstance(settings, Mapping) else read(settings)
+
+
+def _inside(document: Mapping[str, Any], checked: Settings, folder: Path) -> dict[str, Any]:
+    """Return the settings with folders for endpoints and threads for resources."""
+    section = dict(document.get("data") or {})
+    resources: dict[str, Any] = {}
+    for label, resource in checked.resources.items():
+        resources[label] = {"provider": "threads", "max_threads": resource.max_threads}
+        if resource.working_dir:
+            resources[label]["working_dir"] = resource.working_dir
+    return {**resources, "data": {**section, "backend": "local", "root": str(folder / "endpoints")}}

@@ -1,0 +1,336 @@
+"""Parsl's own files: moved to the apps that read them and away from those that write them, whatever moves the bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from parsl import bash_app, python_app
+from parsl.data_provider.files import File
+from parsl.dataflow.errors import DependencyError
+
+import chiltepin
+from chiltepin import configure, delete_task, join_task, python_task, transfer_task
+from chiltepin.errors import ConfigError, TaskFailedError
+from chiltepin.files import location_of, url_of
+from chiltepin.futures import watch
+
+LIMIT = 60
+HERE = Path(__file__).parent
+
+
+class World:
+    """Two endpoints that are folders, and settings in which apps see the second."""
+
+    def __init__(self, folder, backend, resource):
+        self.laptop, self.scratch = folder / "my-laptop", folder / "hpc-scratch"
+        for place in (self.laptop, self.scratch):
+            place.mkdir(exist_ok=True)
+        endpoints = {
+            place.name: {"globus": {"collection": "this-machine", "mount": str(place)}, "filesystem": str(place)}
+            for place in (self.laptop, self.scratch)
+        }
+        self.settings = {
+            "local": {**resource, "working_dir": "hpc-scratch:/work"},
+            "data": {"backend": backend, "root": str(folder), "fault_grace": 0.5, "endpoints": endpoints},
+        }
+        self.folder = folder
+
+    def put(self, path, text):
+        """Write a file on the laptop."""
+        place = self.laptop / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+    def staged(self):
+        """The files in the working folder."""
+        work = self.scratch / "work"
+        return sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
+
+
+@pytest.fixture(params=["local", "filesystem", "globus"])
+def world(request, tmp_path):
+    """The same folders behind each backend, with apps on threads."""
+    made = World(tmp_path, request.param, {"provider": "threads", "max_threads": 2})
+    if request.param == "globus":
+        globus = request.getfixturevalue("chiltepin_globus")
+        for name, endpoint in made.settings["data"]["endpoints"].items():
+            endpoint["globus"]["collection"] = globus.collection(name).id
+    return made
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Folders of one machine, behind the backend ``local``."""
+    return World(tmp_path, "local", {"provider": "threads", "max_threads": 2})
+
+
+@pytest.fixture
+def running(world):
+    """A workflow over them."""
+    with chiltepin.Workflow(world.settings, run_dir=world.folder / "runinfo") as workflow:
+        yield workflow
+
+
+@pytest.fixture
+def offline(folders):
+    """A workflow over the folders."""
+    with chiltepin.Workflow(folders.settings, run_dir=folders.folder / "runinfo") as workflow:
+        yield workflow
+
+
+@python_app
+def total(inputs=(), outputs=()):
+    """Add up the numbers in all inputs; write the sum into the output, if there is one."""
+    number = 0
+    for file in inputs:
+        with open(file) as lines:
+            number += sum(int(line) for line in lines)
+    for file in outputs:
+        with open(file.filepath, "w") as out:
+            out.write(f"{number}\n")
+    return number, [file.filepath for file in inputs]
+
+
+@bash_app
+def double(inputs=(), outputs=()):
+    """Write each line of the input twice."""
+    return f"cat '{inputs[0]}' '{inputs[0]}' > '{outputs[0]}'"
+
+
+@python_task
+def text_of(file):
+    """Return what is in a file."""
+    with open(file) as lines:
+        return lines.read()
+
+
+def laptop(path):
+    """A file of the laptop."""
+    return File(f"chiltepin://my-laptop/{path}")
+
+
+def test_inputs_and_outputs_are_moved_by_the_backend(running, world):
+    """Two files of one name arrive in their own folders, and the result is at its endpoint when its future ends."""
+    world.put("a/x.csv", "1\n2\n")
+    world.put("b/x.csv", "3\n")
+    app = total(inputs=[laptop("a/x.csv"), laptop("b/x.csv")], outputs=[laptop("new/folder/sum.csv")])
+    file = app.outputs[0].result(LIMIT)
+    assert file.url == "chiltepin://my-laptop/new/folder/sum.csv"
+    assert (world.laptop / "new/folder/sum.csv").read_text() == "6\n"
+    work = world.scratch / "work"
+    assert app.result(LIMIT) == (6, [str(work / "in/my-laptop/a/x.csv"), str(work / "in/my-laptop/b/x.csv")])
+
+
+def test_apps_are_chained_by_their_files(running, world):
+    """An output is the input of the next app, which waits for it and takes it from where it was written."""
+    world.put("one two.csv", "4\n")
+    first = double(inputs=[laptop("one two.csv")], outputs=[laptop("twice#1.csv")])
+    second = total(inputs=[first.outputs[0]])
+    assert second.result(LIMIT) == (8, [str(world.scratch / "work/out/my-laptop/twice#1.csv")])
+    assert (world.laptop / "twice#1.csv").read_text() == "4\n4\n"
+    assert world.staged() == ["in/my-laptop/one two.csv", "out/my-laptop/twice#1.csv"]
+
+
+def test_a_file_that_is_missing_is_the_cause(running, world):
+    """What cannot be moved ends the app with our error as its cause, and so what depends on it."""
+    app = total(inputs=[laptop("none.csv")], outputs=[laptop("sum.csv")])
+    after = total(inputs=[app.outputs[0]])
+    for future in (app, app.outputs[0], after):
+        with pytest.raises(DependencyError) as caught:
+            future.result(LIMIT)
+        assert isinstance(caught.value.__cause__, TaskFailedError)
+        assert caught.value.__cause__.status.code == "FILE_NOT_FOUND"
+    assert not (world.laptop / "sum.csv").exists()
+
+
+def test_a_file_that_was_not_written_fails_its_own_future(running, world):
+    """An app that does not write what it promised is done, and the future of the file has our error itself."""
+
+    @python_app
+    def nothing(outputs=()):
+        return True
+
+    app = nothing(outputs=[laptop("promised.csv")])
+    assert app.result(LIMIT) is True
+    with pytest.raises(TaskFailedError, match="FILE_NOT_FOUND"):
+        app.outputs[0].result(LIMIT)
+
+
+def test_the_file_of_a_transfer_is_an_input(running, world):
+    """`.file` makes an app wait for the transfer; where the apps see the destination, it is opened there."""
+    world.put("x.csv", "5\n")
+    sent = transfer_task("my-laptop", "hpc-scratch", "/x.csv", "/project/x.csv", executor="local", polling_interval=0.1)
+    assert sent.file is sent.file
+    assert sent.file.file_obj.url == "chiltepin://hpc-scratch/project/x.csv"
+    app = total(inputs=[sent.file], outputs=[File("chiltepin://hpc-scratch/project/new/sum.csv")])
+    assert app.result(LIMIT) == (5, [str(world.scratch / "project/x.csv")])
+    assert app.outputs[0].result(LIMIT)
+    assert (world.scratch / "project/new/sum.csv").read_text() == "5\n"
+    assert world.staged() == []
+
+
+def test_no_worker_is_held_by_a_service(chiltepin_globus, tmp_path):
+    """While a hundred files are on their way by Globus, in a few tasks, the only worker is free."""
+    world = World(tmp_path, "globus", {"provider": "threads", "max_threads": 1})
+    for name, endpoint in world.settings["data"]["endpoints"].items():
+        endpoint["globus"]["collection"] = chiltepin_globus.collection(name).id
+    for number in range(100):
+        world.put(f"{number}.csv", "1\n")
+    chiltepin_globus.settings.task_latency, chiltepin_globus.settings.request_rate = 1e6, None
+    transfers = []
+    with chiltepin.Workflow(world.settings, run_dir=tmp_path / "runinfo") as workflow:
+        watch(workflow.dfk, transfers.append)
+        app = total(inputs=[laptop(f"{number}.csv") for number in range(100)])
+        assert len(transfers) == 100
+        while any(transfer.task_handle is None for transfer in transfers):
+            assert total().result(LIMIT) == (0, [])
+        assert len(chiltepin_globus.tasks) < 10
+        for task in chiltepin_globus.tasks.values():
+            task.fail()
+        with pytest.raises(DependencyError) as caught:
+            app.result(LIMIT)
+        assert isinstance(caught.value.__cause__, TaskFailedError)
+
+
+def test_a_file_is_moved_once(offline, folders):
+    """Apps that want the same file share its one transfer; one that failed is made again."""
+    folders.put("x.csv", "1\n")
+    apps = [total(inputs=[laptop("x.csv")]) for _ in range(3)]
+    assert [app.result(LIMIT)[0] for app in apps] == [1, 1, 1]
+    (folders.laptop / "x.csv").unlink()
+    assert total(inputs=[laptop("x.csv")]).result(LIMIT)[0] == 1
+    assert isinstance(total(inputs=[laptop("late.csv")]).exception(LIMIT), DependencyError)
+    folders.put("late.csv", "2\n")
+    assert total(inputs=[laptop("late.csv")]).result(LIMIT)[0] == 2
+
+
+def test_a_file_that_is_written_again_is_another_one(offline, folders):
+    """After a transfer that writes it again a file is moved again, beside the copy that others still read."""
+    folders.put("x.csv", "1\n")
+    folders.put("new.csv", "2\n")
+    old = total(inputs=[laptop("x.csv")])
+    old.result(LIMIT)
+    sent = transfer_task("my-laptop", "my-laptop", "/new.csv", "/x.csv", executor="local")
+    new = [total(inputs=[sent.file]) for _ in range(2)]
+    assert [app.result(LIMIT)[0] for app in new] == [2, 2]
+    assert folders.staged() == ["in-2/my-laptop/x.csv", "in/my-laptop/x.csv"]
+    assert total(inputs=[laptop("x.csv")]).result(LIMIT)[0] == 1
+
+
+def test_a_transfer_waits_for_files_without_moving_them(offline, folders):
+    """A file among the inputs of a transfer is only waited for."""
+    folders.put("x.csv", "1\n")
+    made = double(inputs=[laptop("x.csv")], outputs=[laptop("made.csv")])
+    sent = transfer_task("my-laptop", "hpc-scratch", "/made.csv", "/final.csv", executor="local", inputs=made.outputs)
+    gone = delete_task("my-laptop", "/made.csv", executor="local", inputs=[sent.file, laptop("other.csv")])
+    assert gone.result(LIMIT) is True
+    assert (folders.scratch / "final.csv").read_text() == "1\n1\n"
+    assert folders.staged() == ["in/my-laptop/x.csv", "out/my-laptop/made.csv"]
+
+
+def test_a_file_may_be_any_argument(offline, folders):
+    """Our own tasks take a file by position too, and a task that does not declare `inputs` waits for it."""
+    folders.put("data/x.csv", "1\n")
+    assert text_of(laptop("data/x.csv"), executor="local").result(LIMIT) == "1\n"
+    there = File("chiltepin://hpc-scratch/work/in/my-laptop/data/x.csv")
+    assert text_of(there, executor="local").result(LIMIT) == "1\n"
+
+
+# Parsl leaves the file open into which a command prints.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_output_of_a_command_is_moved(offline, folders):
+    """What a command prints may go to an endpoint."""
+
+    @bash_app
+    def say(stdout=None):
+        return "echo hello"
+
+    said = say(stdout=laptop("logs/said.txt"))
+    assert said.stdout.result(LIMIT)
+    assert (folders.laptop / "logs/said.txt").read_text() == "hello\n"
+
+
+def test_a_join_task_stages_for_the_tasks_that_it_calls(offline, folders):
+    """The tasks that a join task starts get their files as any others."""
+    folders.put("x.csv", "7\n")
+
+    @join_task
+    def both():
+        return [total(inputs=[laptop("x.csv")]), total()]
+
+    assert [number for number, _ in both().result(LIMIT)] == [7, 0]
+
+
+def test_a_transfer_that_fails_without_check_has_no_file(offline):
+    """`.file` fails also where the transfer gives False; what has no single file has none at all."""
+    sent = transfer_task("my-laptop", "hpc-scratch", "/none", "/x", executor="local", check=False)
+    with pytest.raises(TaskFailedError, match="Nothing is at chiltepin://hpc-scratch/x"):
+        sent.file.result(LIMIT)
+    assert isinstance(total(inputs=[sent.file]).exception(LIMIT), DependencyError)
+    many = transfer_task("my-laptop", "hpc-scratch", "/", "/all", executor="local", recursive=True)
+    gone = delete_task("my-laptop", "/none", executor="local", ignore_missing=True)
+    for future in (many, gone):
+        with pytest.raises(ValueError, match="leads to no single file"):
+            _ = future.file
+    later = transfer_task("my-laptop", "hpc-scratch", "/a", many, executor="local", check=False)
+    with pytest.raises(ValueError, match="still a future"):
+        _ = later.file
+
+
+def test_a_resource_without_a_folder_says_what_to_write(tmp_path):
+    """A file cannot be put anywhere where the settings name no folder for it; the call says so."""
+    settings = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"my-laptop": None}}}
+    with (
+        chiltepin.Workflow(settings, run_dir=tmp_path / "runinfo"),
+        pytest.raises(ConfigError, match=r"'local' has no folder.*add 'working_dir: ENDPOINT:/path'"),
+    ):
+        total(inputs=[laptop("x.csv")])
+
+
+def test_parsl_keeps_its_own_files(offline, folders):
+    """Paths and the other providers of Parsl work as before, and use the same folder."""
+    (folders.folder / "plain.csv").write_text("9\n")
+    assert total(inputs=[File(str(folders.folder / "plain.csv"))]).result(LIMIT)[0] == 9
+    executor = configure.load(folders.settings).executors[0]
+    assert executor.working_dir == str(folders.scratch / "work")
+    assert len(executor.storage_access) == 5
+
+
+@pytest.mark.parametrize(
+    "bad", ["chiltepin://my-laptop", "chiltepin://my-laptop/", "chiltepin:///x", "chiltepin://my-laptop/folder/"]
+)
+def test_a_url_that_names_no_file_is_refused(bad):
+    """The message says what a URL looks like."""
+    with pytest.raises(ValueError, match="names no file of an endpoint"):
+        location_of(File(bad))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "meant"),
+    [
+        ("hpc-scratch", "/a/x.csv", "/a/x.csv"),
+        ("HPC Scratch Space", "/100% sure?#1;2.csv", "/100% sure?#1;2.csv"),
+        ("Ümläut/é", "~/x", "~/x"),
+        ("hpc-scratch", "rel/x", "~/rel/x"),
+    ],
+)
+def test_a_url_holds_any_name(endpoint, path, meant):
+    """Whatever an endpoint and a file are called, their URL leads back to them."""
+    assert location_of(File(url_of(endpoint, path))) == (endpoint, meant)
+
+
+def test_files_reach_worker_processes(tmp_path):
+    """Worker processes find the files, make the folders that they write to, and the results arrive."""
+    resource = {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "init_blocks": 1}
+    world = World(tmp_path, "local", {**resource, "environment": [f"export PYTHONPATH={HERE}:$PYTHONPATH"]})
+    world.put("a/x.csv", "1\n2\n")
+    with chiltepin.Workflow(world.settings, run_dir=tmp_path / "runinfo"):
+        first = total(inputs=[laptop("a/x.csv")], outputs=[laptop("made/sum.csv")])
+        second = double(inputs=[first.outputs[0]], outputs=[laptop("made/twice.csv")])
+        failed = total(inputs=[laptop("none.csv")])
+        assert second.outputs[0].result(LIMIT)
+        with pytest.raises(DependencyError) as caught:
+            failed.result(LIMIT)
+    assert isinstance(caught.value.__cause__, TaskFailedError)
+    assert (world.laptop / "made/twice.csv").read_text() == "3\n3\n"
