@@ -111,17 +111,12 @@ class Move:
         seconds = ((self.ended or self.seen) - (self.moving or self.asked)).total_seconds()
         return self.bytes / seconds if self.bytes and seconds > 0 else None
 
-    @property
-    def pair(self) -> str:
-        """The endpoints as one text."""
-        return f"{self.source} -> {self.destination}" if self.destination else f"{self.source} (delete)"
-
-    @property
-    def what(self) -> str:
-        """The first path, and how many more there are."""
-        first = self.items[0] if self.items else ("", "")
-        names = first[0] if first[0] == first[1] or not first[1] else f"{first[0]} -> {first[1]}"
-        return f"{names} and {self.count - 1:,} more" if self.count > 1 else names
+    def told(self, arrow: str = "->") -> tuple[str, str]:
+        """Return its endpoints as one text, and its first path with how many more there are as another."""
+        pair = f"{self.source} {arrow} {self.destination}" if self.destination else f"{self.source} (delete)"
+        source, target = self.items[0] if self.items else ("", "")
+        what = source if target in ("", source) else f"{source} {arrow} {target}"
+        return pair, f"{what} and {self.count - 1:,} more" if self.count > 1 else what
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""

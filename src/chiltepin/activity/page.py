@@ -107,21 +107,23 @@ class _Words:
 def _plain(moves: Sequence[Move], since: datetime, now: datetime) -> dict[str, Any]:
     """Return what the page is about, as its script reads it; times are milliseconds."""
     states, pairs, whys = _Words(), _Words(), _Words()
-    rows = [
-        [
+    rows = []
+    for move in moves:
+        # An arrow of its own: a browser breaks a line within two characters.
+        pair, what = move.told("\u2192")
+        row = [
             round(move.asked.timestamp() * 1000),
             round(move.waited * 1000),
             round(move.lasted * 1000),
             states(move.shown),
-            pairs(move.pair),
-            printable(f"{move.label}: {move.what}" if move.label else move.what),
+            pairs(pair),
+            printable(f"{move.label}: {what}" if move.label else what),
             move.files,
             move.bytes,
             whys(f"{move.failed} of {move.count} items failed. {move.reason}" if move.failed else move.reason),
             printable(move.code),
         ]
-        for move in moves
-    ]
+        rows.append(row)
     return {
         "since": since.timestamp(),
         "now": now.timestamp(),

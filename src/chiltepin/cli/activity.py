@@ -97,7 +97,7 @@ def _show(moves: Sequence[Move], since: datetime) -> None:
     print_table(_HEAD, [_cells(move) for move in moves])
     bad = [move for move in moves if move.bad]
     for move in bad[-TOLD:]:
-        name = click.style(printable(f"{move.pair}  {move.what}"), bold=True)
+        name = click.style(printable("  ".join(move.told())), bold=True)
         click.echo(f"{name}: {printable(_why(move))}")
     if len(bad) > TOLD:
         click.echo(f"And {counted(len(bad) - TOLD, 'earlier failure')}; --html FILE and -F json have all of them.")
@@ -108,15 +108,16 @@ def _show(moves: Sequence[Move], since: datetime) -> None:
 
 
 def _cells(move: Move) -> list[str]:
+    pair, what = move.told()
     return [
         f"{move.asked.astimezone():%m-%d %H:%M:%S}",
         move.shown,
-        move.pair,
+        pair,
         f"{move.files:,}",
         amount(move.bytes) if move.kind == "transfer" else "-",
         "-" if move.speed is None else f"{amount(move.speed)}/s",
         _took(move.lasted),
-        f"{move.label}: {move.what}" if move.label else move.what,
+        f"{move.label}: {what}" if move.label else what,
     ]
 
 

@@ -65,7 +65,7 @@
   for (const [code, count] of [...codes].sort((one, other) => other[1] - one[1]).slice(0, 10)) {
     const button = element("button", code + " \u00d7 " + whole.format(count));
     button.type = "button";
-    button.addEventListener("click", () => { id("find").value = code; id("bad").checked = true; first(); });
+    button.addEventListener("click", () => { id("find").value = code; id("bad").checked = true; first(); id("tasks").scrollIntoView(); });
     id("codes").append(button);
   }
   id("errors").hidden = !failed;
@@ -74,7 +74,7 @@
 
   const rank = (task) => (task.bad ? 0 : task.live ? 1 : task.state === "unknown" ? 2 : 3);
   const COLUMNS = [
-    { head: "State", of: rank, show: (task) => task.state },
+    { head: "State", of: rank, show: (task) => task.state, kind: "time" },
     { head: "Begun", of: (task) => task.begun, show: (task) => when(task.begun), kind: "time", down: true },
     { head: "Endpoints", of: (task) => task.pairName, show: (task) => task.pairName, kind: "pair" },
     { head: "What", of: (task) => task.what, show: (task) => task.what, kind: "name" },
@@ -269,6 +269,8 @@
     [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
     [0.001, "{ss}.{fff}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}", null, "\n{MM}-{DD} {HH}:{mm}", null, "\n{HH}:{mm}", null, 1],
   ] };
+  // The two plots have the same left edge, where there is room for that.
+  const SIDE = 78, side = innerWidth > 640 ? { size: SIDE, values: () => [], grid: { show: false }, ticks: { show: false } } : { show: false };
   const drag = { x: true, y: false };
   let held = false;
   const zoomed = (plot, scale) => {
@@ -279,14 +281,14 @@
   const lanePlot = new uPlot({
     width: wide("lanes"), height: tall + 46, legend: { show: false }, padding: [0, 8, 0, 8],
     cursor: { y: false, drag, points: { show: false }, sync: { key: "time" } },
-    scales: { x: { time: true }, y: { range: [0, 1] } }, axes: [clock, { show: false }], series: [{}, { show: true, points: { show: false } }],
+    scales: { x: { time: true }, y: { range: [0, 1] } }, axes: [clock, side], series: [{}, { show: true, points: { show: false } }],
     hooks: { draw: [drawLanes], setScale: [zoomed], setCursor: [point] },
   }, [[full.min, full.max], [null, null]], id("lanes"));
   const ratePlot = new uPlot({
     width: wide("rates"), height: 180, legend: { show: false }, padding: [8, 8, 0, 8],
     cursor: { y: false, drag, sync: { key: "time" } },
     scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.05 : 1] } },
-    axes: [clock, { ...axis, size: 78, values: (_, ticks) => ticks.map((tick) => size(tick) + "/s") }],
+    axes: [clock, { ...axis, size: SIDE, values: (_, ticks) => ticks.map((tick) => size(tick) + "/s") }],
     series: [{}, { stroke: () => style("--move"), fill: () => style("--area"), width: 1.5, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }],
     hooks: { setScale: [zoomed] },
   }, rates(), id("rates"));
