@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIX", "Chapter", "Diary"]
 
+#: One for all lines: ``json.dumps`` would make an encoder for each.
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 #: What the names of the files end with; the journal's own reader leaves them alone.
 SUFFIX = ".activity"
 
@@ -57,7 +60,7 @@ class Diary(Lines):
     def write(self, event: str, name: str, facts: dict[str, Any]) -> None:
         """Write one line about the task of a submission id."""
         whole = {"v": VERSION, "event": event, "id": name, "at": plain_time(self.clock()), **facts}
-        self.add(json.dumps(whole, separators=(",", ":")).encode() + b"\n")
+        self.add(_encode(whole).encode() + b"\n")
 
 
 class Chapter:

@@ -8,7 +8,9 @@ import logging
 import os
 import secrets
 import threading
+import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
 from chiltepin.journal.owner import Owner
@@ -24,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 #: Bytes after which a process goes on in a new file.
 FILE_LIMIT = 16 * 2**20
+
+#: Seconds between two looks whether a file is still there, where lines are not forced to the disk.
+LOOK = 1.0
 
 _writers: weakref.WeakSet[Lines] = weakref.WeakSet()
 
@@ -81,23 +86,36 @@ class Lines:
     def forget(self) -> None:
         """Be one that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
         self._lock = threading.Lock()
+        self._waiting: deque[bytes] = deque()
         self.owner = self._given or Owner.this()
         self.close()
 
     def add(self, line: bytes) -> None:
         """Write a line, its end included; nothing is raised if that is not possible."""
-        with self._lock:
+        if self._forced:
+            with self._lock:
+                self._try(line)
+            return
+        # Whoever writes takes along what others bring meanwhile; a thread that waited here would hold up a transfer.
+        self._waiting.append(line)
+        while self._waiting and self._lock.acquire(blocking=False):
             try:
-                self._append(line)
-            except OSError as error:
-                self._give_up(error)
-            else:
-                self._warned = False
+                self._try(b"".join(self._waiting.popleft() for _ in range(len(self._waiting))))
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """Let go of the file; a line that is written later begins a new one."""
         with self._lock:
             self._let_go()
+
+    def _try(self, line: bytes) -> None:
+        try:
+            self._append(line)
+        except OSError as error:
+            self._give_up(error)
+        else:
+            self._warned = False
 
     def _append(self, line: bytes) -> None:
         if self._file is not None and not self._file.has_room(line):
@@ -143,6 +161,7 @@ class OwnFile:
     def __init__(self, folder: str, now: datetime, owner: Owner, *, suffix: str = SUFFIX, forced: bool = True) -> None:
         name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{suffix}"
         self._path, self._forced = os.path.join(folder, name), forced
+        self._size, self._looked = 0, float("-inf")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._descriptor = os.open(self._path, flags, 0o600)
         if not forced:
@@ -157,8 +176,12 @@ class OwnFile:
 
     def has_room(self, line: bytes) -> bool:
         """Whether the line should go here; False also if somebody has removed the file."""
-        now = os.fstat(self._descriptor)
-        return now.st_nlink > 0 and now.st_size + len(line) <= FILE_LIMIT
+        if self._forced or time.monotonic() > self._looked + LOOK:
+            now = os.fstat(self._descriptor)
+            self._size, self._looked = now.st_size, time.monotonic()
+            if now.st_nlink == 0:
+                return False
+        return self._size + len(line) <= FILE_LIMIT
 
     def append(self, line: bytes) -> None:
         """Write a line, and force it to the disk where that is wanted.
@@ -172,6 +195,7 @@ class OwnFile:
             raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
         if os.write(self._descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)
         if self._forced:
             os.fsync(self._descriptor)
 
