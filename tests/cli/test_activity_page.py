@@ -170,8 +170,7 @@ def test_the_plots_are_drawn_in_the_colours_of_the_scheme(shown, scheme):
             const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
             let count = 0;
             for (let at = 0; at < data.length; at += 4)
-                if (data[at] === arguments[0][0] && data[at + 1] === arguments[0][1] && data[at + 2] === arguments[0][2])
-                    count += 1;
+                if (arguments[0].every((part, place) => data[at + place] === part)) count += 1;
             return count;
         })""",
         blue,
