@@ -13,7 +13,7 @@ from chiltepin.model import TaskState, TaskStatus, items_of
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from chiltepin.batch import Batch
     from chiltepin.departures import Departures
@@ -91,7 +91,7 @@ class Arrivals:
         except Exception as err:  # noqa: BLE001 - asked again; each errand has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             return False
-        self._finish_batch(batch, end)
+        self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
         unknown: list[Errand] = []
         for item, outcome in zip(items_of(request), outcomes, strict=True):
             for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
@@ -121,8 +121,8 @@ class Arrivals:
         failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)
         self.end(errand, errand.verdict(now, failed))
 
-    def _finish_batch(self, batch: Batch, end: TaskStatus) -> None:
-        self._record.ended(batch.submission_id, end)
+    def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
+        self._record.ended(batch.submission_id, cast("Request", batch.request), end, failed=failed)
         self.drop(batch)
 
     def drop(self, batch: Batch) -> None:

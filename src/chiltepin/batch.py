@@ -171,6 +171,10 @@ class Batch:
         """Those that have not ended, each once."""
         return list({id(errand): errand for riders in self.riders.values() for errand in riders}.values())
 
+    def waited(self, now: float) -> float:
+        """Return for how many seconds somebody has waited for it."""
+        return now - min((errand.begun for errand in self.errands), default=self.created)
+
     def seal(self, now: float, today: datetime, *, apart: bool) -> Request:
         """Return what to submit; from now on no item joins.
 

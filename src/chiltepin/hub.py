@@ -31,6 +31,7 @@ from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.record import Record
 
 if TYPE_CHECKING:
+    from chiltepin.activity import Diary
     from chiltepin.batch import Batch
     from chiltepin.journal import Journal
     from chiltepin.model import Request
@@ -74,6 +75,8 @@ class Hub:
         Whether errands that are alike share a task, if the backend can tell what became of each.
     journal : Journal or None
         Where it is written down what is submitted; what another process has begun, and not ended, is joined.
+    diary : Diary or None
+        The same for people.
     """
 
     def __init__(
@@ -84,10 +87,11 @@ class Hub:
         threaded: bool = True,
         batching: bool = True,
         journal: Journal | None = None,
+        diary: Diary | None = None,
     ) -> None:
         self._backend, self._clock, self._threaded = backend, clock or SystemClock(), threaded
         self._batching = batching and backend.capabilities.batches
-        self._record = Record(backend, journal)
+        self._record = Record(backend, journal, diary)
         self._departures = Departures(backend.capabilities, self._record, batching=self._batching)
         self._known: dict[str, Errand] = {}
         #: Keys that were stopped before they started.
@@ -269,8 +273,7 @@ class Hub:
             if due:
                 self._submit(batch, request)
             if batch.stopping and batch.handle is None:
-                self._arrivals.drop(batch)
-                self._arrivals.end_all(batch, lambda errand: errand.verdict(now, None))
+                self._give_up(batch, now, None)
             return bool(due)
         if _is_over(batch):
             # What became of its items could not be asked for.
@@ -281,9 +284,15 @@ class Hub:
             self._cancel(batch, now)
             return True
         if batch.given_up(now):
-            self._arrivals.drop(batch)
-            self._arrivals.end_all(batch, lambda errand: errand.verdict(now, batch.end))
+            self._give_up(batch, now, batch.end)
         return False
+
+    def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
+        """Follow a task no longer; its errands end as far as is known."""
+        why = next((errand.verdict(now, last) for errand in batch.errands), None)
+        self._record.dropped(batch.submission_id, why)
+        self._arrivals.drop(batch)
+        self._arrivals.end_all(batch, lambda errand: errand.verdict(now, last))
 
     def _sorts_out(self, batch: Batch, now: float) -> bool:
         """Look, for a deletion that many share and that is due, for what is not there; whether that was done now."""
@@ -316,7 +325,7 @@ class Hub:
             # Kept over every try: that is what makes a repetition harmless.
             if not batch.submission_id:
                 batch.submission_id = self._backend.new_submission_id()
-                self._record.intend(batch.submission_id, request)
+                self._record.intend(batch.submission_id, request, waited=batch.waited(self._clock.monotonic()))
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err
@@ -330,7 +339,7 @@ class Hub:
             batch.refused = str(refusal)
             self._submitting.failed(self._clock.monotonic())
             return
-        self._record.refused(batch.submission_id)
+        self._record.refused(batch.submission_id, refusal)
         self._arrivals.drop(batch)
         if batch.apart and not isinstance(refusal, EndpointError | LoginRequiredError):
             # One of its items may be to blame.
@@ -367,6 +376,7 @@ class Hub:
             self._heard(asked, statuses)
             return
         for batch in asked:
+            self._record.dropped(batch.submission_id, lost)
             self._arrivals.drop(batch)
             self._arrivals.end_all(batch, lambda _: lost)
 
@@ -376,6 +386,7 @@ class Hub:
         for batch, status in zip(asked, statuses, strict=True):
             with self._lock:
                 batch.hear(status, now)
+            self._record.seen(batch.submission_id, status)
             if status.state.final:
                 self._settle(batch, now)
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin import registry
+from chiltepin.activity import Diary
 from chiltepin.batch import STOP_GRACE
 from chiltepin.chores import SystemClock
 from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskTimeoutError, UnsupportedOptionError
@@ -46,7 +47,7 @@ class Transfers:
         Who moves the bytes.
     clock : object
         Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
-    batching, journal
+    batching, journal, diary
         As for `Hub`, which a service backend has.
 
     Attributes
@@ -56,12 +57,18 @@ class Transfers:
     """
 
     def __init__(
-        self, backend: TransferBackend, *, clock: Any = None, batching: bool = True, journal: Journal | None = None
+        self,
+        backend: TransferBackend,
+        *,
+        clock: Any = None,
+        batching: bool = True,
+        journal: Journal | None = None,
+        diary: Diary | None = None,
     ) -> None:
         self.backend = backend
         self._clock = clock or SystemClock()
-        self._record = Record(backend, journal)
-        self.hub = Hub(backend, clock=self._clock, batching=batching, journal=journal)
+        self._record = Record(backend, journal, diary)
+        self.hub = Hub(backend, clock=self._clock, batching=batching, journal=journal, diary=diary)
 
     def __reduce__(self) -> Any:
         raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
@@ -113,10 +120,30 @@ class Transfers:
         """
         if self.backend.capabilities.runs_on == "service":
             return self._run_at_service(request, timeout, polling_interval, fault_grace)
+        name = submission_id or self.backend.new_submission_id()
+        with self._record.followed(name, request) as chapter:
+
+            def tell(status: TaskStatus) -> None:
+                chapter.seen(status)
+                told(status)
+
+            status = self._run_here(name, request, timeout, polling_interval, stopped, tell)
+            chapter.ended(status)
+        return status
+
+    def _run_here(
+        self,
+        name: str,
+        request: Request,
+        timeout: float,
+        longest: float,
+        stopped: Callable[[], bool],
+        told: Callable[[TaskStatus], object],
+    ) -> TaskStatus:
         start = self._clock.monotonic()
-        handle = self.backend.submit(request, submission_id or self.backend.new_submission_id())
+        handle = self.backend.submit(request, name)
         try:
-            status = self._follow(handle, start, timeout, polling_interval, stopped, told)
+            status = self._follow(handle, start, timeout, longest, stopped, told)
         except BaseException:
             # An interrupted wait (Ctrl-C, say) leaves no task behind.
             self.backend.cancel(handle)
@@ -223,7 +250,7 @@ class Transfers:
         except ChiltepinError as err:
             # After a lost answer the task may be there.
             if not getattr(err, "transient", False):
-                self._record.refused(submission_id)
+                self._record.refused(submission_id, err)
             raise
         self._record.submitted(handle)
         return handle
@@ -268,4 +295,6 @@ def _opened(setup: str, client: Any) -> Transfers:
         backend = backend.with_client(client)
     folder = plain.get("journal")
     journal = Journal(folder) if folder and backend.capabilities.durable else None
-    return Transfers(backend, batching=plain.get("batch", True), journal=journal)
+    # People see it on every backend; the journal proper is for what outlives this process.
+    diary = Diary(folder, SystemClock().now) if folder else None
+    return Transfers(backend, batching=plain.get("batch", True), journal=journal, diary=diary)

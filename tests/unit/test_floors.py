@@ -26,6 +26,7 @@ FLOORS = {
     "choice": 3,
     "journal": 3,
     "registry": 3,
+    "activity": 4,
     "arrivals": 4,
     "batch": 4,
     "checkup": 4,

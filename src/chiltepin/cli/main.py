@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "INTERRUPTED", "chiltepin", "exit_code", "main"]
 #: The subcommands: each is a function of its own name, in a module of its own name. They are loaded when they are
 #: asked for, because a shell completes and a user reads help far more often than either moves data.
 COMMANDS = {
+    "activity": "Show what moved, when, how fast, and what failed and why.",
     "check": "Look what of each endpoint works, and what to do about the rest.",
     "completion": "Print what makes a shell complete commands and endpoints.",
     "delete": "Delete a file, or a folder with all that is in it.",

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 __all__ = ["amount", "complain", "counted", "print_json", "print_table"]
 
-_STYLES = {"ok": "green", "failed": "bold red"}
+_STYLES = {
+    "ok": "green",
+    "succeeded": "green",
+    "active": "cyan",
+    "paused": "yellow",
+    "unknown": "yellow",
+    "partly": "bold red",
+    "failed": "bold red",
+    "expired": "bold red",
+    "lost": "bold red",
+    "canceled": "red",
+}
 
 
 def print_json(value: Any) -> None:

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-import threading
-import weakref
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.journal import killed
 from chiltepin.journal.lines import VERSION, plain_request, time
-from chiltepin.journal.owner import Owner
 from chiltepin.journal.reading import files, merged, prune
-from chiltepin.journal.writing import OwnFile
+from chiltepin.journal.writing import Lines
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from chiltepin.journal.lines import Entry
+    from chiltepin.journal.owner import Owner
     from chiltepin.model import Request, TaskHandle, TaskState
 
 __all__ = ["Journal"]
 
-logger = logging.getLogger(__name__)
 
-_journals: weakref.WeakSet[Journal] = weakref.WeakSet()
-
-
-def _start_anew_after_a_fork() -> None:
-    for journal in list(_journals):
-        journal._forget()  # noqa: SLF001  (the same module)
-
-
-os.register_at_fork(after_in_child=_start_anew_after_a_fork)
-
-
-class Journal:
+class Journal(Lines):
     """The record of all processes that use one folder; this one writes to a file of its own.
 
     Any number of threads may call at once. A child made by ``fork`` gets a file of its own.
@@ -64,18 +49,18 @@ class Journal:
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         owner: Owner | None = None,
     ) -> None:
-        self._folder, self._clock, self._given = os.path.abspath(folder), clock, owner
-        self._pruned = self._warned = False
-        self._file: OwnFile | None = None
-        self._forget()
-        _journals.add(self)
+        super().__init__(
+            folder,
+            clock=clock,
+            owner=owner,
+            tidy=lambda: prune(files(self.folder), clock()),
+            loss="What is submitted now cannot be joined after a restart.",
+        )
 
-    def _forget(self) -> None:
-        """Be a journal that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
-        self._lock = threading.Lock()
+    def forget(self) -> None:
+        """Be a journal that has written nothing; see `Lines.forget`."""
+        super().forget()
         self._mine: set[str] = set()
-        self._owner = self._given or Owner.this()
-        self.close()
 
     def intend(self, submission_id: str, request: Request, *, backend: str, service: str, deadline: datetime) -> None:
         """Write down what is about to be submitted; it is on the disk when this returns.
@@ -139,7 +124,7 @@ class Journal:
         def wanted(entry: Entry) -> bool:
             return (entry.backend, entry.service) == (backend, service) and entry.deadline > now
 
-        found = merged(files(self._folder), wanted)
+        found = merged(files(self.folder), wanted)
         with self._lock:
             return [entry for entry in found if entry.state is None and entry.submission_id not in self._mine]
 
@@ -156,16 +141,11 @@ class Journal:
         def wanted(entry: Entry) -> bool:
             return (entry.backend, entry.service) == (backend, service)
 
-        return killed.ended(files(self._folder), wanted, self._owner)
+        return killed.ended(files(self.folder), wanted, self.owner)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all that is known, oldest first."""
-        yield from merged(files(self._folder), lambda _: True)
-
-    def close(self) -> None:
-        """Let go of the file; a line that is written later begins a new one."""
-        with self._lock:
-            self._let_go()
+        yield from merged(files(self.folder), lambda _: True)
 
     def _write(self, event: str, submission_id: str, facts: dict[str, Any]) -> None:
         with self._lock:
@@ -174,40 +154,4 @@ class Journal:
 
     def _line(self, event: str, facts: dict[str, Any]) -> None:
         whole = {"v": VERSION, "event": event, "at": time(self._clock()), **facts}
-        line = json.dumps(whole, separators=(",", ":")).encode() + b"\n"
-        with self._lock:
-            try:
-                self._append(line)
-            except OSError as error:
-                self._give_up(error)
-            else:
-                self._warned = False
-
-    def _append(self, line: bytes) -> None:
-        if self._file is not None and not self._file.has_room(line):
-            self._let_go()
-        if self._file is None:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            if not self._pruned:
-                self._pruned = True
-                prune(files(self._folder), self._clock())
-            self._file = OwnFile(self._folder, self._clock(), self._owner)
-        self._file.append(line)
-
-    def _give_up(self, error: OSError) -> None:
-        """Do without a line; the next one begins a new file, for this one may end in half a line."""
-        if self._file is not None:
-            self._file.remove_if_empty()
-        self._let_go()
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "The journal in %s cannot be written: %s. What is submitted now cannot be joined after a restart.",
-                self._folder,
-                error,
-            )
-
-    def _let_go(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        self.add(json.dumps(whole, separators=(",", ":")).encode() + b"\n")

@@ -1,24 +1,146 @@
-"""The file that one process, and nobody else, writes to."""
+"""Lines that a process adds to a file of its own, which nobody else writes to."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
+import threading
+import time
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING
 
+from chiltepin.journal.owner import Owner
 from chiltepin.journal.reading import LINE_LIMIT, SUFFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
-    from chiltepin.journal.owner import Owner
+__all__ = ["Lines", "OwnFile"]
 
-__all__ = ["OwnFile"]
+logger = logging.getLogger(__name__)
 
 #: Bytes after which a process goes on in a new file.
 FILE_LIMIT = 16 * 2**20
+
+#: Seconds between two looks whether a file is still there, where lines are not forced to the disk.
+LOOK = 1.0
+
+_writers: weakref.WeakSet[Lines] = weakref.WeakSet()
+
+
+def _start_anew_after_a_fork() -> None:
+    for writer in list(_writers):
+        writer.forget()
+
+
+os.register_at_fork(after_in_child=_start_anew_after_a_fork)
+
+
+class Lines:
+    """Where one process writes its lines; any number of threads may do so at once.
+
+    A child made by ``fork`` gets a file of its own. A line that cannot be written costs one warning, and the next one
+    begins a new file.
+
+    Parameters
+    ----------
+    folder : path
+        Where the files are; made, with mode 0700, by the first line that is written. Nothing is touched before.
+    clock : callable
+        Returns the time of day in UTC.
+    owner : Owner or None
+        Who writes; None for this process.
+    suffix : str
+        What the names of the files end with.
+    forced : bool
+        Whether each line is on the disk before `add` returns.
+    tidy : callable
+        Is called once, before the first file is made.
+    loss : str
+        What is lost with a line, as a sentence, for the warning.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        clock: Callable[[], datetime],
+        owner: Owner | None = None,
+        suffix: str = SUFFIX,
+        forced: bool = True,
+        tidy: Callable[[], object] = lambda: None,
+        loss: str,
+    ) -> None:
+        self.folder, self._clock, self._given = os.path.abspath(folder), clock, owner
+        self._suffix, self._forced, self._tidy, self._loss = suffix, forced, tidy, loss
+        self._tidied = self._warned = False
+        self._file: OwnFile | None = None
+        self.forget()
+        _writers.add(self)
+
+    def forget(self) -> None:
+        """Be one that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
+        self._lock = threading.Lock()
+        self._waiting: deque[bytes] = deque()
+        self.owner = self._given or Owner.this()
+        self.close()
+
+    def add(self, line: bytes) -> None:
+        """Write a line, its end included; nothing is raised if that is not possible."""
+        if self._forced:
+            with self._lock:
+                self._try(line)
+            return
+        # Whoever writes takes along what others bring meanwhile; a thread that waited here would hold up a transfer.
+        self._waiting.append(line)
+        while self._waiting and self._lock.acquire(blocking=False):
+            try:
+                self._try(b"".join(self._waiting.popleft() for _ in range(len(self._waiting))))
+            finally:
+                self._lock.release()
+
+    def close(self) -> None:
+        """Let go of the file; a line that is written later begins a new one."""
+        with self._lock:
+            self._let_go()
+
+    def _try(self, line: bytes) -> None:
+        try:
+            self._append(line)
+        except OSError as error:
+            self._give_up(error)
+        else:
+            self._warned = False
+
+    def _append(self, line: bytes) -> None:
+        if self._file is not None and not self._file.has_room(line):
+            self._let_go()
+        if self._file is None:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            if not self._tidied:
+                self._tidied = True
+                self._tidy()
+            self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+        self._file.append(line)
+
+    def _give_up(self, error: OSError) -> None:
+        """Do without a line; the next one begins a new file, for this one may end in half a line."""
+        if self._file is not None:
+            self._file.remove_if_empty()
+        self._let_go()
+        if not self._warned:
+            self._warned = True
+            logger.warning("The journal in %s cannot be written: %s. %s", self.folder, error, self._loss)
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 class OwnFile:
@@ -32,13 +154,18 @@ class OwnFile:
         The time, in UTC. Names sort by it.
     owner : Owner
         The process.
+    suffix, forced
+        As for `Lines`.
     """
 
-    def __init__(self, folder: str, now: datetime, owner: Owner) -> None:
-        name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{SUFFIX}"
-        self._path = os.path.join(folder, name)
+    def __init__(self, folder: str, now: datetime, owner: Owner, *, suffix: str = SUFFIX, forced: bool = True) -> None:
+        name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{suffix}"
+        self._path, self._forced = os.path.join(folder, name), forced
+        self._size, self._looked = 0, float("-inf")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._descriptor = os.open(self._path, flags, 0o600)
+        if not forced:
+            return
         # The name of a file is forced to the disk by its folder (fsync(2)); not every filesystem can.
         with contextlib.suppress(OSError):
             above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -49,11 +176,15 @@ class OwnFile:
 
     def has_room(self, line: bytes) -> bool:
         """Whether the line should go here; False also if somebody has removed the file."""
-        now = os.fstat(self._descriptor)
-        return now.st_nlink > 0 and now.st_size + len(line) <= FILE_LIMIT
+        if self._forced or time.monotonic() > self._looked + LOOK:
+            now = os.fstat(self._descriptor)
+            self._size, self._looked = now.st_size, time.monotonic()
+            if now.st_nlink == 0:
+                return False
+        return self._size + len(line) <= FILE_LIMIT
 
     def append(self, line: bytes) -> None:
-        """Write a line and force it to the disk.
+        """Write a line, and force it to the disk where that is wanted.
 
         Raises
         ------
@@ -64,7 +195,9 @@ class OwnFile:
             raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
         if os.write(self._descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(self._descriptor)
+        self._size += len(line)
+        if self._forced:
+            os.fsync(self._descriptor)
 
     def remove_if_empty(self) -> None:
         """Remove the file if nothing was written to it; a full disk would collect empty ones."""

@@ -50,7 +50,8 @@ class DataSettings:
     batch : bool
         Whether transfers that are alike share a task of a service.
     journal : str
-        The folder where it is written down what a service was asked to do, absolute; empty for none.
+        The folder where it is written down what a service was asked to do, and what has moved on every backend,
+        absolute; empty for none.
     root : str
         The folder of the backend ``local``, absolute.
     endpoints : dict

@@ -1,0 +1,199 @@
+"""``chiltepin activity``."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import subprocess
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from terminals import CTRL_C, Terminal
+
+from chiltepin.cli.since import Since
+
+
+@pytest.fixture
+def busy(world):
+    """A world in which a file was moved, and another was not there."""
+    (world.a / "x.csv").write_bytes(b"12345")
+    assert world.run("transfer", "a:/x.csv", "b:/y.csv", "--label", "mine").code == 0
+    assert world.run("transfer", "a:/none.csv", "b:/z.csv").code == 1
+    return world
+
+
+def lines(text):
+    """The JSON documents in the lines of a text."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_what_moved_and_what_failed_is_shown_on_every_backend(busy):
+    """Each task is one line with state, endpoints, files and bytes; then each failure in words, and all in one line."""
+    ended = busy.run("activity")
+    assert ended.code == 0
+    head, moved, failed, why, last = ended.out.splitlines()
+    assert head.split()[:3] == ["Begun", "State", "Endpoints"]
+    assert re.search(r"succeeded  a -> b +1 +5 bytes .* mine: /x.csv -> /y.csv$", moved)
+    assert re.search(r"failed +a -> b +0 .* /none.csv -> /z.csv$", failed)
+    assert why.startswith("a -> b  /none.csv -> /z.csv: ")
+    assert "none.csv" in why
+    assert re.fullmatch(r"2 tasks since .*: 1 failed, 1 file, 5 bytes", last)
+
+
+def test_json_is_one_line_for_each_task(busy):
+    """-F json has a document a line, with times in UTC and all counts, on every backend."""
+    moved, failed = lines(busy.run("activity", "-F", "json").out)
+    assert (moved["backend"], moved["state"], moved["bytes_done"], moved["files_done"]) == (
+        busy.backend,
+        "succeeded",
+        5,
+        1,
+    )
+    assert moved["items"] == [{"source": "/x.csv", "destination": "/y.csv"}]
+    assert (failed["state"], bool(failed["reason"])) == ("failed", True)
+    assert "NOT_FOUND" in failed["code"]
+    for key in ("asked", "ended"):
+        assert datetime.fromisoformat(moved[key]).utcoffset() == timedelta()
+
+
+def test_deletions_are_activity_too(busy):
+    """A deletion is shown with its endpoint."""
+    assert busy.run("delete", "b:/y.csv", "--yes").code == 0
+    assert lines(busy.run("activity", "-F", "json").out)[-1]["kind"] == "delete"
+    assert "b (delete)" in busy.run("activity").out
+
+
+def test_a_service_that_refuses_is_shown(service):
+    """A submission that the service refuses is a failed task with the service's words."""
+    (service.a / "x").touch()
+    service.simulator.collection("b").denied = {"/"}
+    service.run("transfer", "a:/x", "b:/x")
+    [task] = lines(service.run("activity", "-F", "json").out)
+    assert (task["state"], bool(task["reason"])) == ("failed", True)
+
+
+def test_nothing_to_show_is_a_sentence(local):
+    """Without activity it says so, in words; for programs it is nothing."""
+    assert "Nothing has moved" in local.run("activity").out
+    assert local.run("activity", "-F", "json").out == ""
+
+
+def test_it_needs_no_settings(local):
+    """Without a settings file the user's own journal is shown."""
+    (local.folder / "chiltepin.yaml").unlink()
+    assert local.run("activity").code == 0
+
+
+def test_settings_without_a_journal_are_told(local):
+    """``journal: false`` ends with 2 and a sentence that says what to do."""
+    local.write(journal=False)
+    ended = local.run("activity")
+    assert (ended.code, ended.out) == (2, "")
+    assert "journal" in ended.err
+
+
+@pytest.mark.parametrize("wrong", ["yesterday", "2026-13-01", "5", "-2h", "9999-01-01", "1e9d", "٣h", ""])
+def test_a_wrong_since_is_a_sentence(local, wrong):
+    """What is no time, or is still to come, ends with 2 and examples of what to write."""
+    ended = local.run("activity", f"--since={wrong}")
+    assert ended.code == 2
+    assert re.search(r"write how long ago, such as 30m, 2h or 7d|write a time that is past", ended.err)
+
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2h", NOW - timedelta(hours=2)),
+        ("1.5d", NOW - timedelta(days=1.5)),
+        ("0s", NOW),
+        ("2w", NOW - timedelta(weeks=2)),
+        ("2026-11-22T11:00Z", NOW - timedelta(hours=1)),
+        ("2026-11-22T12:00+02:00", NOW - timedelta(hours=2)),
+    ],
+)
+def test_since_is_a_moment(text, moment):
+    """Durations count back from now; a time may name its zone."""
+    assert Since(lambda: NOW).convert(text, None, None) == moment
+
+
+def test_a_day_is_a_local_one():
+    """A day without a zone begins at midnight here."""
+    day = Since(lambda: NOW).convert("2026-11-20", None, None)
+    assert day.astimezone().replace(tzinfo=None) == datetime(2026, 11, 20)  # noqa: DTZ001 - a local one
+
+
+def test_since_leaves_out_what_is_older(busy):
+    """What was not heard of since is not shown."""
+    assert busy.run("activity", "--since", "0s", "-F", "json").out == ""
+    assert len(lines(busy.run("activity", "--since", "1h", "-F", "json").out)) == 2
+
+
+def test_a_hostile_name_does_not_reach_the_terminal(local):
+    """Escapes in names are shown, not obeyed, in tables and messages; JSON has the name as it is."""
+    hostile = "\x1b[31mred\n\u202etxt"
+    (local.a / hostile).touch()
+    assert local.run("transfer", f"a:/{hostile}", "b:/z").code == 0
+    assert local.run("transfer", f"a:/{hostile}-none", "b:/z").code == 1
+    shown = local.run("activity").out
+    assert r"\x1b[31mred\n\u202etxt" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
+    assert lines(local.run("activity", "-F", "json").out)[0]["items"][0]["source"] == f"/{hostile}"
+
+
+def test_on_a_terminal_failures_stand_out_and_follow_ends_quietly(local):
+    """--follow shows what comes, as it comes; Ctrl-C ends it with 0 and without a word."""
+    (local.a / "x").write_bytes(b"1")
+    local.run("transfer", "a:/x", "b:/before")
+    with Terminal(local, "activity", "--follow", "--since", "1h", columns=120) as terminal:
+        terminal.until("/before")
+        local.run("transfer", "a:/x", "b:/during")
+        terminal.until("succeeded.*/during")
+        local.run("transfer", "a:/none", "b:/during")
+        terminal.until("failed.*/none.*FILE_NOT_FOUND")
+        terminal.type(CTRL_C)
+        assert terminal.ended() == 0
+        assert not re.search("Traceback|Interrupted|Aborted", terminal.shown)
+
+
+def test_follow_gives_lines_of_json_as_they_come(local):
+    """--follow -F json gives each news of a task as a line, at once; what was over before is not told."""
+    (local.a / "x").write_bytes(b"1")
+    local.run("transfer", "a:/x", "b:/before")
+    process = local.process("activity", "--follow", "-F", "json", stdout=subprocess.PIPE, text=True)
+    try:
+        # Until its first look, it takes what comes for what was before.
+        while not select.select([process.stdout], [], [], 0.3)[0]:
+            local.run("transfer", "a:/x", "b:/during")
+        [task] = lines(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert (task["items"][0]["destination"], task["state"]) == ("/during", "succeeded")
+
+
+def test_a_page_is_written(busy):
+    """--html writes a page, over an old one, and says how much is in it."""
+    (busy.folder / "page.html").write_text("old")
+    ended = busy.run("activity", "--html", "page.html")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(r"page.html: 2 tasks, .* kB\n", ended.out)
+    assert "none.csv" in (busy.folder / "page.html").read_text()
+    assert not list(busy.folder.glob("*.draft"))
+
+
+def test_a_page_that_cannot_be_written_is_a_sentence(local):
+    """A folder that is not there ends with 1 and one line."""
+    ended = local.run("activity", "--html", "nowhere/page.html")
+    assert ended.code == 1
+    assert re.fullmatch(r"chiltepin: The page cannot be written to 'nowhere/page.html': No such .*\n", ended.err)
+
+
+@pytest.mark.parametrize("other", [("--follow",), ("-F", "json")])
+def test_a_page_is_no_stream(local, other):
+    """--html goes with neither --follow nor -F json."""
+    assert local.run("activity", "--html", "page.html", *other).code == 2

@@ -1,0 +1,318 @@
+"""What is written down for people, and the page that is made of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html.parser
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from chiltepin.activity import Chapter, Diary, Reader
+from chiltepin.activity.page import page, write
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.errors import ChiltepinError
+from chiltepin.journal import Journal
+from chiltepin.model import NO_TASK, TaskState, TaskStatus
+from chiltepin.transfers import opened
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+
+
+class Clock:
+    """A time of day that is moved by hand."""
+
+    def __init__(self):
+        self.now = NOW
+
+    def __call__(self):
+        """The time."""
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """The time of day."""
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a journal."""
+    return str(tmp_path / "journal")
+
+
+@pytest.fixture
+def local(tmp_path, folder):
+    """A backend of this machine with two endpoints, ``a`` and ``b``; ``a`` has a file of five bytes."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "x").write_bytes(b"12345")
+    setup = {
+        "backend": "local",
+        "endpoints": {"a": {"folder": "a"}, "b": {"folder": "b"}},
+        "options": {"root": str(tmp_path)},
+        "journal": folder,
+    }
+    return opened(json.dumps(setup))
+
+
+def request_of(source="/x", target="/y", **options):
+    """A transfer from ``a`` to ``b``."""
+    return transfer_request(src_ep="a", dst_ep="b", src_path=source, dst_path=target, **options)
+
+
+def written(folder):
+    """All lines of all files, as they are."""
+    paths = sorted(Path(folder).glob("*.activity"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def told(folder, clock, *, state=TaskState.SUCCEEDED, source="/x", label="", **counts):
+    """A task of which all was told; return what a reader makes of it."""
+    diary = Diary(folder, clock)
+    chapter = Chapter(diary, "1", request_of(source, label=label), backend="globus", asked=clock.now)
+    chapter.began("task")
+    clock.now += timedelta(seconds=4)
+    chapter.ended(TaskStatus(handle=NO_TASK, state=state, **counts))
+    return Reader(folder).news()
+
+
+def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, folder):
+    """A short transfer leaves one line: endpoints, paths, label, state, bytes, files, faults, and times in UTC."""
+    before = datetime.now(timezone.utc)
+    local.run(request_of(label="mine"), timeout=10, polling_interval=1)
+    [line] = written(folder)
+    known = {"backend": "local", "from": "a", "to": "b", "items": [["/x", "/y"]], "label": "mine", "state": "succeeded"}
+    assert {key: line[key] for key in known} == known
+    assert (line["bytes"], line["files"], line["faults"]) == (5, 1, 0)
+    moments = [datetime.fromisoformat(line[key]) for key in ("asked", "moving", "at")]
+    assert sorted(moments) == moments
+    assert before <= moments[0]
+    assert {moment.utcoffset() for moment in moments} == {timedelta()}
+
+
+def test_what_failed_and_why_is_there(local, folder):
+    """A file that is not there is a failed task with the code and the sentence of the error."""
+    local.run(request_of("/none"), timeout=10, polling_interval=1)
+    [move] = Reader(folder).news()
+    assert (move.shown, move.code, move.bad) == ("failed", "FILE_NOT_FOUND", True)
+    assert "/none" in move.reason
+
+
+def test_what_was_refused_is_there(local, folder):
+    """A request that no task was made of is a failed one, with the words of its error."""
+    with pytest.raises(ChiltepinError) as caught:
+        local.run(delete_request(src_ep="a", src_path="/", recursive=True), timeout=10, polling_interval=1)
+    [move] = Reader(folder).news()
+    assert (move.shown, move.kind) == ("failed", "delete")
+    assert move.reason in str(caught.value)
+
+
+def test_the_journal_that_is_resumed_from_does_not_see_it(local, folder):
+    """What is written for people is no entry of the journal."""
+    local.run(request_of(), timeout=10, polling_interval=1)
+    assert written(folder)
+    assert list(Journal(folder).entries()) == []
+
+
+def test_no_secret_is_written(tmp_path, folder):
+    """Options of an endpoint, where keys and passwords stand, are not in it, whatever fails."""
+    place = {"url": "memory://secret-place", "options": {"password": "hunter2", "token": "t0ken"}}
+    setup = {"backend": "filesystem", "endpoints": {"a": place, "b": place}, "options": {}, "journal": folder}
+    with pytest.raises(ChiltepinError):
+        opened(json.dumps(setup)).run(
+            delete_request(src_ep="a", src_path="/", recursive=True), timeout=10, polling_interval=1
+        )
+    text = "".join(path.read_text() for path in Path(folder).iterdir())
+    assert text
+    assert not [word for word in ("hunter2", "t0ken", "secret-place") if word in text]
+
+
+def test_a_long_task_tells_how_it_goes(folder, clock):
+    """While it goes on, its bytes and what it waits for are seen; it waited until the last look that saw nothing."""
+    diary = Diary(folder, clock)
+    chapter = Chapter(diary, "1", request_of(), backend="globus", asked=clock.now - timedelta(seconds=5))
+    reader = Reader(folder)
+    chapter.began("task")
+    assert [move.shown for move in reader.news()] == ["active"]
+    status = TaskStatus(handle=NO_TASK, state=TaskState.PAUSED, code="PAUSED", reason="The collection is paused.")
+    clock.now += timedelta(seconds=10)
+    chapter.seen(status)
+    assert [(move.shown, move.reason) for move in reader.news()] == [("paused", "The collection is paused.")]
+    clock.now += timedelta(seconds=10)
+    chapter.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=700))
+    [move] = reader.news()
+    assert (move.shown, move.bytes, move.waited, move.speed) == ("active", 700, 15, 70)
+    chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, bytes_done=1000, files_done=1))
+    [move] = reader.news()
+    assert (move.shown, move.bytes, move.waited, move.lasted) == ("succeeded", 1000, 15, 25)
+    assert reader.news() == []
+
+
+def test_lines_about_a_living_task_become_rare(folder, clock):
+    """A look that sees the same state again right away adds no line."""
+    chapter = Chapter(Diary(folder, clock), "1", request_of(), backend="local", asked=clock.now)
+    for done in range(1, 100):
+        chapter.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=done))
+    assert [line["event"] for line in written(folder)] == ["began", "seen"]
+
+
+def test_a_task_that_lost_items_is_partly_done(folder, clock):
+    """A task that succeeded but for some items is marked as bad."""
+    chapter = Chapter(Diary(folder, clock), "1", request_of(), backend="globus", asked=clock.now)
+    chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, reason="no such file"), failed=2)
+    [move] = Reader(folder).news()
+    assert (move.shown, move.bad, move.failed) == ("partly", True, 2)
+
+
+def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock):
+    """A task whose process is gone without its end is told as unknown, not as under way."""
+    code = f"""
+import os, datetime
+from chiltepin.activity import Chapter, Diary
+from chiltepin.arguments import transfer_request
+request = transfer_request(src_ep="a", dst_ep="b", src_path="/x", dst_path="/y")
+now = lambda: datetime.datetime.now(datetime.timezone.utc)
+Chapter(Diary({folder!r}, now), "1", request, backend="local", asked=now()).began()
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    [move] = Reader(folder).news()
+    assert (move.shown, move.followed, move.ended) == ("unknown", False, None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"no json\n",
+        b"[]\n",
+        b"null\n",
+        b"\xff\x00\n",
+        b'{"v":2,"event":"ended","id":"2","at":"2026-11-22T12:00:00+00:00"}\n',
+        b'{"v":1,"event":"ended","id":"2","at":"2026-11-22T12:00:00+00:00"}\n',
+        b'{"v":1,"event":"seen","id":"2","at":"2026-11-22T12:00:00"}\n',
+        b'{"v":1,"event":"seen","id":"2","at":"0001-01-01T00:00:00+00:00"}\n',
+        b'{"v":1,"event":"seen","id":"2","at":"2026-11-22T12:00:00+00:00","bytes":true}\n',
+        b'{"v":1,"event":"seen","id":"2","at":"2026-11-22T12:00:00+00:00","bytes":1e999}\n',
+        b'{"v":1,"event":"seen","id":"2","at":"2026-11-22T12:00:00+00:00","state":"flying"}\n',
+        b"[" * 100_000 + b"\n",
+        b"x" * (2 << 20) + b"\n",
+    ],
+    ids=range(13),
+)
+def test_a_line_that_makes_no_sense_harms_no_other(folder, clock, wrong):
+    """Lines of another version, of wrong types, too long or no JSON are left out; those around them are read."""
+    told(folder, clock)
+    [path] = Path(folder).glob("*.activity")
+    text = path.read_bytes()
+    path.write_bytes(wrong + text + wrong)
+    assert [move.name for move in Reader(folder).news()] == ["1"]
+
+
+def test_half_a_line_is_read_when_it_is_whole(folder, clock):
+    """A line whose end is not there yet is told once, as soon as it is."""
+    told(folder, clock)
+    [path] = Path(folder).glob("*.activity")
+    text = path.read_bytes()
+    path.write_bytes(text[:-10])
+    reader = Reader(folder)
+    assert [move.shown for move in reader.news()] == ["active"]
+    with path.open("ab") as file:
+        file.write(text[-10:])
+    assert [move.shown for move in reader.news()] == ["succeeded"]
+
+
+def test_a_folder_that_cannot_be_written_harms_no_transfer(tmp_path, local, folder, caplog):
+    """Where the journal cannot be written, the file is moved all the same, and a warning says what will be missing."""
+    Path(folder).write_text("a file in its place")
+    assert local.run(request_of(), timeout=10, polling_interval=1).state is TaskState.SUCCEEDED
+    assert "chiltepin activity" in caplog.text
+
+
+def test_old_files_go(folder, clock):
+    """A file that nobody wrote to for 30 days is removed by the next process that writes; others stay."""
+    Path(folder).mkdir()
+    old, young, other = (Path(folder) / name for name in ("1.activity", "2.activity", "3.jsonl"))
+    for file in (old, young, other):
+        file.touch()
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    told(folder, clock)
+    assert [file.exists() for file in (old, young, other)] == [False, True, True]
+
+
+class Scripts(html.parser.HTMLParser):
+    """The contents of script elements, and all elements and attributes, as a browser would find them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.tags, self.found, self.values, self.inside = [], [], {}, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Take note of an element."""
+        self.inside = tag
+        self.tags.append(tag)
+        self.values += [value for _, value in attrs]
+        self.found |= {f"{tag} {name}": value for name, value in attrs}
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        """Take note of an end."""
+        self.inside = ""
+
+    def handle_data(self, data):
+        """Take note of a script."""
+        if self.inside == "script":
+            self.scripts[-1] += data
+
+
+HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>$data\u202e\x1b[31m\udc80&amp;\u2028"
+
+
+def test_hostile_names_stay_text_on_the_page(folder, clock):
+    """Names that would end a script, begin a comment or turn the reading around add no element and are data alone."""
+    hostile = told(folder, clock, source=f"/{HOSTILE}", label=HOSTILE[:60], reason=HOSTILE, state=TaskState.FAILED)
+    shown, plain = (Scripts(page(moves, since=NOW, now=NOW)) for moves in (hostile, []))
+    assert shown.tags == plain.tags
+    assert shown.scripts[1:] == plain.scripts[1:]
+    [row] = json.loads(shown.scripts[0])["rows"]
+    assert "</script><script>alert(1)" in row[5]
+    assert not [char for char in row[5] if not char.isprintable()]
+
+
+def test_the_page_may_run_its_own_scripts_and_ask_nobody(folder, clock):
+    """The policy in the page forbids all that is not named, and names the hashes of what is in it."""
+    text = page(told(folder, clock), since=NOW, now=NOW)
+    found = Scripts(text)
+    [policy] = [value for value in found.values if value and "default-src 'none'" in value]
+    for script in found.scripts[1:]:
+        assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+    assert not {"link", "img", "iframe"} & set(found.tags)
+    assert "script src" not in found.found
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    """What was there stays, and no draft is left."""
+    taken = tmp_path / "page.html"
+    taken.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write(str(taken), [], since=NOW, now=NOW)
+    assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_the_library_is_the_one_that_was_taken():
+    """The script of uPlot is, byte by byte, that of its release 1.6.32, and its licence is on the page."""
+    assets = files("chiltepin.activity") / "assets"
+    digest = hashlib.sha256((assets / "uPlot.min.js").read_bytes()).hexdigest()
+    assert digest == "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
+    assert (assets / "uPlot.LICENSE").read_text() in page([], since=NOW, now=NOW)
