@@ -16,7 +16,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem import owners
-from chiltepin.backends.filesystem.channel import Channel
+from chiltepin.backends.filesystem.channel import BUSY, Channel
+from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
 from chiltepin.backends.filesystem.packets import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpStore"]
 
-#: Bursts on one connection from which on another connection is worth its making.
-BUSY = 4
+#: Seconds of the way there and back from which on what one connection carries is bounded by its window: 2 MiB in
+#: OpenSSH, which makes 100 MB/s at this delay.
+FAR = 0.02
 
 #: Requests for more names of a listing that are under way at once; OpenSSH gives 100 names for each.
 _READ_DIRS = 8
@@ -251,7 +253,7 @@ class SftpStore:
                 best = Channel(self._login)
                 self._channels.append(best)
                 self._root = self._root or self._real_root(best)
-            elif best.load >= BUSY and len(self._channels) < self._most:
+            elif best.load >= BUSY and len(self._channels) < self._worthwhile(best):
                 try:
                     best = Channel(self._login)
                     self._channels.append(best)
@@ -259,6 +261,13 @@ class SftpStore:
                     # A server may allow few at a time; then these are all.
                     self._most = len(self._channels)
             return best
+
+    def _worthwhile(self, channel: Channel) -> int:
+        """Return how many connections are of use.
+
+        Over a short way it is the processor that limits them: each takes one for ssh, and one for us.
+        """
+        return self._most if channel.delay > FAR else min(self._most, max(1, processors() // 2))
 
     def _real_root(self, channel: Channel) -> str:
         told, looked = channel.ask(
