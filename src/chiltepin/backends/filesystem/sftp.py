@@ -235,10 +235,13 @@ class SftpStore:
         self._lock = threading.Lock()
         self._root: str | None = None
         self._swept: set[Parts] = set()
+        #: Where other roots on the same server really are.
+        self._others: dict[str, str] = {}
         #: Large drafts that somebody left and that may be continued, by folder and mark.
         self.leftovers: dict[tuple[Parts, str], str] = {}
         self.times, self.writable = True, True
-        self.width = 16
+        # More threads than bursts would only change places (benchmarks/README.md).
+        self.width = max(BUSY, self._most)
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
@@ -253,7 +256,7 @@ class SftpStore:
                 best = Channel(self._login)
                 self._channels.append(best)
                 self._root = self._root or self._real_root(best)
-            elif best.load >= BUSY and len(self._channels) < self._worthwhile(best):
+            elif self._worthwhile(best):
                 try:
                     best = Channel(self._login)
                     self._channels.append(best)
@@ -262,12 +265,14 @@ class SftpStore:
                     self._most = len(self._channels)
             return best
 
-    def _worthwhile(self, channel: Channel) -> int:
-        """Return how many connections are of use.
+    def _worthwhile(self, channel: Channel) -> bool:
+        """Whether another connection is of use, this being the one that has the least to do.
 
         Over a short way it is the processor that limits them: each takes one for ssh, and one for us.
         """
-        return self._most if channel.delay > FAR else min(self._most, max(1, processors() // 2))
+        if channel.delay > FAR:
+            return channel.load > 0 and len(self._channels) < self._most
+        return channel.load >= BUSY // 2 and len(self._channels) < min(self._most, processors() // 2)
 
     def _real_root(self, channel: Channel) -> str:
         told, looked = channel.ask(
@@ -360,8 +365,17 @@ class SftpStore:
         """Compare the paths of the two places, if both are on one server by one name."""
         if not isinstance(other, SftpStore) or not self._login.same(other._login):  # noqa: SLF001 - of our own kind
             return False
-        ours, theirs = self.path(parts), other.path(other_parts)
+        ours, theirs = self.path(parts), "/".join((self._root_of(other).rstrip("/"), *other_parts))
         return f"{theirs}/".startswith(f"{ours.rstrip('/')}/")
+
+    def _root_of(self, other: SftpStore) -> str:
+        """Return where another store of the same server begins, asked over our own connection."""
+        path = other._login.path or "."
+        if path not in self._others:
+            (told,) = self.channel().ask(Request(Ask.REALPATH, text(path), about=path))
+            # What is not there, or cannot be seen, holds nothing but its name.
+            self._others[path] = path if told.status is not None else next(name for name, _ in names(told.body))
+        return self._others[path]
 
     def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
         """Remove leftovers from a folder, the first time that this store writes there.
