@@ -161,16 +161,18 @@ class Channel:
                 raise self._lost() from None
 
     def _write(self, buffers: list[bytes | memoryview]) -> None:
-        total = sum(map(len, buffers))
-        written = 0
-        with suppress(BlockingIOError):
-            written = 0 if len(buffers) > _VECTOR else os.writev(self._input, buffers)
-        if written < total:
-            rest = memoryview(b"".join(buffers))[written:]
-            while rest:
+        left, at = [memoryview(buffer) for buffer in buffers], 0
+        while at < len(left):
+            try:
+                count = os.writev(self._input, left[at : at + _VECTOR])
+            except BlockingIOError:
                 _ready(self._input, select.POLLOUT, self._login.silence)
-                with suppress(BlockingIOError):
-                    rest = rest[os.write(self._input, rest) :]
+                continue
+            while at < len(left) and count >= len(left[at]):
+                count -= len(left[at])
+                at += 1
+            if count:
+                left[at] = left[at][count:]
 
     def _await(self, burst: _Burst) -> None:
         with self._lock:
