@@ -15,6 +15,7 @@ from werkzeug.wrappers import Request, Response
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.http import HttpStore
+from chiltepin.backends.filesystem.places import place_of
 from chiltepin.errors import ConfigError, UnsupportedOptionError
 from chiltepin.transfers import Transfers
 
@@ -88,7 +89,9 @@ def transfers(web, tmp_path):
         "web": {"url": f"{web.url}/data", "options": {"headers": {"Authorization": SECRET, "X-Key": SECRET}}},
         "disk": {"url": str(tmp_path)},
     }
-    return Transfers(FilesystemBackend.from_config(endpoints, {}))
+    places = {name: place_of(name, settings) for name, settings in endpoints.items()}
+    # What is tried again is tried at once.
+    return Transfers(FilesystemBackend(places, pause=lambda *_: None))
 
 
 def fetch(transfers, path, **options):

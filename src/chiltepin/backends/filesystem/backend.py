@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -49,6 +50,9 @@ __all__ = ["FilesystemBackend", "LocalBackend"]
 
 #: Ended tasks that are remembered, for `poll` and for submissions that come twice; about 1 KB each.
 MEMORY = 10_000
+
+#: Schemes of SFTP, whose servers are asked nothing before they are needed.
+_SFTP = frozenset({"sftp", "ssh"})
 
 
 class FilesystemBackend:
@@ -157,7 +161,7 @@ class FilesystemBackend:
                 backend=self.name,
             )
         if request.recursive:
-            copies = [partial(copy_tree, roots=self._roots())] * len(pairs)
+            copies = [partial(copy_tree, roots=self._roots(request.destination))] * len(pairs)
         else:
             copies = [partial(copy_file, checksum=item.checksum) for item in request.items]
         return _each(
@@ -176,15 +180,22 @@ class FilesystemBackend:
                     backend=self.name,
                     code="PERMISSION_DENIED",
                 )
-        roots = self._roots()
+        roots = self._roots(request.endpoint)
         return _each(
             (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots), (spot,)) for spot in doomed
         )
 
-    def _roots(self) -> list[Spot]:
-        """Return the roots of endpoints, which are never removed."""
+    def _roots(self, endpoint: str) -> list[Spot]:
+        """Return the roots of endpoints, which are never removed from this one."""
         # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
-        return [self._spot(name, "/") for name, place in self._places.items() if place.scheme in ("file", "memory")]
+        schemes = {"file", "memory"} | (_SFTP if self._place(endpoint).scheme in _SFTP else set())
+        roots = []
+        for name, place in self._places.items():
+            if place.scheme in schemes:
+                # One that has no secret here may be on another server; nothing on this one is to wait for that.
+                with suppress(ConfigError, BackendError):
+                    roots.append(self._spot(name, "/"))
+        return roots
 
     def _read_only(self, endpoint: str) -> UnsupportedOptionError:
         return UnsupportedOptionError(

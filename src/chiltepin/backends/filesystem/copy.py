@@ -89,7 +89,8 @@ class Copier:
 
     def __init__(self, work: Work, request: TransferRequest) -> None:
         self._work, self._level = work, request.sync_level
-        self._wish = Wish(verify=request.verify_checksum, mtime=request.preserve_timestamp)
+        #: How each file is to be copied.
+        self.wish = Wish(verify=request.verify_checksum, mtime=request.preserve_timestamp)
 
     def file(
         self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
@@ -117,7 +118,7 @@ class Copier:
         if self._left_alone(here, entry, there, existing):
             self._work.count(skipped=1)
             return False
-        wish = replace(self._wish, checksum=checksum) if checksum else self._wish
+        wish = replace(self.wish, checksum=checksum) if checksum else self.wish
         size = there.take(here, entry, name, wish)
         if size is None:
             size = self._through_draft(here, entry, there, name, wish)

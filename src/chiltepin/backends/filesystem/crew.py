@@ -31,7 +31,7 @@ if TYPE_CHECKING:
             ...
 
 
-__all__ = ["Crew", "Shift"]
+__all__ = ["Crew", "Shift", "processors"]
 
 #: Seconds from one look at the threads to the next: long enough that what a look costs, some 15 microseconds for each
 #: thread, does not count, and short enough that 10,000 small files do not end before it.
@@ -141,7 +141,7 @@ class Crew:
     def _wanted(self, wall: float, running: float, queued: float, deeds: float) -> int:
         """Return how many threads would keep the processor busy, judged by what the present ones do."""
         count, load = len(self._threads), max((running + queued) / wall, 0.001)
-        room = _processors() if running > deeds * LONG else 1
+        room = processors() if running > deeds * LONG else 1
         if load > HIGH * room:
             return max(1, count - 1)
         if load < LOW * room:
@@ -246,7 +246,7 @@ class Shift:
             raise self._error
 
 
-def _processors() -> int:
+def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -72,7 +72,13 @@ def _machine() -> str:
 
 
 def _process() -> tuple[int, int]:
-    return os.getpid(), int(psutil.Process().create_time())
+    process = os.getpid()
+    return process, _began(process)
+
+
+@cache
+def _began(process: int) -> int:
+    return int(psutil.Process(process).create_time())
 
 
 def mark_of(mark: str, name: str) -> str:

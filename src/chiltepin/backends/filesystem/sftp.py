@@ -16,24 +16,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem import owners
-from chiltepin.backends.filesystem.channel import Channel, reading, writing
+from chiltepin.backends.filesystem.channel import BUSY, Channel
+from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
-from chiltepin.backends.filesystem.packets import (
-    CREATING,
-    EOF,
-    EXCLUSIVELY,
-    NO_ATTRIBUTES,
-    READING,
-    WRITING,
-    Ask,
-    Attributes,
-    Request,
-    names,
-    text,
-    times,
-)
-from chiltepin.backends.filesystem.sftp_files import PART, SftpDraft, SftpReader, moved, opening, written
+from chiltepin.backends.filesystem.packets import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
+from chiltepin.backends.filesystem.sftp_files import PART, SftpDraft, SftpReader
+from chiltepin.backends.filesystem.sftp_small import SMALL, Fetched, Outgoing, fetched_all, groups, send_all
 from chiltepin.backends.filesystem.ssh import Login
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX
 
@@ -48,11 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpStore"]
 
-#: Bytes of a file that is copied in three bursts: opened, written with all that belongs to it, renamed.
-SMALL = 1 << 20
-
-#: Bursts on one connection from which on another connection is worth its making.
-BUSY = 4
+#: Seconds of the way there and back from which on what one connection carries is bounded by its window: 2 MiB in
+#: OpenSSH, which makes 100 MB/s at this delay.
+FAR = 0.02
 
 #: Requests for more names of a listing that are under way at once; OpenSSH gives 100 names for each.
 _READ_DIRS = 8
@@ -109,7 +96,7 @@ class SftpFolder:
         except FileNotFoundError:
             return None
 
-    def read(self, name: str) -> SftpReader:
+    def read(self, name: str) -> SftpReader | Fetched:
         """Open a regular file; a link is refused."""
         return SftpReader(self._store.channel, self._below(name))
 
@@ -118,38 +105,31 @@ class SftpFolder:
         if entry.size > SMALL or wish.checksum:
             return None
         self._store.sweep_once(self, self._parts)
-        with origin.read(entry.name) as reader:
-            if reader.size is None or reader.size > SMALL:
-                return None
-            block = memoryview(bytearray(reader.size))
-            count = 0
-            while count < len(block) and (got := reader.readinto(block[count:])):
-                count += got
-            if count < len(block) or reader.changed():
-                raise Fault(
-                    "FILE_SIZE_CHANGED", f"{entry.name} changed while it was copied; move it again when it is complete."
-                )
-            self._small(block, name, verify=wish.verify, mtime=reader.mtime if wish.mtime else None)
-        return count
+        file = Outgoing(entry, self._below(name))
+        send_all(self._store.channel, origin, [file], wish)
+        if isinstance(file.outcome, Exception):
+            raise file.outcome
+        return file.outcome
 
-    def _small(self, block: memoryview, name: str, *, verify: bool, mtime: float | None) -> None:
-        """Write a file in three bursts: opened; written, read and timed; closed and renamed."""
-        draft = owners.begun()
-        path, place = self._below(name), self._below(draft)
-        channel = self._store.channel()
-        (opened,) = channel.ask(opening(place, READING | WRITING | CREATING | EXCLUSIVELY))
-        handle = opened.result()
-        try:
-            _fill(channel, handle, place, block, verify=verify, mtime=mtime)
-            channel.close_file(handle)
-            moved(channel, place, path)
-        except BaseException:
-            with suppress(OSError, Fault):
-                channel.close_file(handle)
-                self._store.channel().ask(Request(Ask.REMOVE, text(place)))
-            raise
-        finally:
-            owners.ended(draft)
+    def take_all(
+        self, origin: Folder, entries: Sequence[Entry], wish: Wish
+    ) -> Iterator[tuple[Entry, int | Exception | None]]:
+        """Copy small files, many with the bursts of one; see `Batching.take_all`."""
+        self._store.sweep_once(self, self._parts)
+        for entry in entries:
+            if entry.size > SMALL:
+                yield entry, None
+        for group in groups([entry for entry in entries if entry.size <= SMALL]):
+            files = [Outgoing(entry, self._below(entry.name)) for entry in group]
+            send_all(self._store.channel, origin, files, wish)
+            for file in files:
+                # "Failure" may mean that so many cannot be open at once; alone it is seen.
+                unclear = isinstance(file.outcome, Fault) and file.outcome.code == "ENDPOINT_ERROR"
+                yield file.entry, None if unclear else file.outcome
+
+    def ahead(self, entries: Sequence[Entry]) -> SftpFolder:
+        """Return this folder, with small files read many at a time; see `Batching.ahead`."""
+        return _Ahead(self._store, self._parts, entries)
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> SftpDraft:
         """Begin a file, or go on with one of the same mark whose writer died."""
@@ -211,24 +191,28 @@ class SftpFolder:
         asked.result()
 
 
-def _fill(channel: Channel, handle: bytes, place: str, block: memoryview, *, verify: bool, mtime: float | None) -> None:
-    """Write all of a small file, read it back, and set its time, in one burst.
+class _Ahead(SftpFolder):
+    """A folder whose files are read in the order in which they were announced, and so many at a time."""
 
-    A server does what is asked of one file in the order of the asking (draft-ietf-secsh-filexfer-02, 6.1).
-    """
-    step = min(channel.writes, channel.reads)
-    starts = range(0, len(block), step)
-    writes = [writing(handle, at, block[at : at + step]) for at in starts]
-    back = memoryview(bytearray(len(block) if verify else 0))
-    reads = [reading(handle, at, back[at : at + step]) for at in range(0, len(back), step)]
-    if mtime is not None:
-        writes.append(Request(Ask.FSETSTAT, handle, times(mtime)))
-    channel.ask(*writes, *reads)
-    for request in writes:
-        request.about = place
-        written(channel, request)
-    if sum(request.count() for request in reads) != len(back) or (verify and back != block):
-        raise Fault("VERIFY_CHECKSUM", f"{place} was written, but what is read back is not what was sent.")
+    def __init__(self, store: SftpStore, parts: Parts, entries: Sequence[Entry]) -> None:
+        super().__init__(store, parts)
+        small = groups([entry for entry in entries if entry.size <= SMALL])
+        self._coming = {entry.name: group for group in small for entry in group}
+        self._readers: dict[str, Fetched] = {}
+
+    def read(self, name: str) -> SftpReader | Fetched:
+        """Open a file, of which all may be here already."""
+        group = self._coming.get(name, [])
+        for entry in group:
+            del self._coming[entry.name]
+        if len(group) > 1:
+            # What went wrong is seen by whoever tries again, alone.
+            self._readers.clear()
+            with suppress(OSError, Fault):
+                self._readers = fetched_all(
+                    self._store.channel(), [(entry, self._below(entry.name)) for entry in group]
+                )
+        return self._readers.pop(name, None) or super().read(name)
 
 
 class SftpStore:
@@ -251,10 +235,13 @@ class SftpStore:
         self._lock = threading.Lock()
         self._root: str | None = None
         self._swept: set[Parts] = set()
+        #: Where other roots on the same server really are.
+        self._others: dict[str, str] = {}
         #: Large drafts that somebody left and that may be continued, by folder and mark.
         self.leftovers: dict[tuple[Parts, str], str] = {}
         self.times, self.writable = True, True
-        self.width = 16
+        # More threads than bursts would only change places (benchmarks/README.md).
+        self.width = max(BUSY, self._most)
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
@@ -269,7 +256,7 @@ class SftpStore:
                 best = Channel(self._login)
                 self._channels.append(best)
                 self._root = self._root or self._real_root(best)
-            elif best.load >= BUSY and len(self._channels) < self._most:
+            elif self._worthwhile(best):
                 try:
                     best = Channel(self._login)
                     self._channels.append(best)
@@ -277,6 +264,15 @@ class SftpStore:
                     # A server may allow few at a time; then these are all.
                     self._most = len(self._channels)
             return best
+
+    def _worthwhile(self, channel: Channel) -> bool:
+        """Whether another connection is of use, this being the one that has the least to do.
+
+        Over a short way it is the processor that limits them: each takes one for ssh, and one for us.
+        """
+        if channel.delay > FAR:
+            return channel.load > 0 and len(self._channels) < self._most
+        return channel.load >= BUSY // 2 and len(self._channels) < min(self._most, processors() // 2)
 
     def _real_root(self, channel: Channel) -> str:
         told, looked = channel.ask(
@@ -369,8 +365,17 @@ class SftpStore:
         """Compare the paths of the two places, if both are on one server by one name."""
         if not isinstance(other, SftpStore) or not self._login.same(other._login):  # noqa: SLF001 - of our own kind
             return False
-        ours, theirs = self.path(parts), other.path(other_parts)
+        ours, theirs = self.path(parts), "/".join((self._root_of(other).rstrip("/"), *other_parts))
         return f"{theirs}/".startswith(f"{ours.rstrip('/')}/")
+
+    def _root_of(self, other: SftpStore) -> str:
+        """Return where another store of the same server begins, asked over our own connection."""
+        path = other._login.path or "."
+        if path not in self._others:
+            (told,) = self.channel().ask(Request(Ask.REALPATH, text(path), about=path))
+            # What is not there, or cannot be seen, holds nothing but its name.
+            self._others[path] = path if told.status is not None else next(name for name, _ in names(told.body))
+        return self._others[path]
 
     def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
         """Remove leftovers from a folder, the first time that this store writes there.
@@ -381,7 +386,15 @@ class SftpStore:
             if parts in self._swept:
                 return
             self._swept.add(parts)
-        doomed = []
+        doomed: list[str] = []
+        # What cannot be listed now is swept by another run, and may be written to all the same.
+        with suppress(OSError, Fault):
+            self._sort_drafts(folder, parts, doomed)
+        for _ in folder.remove_all(doomed):
+            """What stays is another one's to remove."""
+
+    def _sort_drafts(self, folder: SftpFolder, parts: Parts, doomed: list[str]) -> None:
+        """Find the drafts of dead writers: those to remove, and those to go on with."""
         for entry in folder.entries(drafts=True):
             if not entry.name.startswith(DRAFT_PREFIX) or not owners.abandoned(entry.name, entry.mtime):
                 continue
@@ -391,8 +404,6 @@ class SftpStore:
                 self.leftovers[parts, owner.mark] = entry.name
             else:
                 doomed.append(entry.name)
-        for _ in folder.remove_all(doomed):
-            """What stays is another one's to remove."""
 
     def close(self) -> None:
         """End the connections."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.channel import Channel
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "SftpDraft", "SftpReader", "fetched", "moved"]
+__all__ = ["PART", "SftpDraft", "SftpReader", "fetched", "moved", "opening", "renaming", "written"]
 
 #: Bytes of a part: long enough that the way there and back costs little, short enough for many at once.
 PART = 4 << 20
@@ -403,24 +403,26 @@ def _is_full(channel: Channel, path: str) -> bool:
     return asked.status is None and not int.from_bytes(asked.body[32:40], "big")
 
 
+def renaming(channel: Channel, draft: str, path: str) -> Request:
+    """Return the request that renames a draft, in place of what has its name where the server can."""
+    if "posix-rename@openssh.com" in channel.extensions:
+        return Request(Ask.EXTENDED, text("posix-rename@openssh.com"), text(draft), text(path), about=path)
+    return Request(Ask.RENAME, text(draft), text(path), about=path)
+
+
 def moved(channel: Channel, draft: str, path: str) -> None:
     """Rename a draft in place of what has its name.
 
     SFTP's own rename does not replace (draft-ietf-secsh-filexfer-02, 6.5). OpenSSH and most others have one that
     does; on a server that has not, the old file goes first, and for a moment there is neither.
     """
-    if "posix-rename@openssh.com" in channel.extensions:
-        (renaming,) = channel.ask(
-            Request(Ask.EXTENDED, text("posix-rename@openssh.com"), text(draft), text(path), about=path)
-        )
-    else:
-        (renaming,) = channel.ask(Request(Ask.RENAME, text(draft), text(path), about=path))
-        if renaming.status and not _is_folder(channel, path):
-            renaming = Request(Ask.RENAME, text(draft), text(path), about=path)
-            channel.ask(Request(Ask.REMOVE, text(path)), renaming)
-    if renaming.status and _is_folder(channel, path):
+    (asked,) = channel.ask(renaming(channel, draft, path))
+    if asked.status and _is_folder(channel, path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    renaming.result()
+    if asked.status and asked.kind == Ask.RENAME:
+        asked = renaming(channel, draft, path)
+        channel.ask(Request(Ask.REMOVE, text(path)), asked)
+    asked.result()
 
 
 def _is_folder(channel: Channel, path: str) -> bool:

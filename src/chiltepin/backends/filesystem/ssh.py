@@ -46,7 +46,17 @@ _ALWAYS = {
 _USUALLY = {"ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "4"}
 
 _SECRETS = ("passphrase", "password")
-_KNOWN = ("connections", "key_filename", "known_hosts", "port", "ssh_config", "ssh_options", "username", *_SECRETS)
+_KNOWN = (
+    "connections",
+    "key_filename",
+    "known_hosts",
+    "port",
+    "silence",
+    "ssh_config",
+    "ssh_options",
+    "username",
+    *_SECRETS,
+)
 
 #: What answers when ssh asks for a password or a passphrase, from its own environment; it knows no other answer.
 _ANSWER = """#!/bin/sh
@@ -102,6 +112,8 @@ class Login:
         self.port = int(parts.port or options.get("port", 0))
         self.path = parts.path.removeprefix("/~/") if parts.path.startswith("/~/") else parts.path or "/"
         self.connections = max(1, int(options.get("connections", 4)))
+        #: Seconds for which a server may answer nothing that it is asked.
+        self.silence = float(options.get("silence", 120))
         self.options = dict(options)
 
     @property

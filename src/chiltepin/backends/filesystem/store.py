@@ -7,7 +7,7 @@ components, so that nothing can be reached from a folder but its own entries.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from chiltepin.paths import joined
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chiltepin.paths import Parts
 
-__all__ = ["BLOCK", "DRAFT_PREFIX", "Draft", "Entry", "Folder", "Reader", "Spot", "Store", "Wish"]
+__all__ = ["BLOCK", "DRAFT_PREFIX", "Batching", "Draft", "Entry", "Folder", "Reader", "Spot", "Store", "Wish"]
 
 #: Bytes that are in memory at a time for one file. 256 KiB was never slow; with 1 MiB, writes to a disk took up to four
 #: times as long on some machines (benchmarks/README.md).
@@ -192,6 +192,29 @@ class Folder(Closing, Protocol):
 
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder."""
+        ...
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """What a folder may have besides: ways to copy many small files at the cost of few."""
+
+    def take_all(
+        self, origin: Folder, entries: Sequence[Entry], wish: Wish
+    ) -> Iterator[tuple[Entry, int | Exception | None]]:
+        """Copy files of another folder under their names, each like `Folder.take` would.
+
+        What is in memory at a time is bounded by the store; between two files the caller may stop.
+
+        Yields
+        ------
+        tuple of Entry and int, Exception or None
+            Each file, once, in any order: its bytes, or why it was not copied; None if it has to be copied alone.
+        """
+        ...
+
+    def ahead(self, entries: Sequence[Entry]) -> Folder:
+        """Return the same folder for the reading of these files by one thread, in this order, each once."""
         ...
 
 

@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.copy import Copier, is_missing
-from chiltepin.backends.filesystem.decide import Listing, chooser
+from chiltepin.backends.filesystem.decide import Listing, chooser, in_place
 from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalFolder
 from chiltepin.backends.filesystem.portions import Found, changed, entries, portions
 from chiltepin.backends.filesystem.retry import patiently
+from chiltepin.backends.filesystem.store import Batching
 from chiltepin.backends.filesystem.walk import walk
 
 if TYPE_CHECKING:
@@ -67,6 +68,11 @@ class _Pair:
             raise
         #: What is in the destination, where that is listed before.
         self.listing: Listing | None = None
+        ends = (self.here, self.there)
+        #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
+        self.batched = any(isinstance(end, Batching) for end in ends) and all(
+            isinstance(end, Batching | LocalFolder) for end in ends
+        )
         self._users, self._lock = 1, threading.Lock()
 
     def __enter__(self) -> Self:
@@ -142,6 +148,9 @@ class _Tree:
         """Copy a portion of a folder."""
         try:
             level, files = self._undecided(pair, items)
+            if pair.batched:
+                self._together(pair, list(files), level, source)
+                return
             for entry in files:
                 self._work.check()
                 self._give(shift, pair, partial(self._file, pair, entry, level, source))
@@ -157,16 +166,62 @@ class _Tree:
         self._work.count(skipped=unchanged)
         return None, files
 
-    def _file(self, pair: _Pair, entry: Entry, level: SyncLevel | None, source: Spot) -> None:
-        """Copy one file; one that fails does not keep the others."""
+    def _together(self, pair: _Pair, files: Sequence[Entry], level: SyncLevel | None, source: Spot) -> None:
+        """Copy the files of a portion with as few requests as their stores can."""
+        if level and level != "checksum":
+            files, level = [entry for entry in files if not self._left_alone(pair, entry, level, source)], None
+        here, there = pair.here, pair.there
+        if isinstance(here, Batching):
+            here = here.ahead(files)
+        taken: Iterable[tuple[Entry, int | Exception | None]] = ((entry, None) for entry in files)
+        if level is None and isinstance(there, Batching):
+            taken = there.take_all(here, files, self._copier.wish)
+        for entry, outcome in taken:
+            self._work.check()
+            if isinstance(outcome, int):
+                self._work.count(files=1, size=outcome)
+                self._work.arrived(pair.origin, pair.goal, entry.name)
+            else:
+                self._file(pair, entry, level, source, here=here, failed=outcome)
+
+    def _left_alone(self, pair: _Pair, entry: Entry, level: SyncLevel, source: Spot) -> bool:
+        """Whether nothing is to be done for a file any more, since it is in place or cannot be judged."""
         try:
-            patiently(self._work, partial(self._move, pair, entry, level), *self._stores)
+            existing = (pair.listing or pair.there).entry(entry.name)
+        except Exception as err:  # noqa: BLE001 - the other files go on
+            self._work.fail(err, f"Copying {source.below(entry.name)}")
+            return True
+        if existing is None or not in_place(level, entry, existing):
+            return False
+        self._work.count(skipped=1)
+        return True
+
+    def _file(
+        self,
+        pair: _Pair,
+        entry: Entry,
+        level: SyncLevel | None,
+        source: Spot,
+        *,
+        here: Folder | None = None,
+        failed: Exception | None = None,
+    ) -> None:
+        """Copy one file, perhaps after a try with others; one that fails does not keep the others."""
+        failures = [failed] if failed else []
+
+        def move() -> None:
+            if failures:
+                raise failures.pop()
+            self._move(pair, here or pair.here, entry, level)
+
+        try:
+            patiently(self._work, move, *self._stores)
         except Exception as err:  # noqa: BLE001 - the other files go on
             self._work.fail(err, f"Copying {source.below(entry.name)}")
 
-    def _move(self, pair: _Pair, entry: Entry, level: SyncLevel | None) -> None:
+    def _move(self, pair: _Pair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
-        if self._copier.file(pair.here, entry, pair.there, entry.name, existing=existing):
+        if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
             self._work.arrived(pair.origin, pair.goal, entry.name)
 
     def mirror(self, node: Node, shift: Shift, *, roots: Sequence[Spot]) -> list[str]:

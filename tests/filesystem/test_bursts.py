@@ -1,0 +1,225 @@
+"""Many small files over SFTP at the cost of few: each is whole or not there, and has its own fate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+
+import psutil
+import pytest
+from sshserver import ssh_server  # noqa: F401 - a fixture
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.faults import fault_of
+from chiltepin.backends.filesystem.places import place_of
+from chiltepin.backends.filesystem.sftp import SftpStore
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Wish
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+#: More than go into one burst, by their number and by their bytes.
+MANY = {f"{number:03}": os.urandom(number * 700) for number in range(120)} | {"large": os.urandom(1_500_000)}
+
+
+@pytest.fixture
+def server(ssh_server):  # noqa: F811 - that fixture
+    """The server; connections that a test left go."""
+    yield ssh_server
+    ssh_server.cut()
+
+
+@pytest.fixture
+def roots(tmp_path):
+    """The folders behind the endpoints ``disk``, ``server`` and ``other``, which is on the same server."""
+    folders = {name: tmp_path / name for name in ("disk", "server", "other")}
+    for folder in folders.values():
+        folder.mkdir()
+    return folders
+
+
+@pytest.fixture
+def transfers(server, roots):
+    """The endpoints; what is tried again there is tried at once."""
+    settings = {name: server.endpoint(folder) for name, folder in roots.items()} | {"disk": {"url": str(roots["disk"])}}
+    places = {name: place_of(name, where) for name, where in settings.items()}
+    return Transfers(FilesystemBackend(places, pause=lambda *_: None))
+
+
+def fill(folder, files=MANY):
+    """Write files into a new folder."""
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def stop(server):
+    """Let the connections stay, and their processes do nothing any more."""
+    for session in server.sessions():
+        session.send_signal(signal.SIGSTOP)
+
+
+def held(folder):
+    """What is in a folder."""
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def move(transfers, source, goal, **options):
+    """Transfer a tree from one endpoint to the other."""
+    request = transfer_request(src_ep=source, dst_ep=goal, src_path="/d", dst_path="/d", recursive=True, **options)
+    return transfers.run(request, timeout=60, polling_interval=1)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize(("source", "goal"), [("disk", "server"), ("server", "disk"), ("server", "other")])
+def test_many_files_arrive_as_they_are(transfers, roots, source, goal, verify):
+    """Files of many sizes arrive whole, are counted exactly, keep their times, and replace what was there."""
+    fill(roots[source] / "d")
+    os.utime(roots[source] / "d" / "007", (1e9, 1e9))
+    fill(roots[goal] / "d", {"007": b"old"})
+    status = move(transfers, source, goal, preserve_timestamp=True, verify_checksum=verify)
+    counts = (status.files_done, status.bytes_done, status.faults, status.files_skipped)
+    assert (status.state, *counts) == (TaskState.SUCCEEDED, len(MANY), sum(map(len, MANY.values())), 0, 0)
+    assert held(roots[goal] / "d") == MANY
+    assert (roots[goal] / "d" / "007").stat().st_mtime == 1e9
+
+
+@pytest.mark.parametrize(("source", "goal"), [("disk", "server"), ("server", "disk")])
+@pytest.mark.parametrize("level", ["exists", "size", "mtime", "checksum"])
+def test_a_sync_level_counts_in_bursts_too(transfers, roots, source, goal, level):
+    """What is in place is skipped, and what is not is copied, by each level."""
+    fill(roots[source] / "d")
+    for file in (roots[source] / "d").iterdir():
+        os.utime(file, (1e9, 1e9))
+    assert move(transfers, source, goal, sync_level=level).files_done == len(MANY)
+    (roots[goal] / "d" / "030").unlink()
+    status = move(transfers, source, goal, sync_level=level)
+    assert (status.files_done, status.files_skipped) == (1, len(MANY) - 1)
+    assert held(roots[goal] / "d") == MANY
+
+
+def test_one_that_is_in_the_way_holds_up_no_other(transfers, roots):
+    """A folder that has the name of a file fails that file only, and nothing half done is left."""
+    fill(roots["disk"] / "d")
+    (roots["server"] / "d" / "055").mkdir(parents=True)
+    status = move(transfers, "disk", "server")
+    assert (status.state, status.code, status.faults) == (TaskState.FAILED, "IS_A_DIRECTORY", 1)
+    assert status.files_done == len(MANY) - 1
+    assert sorted(file.name for file in (roots["server"] / "d").iterdir()) == sorted(MANY)
+
+
+def test_what_became_a_link_is_refused(server, roots):
+    """A file that is a link by the time that it is read is not followed, and those beside it are read."""
+    (roots["other"] / "secret").write_bytes(b"secret")
+    fill(roots["server"] / "d", {"a": b"1", "b": b"secret", "c": b"3"})
+    store = SftpStore(server.url(roots["server"]), server.options)
+    folder = store.folder(("d",))
+    entries = sorted(folder.entries(), key=lambda entry: entry.name)
+    (roots["server"] / "d" / "b").unlink()
+    (roots["server"] / "d" / "b").symlink_to(roots["other"] / "secret")
+    ahead, block = folder.ahead(entries), memoryview(bytearray(10))
+    for name in "ac":
+        with ahead.read(name) as reader:
+            assert (reader.readinto(block), reader.changed()) == (1, False)
+    with pytest.raises(OSError, match="symbolic links"):
+        ahead.read("b")
+    store.close()
+
+
+def test_a_connection_that_is_cut_is_tried_again_file_by_file(transfers, server, roots):
+    """After the loss of all connections the files of the burst are copied by new ones, and all are there."""
+    fill(roots["disk"] / "d")
+    store = transfers.backend._places["server"].store()
+    folder, here = store.folder(()), transfers.backend._places["disk"].store().folder(("d",))
+    some = [here.entry("001"), here.entry("002")]
+    assert [outcome for _, outcome in folder.take_all(here, some, Wish())] == [700, 1400]
+    server.cut()
+    outcomes = [outcome for _, outcome in folder.take_all(here, some, Wish())]
+    assert all(store.transient(outcome) for outcome in outcomes)
+    server.cut()
+    assert move(transfers, "disk", "server").state is TaskState.SUCCEEDED
+    assert held(roots["server"] / "d") == MANY
+
+
+def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
+    """A cancelled task ends, what is seen is whole, and no draft stays."""
+    fill(roots["disk"] / "d", {str(number): os.urandom(20_000) for number in range(1000)})
+    backend = transfers.backend
+    request = transfer_request(src_ep="disk", dst_ep="server", src_path="/d", dst_path="/d", recursive=True)
+    handle = backend.submit(request, backend.new_submission_id())
+    limit = threading.Event()
+    while not backend.poll([handle])[0].files_done and not limit.wait(0.01):
+        pass
+    backend.cancel(handle)
+    backend.wait(handle, 20)
+    (status,) = backend.poll([handle])
+    assert status.state is TaskState.CANCELED
+    arrived = held(roots["server"] / "d")
+    assert 0 < len(arrived) < 1000
+    assert all(len(content) == 20_000 for content in arrived.values())
+    assert not any(name.startswith(DRAFT_PREFIX) for name in arrived)
+
+
+def test_a_server_that_is_silent_is_given_up(server, roots):
+    """A server that is connected and does nothing is a transient fault after the seconds of ``silence``."""
+    store = SftpStore(server.url(roots["server"]), server.options | {"silence": 0.5})
+    folder = store.folder(())
+
+    def write():
+        with folder.draft("f", size=8 << 20) as draft:
+            stop(server)
+            draft.write_at(0, memoryview(bytes(8 << 20)))
+
+    def look():
+        stop(server)
+        folder.entry("f")
+
+    for deed in (look, write):
+        assert folder.entry("f") is None
+        with pytest.raises(ConnectionError, match="answered nothing") as caught:
+            deed()
+        assert store.transient(caught.value)
+        assert fault_of(caught.value, "Looking").code == "TIMEOUT"
+    store.close()
+
+
+def test_a_connection_that_is_shared_is_used(server, roots, tmp_path_factory):
+    """Where somebody has opened a connection by hand, transfers go through it and log in nowhere."""
+    # Short: the path of a socket has some hundred bytes at most.
+    control = tmp_path_factory.mktemp("c") / "s"
+    words = ["ssh", "-M", "-N", "-F", "none", "-i", server.options["key_filename"], "-S", str(control)]
+    words += ["-o", f"UserKnownHostsFile={server.options['known_hosts']}", "-p", str(server.port)]
+    with subprocess.Popen([*words, f"{server.user}@127.0.0.1"], stdin=subprocess.DEVNULL) as shared:
+        limit = threading.Event()
+        while not control.exists() and shared.poll() is None:
+            limit.wait(0.01)
+        # Without the key, nobody gets in who does not go through it.
+        options = server.options | {"key_filename": [], "ssh_options": {"ControlPath": str(control)}}
+        options["ssh_options"] |= {"IdentityAgent": "none", "IdentitiesOnly": "yes", "IdentityFile": "none"}
+        store = SftpStore(server.url(roots["server"]), options)
+        (roots["server"] / "f").write_bytes(b"data")
+        assert [entry.name for entry in store.folder(()).entries()] == ["f"]
+        store.close()
+        assert psutil.Process(shared.pid).is_running()
+        shared.terminate()
+
+
+def test_a_root_inside_a_deleted_folder_stays(server, roots, tmp_path):
+    """Another endpoint's root on the same server is not removed with the folder that it lies in."""
+    (roots["server"] / "d" / "inner").mkdir(parents=True)
+    (roots["server"] / "d" / "f").write_bytes(b"data")
+    (roots["server"] / "d" / "inner" / "kept").write_bytes(b"data")
+    settings = {
+        "outer": server.endpoint(roots["server"]),
+        "inner": server.endpoint(roots["server"] / "d" / "inner"),
+        "elsewhere": {"url": "sftp://nobody@192.0.2.1/", "options": {}},
+    }
+    transfers = Transfers(FilesystemBackend.from_config(settings, {}))
+    request = delete_request(src_ep="outer", src_path="/d", recursive=True)
+    status = transfers.run(request, timeout=20, polling_interval=1)
+    assert status.state is TaskState.FAILED
+    assert held(roots["server"] / "d" / "inner") == {"kept": b"data"}
+    store = transfers.backend._places["elsewhere"].store()
+    assert store._channels == []
