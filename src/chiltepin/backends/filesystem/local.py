@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 from chiltepin.backends.filesystem.drafts import PART, Drafts, LocalDraft, sweep
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.links import LINK_LIMIT, led
 from chiltepin.backends.filesystem.pieces import clonable, clone
 from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
 from chiltepin.backends.filesystem.small import SMALL, copy_small
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
-from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: Links in a row after which a path is taken for a loop; the number of Linux (path_resolution(7)).
-LINK_LIMIT = 40
 
 
 def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
@@ -191,7 +189,7 @@ class LocalStore:
                 last = depth == len(parts) - 1
                 target = None if last and not follow else _link(descriptor, name)
                 if target is not None:
-                    return (*self._led(parts[:depth], target), *parts[depth + 1 :])
+                    return (*led(self.root, parts[:depth], target), *parts[depth + 1 :])
                 if last:
                     break
                 try:
@@ -201,23 +199,6 @@ class LocalStore:
         else:
             os.close(descriptor)
         return parts
-
-    def _led(self, folder: Parts, target: str) -> Parts:
-        """Return where a link of a folder leads, ``folder`` itself being free of links."""
-        if target.startswith("/"):
-            root = self.root.rstrip("/") + "/"
-            if not f"{target.rstrip('/')}/".startswith(root):
-                raise _leads_out(folder, target)
-            folder, target = (), target[len(root) :]
-        place = list(folder)
-        for name in target.split("/"):
-            if name == ".." and not place:
-                raise _leads_out(folder, target)
-            if name == "..":
-                place.pop()
-            elif name not in ("", "."):
-                place.append(name)
-        return tuple(place)
 
     def folder(self, parts: Parts, *, create: bool = False) -> LocalFolder:
         """Open a folder from the root downwards; see the head of this module."""
@@ -263,10 +244,6 @@ class LocalStore:
         if parts not in self._swept:
             self._swept.add(parts)
             sweep(folder)
-
-
-def _leads_out(folder: Parts, target: str) -> Fault:
-    return Fault("PERMISSION_DENIED", f"A link in {joined(folder)} leads out of the root of the endpoint, to {target}.")
 
 
 def _link(folder: int, name: str) -> str | None:

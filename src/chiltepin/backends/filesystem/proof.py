@@ -6,14 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.model import CHECKSUMS
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ALGORITHMS", "Proof", "meet", "not_what_was_sent"]
-
-#: What an outside checksum may be made with.
-ALGORITHMS = ("md5", "sha1", "sha256", "sha512")
+__all__ = ["Proof", "meet", "not_what_was_sent"]
 
 
 class Proof:
@@ -32,8 +30,8 @@ class Proof:
 
     def __init__(self, checksum: str) -> None:
         algorithm, _, self._wanted = checksum.partition(":")
-        if algorithm.lower() not in ALGORITHMS:
-            known = ", ".join(ALGORITHMS)
+        if algorithm.lower() not in CHECKSUMS:
+            known = ", ".join(CHECKSUMS)
             raise Fault("VERIFY_CHECKSUM", f"{checksum!r} is no checksum that can be checked; known are {known}.")
         self._algorithm = algorithm.lower()
         self._digest = hashlib.new(self._algorithm, usedforsecurity=False)
