@@ -7,6 +7,12 @@ import os
 import pytest
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist need not be there
+def pytest_xdist_auto_num_workers(config):
+    """Two processes for each processor: half of the time a test waits for a server, a process or a disk."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(autouse=True)
 def nobody_is_logged_in(tmp_path_factory, monkeypatch):
     """Keep tokens and the journal in empty folders, and forget service credentials of the environment."""

@@ -111,13 +111,18 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end; return its status as a shell tells it."""
     # A terminal sends Ctrl-C to the command as well, which decides what it means. Not SIG_IGN: that is inherited.
     signal.signal(signal.SIGINT, lambda *_: None)
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+    # Before the command is there: what comes while it starts would else end us, and leave it behind.
+    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number) if process else early.append(number))
     try:
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
     except OSError as err:
         missing = isinstance(err, FileNotFoundError)
         click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
         return NOT_FOUND if missing else NOT_RUNNABLE
-    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    for number in early:
+        process.send_signal(number)
     status = process.wait()
     return status if status >= 0 else 128 - status
 
