@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import xxhash
@@ -14,7 +14,7 @@ from chiltepin.backends.filesystem.proof import Proof, not_what_was_sent
 from chiltepin.backends.filesystem.store import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from chiltepin.backends.filesystem.store import Draft, Reader, Wish
 
@@ -41,6 +41,41 @@ def digest_of(reader: Reader, check: Callable[[], object]) -> tuple[bytes, int]:
     return digest.digest(), size
 
 
+class _Turns:
+    """Lets the parts of a file, many of which are under way at once, do something one after the other.
+
+    They have to be begun in their order: then the one whose turn it is never waits for another.
+    """
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, offset: int, count: int) -> Iterator[None]:
+        """Wait until all before a part have had their turn; raise what ended one of them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None or self._at == offset)
+            if self._error is not None:
+                raise self._error
+        yield
+        with self._changed:
+            self._at = offset + count
+            self._changed.notify_all()
+
+    @contextmanager
+    def among(self) -> Iterator[None]:
+        """Tell the others if the part that is at work fails, so that they do not wait for it."""
+        try:
+            yield
+        except BaseException as err:
+            with self._changed:
+                self._error = self._error or err
+                self._changed.notify_all()
+            raise
+
+
 class Content:
     """The content of one file on its way; several threads may work at its parts.
 
@@ -62,6 +97,7 @@ class Content:
         self._reader, self._draft, self._wish, self._name, self._passed = reader, draft, wish, name, passed
         proofs = {wish.checksum, reader.proof if wish.verify else ""} - {""}
         self._proofs = [Proof(checksum) for checksum in proofs]
+        self._turns = _Turns()
 
     def copy(self, do_all: Callable[[Iterable[Callable[[], None]]], None]) -> int:
         """Copy all of it, and see that it is there as wished.
@@ -82,16 +118,13 @@ class Content:
             ``FILE_SIZE_CHANGED`` if the file changed meanwhile; ``VERIFY_CHECKSUM`` if what is there is not right.
         """
         size, part = self._reader.size, self._draft.part
-        # What the store itself proves, and does not give back, has to be hashed as it passes.
-        if not size or not part or not self._reader.parts or (self._proofs and self._draft.proves):
+        if not size or not part or not self._reader.parts:
             size = self._in_order()
         elif size > part:
-            self._in_parts(do_all, size, part)
-        elif not self._draft.take(self._reader, 0, size):
+            parts = ((offset, min(part, size - offset)) for offset in range(0, size, part))
+            do_all(partial(self._part, offset, count) for offset, count in parts)
+        elif not self._taken(0, size):
             size = self._in_order()
-        else:
-            self._prove(0, size)
-            self._pass_proofs(0, size)
         if self._reader.changed():
             raise self._has_changed()
         for proof in self._proofs:
@@ -125,39 +158,33 @@ class Content:
                 raise not_what_was_sent(self._name)
         return size
 
-    def _in_parts(self, do_all: Callable[[Iterable[Callable[[], None]]], None], size: int, part: int) -> None:
-        parts = [(offset, min(part, size - offset)) for offset in range(0, size, part)]
-        if not self._proofs:
-            do_all(partial(self._part, offset, count) for offset, count in parts)
-            return
-        # A digest of the whole goes from part to part, always one behind the copying: what it reads is in memory still.
-        do_all([partial(self._part, *parts[0])])
-        for before, current in pairwise(parts):
-            do_all([partial(self._part, *current), partial(self._pass_proofs, *before)])
-        self._pass_proofs(*parts[-1])
-
     def _part(self, offset: int, count: int) -> None:
-        self._passed(0)
-        self._copy_part(offset, count)
-        self._passed(count)
+        with self._turns.among():
+            self._passed(0)
+            self._copy_part(offset, count)
+            self._passed(count)
 
     def _copy_part(self, offset: int, count: int) -> None:
         if self._wish.verify and self._draft.kept(offset, count):
-            return
-        if self._draft.take(self._reader, offset, count):
-            self._prove(offset, count)
-            return
-        block = _buffer(count)
-        if self._reader.read_at(offset, block) < count:
-            raise self._has_changed()
-        self._draft.write_at(offset, block)
-        if self._wish.verify and not self._draft.proves:
-            self._compare(offset, count, xxhash.xxh3_128_digest(block))
+            self._pass_written(offset, count)
+        elif not self._taken(offset, count):
+            block = _buffer(count)
+            if self._reader.read_at(offset, block) < count:
+                raise self._has_changed()
+            self._pass_proofs(offset, block)
+            self._draft.write_at(offset, block)
+            if self._wish.verify and not self._draft.proves:
+                self._compare(offset, count, xxhash.xxh3_128_digest(block))
 
-    def _prove(self, offset: int, count: int) -> None:
-        """See that a part, which the store has copied by itself, is what it is at its origin."""
+    def _taken(self, offset: int, count: int) -> bool:
+        """Have the store copy a part by itself, and see that it is what it is at its origin; False if it cannot."""
+        # What the store itself proves is not given back, so that it has to pass by us for a checksum.
+        if (self._proofs and self._draft.proves) or not self._draft.take(self._reader, offset, count):
+            return False
         if self._wish.verify and not self._draft.proves:
             self._compare(offset, count, self._digest(self._reader, offset, count))
+        self._pass_written(offset, count)
+        return True
 
     def _compare(self, offset: int, count: int, digest: bytes) -> None:
         """Read a part back, now that it is in memory still."""
@@ -175,12 +202,19 @@ class Content:
             offset += got
         return digest.digest()
 
-    def _pass_proofs(self, offset: int, count: int) -> None:
-        """Let the checksums of the whole go on with what was written of a part."""
+    def _pass_proofs(self, offset: int, block: memoryview) -> None:
+        """Let the checksums of the whole go on with a part, when it is its turn."""
+        if self._proofs:
+            with self._turns.turn(offset, len(block)):
+                for proof in self._proofs:
+                    proof.update(block)
+
+    def _pass_written(self, offset: int, count: int) -> None:
+        """Do the same with a part that is in the draft."""
         if not self._proofs:
             return
         end, block = offset + count, _buffer(BLOCK)
-        with self._draft.read_back() as written:
+        with self._turns.turn(offset, count), self._draft.read_back() as written:
             while offset < end and (got := written.read_at(offset, block[: end - offset])):
                 self._passed(0)
                 for proof in self._proofs:

@@ -109,29 +109,28 @@ class S3Reader:
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""
-        count = min(len(block), self._length - offset)
-        if count <= 0:
-            return 0
-        head = self._window[offset : offset + count] if not self._start else self._window[:0]
+        block = block[: max(0, self._length - offset)]
+        head = self._window[offset : offset + len(block)] if not self._start else self._window[:0]
         block[: len(head)] = head
-        if len(head) < count:
-            block[len(head) : count] = self._get(offset + len(head), count - len(head))
-        return count
+        if len(head) < len(block):
+            self._get(offset + len(head), block[len(head) :])
+        return len(block)
 
-    def _get(self, offset: int, count: int) -> memoryview:
-        data, tag = self.bucket.get(self.key, offset, offset + count, self.tag)
+    def _get(self, offset: int, block: memoryview) -> None:
+        count, tag = self.bucket.fill(self.key, offset, block, self.tag)
         # Some servers do not know If-Match (rclone's, for one).
         if tag != self.tag:
             raise Fault(
                 "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; move it again when it is complete."
             )
-        if len(data) != count:
+        if count != len(block):
             raise Fault("ENDPOINT_ERROR", f"S3 did not send the range of {self.key} that it was asked for.")
-        self._note(offset, data)
-        return data
+        self._note(offset, block)
 
     def _note(self, offset: int, block: memoryview) -> None:
-        """Keep the MD5 of what may be one part of the object."""
+        """Keep the MD5 of what may be one part of the object, or all of it."""
+        if is_md5(self.tag) and len(block) < self._length:
+            return
         if offset % PART == 0 and len(block) == min(PART, self._length - offset) and (block or not offset):
             self._digests[offset // PART] = digest_of(block).digest()
 
@@ -139,7 +138,9 @@ class S3Reader:
         """Fill the block from where the last call ended, a part being got at a time; see `Reader.readinto`."""
         left = self._length - self._at
         if left > 0 and self._at >= self._start + len(self._window):
-            self._window, self._start = self._get(self._at, min(PART, left)), self._at
+            window = memoryview(bytearray(min(PART, left)))
+            self._get(self._at, window)
+            self._window, self._start = window, self._at
         found = self._window[self._at - self._start :][: len(block)]
         block[: len(found)] = found
         self._at += len(found)
@@ -254,8 +255,10 @@ class S3Draft:
             return
         # S3 compares the content with this.
         sent = b64encode(digest.digest()).decode()
-        # A copy, as botocore cannot send a view of memory a second time.
-        answer = self._call("upload_part", number, Body=bytes(block), ContentMD5=sent)
+        # botocore cannot send a view of memory a second time, so it gets what is viewed, or a copy.
+        viewed = block.obj
+        body = viewed if isinstance(viewed, bytes | bytearray) and len(viewed) == len(block) else bytes(block)
+        answer = self._call("upload_part", number, Body=body, ContentMD5=sent)
         tag = answer["ETag"].strip('"')
         if not tag_is_plain(answer):
             self._plain = False
