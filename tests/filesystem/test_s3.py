@@ -397,8 +397,8 @@ def test_parts_are_copied_by_the_server(bucket):
     bucket.put("data", content)
     store = bucket.store()
     with store.folder(()) as folder, folder.read("data") as reader, folder.draft("copy", size=PART + 5) as draft:
-        assert draft.take(reader, 0, PART)
-        assert draft.take(reader, PART, 5)
+        assert draft.take(reader, 0, PART, verify=True)
+        assert draft.take(reader, PART, 5, verify=True)
         draft.commit(None)
     assert bucket.get("copy") == content
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,8 @@ class Content:
         elif size > part:
             parts = ((offset, min(part, size - offset)) for offset in range(0, size, part))
             do_all(partial(self._part, offset, count) for offset, count in parts)
+        elif self._draft.step:
+            self._part(0, size)
         elif not self._taken(0, size):
             size = self._in_order()
         if self._reader.changed():
@@ -168,30 +170,46 @@ class Content:
         if self._wish.verify and self._draft.kept(offset, count):
             self._pass_written(offset, count)
         elif not self._taken(offset, count):
-            block = _buffer(count)
-            if self._reader.read_at(offset, block) < count:
-                raise self._has_changed()
-            self._pass_proofs(offset, block)
-            self._draft.write_at(offset, block)
-            if self._wish.verify and not self._draft.proves:
-                self._compare(offset, count, xxhash.xxh3_128_digest(block))
+            self._copy_by_steps(offset, count)
+
+    def _copy_by_steps(self, offset: int, count: int) -> None:
+        """Read, write and read back so little at a time that all three find it in the processor's cache."""
+        sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
+        # A checksum of the whole takes a part when all before it have had their turn: then it is all read already.
+        step = count if self._proofs else self._draft.step or count
+        proved = self._draft.proves or not self._wish.verify
+        with nullcontext() if proved else self._draft.read_back() as written:
+            for start in range(offset, end, step):
+                block = _buffer(min(step, end - start))
+                if self._reader.read_at(start, block) < len(block):
+                    raise self._has_changed()
+                self._pass_proofs(start, block)
+                self._draft.write_at(start, block)
+                if written is not None:
+                    sent.update(block)
+                    found.update(block[: written.read_at(start, block)])
+        if not proved:
+            self._compare(offset, sent.digest(), found.digest())
 
     def _taken(self, offset: int, count: int) -> bool:
         """Have the store copy a part by itself, and see that it is what it is at its origin; False if it cannot."""
         # What the store itself proves is not given back, so that it has to pass by us for a checksum.
-        if (self._proofs and self._draft.proves) or not self._draft.take(self._reader, offset, count):
+        if (self._proofs and self._draft.proves) or not self._draft.take(
+            self._reader, offset, count, verify=self._wish.verify
+        ):
             return False
         if self._wish.verify and not self._draft.proves:
-            self._compare(offset, count, self._digest(self._reader, offset, count))
+            with self._draft.read_back() as written:
+                found = self._digest(written, offset, count)
+            self._compare(offset, self._digest(self._reader, offset, count), found)
         self._pass_written(offset, count)
         return True
 
-    def _compare(self, offset: int, count: int, digest: bytes) -> None:
-        """Read a part back, now that it is in memory still."""
-        with self._draft.read_back() as written:
-            if self._digest(written, offset, count) != digest:
-                raise self._has_changed() if self._reader.changed() else not_what_was_sent(self._name)
-        self._draft.whole(offset, digest)
+    def _compare(self, offset: int, sent: bytes, found: bytes) -> None:
+        """Refuse a part that is not what it is at its origin."""
+        if found != sent:
+            raise self._has_changed() if self._reader.changed() else not_what_was_sent(self._name)
+        self._draft.whole(offset, sent)
 
     @staticmethod
     def _digest(reader: Reader, offset: int, count: int) -> bytes:

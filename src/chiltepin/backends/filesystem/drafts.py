@@ -160,6 +160,7 @@ class LocalDraft(Open):
     """
 
     part: int | None = PART
+    step: int | None = BLOCK
     proves = False
 
     def __init__(self, folder: int, draft: str, descriptor: int, name: str, size: int | None) -> None:
@@ -189,11 +190,13 @@ class LocalDraft(Open):
     def _note(self, offset: int) -> int:
         return (self._size or 0) + offset // PART * _DIGEST
 
-    def take(self, reader: Reader, offset: int, count: int) -> bool:
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the kernel copy a part of another file of this machine; holes stay holes."""
-        if not isinstance(reader, LocalReader):
+        # What is read at both ends all the same costs less by steps (benchmarks/README.md).
+        if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
             return False
-        self._stretch()
+        if reader.sparse:
+            self._stretch()
         # Where a dead run has written already, a hole would let it show through.
         segments = [(offset, count)] if self._continued else data(reader, offset, count)
         for start, length in segments:

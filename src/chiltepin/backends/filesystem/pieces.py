@@ -127,7 +127,7 @@ def write_at(descriptor: int, block: memoryview, offset: int) -> None:
 def data(reader: LocalReader, offset: int, count: int) -> Iterator[tuple[int, int]]:
     """Yield where there is something in a part of a file: offsets and counts, the holes between them left out."""
     end = offset + count
-    if reader.facts.st_blocks * 512 >= reader.facts.st_size:
+    if not reader.sparse:
         yield offset, count
         return
     while offset < end:

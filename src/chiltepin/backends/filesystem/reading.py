@@ -48,6 +48,11 @@ class LocalReader(Open):
         self.mtime: float | None = self.facts.st_mtime
         self.mark = ":".join(map(str, (self.facts.st_dev, self.facts.st_ino, self.size, self.facts.st_mtime_ns)))
 
+    @property
+    def sparse(self) -> bool:
+        """Whether there are holes in it, as far as the disk tells."""
+        return self.facts.st_blocks * 512 < self.facts.st_size
+
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""
         count = 0

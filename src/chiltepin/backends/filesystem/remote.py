@@ -123,6 +123,7 @@ class RemoteDraft(_Open):
         self._committed = False
         self.part: int | None = None
         self.proves = False
+        self.step: int | None = None
         super().__init__(filesystem.open(self._draft, "wb"))
 
     def kept(self, offset: int, count: int) -> bool:
@@ -130,9 +131,9 @@ class RemoteDraft(_Open):
         del offset, count
         return False
 
-    def take(self, reader: Reader, offset: int, count: int) -> bool:
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have no means of its own."""
-        del reader, offset, count
+        del reader, offset, count, verify
         return False
 
     def write_at(self, offset: int, block: memoryview) -> None:

@@ -196,6 +196,7 @@ class S3Draft:
         self.part: int | None = None if size is None else self._part
         self._in_parts = (size or 0) > self._part
         self.proves = True
+        self.step: int | None = None
         #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
         self.sent = 0
         self._pending = bytearray()
@@ -220,8 +221,9 @@ class S3Draft:
         """Note nothing: S3 keeps the MD5 of each part."""
         del offset, digest
 
-    def take(self, reader: Reader, offset: int, count: int) -> bool:
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the server copy a part, where both objects are on one and it is asked by the same user."""
+        del verify  # it is not read back
         if not isinstance(reader, S3Reader) or not self._in_parts or reader.bucket.who != self._bucket.who:
             return False
         number = offset // self._part + 1

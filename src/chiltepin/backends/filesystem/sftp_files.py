@@ -280,6 +280,7 @@ class SftpDraft:
         self._buffer = bytearray()
         self.part: int | None = PART
         self.proves = False
+        self.step: int | None = None
         self._handles = _Handles(choose, draft, READING | WRITING)
         channel = choose()
         flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
@@ -309,9 +310,9 @@ class SftpDraft:
             self._end = max(self._end, offset + count)
         return whole
 
-    def take(self, reader: Reader, offset: int, count: int) -> bool:
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have no means of its own."""
-        del reader, offset, count
+        del reader, offset, count, verify
         return False
 
     def write_at(self, offset: int, block: memoryview) -> None:

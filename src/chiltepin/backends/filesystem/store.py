@@ -109,6 +109,8 @@ class Draft(Closing, Protocol):
 
     #: Bytes of a part, where parts may be written in any order and from several threads; None: only `write`, in order.
     part: int | None
+    #: Bytes that `write_at` had best be given at a time; None: a whole part.
+    step: int | None
     #: Whether the store compares each block that it gets with a checksum of ours; if so, nothing need be read back.
     proves: bool
 
@@ -120,12 +122,15 @@ class Draft(Closing, Protocol):
         """Whether this part is there already, whole, from a draft of the same mark whose process died."""
         ...
 
-    def take(self, reader: Reader, offset: int, count: int) -> bool:
-        """Get one part by the store's own means, such as the kernel or the server; False if it has none for it."""
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Get one part by the store's own means, such as the kernel or the server.
+
+        False if it has none for it, or, where the part will be read back to ``verify`` it, none that is worth it.
+        """
         ...
 
     def write_at(self, offset: int, block: memoryview) -> None:
-        """Write one whole part; the last may be shorter."""
+        """Write a step, or one whole part; the last may be shorter."""
         ...
 
     def whole(self, offset: int, digest: bytes) -> None:
