@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "Drafts", "LocalDraft", "sweep"]
+__all__ = ["PART", "Drafts", "LocalDraft", "settled", "sweep"]
 
 #: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
 #: takes long enough that handing it to another thread does not count (benchmarks/README.md).
@@ -65,6 +65,14 @@ def _claimed(folder: int) -> tuple[str, int]:
         descriptor = _locked(folder, name, _NEW, 0)
         if descriptor is not None:
             return name, descriptor
+
+
+def settled(descriptor: int) -> None:
+    """Have the disk say now what it else says when a file is closed, and that is after it got its name.
+
+    NFS, and other disks that keep what is written for a while, tell of a full disk or a quota only then (close(2)).
+    """
+    os.close(os.dup(descriptor))
 
 
 class Drafts:
@@ -232,6 +240,7 @@ class LocalDraft(Open):
             os.ftruncate(self.descriptor, self._size)
         if mtime is not None:
             os.utime(self.descriptor, (mtime, mtime))
+        settled(self.descriptor)
         os.replace(self._draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._committed = True
 

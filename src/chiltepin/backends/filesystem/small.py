@@ -11,6 +11,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.drafts import settled
 from chiltepin.backends.filesystem.proof import meet, not_what_was_sent
 from chiltepin.backends.filesystem.reading import FILE
 
@@ -63,6 +64,7 @@ def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, dra
         _write(target, content, name, verify=wish.verify)
         if wish.mtime:
             os.utime(target, ns=(before.st_mtime_ns, before.st_mtime_ns))
+        settled(target)
         os.replace(draft, new_name, src_dir_fd=goal, dst_dir_fd=goal)
     except BaseException:
         with suppress(FileNotFoundError):

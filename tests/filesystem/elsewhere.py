@@ -1,0 +1,203 @@
+"""A process that sees disks of its own: it is in a mount namespace of its own, so that they go with it, however it ends.
+
+Run as a program, this file is that process: it does the functions that are sent to it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+
+#: Smallest size of a disk of each kind, in MiB; what makes them is ``mkfs.KIND``.
+SMALLEST = {"ext4": 4, "ext2": 1, "xfs": 300, "btrfs": 120}
+
+
+class NoDiskError(Exception):
+    """There can be no such disk here; its text says why."""
+
+
+class Elsewhere:
+    """The process, seen from the tests: call it with a function of a test module and its arguments.
+
+    What the function returns or raises comes back; it is found by the name of its module, and has to be pickled.
+    """
+
+    def __init__(self) -> None:
+        found = shutil.which("unshare")
+        command = [[found, *user, "--mount", "--"] for user in ([], ["--user", "--map-root-user"]) if found]
+        usable = [words for words in command if not subprocess.run([*words, "true"], check=False).returncode]
+        if not usable:
+            raise NoDiskError("no process may have mounts of its own here (unshare --mount)")
+        self._process = subprocess.Popen(
+            [*usable[0], sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Have it do something."""
+        pipes = self._process.stdin, self._process.stdout
+        assert pipes[0] is not None
+        assert pipes[1] is not None
+        # The path first: what comes next is looked for in it.
+        pickle.dump(sys.path, pipes[0])
+        pickle.dump((function, arguments), pipes[0])
+        pipes[0].flush()
+        returned, outcome = pickle.load(pipes[1])  # noqa: S301 - it is ours
+        if returned:
+            return outcome
+        raise outcome
+
+    def close(self) -> None:
+        """End it, and with it its disks."""
+        self._process.communicate()
+
+
+@contextmanager
+def mounted(kind: str, size: int, *options: str) -> Iterator[str]:
+    """Mount an empty disk; to be called in the process only.
+
+    Parameters
+    ----------
+    kind : str
+        ``tmpfs``, or what ``mkfs`` can make.
+    size : int
+        MiB; at least `SMALLEST` of its kind.
+    options : str
+        Options of ``mkfs``, of ``mount`` for ``tmpfs``.
+
+    Yields
+    ------
+    str
+        Where it is.
+
+    Raises
+    ------
+    NoDiskError
+        If there can be none.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        disk = f"{folder}/disk"
+        os.mkdir(disk)
+        if kind == "tmpfs":
+            given = ",".join([f"size={size}m", *options])
+            _run("mount", "-t", "tmpfs", "-o", given, "chiltepin", disk)
+        else:
+            with open(f"{folder}/image", "wb") as image:
+                image.truncate(size << 20)
+            _run(f"mkfs.{kind}", *options, f"{folder}/image")
+            _run("mount", "-o", "loop", f"{folder}/image", disk)
+        try:
+            os.chmod(disk, 0o777)  # noqa: S103 - whoever the test becomes may write there
+            os.chmod(folder, 0o755)  # noqa: S103 - and come there
+            yield disk
+        finally:
+            subprocess.run(["umount", "--lazy", disk], check=False)
+
+
+def _run(*command: str) -> None:
+    program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if program is None:
+        raise NoDiskError(f"there is no {command[0]} here")
+    ended = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise NoDiskError(f"{' '.join(command[:2])} said: {ended.stderr.strip()[:200]}")
+
+
+class Faulty:
+    """A folder that is seen through a disk which fails when it is told to; see faulty.c.
+
+    Parameters
+    ----------
+    program : str
+        What was compiled from there.
+    folder : str
+        The folder behind, and beside it the disk: ``FOLDER-disk``.
+    modes : str
+        Of the disk.
+    """
+
+    def __init__(self, program: str, folder: str, *modes: str) -> None:
+        self.folder, self.disk = folder, f"{folder}-disk"
+        for path in (self.folder, self.disk):
+            os.makedirs(path, exist_ok=True)
+        self._process = subprocess.Popen(
+            [program, self.folder, self.disk, *modes], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        if self._answer() != "mounted":
+            raise NoDiskError("FUSE is not allowed here")
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def _say(self, words: str) -> str:
+        assert self._process.stdin is not None
+        self._process.stdin.write(words + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def plan(self, first: int = 0, times: int = 1, error: int = 0, *operations: str) -> None:
+        """Let some operations fail; without arguments, none."""
+        self._say(" ".join(map(str, ("plan", first, times, error, *operations))))
+
+    def count(self) -> tuple[int, int, str]:
+        """Return how many operations there were since the plan, how many failed, and of what kind the first was."""
+        count, failed, kind = self._say("count").split()
+        return int(count), int(failed), kind
+
+    def close(self) -> None:
+        """Unmount it."""
+        self._process.communicate()
+
+
+def compiled(folder: Path) -> str:
+    """Return the program of the disk that fails, made from its source.
+
+    Raises
+    ------
+    NoDiskError
+        If it cannot be made.
+    """
+    flags = ["pkg-config", "--cflags", "--libs", "fuse3"]
+    if not os.access("/dev/fuse", os.W_OK):
+        raise NoDiskError("there is no /dev/fuse here")
+    if not all(map(shutil.which, ("cc", "pkg-config"))) or subprocess.run(flags, check=False, capture_output=True).returncode:
+        raise NoDiskError("a disk that fails wants cc, pkg-config and libfuse3-dev")
+    found = subprocess.run(flags, check=True, capture_output=True, text=True).stdout.split()
+    program = folder / "faulty"
+    subprocess.run(["cc", "-O1", "-o", program, HERE / "faulty.c", *found], check=True)
+    return str(program)
+
+
+def _serve() -> None:
+    """Do what comes, until nothing comes any more."""
+    commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    # What anybody prints is no answer.
+    os.dup2(2, 1)
+    while True:
+        try:
+            sys.path[:] = pickle.load(commands)  # noqa: S301 - it is ours
+            function, arguments = pickle.load(commands)  # noqa: S301 - the same
+        except EOFError:
+            return
+        try:
+            outcome: Any = True, function(*arguments)
+        except Exception as err:  # noqa: BLE001 - it is raised where the function was called
+            outcome = False, err
+        pickle.dump(outcome, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve()

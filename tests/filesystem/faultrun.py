@@ -1,0 +1,220 @@
+"""A transfer, deletion or listing on a disk that fails at one of its operations, and what has to be so then.
+
+All of it runs in the process of `elsewhere`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elsewhere import Faulty
+from worlds import World, file_world
+
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.errors import BackendError
+from chiltepin.model import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chiltepin.model import TaskStatus
+
+__all__ = ["faults_of"]
+
+KINDS = ("file", "tree", "sync", "mirror", "delete", "ls")
+ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ESTALE, 0)
+MODES = ((), ("direct",), ("nocopy",), ("direct", "nocopy"), ("late",), ("late", "nocopy"))
+SIZES = (0, 1, 4000, 4000, 4000, 300_000)
+#: After these no other file of a task is tried.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Operations that are about one file.
+OF_FILES = frozenset({"create", "read", "write", "rename", "copy", "truncate", "utimens", "lseek"})
+
+Tree = dict[str, bytes]
+
+
+@dataclass
+class Plan:
+    """What is done, on which disk, and how it fails; all of it by chance, from one number."""
+
+    seed: int
+    source: Tree = field(default_factory=dict)
+    before: Tree = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        chance = random.Random(self.seed)  # noqa: S311 - to be repeated, not to be secret
+        self.kind, self.modes = chance.choice(KINDS), chance.choice(MODES)
+        self.error, self.times = chance.choice(ERRORS), chance.choice((1, 1, 0))
+        sizes = (*SIZES, (8 << 20) + 5) if chance.random() < 0.1 else SIZES
+        names = ["f", *(f"{chance.choice(('', 'a/', 'b/', 'b/c/'))}{number}" for number in range(chance.randint(0, 8)))]
+        self.source = {f"d/{name}": chance.randbytes(chance.choice(sizes)) for name in names}
+        self.before = {
+            path: b"old " + path.encode() for path in ("d/f", "d/extra", "d/gone/extra") if chance.random() < 0.5
+        }
+        self.options = {
+            "verify_checksum": chance.random() < 0.8,
+            "preserve_timestamp": chance.random() < 0.5,
+        }
+        if self.kind == "sync":
+            self.options["sync_level"] = chance.choice(("size", "mtime", "checksum"))
+        if self.kind == "mirror":
+            self.options["delete_destination_extra"] = True
+
+    def wanted(self) -> Tree:
+        """What is at the destination when all is well."""
+        if self.kind == "ls":
+            return self.before
+        if self.kind == "delete":
+            return {}
+        if self.kind == "file":
+            return {**self.before, "d/f": self.source["d/f"]}
+        return self.source if self.kind == "mirror" else {**self.before, **self.source}
+
+    def run(self, world: World) -> TaskStatus | set[str]:
+        """Do it."""
+        if self.kind == "file":
+            return world.move("/d/f", "/d/f", **self.options)
+        if self.kind == "delete":
+            return world.remove("/d", recursive=True, ignore_missing=True)
+        if self.kind == "ls":
+            return {entry.name for entry in world.transfers.ls("scratch", "/d")}
+        return world.move("/d", "/d", recursive=True, **self.options)
+
+
+def fill(top: str, tree: Tree) -> None:
+    """Make a tree anew, of a time long ago."""
+    shutil.rmtree(f"{top}/d", ignore_errors=True)
+    os.mkdir(f"{top}/d")
+    for path, content in tree.items():
+        place = f"{top}/{path}"
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with open(place, "wb") as file:
+            file.write(content)
+        os.utime(place, (1e9, 1e9))
+
+
+def tree_of(top: str) -> tuple[Tree, list[str]]:
+    """Read a tree: what is data, and the names of what is none."""
+    files, drafts = {}, []
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.relpath(f"{folder}/{name}", top)
+            if name.startswith(DRAFT_PREFIX):
+                drafts.append(path)
+            else:
+                with open(f"{folder}/{name}", "rb") as file:
+                    files[path] = file.read()
+    return files, drafts
+
+
+def open_files() -> Counter[str]:
+    """What this process has open."""
+    places = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        # The listing itself is not open any more.
+        with suppress(OSError):
+            places.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return Counter(places)
+
+
+class Trial:
+    """One plan on one disk, with a fault at one operation after the other."""
+
+    def __init__(self, program: str, top: str, plan: Plan) -> None:
+        self.plan = plan
+        self.faulty = Faulty(program, f"{top}/behind", *plan.modes)
+        self.world = file_world(Path(self.faulty.disk))
+        #: Operations of a run in which nothing fails.
+        self.operations = 0
+        self.behind = f"{self.faulty.folder}/scratch"
+        fill(self.world.roots["laptop"], plan.source)
+
+    def at(self, number: int) -> str:
+        """Let operation ``number`` fail; return its kind, or "none" if there are not so many."""
+        fill(self.world.roots["scratch"], self.plan.before)
+        descriptors = open_files()
+        self.faulty.plan(number, self.plan.times, self.plan.error)
+        outcome: Any
+        try:
+            outcome = self.plan.run(self.world)
+        except BackendError as err:
+            outcome = err
+        self.operations, failed, kind = self.faulty.count()
+        self.faulty.plan()
+        assert open_files() == descriptors, f"left open: {open_files() - descriptors}, after {kind}, {outcome}"
+        self._judge(outcome, failed, kind)
+        again = self.plan.run(self.world)
+        assert isinstance(again, set) or again.state is TaskState.SUCCEEDED, again
+        files, drafts = tree_of(self.behind)
+        assert not drafts, f"the second run left {drafts}, after {outcome}"
+        assert files == self.plan.wanted(), f"the second run did not complete it, after {outcome}"
+        return kind
+
+    def _judge(self, outcome: Any, failed: int, kind: str) -> None:
+        files, drafts = tree_of(self.behind)
+        if failed == 1 and kind != "unlink":
+            assert not drafts, drafts
+        if isinstance(outcome, BackendError):
+            assert failed
+            assert str(outcome).endswith("."), outcome
+            return
+        if isinstance(outcome, set):
+            assert outcome == {path.split("/")[1] for path in self.plan.before}
+            return
+        for path, content in files.items():
+            assert content in (self.plan.source.get(path), self.plan.before.get(path)), f"{path} is neither old nor new"
+        if outcome.state is TaskState.SUCCEEDED:
+            assert (files, outcome.code, outcome.reason) == (self.plan.wanted(), "", "")
+        else:
+            assert failed
+            assert outcome.state is TaskState.FAILED
+            assert outcome.code
+            assert outcome.reason.endswith("."), outcome.reason
+            assert outcome.faults
+        if self.plan.kind == "delete":
+            assert outcome.files_done == len(self.plan.before) - len(files)
+            return
+        new = {path for path, content in self.plan.source.items() if files.get(path) == content}
+        # What a mirror removes is counted as well.
+        removed = len(self.plan.before.keys() - files.keys())
+        counts = (outcome.files_done, len(new) + removed)
+        assert counts[0] == counts[1], f"{counts[0]} counted of {counts[1]}: {outcome.reason}"
+        assert outcome.bytes_done == sum(len(self.plan.source[path]) for path in new)
+        if outcome.state is TaskState.FAILED:
+            assert files.keys() >= self.plan.before.keys() or self.plan.kind == "mirror", "a file of before is gone"
+            missing = self._due() - new
+            if failed == 1 and kind in OF_FILES and self.plan.error not in FULL:
+                assert len(missing) <= 1, f"one bad file kept others: {missing}"
+
+    def _due(self) -> set[str]:
+        return {"d/f"} if self.plan.kind == "file" else set(self.plan.source)
+
+
+def faults_of(program: str, seed: int, most: int | None) -> Counter[str]:
+    """Let each operation of a plan fail in turn, or as many by chance as ``most``; return how many of each kind did."""
+    plan = Plan(seed)
+    chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - to be repeated, not to be secret
+    with tempfile.TemporaryDirectory() as top:
+        trial = Trial(program, top, plan)
+        try:
+            trial.at(0)
+            positions: Sequence[int] = range(1, trial.operations + 1)
+            if most is not None and len(positions) > most:
+                positions = chance.sample(positions, most)
+            for number in positions:
+                try:
+                    seen[trial.at(number)] += 1
+                except AssertionError as err:
+                    raise AssertionError(f"{plan.kind} {plan.modes} errno {plan.error} at {number}: {err}") from err
+        finally:
+            trial.faulty.close()
+    return seen
