@@ -1,4 +1,4 @@
-"""A process that sees disks of its own: it is in a mount namespace of its own, so that they go with it, however it ends.
+"""A process that sees disks of its own: it is in a mount namespace of its own, and they go with it, however it ends.
 
 Run as a program, this file is that process: it does the functions that are sent to it.
 """
@@ -172,11 +172,12 @@ def compiled(folder: Path) -> str:
     flags = ["pkg-config", "--cflags", "--libs", "fuse3"]
     if not os.access("/dev/fuse", os.W_OK):
         raise NoDiskError("there is no /dev/fuse here")
-    if not all(map(shutil.which, ("cc", "pkg-config"))) or subprocess.run(flags, check=False, capture_output=True).returncode:
-        raise NoDiskError("a disk that fails wants cc, pkg-config and libfuse3-dev")
-    found = subprocess.run(flags, check=True, capture_output=True, text=True).stdout.split()
-    program = folder / "faulty"
-    subprocess.run(["cc", "-O1", "-o", program, HERE / "faulty.c", *found], check=True)
+    try:
+        found = subprocess.run(flags, check=True, capture_output=True, text=True).stdout.split()
+        program = folder / "faulty"
+        subprocess.run(["cc", "-O1", "-o", program, HERE / "faulty.c", *found], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise NoDiskError("a disk that fails wants cc, pkg-config and libfuse3-dev") from None
     return str(program)
 
 

@@ -213,7 +213,7 @@ def faults_of(program: str, seed: int, most: int | None) -> Counter[str]:
             for number in positions:
                 try:
                     seen[trial.at(number)] += 1
-                except AssertionError as err:
+                except AssertionError as err:  # noqa: PERF203 - it says which one
                     raise AssertionError(f"{plan.kind} {plan.modes} errno {plan.error} at {number}: {err}") from err
         finally:
             trial.faulty.close()

@@ -44,7 +44,7 @@ def seen():
     """Counts the faults, and tells of them at the end."""
     counted: Counter[str] = Counter()
     yield counted
-    print(f"\n{counted.total()} faults: {dict(counted)}")
+    print(f"\n{counted.total()} faults: {dict(counted)}")  # noqa: T201 - seen with -s
 
 
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")

@@ -21,7 +21,7 @@ import xxhash
 
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.pieces import data, move, write_at
-from chiltepin.backends.filesystem.reading import LocalReader, Open
+from chiltepin.backends.filesystem.reading import LocalReader, Open, let_go
 from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
 
 if TYPE_CHECKING:
@@ -54,17 +54,8 @@ def _locked(folder: int, name: str, flags: int, wait: int) -> int | None:
         # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
         if flags & os.O_EXCL:
             return descriptor
-    os.close(descriptor)
+    let_go(descriptor)
     return None
-
-
-def _claimed(folder: int) -> tuple[str, int]:
-    """Make a file with a new name, and lock it."""
-    while True:
-        name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
-        descriptor = _locked(folder, name, _NEW, 0)
-        if descriptor is not None:
-            return name, descriptor
 
 
 def settled(descriptor: int) -> None:
@@ -79,7 +70,9 @@ class Drafts:
     """The drafts that are written into one open folder; `close` when the last of them has ended."""
 
     def __init__(self, folder: int) -> None:
-        self._folder = folder
+        self.folder = folder
+        #: Whether the disk did not let one be removed, which is left to the next sweep then.
+        self.left = False
         self._lock, self._count = threading.Lock(), count()
         self._claim: tuple[str, int] | None = None
 
@@ -87,46 +80,78 @@ class Drafts:
         """Return name and descriptor of an empty draft: the first is its own claim, the others share one."""
         number = next(self._count)
         if not number:
-            return _claimed(self._folder)
+            return self._claimed()
         if self._claim is None:
             with self._lock:
-                self._claim = self._claim or _claimed(self._folder)
+                self._claim = self._claim or self._claimed()
         name = f"{self._claim[0]}-{number}"
-        return name, os.open(name, _NEW, 0o666, dir_fd=self._folder)
+        try:
+            return name, os.open(name, _NEW, 0o666, dir_fd=self.folder)
+        except OSError:
+            # A disk that fails just after it has made a file (NFS: when it is to get its mode) has made it.
+            self.give_up(name)
+            raise
 
-    def marked(self, mark: str) -> tuple[str, int]:
-        """Return name and descriptor of the draft of that mark: what a dead writer has left of it, or a new one."""
-        name = f"{DRAFT_PREFIX}{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
-        with suppress(OSError):
-            descriptor = _locked(self._folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB)
+    def _claimed(self) -> tuple[str, int]:
+        """Make a file with a new name, and lock it."""
+        while True:
+            name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
+            try:
+                descriptor = _locked(self.folder, name, _NEW, 0)
+            except OSError:
+                self.give_up(name)
+                raise
             if descriptor is not None:
-                facts = os.fstat(descriptor)
+                return name, descriptor
+
+    def marked(self, mark: str) -> tuple[str, int, bool]:
+        """Return name and descriptor of the draft of that mark, and whether a dead writer has left something in it."""
+        name = f"{DRAFT_PREFIX}{hashlib.sha256(mark.encode(errors='surrogateescape')).hexdigest()[:32]}"
+        with suppress(OSError):
+            descriptor = _locked(self.folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB)
+            if descriptor is not None:
+                try:
+                    facts = os.fstat(descriptor)
+                except OSError:
+                    facts = None
                 # What somebody else has put there, or linked to another name, is not written to.
-                if facts.st_uid == os.geteuid() and facts.st_nlink == 1:
-                    return name, descriptor
-                os.close(descriptor)
-        return self.new()
+                if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
+                    return name, descriptor, facts.st_size > 0
+                let_go(descriptor)
+        return (*self.new(), False)
+
+    def give_up(self, name: str) -> None:
+        """Remove a draft; why it is given up is known, so that a disk that does not even allow that says no more."""
+        try:
+            os.unlink(name, dir_fd=self.folder)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self.left = True
 
     def close(self) -> None:
         """Let the claim go."""
         if self._claim is not None:
             name, descriptor = self._claim
-            with suppress(OSError):
-                os.unlink(name, dir_fd=self._folder)
-            os.close(descriptor)
+            self.give_up(name)
+            let_go(descriptor)
 
 
-def sweep(folder: int) -> None:
-    """Remove the drafts of writers that are dead."""
+def sweep(folder: int) -> bool:
+    """Remove the drafts of writers that are dead; return whether the disk let all of them go."""
     claims: dict[str, list[str]] = {}
     with os.scandir(folder) as found:
         for entry in found:
             if entry.name.startswith(DRAFT_PREFIX):
                 token = entry.name[len(DRAFT_PREFIX) :].partition("-")[0]
                 claims.setdefault(DRAFT_PREFIX + token, []).append(entry.name)
+    clean = True
     for claim, names in claims.items():
-        with suppress(OSError):
+        try:
             _remove_dead(folder, claim, names)
+        except OSError:  # noqa: PERF203 - the others go all the same
+            clean = False
+    return clean
 
 
 def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
@@ -142,7 +167,7 @@ def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
                 os.unlink(name, dir_fd=folder)
     finally:
         if descriptor is not None:
-            os.close(descriptor)
+            let_go(descriptor)
 
 
 class LocalDraft(Open):
@@ -150,8 +175,8 @@ class LocalDraft(Open):
 
     Parameters
     ----------
-    folder : int
-        Descriptor of its folder.
+    drafts : Drafts
+        Those of its folder.
     draft : str
         Its name for now.
     descriptor : int
@@ -160,6 +185,8 @@ class LocalDraft(Open):
         The name that it gets in the end.
     size : int or None
         Bytes that it will have, where that is known.
+    continued : bool
+        Whether a dead writer has left something in it.
 
     Notes
     -----
@@ -171,11 +198,13 @@ class LocalDraft(Open):
     step: int | None = BLOCK
     proves = False
 
-    def __init__(self, folder: int, draft: str, descriptor: int, name: str, size: int | None) -> None:
+    def __init__(
+        self, drafts: Drafts, draft: str, descriptor: int, name: str, size: int | None, *, continued: bool = False
+    ) -> None:
         super().__init__(descriptor)
-        self._folder, self._draft, self._name, self._size = folder, draft, name, size
+        self._drafts, self._draft, self._name, self._size = drafts, draft, name, size
         self._committed = self._parted = False
-        self._continued = bool(os.fstat(descriptor).st_size)
+        self._continued = continued
 
     def kept(self, offset: int, count: int) -> bool:
         """Whether the part has the digest that was noted when it was whole."""
@@ -218,7 +247,7 @@ class LocalDraft(Open):
             os.ftruncate(self.descriptor, self._size or 0)
 
     def _opened(self) -> int:
-        return os.open(self._draft, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
+        return os.open(self._draft, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._drafts.folder)
 
     def write_at(self, offset: int, block: memoryview) -> None:
         """Write one part."""
@@ -241,15 +270,15 @@ class LocalDraft(Open):
         if mtime is not None:
             os.utime(self.descriptor, (mtime, mtime))
         settled(self.descriptor)
-        os.replace(self._draft, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        folder = self._drafts.folder
+        os.replace(self._draft, self._name, src_dir_fd=folder, dst_dir_fd=folder)
         self._committed = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._committed:
-            with suppress(FileNotFoundError):
-                os.unlink(self._draft, dir_fd=self._folder)
+            self._drafts.give_up(self._draft)
         super().__exit__(kind, error, trace)
 
 

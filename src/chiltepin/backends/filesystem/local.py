@@ -113,18 +113,20 @@ class LocalFolder(Open):
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
         """Begin a file, or continue one that a dead run has begun."""
-        drafts = self._begun()
-        large = mark and size is not None and size > PART
-        draft, descriptor = drafts.marked(f"{mark}/{name}") if large else drafts.new()
-        return LocalDraft(self.descriptor, draft, descriptor, name, size)
+        drafts, continued = self._begun(), False
+        if mark and size is not None and size > PART:
+            draft, descriptor, continued = drafts.marked(f"{mark}/{name}")
+        else:
+            draft, descriptor = drafts.new()
+        return LocalDraft(drafts, draft, descriptor, name, size, continued=continued)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._drafts is not None:
             self._drafts.close()
-            # Not before: what a dead run has begun may just have been continued.
-            self._store.sweep_once(self.descriptor, self._parts)
+        # Not before: what a dead run has begun may just have been continued.
+        self._store.tidy(self.descriptor, self._parts, self._drafts)
         super().__exit__(kind, error, trace)
 
     def remove(self, name: str) -> None:
@@ -161,7 +163,9 @@ class LocalStore:
         #: The names that lead from the root of the machine to the root of the endpoint.
         self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
+        #: Folders that were swept, and those where a draft of ours stayed that the disk did not let go.
         self._swept: set[Parts] = set()
+        self._untidy: set[Parts] = set()
         self.times, self.writable = True, True
         self.width = 32
 
@@ -239,11 +243,19 @@ class LocalStore:
         ours, theirs = (*self.names, *parts), (*other.names, *other_parts)
         return theirs[: len(ours)] == ours
 
-    def sweep_once(self, folder: int, parts: Parts) -> None:
-        """Remove the leftovers of dead runs from a folder, the first time that this store writes there."""
-        if parts not in self._swept:
+    def tidy(self, folder: int, parts: Parts, drafts: Drafts | None) -> None:
+        """Remove the leftovers of dead runs from a folder, the first time that this store writes there.
+
+        Our own are removed at once, by whoever makes them. Where the disk did not let them go, they are swept the next
+        time that the folder is open, written to or not.
+        """
+        if drafts is not None and drafts.left:
+            self._untidy.add(parts)
+        elif parts in self._untidy or (drafts is not None and parts not in self._swept):
             self._swept.add(parts)
-            sweep(folder)
+            # What cannot be swept is no failure of what was done here.
+            with suppress(OSError):
+                (self._untidy.discard if sweep(folder) else self._untidy.add)(parts)
 
 
 def _link(folder: int, name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
@@ -13,10 +14,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["FILE", "LocalReader", "Open"]
+__all__ = ["FILE", "LocalReader", "Open", "let_go"]
 
 # O_NONBLOCK: a pipe that was put in place of a file must not hold us until somebody writes to it.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def let_go(descriptor: int) -> None:
+    """Close a descriptor of which nothing more is to be heard; it goes whatever the disk says (close(2))."""
+    with suppress(OSError):
+        os.close(descriptor)
 
 
 class Open:
@@ -31,7 +38,8 @@ class Open:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self.descriptor)
+        # What was written has been heard of before (`drafts.settled`).
+        let_go(self.descriptor)
 
 
 class LocalReader(Open):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.drafts import settled
 from chiltepin.backends.filesystem.proof import meet, not_what_was_sent
-from chiltepin.backends.filesystem.reading import FILE
+from chiltepin.backends.filesystem.reading import FILE, let_go
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.drafts import Drafts
@@ -54,7 +53,7 @@ def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, dra
         content = os.read(source, size + 1)
         after = os.fstat(source)
     finally:
-        os.close(source)
+        let_go(source)
     if len(content) != size or (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
         return None
     if wish.checksum:
@@ -67,11 +66,10 @@ def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, dra
         settled(target)
         os.replace(draft, new_name, src_dir_fd=goal, dst_dir_fd=goal)
     except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(draft, dir_fd=goal)
+        drafts.give_up(draft)
         raise
     finally:
-        os.close(target)
+        let_go(target)
     return size
 
 
