@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from elsewhere import Elsewhere, NoDiskError, compiled
 from worlds import file_world, local_world, memory_world
 
 
@@ -21,3 +22,23 @@ def world(request, tmp_path):
 def disk(tmp_path):
     """Two endpoints on the disk, where there are links and permissions."""
     return file_world(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def machine():
+    """A process with disks of its own."""
+    try:
+        made = Elsewhere()
+    except NoDiskError as err:
+        pytest.skip(str(err))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory):
+    """The program of a disk that fails."""
+    try:
+        return compiled(tmp_path_factory.mktemp("faulty"))
+    except NoDiskError as err:
+        pytest.skip(str(err))

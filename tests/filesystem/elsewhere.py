@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from typing_extensions import Self
+
 HERE = Path(__file__).parent
 
 #: Smallest size of a disk of each kind, in MiB; what makes them is ``mkfs.KIND``.
@@ -159,6 +161,12 @@ class Faulty:
     def close(self) -> None:
         """Unmount it."""
         self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def compiled(folder: Path) -> str:

@@ -129,9 +129,8 @@ def open_files() -> Counter[str]:
 class Trial:
     """One plan on one disk, with a fault at one operation after the other."""
 
-    def __init__(self, program: str, top: str, plan: Plan) -> None:
-        self.plan = plan
-        self.faulty = Faulty(program, f"{top}/behind", *plan.modes)
+    def __init__(self, faulty: Faulty, plan: Plan) -> None:
+        self.faulty, self.plan = faulty, plan
         self.world = file_world(Path(self.faulty.disk))
         #: Operations of a run in which nothing fails.
         self.operations = 0
@@ -203,18 +202,15 @@ def faults_of(program: str, seed: int, most: int | None) -> Counter[str]:
     """Let each operation of a plan fail in turn, or as many by chance as ``most``; return how many of each kind did."""
     plan = Plan(seed)
     chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - to be repeated, not to be secret
-    with tempfile.TemporaryDirectory() as top:
-        trial = Trial(program, top, plan)
-        try:
-            trial.at(0)
-            positions: Sequence[int] = range(1, trial.operations + 1)
-            if most is not None and len(positions) > most:
-                positions = chance.sample(positions, most)
-            for number in positions:
-                try:
-                    seen[trial.at(number)] += 1
-                except AssertionError as err:  # noqa: PERF203 - it says which one
-                    raise AssertionError(f"{plan.kind} {plan.modes} errno {plan.error} at {number}: {err}") from err
-        finally:
-            trial.faulty.close()
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *plan.modes) as faulty:
+        trial = Trial(faulty, plan)
+        trial.at(0)
+        positions: Sequence[int] = range(1, trial.operations + 1)
+        if most is not None and len(positions) > most:
+            positions = chance.sample(positions, most)
+        for number in positions:
+            try:
+                seen[trial.at(number)] += 1
+            except AssertionError as err:  # noqa: PERF203 - it says which one
+                raise AssertionError(f"{plan.kind} {plan.modes} errno {plan.error} at {number}: {err}") from err
     return seen

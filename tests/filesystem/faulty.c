@@ -1,13 +1,14 @@
 /* A folder over FUSE that fails when it is told to; it is unmounted when its standard input ends.
  *
  * cc -o faulty faulty.c $(pkg-config --cflags --libs fuse3)
- * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [utf8] [colon] [names=COUNT]
+ * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [utf8] [colon] [bad] [names=COUNT]
  *
  *   direct  nothing is kept by the kernel: each read comes here
  *   late    the kernel keeps what is written, and tells what becomes of it when the file is closed (as with NFS)
  *   nocopy  there is no copy_file_range
  *   fold    names are kept in small letters, and found in any
  *   utf8    names that are no UTF-8 are refused; colon: names with a colon are; names=: longer ones are
+ *   bad     files whose names begin with "bad" cannot be looked at, and those with "torn" not read beyond 4096 bytes
  *
  * Commands, a line each, answered by a line:
  *   plan FIRST TIMES ERRNO [OPERATION ...]   of these operations (none: all), counted from 1, that one and the next
@@ -33,7 +34,7 @@ static const char *NAMES[] = {"getattr", "readlink", "mkdir", "mknod", "unlink",
 enum { GETATTR, READLINK, MKDIR, MKNOD, UNLINK, RMDIR, SYMLINK, RENAME, LINK, CHMOD,
        TRUNCATE, UTIMENS, CREATE, OPEN, READ, WRITE, FLUSH, OPENDIR, READDIR, COPY, LSEEK, KINDS };
 
-static int root, direct, late, nocopy, fold, utf8, colon, longest = 255;
+static int root, direct, late, nocopy, fold, utf8, colon, bad_ones, longest = 255;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static long count, failed, first, times;
 static int error, kinds = -1, first_kind = -1;
@@ -65,6 +66,7 @@ static int where(const char *path, char *to) {
   if ((int)strlen(name) > longest) return -ENAMETOOLONG;
   if (utf8 && !is_utf8((const unsigned char *)name)) return -EILSEQ;
   if (colon && strchr(name, ':')) return -EINVAL;
+  if (bad_ones && !strncmp(name, "bad", 3)) return -EIO;
   if (snprintf(to, 4096, "%s", path[1] ? path + 1 : ".") >= 4096) return -ENAMETOOLONG;
   for (char *c = to; fold && *c; c++) if (*c >= 'A' && *c <= 'Z') *c += 32;
   return 0;
@@ -132,6 +134,7 @@ static int f_open(const char *p, struct fuse_file_info *fi) {
 }
 static int f_read(const char *p, char *buf, size_t n, off_t at, struct fuse_file_info *fi) {
   GATE(READ);
+  if (bad_ones && at + n > 4096 && !strncmp(strrchr(p, '/') + 1, "torn", 4)) return -EIO;
   /* To a kernel that keeps what was read, fewer bytes are the end of the file. */
   BYTES(pread(fi->fh, buf, bad && direct && n > 1 ? n / 2 : n, at));
 }
@@ -213,6 +216,7 @@ int main(int argc, char **argv) {
   for (char **mode = argv + 3; *mode; mode++) {
     direct |= !strcmp(*mode, "direct"), late |= !strcmp(*mode, "late"), nocopy |= !strcmp(*mode, "nocopy");
     fold |= !strcmp(*mode, "fold"), utf8 |= !strcmp(*mode, "utf8"), colon |= !strcmp(*mode, "colon");
+    bad_ones |= !strcmp(*mode, "bad");
     if (!strncmp(*mode, "names=", 6)) longest = atoi(*mode + 6);
   }
   setlinebuf(stdout);

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 
 import pytest
-from elsewhere import Elsewhere, NoDiskError, compiled
 from faultrun import faults_of
 
 #: Faults of one plan, where the environment does not ask for all.
@@ -17,26 +16,6 @@ def seeds() -> range:
     """The seeds of the plans: six, so many as CHILTEPIN_DISK_FAULTS says, or those that it names, as in 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_DISK_FAULTS", "6").rpartition(":")
     return range(int(first or 0), int(last))
-
-
-@pytest.fixture(scope="module")
-def machine():
-    """A process with disks of its own."""
-    try:
-        made = Elsewhere()
-    except NoDiskError as err:
-        pytest.skip(str(err))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory):
-    """The program of a disk that fails."""
-    try:
-        return compiled(tmp_path_factory.mktemp("faulty"))
-    except NoDiskError as err:
-        pytest.skip(str(err))
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,11 @@ def local_world(tmp_path: Path) -> World:
 
 def file_world(tmp_path: Path) -> World:
     """Endpoints that are ``file:`` URLs; what is tried again there is tried at once."""
-    roots = folders(tmp_path)
+    return world_of(folders(tmp_path))
+
+
+def world_of(roots: dict[str, str]) -> World:
+    """Do the same with folders that are there."""
     places = {name: place_of(name, {"url": f"file://{root}"}) for name, root in roots.items()}
     backend = FilesystemBackend(places, pause=lambda *_: None)
     return World(Transfers(backend), fsspec.filesystem("file"), roots)

@@ -42,6 +42,18 @@ def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
     return "link" if stat.S_ISLNK(mode) else "other"
 
 
+def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "other"]:
+    """Return what a listing alone tells of an entry."""
+    with suppress(OSError):
+        if item.is_symlink():
+            return "link"
+        if item.is_dir(follow_symlinks=False):
+            return "dir"
+        if item.is_file(follow_symlinks=False):
+            return "file"
+    return "other"
+
+
 class LocalFolder(Open):
     """One folder of this machine, held open."""
 
@@ -60,6 +72,9 @@ class LocalFolder(Open):
                 try:
                     facts = item.stat(follow_symlinks=False)
                 except FileNotFoundError:  # It vanished between the listing and this look at it.
+                    continue
+                except OSError:  # One that cannot be looked at is there all the same: to be named, and to be deleted.
+                    yield Entry(item.name, _kind_listed(item))
                     continue
                 yield Entry(item.name, _kind(facts.st_mode), facts.st_size, facts.st_mtime)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -91,21 +91,27 @@ def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
     return files, folders, len(shown) - len(files) - len(folders)
 
 
-def entries(items: Sequence[Item]) -> Iterator[Entry]:
-    """Yield the entries of a portion, but for what has vanished since it was listed."""
+def entries(items: Sequence[Item], failed: Callable[[str, Exception], object]) -> Iterator[Entry]:
+    """Yield the entries of a portion; tell by name, and why, of those that cannot be looked at."""
     for item in items:
         if isinstance(item, Entry):
             yield item
             continue
-        with suppress(FileNotFoundError):
-            yield _entry(item.name, item.stat(follow_symlinks=False))
+        try:
+            facts = item.stat(follow_symlinks=False)
+        except OSError as err:
+            failed(item.name, err)
+        else:
+            yield _entry(item.name, facts)
 
 
 def _entry(name: str, facts: os.stat_result) -> Entry:
     return Entry(name, "file" if stat.S_ISREG(facts.st_mode) else "other", facts.st_size, facts.st_mtime)
 
 
-def changed(items: Sequence[Item], there: LocalFolder, level: SyncLevel | None) -> tuple[list[Entry], int]:
+def changed(
+    items: Sequence[Item], there: LocalFolder, level: SyncLevel | None, failed: Callable[[str, Exception], object]
+) -> tuple[list[Entry], int]:
     """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.in_place`.
 
     Parameters
@@ -116,24 +122,27 @@ def changed(items: Sequence[Item], there: LocalFolder, level: SyncLevel | None) 
         The destination.
     level : SyncLevel
         The level.
+    failed : callable
+        Told by name, and why, of a file that cannot be looked at.
 
     Returns
     -------
     tuple of list of Entry and int
-        The files that it does not leave alone, and how many others there are.
+        The files that it does not leave alone, and how many it does.
     """
     look, folder = os.stat, there.descriptor
     by_size, by_time = level != "exists", level == "mtime"
-    found, unchanged = [], 0
+    found: list[Entry] = []
+    unchanged = 0
     for item in cast("Sequence[os.DirEntry[str]]", items):
         try:
             facts = item.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            continue
-        try:
             existing = look(item.name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
-            found.append(_entry(item.name, facts))
+            found.extend(entries([item], failed))
+            continue
+        except OSError as err:
+            failed(item.name, err)
             continue
         if (
             not stat.S_ISREG(existing.st_mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,15 @@ def _close(folder: Folder) -> None:
     folder.__exit__(None, None, None)
 
 
+def _vanished(pair: _Pair, file: Spot) -> Fault:
+    """Return the fault of a file that was listed and is not found, or whose destination is not."""
+    with suppress(Exception):
+        if pair.here.entry(file.parts[-1]) is not None:
+            reason = f"{file} could not be copied, since the folder that it goes to was removed; run it again."
+            return Fault("FILE_NOT_FOUND", reason)
+    return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
+
+
 class _Tree:
     """The tree below one folder, on its way to another."""
 
@@ -147,7 +157,7 @@ class _Tree:
     def _files(self, pair: _Pair, items: Sequence[Item], source: Spot, shift: Shift) -> None:
         """Copy a portion of a folder."""
         try:
-            level, files = self._undecided(pair, items)
+            level, files = self._undecided(pair, items, source)
             if pair.batched:
                 self._together(pair, list(files), level, source)
                 return
@@ -157,12 +167,13 @@ class _Tree:
         except Exception as err:  # noqa: BLE001 - the other portions go on
             self._work.fail(err, f"Copying files of {source}")
 
-    def _undecided(self, pair: _Pair, items: Sequence[Item]) -> tuple[SyncLevel | None, Iterable[Entry]]:
+    def _undecided(self, pair: _Pair, items: Sequence[Item], source: Spot) -> tuple[SyncLevel | None, Iterable[Entry]]:
         """Return the files that may have to be copied, and the sync level that is still to be judged by."""
         level, here, there = self._level, pair.here, pair.there
+        failed = partial(self._fail, pair, source)
         if level in (None, "checksum") or not (isinstance(here, LocalFolder) and isinstance(there, LocalFolder)):
-            return level, entries(items)
-        files, unchanged = changed(items, there, level)
+            return level, entries(items, failed)
+        files, unchanged = changed(items, there, level, failed)
         self._work.count(skipped=unchanged)
         return None, files
 
@@ -217,7 +228,14 @@ class _Tree:
         try:
             patiently(self._work, move, *self._stores)
         except Exception as err:  # noqa: BLE001 - the other files go on
-            self._work.fail(err, f"Copying {source.below(entry.name)}")
+            self._fail(pair, source, entry.name, err)
+
+    def _fail(self, pair: _Pair, source: Spot, name: str, error: Exception) -> None:
+        """Take note of a file that failed."""
+        file = source.below(name)
+        if isinstance(error, FileNotFoundError):
+            error = _vanished(pair, file)
+        self._work.fail(error, f"Copying {file}")
 
     def _move(self, pair: _Pair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None

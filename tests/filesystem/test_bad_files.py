@@ -1,0 +1,105 @@
+"""Disks that do not take every name, and files that cannot be read: the others arrive, and the task tells."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+
+import pytest
+from elsewhere import Faulty
+from worlds import world_of
+
+from chiltepin.model import TaskState
+
+GOOD = [f"good{number}" for number in range(30)]
+
+
+@contextmanager
+def worlds(program, *modes, bad="scratch"):
+    """Two endpoints, of which one is on a disk that fails; yield them and the folder behind that disk."""
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *modes) as faulty:
+        os.mkdir(f"{top}/good")
+        roots = dict.fromkeys(("laptop", "scratch"), f"{top}/good") | {bad: faulty.disk}
+        yield world_of(roots), faulty.folder
+
+
+def filled(folder, names, content=b"data"):
+    """Make files, and folders on the way to them."""
+    for name in names:
+        path = os.path.join(os.fsencode(folder), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+
+
+def outcome(status):
+    """What of a status is compared."""
+    return status.state.name, status.code, status.files_done, status.faults, status.reason
+
+
+def found(folder):
+    """All names below a folder, those of folders with a slash at the end."""
+    names = set()
+    for above, folders, files in os.walk(folder):
+        names |= {os.path.relpath(f"{above}/{name}", folder) for name in files}
+        names |= {os.path.relpath(f"{above}/{name}", folder) + "/" for name in folders}
+    return names
+
+
+def with_bad_files(program, level, size):
+    """Copy and delete a tree on a disk on which one file cannot be looked at, and one not be read to its end."""
+    with worlds(program, "bad", "direct", bad="laptop") as (world, behind):
+        filled(behind, [f"d/{name}" for name in (*GOOD, "bad", "torn")], b"x" * size)
+        moved = outcome(world.move("/d", "/d", recursive=True, sync_level=level))
+        there = found(world.roots["scratch"] + "/d")
+        listed = {entry.name for entry in world.transfers.ls("laptop", "/d")}
+        removed = outcome(world.remove("/d", "laptop", recursive=True))
+        return moved, there, listed, removed, found(behind)
+
+
+@pytest.mark.parametrize("size", [5000, 300_000])
+@pytest.mark.parametrize("level", [None, "size", "mtime", "checksum"])
+def test_bad_files_do_not_keep_the_others(machine, faulty, level, size):
+    """A file that cannot be looked at, and one that ends in an I/O error, fail alone: moved, listed or deleted."""
+    moved, there, listed, removed, left = machine(with_bad_files, faulty, level, size)
+    assert moved[:4] == ("FAILED", "ENDPOINT_ERROR", 30, 2)
+    for name in ("bad", "torn"):
+        assert f"Copying /d/{name} on endpoint 'laptop': Input/output error; " in moved[4]
+    assert there == set(GOOD)
+    assert listed == {*GOOD, "bad", "torn"}
+    assert removed[:4] == ("FAILED", "ENDPOINT_ERROR", 31, 1)
+    assert left == {"d/", "d/bad"}
+
+
+def with_names(program, mode, names):
+    """Copy a tree to a disk that does not take all names."""
+    with worlds(program, mode) as (world, behind):
+        filled(world.roots["laptop"], [f"d/{name}" for name in (*GOOD, *names)])
+        first = outcome(world.move("/d", "/d", recursive=True))
+        alone = outcome(world.move(f"/d/{names[0]}", f"/{names[0]}"))
+        there = found(f"{behind}/d")
+        for name in names:
+            top = name.split("/", 1)[0]
+            os.rename(world.path("laptop", f"/d/{top}"), world.path("laptop", f"/d/renamed{names.index(name)}"))
+        again = world.move("/d", "/d", recursive=True, sync_level="size")
+        return first, alone, there, found(behind), (again.state, again.files_done, again.files_skipped)
+
+
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [
+        ("names=60", ["n" * 61, "f" * 61 + "/file"]),
+        ("utf8", ["latin-\udce9", "folder-\udce9/file"]),
+        ("colon", ["12:00", "00:00/file"]),
+    ],
+)
+def test_names_that_the_disk_does_not_take(machine, faulty, mode, names):
+    """A name that is too long, no UTF-8 or of forbidden characters fails alone; renamed, it arrives by the next run."""
+    first, alone, there, left, again = machine(with_names, faulty, mode, names)
+    assert first[:4] == ("FAILED", "INVALID_PATH_NAME", 30, 2)
+    assert alone[:4] == ("FAILED", "INVALID_PATH_NAME", 0, 1)
+    assert "rename" in alone[4]
+    assert there == set(GOOD)
+    assert again == (TaskState.SUCCEEDED, 2, 30)
+    assert not [name for name in left if ".chiltepin" in name]
