@@ -53,10 +53,11 @@ def test_a_full_disk_ends_a_tree_at_once(folders):
 
 
 def test_a_file_that_is_larger_than_files_may_be_is_named(tmp_path):
-    """A limit on the size of files fails the task with LIMIT_EXCEEDED, and leaves nothing."""
-    for name in ("laptop", "scratch"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "laptop" / "f").write_bytes(b"x" * 9_000_000)
+    """Of a limit on the size of files a file fails with LIMIT_EXCEEDED and leaves nothing; smaller ones arrive."""
+    for name in ("laptop/d", "scratch"):
+        (tmp_path / name).mkdir(parents=True)
+    for number, size in enumerate((9_000_000, 10, 2_000_000, 10, 10)):
+        (tmp_path / "laptop" / "d" / str(number)).write_bytes(b"x" * size)
     code = f"""
 import os, resource
 from chiltepin.arguments import transfer_request
@@ -64,12 +65,15 @@ from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.transfers import Transfers
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 endpoints = {{name: {{"url": f"{tmp_path}/{{name}}"}} for name in ("laptop", "scratch")}}
-request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
-status = Transfers(FilesystemBackend.from_config(endpoints, {{}})).run(request, timeout=30, polling_interval=1)
-print(status.state.name, status.code, os.listdir("{tmp_path}/scratch"))
+transfers = Transfers(FilesystemBackend.from_config(endpoints, {{}}))
+for path in ("/d/0", "/d"):
+    paths = {{"src_path": path, "dst_path": path, "recursive": path == "/d"}}
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", **paths)
+    status = transfers.run(request, timeout=30, polling_interval=1)
+    print(status.state.name, status.code, status.files_done, status.faults, sorted(os.listdir("{tmp_path}/scratch/d")))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert ended.stdout == "FAILED LIMIT_EXCEEDED []\n"
+    assert ended.stdout == "FAILED LIMIT_EXCEEDED 0 1 []\nFAILED LIMIT_EXCEEDED 3 2 ['1', '3', '4']\n"
 
 
 @pytest.mark.parametrize(

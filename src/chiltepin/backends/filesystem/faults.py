@@ -24,6 +24,7 @@ _CODES = {
     errno.EMFILE: "LIMIT_EXCEEDED",
     errno.ENFILE: "LIMIT_EXCEEDED",
     errno.ENAMETOOLONG: "INVALID_PATH_NAME",
+    errno.EILSEQ: "INVALID_PATH_NAME",
     errno.ELOOP: "INVALID_SYMLINK",
     errno.ETIMEDOUT: "TIMEOUT",
     errno.ECONNREFUSED: "CONNECT_FAILED",
@@ -31,7 +32,26 @@ _CODES = {
 }
 
 #: After one of these no other file of the task can fare better.
-HOPELESS = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED", "LIMIT_EXCEEDED"})
+HOPELESS = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED"})
+
+_RENAME = "the disk does not take this name, so rename it"
+_ROOM = "make room there, then run it again"
+
+#: What to do about it; docs/concepts/bad-disks.md has the table.
+_CURES = {
+    errno.EACCES: "see what whoever runs this may do there",
+    errno.EPERM: "see what whoever runs this may do there",
+    errno.EROFS: "have the disk mounted for writing",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "the disk, or a limit on whoever runs this, takes no file of that size",
+    errno.EMFILE: "allow this process more (ulimit -n)",
+    errno.ENAMETOOLONG: _RENAME,
+    errno.EILSEQ: _RENAME,
+    errno.ELOOP: "links lead in a circle, so name what they should lead to",
+    errno.EIO: "the disk is damaged, or was taken away; ask who runs it",
+    errno.ESTALE: "the disk of a server has changed, or was taken away; run it again",
+}
 
 _BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
     (FileNotFoundError, "FILE_NOT_FOUND"),
@@ -73,11 +93,15 @@ def fault_of(error: Exception, what: str) -> Fault:
     if isinstance(error, Fault):
         return error
     number = error.errno if isinstance(error, OSError) else None
+    # What the kernel finds invalid of a call with a name is that name: on VFAT, characters that it does not have.
+    if number == errno.EINVAL and isinstance(error, OSError) and isinstance(error.filename, (str, bytes)):
+        number = errno.EILSEQ
     by_class = (code for kind, code in _BY_CLASS if isinstance(error, kind))
     code = _CODES.get(number or 0) or next(by_class, "INTERNAL_ERROR")
     # The text of a foreign error may name a URL with a key in it; strerror and the class name cannot.
     if number:
-        return Fault(code, f"{what}: {os.strerror(number)}.")
+        cure = _CURES.get(number)
+        return Fault(code, f"{what}: {os.strerror(number)}{f'; {cure}' if cure else ''}.")
     if isinstance(error, OSError):
         return Fault(code, f"{what}: {code.replace('_', ' ').lower()}.")
     return Fault(code, f"{what}: {type(error).__name__}.")
