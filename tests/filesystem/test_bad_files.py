@@ -103,3 +103,49 @@ def test_names_that_the_disk_does_not_take(machine, faulty, mode, names):
     assert there == set(GOOD)
     assert again == (TaskState.SUCCEEDED, 2, 30)
     assert not [name for name in left if ".chiltepin" in name]
+
+
+def with_twins(program, mode):
+    """Copy a tree with names that differ in letters alone, twice, and once more when the twins were renamed."""
+    with worlds(program, *mode) as (world, behind):
+        filled(world.roots["laptop"], ["d/0", "d/data", "d/Data", "d/DATA", "d/other", "d/run/f", "d/Run/f"])
+        statuses = [outcome(world.move("/d", "/d", recursive=True, sync_level=level)) for level in (None, "size")]
+        there = found(f"{behind}/d")
+        names = {name.lower(): name for name in os.listdir(world.path("laptop", "/d"))}
+        for number, name in enumerate(set(os.listdir(world.path("laptop", "/d"))) - set(names.values())):
+            os.rename(world.path("laptop", f"/d/{name}"), world.path("laptop", f"/d/renamed{number}"))
+        again = [world.move("/d", "/d", recursive=True, sync_level="size").state for _ in range(2)]
+        return statuses, there, again, found(f"{behind}/d")
+
+
+@pytest.mark.parametrize("mode", [("fold",), ()])
+def test_twins_of_a_disk_that_folds(machine, faulty, mode):
+    """Of names that are one at the destination one arrives, the others fail and are named; elsewhere all arrive."""
+    statuses, there, again, left = machine(with_twins, faulty, mode)
+    if not mode:
+        assert [status[:4] for status in statuses] == [("SUCCEEDED", "", 7, 0), ("SUCCEEDED", "", 0, 0)]
+        return
+    assert [status[:4] for status in statuses] == [
+        ("FAILED", "AMBIGUOUS_PATH", 4, 3),
+        ("FAILED", "AMBIGUOUS_PATH", 0, 3),
+    ]
+    assert "rename one of the two" in statuses[0][4]
+    assert there == {"0", "data", "other", "run/", "run/f"}
+    assert again == [TaskState.SUCCEEDED, TaskState.SUCCEEDED]
+    assert len(left) == 9
+
+
+def without_a_change(program):
+    """Sync an unchanged tree; return the times of the destination folder before and after."""
+    with worlds(program) as (world, behind):
+        filled(world.roots["laptop"], ["d/data"])
+        world.move("/d", "/d", recursive=True)
+        before = os.stat(f"{behind}/d").st_mtime_ns
+        world.move("/d", "/d", recursive=True, sync_level="size")
+        return before, os.stat(f"{behind}/d").st_mtime_ns
+
+
+def test_whether_a_disk_folds_is_seen_of_what_is_there(machine, faulty):
+    """A tree that is in place already is not written to."""
+    before, after = machine(without_a_change, faulty)
+    assert before == after

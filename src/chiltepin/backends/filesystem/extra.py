@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from chiltepin.backends.filesystem.delete import remove_files, remove_tree
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.backends.filesystem.twins import folded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,10 +72,6 @@ def _extra(work: Work, folder: Folder, names: set[str]) -> tuple[list[str], list
         else:
             found[entry.kind == "dir"].append(entry.name)
     # A disk that does not tell small letters from capital ones lists a file that was just moved by an older name.
-    renamed = {_folded(name) for name in names}
-    files, folders = ([name for name in part if _folded(name) not in renamed] for part in found)
+    renamed = {folded(name) for name in names}
+    files, folders = ([name for name in part if folded(name) not in renamed] for part in found)
     return files, folders
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

@@ -100,7 +100,7 @@ class LocalFolder(Open):
         if not isinstance(origin, LocalFolder):
             return None
         if entry.size <= SMALL:
-            return copy_small(origin.descriptor, entry.name, self.descriptor, name, wish, self._begun())
+            return copy_small(origin.descriptor, entry.name, self.descriptor, name, wish, self.begun())
         return None if wish.checksum else self._clone(origin, entry, name, wish)
 
     def _clone(self, origin: LocalFolder, entry: Entry, name: str, wish: Wish) -> int | None:
@@ -113,7 +113,7 @@ class LocalFolder(Open):
             draft.commit(reader.mtime if wish.mtime else None)
             return reader.size
 
-    def _begun(self) -> Drafts:
+    def begun(self) -> Drafts:
         """Return the drafts of this folder, of which there is one more now."""
         if self._drafts is None:
             self._drafts = Drafts(self.descriptor)
@@ -128,7 +128,7 @@ class LocalFolder(Open):
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
         """Begin a file, or continue one that a dead run has begun."""
-        drafts, continued = self._begun(), False
+        drafts, continued = self.begun(), False
         if mark and size is not None and size > PART:
             draft, descriptor, continued = drafts.marked(f"{mark}/{name}")
         else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
 
 from chiltepin.backends.filesystem.copy import Copier, is_missing
 from chiltepin.backends.filesystem.decide import Listing, chooser, in_place
@@ -15,6 +16,7 @@ from chiltepin.backends.filesystem.local import LocalFolder
 from chiltepin.backends.filesystem.portions import Found, changed, entries, portions
 from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.store import Batching
+from chiltepin.backends.filesystem.twins import Apart, folds, is_twin
 from chiltepin.backends.filesystem.walk import walk
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from chiltepin.model import SyncLevel, TransferRequest
 
 __all__ = ["copy_tree"]
+
+T = TypeVar("T")
 
 
 def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Sequence[Spot] = ()) -> None:
@@ -122,6 +126,8 @@ class _Tree:
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
         self._wanted = chooser(request.filters) if request.filters else None
         self._copier = Copier(work, request)
+        #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
+        self._folding: bool | None = None
         #: How many entries each source folder had, by the hash of its path: some 100 bytes a folder.
         self._listed: dict[int, int] = {}
 
@@ -131,13 +137,27 @@ class _Tree:
         found = Found()
         try:
             with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
+                apart = Apart()
                 for items in portions(self._work, pair.here, found, self._wanted):
-                    self._give(shift, pair, partial(self._files, pair, items, source, shift))
+                    mine = self._own(pair, source, items, attrgetter("name"), apart)
+                    self._give(shift, pair, partial(self._files, pair, mine, source, shift))
+                found.folders = self._own(pair, source, found.folders, str, apart)
             if self._request.delete_destination_extra:
                 self._listed[hash(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
             self._work.fail(err, f"Copying folder {source} to {target}")
         return found.folders
+
+    def _own(self, pair: _Pair, source: Spot, items: list[T], name_of: Callable[[T], str], apart: Apart) -> list[T]:
+        """Return what of a folder has a name of its own at the destination; the others fail."""
+        if self._folding is None and isinstance(pair.there, LocalFolder):
+            self._folding = folds(pair.there, map(name_of, items))
+        if not self._folding:
+            return items
+        twins = apart.twins(map(name_of, items))
+        for name in twins:
+            self._work.fail(is_twin(source.below(name)), "")
+        return [item for item in items if name_of(item) not in twins]
 
     def _open(self, source: Spot, target: Spot) -> _Pair:
         pair = _Pair(source, target)
