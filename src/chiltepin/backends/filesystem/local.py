@@ -192,17 +192,17 @@ class LocalStore:
         """Follow links by hand, inside the root; see `Store.resolve`."""
         for _ in range(LINK_LIMIT):
             place = self._without_first_link(parts, follow=follow)
-            if place == parts:
-                return place
+            if place is None:
+                return parts
             parts = place
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
-    def _without_first_link(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return ``parts`` with the first link on the way replaced by where it leads."""
+    def _without_first_link(self, parts: Parts, *, follow: bool) -> Parts | None:
+        """Return ``parts`` with the first link on the way replaced by where it leads; None if there is none."""
         try:
             descriptor = os.open(self.root, _FOLDER)
         except FileNotFoundError:
-            return parts
+            return None
         for depth, name in enumerate(parts):
             with _closing(descriptor):
                 last = depth == len(parts) - 1
@@ -217,7 +217,7 @@ class LocalStore:
                     break
         else:
             os.close(descriptor)
-        return parts
+        return None
 
     def folder(self, parts: Parts, *, create: bool = False) -> LocalFolder:
         """Open a folder from the root downwards; see the head of this module."""
