@@ -201,10 +201,10 @@ def _serve() -> None:
         except EOFError:
             return
         try:
-            outcome: Any = True, function(*arguments)
+            outcome = pickle.dumps((True, function(*arguments)))
         except Exception as err:  # noqa: BLE001 - it is raised where the function was called
-            outcome = False, err
-        pickle.dump(outcome, answers)
+            outcome = pickle.dumps((False, err))
+        answers.write(outcome)
         answers.flush()
 
 

@@ -1,0 +1,357 @@
+"""Small real disks that are full, out of quota, read-only, torn or not ours: what is told, what is left, what is next."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from contextlib import contextmanager
+
+import pytest
+from elsewhere import NoDiskError, mounted
+from worlds import world_of
+
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.errors import PermissionDeniedError
+
+KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}
+ROOM = 1_500_000
+NOBODY = 65534
+
+
+@pytest.fixture
+def done(machine):
+    """Do something in the process that has disks of its own; where there can be no such disk, the test is skipped."""
+
+    def do(function, *arguments):
+        try:
+            return machine(function, *arguments)
+        except NoDiskError as err:
+            pytest.skip(str(err))
+
+    return do
+
+
+@contextmanager
+def ends(disk, end="scratch"):
+    """Two endpoints, of which one is a disk and the other a folder."""
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o777)  # noqa: S103 - whoever the test becomes may write there
+        yield world_of(dict.fromkeys(("laptop", "scratch"), top) | {end: disk})
+
+
+def outcome(status):
+    """What of a status is compared."""
+    return status.state.name, status.code, status.files_done, status.faults, status.reason
+
+
+def contents(folder):
+    """All files below a folder, drafts included: path and content, cut to what tells them apart."""
+    found = {}
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with open(f"{above}/{name}", "rb") as file:
+                found[os.path.relpath(f"{above}/{name}", folder)] = (os.fstat(file.fileno()).st_size, file.read(3))
+    return found
+
+
+def put(folder, name, content):
+    """Write a file."""
+    os.makedirs(os.path.dirname(f"{folder}/{name}"), exist_ok=True)
+    with open(f"{folder}/{name}", "wb") as file:
+        file.write(content)
+
+
+def fill_up(disk, room):
+    """Leave so much room on a disk, and no more."""
+    with open(f"{disk}/filler", "wb") as filler:
+        os.sync()
+        facts = os.statvfs(disk)
+        for size in (facts.f_bavail * facts.f_frsize - room, 1 << 20, 1 << 16):
+            try:
+                os.posix_fallocate(filler.fileno(), 0, max(size, 1))
+            except OSError:
+                continue
+            return
+
+
+def on_a_full_disk(kind, size, large):
+    """Copy a file and a tree to a disk with little room; make room there, and copy the tree again."""
+    # No room is kept for root.
+    whole = ("-m", "0") if kind.startswith("ext") else ()
+    with mounted(kind, size, *whole) as disk, ends(disk) as world:
+        put(world.roots["laptop"], "large", b"new" * (large // 3))
+        for number in range(40):
+            put(world.roots["laptop"], f"d/{number}", b"new" * 80_000)
+        put(disk, "large", b"old")
+        fill_up(disk, ROOM)
+        alone = outcome(world.move("/large", "/large"))
+        after = contents(disk)
+        tree = outcome(world.move("/d", "/d", recursive=True))
+        half = contents(f"{disk}/d")
+        listed = {entry.name for entry in world.transfers.ls("scratch", "/")}
+        freed = [outcome(world.remove(path))[:3] for path in ("/filler", "/large")]
+        again = world.move("/d", "/d", recursive=True, sync_level="size")
+        return alone, after, tree, half, listed, freed, (again.state.name, again.files_done), contents(disk)
+
+
+@pytest.mark.parametrize("large", [2_100_000, 30_000_000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk(done, kind, large):
+    """What does not fit fails, gives its room back and leaves what was there; with room, a re-run completes it."""
+    alone, after, tree, half, listed, freed, again, left = done(on_a_full_disk, kind, KINDS[kind] + 16, large)
+    assert alone[:4] == ("FAILED", "NO_SPACE_LEFT", 0, 1)
+    assert alone[4].endswith("No space left on device; make room there, then run it again.")
+    assert after.keys() == {"large", "filler"}
+    assert after["large"] == (3, b"old")
+    # Whoever is in the middle of a file when another one finds no room finds none, too.
+    assert tree[:2] == ("FAILED", "NO_SPACE_LEFT")
+    assert tree[2] == len(half) < 40
+    assert tree[3] <= 3
+    assert set(half.values()) <= {(240_000, b"new")}
+    assert listed - {"lost+found"} == {"large", "filler", "d"}
+    assert freed == [("SUCCEEDED", "", 1)] * 2
+    assert again == ("SUCCEEDED", 40 - len(half))
+    assert left == {f"d/{number}": (240_000, b"new") for number in range(40)}
+
+
+def without_inodes(kind, *options):
+    """Copy many files to a disk that has room and few inodes; delete some, and copy again."""
+    with mounted(kind, 8, *options) as disk, ends(disk) as world:
+        for number in range(100):
+            put(world.roots["laptop"], f"d/{number}", b"")
+            if number < 70:
+                put(disk, f"old/{number}", b"")
+        first = outcome(world.move("/d", "/d", recursive=True))
+        half = contents(f"{disk}/d")
+        world.remove("/old", recursive=True)
+        again = world.move("/d", "/d", recursive=True, sync_level="size").state.name
+        return first, len(half), again, set(contents(disk))
+
+
+@pytest.mark.parametrize(("kind", "option"), [("tmpfs", ("nr_inodes=140",)), ("ext4", ("-N", "140"))])
+def test_a_disk_without_inodes(done, kind, option):
+    """A disk that can hold no more files is a full one."""
+    first, half, again, left = done(without_inodes, kind, *option)
+    assert first[:2] == ("FAILED", "NO_SPACE_LEFT")
+    assert 0 < first[2] == half < 100
+    assert again == "SUCCEEDED"
+    assert left == {f"d/{number}" for number in range(100)}
+
+
+def out_of_quota():
+    """Copy to a part of a btrfs that may hold ten megabytes; have the limit lifted, and copy again."""
+    with mounted("btrfs", 150) as disk, ends(f"{disk}/part") as world:
+        for words in (["quota", "enable", disk], ["subvolume", "create", f"{disk}/part"]):
+            subprocess.run(["btrfs", *words], check=True, capture_output=True)
+        limit = ["btrfs", "qgroup", "limit"]
+        subprocess.run([*limit, "10M", f"{disk}/part"], check=True, capture_output=True)
+        put(world.roots["laptop"], "large", b"new" * 7_000_000)
+        for number in range(40):
+            put(world.roots["laptop"], f"d/{number}", b"new" * 100_000)
+        alone = outcome(world.move("/large", "/large"))
+        after = contents(f"{disk}/part")
+        os.sync()
+        tree = outcome(world.move("/d", "/d", recursive=True))
+        half = contents(f"{disk}/part/d")
+        subprocess.run([*limit, "none", f"{disk}/part"], check=True, capture_output=True)
+        again = world.move("/d", "/d", recursive=True, sync_level="size").state.name
+        return alone, after, tree, half, again, contents(f"{disk}/part")
+
+
+def test_a_quota(done):
+    """A quota that is used up fails the task with QUOTA_EXCEEDED, and nothing half is left; a re-run completes it."""
+    alone, after, tree, half, again, left = done(out_of_quota)
+    assert alone[:4] == ("FAILED", "QUOTA_EXCEEDED", 0, 1)
+    assert alone[4].endswith("Disk quota exceeded; make room there, then run it again.")
+    assert after == {}
+    assert tree[:2] == ("FAILED", "QUOTA_EXCEEDED")
+    assert 0 < tree[2] == len(half) < 40
+    assert set(half.values()) == {(300_000, b"new")}
+    assert again == "SUCCEEDED"
+    assert left == {f"d/{number}": (300_000, b"new") for number in range(40)}
+
+
+def read_only(kind):
+    """Do everything on a disk that is mounted read-only, and again when it is not any more."""
+    with mounted(kind, KINDS[kind]) as disk, ends(disk) as world:
+        for number in range(5):
+            put(world.roots["laptop"], f"d/{number}", b"new")
+            put(disk, f"old/{number}", b"old")
+            put(disk, f"d/{number}", b"new")
+            put(world.roots["laptop"], f"wide/{number}/f", b"new")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+        def all_of_it():
+            return [
+                outcome(world.move("/d/1", "/d/1")),
+                outcome(world.move("/d", "/d", recursive=True)),
+                outcome(world.move("/wide", "/wide", recursive=True)),
+                outcome(world.remove("/old/1", ignore_missing=True)),
+                outcome(world.remove("/old", recursive=True, ignore_missing=True)),
+            ]
+
+        first, left = all_of_it(), contents(disk)
+        unchanged = outcome(world.move("/d", "/d", recursive=True, sync_level="size"))[:4]
+        from_it = outcome(world.move("/old", "/copy", src_ep="scratch", dst_ep="laptop", recursive=True))[:4]
+        listed = len(world.transfers.ls("scratch", "/old"))
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        return first, left, unchanged, from_it, listed, all_of_it(), contents(disk)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "btrfs", "tmpfs"])
+def test_a_read_only_disk(done, kind):
+    """A disk that is mounted read-only can be listed and copied from; all else fails, is counted, changes nothing."""
+    first, left, unchanged, from_it, listed, again, now = done(read_only, kind)
+    assert [status[:4] for status in first] == [
+        ("FAILED", "PERMISSION_DENIED", 0, 1),
+        ("FAILED", "PERMISSION_DENIED", 0, 5),
+        ("FAILED", "PERMISSION_DENIED", 0, 1),
+        ("FAILED", "PERMISSION_DENIED", 0, 1),
+        ("FAILED", "PERMISSION_DENIED", 0, 5),
+    ]
+    assert all("Read-only file system; have the disk mounted for writing." in status[4] for status in first)
+    assert "2 more failed." in first[1][4]
+    assert left.keys() == {f"{folder}/{number}" for folder in ("old", "d") for number in range(5)}
+    assert unchanged == ("SUCCEEDED", "", 0, 0)
+    assert from_it == ("SUCCEEDED", "", 5, 0)
+    assert listed == 5
+    assert {status[0] for status in again} == {"SUCCEEDED"}
+    assert now.keys() == {f"d/{number}" for number in range(5)} | {f"wide/{number}/f" for number in range(5)}
+
+
+def torn():
+    """Copy from an ext4 whose device ends in the middle of its largest file."""
+    with mounted("ext4", 32) as disk, ends(disk, "laptop") as world:
+        for number in range(5):
+            put(disk, f"d/{number}", b"new" * 100_000)
+        put(disk, "d/large", b"new" * 6_000_000)
+        put(world.roots["scratch"], "d/large", b"old")
+        os.sync()
+        with open(f"{disk}/d/large", "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        # What a device with bad blocks says, a loop device says of what its file does not have any more.
+        os.truncate(f"{os.path.dirname(disk)}/image", 12 << 20)
+        tree = outcome(world.move("/d", "/d", recursive=True))
+        alone = outcome(world.move("/d/large", "/alone"))
+        return (
+            tree,
+            alone,
+            contents(world.roots["scratch"]),
+            [entry.name for entry in world.transfers.ls("laptop", "/d")],
+        )
+
+
+def test_a_device_with_bad_blocks(done):
+    """A file that a real disk cannot read to its end fails; what was at its destination stays, the others arrive."""
+    tree, alone, left, listed = done(torn)
+    assert tree[:4] == ("FAILED", "ENDPOINT_ERROR", 5, 1)
+    assert "/d/large on endpoint 'laptop': Input/output error; the disk is damaged" in tree[4]
+    assert alone[:4] == ("FAILED", "ENDPOINT_ERROR", 0, 1)
+    assert left == {f"d/{number}": (300_000, b"new") for number in range(5)} | {"d/large": (3, b"old")}
+    assert len(listed) == 6
+
+
+def immutable():
+    """Delete and replace what nobody may, not even root."""
+    with mounted("ext4", 16) as disk, ends(disk) as world:
+        for name in ("d/fixed", "d/free"):
+            put(disk, name, b"old")
+            put(world.roots["laptop"], name, b"new")
+        _flags(f"{disk}/d/fixed", 0x10)
+        try:
+            moved = outcome(world.move("/d", "/d", recursive=True))
+            removed = outcome(world.remove("/d", recursive=True))
+            return moved, removed, contents(disk)
+        finally:
+            _flags(f"{disk}/d/fixed", 0)
+
+
+def _flags(path, flags):
+    """Set the flags of a file: 0x10 is FS_IMMUTABLE_FL (ioctl_iflags(2))."""
+    with open(path, "rb") as file:
+        fcntl.ioctl(file.fileno(), 0x40086602, flags.to_bytes(8, "little"))
+
+
+def test_a_file_that_may_not_be_changed(done):
+    """A file that is immutable is neither replaced nor deleted; the others are."""
+    moved, removed, left = done(immutable)
+    assert moved[:4] == ("FAILED", "PERMISSION_DENIED", 1, 1)
+    assert removed[:4] == ("FAILED", "PERMISSION_DENIED", 1, 1)
+    assert left == {"d/fixed": (3, b"old")}
+
+
+@pytest.fixture
+def as_somebody(machine):
+    """Do something as a user who is not root."""
+    return machine if not os.geteuid() else lambda function, *arguments: function(*arguments)
+
+
+@contextmanager
+def somebody():
+    """Be a user with no special rights."""
+    root = not os.geteuid()
+    if root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+CLOSED = (("unreadable", 0o000), ("closed", 0o000), ("names-only", 0o444), ("no-entry", 0o555))
+
+
+def without_permission():
+    """Copy, list and delete a tree of which some may not be read or written to, and again when they may."""
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o777)  # noqa: S103 - for everybody
+        roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
+        os.umask(0)
+        with somebody():
+            for name in ("f", "unreadable", "sub/f", "closed/f", "names-only/f", "no-entry/f"):
+                put(roots["laptop"], f"d/{name}", b"new")
+            os.makedirs(f"{roots['scratch']}/d/no-entry")
+            for end, names in (("laptop", CLOSED[:3]), ("scratch", CLOSED[3:])):
+                for name, mode in names:
+                    os.chmod(f"{roots[end]}/d/{name}", mode)
+            world = world_of(roots)
+            first = outcome(world.move("/d", "/d", recursive=True))
+            alone = [outcome(world.move(f"/d/{name}", "/x"))[:4] for name in ("unreadable", "closed/f", "names-only/f")]
+            arrived = set(contents(roots["scratch"]))
+            listed = {entry.name: entry.kind for entry in world.transfers.ls("laptop", "/d/names-only")}
+            try:
+                world.transfers.ls("laptop", "/d/closed")
+            except PermissionDeniedError as err:
+                refused = str(err)
+            os.chmod(f"{roots['laptop']}/d/names-only", 0o555)  # noqa: S103 - closed to writing
+            removed = outcome(world.remove("/d", "laptop", recursive=True))
+            kept = set(contents(roots["laptop"]))
+            for end, names in (("laptop", CLOSED[1:3]), ("scratch", CLOSED[3:])):
+                for name, _ in names:
+                    os.chmod(f"{roots[end]}/d/{name}", 0o777)  # noqa: S103 - what is tried is over
+            again = [
+                outcome(world.move("/d", "/d", recursive=True))[:4],
+                outcome(world.remove("/d", "laptop", recursive=True))[:2],
+            ]
+        return first, alone, arrived, listed, refused, removed, kept, again, set(contents(roots["scratch"]))
+
+
+def test_what_somebody_may_not(as_somebody):
+    """Of a tree, what may not be read or written to fails, each is told and counted; the rest arrives, and goes."""
+    first, alone, arrived, listed, refused, removed, kept, again, left = as_somebody(without_permission)
+    assert first[:4] == ("FAILED", "PERMISSION_DENIED", 2, 4)
+    assert "Permission denied; see what whoever runs this may do there." in first[4]
+    assert "1 more failed." in first[4]
+    assert alone == [("FAILED", "PERMISSION_DENIED", 0, 1)] * 3
+    assert arrived == {"d/f", "d/sub/f"}
+    assert listed == {"f": "file"}
+    assert refused.startswith("Listing /d/closed on endpoint 'laptop': Permission denied; see what")
+    # Whoever may write to a folder may delete in it what he may not read.
+    assert removed[:4] == ("FAILED", "PERMISSION_DENIED", 4, 2)
+    assert kept == {"d/names-only/f"}
+    assert again == [("SUCCEEDED", "", 2, 0), ("SUCCEEDED", "")]
+    assert left == {"d/f", "d/sub/f", "d/closed/f", "d/names-only/f"}
+    assert not [name for name in left if DRAFT_PREFIX in name]
