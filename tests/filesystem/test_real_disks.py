@@ -1,4 +1,4 @@
-"""Small real disks that are full, out of quota, read-only, torn or not ours: what is told, what is left, what is next."""
+"""Small real disks that are full, out of quota, read-only, torn or closed: what is told, what is left, what is next."""
 
 from __future__ import annotations
 
