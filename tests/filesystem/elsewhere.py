@@ -113,7 +113,8 @@ def _run(*command: str) -> None:
         raise NoDiskError(f"there is no {command[0]} here")
     ended = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise NoDiskError(f"{' '.join(command[:2])} said: {ended.stderr.strip()[:200]}")
+        said = ended.stderr.strip().splitlines() or ["nothing"]
+        raise NoDiskError(f"{command[0]} does not work here: {said[0].replace(command[-1], '...')}")
 
 
 class Faulty:

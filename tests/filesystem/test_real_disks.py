@@ -283,9 +283,9 @@ def test_a_file_that_may_not_be_changed(done):
 
 
 @pytest.fixture
-def as_somebody(machine):
+def as_somebody(done):
     """Do something as a user who is not root."""
-    return machine if not os.geteuid() else lambda function, *arguments: function(*arguments)
+    return done if not os.geteuid() else lambda function, *arguments: function(*arguments)
 
 
 @contextmanager
@@ -293,7 +293,10 @@ def somebody():
     """Be a user with no special rights."""
     root = not os.geteuid()
     if root:
-        os.seteuid(NOBODY)
+        try:
+            os.seteuid(NOBODY)
+        except OSError:
+            raise NoDiskError("root is nobody else here") from None
     try:
         yield
     finally:
