@@ -179,15 +179,18 @@ def test_links_that_lead_in_a_circle(disk):
 
 def test_any_bytes_are_a_name(disk):
     """Names with newlines, escapes and bytes that are no UTF-8 are moved, listed and deleted alone, as they are."""
+    large = b"x" * ((8 << 20) + 1)
     for name in ("two\nlines", "latin-\udce9", "\x1b[31m", " ", "-rf", "*", "\\", "\udcff\udcfe"):
-        disk.put("laptop", f"/{name}", b"one")
-        assert disk.move(f"/{name}", f"/to/{name}").state is TaskState.SUCCEEDED
-        with open(os.fsencode(disk.path("scratch", f"/to/{name}")), "rb") as file:
-            assert file.read() == b"one"
+        for content in (large, b"one"):
+            disk.put("laptop", f"/{name}", content)
+            assert disk.move(f"/{name}", f"/to/{name}").state is TaskState.SUCCEEDED
+            with open(os.fsencode(disk.path("scratch", f"/to/{name}")), "rb") as file:
+                assert file.read() == content
         assert [entry.name for entry in disk.transfers.ls("scratch", "/to")] == [name]
         assert disk.remove(f"/to/{name}").state is TaskState.SUCCEEDED
         missing = disk.move(f"/{name}/none", "/x")
         assert (missing.state, missing.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+        assert missing.reason.isprintable()
 
 
 def test_a_path_of_4_000_bytes_alone(disk):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 
+from chiltepin.screen import printable
+
 __all__ = ["HOPELESS", "Fault", "fault_of"]
 
 _CODES = {
@@ -72,12 +74,12 @@ class Fault(Exception):  # noqa: N818 - the glossary's word
     code : str
         Globus's word for it.
     reason : str
-        The same as a sentence for people.
+        The same as a sentence for people; names in it may hold anything, and are escaped where they do not print.
     """
 
     def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code, self.reason = code, reason
+        self.code, self.reason = code, printable(reason)
+        super().__init__(self.reason)
 
 
 def fault_of(error: Exception, what: str) -> Fault:
