@@ -10,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 
 import pytest
@@ -238,52 +237,3 @@ def test_a_destination_that_is_removed_meanwhile(disk):
     assert "the folder that it goes to was removed; run it again." in status.reason
     disk.transfers.backend.witness = None
     assert disk.move("/d", "/d", recursive=True).files_done == 10
-
-
-@pytest.mark.parametrize("size", [50_000, 400_000])
-def test_a_file_that_is_written_all_the_time(disk, size):
-    """A file that is replaced by renaming is copied as one of its versions; one that grows as it was, or it fails."""
-    tries = int(os.environ.get("CHILTEPIN_DISK_FAULTS", "20").rpartition(":")[2])
-    versions = [bytes([65 + number]) * (size + number) for number in range(10)]
-    disk.put("laptop", "/replaced", versions[0])
-    disk.put("laptop", "/grows", b"")
-    ended = threading.Event()
-
-    def write():
-        while not ended.is_set():
-            for version in versions:
-                disk.put("laptop", "/new", version)
-                os.replace(disk.path("laptop", "/new"), disk.path("laptop", "/replaced"))
-            with open(disk.path("laptop", "/grows"), "ab") as file:
-                file.write(b"line\n" * 2000)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        for _ in range(tries):
-            assert disk.move("/replaced", "/replaced").state is TaskState.SUCCEEDED
-            assert disk.get("scratch", "/replaced") in versions
-            status = disk.move("/grows", "/grows")
-            if status.state is TaskState.FAILED:
-                assert status.code == "FILE_SIZE_CHANGED"
-            else:
-                assert set(disk.get("scratch", "/grows").splitlines()) <= {b"line"}
-            assert disk.files("scratch") <= {"/replaced", "/grows"}
-    finally:
-        ended.set()
-        writer.join()
-
-
-@pytest.mark.skipif("CHILTEPIN_DISK_FAULTS" not in os.environ, reason="a long run; see CHILTEPIN_DISK_FAULTS")
-def test_100_000_files_in_one_folder(disk):
-    """So many files in one folder are moved, synced, listed, mirrored and deleted, and counted exactly."""
-    os.mkdir(disk.path("laptop", "/d"))
-    for number in range(100_000):
-        os.close(os.open(disk.path("laptop", f"/d/{number}"), os.O_CREAT | os.O_WRONLY))
-    assert disk.move("/d", "/d", timeout=600, recursive=True).files_done == 100_000
-    assert len(disk.transfers.ls("scratch", "/d")) == 100_000
-    assert disk.move("/d", "/d", timeout=600, recursive=True, sync_level="mtime").files_skipped == 100_000
-    disk.put("scratch", "/d/extra")
-    status = disk.move("/d", "/d", timeout=600, recursive=True, sync_level="size", delete_destination_extra=True)
-    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 1, 100_000)
-    assert disk.remove("/d", recursive=True).files_done == 100_000

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 
 import pytest
 from faultrun import faults_of
+
+from chiltepin.model import TaskState
 
 #: Faults of one plan, where the environment does not ask for all.
 FEW = 25
@@ -26,8 +29,59 @@ def seen():
     print(f"\n{counted.total()} faults: {dict(counted)}")  # noqa: T201 - seen with -s
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_a_disk_that_fails_at_any_operation(machine, faulty, seen, seed):
     """Whatever fails is told, nothing half has a real name, what arrived is counted, and the next run completes it."""
     most = None if "CHILTEPIN_DISK_FAULTS" in os.environ else FEW
     seen.update(machine(faults_of, faulty, seed, most))
+
+
+@pytest.mark.parametrize("size", [50_000, 400_000])
+def test_a_file_that_is_written_all_the_time(disk, size):
+    """A file that is replaced by renaming is copied as one of its versions; one that grows as it was, or it fails."""
+    tries = max(20, 10 * len(seeds()))
+    versions = [bytes([65 + number]) * (size + number) for number in range(10)]
+    disk.put("laptop", "/replaced", versions[0])
+    disk.put("laptop", "/grows", b"")
+    ended = threading.Event()
+
+    def write():
+        while not ended.is_set():
+            for version in versions:
+                disk.put("laptop", "/new", version)
+                os.replace(disk.path("laptop", "/new"), disk.path("laptop", "/replaced"))
+            with open(disk.path("laptop", "/grows"), "ab") as file:
+                file.write(b"line\n" * 2000)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(tries):
+            assert disk.move("/replaced", "/replaced").state is TaskState.SUCCEEDED
+            assert disk.get("scratch", "/replaced") in versions
+            status = disk.move("/grows", "/grows")
+            if status.state is TaskState.FAILED:
+                assert status.code == "FILE_SIZE_CHANGED"
+            else:
+                assert set(disk.get("scratch", "/grows").splitlines()) <= {b"line"}
+            assert disk.files("scratch") <= {"/replaced", "/grows"}
+    finally:
+        ended.set()
+        writer.join()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif("CHILTEPIN_DISK_FAULTS" not in os.environ, reason="a long run; see CHILTEPIN_DISK_FAULTS")
+def test_100_000_files_in_one_folder(disk):
+    """So many files in one folder are moved, synced, listed, mirrored and deleted, and counted exactly."""
+    os.mkdir(disk.path("laptop", "/d"))
+    for number in range(100_000):
+        os.close(os.open(disk.path("laptop", f"/d/{number}"), os.O_CREAT | os.O_WRONLY))
+    assert disk.move("/d", "/d", timeout=600, recursive=True).files_done == 100_000
+    assert len(disk.transfers.ls("scratch", "/d")) == 100_000
+    assert disk.move("/d", "/d", timeout=600, recursive=True, sync_level="mtime").files_skipped == 100_000
+    disk.put("scratch", "/d/extra")
+    status = disk.move("/d", "/d", timeout=600, recursive=True, sync_level="size", delete_destination_extra=True)
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 1, 100_000)
+    assert disk.remove("/d", recursive=True).files_done == 100_000
