@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import contextmanager
@@ -149,3 +150,29 @@ def test_whether_a_disk_folds_is_seen_of_what_is_there(machine, faulty):
     """A tree that is in place already is not written to."""
     before, after = machine(without_a_change, faulty)
     assert before == after
+
+
+def told_late(program, size):
+    """Copy to a disk that tells of a lack of room only when a file is closed, over what is there; then make room."""
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", "late", "nocopy") as faulty:
+        os.mkdir(f"{top}/good")
+        world = world_of({"laptop": f"{top}/good", "scratch": faulty.disk})
+        filled(world.roots["laptop"], ["d/f"], b"n" * size)
+        filled(faulty.disk, ["d/f"], b"old")
+        faulty.plan(1, 0, errno.ENOSPC, "write")
+        first = [outcome(world.move("/d/f", "/d/f")), outcome(world.move("/d", "/d", recursive=True))]
+        there = {name: os.path.getsize(f"{faulty.folder}/d/{name}") for name in os.listdir(f"{faulty.folder}/d")}
+        faulty.plan()
+        again = world.move("/d", "/d", recursive=True, sync_level="size").state
+        return first, there, again, world.get("scratch", "/d/f") == b"n" * size, found(faulty.folder)
+
+
+@pytest.mark.parametrize("size", [5000, 300_000, (8 << 20) + 5])
+def test_what_a_disk_tells_only_when_a_file_is_closed(machine, faulty, size):
+    """A disk that takes what is written, and says only at the end that it has no room (NFS), is heard."""
+    first, there, again, right, left = machine(told_late, faulty, size)
+    assert [status[:4] for status in first] == [("FAILED", "NO_SPACE_LEFT", 0, 1)] * 2
+    assert there == {"f": 3}
+    assert again is TaskState.SUCCEEDED
+    assert right
+    assert left == {"d/", "d/f"}
