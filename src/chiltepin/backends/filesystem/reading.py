@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
@@ -22,8 +21,10 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 def let_go(descriptor: int) -> None:
     """Close a descriptor of which nothing more is to be heard; it goes whatever the disk says (close(2))."""
-    with suppress(OSError):
+    try:  # noqa: SIM105 - a tenth of what suppress costs, twice for each small file
         os.close(descriptor)
+    except OSError:
+        pass
 
 
 class Open:
