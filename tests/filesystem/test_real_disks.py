@@ -221,6 +221,31 @@ def test_a_read_only_disk(done, kind):
     assert now.keys() == {f"d/{number}" for number in range(5)} | {f"wide/{number}/f" for number in range(5)}
 
 
+def sparse(kind):
+    """Copy a file of holes, larger than its disk, with a few bytes in them."""
+    with mounted(kind, KINDS[kind]) as disk, ends(disk) as world:
+        end = (KINDS[kind] + 20) << 20
+        with open(world.path("laptop", "/f"), "wb") as file:
+            for offset in (0, 9_000_000, 17_000_000):
+                file.seek(offset)
+                file.write(b"data")
+            file.truncate(end)
+        state = world.move("/f", "/f").state.name
+        facts = os.stat(f"{disk}/f")
+        with open(f"{disk}/f", "rb") as file:
+            read = [os.pread(file.fileno(), 5, offset) for offset in (0, 9_000_000, 17_000_000, end - 5)]
+        return state, facts.st_size == end, facts.st_blocks * 512, read
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sparse_file_that_is_larger_than_its_disk(done, kind):
+    """Holes need no room, at the end neither."""
+    state, whole, room, read = done(sparse, kind)
+    assert (state, whole) == ("SUCCEEDED", True)
+    assert room < 1 << 20
+    assert read == [*[b"data\0"] * 3, bytes(5)]
+
+
 def torn():
     """Copy from an ext4 whose device ends in the middle of its largest file."""
     with mounted("ext4", 32) as disk, ends(disk, "laptop") as world:
