@@ -127,10 +127,10 @@ def special(folder: str) -> set[str]:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("socket")
     os.chdir(place)
-    # A driver behind number 4095 there is not.
+    # Numbers that are for experiments (devices.txt of Linux): there is no driver.
     for kind, name in ((stat.S_IFCHR, "characters"), (stat.S_IFBLK, "blocks")):
         with suppress(PermissionError):
-            os.mknod(f"{folder}/{name}", kind | 0o666, os.makedev(4095, 1))
+            os.mknod(f"{folder}/{name}", kind | 0o666, os.makedev(240, 255))
     return set(os.listdir(folder))
 
 
