@@ -94,15 +94,15 @@ def fault_of(error: Exception, what: str) -> Fault:
     """
     if isinstance(error, Fault):
         return error
-    number = error.errno if isinstance(error, OSError) else None
+    number = meant = error.errno if isinstance(error, OSError) else None
     # What the kernel finds invalid of a call with a name is that name: on VFAT, characters that it does not have.
     if number == errno.EINVAL and isinstance(error, OSError) and isinstance(error.filename, (str, bytes)):
-        number = errno.EILSEQ
+        meant = errno.EILSEQ
     by_class = (code for kind, code in _BY_CLASS if isinstance(error, kind))
-    code = _CODES.get(number or 0) or next(by_class, "INTERNAL_ERROR")
+    code = _CODES.get(meant or 0) or next(by_class, "INTERNAL_ERROR")
     # The text of a foreign error may name a URL with a key in it; strerror and the class name cannot.
     if number:
-        cure = _CURES.get(number)
+        cure = _CURES.get(meant or 0)
         return Fault(code, f"{what}: {os.strerror(number)}{f'; {cure}' if cure else ''}.")
     if isinstance(error, OSError):
         return Fault(code, f"{what}: {code.replace('_', ' ').lower()}.")
