@@ -34,11 +34,11 @@ class SlowFolder(LocalFolder):
         NEVER.wait(LATENCY)
         return super().read(name)
 
-    def take(self, *arguments: Any) -> Any:
+    def take_small(self, *arguments: Any) -> Any:
         """Get a file, slowly."""
         self.workers.add(threading.get_ident())
         NEVER.wait(LATENCY)
-        return super().take(*arguments)
+        return super().take_small(*arguments)
 
     def draft(self, *arguments: Any, **options: Any) -> Any:
         """Begin a file, slowly."""

@@ -45,7 +45,7 @@ LOW, HIGH = 0.6, 1.05
 
 #: Seconds of computing in one deed from which on it is mostly system calls that run beside each other (a part of a
 #: large file, a hash), not Python, of which only one thread runs at a time.
-LONG = 0.001
+LONG = 0.002
 
 
 class Crew:

@@ -100,8 +100,12 @@ class LocalFolder(Open):
         if not isinstance(origin, LocalFolder):
             return None
         if entry.size <= SMALL:
-            return copy_small(origin.descriptor, entry.name, self.descriptor, name, wish, self.begun())
+            return self.take_small(origin, entry.name, name, wish)
         return None if wish.checksum else self._clone(origin, entry, name, wish)
+
+    def take_small(self, origin: LocalFolder, name: str, new_name: str, wish: Wish) -> int | None:
+        """Copy a small file in few calls; see `copy_small`."""
+        return copy_small(origin.descriptor, name, self.descriptor, new_name, wish, self.begun())
 
     def _clone(self, origin: LocalFolder, entry: Entry, name: str, wish: Wish) -> int | None:
         devices = (origin.device, self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["copy_tree"]
 
 T = TypeVar("T")
+
+#: Small files that are one deed: enough that handing it to a thread costs little beside them, and few enough that on a
+#: disk with latency there are deeds for many threads.
+FEW = 10
 
 
 def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Sequence[Spot] = ()) -> None:
@@ -177,25 +182,47 @@ class _Tree:
     def _files(self, pair: _Pair, items: Sequence[Item], source: Spot, shift: Shift) -> None:
         """Copy a portion of a folder."""
         try:
-            level, files = self._undecided(pair, items, source)
+            if self._level != "checksum" and isinstance(pair.here, LocalFolder) and isinstance(pair.there, LocalFolder):
+                rest = iter(self._changed(pair, pair.there, items, source))
+                while few := list(islice(rest, FEW)):
+                    small = partial(self._small, pair, pair.here, pair.there, few, source, shift)
+                    self._give(shift, pair, small)
+                return
+            files = entries(items, partial(self._fail, pair, source))
             if pair.batched:
-                self._together(pair, list(files), level, source)
+                self._together(pair, list(files), self._level, source)
                 return
             for entry in files:
                 self._work.check()
-                self._give(shift, pair, partial(self._file, pair, entry, level, source))
+                self._give(shift, pair, partial(self._file, pair, entry, self._level, source))
         except Exception as err:  # noqa: BLE001 - the other portions go on
             self._work.fail(err, f"Copying files of {source}")
 
-    def _undecided(self, pair: _Pair, items: Sequence[Item], source: Spot) -> tuple[SyncLevel | None, Iterable[Entry]]:
-        """Return the files that may have to be copied, and the sync level that is still to be judged by."""
-        level, here, there = self._level, pair.here, pair.there
-        failed = partial(self._fail, pair, source)
-        if level in (None, "checksum") or not (isinstance(here, LocalFolder) and isinstance(there, LocalFolder)):
-            return level, entries(items, failed)
-        files, unchanged = changed(items, there, level, failed)
+    def _changed(self, pair: _Pair, there: LocalFolder, items: Sequence[Item], source: Spot) -> Sequence[Item]:
+        """Return what the sync level does not leave alone, where that takes few steps."""
+        if self._level is None:
+            return items
+        files, unchanged = changed(items, there, self._level, partial(self._fail, pair, source))
         self._work.count(skipped=unchanged)
-        return None, files
+        return files
+
+    def _small(
+        self, pair: _Pair, here: LocalFolder, there: LocalFolder, items: Sequence[Item], source: Spot, shift: Shift
+    ) -> None:
+        """Copy files within this machine; one that is not small becomes a deed of its own."""
+        for item in items:
+            self._work.check()
+            size = failed = None
+            try:
+                size = there.take_small(here, item.name, item.name, self._copier.wish)
+            except Exception as err:  # noqa: BLE001 - it may be worth another try
+                failed = err
+            if size is not None:
+                self._work.count(files=1, size=size)
+                self._work.arrived(pair.origin, pair.goal, item.name)
+                continue
+            for entry in entries([item], partial(self._fail, pair, source)):
+                self._give(shift, pair, partial(self._file, pair, entry, None, source, failed=failed))
 
     def _together(self, pair: _Pair, files: Sequence[Entry], level: SyncLevel | None, source: Spot) -> None:
         """Copy the files of a portion with as few requests as their stores can."""
