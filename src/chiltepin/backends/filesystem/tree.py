@@ -121,7 +121,7 @@ class _Tree:
         found = Found()
         try:
             with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
-                for items in portions(self._work, pair.here, found, self._wanted):
+                for items in portions(self._work, pair.here, found, self._wanted, source.store):
                     self._give(shift, pair, partial(self._files, pair, items, source, shift))
             if self._request.delete_destination_extra:
                 self._listed[hash(node.parts)] = found.count
