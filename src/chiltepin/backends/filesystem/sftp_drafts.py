@@ -42,7 +42,7 @@ class _Written:
     """What is in a draft, read from its start."""
 
     def __init__(self, handles: Handles, size: int) -> None:
-        self._handles, self._position = handles, 0
+        self._handles, self._position, self._ahead = handles, 0, memoryview(b"")
         self.size: int | None = size
         self.mtime: float | None = None
         self.parts, self.proof, self.mark = True, "", ""
@@ -60,10 +60,14 @@ class _Written:
         return fetched(*self._handles.any(), offset, block)
 
     def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended."""
-        wanted = block[: max((self.size or 0) - self._position, 0)]
-        count = fetched(*self._handles.any(), self._position, wanted) if wanted else 0
-        self._position += count
+        """Fill the block from where the last call ended, from what is read ahead of it in whole parts."""
+        if not self._ahead:
+            part = memoryview(bytearray(min(PART, max((self.size or 0) - self._position, 0))))
+            count = fetched(*self._handles.any(), self._position, part) if part else 0
+            self._position, self._ahead = self._position + count, part[:count]
+        count = min(len(block), len(self._ahead))
+        block[:count] = self._ahead[:count]
+        self._ahead = self._ahead[count:]
         return count
 
     def changed(self) -> bool:
