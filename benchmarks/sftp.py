@@ -10,13 +10,16 @@ import argparse
 import filecmp
 import os
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from measure import Stopwatch, alternate, scratch
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 TURN = count()
+#: Processor seconds of the server in each run of each way, the first one included.
+SERVED: dict[str, list[float]] = {}
 
 
 def main() -> None:
@@ -42,7 +47,7 @@ def main() -> None:
         title=f"SFTP on the loopback, median of {options.rounds} rounds",
         caption="ratio: to the first line in the same round, median (smallest-largest)",
     )
-    for name in ("what", "by", "s", "cpu s", "MiB/s", "ratio"):
+    for name in ("what", "by", "s", "cpu s", "server's cpu s", "MiB/s", "ratio"):
         table.add_column(name)
     with scratch(options.folder) as folder:
         top = Path(folder)
@@ -66,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=2000, help="number of small files; 0 leaves them out (2000)")
     parser.add_argument("--size", type=int, default=16384, help="bytes per small file (16384)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
+    parser.add_argument("--tools", nargs="+", default=["chiltepin", "scp", "rsync", "rclone"], help="which")
     parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
     return parser.parse_args()
 
@@ -80,13 +86,32 @@ def _rows(table: Table, what: str, server: SshServer, source: Path, options: arg
     """Measure both directions, and add a line for each way of copying."""
     mib = sum(file.stat().st_size for file in source.iterdir()) / MIB
     for direction in ("up", "down"):
+        SERVED.clear()
         candidates = {
-            name: partial(_timed, copy, source, up=direction == "up") for name, copy in _ways(server, source).items()
+            name: partial(_served, server, name, partial(_timed, copy, source, up=direction == "up"))
+            for name, copy in _ways(server, source).items()
+            if name.partition(",")[0] in options.tools
         }
         for name, times in alternate(candidates, options.rounds).items():
             speed = f"{mib / times.wall:.0f}"
-            table.add_row(f"{what}, {direction}", name, f"{times.wall:.3f}", f"{times.cpu:.3f}", speed, times.ratio)
+            seconds = (f"{value:.3f}" for value in (times.wall, times.cpu, statistics.median(SERVED[name][1:])))
+            table.add_row(f"{what}, {direction}", name, *seconds, speed, times.ratio)
         table.add_section()
+
+
+def _served(server: SshServer, name: str, deed: Callable[[], Stopwatch]) -> Stopwatch:
+    """Do something, and keep what the server has computed for it, when its processes have ended."""
+    daemon = psutil.Process(server.process.pid)
+    before = daemon.cpu_times()
+    watch = deed()
+    for _ in range(200):
+        if not server.sessions():
+            break
+        time.sleep(0.01)
+    after = daemon.cpu_times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    SERVED.setdefault(name, []).append(used)
+    return watch
 
 
 def _timed(copy: Callable[[str, str, bool], None], source: Path, *, up: bool) -> Stopwatch:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from measure import Stopwatch, Times, alternate, scratch
 from rich.console import Console
 from rich.table import Table
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 KEY, SECRET = "benchmark", "benchmark-secret"
+WORKS = ("up", "down", "many-up", "many-down", "between")
 TOOLS = ("chiltepin", "rclone", "aws s3", "obstore", "s3fs")
 NUMBER = count()
+#: Processor seconds of the servers in each run of each tool at each work.
+SERVED: dict[tuple[str, str], list[float]] = {}
 #: Largest resident set of each tool at each work, in MiB.
 MEMORY: dict[tuple[str, str], int] = {}
 
@@ -42,20 +47,18 @@ def main() -> None:
         _child(json.loads(options.child))
         return
     tools = [name for name in TOOLS if name.partition(" ")[0] in options.tools]
+    wanted = set(options.works)
     with scratch(options.folder) as folder, _server(options, folder, "a") as a:
         _make(folder, options.mib, options.files, options.size)
         works = {"up": "1 object up", "down": "1 object down"} if options.mib else {}
         works |= {"many-up": "small objects up", "many-down": "small objects down"} if options.files else {}
-        for work, title in works.items():
-            _show(title, work, _measured(tools, work, folder, [a], options.rounds))
-        if options.mib:
+        for work in [name for name in works if name in wanted]:
+            _show(works[work], work, _measured(tools, work, folder, [a], options.rounds))
+        if options.mib and "between" in wanted:
             with _server(options, folder, "b") as b:
                 between = [name for name in tools if name in ("chiltepin", "rclone", "s3fs")]
-                _show(
-                    "1 object between two servers",
-                    "between",
-                    _measured(between, "between", folder, [a, b], options.rounds),
-                )
+                measured = _measured(between, "between", folder, [a, b], options.rounds)
+                _show("1 object between two servers", "between", measured)
 
 
 def _options() -> argparse.Namespace:
@@ -65,6 +68,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=16384, help="bytes per small object (16384)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
     parser.add_argument("--tools", nargs="+", default=["chiltepin", "rclone", "aws", "obstore", "s3fs"], help="which")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=WORKS, help="what is to be measured")
     parser.add_argument("--rclone", default="rclone", help="a command of 1.65 or later, to be the server (rclone)")
     parser.add_argument(
         "--endpoint", help="another server, with a bucket called bucket, whose objects are not compared"
@@ -77,11 +81,12 @@ def _options() -> argparse.Namespace:
 def _show(title: str, work: str, measured: dict[str, Times]) -> None:
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     table = Table(title=f"{title}; load {load}", title_justify="left")
-    for name in ("by", "s", "cpu s", "RSS MiB", "ratio"):
+    for name in ("by", "s", "cpu s", "servers' cpu s", "RSS MiB", "ratio"):
         table.add_column(name, justify="left" if name == "by" else "right")
     for name, times in measured.items():
         memory = str(MEMORY.get((work, name), ""))
-        table.add_row(name, f"{times.wall:.2f}", f"{times.cpu:.2f}", memory, times.ratio)
+        served = statistics.median(SERVED[work, name][1:])
+        table.add_row(name, f"{times.wall:.2f}", f"{times.cpu:.2f}", f"{served:.2f}", memory, times.ratio)
     Console(width=110).print(table)
     sys.stdout.flush()
 
@@ -154,6 +159,7 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
     machine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment = {**machine, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "NO_PROXY": "127.0.0.1"}
     environment |= {"AWS_DEFAULT_REGION": "us-east-1", "XDG_STATE_HOME": os.path.join(folder, "state")}
+    before = _served()
     run = subprocess.run(
         [sys.executable, __file__, "--child", json.dumps(said)],
         env=environment,
@@ -161,6 +167,7 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
         check=True,
         text=True,
     )
+    SERVED.setdefault((work, tool), []).append(_served() - before)
     wall, cpu, rss = json.loads(run.stdout.splitlines()[-1])
     MEMORY[work, tool] = max(MEMORY.get((work, tool), 0), rss)
     place = {"up": "server-a/bucket", "many-up": "server-a/bucket", "between": "server-b/bucket"}.get(work, ".")
@@ -170,6 +177,11 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
     subprocess.run(["diff", "-r", os.path.join(folder, "many" if "many" in work else "big"), made], check=True)
     shutil.rmtree(made) if os.path.isdir(made) else os.remove(made)
     return _Watch(wall, cpu)
+
+
+def _served() -> float:
+    """Return the processor seconds of the servers that run."""
+    return sum(sum(process.cpu_times()[:2]) for process in psutil.Process().children())
 
 
 def _child(said: dict[str, Any], *, quiet: bool = False) -> None:

@@ -14,13 +14,16 @@ import pytest
 from badwires import BadWire
 
 from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.backends.filesystem import s3uploads
+from chiltepin.backends.filesystem import FilesystemBackend, s3uploads
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.portions import PORTION
+from chiltepin.backends.filesystem.s3bucket import TRIES
 from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3objects import PART
 from chiltepin.backends.filesystem.store import Wish
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
 
 WRITER = Path(__file__).with_name("s3writer.py")
 
@@ -455,3 +458,77 @@ def test_a_missing_extra_is_named(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert "pip install 'chiltepin[s3]'" in run.stdout
+
+
+@pytest.fixture
+def elsewhere(bucket, tmp_path):
+    """Transfers between a disk, a bucket with a large object of one request, and the same bucket by another line."""
+
+    def opened(line):
+        os.makedirs(tmp_path / "disk", exist_ok=True)
+        places = {
+            "disk": {"url": f"file://{tmp_path}/disk"},
+            "cloud": bucket.settings(endpoint_url=line.url),
+            "other": bucket.settings("other"),
+        }
+        return Transfers(FilesystemBackend.from_config(places, {}))
+
+    return opened
+
+
+@pytest.mark.parametrize("goal", ["disk", "other"])
+def test_an_object_of_one_request_comes_in_parts_and_is_proved_as_a_whole(bucket, elsewhere, tmp_path, goal):
+    """Its MD5 is made of all parts in their order, to a disk and to another server, whenever they come."""
+    content = os.urandom(4 * PART + 5)
+    bucket.put("big", content)
+    with BadWire(bucket.url) as line:
+        assert move(elsewhere(line), ("cloud", "/big"), (goal, "/big")).state is TaskState.SUCCEEDED
+        assert len([asked for asked in line.asked if asked.startswith("GET /") and asked.endswith("/big")]) == 5
+    there = (tmp_path / "disk" / "big").read_bytes() if goal == "disk" else bucket.get("other/big")
+    assert there == content
+
+
+@pytest.mark.parametrize("goal", ["disk", "other"])
+def test_a_part_that_is_damaged_or_missing_fails_the_whole(bucket, elsewhere, tmp_path, goal):
+    """A byte that flips in one part is seen in the MD5 of the whole; a part that is refused ends those that wait."""
+    bucket.put("big", os.urandom(4 * PART + 5))
+    second = f"bytes={PART}-{2 * PART - 1}"
+
+    def flip(handler, body):
+        return b"\x00\x01" + body[2:] if handler.headers["Range"] == second else body
+
+    def refuse(handler, body):
+        if handler.headers["Range"] != second:
+            return body
+        handler.send_error(403)
+        return None
+
+    with BadWire(bucket.url, answer=flip) as line:
+        status = move(elsewhere(line), ("cloud", "/big"), (goal, "/big"))
+        assert (status.state, status.code) == (TaskState.FAILED, "EXTERNAL_CHECKSUM_MISMATCH")
+    with BadWire(bucket.url, refuse) as line:
+        status = move(elsewhere(line), ("cloud", "/big"), (goal, "/big"))
+        assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert bucket.keys("other") == set()
+    assert bucket.uploads() == []
+    assert os.listdir(tmp_path / "disk") == []
+
+
+def test_a_listing_that_breaks_off_is_begun_again(bucket, elsewhere, tmp_path):
+    """A page that does not come, however often it is asked for, costs a fault; each file is copied, and only once."""
+    for number in range(PORTION + 20):
+        bucket.put(f"{number}.dat")
+    refused = []
+
+    def refuse(handler, body):
+        handler.path = handler.path.replace("max-keys=1000", f"max-keys={PORTION}")
+        if "continuation-token" not in handler.path or len(refused) == TRIES:
+            return body
+        refused.append(handler.path)
+        handler.send_error(503)
+        return None
+
+    with BadWire(bucket.url, refuse) as line:
+        status = move(elsewhere(line), ("cloud", "/"), ("disk", "/copy"), recursive=True)
+    assert (status.state, status.files_done, status.faults) == (TaskState.SUCCEEDED, PORTION + 20, 1)
+    assert len(os.listdir(tmp_path / "disk" / "copy")) == PORTION + 20

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 
@@ -336,3 +338,28 @@ def test_a_small_file_is_checked(store, far, tmp_path):
     here = store.folder(("a",))
     assert store.folder(("b",), create=True).take(here, here.entry("f"), "f", Wish()) == 4
     assert (far / "b" / "f").read_bytes() == b"data"
+
+
+def ciphers(server, far, **options):
+    """What the ssh of a connection is told of ciphers."""
+    opened = SftpStore(server.url(far), server.options | options)
+    try:
+        opened.channel()
+        (ssh,) = (process for process in psutil.Process().children() if process.name() == "ssh")
+        return [word.removeprefix("Ciphers=") for word in ssh.cmdline() if word.startswith("Ciphers=")]
+    finally:
+        opened.close()
+
+
+def test_a_cipher_of_the_processor_is_preferred_unless_one_is_chosen(server, far, tmp_path):
+    """Where nobody says anything of ciphers, the one that the processor has is first; a choice is left as it is."""
+    settings = tmp_path / "config"
+    settings.write_text("Ciphers aes256-ctr\n")
+    assert ciphers(server, far, ssh_config=str(settings)) == []
+    assert ciphers(server, far, ssh_options={"Ciphers": "aes192-ctr"}) == ["aes192-ctr"]
+    facts = Path("/proc/cpuinfo")
+    if facts.exists() and " aes " not in facts.read_text().replace("\n", " "):
+        pytest.skip("This processor has no cipher.")
+    (told,) = ciphers(server, far)
+    assert told.startswith("aes128-gcm@openssh.com,")
+    assert "chacha20-poly1305@openssh.com" in told

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import FilterRule, SyncLevel
 
-__all__ = ["Listing", "chooser", "in_place"]
+__all__ = ["KEPT", "Listing", "chooser", "in_place"]
 
 #: Entries of a folder that are kept in memory, at some 300 bytes each.
 KEPT = 100_000

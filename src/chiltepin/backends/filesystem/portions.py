@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from chiltepin.backends.filesystem.decide import KEPT
+from chiltepin.backends.filesystem.faults import fault_of
 from chiltepin.backends.filesystem.local import LocalFolder
+from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from chiltepin.backends.filesystem.store import Folder
+    from chiltepin.backends.filesystem.store import Folder, Store
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import SyncLevel
 
@@ -41,7 +45,9 @@ class Found:
         self.count = 0
 
 
-def portions(work: Work, folder: Folder, found: Found, wanted: Callable[[str], bool] | None) -> Iterator[list[Item]]:
+def portions(
+    work: Work, folder: Folder, found: Found, wanted: Callable[[str], bool] | None, store: Store
+) -> Iterator[list[Item]]:
     """List a folder; yield its files, and put into ``found`` what else there is.
 
     Links, devices, pipes and sockets are counted as skipped, as are files that are not wanted.
@@ -56,14 +62,16 @@ def portions(work: Work, folder: Folder, found: Found, wanted: Callable[[str], b
         Gets the names of folders, and the number of all entries.
     wanted : callable or None
         Whether a file of a name is; None: all are.
+    store : Store
+        The one that the folder is of; what may pass of its failures is tried again.
     """
-    listing: AbstractContextManager[Iterator[Item]]
+    listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
-        listing, split = os.scandir(folder.descriptor), _split_local
+        listing, split = _scanned(folder), _split_local
     else:
-        listing, split = nullcontext(folder.entries()), _split
-    with listing as items:
-        while listed := list(islice(items, PORTION)):
+        listing, split = nullcontext(partial(patiently, work, _Listed(folder).portion, store)), _split
+    with listing as portion:
+        while listed := portion():
             work.check()
             files, inner, others = split(listed)
             found.folders.extend(inner)
@@ -72,6 +80,39 @@ def portions(work: Work, folder: Folder, found: Found, wanted: Callable[[str], b
             if skipped := others + len(files) - len(kept):
                 work.count(skipped=skipped)
             yield kept
+
+
+@contextmanager
+def _scanned(folder: LocalFolder) -> Iterator[Callable[[], list[Any]]]:
+    with os.scandir(folder.descriptor) as items:
+        yield lambda: list(islice(items, PORTION))
+
+
+class _Listed:
+    """What is in a folder of a store; after a failure it is listed from its start again, and each name given once.
+
+    For that names are kept, `KEPT` at most: in a larger folder a failure after these is the last.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._entries: Iterator[Entry] | None = None
+        self._given: set[str] = set()
+
+    def portion(self) -> list[Entry]:
+        """Return the next entries; none at the end."""
+        if self._entries is None:
+            self._entries = (entry for entry in self._folder.entries() if entry.name not in self._given)
+        try:
+            listed = list(islice(self._entries, PORTION))
+        except Exception as err:
+            if len(self._given) >= KEPT:
+                raise fault_of(err, "Listing a large folder") from None
+            self._entries = None
+            raise
+        if len(self._given) < KEPT:
+            self._given.update(entry.name for entry in listed)
+        return listed
 
 
 def _split(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:

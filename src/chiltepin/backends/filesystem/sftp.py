@@ -20,19 +20,16 @@ from chiltepin.backends.filesystem.channel import BUSY, Channel
 from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
-from chiltepin.backends.filesystem.packets import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
-from chiltepin.backends.filesystem.sftp_files import PART, SftpDraft, SftpReader
-from chiltepin.backends.filesystem.sftp_small import SMALL, Fetched, Outgoing, fetched_all, groups, send_all
+from chiltepin.backends.filesystem.packets import NO_ATTRIBUTES, Ask, Attributes, Request, names, text
+from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.backends.filesystem.sftp_folder import SftpFolder
 from chiltepin.backends.filesystem.ssh import Login
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from types import TracebackType
+    from collections.abc import Mapping
 
-    from typing_extensions import Self
-
-    from chiltepin.backends.filesystem.store import Entry, Folder, Store, Wish
+    from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
 
 __all__ = ["SftpStore"]
@@ -40,179 +37,6 @@ __all__ = ["SftpStore"]
 #: Seconds of the way there and back from which on what one connection carries is bounded by its window: 2 MiB in
 #: OpenSSH, which makes 100 MB/s at this delay.
 FAR = 0.02
-
-#: Requests for more names of a listing that are under way at once; OpenSSH gives 100 names for each.
-_READ_DIRS = 8
-
-#: Files that are removed in one burst.
-_REMOVALS = 64
-
-
-class SftpFolder:
-    """One folder of the server; see the head of this module for what it is not."""
-
-    def __init__(self, store: SftpStore, parts: Parts) -> None:
-        self._store, self._parts = store, parts
-        self._path = store.path(parts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held."""
-
-    def _below(self, name: str) -> str:
-        return f"{self._path.rstrip('/')}/{name}"
-
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
-        """Yield all entries, as the server lists them."""
-        channel = self._store.channel()
-        (opened,) = channel.ask(Request(Ask.OPENDIR, text(self._path), about=self._path))
-        handle = opened.result()
-        try:
-            more = True
-            while more:
-                for request in channel.ask(*(Request(Ask.READDIR, handle) for _ in range(_READ_DIRS))):
-                    if request.status == EOF:
-                        more = False
-                        break
-                    for name, facts in names(request.result()):
-                        if name in (".", "..") or (name.startswith(DRAFT_PREFIX) and not drafts):
-                            continue
-                        # A name with a slash would lead elsewhere on the other side of the transfer.
-                        if "/" in name or "\0" in name:
-                            raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
-                        yield facts.entry(name)
-        finally:
-            channel.close_file(handle)
-
-    def entry(self, name: str) -> Entry | None:
-        """Return one entry, or None."""
-        (looked,) = self._store.channel().ask(Request(Ask.LSTAT, text(self._below(name)), about=self._below(name)))
-        try:
-            return Attributes.of(looked.result())[0].entry(name)
-        except FileNotFoundError:
-            return None
-
-    def read(self, name: str) -> SftpReader | Fetched:
-        """Open a regular file; a link is refused."""
-        return SftpReader(self._store.channel, self._below(name))
-
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
-        """Copy a small file with few and long bursts; see `Folder.take`."""
-        if entry.size > SMALL or wish.checksum:
-            return None
-        self._store.sweep_once(self, self._parts)
-        file = Outgoing(entry, self._below(name))
-        send_all(self._store.channel, origin, [file], wish)
-        if isinstance(file.outcome, Exception):
-            raise file.outcome
-        return file.outcome
-
-    def take_all(
-        self, origin: Folder, entries: Sequence[Entry], wish: Wish
-    ) -> Iterator[tuple[Entry, int | Exception | None]]:
-        """Copy small files, many with the bursts of one; see `Batching.take_all`."""
-        self._store.sweep_once(self, self._parts)
-        for entry in entries:
-            if entry.size > SMALL:
-                yield entry, None
-        for group in groups([entry for entry in entries if entry.size <= SMALL]):
-            files = [Outgoing(entry, self._below(entry.name)) for entry in group]
-            send_all(self._store.channel, origin, files, wish)
-            for file in files:
-                # "Failure" may mean that so many cannot be open at once; alone it is seen.
-                unclear = isinstance(file.outcome, Fault) and file.outcome.code == "ENDPOINT_ERROR"
-                yield file.entry, None if unclear else file.outcome
-
-    def ahead(self, entries: Sequence[Entry]) -> SftpFolder:
-        """Return this folder, with small files read many at a time; see `Batching.ahead`."""
-        return _Ahead(self._store, self._parts, entries)
-
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> SftpDraft:
-        """Begin a file, or go on with one of the same mark whose writer died."""
-        self._store.sweep_once(self, self._parts)
-        word = owners.mark_of(mark, name)
-        draft = owners.begun(word)
-        key = (self._parts, word)
-        adopted = size is not None and size > PART and self._adopt(key, draft)
-
-        def ended(left: bool) -> None:  # noqa: FBT001 - a callback of one argument
-            owners.ended(draft)
-            if left:
-                self._store.leftovers[key] = draft
-
-        try:
-            return SftpDraft(
-                self._store.channel, self._below(draft), self._below(name), size=size, adopted=adopted, ended=ended
-            )
-        except BaseException:
-            owners.ended(draft)
-            raise
-
-    def _adopt(self, key: tuple[Parts, str], draft: str) -> bool:
-        """Give a leftover our name, which only one can do; return whether it was us."""
-        leftover = self._store.leftovers.pop(key, None)
-        if leftover is None or key[1] == "0":
-            return False
-        (renaming,) = self._store.channel().ask(
-            Request(Ask.RENAME, text(self._below(leftover)), text(self._below(draft)))
-        )
-        return renaming.status == 0
-
-    def remove(self, name: str) -> None:
-        """Remove anything but a folder."""
-        (asked,) = self._store.channel().ask(self._removal(name))
-        asked.result()
-
-    def _removal(self, name: str) -> Request:
-        return Request(Ask.REMOVE, text(self._below(name)), about=self._below(name))
-
-    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove them, many in one burst."""
-        for start in range(0, len(names), _REMOVALS):
-            chosen = names[start : start + _REMOVALS]
-            try:
-                asked = self._store.channel().ask(*map(self._removal, chosen))
-            except OSError as err:
-                yield from ((name, err) for name in names[start:])
-                return
-            for name, request in zip(chosen, asked, strict=True):
-                try:
-                    request.result()
-                except (OSError, Fault) as err:  # noqa: PERF203 - the others go on
-                    yield name, err
-
-    def remove_folder(self, name: str) -> None:
-        """Remove an empty folder."""
-        (asked,) = self._store.channel().ask(Request(Ask.RMDIR, text(self._below(name)), about=self._below(name)))
-        asked.result()
-
-
-class _Ahead(SftpFolder):
-    """A folder whose files are read in the order in which they were announced, and so many at a time."""
-
-    def __init__(self, store: SftpStore, parts: Parts, entries: Sequence[Entry]) -> None:
-        super().__init__(store, parts)
-        small = groups([entry for entry in entries if entry.size <= SMALL])
-        self._coming = {entry.name: group for group in small for entry in group}
-        self._readers: dict[str, Fetched] = {}
-
-    def read(self, name: str) -> SftpReader | Fetched:
-        """Open a file, of which all may be here already."""
-        group = self._coming.get(name, [])
-        for entry in group:
-            del self._coming[entry.name]
-        if len(group) > 1:
-            # What went wrong is seen by whoever tries again, alone.
-            self._readers.clear()
-            with suppress(OSError, Fault):
-                self._readers = fetched_all(
-                    self._store.channel(), [(entry, self._below(entry.name)) for entry in group]
-                )
-        return self._readers.pop(name, None) or super().read(name)
 
 
 class SftpStore:

@@ -1,30 +1,22 @@
-"""Files on an SFTP server, open for reading and being written."""
+"""Files on an SFTP server: how they are opened, read, and given their names."""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import xxhash
-
-from chiltepin.backends.filesystem.channel import reading, writing
+from chiltepin.backends.filesystem.channel import reading
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.packets import (
-    CREATING,
-    EXCLUSIVELY,
     NO_ATTRIBUTES,
     READING,
-    WRITING,
     Ask,
     Attributes,
     Request,
-    length,
     number,
     text,
-    times,
 )
 
 if TYPE_CHECKING:
@@ -34,15 +26,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.channel import Channel
-    from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "SftpDraft", "SftpReader", "fetched", "moved", "opening", "renaming", "written"]
+__all__ = ["PART", "Handles", "SftpReader", "fetched", "moved", "opening", "renaming", "written"]
 
 #: Bytes of a part: long enough that the way there and back costs little, short enough for many at once.
 PART = 4 << 20
-
-#: Bytes of the digest that stands behind a file that is being written, for each of its parts.
-_DIGEST = 16
 
 
 def opening(path: str, flags: int) -> Request:
@@ -68,8 +56,18 @@ def fetched(channel: Channel, handle: bytes, offset: int, block: memoryview) -> 
     return len(block)
 
 
-class _Handles:
-    """One file of the server, opened on each connection that is used for it."""
+class Handles:
+    """One file of the server, opened on each connection that is used for it.
+
+    Parameters
+    ----------
+    choose : callable
+        Returns the connection to use next.
+    path : str
+        Where it is on the server.
+    flags : int
+        How it is opened.
+    """
 
     def __init__(self, choose: Callable[[], Channel], path: str, flags: int) -> None:
         self._choose, self._path, self._flags = choose, path, flags
@@ -134,7 +132,7 @@ class SftpReader:
                 channel.close_file(opened.body)
             raise _no_file(facts.kind, path)
         handle = opened.result()
-        self._handles = _Handles(choose, path, READING)
+        self._handles = Handles(choose, path, READING)
         self._head = bytearray(min(facts.size or 0, channel.reads))
         self._position, self._ahead = 0, memoryview(b"")
         self.parts, self.proof = True, ""
@@ -210,173 +208,6 @@ def _no_file(kind: str, path: str) -> Exception:
     if kind == "link":
         return OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
     return Fault("NOT_A_FILE", f"{path} is neither a file nor a folder.")
-
-
-class _Written:
-    """What is in a draft, read from its start."""
-
-    def __init__(self, handles: _Handles, size: int) -> None:
-        self._handles, self._position = handles, 0
-        self.size: int | None = size
-        self.mtime: float | None = None
-        self.parts, self.proof, self.mark = True, "", ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the handles to the draft."""
-
-    def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there."""
-        return fetched(*self._handles.any(), offset, block)
-
-    def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended."""
-        wanted = block[: max((self.size or 0) - self._position, 0)]
-        count = fetched(*self._handles.any(), self._position, wanted) if wanted else 0
-        self._position += count
-        return count
-
-    def changed(self) -> bool:
-        """Have nobody else who writes it."""
-        return False
-
-
-class SftpDraft:
-    """A file that is being written beside its real name.
-
-    Behind the end that it will have stand digests of its parts, each written after its part. Whoever continues it
-    after its writer died reads a part back and compares; `commit` cuts them off.
-
-    Parameters
-    ----------
-    choose : callable
-        Returns the connection to use next.
-    draft, path : str
-        Where it is written, and where it will be.
-    size : int or None
-        The bytes that it will have, if that is known.
-    adopted : bool
-        Whether it is there already, from a writer who died.
-    ended : callable
-        Called at the end with whether the draft is left there, to be continued.
-    """
-
-    def __init__(
-        self,
-        choose: Callable[[], Channel],
-        draft: str,
-        path: str,
-        *,
-        size: int | None,
-        adopted: bool,
-        ended: Callable[[bool], None],
-    ) -> None:
-        self._choose, self._draft, self._path, self._size, self._ended = choose, draft, path, size, ended
-        self._adopted, self._committed, self._end = adopted, False, 0
-        self._buffer = bytearray()
-        self.part: int | None = PART
-        self.proves = False
-        self.step: int | None = None
-        self._handles = _Handles(choose, draft, READING | WRITING)
-        channel = choose()
-        flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
-        (opened,) = channel.ask(opening(draft, flags))
-        self._handles.add(channel, opened.result())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def _digest_at(self, offset: int) -> int | None:
-        """Return where the digest of a part stands; None for a file of one part, which is not worth continuing."""
-        if self._size is None or self._size <= PART:
-            return None
-        return self._size + offset // PART * _DIGEST
-
-    def kept(self, offset: int, count: int) -> bool:
-        """Read the part and its digest back, if there was a writer before."""
-        where = self._digest_at(offset)
-        if not self._adopted or where is None:
-            return False
-        block, digest = memoryview(bytearray(count)), memoryview(bytearray(_DIGEST))
-        channel, handle = self._handles.any()
-        if fetched(channel, handle, where, digest) < _DIGEST or fetched(channel, handle, offset, block) < count:
-            return False
-        whole = bytes(digest) == xxhash.xxh3_128_digest(block)
-        if whole:
-            self._end = max(self._end, offset + count)
-        return whole
-
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Have no means of its own."""
-        del reader, offset, count, verify
-        return False
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Write one part, and its digest behind the end of the file."""
-        channel, handle = self._handles.any()
-        step = channel.writes
-        asked = [writing(handle, offset + at, block[at : at + step]) for at in range(0, len(block), step)]
-        where = self._digest_at(offset)
-        if where is not None:
-            asked.append(writing(handle, where, memoryview(xxhash.xxh3_128_digest(block))))
-        for request in channel.ask(*asked):
-            request.about = self._path
-            written(channel, request)
-        self._end = max(self._end, offset + len(block))
-
-    def write(self, block: memoryview) -> None:
-        """Append the block, a part at a time."""
-        self._buffer += block
-        if len(self._buffer) >= PART:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._buffer:
-            data, self._buffer = self._buffer, bytearray()
-            size, self._size = self._size, None  # in order, there are no parts to continue
-            self.write_at(self._end, memoryview(data))
-            self._size = size
-
-    def whole(self, offset: int, digest: bytes) -> None:
-        """Have noted a checksum of the part already, with its writing: one burst less."""
-        del offset, digest
-
-    def read_back(self) -> _Written:
-        """Read what was written, from its start."""
-        self._flush()
-        return _Written(self._handles, self._end)
-
-    def commit(self, mtime: float | None) -> None:
-        """Cut the digests off, set the time, and rename it in place of what had its name."""
-        self._flush()
-        channel, handle = self._handles.one()
-        asked = [Request(Ask.FSETSTAT, handle, length(self._end), about=self._path)]
-        if mtime is not None:
-            asked.append(Request(Ask.FSETSTAT, handle, times(mtime), about=self._path))
-        look = Request(Ask.FSTAT, handle)
-        for request in channel.ask(*asked, look):
-            request.result()
-        if Attributes.of(look.result())[0].size != self._end:
-            raise Fault("FILE_SIZE_CHANGED", f"{self._path} was written, but has not the size of what was sent.")
-        self._handles.closing()
-        moved(channel, self._draft, self._path)
-        self._committed = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._handles.closing()
-        # After the end of a connection, a large one is left for the next try, which keeps its parts.
-        lost = isinstance(error, ConnectionError) and (self._size or 0) > PART
-        self._ended(lost and not self._committed)
-        if not self._committed and not lost:
-            with suppress(OSError, Fault):
-                (removal,) = self._choose().ask(Request(Ask.REMOVE, text(self._draft)))
-                removal.result()
 
 
 def written(channel: Channel, request: Request) -> None:

@@ -143,7 +143,7 @@ class _Tree:
         try:
             with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
                 apart = Apart()
-                for items in portions(self._work, pair.here, found, self._wanted):
+                for items in portions(self._work, pair.here, found, self._wanted, source.store):
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
                     self._give(shift, pair, partial(self._files, pair, mine, source, shift))
                 found.folders = self._own(pair, source, found.folders, str, apart)
