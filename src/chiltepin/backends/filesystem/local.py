@@ -144,8 +144,8 @@ class LocalFolder(Open):
     ) -> None:
         if self._drafts is not None:
             self._drafts.close()
-        # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it may
-        # have been killed when all files were whole.
+        # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
+        # may have been killed when all files were whole.
         self._store.tidy(self.descriptor, self._parts, self._drafts, goal=self._goal)
         super().__exit__(kind, error, trace)
 
