@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from parsl.executors import HighThroughputExecutor, MPIExecutor, ThreadPoolExecutor
+from parsl.executors import ThreadPoolExecutor
 from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
 
 from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError
+from chiltepin.pools import LOOK, MPIPool, Pool
 
 if TYPE_CHECKING:
+    from parsl.executors import HighThroughputExecutor
     from parsl.executors.base import ParslExecutor
     from parsl.providers.base import ExecutionProvider
 
@@ -55,19 +57,18 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
         return _compute_executor(label, resource, client)
     if resource.provider == "threads":
         return ThreadPoolExecutor(label=label, max_threads=resource.max_threads)
-    # PATH may not hold the scripts of this environment: '/venv/bin/python workflow.py' does not put them there.
     common = {
         "label": label,
         "provider": _provider(resource),
         "address": LOOPBACK,
-        "interchange_launch_cmd": _script("interchange.py"),
+        "heartbeat_period": LOOK,
         # What arrives is unpickled, and that runs code: nobody else on a cluster's network may send anything.
         "encrypted": True,
     }
     if resource.mpi:
-        executor = MPIExecutor(max_workers_per_block=resource.max_mpi_apps, mpi_launcher=resource.launcher, **common)
+        executor = MPIPool(max_workers_per_block=resource.max_mpi_apps, mpi_launcher=resource.launcher, **common)
     else:
-        executor = HighThroughputExecutor(
+        executor = Pool(
             cores_per_worker=resource.cores_per_worker, max_workers_per_node=resource.max_workers_per_node, **common
         )
     if resource.provider != "localhost":

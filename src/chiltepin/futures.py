@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 from parsl.data_provider.files import File
 from parsl.dataflow.errors import JoinError
 from parsl.dataflow.futures import AppFuture
+from parsl.executors.errors import BadStateException
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from chiltepin import arguments, kernel, notes
-from chiltepin.errors import ChiltepinError, TaskCanceledError
+from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskLostError
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.outcomes import end_of
@@ -32,8 +34,15 @@ if TYPE_CHECKING:
 __all__ = ["AtService", "AtWorker", "Line", "TransferFuture", "watch"]
 
 _WATCHER = "_chiltepin_watcher"
+#: What Parsl says of a task whose process was killed.
+_GONE = (WorkerLost, ManagerLost, BadStateException)
 #: Arguments of a task that do not belong to the request.
 _WAITS = ("request", "timeout", "polling_interval", "inputs")
+#: What a task that is started again may be told, so that it finds no fault in what was done before.
+_AGAIN = {
+    "transfer_task": ": what has arrived is whole, and sync_level='size' leaves it alone",
+    "delete_task": ", with ignore_missing=True",
+}
 _REQUESTS: dict[str, Callable[..., Request]] = {
     "transfer_task": arguments.transfer_request,
     "delete_task": arguments.delete_request,
@@ -47,7 +56,15 @@ def watch(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object] | Non
 
 
 class Line(Protocol):
-    """How the workflow's process reaches a task that it has started, or is about to start."""
+    """How the workflow's process reaches a task that it has started, or is about to start.
+
+    Attributes
+    ----------
+    check : bool
+        Whether the end of a process that did the task is an error.
+    """
+
+    check: bool
 
     @property
     def handle(self) -> TaskHandle | None:
@@ -71,7 +88,7 @@ class AtWorker:
     """A line to a task whose bytes flow through a worker of Parsl, in this process or in another one."""
 
     def __init__(self, call: Call, backend: str) -> None:
-        self._call = call
+        self._call, self.check = call, call.check
         self.handle = TaskHandle(backend=backend, task_id=call.submission_id, submission_id=call.submission_id)
 
     def status(self) -> TaskStatus | None:
@@ -94,6 +111,9 @@ class AtWorker:
 
 class AtService:
     """A line to a task at a service, by way of the hub."""
+
+    # It is known to the service, and no process that may be killed does it.
+    check = True
 
     def __init__(self, call: Call, hub: Hub) -> None:
         self._key, self._hub = call.submission_id, hub
@@ -254,7 +274,19 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return
         if self._given_up and isinstance(error, TaskCanceledError):
             error = TaskCanceledError(f"{self._what} was given up: {self._given_up}.", status=error.status)
-        self._fail(error)
+        if isinstance(error, _GONE):
+            self._lose(error)
+        else:
+            self._fail(error)
+
+    def _lose(self, error: Exception) -> None:
+        """End as a task that did not succeed: its process is gone, or the one that handed it tasks."""
+        gone = "executor" if isinstance(error, BadStateException) else "worker"
+        lost = TaskLostError(
+            f"{self._what} was lost with its {gone} ({str(error).rstrip('.')}); start it again"
+            f"{_AGAIN[self.task_record['func_name']]}."
+        )
+        self._end(end_of(lost, self._what, self._line.handle or NO_TASK), lost if self._line.check else None)
 
     def _fail(self, error: BaseException) -> None:
         self._end(end_of(error, self._what, self.task_handle or NO_TASK), error)

@@ -135,6 +135,30 @@ def test_a_part_of_other_content_is_sent_again(bucket):
     assert bucket.get("cloud/big") == content
 
 
+def test_only_one_of_several_dead_uploads_is_continued(bucket):
+    """Where two writers of one object were killed, the next continues what one has left, and aborts the other."""
+    size = PART + 5
+    writers = [writer(bucket, size, [0]) for _ in range(2)]
+    for one in writers:
+        killed(one)
+    assert len(bucket.uploads()) == 2
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "big", content_of(size))
+        assert not list(s3uploads.dead(folder.store.bucket.place))
+    assert bucket.uploads() == []
+
+
+def test_a_writer_that_died_after_its_last_request_leaves_no_record(bucket, tmp_path):
+    """The record of an upload that S3 has completed goes with the next transfer, also if that has nothing to send."""
+    transfers = bucket.backend(tmp_path)
+    (tmp_path / "disk" / "f").write_bytes(b"data")
+    bucket.put("cloud/f")
+    place = bucket.store("cloud").bucket.place
+    s3uploads.begin(place, "cloud/f", "completed", PART).release()
+    assert move(transfers, ("disk", "/f"), ("cloud", "/f"), sync_level="size").files_skipped == 1
+    assert not list(s3uploads.dead(place))
+
+
 def test_the_upload_of_a_living_writer_is_left_alone(bucket):
     """Two processes write one object: each has an upload of its own, and the object is one of the two, whole."""
     size = PART + 5

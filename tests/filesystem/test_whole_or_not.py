@@ -174,6 +174,17 @@ def test_the_drafts_of_the_living_are_not_swept(disk):
         assert os.path.exists(alive)
 
 
+@pytest.mark.parametrize("level", ["exists", "size", "mtime", "checksum"])
+def test_leftovers_go_where_nothing_is_left_to_do(disk, level):
+    """What a run left that was killed when all files of a folder were whole is swept by the next, which moves none."""
+    disk.put("laptop", "/d/f")
+    disk.put("scratch", "/d/f")
+    disk.put("scratch", f"/d/{DRAFT_PREFIX}0123", b"")
+    disk.put("scratch", f"/d/{DRAFT_PREFIX}0123-1", b"da")
+    assert disk.move("/d", "/d", recursive=True, sync_level=level).files_skipped == 1
+    assert disk.files("scratch") == {"/d/f"}
+
+
 def test_drafts_are_no_data(disk):
     """A tree that holds a leftover of a dead run is copied without it, and listed without it."""
     disk.put("laptop", "/d/f")

@@ -46,6 +46,8 @@ FLOORS = {
     "worker": 4,
     "executors": 5,
     "compute": 5,
+    "pools": 5,
+    "interchange": 5,
     "configure": 5,
     "ending": 5,
     "files": 5,

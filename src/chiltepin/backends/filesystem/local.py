@@ -57,9 +57,9 @@ def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "othe
 class LocalFolder(Open):
     """One folder of this machine, held open."""
 
-    def __init__(self, descriptor: int, store: LocalStore, parts: Parts) -> None:
+    def __init__(self, descriptor: int, store: LocalStore, parts: Parts, *, goal: bool = False) -> None:
         super().__init__(descriptor)
-        self._store, self._parts = store, parts
+        self._store, self._parts, self._goal = store, parts, goal
         self._drafts: Drafts | None = None
         self._device: int | None = None
 
@@ -144,8 +144,9 @@ class LocalFolder(Open):
     ) -> None:
         if self._drafts is not None:
             self._drafts.close()
-        # Not before: what a dead run has begun may just have been continued.
-        self._store.tidy(self.descriptor, self._parts, self._drafts)
+        # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
+        # may have been killed when all files were whole.
+        self._store.tidy(self.descriptor, self._parts, self._drafts, goal=self._goal)
         super().__exit__(kind, error, trace)
 
     def remove(self, name: str) -> None:
@@ -229,7 +230,7 @@ class LocalStore:
         for name in parts:
             with _closing(descriptor):
                 descriptor = _child(descriptor, name, create=create)
-        return LocalFolder(descriptor, self, parts)
+        return LocalFolder(descriptor, self, parts, goal=create)
 
     def _open_root(self, *, create: bool) -> int:
         try:
@@ -262,15 +263,15 @@ class LocalStore:
         ours, theirs = (*self.names, *parts), (*other.names, *other_parts)
         return theirs[: len(ours)] == ours
 
-    def tidy(self, folder: int, parts: Parts, drafts: Drafts | None) -> None:
-        """Remove the leftovers of dead runs from a folder, the first time that this store writes there.
+    def tidy(self, folder: int, parts: Parts, drafts: Drafts | None, *, goal: bool) -> None:
+        """Remove the leftovers of dead runs from a folder, the first time that it is the ``goal`` of a copy.
 
         Our own are removed at once, by whoever makes them. Where the disk did not let them go, they are swept the next
         time that the folder is open, written to or not.
         """
         if drafts is not None and drafts.left:
             self._untidy.add(parts)
-        elif parts in self._untidy or (drafts is not None and parts not in self._swept):
+        elif parts in self._untidy or (goal and parts not in self._swept):
             self._swept.add(parts)
             # What cannot be swept is no failure of what was done here.
             with suppress(OSError):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from chiltepin.backends.filesystem.s3uploads import Record
     from chiltepin.backends.filesystem.store import Folder, Store, Wish
     from chiltepin.paths import Parts
 
@@ -143,7 +144,6 @@ class S3Folder:
         """Begin an object; one that ends in a folder's name is refused."""
         del mark  # What is kept of a dead upload is known by the content of its parts.
         self._refuse_folder(name)
-        self.store.sweep_once()
         self._filled = True
         return S3Draft(self.store.bucket, self.prefix + name, size)
 
@@ -225,6 +225,8 @@ class S3Store:
     def folder(self, parts: Parts, *, create: bool = False) -> S3Folder:
         """Open a folder; one that is to be made is looked for now, another one when it is listed."""
         prefix = self.prefix(parts)
+        if create:
+            self.sweep_once()
         if not create or not parts or self.any_below(prefix):
             return S3Folder(self, prefix)
         for depth in range(len(parts), 0, -1):
@@ -278,18 +280,32 @@ class S3Store:
                 return
 
     def sweep_once(self) -> None:
-        """Abort what dead writers of this user left in the bucket a day ago, the first time that this store writes."""
+        """Abort what dead writers of this user left in the bucket a day ago, the first time that one writes there.
+
+        Of what they left since, only what S3 does not know any more is forgotten: they died after the last request.
+        """
+        # Held all the time: a record that is looked at here is locked, and another thread would not find it.
         with self._lock:
             if self._swept:
                 return
             self._swept = True
-        for record in dead(self.bucket.place):
-            if record.age < GRACE:
-                record.release()
-                continue
-            with suppress(FileNotFoundError, S3Fault):
-                self.bucket.call("abort_multipart_upload", record.key, UploadId=record.upload)
-            record.remove()
+            for record in dead(self.bucket.place):
+                if record.age < GRACE and self._is_there(record):
+                    record.release()
+                    continue
+                with suppress(FileNotFoundError, S3Fault):
+                    self.bucket.call("abort_multipart_upload", record.key, UploadId=record.upload)
+                record.remove()
+
+    def _is_there(self, record: Record) -> bool:
+        try:
+            self.bucket.call("list_parts", record.key, UploadId=record.upload, MaxParts=1)
+        except FileNotFoundError:
+            return False
+        except S3Fault:
+            # Nobody can know; the day after, it is aborted in any case.
+            return True
+        return True
 
 
 def _kind(name: str, kind: Any) -> Any:

@@ -287,11 +287,10 @@ class S3Draft:
         for record in dead(where, self._key):
             if not self._upload and record.part == self._part and self._listed(record):
                 self._upload, self._record = record.upload, record
-            elif record.part != self._part:
+            else:
+                # Nobody will continue it any more: this object is being made by us.
                 self._abort(record.upload)
                 record.remove()
-            else:
-                record.release()
         if not self._upload:
             wishes = self._bucket.settings.wishes
             self._upload = self._bucket.call("create_multipart_upload", self._key, **wishes)["UploadId"]

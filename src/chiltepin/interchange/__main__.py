@@ -1,0 +1,57 @@
+"""Parsl's interchange, which here ends with its workflow, and sends the workers home before.
+
+Parsl's own goes on for ever when the workflow is killed, and so do the workers, which go on with what they were doing.
+It is run by the path of its folder, in which there is nothing else that another module could be mistaken for.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from typing import Any
+
+from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Interchange
+from parsl.utils import setproctitle
+
+#: Seconds for which workers that are just starting are told as well. Those that come later find nobody, and give up
+#: after 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
+LINGER = 2.0
+
+
+class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no types
+    """An interchange that ends with its workflow.
+
+    Parameters
+    ----------
+    workflow : int
+        The process id of the workflow, which has started this process.
+    config : Any
+        As Parsl's own takes it.
+    """
+
+    def __init__(self, workflow: int, **config: Any) -> None:
+        super().__init__(**config)
+        self._workflow = workflow
+        self._until = float("inf")
+        self._told: set[bytes] = set()
+
+    def process_command(self, monitoring_radio: Any) -> None:
+        """Do what is done in each round, some hundred a second; then look for the workflow."""
+        super().process_command(monitoring_radio)
+        if os.getppid() == self._workflow:
+            return
+        self._until = min(self._until, time.monotonic() + LINGER)
+        for manager in self._ready_managers.keys() - self._told:
+            self._told.add(manager)
+            self.manager_sock.send_multipart([manager, PKL_SHUTDOWN_CODE])
+        if time.monotonic() >= self._until:
+            # What the workflow does not take any more is not kept for it.
+            self.zmq_context.destroy(linger=500)
+            sys.exit()
+
+
+if __name__ == "__main__":
+    setproctitle("parsl: HTEX interchange")
+    AttachedInterchange(int(sys.argv[1]), **pickle.load(sys.stdin.buffer)).start()  # noqa: S301 - Parsl's own way

@@ -1,0 +1,77 @@
+"""Cases whose destination is a bucket."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import xxhash
+from killing import NAMED, Case
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+
+
+class BucketCase(Case):
+    """A copy from a folder to a bucket, whose server is asked what it was sent."""
+
+    def __init__(self, folder, chance, bucket, monkeypatch, name="x"):
+        super().__init__(folder, chance, name)
+        self.bucket, self._prefix = bucket, f"cloud/{name}/"
+        self.endpoints["b"] = {"filesystem": bucket.settings("cloud", **NAMED)}
+        asked = self._asked = []
+
+        def log_request(handler, code="-", size="-"):
+            asked.append((handler.command, handler.path))
+
+        monkeypatch.setattr(MotoRequestHandler, "log_request", log_request)
+
+    def emptied(self):
+        """Begin anew with the destination."""
+        for name in self.present():
+            self.bucket.client.delete_object(Bucket=self.bucket.name, Key=self._prefix + name)
+
+    def present(self):
+        """Return the objects with a digest of each, but for those that only keep a folder."""
+        keys = [key for key in self.bucket.keys(self._prefix) if not key.endswith("/")]
+        return {key.removeprefix(self._prefix): xxhash.xxh3_128_digest(self.bucket.get(key)) for key in keys}
+
+    def identities(self, names):
+        """Return the names: what was sent again is seen at the server."""
+        return names
+
+    def uploads(self):
+        """Return the parts that S3 has of unfinished objects, as names and numbers."""
+        client, found = self.bucket.client, set()
+        for upload in client.list_multipart_uploads(Bucket=self.bucket.name).get("Uploads", ()):
+            key = upload["Key"]
+            parts = client.list_parts(Bucket=self.bucket.name, Key=key, UploadId=upload["UploadId"]).get("Parts", ())
+            found.update((key.removeprefix(self._prefix), str(part["PartNumber"])) for part in parts)
+        return found
+
+    def sent(self):
+        """Return the objects, and parts of them, that the server got since the last time."""
+        asked, self._asked[:] = list(self._asked), []
+        found, top = set(), f"/{self.bucket.name}/{self._prefix}"
+        for method, target in asked:
+            place = urlsplit(target)
+            if method == "PUT" and place.path.startswith(top):
+                number = parse_qs(place.query).get("partNumber", [""])[0]
+                found.add((place.path.removeprefix(top), number))
+        return found
+
+    def rerun(self, run):
+        """Do the same, and see that no object, and no part of one, is sent that S3 had."""
+        before, parts = set(self.bucket.keys(self._prefix)), self.uploads()
+        self.sent()
+        said = super().rerun(run)
+        sent = self.sent()
+        if "sync_level" in self.options:
+            again = {(key.removeprefix(self._prefix), "") for key in before} & sent
+            assert not again, "a whole object was sent again"
+        assert not parts & sent, "a part was sent again"
+        return said
+
+    def check_whole(self):
+        """See that everything is there and nothing else: no part of an upload, and no record of one."""
+        super().check_whole()
+        assert self.uploads() == set()
+        records = self.folder / "state" / "chiltepin" / "uploads"
+        assert [path for path in records.rglob("*") if path.is_file()] == []

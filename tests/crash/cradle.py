@@ -1,0 +1,75 @@
+"""A process that has loaded all that a workflow needs, and runs each in a process of its own.
+
+It reads lines of JSON. The first tells how the workflow is configured, each further one what it is to copy, and an
+empty object ends it. It tells, in lines of JSON again, its process id, when it is ready and when it begins to move, how
+each copy ended, and how it ended itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import boto3  # noqa: F401 - loaded once for all
+import obstore.store  # noqa: F401
+from answering import process_id
+
+from chiltepin import Workflow, transfer_task
+from chiltepin.backends.filesystem import s3  # noqa: F401
+
+LIMIT = 120
+# Not buffered: parent and child read from one pipe.
+LINES, TOLD = os.fdopen(0, "rb", 0), os.dup(1)
+
+
+def tell(**what) -> None:
+    """Say something to the test."""
+    os.write(TOLD, json.dumps(what).encode() + b"\n")
+
+
+def written() -> int:
+    """Bytes that this process has written, those included that the kernel has copied for it."""
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split("wchar: ")[1].split()[0])
+
+
+def outcome(future) -> str:
+    """How a future ended, in a line."""
+    try:
+        return repr(future.result(LIMIT))
+    except Exception as err:  # noqa: BLE001 - whatever it is, it is compared
+        return f"{type(err).__name__}: {err}"
+
+
+def work(asked: dict) -> None:
+    """Run a workflow that copies whatever is asked for."""
+    with Workflow(asked["config"], run_dir="runinfo"):
+        tell(ready=outcome(process_id(executor=asked["executor"])))
+        while copy := json.loads(LINES.readline()):
+            before = written()
+            futures = [transfer_task(*copy["paths"], executor=copy["executor"], **copy["options"])]
+            tell(moving=True)
+            ends = [outcome(future) for future in futures]
+            tell(ends=ends, written=written() - before, worker=outcome(process_id(executor=copy["executor"])))
+
+
+def main() -> None:
+    """Fork for each workflow."""
+    while said := LINES.readline():
+        asked = json.loads(said)
+        child = os.fork()
+        if not child:
+            os.chdir(asked["folder"])
+            os.environ.update(asked["environment"])
+            output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            tell(process=os.getpid())
+            work(asked)
+            sys.exit()
+        tell(ended=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""Copies that are killed at a random moment, and what must hold then and after they were started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import xxhash
+from buckets import KEYS
+
+from chiltepin.backends.filesystem.drafts import PART
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+
+HERE = Path(__file__).parent
+#: What the settings name, and do not hold.
+SECRETS = {"KILLED_KEY": KEYS["key"], "KILLED_SECRET": KEYS["secret"]}
+NAMED = {"key": {"env": "KILLED_KEY"}, "secret": {"env": "KILLED_SECRET"}}
+POOL = {"provider": "localhost", "init_blocks": 1, "cores_per_worker": 0.1, "max_workers_per_node": 1}
+
+#: Seconds after which something hangs: on a machine that does much else, worker processes take a minute to start.
+LIMIT = 240
+
+#: Seconds within which the processes of a killed workflow have ended. Workers that were just starting take the longest:
+#: they look for their interchange for 30 s.
+GONE = 45
+
+
+def seeds(fewest):
+    """The seeds of a test: so many as CHILTEPIN_KILLS says, or those that it names, as in 100:200."""
+    first, _, last = os.environ.get("CHILTEPIN_KILLS", str(fewest)).rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+class Cradle:
+    """Where workflows begin, one at a time."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "cradle.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        #: Seconds that a copy of each kind takes, as far as is known.
+        self.took = defaultdict(lambda: 0.3)
+
+    def say(self, what):
+        """Say something to the cradle, or to the workflow that runs."""
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+
+    def hear(self):
+        """Return what is told next."""
+        assert select.select([self._process.stdout], [], [], LIMIT)[0], "nothing is heard of the workflow: it hangs"
+        return json.loads(self._process.stdout.readline())
+
+    def close(self):
+        """End it."""
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+class Run:
+    """One workflow.
+
+    Parameters
+    ----------
+    cradle : Cradle
+        Where it begins.
+    folder : Path
+        Where it runs.
+    endpoints : dict
+        What its settings say of them.
+    executor : str
+        ``local``, threads of its own, or ``pool``, a worker process.
+    """
+
+    def __init__(self, cradle, folder, endpoints, executor="local"):
+        self.cradle, self._folder, self._executor = cradle, folder, executor
+        config = {"data": {"backend": "filesystem", "endpoints": endpoints}}
+        if executor == "pool":
+            config["pool"] = POOL
+        own = {"XDG_STATE_HOME": str(folder / "state"), "CHILTEPIN_JOURNAL": str(folder / "journal")}
+        environment = {**os.environ, **SECRETS, **own}
+        cradle.say({"folder": str(folder), "environment": environment, "config": config, "executor": executor})
+        self.process = cradle.hear()["process"]
+        ready = cradle.hear()
+        assert "ready" in ready, self.output()
+        self.worker = int(ready["ready"])
+
+    def copy(self, case):
+        """Let it begin a copy."""
+        self.cradle.say({"paths": case.paths, "options": case.options, "executor": self._executor})
+        assert self.cradle.hear() == {"moving": True}
+
+    def outcome(self):
+        """Return what it tells of the copy, or of its own end."""
+        said = self.cradle.hear()
+        if said.get("worker", "").isdecimal():
+            self.worker = int(said["worker"])
+        return said
+
+    def end(self):
+        """End it in order."""
+        self.cradle.say({})
+        assert self.cradle.hear() == {"ended": 0}, self.output()
+
+    def output(self):
+        """Return all that it has printed."""
+        return (self._folder / "output").read_text()
+
+
+def kill(process):
+    """Kill a process, with no chance to clean up."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def processes(folder):
+    """Return the processes that were started in a folder: those of its workflows, wherever they have gone."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def check_alone(folder):
+    """See that no process is left of any run."""
+    _, left = psutil.wait_procs(processes(folder), timeout=GONE)
+    assert not left, [(process.pid, process.cmdline()) for process in left]
+
+
+class Case:
+    """What is to be copied, how, and what becomes of it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the places are.
+    chance : random.Random
+        Decides all that is left to chance.
+    name : str
+        Its own folder in both places.
+    """
+
+    def __init__(self, folder, chance, name="x"):
+        self.folder, self.chance, self.name = folder, chance, name
+        self.a, self.b = folder / "a" / name, folder / "b" / name
+        for place in (self.a, self.b):
+            place.mkdir(parents=True)
+        self.endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
+        self.paths, self.options = [], {}
+        #: What has to be at the destination in the end, and what may be there before.
+        self.wanted, self.old = {}, {}
+
+    def tree(self, *, files, largest, large=()):
+        """Make a tree to be copied."""
+        sizes = [self.chance.choice([0, 1, 4096, self.chance.randrange(largest)]) for _ in range(files)]
+        for number, size in enumerate([*sizes, *large]):
+            self.put(f"tree/{number % 7}/{'deeper/' * (number % 3)}{number}", size)
+        level = self.chance.choice(["exists", "size", "mtime", "checksum"])
+        self.paths = ["a", "b", f"/{self.name}/tree", f"/{self.name}/tree"]
+        self.options = {"recursive": True, "sync_level": level}
+
+    def large(self, size):
+        """Make one large file to be copied."""
+        self.put("out/big", size)
+        self.paths = ["a", "b", f"/{self.name}/out/big", f"/{self.name}/out/big"]
+
+    def put(self, name, size):
+        """Make a file at the source."""
+        content = self.chance.randbytes(size)
+        (self.a / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.a / name).write_bytes(content)
+        self.wanted[name] = xxhash.xxh3_128_digest(content)
+
+    def outdate(self):
+        """Put another version of some files to the destination, which the copy replaces."""
+        del self.options["sync_level"]
+        for name in self.chance.sample(sorted(self.wanted), len(self.wanted) // 3):
+            content = self.chance.randbytes(1000)
+            (self.b / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.b / name).write_bytes(content)
+            self.old[name] = xxhash.xxh3_128_digest(content)
+
+    def workflow(self, cradle, executor="local"):
+        """Start a workflow that can copy it."""
+        return Run(cradle, self.folder, self.endpoints, executor)
+
+    def hit(self, begin, victim):
+        """Begin the copy and kill something of it, again and again until that was in its middle.
+
+        Returns the workflow and what it tells then. ``begin`` gives a workflow that runs, ``victim`` a process of it.
+        """
+        while True:
+            run = begin()
+            run.copy(self)
+            start = time.monotonic()
+            threading.Event().wait(self.chance.uniform(0, run.cradle.took[type(self)]))
+            target, worker = victim(run), run.worker
+            kill(target)
+            said = run.outcome()
+            if said.get("ends") != ["True"]:
+                return run, said
+            run.cradle.took[type(self)] = time.monotonic() - start
+            if target == run.process:
+                assert run.outcome() == {"ended": -signal.SIGKILL}
+            elif target != worker:
+                run.end()
+            if not self.old:
+                self.emptied()
+
+    def emptied(self):
+        """Begin anew with the destination."""
+        shutil.rmtree(self.b)
+        self.b.mkdir()
+
+    def cleared(self):
+        """Leave nothing at either place."""
+        self.emptied()
+        shutil.rmtree(self.a)
+
+    def present(self):
+        """Return the files at the destination with a digest of each; drafts go by their names as all others."""
+        found = {}
+        for path in self.b.rglob("*"):
+            if path.is_file():
+                found[str(path.relative_to(self.b))] = xxhash.xxh3_128_digest(path.read_bytes())
+        return found
+
+    def identities(self, names):
+        """Return what no file keeps that is written anew."""
+        facts = {name: (self.b / name).stat() for name in names}
+        return {name: (found.st_ino, found.st_mtime_ns, found.st_ctime_ns) for name, found in facts.items()}
+
+    def rerun(self, run):
+        """Copy once more; see that no real name held a half, and that what is whole is left alone, and the rest comes.
+
+        Returns what the workflow tells.
+        """
+        whole = []
+        for name, digest in self.present().items():
+            if digest == self.wanted.get(name):
+                whole.append(name)
+            elif not Path(name).name.startswith(DRAFT_PREFIX):
+                assert digest == self.old.get(name), f"{name} is half"
+        before = self.identities(whole)
+        start = time.monotonic()
+        run.copy(self)
+        said = run.outcome()
+        # About the half was left.
+        run.cradle.took[type(self)] = (run.cradle.took[type(self)] + 2 * (time.monotonic() - start)) / 2
+        assert said.get("ends") == ["True"], (said, run.output())
+        self.check_whole()
+        if "sync_level" in self.options:
+            assert self.identities(whole) == before, "a whole file was moved again"
+        return said
+
+    def check_whole(self):
+        """See that everything is there, and nothing else: no draft, no claim."""
+        present = self.present()
+        assert sorted(present) == sorted(self.wanted)
+        assert present == self.wanted
+
+
+def kept_parts(draft, size):
+    """Return how many parts of a draft are proved to be whole by the digests behind its end."""
+    whole = 0
+    with draft.open("rb") as file:
+        for offset in range(0, size, PART):
+            file.seek(offset)
+            digest = xxhash.xxh3_128_digest(file.read(min(PART, size - offset)))
+            file.seek(size + offset // PART * len(digest))
+            whole += file.read(len(digest)) == digest
+    return whole

@@ -1,0 +1,82 @@
+"""Kill -9 of a workflow in the middle of a copy; CHILTEPIN_KILLS=100 asks for a hundred kills of each kind."""
+
+from __future__ import annotations
+
+import pytest
+from buckets_killed import BucketCase
+from killing import check_alone, kept_parts, seeds
+
+from chiltepin.backends.filesystem.drafts import PART
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+
+MIB = 1 << 20
+
+# Parts of them wait for LIMIT seconds each, and say then what they have waited for.
+pytestmark = pytest.mark.timeout(900)
+
+every_seed = pytest.mark.parametrize("seed", seeds(2), ids=lambda seed: f"seed {seed}")
+
+
+@pytest.fixture
+def bucket_case(folder, chance, bucket, monkeypatch):
+    """A case whose destination is a bucket."""
+    return BucketCase(folder, chance, bucket, monkeypatch)
+
+
+def killed(case, cradle):
+    """Kill the workflow in the middle of its copy."""
+    case.hit(lambda: case.workflow(cradle), lambda run: run.process)
+
+
+def finished(case, cradle):
+    """Start it again, and see that it comes to a good end; return what it tells."""
+    run = case.workflow(cradle)
+    said = case.rerun(run)
+    run.end()
+    check_alone(case.folder)
+    return said
+
+
+@every_seed
+def test_a_tree(cradle, case):
+    """A killed copy of a tree leaves whole files only; the next run moves the others, and leaves no draft."""
+    case.tree(files=case.chance.randint(20, 300), largest=100_000, large=[case.chance.randint(1, 20) * MIB])
+    if case.chance.random() < 0.3:
+        case.outdate()
+    killed(case, cradle)
+    finished(case, cradle)
+
+
+@every_seed
+def test_a_large_file(cradle, case):
+    """Of a large file the next run moves only the parts that were not whole; it can be killed more than once."""
+    size = case.chance.randint(3, 14) * PART + case.chance.randrange(PART)
+    case.large(size)
+    for _ in range(case.chance.choice([1, 1, 2])):
+        killed(case, cradle)
+    drafts = [path for path in (case.b / "out").glob("*") if path.name.startswith(DRAFT_PREFIX)]
+    assert len(drafts) <= 1
+    kept = kept_parts(drafts[0], size) if drafts else 0
+    inodes = {path.stat().st_ino for path in drafts}
+    said = finished(case, cradle)
+    assert not drafts or (case.b / "out" / "big").stat().st_ino in inodes
+    assert said["written"] <= size - kept * PART + MIB, f"{kept} parts were whole"
+
+
+@every_seed
+def test_a_tree_to_a_bucket(cradle, bucket_case):
+    """A killed copy to S3 leaves whole objects only; the next run sends the others, and leaves no upload."""
+    case = bucket_case
+    case.tree(files=case.chance.randint(10, 50), largest=100_000, large=[case.chance.randint(9, 20) * MIB])
+    killed(case, cradle)
+    finished(case, cradle)
+
+
+@every_seed
+def test_a_large_object(cradle, bucket_case):
+    """Of a large object the next run sends only the parts that S3 does not have; it can be killed more than once."""
+    case = bucket_case
+    case.large(case.chance.randint(17, 48) * MIB)
+    for _ in range(case.chance.choice([1, 1, 2])):
+        killed(case, cradle)
+    finished(case, cradle)

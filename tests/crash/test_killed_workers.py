@@ -1,0 +1,100 @@
+"""Kill -9 of a worker process, of the interchange, and of a workflow with a worker, in the middle of a copy.
+
+CHILTEPIN_KILLS=100 asks for a hundred kills of each kind.
+"""
+
+from __future__ import annotations
+
+import pytest
+from buckets_killed import BucketCase
+from killing import NAMED, Case, Cradle, Run, check_alone, processes, seeds
+
+# Parts of them wait for LIMIT seconds each, and say then what they have waited for.
+pytestmark = pytest.mark.timeout(900)
+
+every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {seed}")
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory, s3_server):
+    """A workflow with one worker process, whose worker can be killed again and again."""
+    cradle, folder, bucket = Cradle(), tmp_path_factory.mktemp("pool"), s3_server.bucket()
+    for end in "ab":
+        (folder / end).mkdir()
+    endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
+    run = Run(cradle, folder, {**endpoints, "cloud": {"filesystem": bucket.settings("cloud", **NAMED)}}, "pool")
+    run.folder, run.bucket = folder, bucket
+    yield run
+    run.end()
+    cradle.close()
+    check_alone(folder)
+
+
+def tree(case):
+    """Make a tree that takes a moment."""
+    case.tree(files=case.chance.randint(50, 300), largest=100_000, large=[case.chance.randint(5, 20) * MIB] * 2)
+
+
+def lose_worker(case, pool):
+    """Kill the worker in the middle of a copy; another one takes its place, and ends it. Return how the first ended."""
+    _, said = case.hit(lambda: pool, lambda run: run.worker)
+    case.rerun(pool)
+    case.cleared()
+    return said["ends"][0]
+
+
+@every_seed
+def test_a_worker(pool, chance, seed):
+    """The copy of a worker that is killed ends with one error, and is continued by the worker in its place."""
+    case = Case(pool.folder, chance, f"worker-{seed}")
+    tree(case)
+    end = lose_worker(case, pool)
+    assert end.startswith("TaskLostError: Transfer from")
+    assert " was lost with its worker (Task failure due to loss of worker" in end
+
+
+@every_seed
+def test_a_worker_that_fills_a_bucket(pool, chance, seed, monkeypatch):
+    """The same where it sends objects to S3, for a caller who wants no error."""
+    case = BucketCase(pool.folder, chance, pool.bucket, monkeypatch, f"bucket-{seed}")
+    case.tree(files=case.chance.randint(10, 50), largest=100_000, large=[case.chance.randint(9, 20) * MIB])
+    case.paths[1] = "cloud"
+    case.options["check"] = False
+    assert lose_worker(case, pool) == "False"
+
+
+def interchange_of(case):
+    """Return the process between a workflow and its workers."""
+    return next(process.pid for process in processes(case.folder) if "interchange" in " ".join(process.cmdline()))
+
+
+def finished(case, cradle):
+    """See that nobody is left; start it again, in threads, and see that it comes to a good end."""
+    check_alone(case.folder)
+    run = case.workflow(cradle)
+    case.rerun(run)
+    run.end()
+    check_alone(case.folder)
+
+
+@every_seed
+def test_the_interchange(cradle, case):
+    """When it is killed every task ends with one error at once, those that come later too, and nobody is left."""
+    tree(case)
+    run, said = case.hit(lambda: case.workflow(cradle, "pool"), lambda _: interchange_of(case))
+    gone = "Executor pool failed due to: the interchange, which hands tasks to its workers, ended with status -9"
+    assert said["ends"][0].startswith("TaskLostError: Transfer from")
+    assert f" was lost with its executor ({gone}" in said["ends"][0]
+    assert gone in said["worker"]
+    run.end()
+    finished(case, cradle)
+
+
+@every_seed
+def test_a_workflow_with_a_worker(cradle, case):
+    """When it is killed its interchange and its worker end as well, and stop what they move."""
+    tree(case)
+    case.hit(lambda: case.workflow(cradle, "pool"), lambda run: run.process)
+    finished(case, cradle)
