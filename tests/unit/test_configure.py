@@ -11,11 +11,12 @@ import pytest
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor, MPIExecutor, ThreadPoolExecutor
 from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher, SrunLauncher
-from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
+from parsl.providers import LocalProvider, PBSProProvider
 
 from chiltepin import configure
 from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError
+from chiltepin.schedulers import SlurmJobs
 
 UUID = "87654321-4321-4321-4321-cba987654321"
 
@@ -92,7 +93,7 @@ def test_the_repr_is_the_one_that_parsl_logs():
     text = repr(configure.load({"far": {"endpoint": UUID}, "near": {"provider": "slurm"}}))
     assert text.startswith("WorkflowConfig(")
     assert UUID in text
-    assert "SlurmProvider(" in text
+    assert "SlurmJobs(" in text
 
 
 @pytest.mark.parametrize("config", [[], 5, None])
@@ -171,10 +172,10 @@ def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
     ("keys", "kind", "provider", "launcher"),
     [
         ({}, HighThroughputExecutor, LocalProvider, SingleNodeLauncher),
-        ({"provider": "slurm"}, HighThroughputExecutor, SlurmProvider, SrunLauncher),
+        ({"provider": "slurm"}, HighThroughputExecutor, SlurmJobs, SrunLauncher),
         ({"provider": "pbspro"}, HighThroughputExecutor, PBSProProvider, MpiExecLauncher),
         ({"mpi": True}, MPIExecutor, LocalProvider, SimpleLauncher),
-        ({"mpi": True, "provider": "slurm"}, MPIExecutor, SlurmProvider, SimpleLauncher),
+        ({"mpi": True, "provider": "slurm"}, MPIExecutor, SlurmJobs, SimpleLauncher),
         ({"mpi": True, "provider": "pbspro"}, MPIExecutor, PBSProProvider, SimpleLauncher),
     ],
 )
