@@ -137,9 +137,11 @@ class Cluster:
         self.nodes = [f"c{number}" for number in range(1, nodes + 1)]
         self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf")}
         self._more, self._daemons = more, dict[str, subprocess.Popen[bytes]]()
-        self._prefix = (
-            [] if _named_on_loopback() else ["unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$0" "$@"']
-        )
+        # Daemons end with whoever has started them, also if that is killed.
+        self._prefix = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        self._renamed = not _named_on_loopback()
+        if self._renamed:
+            self._prefix += ["unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$0" "$@"']
 
     def __enter__(self) -> Self:
         try:
@@ -160,7 +162,7 @@ class Cluster:
         self.stop()
 
     def _configure(self) -> None:
-        host = socket.gethostname().partition(".")[0] if not self._prefix else "localhost"
+        host = "localhost" if self._renamed else socket.gethostname().partition(".")[0]
         control, *ports = free_ports(1 + len(self.nodes))
         lines = [
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=4000 State=UNKNOWN"
