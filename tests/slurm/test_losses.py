@@ -168,6 +168,7 @@ def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
     with chiltepin.Workflow(quick(web, retries=1)):
         future = move()
         assert web.halfway.wait(LIMIT)
+        # Longer than Slurm remembers the job.
         SlurmJobs.status_polling_interval = 15
         web.go_on.set()
         lose(forgetful, web, "job")
@@ -196,10 +197,8 @@ def test_a_node_that_fails_does_not_end_its_executor(cluster, other, web, quick,
     with chiltepin.Workflow(quick(web, retries=1)):
         future = move()
         assert web.halfway.wait(LIMIT)
-        web.go_on.set()
         [job] = strict.jobs()
         lose(strict, web, "node")
-        until(
-            lambda: "JobState=NODE_FAIL" in strict.ask("scontrol", "show", "job", job), "Slurm knows of the loss", LIMIT
-        )
+        web.go_on.set()
+        until(lambda: "=NODE_FAIL" in strict.ask("scontrol", "show", "job", job), "Slurm knows of the loss")
         assert future.result(LIMIT) is True
