@@ -124,6 +124,12 @@ class Ending:
             self._tell(callback)
         return functools.partial(self._callbacks.pop, key, None)
 
+    def give_up(self, record: TaskRecord, error: TaskCanceledError, *, far: bool) -> None:
+        """End one task with `error`, as `chiltepin.kernel.give_up` has it."""
+        if record["status"] is States.launched and (far or self._in_thread(record)):
+            self._forbid_retry(record)
+            self._end_launched(record, error, patient=True)
+
     def cleanup(self) -> None:
         """End every task, then let Parsl clean up; takes the place of ``DataFlowKernel.cleanup``."""
         with self._turn:
@@ -167,7 +173,7 @@ class Ending:
         # Before a callback sets a thread free, which would take the next task from its queue.
         for record in unfinished(self._dfk):
             if record["status"] is States.launched and self._in_thread(record):
-                self._stand_in(record)
+                self._stand_in(record, self._error(record))
         for callback in callbacks:
             self._tell(callback)
 
@@ -198,7 +204,7 @@ class Ending:
             for record in records:
                 self._forbid_retry(record)
                 if record["status"] is States.launched:
-                    self._end_launched(record, patient=patient)
+                    self._end_launched(record, self._error(record), patient=patient)
                 elif record["status"] is States.pending:
                     self._end_pending(record)
                 elif record["status"] is States.joining:
@@ -208,12 +214,12 @@ class Ending:
     def _in_thread(self, record: TaskRecord) -> bool:
         return isinstance(self._dfk.executors.get(record["executor"]), ThreadPoolExecutor)
 
-    def _end_launched(self, record: TaskRecord, *, patient: bool) -> None:
-        stand_in = self._stand_in(record)
+    def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:
+        stand_in = self._stand_in(record, error)
         if stand_in is not None and not (patient and stand_in.follows):
-            stand_in.end(self._error(record))
+            stand_in.end(error)
 
-    def _stand_in(self, record: TaskRecord) -> StandIn | None:
+    def _stand_in(self, record: TaskRecord, error: TaskCanceledError) -> StandIn | None:
         """Return our future in the place of the executor's; None if the task is just starting or ending.
 
         The executor keeps its own and may set it whenever it likes. To end that one instead would break the executor:
@@ -233,7 +239,7 @@ class Ending:
         record["exec_fu"] = ours
         # What still queues for a thread is cancelled and never runs; what runs does not notice, and is waited for.
         if self._in_thread(record) and not theirs.cancel():
-            ours.follow(theirs, self._error(record))
+            ours.follow(theirs, error)
         return ours
 
     def _is_parsl(self, callback: object) -> bool:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from parsl.executors import ThreadPoolExecutor
 from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher, SrunLauncher
-from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
+from parsl.providers import LocalProvider, PBSProProvider
 
 from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError
 from chiltepin.pools import LOOK, MPIPool, Pool
+from chiltepin.schedulers import SlurmJobs, give_up_unstarted
 
 if TYPE_CHECKING:
     from parsl.executors import HighThroughputExecutor
@@ -72,6 +73,7 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
             cores_per_worker=resource.cores_per_worker, max_workers_per_node=resource.max_workers_per_node, **common
         )
     if resource.provider != "localhost":
+        executor.block_error_handler = give_up_unstarted
         _listen_to_nodes(executor)
     return executor
 
@@ -108,7 +110,7 @@ def _provider(resource: Resource) -> ExecutionProvider:
         return PBSProProvider(
             queue=resource.queue, cpus_per_node=resource.cores_per_node or 1, launcher=launcher, **blocks
         )
-    return SlurmProvider(
+    return SlurmJobs(
         qos=resource.queue,
         partition=resource.partition,
         # Slurm would hand the number on to the srun of each MPI program, as cores for each of its ranks.

@@ -16,6 +16,7 @@ from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from chiltepin import arguments, kernel, notes
+from chiltepin.batch import STOP_GRACE
 from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskLostError
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
@@ -62,9 +63,12 @@ class Line(Protocol):
     ----------
     check : bool
         Whether the end of a process that did the task is an error.
+    queues : bool
+        Whether the task waits for a worker before it begins.
     """
 
     check: bool
+    queues: bool
 
     @property
     def handle(self) -> TaskHandle | None:
@@ -86,6 +90,8 @@ class Line(Protocol):
 
 class AtWorker:
     """A line to a task whose bytes flow through a worker of Parsl, in this process or in another one."""
+
+    queues = True
 
     def __init__(self, call: Call, backend: str) -> None:
         self._call, self.check = call, call.check
@@ -114,6 +120,7 @@ class AtService:
 
     # It is known to the service, and no process that may be killed does it.
     check = True
+    queues = False
 
     def __init__(self, call: Call, hub: Hub) -> None:
         self._key, self._hub = call.submission_id, hub
@@ -157,6 +164,8 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._given_up = ""
+        self._patience: threading.Timer | None = None
+        self._left: TaskCanceledError | None = None
         self._ending = threading.Lock()
         self._forget = kernel.on_end(app_future.task_record["dfk"], self._give_up)
         app_future.add_done_callback(self._settle)
@@ -216,8 +225,10 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
     def cancel(self) -> bool:
         """Ask that the task stop.
 
-        It is a request: a task that is just ending may still succeed. One that waits for other tasks ends at once, one
-        that runs within about a second; then ``result()`` raises `TaskCanceledError`.
+        It is a request: a task that is just ending may still succeed. One that waits for other tasks, or for a thread,
+        ends at once, one that runs within about a second; then ``result()`` raises `TaskCanceledError`. Whether a task
+        of another process runs, nobody here knows: if it has not stopped after 10 seconds, it waits for a worker, and
+        ends. A worker that takes it up later does nothing.
 
         Returns
         -------
@@ -229,7 +240,26 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         self._line.stop()
         if self.task_record["status"].name == "pending":
             self._fail(TaskCanceledError(f"{self._what} was cancelled before it began."))
+        elif self._line.queues and self._patience is None:
+            self._recall()
         return True
+
+    def _recall(self) -> None:
+        """Take the task back from the queue of its executor, at once or when it is seen to be there."""
+        record = self.task_record
+        kernel.give_up(record["dfk"], record, TaskCanceledError(f"{self._what} was cancelled before it began."))
+        self._patience = threading.Timer(STOP_GRACE, self._leave)
+        self._patience.daemon = True
+        if not self.done():
+            self._patience.start()
+
+    def _leave(self) -> None:
+        """End a task for which no worker has answered; it stays told to stop, for one that takes it up after all."""
+        self._left = TaskCanceledError(
+            f"{self._what} was cancelled, and no worker has answered within {STOP_GRACE:g} seconds; "
+            "one that takes it up moves nothing."
+        )
+        kernel.give_up(self.task_record["dfk"], self.task_record, self._left, far=True)
 
     def cancelled(self) -> bool:
         """Whether the task has ended because it was cancelled."""
@@ -264,8 +294,11 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         """End as Parsl's own future has ended."""
         self._forget()
         self._handle = self._line.handle
-        self._line.hang_up()
         error = app_future.exception()
+        if self._patience is not None:
+            self._patience.cancel()
+        if error is None or error is not self._left:
+            self._line.hang_up()
         if isinstance(error, JoinError):
             # The one future that the task of a service is joined to ended with our own error.
             error = error.dependent_exceptions_tids[0][0]

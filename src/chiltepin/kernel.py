@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["attend", "current", "drain", "entered", "executors", "on_end"]
+    from chiltepin.errors import TaskCanceledError
+
+__all__ = ["attend", "current", "drain", "entered", "executors", "give_up", "on_end"]
 
 # A weak reference: the context of a thread may outlive the run that it once entered.
 _CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
@@ -126,6 +129,23 @@ def on_end(dfk: DataFlowKernel, callback: Callable[[str], object]) -> Callable[[
         Takes the callback back; may be called from any thread, and more than once.
     """
     return ending_of(dfk).add(callback)
+
+
+def give_up(dfk: DataFlowKernel, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
+    """End a task that its executor has and has not begun; whoever waits for it gets `error`, and nobody tries it again.
+
+    Parameters
+    ----------
+    dfk : DataFlowKernel
+        The run.
+    record : TaskRecord
+        The task. One that a thread runs goes on, and ends by itself; one that is pending is left alone.
+    error : TaskCanceledError
+        How it ends.
+    far : bool
+        Whether a task of another process ends as well: nobody here knows whether it has begun.
+    """
+    ending_of(dfk).give_up(record, error, far=far)
 
 
 def drain(dfk: DataFlowKernel) -> None:

@@ -48,14 +48,18 @@ class World:
         return sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
 
 
+def at_globus(world, globus):
+    """Let the endpoints of a world be collections of the simulated Globus."""
+    for name, endpoint in world.settings["data"]["endpoints"].items():
+        endpoint["globus"]["collection"] = globus.collection(name).id
+
+
 @pytest.fixture(params=["local", "filesystem", "globus"])
 def world(request, tmp_path):
     """The same folders behind each backend, with apps on threads."""
     made = World(tmp_path, request.param, {"provider": "threads", "max_threads": 2})
     if request.param == "globus":
-        globus = request.getfixturevalue("chiltepin_globus")
-        for name, endpoint in made.settings["data"]["endpoints"].items():
-            endpoint["globus"]["collection"] = globus.collection(name).id
+        at_globus(made, request.getfixturevalue("chiltepin_globus"))
     return made
 
 
@@ -173,8 +177,7 @@ def test_the_file_of_a_transfer_is_an_input(running, world):
 def test_no_worker_is_held_by_a_service(chiltepin_globus, tmp_path):
     """While a hundred files are on their way by Globus, in a few tasks, the only worker is free."""
     world = World(tmp_path, "globus", {"provider": "threads", "max_threads": 1})
-    for name, endpoint in world.settings["data"]["endpoints"].items():
-        endpoint["globus"]["collection"] = chiltepin_globus.collection(name).id
+    at_globus(world, chiltepin_globus)
     for number in range(100):
         world.put(f"{number}.csv", "1\n")
     chiltepin_globus.settings.task_latency, chiltepin_globus.settings.request_rate = 1e6, None
@@ -320,17 +323,30 @@ def test_a_url_holds_any_name(endpoint, path, meant):
     assert location_of(File(url_of(endpoint, path))) == (endpoint, meant)
 
 
-def test_files_reach_worker_processes(tmp_path):
-    """Worker processes find the files, make the folders that they write to, and the results arrive."""
+@pytest.mark.parametrize("backend", ["local", "filesystem", "globus"])
+def test_files_reach_worker_processes(request, tmp_path, backend):
+    """Worker processes find the files, make the folders that they write to, and the results arrive; errors are ours."""
     resource = {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "init_blocks": 1}
-    world = World(tmp_path, "local", {**resource, "environment": [f"export PYTHONPATH={HERE}:$PYTHONPATH"]})
+    world = World(tmp_path, backend, {**resource, "environment": [f"export PYTHONPATH={HERE}:$PYTHONPATH"]})
+    if backend == "globus":
+        at_globus(world, request.getfixturevalue("chiltepin_globus"))
     world.put("a/x.csv", "1\n2\n")
+    world.put("b/x.csv", "4\n")
     with chiltepin.Workflow(world.settings, run_dir=tmp_path / "runinfo"):
-        first = total(inputs=[laptop("a/x.csv")], outputs=[laptop("made/sum.csv")])
+        first = total(inputs=[laptop("a/x.csv"), laptop("b/x.csv")], outputs=[laptop("made/sum.csv")])
         second = double(inputs=[first.outputs[0]], outputs=[laptop("made/twice.csv")])
         failed = total(inputs=[laptop("none.csv")])
+        again = total(inputs=[laptop("a/x.csv")])
+        sent = transfer_task("my-laptop", "hpc-scratch", "/b/x.csv", "/project/x.csv", executor="local")
+        there = total(inputs=[sent.file], outputs=[File("chiltepin://hpc-scratch/project/sum.csv")])
         assert second.outputs[0].result(LIMIT)
+        assert again.result(LIMIT)[0] == 3
+        assert there.result(LIMIT) == (4, [str(world.scratch / "project/x.csv")])
+        assert there.outputs[0].result(LIMIT)
         with pytest.raises(DependencyError) as caught:
             failed.result(LIMIT)
     assert isinstance(caught.value.__cause__, TaskFailedError)
-    assert (world.laptop / "made/twice.csv").read_text() == "3\n3\n"
+    assert caught.value.__cause__.status.code == "FILE_NOT_FOUND"
+    assert (world.laptop / "made/twice.csv").read_text() == "7\n7\n"
+    staged = ["in/my-laptop/a/x.csv", "in/my-laptop/b/x.csv", "out/my-laptop/made/sum.csv"]
+    assert world.staged() == [*staged, "out/my-laptop/made/twice.csv"]

@@ -11,12 +11,13 @@ import pytest
 from parsl.config import Config
 from parsl.executors import ThreadPoolExecutor
 from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher, SrunLauncher
-from parsl.providers import LocalProvider, PBSProProvider, SlurmProvider
+from parsl.providers import LocalProvider, PBSProProvider
 
 from chiltepin import configure
 from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError
 from chiltepin.pools import MPIPool, Pool
+from chiltepin.schedulers import SlurmJobs
 
 UUID = "87654321-4321-4321-4321-cba987654321"
 
@@ -93,7 +94,7 @@ def test_the_repr_is_the_one_that_parsl_logs():
     text = repr(configure.load({"far": {"endpoint": UUID}, "near": {"provider": "slurm"}}))
     assert text.startswith("WorkflowConfig(")
     assert UUID in text
-    assert "SlurmProvider(" in text
+    assert "SlurmJobs(" in text
 
 
 @pytest.mark.parametrize("config", [[], 5, None])
@@ -172,10 +173,10 @@ def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
     ("keys", "kind", "provider", "launcher"),
     [
         ({}, Pool, LocalProvider, SingleNodeLauncher),
-        ({"provider": "slurm"}, Pool, SlurmProvider, SrunLauncher),
+        ({"provider": "slurm"}, Pool, SlurmJobs, SrunLauncher),
         ({"provider": "pbspro"}, Pool, PBSProProvider, MpiExecLauncher),
         ({"mpi": True}, MPIPool, LocalProvider, SimpleLauncher),
-        ({"mpi": True, "provider": "slurm"}, MPIPool, SlurmProvider, SimpleLauncher),
+        ({"mpi": True, "provider": "slurm"}, MPIPool, SlurmJobs, SimpleLauncher),
         ({"mpi": True, "provider": "pbspro"}, MPIPool, PBSProProvider, SimpleLauncher),
     ],
 )

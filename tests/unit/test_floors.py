@@ -54,6 +54,7 @@ FLOORS = {
     "kernel": 5,
     "futures": 5,
     "progress": 5,
+    "schedulers": 5,
     "staging": 5,
     "tasks": 5,
     "data": 5,

@@ -1,0 +1,115 @@
+"""Transfers that wait for a worker: cancelled, they end, and nobody who takes them up later moves anything."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from recording import FarExecutor
+
+from chiltepin import Workflow, configure, delete_task, futures, python_task, transfer_task
+from chiltepin.errors import TaskCanceledError
+from chiltepin.model import TaskState
+
+LIMIT = 30
+
+
+class LateExecutor(FarExecutor):
+    """Workers that take up what they were given when they are told to, as a batch job does that starts at last."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def shutdown(self):
+        """End, and leave alone what has ended."""
+        self.futures = [future for future in self.futures if not future.done()]
+        super().shutdown()
+
+    def submit(self, func, resource_specification, *args, **kwargs):
+        """Keep the call for later."""
+        self.calls.append((func, args, kwargs))
+        return super().submit(func, resource_specification, *args, **kwargs)
+
+
+@python_task
+def hold(started, release):
+    """Keep a thread."""
+    started.set()
+    return release.wait(LIMIT)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings with one thread and two endpoints, and a file on the first."""
+    (tmp_path / "laptop").mkdir()
+    (tmp_path / "laptop" / "a.dat").write_bytes(b"content")
+    return {
+        "local": {"provider": "threads", "max_threads": 1},
+        "data": {"backend": "local", "root": str(tmp_path), "endpoints": {"laptop": None, "scratch": None}},
+    }
+
+
+@pytest.fixture
+def config(settings, tmp_path):
+    """A configuration that may get more executors."""
+    made = configure.load(settings, run_dir=tmp_path / "runinfo")
+    made.initialize_logging = False
+    return made
+
+
+def move(executor):
+    """Move the file."""
+    return transfer_task("laptop", "scratch", "/a.dat", "/b.dat", executor=executor)
+
+
+def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
+    """Cancelled behind another task, a transfer ends while that one still runs, and moves nothing after it."""
+    started, release = threading.Event(), threading.Event()
+    with Workflow(config):
+        running = hold(started, release, executor="local")
+        assert started.wait(LIMIT)
+        waiting = move("local")
+        after = delete_task("laptop", "/a.dat", inputs=[waiting], executor="local")
+        assert waiting.cancel() is True
+        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+            waiting.result(LIMIT)
+        assert not running.done()
+        release.set()
+        assert running.result(LIMIT)
+    assert after.exception(timeout=0) is not None
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retries):
+    """Cancelled in the queue of a batch system, a transfer ends, and a worker that gets it later does nothing."""
+    monkeypatch.setattr(futures, "STOP_GRACE", 0.2)
+    late = LateExecutor()
+    config.retries = retries
+    with Workflow(config) as workflow:
+        workflow.dfk.add_executors([late])
+        waiting = move("far")
+        assert late.taken.acquire(timeout=LIMIT)
+        assert [waiting.cancel(), waiting.cancel()] == [True, True]
+        with pytest.raises(TaskCanceledError, match=r"no worker has answered within 0\.2 seconds"):
+            waiting.result(LIMIT)
+        assert (waiting.cancelled(), waiting.status().state) == (True, TaskState.CANCELED)
+        [(function, args, kwargs)] = late.calls
+        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
+            function(*args, **kwargs).reraise()
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):
+    """A worker that has the transfer when it is cancelled says how it ended, and nothing is left in the run folder."""
+    late = LateExecutor()
+    with Workflow(config) as workflow:
+        workflow.dfk.add_executors([late])
+        waiting = move("far")
+        assert late.taken.acquire(timeout=LIMIT)
+        waiting.cancel()
+        late.futures[0].set_exception(TaskCanceledError("The worker has stopped."))
+        with pytest.raises(TaskCanceledError, match="The worker has stopped"):
+            waiting.result(LIMIT)
+        assert list((tmp_path / "runinfo" / "000" / "chiltepin").iterdir()) == []

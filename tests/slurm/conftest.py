@@ -1,0 +1,25 @@
+"""A Slurm of its own for these tests, where they are asked for and its packages are installed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+from sites import WORKFLOWS
+from slurmcluster import Cluster, missing
+
+sys.path.append(str(WORKFLOWS))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Four nodes on the loopback; the commands of Slurm that this process starts go there."""
+    if os.environ.get("CHILTEPIN_SLURM") != "1":
+        pytest.skip("The tests of Slurm run where CHILTEPIN_SLURM=1 asks for them, as `tox -e slurm` does.")
+    if reason := missing():
+        pytest.skip(reason)
+    with pytest.MonkeyPatch.context() as patch, Cluster() as running:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running

@@ -1,0 +1,271 @@
+"""A real Slurm on the loopback of one machine, from the packages of a distribution; for tests.
+
+It needs no systemd and no root: its daemons are started by hand, as whoever runs this, with settings, keys, ports and
+logs in one folder. Several ``slurmd`` on one machine stand for as many nodes (Slurm's ``MULTIPLE_SLURMD``, which
+Debian's build has).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from typing_extensions import Self
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
+#: What to install for them on Debian and Ubuntu.
+PACKAGES = "slurmctld slurmd slurm-client munge"
+#: Daemons are on nobody's PATH but root's.
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
+
+SETTINGS = """
+ClusterName=loop
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+# Bind to what the name of this machine means, and not to all of its interfaces.
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+StateSaveLocation={folder}/state
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmdSpoolDir={folder}/%n
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MailProg=/bin/true
+SwitchType=switch/none
+MpiDefault=none
+PropagateResourceLimits=NONE
+# The nodes claim cores and memory that they need not have.
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+# A test waits for each of these.
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+KillWait=2
+CompleteWait=0
+InactiveLimit=0
+SlurmctldTimeout=30
+SlurmdTimeout=10
+{more}
+{nodes}
+PartitionName=debug Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP
+"""
+
+
+def missing() -> str:
+    """What keeps a cluster from running here, as a sentence; empty if nothing does."""
+    absent = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+    if absent:
+        return f"There is no {absent[0]} here; install {PACKAGES}."
+    if not _named_on_loopback() and not _can_rename():
+        return f"{socket.gethostname()!r} is no name of 127.0.0.1; put it beside localhost in /etc/hosts."
+    return ""
+
+
+def _named_on_loopback() -> bool:
+    with suppress(OSError):
+        return socket.gethostbyname(socket.gethostname()).startswith("127.")
+    return False
+
+
+def _can_rename() -> bool:
+    """Whether the daemons can be given another host name than this machine has."""
+    return subprocess.run(["unshare", "--uts", "true"], capture_output=True, check=False).returncode == 0
+
+
+def until(true: Callable[[], object], what: str, limit: float = 60) -> None:
+    """Look again and again, for at most `limit` seconds."""
+    pause = threading.Event()
+    for _ in range(int(limit / 0.05)):
+        if true():
+            return
+        pause.wait(0.05)
+    raise TimeoutError(f"{what}: not within {limit:g} seconds.")
+
+
+def _parents(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return process.parents()
+    return []
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback on which nobody listens."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class Cluster:
+    """Nodes c1, c2, ... of four cores each; they end with the ``with`` block, and whatever their jobs have started.
+
+    Parameters
+    ----------
+    nodes : int
+        How many.
+    more : str
+        More lines for the settings; of two with one key, Slurm takes the later one.
+    """
+
+    def __init__(self, nodes: int = 4, *, more: str = "") -> None:
+        # Not a folder of pytest's: munge wants one that everybody may enter, and its socket's name has to be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.folder.chmod(0o755)
+        self.nodes = [f"c{number}" for number in range(1, nodes + 1)]
+        self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        self._more, self._daemons = more, dict[str, subprocess.Popen[bytes]]()
+        # Daemons end with whoever has started them, also if that is killed.
+        self._prefix = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        self._renamed = not _named_on_loopback()
+        if self._renamed:
+            self._prefix += ["unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$0" "$@"']
+
+    def __enter__(self) -> Self:
+        try:
+            self._configure()
+            self._start("munged", *self._munge())
+            until((self.folder / "munge" / "socket").exists, "munged listens")
+            self._start("slurmctld", "slurmctld", "-D")
+            until(lambda: "is UP" in self.ask("scontrol", "ping"), "slurmctld answers")
+            for node in self.nodes:
+                self.begin(node)
+            until(lambda: set(self.states().values()) == {"idle"}, "the nodes are idle")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _configure(self) -> None:
+        host = "localhost" if self._renamed else socket.gethostname().partition(".")[0]
+        control, *ports = free_ports(1 + len(self.nodes))
+        lines = [
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=4000 State=UNKNOWN"
+            for node, port in zip(self.nodes, ports, strict=True)
+        ]
+        for name in ("munge", "state", *self.nodes):
+            (self.folder / name).mkdir(mode=0o755)
+        key = self.folder / "munge" / "key"
+        key.touch(mode=0o600)
+        key.write_bytes(secrets.token_bytes(128))
+        text = SETTINGS.format(
+            host=host, port=control, user=getpass.getuser(), folder=self.folder, more=self._more, nodes="\n".join(lines)
+        )
+        (self.folder / "slurm.conf").write_text(text)
+
+    def _munge(self) -> list[str]:
+        folder = self.folder / "munge"
+        files = {"key-file": "key", "socket": "socket", "seed-file": "seed", "pid-file": "pid", "log-file": "log"}
+        # --force: /tmp belongs to everybody, which is a warning then and no refusal.
+        return ["munged", "--foreground", "--force", *(f"--{name}={folder / file}" for name, file in files.items())]
+
+    def _start(self, name: str, *words: str) -> None:
+        with open(self.folder / f"{name}.out", "ab") as out:
+            self._daemons[name] = subprocess.Popen(
+                [*self._prefix, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.folder,
+                env={**os.environ, **self.environment, "PATH": PATH},
+                start_new_session=True,
+            )
+
+    def begin(self, node: str) -> None:
+        """Start a node, for the first time or after `lose`."""
+        self._start(node, "slurmd", "-D", "-N", node)
+
+    def lose(self, node: str) -> None:
+        """Kill a node with all that runs on it, as if its power had failed."""
+        daemon = self._daemons.pop(node)
+        daemon.kill()
+        daemon.wait()
+        for process in self.processes(node):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def ask(self, *words: str) -> str:
+        """Return what a command of Slurm prints; nothing if it fails."""
+        done = self._run(words)
+        return done.stdout if done.returncode == 0 else ""
+
+    def says(self, *words: str) -> str:
+        """Return what a command of Slurm has to say on stderr."""
+        return self._run(words).stderr
+
+    def _run(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **self.environment, "PATH": PATH}
+        return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each node, in Slurm's words."""
+        return dict(line.split() for line in self.ask("sinfo", "-hN", "-o", "%N %t").splitlines())
+
+    def jobs(self) -> dict[str, str]:
+        """Return the state of each job that waits, runs or ends, by its number."""
+        return dict(line.split() for line in self.ask("squeue", "-h", "-o", "%A %t").splitlines())
+
+    def processes(self, node: str = "") -> list[psutil.Process]:
+        """Return what the jobs have started on a node, or on all of them; Slurm's own process of each step first."""
+        tasks = [process for process in psutil.process_iter() if self._is_of(process, node)]
+        # A slurmstepd shows its title where its environment was, so that only its children tell whose it is.
+        steps = {parent for task in tasks for parent in _parents(task) if parent.name() == "slurmstepd"}
+        return [*steps, *tasks]
+
+    def _is_of(self, process: psutil.Process, node: str) -> bool:
+        with suppress(psutil.Error):
+            environment = process.environ()
+            ours = environment.get("SLURM_CONF") == self.environment["SLURM_CONF"] and "SLURM_JOB_ID" in environment
+            return ours and (not node or environment.get("SLURMD_NODENAME") == node)
+        return False
+
+    def stop(self) -> None:
+        """End everything, and remove it."""
+        with suppress(TimeoutError):
+            if self.jobs():
+                self.ask("scancel", *self.jobs())
+                until(lambda: not self.jobs(), "the jobs end", 15)
+        for name in sorted(self._daemons, key=["munged", "slurmctld"].__contains__):
+            self._end(self._daemons[name])
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end(self, daemon: subprocess.Popen[bytes]) -> None:
+        daemon.terminate()
+        try:
+            daemon.wait(10)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+    def logs(self) -> Iterator[str]:
+        """Yield the ends of the logs, for whoever wonders why a node does not start."""
+        for log in sorted(self.folder.glob("*.out")):
+            yield f"{log.name}: {log.read_text(errors='replace')[-2000:]}"

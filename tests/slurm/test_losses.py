@@ -1,0 +1,202 @@
+"""What is seen when a job, a node or the time ends in the middle of a transfer, and that a re-run completes it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from heldweb import CONTENT, HeldWeb
+from parsl.dataflow.errors import DependencyError
+from parsl.executors.errors import BadStateException
+from sites import LIMIT, mover, node_of_this, settings
+from slurmcluster import Cluster, until
+
+import chiltepin
+from chiltepin import configure, transfer_task
+from chiltepin.errors import TaskCanceledError, TaskLostError
+from chiltepin.schedulers import SlurmJobs
+
+pytestmark = pytest.mark.timeout(600)
+
+#: How often the job and the node are lost: CHILTEPIN_SLURM=20 makes it twenty times each.
+ROUNDS = range(max(1, int(os.environ.get("CHILTEPIN_SLURM") or 1)))
+
+#: Seconds after which Slurm ends a job whose minute is over, and the loss is noticed.
+A_MINUTE = 150
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """Return what makes a configuration that notices a loss in seconds, where Parsl takes one minute or two."""
+    monkeypatch.setattr(SlurmJobs, "status_polling_interval", 2)
+
+    def make(web, *, retries=0, **keys):
+        config = configure.load(settings(tmp_path, web, **keys), run_dir=tmp_path / "runinfo")
+        config.retries = retries
+        executor = config.executors[1]
+        executor.heartbeat_period, executor.heartbeat_threshold = 1, 6
+        return config
+
+    return make
+
+
+@pytest.fixture
+def web():
+    """A web server that gives half of its file."""
+    with HeldWeb() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _clean(cluster):
+    """See to it that nothing of a workflow is left on the nodes, and that all of them are there for the next test."""
+    yield
+    until(lambda: not cluster.jobs(), "the jobs end")
+    until(lambda: not cluster.processes(), "their processes end")
+    until(lambda: set(cluster.states().values()) == {"idle"}, "the nodes are idle")
+
+
+def move():
+    """Move the file to the folder, through a worker of a node."""
+    return transfer_task("web", "scratch", "/file", "/file", executor="compute")
+
+
+def lose(cluster, web, how):
+    """Take the transfer what it needs to go on; return the node that is to be started again."""
+    if how == "job":
+        cluster.ask("scancel", *cluster.jobs())
+    if how != "node":
+        # The walltime is over by itself.
+        return None
+    node = mover(cluster, web).environ()["SLURMD_NODENAME"]
+    cluster.lose(node)
+    return node
+
+
+@pytest.mark.parametrize("how", [*(how for how in ("job", "node") for _ in ROUNDS), "walltime"])
+def test_what_is_lost_says_so_and_a_rerun_completes_it(cluster, web, quick, tmp_path, how):
+    """The transfer ends with one error, as what depends on it; no half file is seen, and a re-run completes it."""
+    node = None
+    with chiltepin.Workflow(quick(web, walltime="00:01:00" if how == "walltime" else "00:10:00")):
+        future = move()
+        dependent = node_of_this(inputs=[future], executor="compute")
+        assert web.halfway.wait(LIMIT)
+        node = lose(cluster, web, how)
+        error = future.exception(A_MINUTE)
+        assert isinstance(error, TaskLostError)
+        assert isinstance(dependent.exception(LIMIT), DependencyError)
+        assert dependent.exception().__cause__ is error
+    assert not (tmp_path / "scratch" / "file").exists()
+    if node:
+        cluster.begin(node)
+    web.go_on.set()
+    with chiltepin.Workflow(quick(web)):
+        assert move().result(LIMIT) is True
+    assert (tmp_path / "scratch" / "file").read_bytes() == CONTENT
+    assert os.listdir(tmp_path / "scratch") == ["file"]
+
+
+@pytest.mark.parametrize("_round", ROUNDS)
+def test_a_retry_needs_nobody(cluster, web, quick, tmp_path, _round):
+    """With retries, the next job does the transfer of the one that was cancelled, and what depends on it runs."""
+    with chiltepin.Workflow(quick(web, retries=1)):
+        future = move()
+        dependent = node_of_this(inputs=[future], executor="compute")
+        assert web.halfway.wait(LIMIT)
+        web.go_on.set()
+        lose(cluster, web, "job")
+        assert future.result(LIMIT) is True
+        assert dependent.result(LIMIT) in cluster.nodes
+    assert (tmp_path / "scratch" / "file").read_bytes() == CONTENT
+
+
+@pytest.fixture
+def full(cluster):
+    """All nodes are taken: whatever is submitted waits in the queue."""
+    names = ",".join(cluster.nodes)
+    cluster.ask("scontrol", "update", f"NodeName={names}", "State=DRAIN", "Reason=test")
+    yield
+    cluster.ask("scontrol", "update", f"NodeName={names}", "State=RESUME")
+
+
+def test_a_transfer_in_the_queue_can_be_cancelled(cluster, full, web, quick):
+    """A transfer whose job waits in the queue ends when it is cancelled, and the workflow does not wait for the job."""
+    with chiltepin.Workflow(quick(web)):
+        future = move()
+        until(cluster.jobs, "a job is in the queue")
+        assert future.cancel() is True
+        with pytest.raises(TaskCanceledError, match="no worker has answered within 10 seconds"):
+            future.result(30)
+        assert list(cluster.jobs().values()) == ["PD"]
+    assert not web.halfway.is_set()
+
+
+def test_a_job_that_is_cancelled_in_the_queue_ends_what_waits_for_it(cluster, full, web, quick):
+    """Where the only job goes before a worker came from it, one sentence says so."""
+    with chiltepin.Workflow(quick(web)):
+        future = move()
+        until(cluster.jobs, "a job is in the queue")
+        lose(cluster, web, "job")
+        with pytest.raises((BadStateException, TaskLostError), match="No worker of executor 'compute' has started"):
+            future.result(LIMIT)
+
+
+@pytest.fixture
+def other(monkeypatch):
+    """Return what starts a cluster with settings of its own, and sends the workflow there."""
+    clusters = []
+
+    def start(more):
+        clusters.append(Cluster(2, more=more))
+        running = clusters[-1].__enter__()
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        return running
+
+    yield start
+    for running in clusters:
+        running.stop()
+
+
+def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
+    """Where Slurm forgets a job before anybody has asked for it, the next one is started all the same."""
+    forgetful = other("MinJobAge=2")
+    assert forgetful.says("squeue", "--job", "4711").endswith("Invalid job id specified\n")
+    with chiltepin.Workflow(quick(web, retries=1)):
+        future = move()
+        assert web.halfway.wait(LIMIT)
+        # Longer than Slurm remembers the job.
+        SlurmJobs.status_polling_interval = 15
+        web.go_on.set()
+        lose(forgetful, web, "job")
+        assert future.result(LIMIT) is True
+
+
+#: Slurm's accounts, as far as Parsl asks for them, without the data base that Slurm wants for them.
+SACCT = """#!/bin/sh
+for jobs; do :; done
+case $jobs in
+[0-9]*) for job in $(echo "$jobs" | tr , ' '); do
+    scontrol --oneliner show job "$job" | sed -n "s/.*JobState=\\\\([A-Z_]*\\\\).*/$job \\\\1/p"
+done ;;
+esac
+"""
+
+
+def test_a_node_that_fails_does_not_end_its_executor(cluster, other, web, quick, tmp_path, monkeypatch):
+    """Where jobs are not queued again and accounts call the job of a lost node FAILED, the next job does the retry."""
+    (tmp_path / "bin").mkdir()
+    command = Path(tmp_path / "bin" / "sacct")
+    command.write_text(SACCT)
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+    strict = other("JobRequeue=0")
+    with chiltepin.Workflow(quick(web, retries=1)):
+        future = move()
+        assert web.halfway.wait(LIMIT)
+        [job] = strict.jobs()
+        lose(strict, web, "node")
+        web.go_on.set()
+        until(lambda: "=NODE_FAIL" in strict.ask("scontrol", "show", "job", job), "Slurm knows of the loss")
+        assert future.result(LIMIT) is True

@@ -1,0 +1,102 @@
+"""What the answers of a batch system mean; small commands say what Slurm says (tests/slurm has the real ones)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from parsl.executors.errors import BadStateException
+from parsl.jobs.states import JobState, JobStatus
+
+import chiltepin
+from chiltepin import configure, python_task
+from chiltepin.errors import ChiltepinError
+
+LIMIT = 60
+
+#: Slurm 22.05: a job that it does not know, or not any more.
+FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+#: A controller that does not answer.
+SILENT = "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+NO_ACCOUNTING = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
+REFUSED = "echo 'sbatch: error: invalid partition specified: nope' >&2; exit 1"
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Return what makes a command of Slurm that says a thing; no other one is to be found."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+
+    def make(**said):
+        for name, script in {"sacct": NO_ACCOUNTING, "sbatch": "echo Submitted batch job 7", **said}.items():
+            (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+            (commands / name).chmod(0o755)
+
+    make(squeue=SILENT, scancel="exit 0")
+    return make
+
+
+@pytest.fixture
+def executor(slurm, tmp_path):
+    """The executor of a resource on Slurm."""
+    made = configure.load({"r": {"provider": "slurm"}}).executors[1]
+    made.provider.script_dir = str(tmp_path)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (FORGOTTEN, JobState.COMPLETED),
+        (SILENT, JobState.PENDING),
+        ("echo '7 R'", JobState.RUNNING),
+        ("exit 0", JobState.COMPLETED),
+    ],
+)
+def test_a_job_that_slurm_has_forgotten_has_ended(executor, slurm, said, state):
+    """A job that squeue does not know any more has ended; where squeue cannot ask, nothing is known that is new."""
+    provider = executor.provider
+    assert provider.submit("true", 1) == "7"
+    slurm(squeue=said)
+    [status] = provider.status(["7"])
+    assert status.state is state
+
+
+@pytest.mark.parametrize(
+    ("jobs", "given_up"),
+    [
+        ({}, False),
+        ({"0": JobState.RUNNING}, False),
+        # Where Slurm keeps accounts it says FAILED of a job whose node went down.
+        ({"0": JobState.FAILED}, False),
+        ({"0": JobState.FAILED, "1": JobState.MISSING}, False),
+        ({"0": JobState.COMPLETED, "1": JobState.MISSING}, False),
+        ({"0": JobState.MISSING}, True),
+        ({"0": JobState.MISSING, "refused": JobState.FAILED}, True),
+    ],
+)
+def test_an_executor_is_given_up_if_no_worker_has_ever_come(executor, jobs, given_up):
+    """A job that had workers and failed is no reason to give up; it is one that none of all jobs had any."""
+    executor.blocks_to_job_id.update({"0": "7", "1": "8"})
+    executor.handle_errors({block: JobStatus(state, "some reason") for block, state in jobs.items()})
+    assert executor.bad_state_is_set is given_up
+
+
+def test_what_slurm_says_of_a_job_that_it_refuses_is_in_the_error(slurm, tmp_path):
+    """A wrong partition fails the tasks of the executor at once, those that come later too, in Slurm's words."""
+
+    @python_task
+    def work():
+        return True
+
+    slurm(sbatch=REFUSED)
+    config = configure.load({"compute": {"provider": "slurm", "partition": "nope"}}, run_dir=tmp_path / "runinfo")
+    config.initialize_logging = False
+    with chiltepin.Workflow(config):
+        first = work(executor="compute")
+        with pytest.raises(BadStateException, match="invalid partition specified: nope"):
+            first.result(LIMIT)
+        with pytest.raises(ChiltepinError, match=r"No worker of executor 'compute' has started.*invalid partition"):
+            work(executor="compute").result(LIMIT)
