@@ -542,6 +542,13 @@ REFUSALS = {
 }
 
 
+def test_what_is_over_is_forgotten(guided, backend, laptop):
+    """Of tasks that have failed nothing is kept."""
+    for number in range(3):
+        guided.run(move(origin=f"/missing {number}"))
+    assert backend._events == {}
+
+
 @pytest.mark.parametrize("theirs", [False, True], ids=["our client", "their client"])
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_no_object_of_the_sdk_and_no_token_leaves(backend, globus, laptop, refusal, theirs):

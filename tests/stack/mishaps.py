@@ -69,7 +69,9 @@ MISHAPS = {
     "cut after": {"status": 200, "body": b'{"DATA": [', "headers": CUT, "after": True},
     "html": {"status": 502, "body": b"<html>Bad gateway</html>"},
     **{f"nonsense {number}": {"status": 200, "body": body} for number, body in enumerate(NONSENSE)},
-    **{f"nonsense {number} after": {"status": 200, "body": body, "after": True} for number, body in enumerate(NONSENSE)},
+    **{
+        f"nonsense {number} after": {"status": 200, "body": body, "after": True} for number, body in enumerate(NONSENSE)
+    },
     "busy": {"status": 409, "code": "ClientError.Conflict.TooManyPendingJobs"},
     "external": {"status": 502, "code": "ExternalError.DirListingFailed.ConnectFailed"},
     "paused": {"status": 409, "code": "OperationPaused"},

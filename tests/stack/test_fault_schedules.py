@@ -10,13 +10,20 @@ import os
 import pickle
 import threading
 from collections import Counter
-from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from mishaps import MISHAPS, PLACES
 from parsl.dataflow.errors import DependencyError
 from wholestack import Left, Stack, moves_of, paths_of
@@ -24,14 +31,20 @@ from wholestack import Left, Stack, moves_of, paths_of
 from chiltepin import delete_task, python_task, transfer_task
 from chiltepin.errors import ChiltepinError, TaskCanceledError
 
-NUMBERS = st.integers(0, 4)
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+FILES = range(5)
+NUMBERS = st.sampled_from(FILES)
+TIMES = st.sampled_from([0.1, 1.0, 5.0, 30.0, 100.0])
 TIMEOUT = 300.0
 
-#: Schedules of one seed, and steps of one schedule.
-EACH, STEPS = 20, 30
+#: Schedules of one seed, few where nobody asks for more, and steps of one schedule.
+EACH, STEPS = (20 if "CHILTEPIN_SCHEDULES" in os.environ else 6), 30
 
 #: What was tried, by all schedules together.
 TRIED = Counter()
+WHAT = ("schedules", "calls", "successes", "errors", "faults", "requests")
 
 #: Files of a folder that is moved as a whole.
 TREE = ("x", "deep/y", "deep/z")
@@ -78,7 +91,7 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.stack = Stack()
         self.items, self.calls, self.resumed = {}, [], []
-        for number in NUMBERS_OF:
+        for number in FILES:
             self._write(f"/out/{number}")
             self._write(f"/old/{number}")
         self._write("/tree")
@@ -139,7 +152,7 @@ class Schedules(RuleBasedStateMachine):
             reader=reader,
         )
 
-    @rule(numbers=st.lists(NUMBERS, min_size=2, max_size=8), olds=st.lists(NUMBERS, max_size=4))
+    @initialize(numbers=st.lists(NUMBERS, min_size=1, max_size=8), olds=st.lists(NUMBERS, max_size=4))
     def many(self, numbers, olds):
         """Somebody asks for many things at once."""
         for number in numbers:
@@ -263,9 +276,10 @@ class Schedules(RuleBasedStateMachine):
 
     # Time, and the ends of processes.
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 30.0, 100.0]))
-    def wait(self, seconds):
-        """Time goes by."""
+    @rule(numbers=st.lists(NUMBERS, max_size=5), olds=st.lists(NUMBERS, max_size=2), seconds=TIMES)
+    def wait(self, numbers, olds, seconds):
+        """Somebody asks for some more, and time goes by."""
+        self.many(numbers, olds)
         self.stack.wait(seconds)
 
     @rule(seconds=st.sampled_from([5.0, 400.0, 100_000.0]))
@@ -414,9 +428,6 @@ def _lives_on(thread):
     return thread.is_alive()
 
 
-NUMBERS_OF = range(5)
-
-
 def seeds():
     """One seed, so many as CHILTEPIN_SCHEDULES says, or those that it names, as in 100:200."""
     first, _, last = os.environ.get("CHILTEPIN_SCHEDULES", "1").rpartition(":")
@@ -438,5 +449,5 @@ def test_whatever_goes_wrong_nothing_hangs_and_true_is_true(number):
         print_blob=False,
     )
     run_state_machine_as_test(seed(number)(Schedules), settings=options)
-    print(f"seed {number}: " + ", ".join(f"{TRIED[what]:,} {what}" for what in ("schedules", "calls", "requests", "faults", "successes", "errors")))
-
+    told = ", ".join(f"{TRIED[what]:,} {what}" for what in WHAT)
+    print(f"seed {number}: {told}")  # noqa: T201 - what was tried, and how to try it again

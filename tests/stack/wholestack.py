@@ -11,6 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -109,7 +110,7 @@ class Stack:
             },
             run_dir=self.folder / "runinfo",
         )
-        self.workflow.__enter__()
+        _in_a_thread(self.workflow.__enter__)
 
     @property
     def hub(self):
@@ -209,7 +210,7 @@ class Stack:
 
     def _enter(self):
         self.workflow = chiltepin.Workflow(self.workflow._source, run_dir=self.folder / "runinfo")
-        self.workflow.__enter__()
+        _in_a_thread(self.workflow.__enter__)
         self.rest()
 
     def kill(self):
@@ -259,6 +260,12 @@ class Stack:
     def live(self):
         """Its tasks that have not ended."""
         return [task for task in self.tasks() if not task.over]
+
+
+def _in_a_thread(call):
+    """Call something where the stack is short: Parsl reads the source of each frame when it starts, for 0.1 s."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call).result(PATIENCE)
 
 
 def paths_of(task):

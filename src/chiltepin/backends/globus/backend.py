@@ -267,7 +267,11 @@ class GlobusBackend:
             for chunk in _chunks(sorted({handle.task_id for handle in handles}))
             for task in self._documents(chunk)
         }
-        return [self._status(handle, documents.get(handle.task_id)) for handle in handles]
+        statuses = [self._status(handle, documents.get(handle.task_id)) for handle in handles]
+        living = {status.handle.task_id for status in statuses if not status.state.final}
+        # Of what has ended, and of what nobody asks for any more, nothing is kept.
+        self._events = {task_id: known for task_id, known in self._events.items() if task_id in living}
+        return statuses
 
     def _documents(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
         wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"

@@ -256,9 +256,7 @@ class Simulator:
         mishap = Mishap(times, status, code, method, path, headers or {}, drop=drop, after=after, body=body)
         self._faults.add(mishap)
 
-    def slow_next(
-        self, seconds: float, times: int = 1, *, method: str | None = None, path: str | None = None
-    ) -> None:
+    def slow_next(self, seconds: float, times: int = 1, *, method: str | None = None, path: str | None = None) -> None:
         """Answer the next requests late: what was asked is done at once, and told after some time.
 
         Parameters

@@ -65,8 +65,9 @@ class TaskRoutes:
             known = self._engine.tasks
             # Those that are named are not looked for among all that there ever were.
             named = wanted.get("task_id", "").split(",")
-            some = [known[name] for name in named if name in known] if all(map(UUID.fullmatch, named)) else known.values()
-            mine = [task for task in some if task.owner_id == g.grant.identity_id]
+            if all(map(UUID.fullmatch, named)):
+                known = {name: known[name] for name in named if name in known}
+            mine = [task for task in known.values() if task.owner_id == g.grant.identity_id]
             documents = [self._engine.document(task) for task in mine]
         # The newest first, also among those of one second.
         documents = [document for document in reversed(documents) if filters.matches(document, wanted)]
