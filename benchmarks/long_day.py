@@ -147,9 +147,7 @@ class Day:
     def _sample(self, seconds: float) -> list[str]:
         gc.collect()
         looks, most, latest = self.looks.take()
-        files = [
-            os.path.join(self.folder, "journal", name) for name in os.listdir(os.path.join(self.folder, "journal"))
-        ]
+        files = list(os.scandir(os.environ["CHILTEPIN_JOURNAL"]))
         return [
             f"{seconds / HOUR:.1f}",
             f"{self.made:,}",

@@ -308,7 +308,7 @@ def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader)
         journal.submitted(handle(f"{number}"))
         journal.ended(f"{number}", TaskState.SUCCEEDED)
         most = max(most, sum(file.stat().st_size for file in folder.iterdir()))
-    assert most < 24_000
+    assert most < 30_000
     assert in_flight(reader) == ["long", "unnamed"]
     known = {entry.submission_id: entry for entry in reader.entries()}
     assert known["long"].handle == handle("long")
@@ -319,16 +319,16 @@ def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader)
     assert len(journal._mine) == 2
 
 
-def test_what_was_carried_over_leaves_room(small, folder, clock, reader):
-    """A file that begins with more than it may grow by takes as many lines as any other."""
+def test_what_is_in_flight_for_long_leaves_room(small, folder, clock, reader):
+    """Where more is in flight than a file has room for, others come and go beside it, and the files stay few."""
     journal = Journal(folder, clock=clock)
     for number in range(40):
         intend(journal, f"long {number}")
-    files_before = len(list(folder.iterdir()))
-    for number in range(20):
+    before = len(list(folder.iterdir()))
+    for number in range(500):
         intend(journal, f"short {number}")
         journal.ended(f"short {number}", TaskState.FAILED)
-    assert len(list(folder.iterdir())) <= files_before + 3
+        assert len(list(folder.iterdir())) <= before + 3
     assert len(in_flight(reader)) == 40
 
 

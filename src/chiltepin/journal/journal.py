@@ -40,10 +40,10 @@ class Journal(Lines):
 
     Notes
     -----
-    A file of more than 16 MB is left for a new one, which begins with all that is in flight. The files before it go as
-    soon as those after them tell of 100,000 items, of which nobody would read more (`killed.MOST`). The first line that
-    a journal writes has up to 100 files of others removed that nobody has written to for 30 days, if nothing in them is
-    in flight.
+    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items, of which nobody
+    would read more (`killed.MOST`), what is in flight is written anew, and the file goes. The first line that a journal
+    writes has up to 100 files of others removed that nobody has written to for 30 days, if nothing in them is in
+    flight.
     """
 
     def __init__(
@@ -79,7 +79,6 @@ class Journal(Lines):
             See `Entry`.
         """
         flight = _Flight(time(self._clock()), request, backend, service, deadline)
-        # Also where it could not be written: the next file begins with it.
         self._write(flight.intent(submission_id), len(items_of(request)))
         with self._lock:
             self._mine[submission_id] = flight

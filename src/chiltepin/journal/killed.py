@@ -66,7 +66,7 @@ def ended(paths: list[str], wanted: Callable[[Entry], bool], reader: Owner) -> l
                     last = ends.get(event.submission_id, (event, owner))
                     ends[event.submission_id] = max(last, (event, owner), key=lambda end: end[0].at)
                 elif isinstance(event, Entry):
-                    # Each file begins with what was in flight, so that some come more than once.
+                    # What is in flight for long is written again, when the file that it is in goes.
                     count += 0 if event.submission_id in counted else len(items_of(event.request))
                     counted.add(event.submission_id)
                     if wanted(event):

@@ -132,7 +132,7 @@ class Lines:
             self._let_go()
 
     def _carried(self) -> Iterator[bytes]:
-        """Yield the lines with which a new file begins, so that those before it need not be read; the lock is held."""
+        """Yield what is in the files so far and still counts, whatever is newer; the lock is held."""
         return iter(())
 
     def _try(self, line: bytes, holds: int) -> bool:
@@ -147,25 +147,32 @@ class Lines:
     def _append(self, line: bytes, holds: int) -> None:
         if self._file is not None and not self._file.has_room(line):
             self._let_go()
-        if self._file is None:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            if not self._tidied:
-                self._tidied = True
-                self._tidy()
-            self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
-            for before in self._carried():
-                self._file.append(before)
-            self._file.begin()
-            self._remove_left()
+            if self._superfluous():
+                self._carry_over()
+        if self._file is None or not self._file.has_room(line):
+            self._let_go()
+            self._begin()
         self._file.append(line)
         self._file.holds += holds
 
-    def _remove_left(self) -> None:
-        """Remove the oldest files of this object, as long as those after them hold enough."""
-        held = sum(holds for _, holds in self._left)
-        while self._left and held - self._left[0][1] >= self._enough:
-            path, holds = self._left.popleft()
-            held -= holds
+    def _begin(self) -> None:
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        if not self._tidied:
+            self._tidied = True
+            self._tidy()
+        self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+
+    def _superfluous(self) -> bool:
+        """Whether the files after the oldest one of this object hold enough."""
+        return bool(self._left) and sum(holds for _, holds in self._left) - self._left[0][1] >= self._enough
+
+    def _carry_over(self) -> None:
+        """Begin a file with what still counts, and then remove the files that hold nothing else."""
+        self._begin()
+        for before in self._carried():
+            self._file.append(before)
+        while self._superfluous():
+            path, _ = self._left.popleft()
             with contextlib.suppress(OSError):
                 os.unlink(path)
 
@@ -210,7 +217,7 @@ class OwnFile:
     def __init__(self, folder: str, now: datetime, owner: Owner, *, suffix: str = SUFFIX, forced: bool = True) -> None:
         name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{suffix}"
         self.path, self._forced = os.path.join(folder, name), forced
-        self.holds, self._size, self._head, self._looked = 0, 0, 0, float("-inf")
+        self.holds, self._size, self._looked = 0, 0, float("-inf")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._descriptor = os.open(self.path, flags, 0o600)
         if not forced:
@@ -230,11 +237,7 @@ class OwnFile:
             self._size, self._looked = now.st_size, time.monotonic()
             if now.st_nlink == 0:
                 return False
-        return self._size - self._head + len(line) <= FILE_LIMIT
-
-    def begin(self) -> None:
-        """Take note that what is there by now was carried over, and leaves room for as much as ever."""
-        self._head = self._size
+        return self._size + len(line) <= FILE_LIMIT
 
     def append(self, line: bytes) -> None:
         """Write a line, and force it to the disk where that is wanted.
