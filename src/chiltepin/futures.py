@@ -131,9 +131,9 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
     Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails.
     """
 
-    def __init__(self, app_future: AppFuture, line: Line, what: str) -> None:
+    def __init__(self, app_future: AppFuture, line: Line, what: str, *, check: bool) -> None:
         super().__init__(app_future.task_record)
-        self._line, self._what = line, what
+        self._line, self._what, self._check = line, what, check
         self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._given_up = ""
@@ -208,12 +208,14 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return False
         self._line.stop()
         if self.task_record["status"].name == "pending":
-            self._fail(TaskCanceledError(f"{self._what} was cancelled before it began."))
+            error = TaskCanceledError(f"{self._what} was cancelled before it began.")
+            # One that has begun does not raise either where that is not wanted.
+            self._end(end_of(error, self._what), error if self._check else None)
         return True
 
     def cancelled(self) -> bool:
         """Whether the task has ended because it was cancelled."""
-        return self.done() and isinstance(self.exception(), TaskCanceledError)
+        return self.done() and self._status is not None and self._status.state is TaskState.CANCELED
 
     def status(self) -> TaskStatus:
         """Return what is known of the task now.
