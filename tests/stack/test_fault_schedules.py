@@ -445,7 +445,8 @@ def test_whatever_goes_wrong_nothing_hangs_and_true_is_true(number):
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
+        # To shrink a schedule that hangs takes an hour; its seed is enough to see it again.
+        phases=[Phase.generate],
         print_blob=False,
     )
     run_state_machine_as_test(seed(number)(Schedules), settings=options)

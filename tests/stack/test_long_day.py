@@ -12,15 +12,15 @@ from wholestack import Stack
 from chiltepin import delete_task, transfer_task
 
 #: Loops of calls, an hour apart, and calls of each; the first hours load and open what is loaded and opened once.
-HOURS, CALLS, FIRST = 24, 40, 4
+HOURS, CALLS, FIRST = 24, 12, 4
 
 
 @pytest.fixture
 def stack(monkeypatch):
     """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
-    for name, value in (("writing.FILE_LIMIT", 10_000), ("killed.MOST", 50)):
+    for name, value in (("writing.FILE_LIMIT", 4_000), ("killed.MOST", 20)):
         monkeypatch.setattr(f"chiltepin.journal.{name}", value)
-    monkeypatch.setattr("chiltepin.activity.diary.ENOUGH", 40_000)
+    monkeypatch.setattr("chiltepin.activity.diary.ENOUGH", 8_000)
     made = Stack()
     yield made
     made.close()
@@ -34,10 +34,8 @@ def hour(stack, number):
         source = "/missing" if call == 7 else f"/{call % 5}"
         futures.append(transfer_task("a", "b", source, f"/out/{number}/{call}", **rest))
         futures.append(delete_task("b", f"/old/{number}/{call}", ignore_missing=True, **rest))
-        if call % 10 == 3:
+        if call % 4 == 3:
             futures[-2].cancel()
-        if call % 8 == 0:
-            stack.wait(30)
     stack.wait(3600)
     assert all(future.done() for future in futures)
     return sum(future.result(0) for future in futures)
@@ -47,12 +45,15 @@ def held(stack):
     """What the process holds: threads, descriptors, and things of ours that the collector knows."""
     stack.globus.clear_requests()
     gc.collect()
-    ours = sum(type(one).__module__.startswith("chiltepin.") for one in gc.get_objects() if not _simulated(one))
-    return threading.active_count(), len(os.listdir("/proc/self/fd")), ours
+    # Parsl's own pools grow to their ten threads in their own time.
+    threads = [one.name for one in threading.enumerate() if not one.name.startswith("ThreadPoolExecutor-")]
+    return len(threads), len(os.listdir("/proc/self/fd")), sum(map(_is_ours, gc.get_objects()))
 
 
-def _simulated(one):
-    return type(one).__module__.startswith("chiltepin.testing") or type(one).__module__.endswith("model")
+def _is_ours(one):
+    """Whether the collector knows it as one of ours, and not as one of the simulator's."""
+    module = str(type(one).__module__)
+    return module.startswith("chiltepin.") and not module.startswith("chiltepin.testing")
 
 
 def kept(stack, suffix):
@@ -61,9 +62,10 @@ def kept(stack, suffix):
 
 
 def test_a_day_leaves_nothing_behind(stack):
-    """After 24 hours and 1,920 calls a process holds what it held after four, and its journal is as large as then."""
+    """After 24 hours and 576 calls a process holds what it held after four, and its journal is as large as then."""
     for number in range(5):
         (stack.folder / "laptop" / str(number)).write_text("data")
+    stack.globus.settings.task_latency = 100
     late, poll = [], stack.backend.poll
 
     def noted(handles):
@@ -76,7 +78,7 @@ def test_a_day_leaves_nothing_behind(stack):
     stack.backend.poll = noted
     seen, bytes_kept = [], []
     for number in range(HOURS):
-        assert hour(stack, number) == 2 * CALLS - 5
+        assert hour(stack, number) == 2 * CALLS - 3
         for task in stack.tasks():
             stack.globus.forget_task(task.id)
         seen.append(held(stack))
@@ -85,8 +87,8 @@ def test_a_day_leaves_nothing_behind(stack):
     assert max(threads) <= threads[0] + 1
     assert max(descriptors) <= descriptors[0] + 3
     assert max(ours) <= ours[0] + 100
-    assert len(late) > HOURS * 10
+    assert len(late) > HOURS * 5
     assert max(late) < 0.5
     journal, activity = zip(*bytes_kept, strict=True)
-    assert max(journal) < 60_000
-    assert max(activity) < 90_000
+    assert max(journal) < 30_000
+    assert max(activity) < 24_000

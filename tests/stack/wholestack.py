@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ import pytest
 from globus_sdk.transport import RetryConfig
 
 import chiltepin
+from chiltepin import configure
 from chiltepin.activity import Diary
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.hub import _hubs
@@ -102,15 +104,23 @@ class Stack:
         places = {"a": {"collection": self.laptop.id}, "b": {"collection": self.scratch.id}}
         self.backend = GlobusBackend.from_config(places, {})
         self.transfers = Transfers(self.backend, clock=self.hub_clock, journal=journal, diary=diary)
-        endpoints = {name: {"globus": place["collection"]} for name, place in places.items()}
-        self.workflow = chiltepin.Workflow(
+        self._enter()
+
+    def _enter(self):
+        endpoints = {"a": {"globus": self.laptop.id}, "b": {"globus": self.scratch.id}}
+        config = configure.load(
             {
                 "data": {"backend": "globus", "fault_grace": GRACE, "endpoints": endpoints},
                 "local": {"provider": "threads", "max_threads": 2},
             },
             run_dir=self.folder / "runinfo",
         )
+        # Its log is long, and pytest would keep the records, and what they are about.
+        config.initialize_logging = False
+        logging.getLogger("parsl").setLevel(logging.CRITICAL)
+        self.workflow = chiltepin.Workflow(config)
         _in_a_thread(self.workflow.__enter__)
+        self.rest()
 
     @property
     def hub(self):
@@ -124,12 +134,11 @@ class Stack:
 
     def rest(self):
         """Wait until nothing moves any more before the clock does."""
-        waiting = threading.Event()
-        for _ in range(int(PATIENCE * 1000)):
-            if self._rests() and self._rests():
-                return
+        waiting, end = threading.Event(), time.monotonic() + PATIENCE
+        while not (self._rests() and self._rests()):
+            if time.monotonic() > end:
+                raise AssertionError(f"Nothing comes to rest:\n{self.stacks()}")
             waiting.wait(0.001)
-        raise AssertionError(f"Nothing comes to rest:\n{self.stacks()}")
 
     def _rests(self):
         hub = self.hub
@@ -207,11 +216,6 @@ class Stack:
         with self.running():
             self.workflow.__exit__(type(error) if error else None, error, None)
         self._enter()
-
-    def _enter(self):
-        self.workflow = chiltepin.Workflow(self.workflow._source, run_dir=self.folder / "runinfo")
-        _in_a_thread(self.workflow.__enter__)
-        self.rest()
 
     def kill(self):
         """Have the process die without a word, and another one begin."""
