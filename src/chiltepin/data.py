@@ -365,7 +365,9 @@ def _start(
     if registry.load(settings.backend).capabilities.runs_on == "worker":
         return TransferFuture(at_worker(call, **options), AtWorker(call, settings.backend), what, check=call.check)
     transfers = opened(call.setup, client)
-    return TransferFuture(at_service(call, transfers, **options), AtService(call, transfers.hub), what, check=call.check)
+    return TransferFuture(
+        at_service(call, transfers, **options), AtService(call, transfers.hub), what, check=call.check
+    )
 
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:

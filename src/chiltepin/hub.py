@@ -265,6 +265,9 @@ class Hub:
         now = self._clock.monotonic()
         if batch.handle is None:
             return float("-inf") if batch.stopping else max(self._departures.moment(batch, now), self._submitting.until)
+        if _is_over(batch):
+            # All that is left is to ask what became of its items.
+            return max(now, self._looking.until)
         if batch.wants_cancel(now):
             return now
         return max(batch.next_look(self._looked), self._looking.until)

@@ -72,6 +72,8 @@ class Item:
     wishes: int = 0
     #: How often a call ended without success, or was forgotten.
     lost: int = 0
+    #: The options with which it was asked for; each makes a task of its own.
+    wanted: set = field(default_factory=set)
     #: Calls whose task may be there, though nobody follows it.
     loose: bool = False
     calls: list[Call] = field(default_factory=list)
@@ -124,8 +126,9 @@ class Schedules(RuleBasedStateMachine):
 
     # Calls.
 
-    def _call(self, path, start, *, reader=False):
+    def _call(self, path, start, *, reader=False, options=None):
         item = self.items[path]
+        item.wanted.add(options)
         live = any(path in paths_of(task) for task in self.stack.live())
         if not live and not item.loose and not any(not call.future.done() for call in item.calls):
             item.floor = item.version
@@ -150,6 +153,7 @@ class Schedules(RuleBasedStateMachine):
             goal,
             lambda: transfer_task("a", "b", f"/{number}", goal, timeout, executor="local", **options),
             reader=reader,
+            options=options.get("sync_level"),
         )
 
     @initialize(numbers=st.lists(NUMBERS, min_size=1, max_size=8), olds=st.lists(NUMBERS, max_size=4))
@@ -174,7 +178,9 @@ class Schedules(RuleBasedStateMachine):
 
     def _delete(self, number, *, ignore=True):
         path = f"/old/{number}"
-        self._call(path, lambda: delete_task("b", path, TIMEOUT, ignore_missing=ignore, executor="local"))
+        self._call(
+            path, lambda: delete_task("b", path, TIMEOUT, ignore_missing=ignore, executor="local"), options=ignore
+        )
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
@@ -357,13 +363,14 @@ class Schedules(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_done_twice(self):
-        """A file is written at most once for each call, and stands in one task unless somebody has lost one."""
+        """A file is written at most once for each call, and is in one task of a kind unless somebody has lost one."""
         for path, count in moves_of(self.stack.tasks()).items():
             if not path.startswith("/tree"):
                 assert count <= self.items[path].wishes, path
         live = Counter(path for task in self.stack.live() for path in set(paths_of(task)))
         for path, count in live.items():
-            assert count <= 1 + self.items[path].lost, path
+            item = self.items[path]
+            assert count <= len(item.wanted) + item.lost, path
 
     @invariant()
     def no_thread_stumbles(self):

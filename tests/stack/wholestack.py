@@ -137,7 +137,7 @@ class Stack:
         waiting, end = threading.Event(), time.monotonic() + PATIENCE
         while not (self._rests() and self._rests()):
             if time.monotonic() > end:
-                raise AssertionError(f"Nothing comes to rest:\n{self.stacks()}")
+                raise AssertionError(f"Nothing comes to rest: {self.underway()}\n{self.stacks()}")
             waiting.wait(0.001)
 
     def _rests(self):
@@ -158,6 +158,14 @@ class Stack:
             if hub._wishes and moments:
                 moments.append(float("-inf"))
         return min(moments, default=float("inf"))
+
+    def underway(self):
+        """What keeps the hub from coming to rest."""
+        now, hub = self.clock.time(), self.hub
+        waits = (
+            f"wishes {len(hub._wishes)}, submitting {hub._submitting.until - now}, looking {hub._looking.until - now}"
+        )
+        return [waits, *({**vars(batch), "in": hub._next(batch) - now} for batch in hub._departures.batches)]
 
     def stacks(self):
         """Where each thread is."""
@@ -198,8 +206,10 @@ class Stack:
             try:
                 while not over.is_set():
                     self.wait(1)
-            except BaseException as err:  # noqa: BLE001 - told below
+            except BaseException as err:  # noqa: BLE001 - told below, when whoever waits has been freed
                 told.append(err)
+                while not over.wait(0.01):
+                    self.clock.advance(1000)
 
         thread = threading.Thread(target=run, name="time", daemon=True)
         thread.start()
