@@ -1,4 +1,4 @@
-"""A long day in small: what a workflow process holds, keeps and writes does not grow with what it has moved."""
+"""Half a long day in small: what a workflow process holds, keeps and writes does not grow with what it has moved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wholestack import Stack
 from chiltepin import delete_task, transfer_task
 
 #: Loops of calls, an hour apart, and calls of each; the first hours load and open what is loaded and opened once.
-HOURS, CALLS, FIRST = 24, 12, 4
+HOURS, CALLS, FIRST = 12, 12, 3
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def kept(stack, suffix):
 
 
 def test_a_day_leaves_nothing_behind(stack):
-    """After 24 hours and 576 calls a process holds what it held after four, and its journal is as large as then."""
+    """After 12 hours and 288 calls a process holds what it held after three, and its journal is as large as then."""
     for number in range(5):
         (stack.folder / "laptop" / str(number)).write_text("data")
     stack.globus.settings.task_latency = 100
