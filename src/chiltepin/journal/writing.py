@@ -149,18 +149,20 @@ class Lines:
             self._let_go()
             if self._superfluous():
                 self._carry_over()
-        if self._file is None or not self._file.has_room(line):
+        file = self._file
+        if file is None or not file.has_room(line):
             self._let_go()
-            self._begin()
-        self._file.append(line)
-        self._file.holds += holds
+            file = self._begin()
+        file.append(line)
+        file.holds += holds
 
-    def _begin(self) -> None:
+    def _begin(self) -> OwnFile:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         if not self._tidied:
             self._tidied = True
             self._tidy()
         self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+        return self._file
 
     def _superfluous(self) -> bool:
         """Whether the files after the oldest one of this object hold enough."""
@@ -168,9 +170,9 @@ class Lines:
 
     def _carry_over(self) -> None:
         """Begin a file with what still counts, and then remove the files that hold nothing else."""
-        self._begin()
+        file = self._begin()
         for before in self._carried():
-            self._file.append(before)
+            file.append(before)
         while self._superfluous():
             path, _ = self._left.popleft()
             with contextlib.suppress(OSError):
