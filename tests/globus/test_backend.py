@@ -543,6 +543,15 @@ REFUSALS = {
 }
 
 
+def test_a_token_that_ends_in_the_middle_of_a_hiccup_is_renewed(backend, globus):
+    """A 502 and then a 401 is no lost login: the token is fetched anew, as after a 401 alone."""
+    backend.new_submission_id()
+    globus.revoke_tokens()
+    globus.fail_next(1, 502)
+    assert backend.new_submission_id()
+    assert [one.status for one in globus.requests if "submission_id" in one.path][1:] == [502, 401, 401, 200]
+
+
 DEEP = b"[" * 100_000
 
 #: For each question, answers of HTTP 200 that are no answer to it.

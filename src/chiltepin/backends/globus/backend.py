@@ -13,6 +13,8 @@ from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
 from chiltepin.errors import (
     BackendError,
     ConfigError,
+    ConsentRequiredError,
+    LoginRequiredError,
     PathNotFoundError,
     UnsupportedOptionError,
     suggest,
@@ -171,6 +173,14 @@ class GlobusBackend:
 
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
+        try:
+            return ask(lambda: call(client), what)
+        except ConsentRequiredError:
+            raise
+        except LoginRequiredError:
+            pass
+        # The SDK looks for a token that has ended at the first failure of a request only: after a 502 it gives a 401 back
+        # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
         return ask(lambda: call(client), what)
 
     @property
