@@ -179,7 +179,7 @@ class GlobusBackend:
             raise
         except LoginRequiredError:
             pass
-        # The SDK looks for a token that has ended at the first failure of a request only: after a 502 it gives a 401 back
+        # The SDK looks for a token that has ended at the first failure of a request only: after a 502 a 401 comes back
         # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
         return ask(lambda: call(client), what)
 
