@@ -292,7 +292,10 @@ class Hub:
             return bool(due)
         if _is_over(batch):
             # What became of its items could not be asked for.
-            if now >= self._looking.until:
+            if batch.given_up(now):
+                # Nobody can say of any item that it is done.
+                self._give_up(batch, now, None)
+            elif now >= self._looking.until:
                 self._settle(batch, now)
             return True
         if batch.wants_cancel(now):
