@@ -62,6 +62,16 @@ class Service:
         self._simulator.clear_requests()
         return requests
 
+    def forget_ended(self, seconds: float) -> None:
+        """Forget the requests, and the tasks that ended so many seconds ago, as the service does after 90 days."""
+        self._simulator.clear_requests()
+        before = self._simulator.clock.time() - seconds
+        engine = self._simulator._engine  # noqa: SLF001 - it has all of them at hand
+        with engine.lock:
+            over = [task.id for task in engine.tasks.values() if task.over and (task.completion_time or 0) < before]
+        for task_id in over:
+            self._simulator.forget_task(task_id)
+
     def fail_tasks(self) -> None:
         """End every task that has not ended."""
         for task in self._simulator.tasks.values():

@@ -363,9 +363,11 @@ def _start(
     at_worker, at_service = tasks
     what = describe(request) if request else f"The {at_worker.__name__}"
     if registry.load(settings.backend).capabilities.runs_on == "worker":
-        return TransferFuture(at_worker(call, **options), AtWorker(call, settings.backend), what)
+        return TransferFuture(at_worker(call, **options), AtWorker(call, settings.backend), what, check=call.check)
     transfers = opened(call.setup, client)
-    return TransferFuture(at_service(call, transfers, **options), AtService(call, transfers.hub), what)
+    return TransferFuture(
+        at_service(call, transfers, **options), AtService(call, transfers.hub), what, check=call.check
+    )
 
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:

@@ -133,9 +133,21 @@ class Departures:
         if batch in self.batches:
             self.batches.remove(batch)
         self.close(batch)
-        for key in [(kind, item) for kind in _twins(batch.kind) for item in batch.riders]:
-            if self._flying.get(key) is batch:
-                del self._flying[key]
+        for item in batch.riders:
+            self._land(batch, item)
+
+    def _land(self, batch: Batch, item: Item) -> None:
+        """Forget that an item is under way in a task."""
+        for kind in _twins(batch.kind):
+            if self._flying.get((kind, item)) is batch:
+                del self._flying[kind, item]
+
+    def part(self, batch: Batch, errand: Errand) -> None:
+        """Let an errand leave its task."""
+        batch.leave(errand)
+        for item in items_of(errand.request):
+            if item not in batch.riders:
+                self._land(batch, item)
 
     def close(self, batch: Batch) -> None:
         """Let nobody join any more, but those who want the same items."""

@@ -17,7 +17,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
 from chiltepin import arguments, kernel, notes
 from chiltepin.batch import STOP_GRACE
-from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskLostError
+from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.outcomes import end_of
@@ -61,13 +61,10 @@ class Line(Protocol):
 
     Attributes
     ----------
-    check : bool
-        Whether the end of a process that did the task is an error.
     queues : bool
         Whether the task waits for a worker before it begins.
     """
 
-    check: bool
     queues: bool
 
     @property
@@ -94,7 +91,7 @@ class AtWorker:
     queues = True
 
     def __init__(self, call: Call, backend: str) -> None:
-        self._call, self.check = call, call.check
+        self._call = call
         self.handle = TaskHandle(backend=backend, task_id=call.submission_id, submission_id=call.submission_id)
 
     def status(self) -> TaskStatus | None:
@@ -118,8 +115,6 @@ class AtWorker:
 class AtService:
     """A line to a task at a service, by way of the hub."""
 
-    # It is known to the service, and no process that may be killed does it.
-    check = True
     queues = False
 
     def __init__(self, call: Call, hub: Hub) -> None:
@@ -158,9 +153,9 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
     Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails.
     """
 
-    def __init__(self, app_future: AppFuture, line: Line, what: str) -> None:
+    def __init__(self, app_future: AppFuture, line: Line, what: str, *, check: bool) -> None:
         super().__init__(app_future.task_record)
-        self._line, self._what = line, what
+        self._line, self._what, self._check = line, what, check
         self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._given_up = ""
@@ -239,7 +234,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             return False
         self._line.stop()
         if self.task_record["status"].name == "pending":
-            self._fail(TaskCanceledError(f"{self._what} was cancelled before it began."))
+            self._end_unsuccessful(TaskCanceledError(f"{self._what} was cancelled before it began."))
         elif self._line.queues and self._patience is None:
             self._recall()
         return True
@@ -263,7 +258,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
 
     def cancelled(self) -> bool:
         """Whether the task has ended because it was cancelled."""
-        return self.done() and isinstance(self.exception(), TaskCanceledError)
+        return self.done() and self._status is not None and self._status.state is TaskState.CANCELED
 
     def status(self) -> TaskStatus:
         """Return what is known of the task now.
@@ -306,20 +301,25 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
             self._end(app_future.result(), None)
             return
         if self._given_up and isinstance(error, TaskCanceledError):
-            error = TaskCanceledError(f"{self._what} was given up: {self._given_up}.", status=error.status)
-        if isinstance(error, _GONE):
-            self._lose(error)
+            self._fail(TaskCanceledError(f"{self._what} was given up: {self._given_up}.", status=error.status))
+        elif isinstance(error, _GONE):
+            self._end_unsuccessful(self._lost(error))
+        elif isinstance(error, TaskCanceledError):
+            self._end_unsuccessful(error)
         else:
             self._fail(error)
 
-    def _lose(self, error: Exception) -> None:
-        """End as a task that did not succeed: its process is gone, or the one that handed it tasks."""
+    def _lost(self, error: Exception) -> TaskLostError:
+        """Return what a task has come to whose process is gone, or the one that handed it tasks."""
         gone = "executor" if isinstance(error, BadStateException) else "worker"
-        lost = TaskLostError(
+        return TaskLostError(
             f"{self._what} was lost with its {gone} ({str(error).rstrip('.')}); start it again"
             f"{_AGAIN[self.task_record['func_name']]}."
         )
-        self._end(end_of(lost, self._what, self._line.handle or NO_TASK), lost if self._line.check else None)
+
+    def _end_unsuccessful(self, error: TaskError) -> None:
+        """End as a task that did not succeed: with the error or, where none is wanted, with False."""
+        self._end(end_of(error, self._what, self.task_handle or NO_TASK), error if self._check else None)
 
     def _fail(self, error: BaseException) -> None:
         self._end(end_of(error, self._what, self.task_handle or NO_TASK), error)

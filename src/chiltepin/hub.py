@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 #: Seconds that the end of the process waits for the service to hear of the cancellations.
 LAST_WORDS = 10.0
 
+#: Moments at which somebody's time is up, of which none are sorted out before there are so many.
+LIMITS = 1000
+
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 
 
@@ -98,6 +101,7 @@ class Hub:
         self._unwanted: set[str] = set()
         self._wishes: deque[Errand] = deque()
         self._limits: list[tuple[float, int, weakref.ref[Errand]]] = []
+        self._most_limits = LIMITS
         self._count = itertools.count()
         # Guards all of the above; never held while the service is asked.
         self._lock = threading.RLock()
@@ -133,6 +137,8 @@ class Hub:
             self._known[key] = errand
             # Weakly: what has ended is not to stay in memory until its time would have been up.
             heapq.heappush(self._limits, (errand.limit, next(self._count), weakref.ref(errand)))
+            if len(self._limits) > self._most_limits:
+                self._tidy_limits()
             fresh = self._departures.place(errand, now)
             if key in self._unwanted:
                 self._unwanted.discard(key)
@@ -196,6 +202,12 @@ class Hub:
             errand.stopping = "cancel"
             self._wishes.append(errand)
 
+    def _tidy_limits(self) -> None:
+        """Drop the limits of what has ended; with a timeout of days there would be many."""
+        live = [one for one in self._limits if (errand := one[2]()) is not None and not errand.ended]
+        heapq.heapify(live)
+        self._limits, self._most_limits = live, max(LIMITS, 2 * len(live))
+
     def _wake(self) -> None:
         if self._threaded:
             self._speaker.wake()
@@ -242,10 +254,10 @@ class Hub:
         if not others:
             batch.stop(errand.stopping, now)
         elif batch.request is None:
-            batch.leave(errand)
+            self._departures.part(batch, errand)
             self._arrivals.end(errand, errand.verdict(now, None))
         else:
-            batch.leave(errand)
+            self._departures.part(batch, errand)
             self._arrivals.end(errand, errand.parted(len(others)))
 
     def _next(self, batch: Batch) -> float:
@@ -253,6 +265,9 @@ class Hub:
         now = self._clock.monotonic()
         if batch.handle is None:
             return float("-inf") if batch.stopping else max(self._departures.moment(batch, now), self._submitting.until)
+        if _is_over(batch):
+            # All that is left is to ask what became of its items.
+            return max(now, self._looking.until)
         if batch.wants_cancel(now):
             return now
         return max(batch.next_look(self._looked), self._looking.until)
@@ -277,7 +292,10 @@ class Hub:
             return bool(due)
         if _is_over(batch):
             # What became of its items could not be asked for.
-            if now >= self._looking.until:
+            if batch.given_up(now):
+                # Nobody can say of any item that it is done.
+                self._give_up(batch, now, None)
+            elif now >= self._looking.until:
                 self._settle(batch, now)
             return True
         if batch.wants_cancel(now):
@@ -310,7 +328,7 @@ class Hub:
         with self._lock:
             gone = [(errand, failed.get(path)) for path in (*failed, *unknown) for errand in list(batch.riders[path])]
             for errand, _ in gone:
-                batch.leave(errand)
+                self._departures.part(batch, errand)
             if not batch.riders:
                 self._arrivals.drop(batch)
         self._arrivals.again([errand for errand, outcome in gone if outcome is None], share=1)

@@ -64,6 +64,11 @@ LATENCY = (
             ],
             ["one task by hand", "waiting app", "delay by batching", "end of its future", "5 transfers"],
         ),
+        (
+            "long_day.py",
+            ["--transfers", "60", "--hours", "0.1", "--samples", "2", "--speed", "120"],
+            ["0.1 hours, 60 transfers", "journal MB", "ended well"],
+        ),
         pytest.param(
             "sftp.py",
             ["--mib", "0", "--files", "5", "--rounds", "1"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import globus_sdk
@@ -540,6 +541,71 @@ REFUSALS = {
     "dropped": (lambda globus: _spoil(globus, drop=True), ("a", "/"), ServiceUnavailableError),
     "odd": (lambda globus: _spoil(globus, status=418, code="Teapot"), ("a", "/"), BackendError),
 }
+
+
+def test_a_token_that_ends_in_the_middle_of_a_hiccup_is_renewed(backend, globus):
+    """A 502 and then a 401 is no lost login: the token is fetched anew, as after a 401 alone."""
+    backend.new_submission_id()
+    globus.revoke_tokens()
+    globus.fail_next(1, 502)
+    assert backend.new_submission_id()
+    assert [one.status for one in globus.requests if "submission_id" in one.path][1:] == [502, 401, 401, 200]
+
+
+DEEP = b"[" * 100_000
+
+#: For each question, answers of HTTP 200 that are no answer to it.
+HALF = {
+    "/submission_id": [b'{"value": null}', b'{"value": 7}', b'{"value": ""}', DEEP],
+    "/transfer": [b'{"task_id": null}', b'{"task_id": 7}', b'{"task_id": "x"}', DEEP],
+    "/task_list": [b'{"DATA": {}}', b'{"DATA": [{}]}', b'{"DATA": [{"task_id": null, "status": null}]}', DEEP],
+    "/cancel": [b"{}", b'{"code": ""}', DEEP],
+    "/skipped_errors": [b'{"DATA": {}}', b'{"DATA": [{}]}', DEEP],
+    "/endpoint_search": [b'{"DATA": {}}', DEEP],
+    "/ls": [b'{"DATA": {}}', DEEP],
+}
+
+
+@pytest.mark.parametrize(("path", "body"), [(path, body) for path, bodies in HALF.items() for body in bodies])
+def test_half_an_answer_is_no_answer(backend, globus, laptop, path, body):
+    """What cannot be the answer is a service that is not available now, and never a success, a failure or an end."""
+    request = move(origin="/file")
+    request = replace(request, items=(*request.items, move("a", "b", "/no", "/no").items[0]), skip_source_errors=True)
+    handle = backend.submit(request, backend.new_submission_id())
+    globus.clock.advance(30)
+    ask = {
+        "/submission_id": backend.new_submission_id,
+        "/transfer": lambda: backend.submit(move(goal="/other"), backend.new_submission_id()),
+        "/task_list": lambda: backend.poll([handle]),
+        "/cancel": lambda: backend.cancel(handle),
+        "/skipped_errors": lambda: backend.outcomes(handle, request),
+        "/endpoint_search": lambda: backend.ls("my-laptop", "/"),
+        "/ls": lambda: backend.ls("a", "/"),
+    }[path]
+    globus.fail_next(1, 200, path=path, body=body)
+    with pytest.raises(ServiceUnavailableError, match="makes no sense") as caught:
+        ask()
+    assert caught.value.transient
+    ask()
+
+
+@pytest.mark.parametrize("key", ["task_id", "status", "subtasks_skipped_errors"])
+def test_half_a_task_is_no_task(backend, globus, laptop, key):
+    """A document that does not say all that has to be known of a task says nothing of it."""
+    handle = backend.submit(move(), backend.new_submission_id())
+    globus.clock.advance(30)
+    document = globus.task(handle.task_id).document()
+    del document[key]
+    globus.fail_next(1, 200, path="/task_list", body=json.dumps({"DATA": [document]}).encode())
+    with pytest.raises(ServiceUnavailableError, match="makes no sense"):
+        backend.poll([handle])
+
+
+def test_what_is_over_is_forgotten(guided, backend, laptop):
+    """Of tasks that have failed nothing is kept."""
+    for number in range(3):
+        guided.run(move(origin=f"/missing {number}"))
+    assert backend._events == {}
 
 
 @pytest.mark.parametrize("theirs", [False, True], ids=["our client", "their client"])

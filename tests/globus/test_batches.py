@@ -261,3 +261,15 @@ def test_batching_can_be_switched_off(backend, globus, files):
     guided.live()
     assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
     assert len(globus.tasks) == 10
+
+
+def test_a_task_that_is_over_is_not_waited_for_without_a_pause(guided, globus, laptop):
+    """Where neither the end of a task that was to stop nor the fate of its items can be asked, time has to go by."""
+    globus.settings.task_latency = 5
+    for number in range(2):
+        guided.start(move(number), timeout=20)
+    guided.live(seconds=1)
+    globus.clock.advance(400)
+    globus.fail_next(12, 400, "ClientError.BadRequest", path="/v0.10/task/")
+    guided.live()
+    assert len(globus.requests) < 40

@@ -316,6 +316,17 @@ def test_a_transfer_that_waits_is_cancelled_at_once(running):
     assert not (running / "scratch").exists()
 
 
+def test_a_transfer_that_waits_and_is_not_checked_is_cancelled_without_an_error(running):
+    """Whether it had begun makes no difference to what a cancelled transfer gives where nothing is to be raised."""
+    release = threading.Event()
+    future = move(inputs=[give("x", release)], check=False)
+    assert future.cancel() is True
+    assert future.result(LIMIT) is False
+    assert future.cancelled()
+    release.set()
+    parsl.dfk().wait_for_current_tasks()
+
+
 @pytest.fixture
 def endless(running):
     """A source that never ends: a sparse file of a terabyte."""

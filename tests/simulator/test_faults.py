@@ -7,6 +7,8 @@ import pytest
 from globus_sdk.transport import RetryConfig
 from simulated import refused
 
+from chiltepin.testing.simulator import RunningClock, Simulator
+
 
 def patient(world):
     """A client that retries, as the SDK does unless told otherwise, but without waiting."""
@@ -71,6 +73,48 @@ def test_an_answer_can_be_garbage(world):
     """A body that is cut short reaches the client as it is."""
     world.globus.fail_next(1, 200, body=b'{"DATA": [')
     assert world.client.task_list().text == '{"DATA": ['
+
+
+def test_an_answer_can_be_cut(world):
+    """A body that ends before its length is a lost connection to the client."""
+    world.globus.fail_next(1, 200, body=b"{}", headers={"Content-Length": "99", "Connection": "close"})
+    with pytest.raises(globus_sdk.NetworkError):
+        world.client.task_list()
+    assert world.client.task_list()["total"] == 0
+
+
+def test_an_answer_can_be_late(world):
+    """What was asked is done before the time goes by, and told after it."""
+    world.put("/in")
+    world.globus.slow_next(40, path="/transfer")
+    before = world.clock.time()
+    task = world.task(world.transfer(("/in", "/out")))
+    assert world.clock.time() - before == 40
+    assert (task["status"], world.at("/out").exists()) == ("SUCCEEDED", True)
+
+
+def test_a_running_clock_is_late_by_its_own_seconds(tmp_path):
+    """A clock that runs fast is waited for as many of its seconds."""
+    with Simulator({"a": tmp_path / "a"}, clock=RunningClock(speed=1000)) as globus:
+        globus.slow_next(20)
+        before = globus.clock.time()
+        globus.client().task_list()
+        assert globus.clock.time() - before >= 20
+
+
+def test_connections_can_be_refused(world):
+    """While it is unplugged nobody gets through; then all is as it was, at the same address."""
+    world.put("/in")
+    task_id = world.transfer(("/in", "/out"))
+    for _ in range(2):
+        world.globus.unplug()
+    with pytest.raises(globus_sdk.GlobusConnectionError):
+        world.client.task_list()
+    world.clock.advance(1)
+    for _ in range(2):
+        world.globus.plug_in()
+    assert world.task(task_id)["status"] == "SUCCEEDED"
+    world.globus.unplug()
 
 
 def test_a_token_can_be_revoked(world):

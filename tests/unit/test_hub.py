@@ -319,3 +319,18 @@ def test_closing_stops_what_is_under_way(station):
     hub.close(10)
     assert errand.future.done()
     assert set(station.cancelled) == set(station.tasks)
+
+
+def test_what_has_ended_leaves_nothing_behind(hub, station):
+    """After thousands of errands, a third of them cancelled before they began, the hub holds nothing of them."""
+    for number in range(3000):
+        start(hub, key=f"{number}", goal=f"/{number}", timeout=1e6)
+        if number % 3 == 0:
+            hub.stop(f"{number}")
+        if number % 50 == 0:
+            live(hub, station)
+        hub.forget(f"{number}")
+    live(hub, station)
+    held = (hub._known, hub._departures.batches, hub._departures._flying, hub._departures._open, hub._wishes)
+    assert [len(one) for one in held] == [0] * len(held)
+    assert len(hub._limits) < 2500

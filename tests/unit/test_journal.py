@@ -283,6 +283,68 @@ def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
     assert sorted(in_flight(reader)) == ["a", "b", "c"]
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Files that are left for a new one after 4 kB, and of which ten items are remembered."""
+    monkeypatch.setattr("chiltepin.journal.writing.FILE_LIMIT", 4096)
+    monkeypatch.setattr("chiltepin.journal.killed.MOST", 10)
+
+
+def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader):
+    """Of 1,000 submissions the last ones are kept, and all in flight, with their tasks, and an end of another's."""
+    other = Journal(folder, clock=clock)
+    intend(other, "theirs")
+    other.close()
+    journal = Journal(folder, clock=clock)
+    journal.ended("theirs", TaskState.SUCCEEDED)
+    intend(journal, "long", hours=9)
+    journal.submitted(handle("long"))
+    intend(journal, "unnamed", hours=9)
+    intend(journal, "given up", hours=0.1)
+    clock.now += timedelta(hours=0.5)
+    most = 0
+    for number in range(1000):
+        intend(journal, f"{number}")
+        journal.submitted(handle(f"{number}"))
+        journal.ended(f"{number}", TaskState.SUCCEEDED)
+        most = max(most, sum(file.stat().st_size for file in folder.iterdir()))
+    assert most < 30_000
+    assert in_flight(reader) == ["long", "unnamed"]
+    known = {entry.submission_id: entry for entry in reader.entries()}
+    assert known["long"].handle == handle("long")
+    assert known["long"].begun == known["theirs"].begun == START
+    assert known["theirs"].state is TaskState.SUCCEEDED
+    assert {f"{number}" for number in range(990, 1000)} < set(known)
+    assert in_flight(journal) == []
+    assert len(journal._mine) == 2
+
+
+def test_what_is_in_flight_for_long_leaves_room(small, folder, clock, reader):
+    """Where more is in flight than a file has room for, others come and go beside it, and the files stay few."""
+    journal = Journal(folder, clock=clock)
+    for number in range(40):
+        intend(journal, f"long {number}")
+    before = len(list(folder.iterdir()))
+    for number in range(500):
+        intend(journal, f"short {number}")
+        journal.ended(f"short {number}", TaskState.FAILED)
+        assert len(list(folder.iterdir())) <= before + 3
+    assert len(in_flight(reader)) == 40
+
+
+def test_a_child_removes_no_file_of_its_parent(small, folder, clock):
+    """What was left for a new file before a fork is the parent's."""
+    journal = Journal(folder, clock=clock)
+    for number in range(20):
+        intend(journal, f"{number}")
+    journal.forget()
+    before = set(folder.iterdir())
+    for number in range(100):
+        intend(journal, f"child {number}")
+        journal.ended(f"child {number}", TaskState.FAILED)
+    assert before <= set(folder.iterdir())
+
+
 def test_a_line_of_its_own_may_be_larger_than_a_file(folder, journal, reader):
     """One request of more than 16 MB is written all the same."""
     intend(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (17 * 2**20),)))

@@ -35,6 +35,10 @@ ITEMS, REASON = 10, 1000
 SOONEST, LATEST = 1.0, 300.0
 
 
+#: Bytes of lines that a process keeps, besides those of the file that it writes to: some 100,000 tasks.
+ENOUGH = 96 * 2**20
+
+
 class Diary(Lines):
     """The lines of one process.
 
@@ -53,6 +57,7 @@ class Diary(Lines):
             suffix=SUFFIX,
             forced=False,
             tidy=lambda: _remove_old(self.folder),
+            enough=ENOUGH,
             loss="'chiltepin activity' will not show what moves now.",
         )
         self.clock = clock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from chiltepin.journal import killed
 from chiltepin.journal.lines import VERSION, plain_request, time
 from chiltepin.journal.reading import files, merged, prune
 from chiltepin.journal.writing import Lines
+from chiltepin.model import items_of
 
 if TYPE_CHECKING:
     import os
@@ -38,8 +40,10 @@ class Journal(Lines):
 
     Notes
     -----
-    A file of more than 16 MB is left for a new one. The first line that a journal writes has up to 100 files removed
-    that nobody has written to for 30 days, if nothing in them is in flight.
+    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items, of which nobody
+    would read more (`killed.MOST`), what is in flight is written anew, and the file goes. The first line that a journal
+    writes has up to 100 files of others removed that nobody has written to for 30 days, if nothing in them is in
+    flight.
     """
 
     def __init__(
@@ -54,13 +58,17 @@ class Journal(Lines):
             clock=clock,
             owner=owner,
             tidy=lambda: prune(files(self.folder), clock()),
+            enough=killed.MOST,
             loss="What is submitted now cannot be joined after a restart.",
         )
 
     def forget(self) -> None:
         """Be a journal that has written nothing; see `Lines.forget`."""
         super().forget()
-        self._mine: set[str] = set()
+        self._spoke = False
+        #: What this journal has written of submissions that are in flight, and, of those of others, its lines.
+        self._mine: dict[str, _Flight] = {}
+        self._theirs: dict[str, list[bytes]] = {}
 
     def intend(self, submission_id: str, request: Request, *, backend: str, service: str, deadline: datetime) -> None:
         """Write down what is about to be submitted; it is on the disk when this returns.
@@ -70,12 +78,20 @@ class Journal(Lines):
         submission_id, backend, service, request, deadline
             See `Entry`.
         """
-        facts = {"backend": backend, "service": service, "deadline": time(deadline), "request": plain_request(request)}
-        self._write("intent", submission_id, facts)
+        flight = _Flight(time(self._clock()), request, backend, service, deadline)
+        self._write(flight.intent(submission_id), len(items_of(request)))
+        with self._lock:
+            self._mine[submission_id] = flight
 
     def submitted(self, handle: TaskHandle) -> None:
         """Write down which task a submission has become."""
-        self._write("submitted", handle.submission_id, {"backend": handle.backend, "task_id": handle.task_id})
+        line = _submitted(handle, time(self._clock()))
+        self._write(line)
+        with self._lock:
+            if (flight := self._mine.get(handle.submission_id)) is not None:
+                flight.task = line
+            else:
+                self._theirs.setdefault(handle.submission_id, []).append(line)
 
     def ended(
         self,
@@ -101,15 +117,21 @@ class Journal(Lines):
         """
         facts = {"state": state.value, "code": code, "reason": reason}
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
-        self._write("ended", submission_id, facts | counts)
+        line = _line("ended", time(self._clock()), {"submission_id": submission_id, **facts, **counts})
+        written = self._write(line)
+        with self._lock:
+            if submission_id not in self._mine:
+                self._theirs.setdefault(submission_id, []).append(line)
+            elif written:
+                del self._mine[submission_id]
 
     def settle(self) -> None:
         """Write down that all is in order so far: who asks for the same again, after whatever happens, has a new wish.
 
         A journal that has written nothing stays silent.
         """
-        if self._mine:
-            self._line("settled", {})
+        if self._spoke:
+            self._write(_line("settled", time(self._clock()), {}))
 
     def unfinished(self, *, backend: str, service: str) -> list[Entry]:
         """Return what other processes, dead or alive, had submitted to a service and nobody saw the end of.
@@ -126,7 +148,8 @@ class Journal(Lines):
 
         found = merged(files(self.folder), wanted)
         with self._lock:
-            return [entry for entry in found if entry.state is None and entry.submission_id not in self._mine]
+            ours = self._mine.keys() | self._theirs.keys()
+        return [entry for entry in found if entry.state is None and entry.submission_id not in ours]
 
     def ended_lately(self, *, backend: str, service: str) -> list[tuple[Entry, bool]]:
         """Return what has ended at a service since a process was killed; nothing if none was.
@@ -147,11 +170,44 @@ class Journal(Lines):
         """Yield all that is known, oldest first."""
         yield from merged(files(self.folder), lambda _: True)
 
-    def _write(self, event: str, submission_id: str, facts: dict[str, Any]) -> None:
-        with self._lock:
-            self._mine.add(submission_id)
-        self._line(event, {"submission_id": submission_id, **facts})
+    def _carried(self) -> Iterator[bytes]:
+        now = self._clock()
+        # What the service has given up by now is nobody's any more, though nobody saw its end.
+        self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > now}
+        for name, flight in self._mine.items():
+            yield flight.intent(name)
+            if flight.task:
+                yield flight.task
+        for lines in self._theirs.values():
+            yield from lines
 
-    def _line(self, event: str, facts: dict[str, Any]) -> None:
-        whole = {"v": VERSION, "event": event, "at": time(self._clock()), **facts}
-        self.add(json.dumps(whole, separators=(",", ":")).encode() + b"\n")
+    def _write(self, line: bytes, items: int = 0) -> bool:
+        self._spoke = True
+        return self.add(line, items)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A submission of this journal that is in flight, with the line that names its task."""
+
+    at: str
+    request: Request
+    backend: str
+    service: str
+    deadline: datetime
+    task: bytes = b""
+
+    def intent(self, submission_id: str) -> bytes:
+        """Return the line of the intent; not kept, for that of 10,000 items has 700 kB."""
+        facts = {"backend": self.backend, "service": self.service, "deadline": time(self.deadline)}
+        whole = {"submission_id": submission_id, **facts, "request": plain_request(self.request)}
+        return _line("intent", self.at, whole)
+
+
+def _submitted(handle: TaskHandle, at: str) -> bytes:
+    facts = {"submission_id": handle.submission_id, "backend": handle.backend, "task_id": handle.task_id}
+    return _line("submitted", at, facts)
+
+
+def _line(event: str, at: str, facts: dict[str, Any]) -> bytes:
+    return json.dumps({"v": VERSION, "event": event, "at": at, **facts}, separators=(",", ":")).encode() + b"\n"

@@ -52,6 +52,7 @@ def ended(paths: list[str], wanted: Callable[[Entry], bool], reader: Owner) -> l
     begun: dict[str, Entry] = {}
     ends: dict[str, tuple[Ended, Owner]] = {}
     settled: dict[Owner, datetime] = {}
+    counted: set[str] = set()
     count = 0
     for path in reversed(_since_the_first_killed(paths, owners, dead)):
         if path not in owners or count >= MOST:
@@ -65,7 +66,9 @@ def ended(paths: list[str], wanted: Callable[[Entry], bool], reader: Owner) -> l
                     last = ends.get(event.submission_id, (event, owner))
                     ends[event.submission_id] = max(last, (event, owner), key=lambda end: end[0].at)
                 elif isinstance(event, Entry):
-                    count += len(items_of(event.request))
+                    # What is in flight for long is written again, when the file that it is in goes.
+                    count += 0 if event.submission_id in counted else len(items_of(event.request))
+                    counted.add(event.submission_id)
                     if wanted(event):
                         begun[event.submission_id] = event
     known = sorted(((end, owner) for name, (end, owner) in ends.items() if name in begun), key=lambda end: end[0].at)

@@ -17,7 +17,7 @@ from chiltepin.journal.owner import Owner
 from chiltepin.journal.reading import LINE_LIMIT, SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
 __all__ = ["Lines", "OwnFile"]
@@ -61,6 +61,9 @@ class Lines:
         Whether each line is on the disk before `add` returns.
     tidy : callable
         Is called once, before the first file is made.
+    enough : int
+        How much the newer files of this object have to hold, in what `add` was told of its lines, until an older one
+        is removed.
     loss : str
         What is lost with a line, as a sentence, for the warning.
     """
@@ -74,10 +77,11 @@ class Lines:
         suffix: str = SUFFIX,
         forced: bool = True,
         tidy: Callable[[], object] = lambda: None,
+        enough: int,
         loss: str,
     ) -> None:
         self.folder, self._clock, self._given = os.path.abspath(folder), clock, owner
-        self._suffix, self._forced, self._tidy, self._loss = suffix, forced, tidy, loss
+        self._suffix, self._forced, self._tidy, self._enough, self._loss = suffix, forced, tidy, enough, loss
         self._tidied = self._warned = False
         self._file: OwnFile | None = None
         self.forget()
@@ -88,45 +92,91 @@ class Lines:
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self.owner = self._given or Owner.this()
+        #: The files that were left for a new one, oldest first, and how much each of them holds.
+        self._left: deque[tuple[str, int]] = deque()
         self.close()
+        # That of the process before a fork is not ours.
+        self._left.clear()
 
-    def add(self, line: bytes) -> None:
-        """Write a line, its end included; nothing is raised if that is not possible."""
+    def add(self, line: bytes, holds: int = 0) -> bool:
+        """Write a line, its end included; nothing is raised if that is not possible.
+
+        Parameters
+        ----------
+        line : bytes
+            The line.
+        holds : int
+            How much it counts towards ``enough``; of lines that are not forced it is their bytes.
+
+        Returns
+        -------
+        bool
+            Whether it is there; True of what is not forced.
+        """
         if self._forced:
             with self._lock:
-                self._try(line)
-            return
+                return self._try(line, holds)
         # Whoever writes takes along what others bring meanwhile; a thread that waited here would hold up a transfer.
         self._waiting.append(line)
         while self._waiting and self._lock.acquire(blocking=False):
             try:
-                self._try(b"".join(self._waiting.popleft() for _ in range(len(self._waiting))))
+                lines = b"".join(self._waiting.popleft() for _ in range(len(self._waiting)))
+                self._try(lines, len(lines))
             finally:
                 self._lock.release()
+        return True
 
     def close(self) -> None:
         """Let go of the file; a line that is written later begins a new one."""
         with self._lock:
             self._let_go()
 
-    def _try(self, line: bytes) -> None:
+    def _carried(self) -> Iterator[bytes]:
+        """Yield what is in the files so far and still counts, whatever is newer; the lock is held."""
+        return iter(())
+
+    def _try(self, line: bytes, holds: int) -> bool:
         try:
-            self._append(line)
+            self._append(line, holds)
         except OSError as error:
             self._give_up(error)
-        else:
-            self._warned = False
+            return False
+        self._warned = False
+        return True
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes, holds: int) -> None:
         if self._file is not None and not self._file.has_room(line):
             self._let_go()
-        if self._file is None:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            if not self._tidied:
-                self._tidied = True
-                self._tidy()
-            self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
-        self._file.append(line)
+            if self._superfluous():
+                self._carry_over()
+        file = self._file
+        if file is None or not file.has_room(line):
+            self._let_go()
+            file = self._begin()
+        file.append(line)
+        file.holds += holds
+
+    def _begin(self) -> OwnFile:
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        if not self._tidied:
+            self._tidied = True
+            self._tidy()
+        self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+        return self._file
+
+    def _superfluous(self) -> bool:
+        """Whether the files after the oldest one of this object hold enough."""
+        return bool(self._left) and sum(holds for _, holds in self._left) - self._left[0][1] >= self._enough
+
+    def _carry_over(self) -> None:
+        """Begin a file with what still counts, and then remove the files that hold nothing else."""
+        file = self._begin()
+        for before in self._carried():
+            file.append(before)
+        while self._superfluous():
+            path, _ = self._left.popleft()
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _give_up(self, error: OSError) -> None:
         """Do without a line; the next one begins a new file, for this one may end in half a line."""
@@ -140,6 +190,7 @@ class Lines:
     def _let_go(self) -> None:
         file, self._file = self._file, None
         if file is not None:
+            self._left.append((file.path, file.holds))
             file.close()
 
 
@@ -156,14 +207,21 @@ class OwnFile:
         The process.
     suffix, forced
         As for `Lines`.
+
+    Attributes
+    ----------
+    path : str
+        Where it is.
+    holds : int
+        How much its lines hold; see `Lines.add`.
     """
 
     def __init__(self, folder: str, now: datetime, owner: Owner, *, suffix: str = SUFFIX, forced: bool = True) -> None:
         name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{suffix}"
-        self._path, self._forced = os.path.join(folder, name), forced
-        self._size, self._looked = 0, float("-inf")
+        self.path, self._forced = os.path.join(folder, name), forced
+        self.holds, self._size, self._looked = 0, 0, float("-inf")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        self._descriptor = os.open(self._path, flags, 0o600)
+        self._descriptor = os.open(self.path, flags, 0o600)
         if not forced:
             return
         # The name of a file is forced to the disk by its folder (fsync(2)); not every filesystem can.
@@ -203,7 +261,7 @@ class OwnFile:
         """Remove the file if nothing was written to it; a full disk would collect empty ones."""
         with contextlib.suppress(OSError):
             if os.fstat(self._descriptor).st_size == 0:
-                os.unlink(self._path)
+                os.unlink(self.path)
 
     def close(self) -> None:
         """Let go of the file."""

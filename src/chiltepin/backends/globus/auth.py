@@ -335,7 +335,7 @@ def ask_auth(call: Callable[[], T]) -> T:
         )
     except (globus_sdk.GlobusError, LocalServerLoginError, jwt.PyJWTError) as err:
         failure = login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
-    except (LookupError, TypeError, ValueError) as err:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as err:
         if isinstance(err, ChiltepinError):
             raise
         failure = ServiceUnavailableError(

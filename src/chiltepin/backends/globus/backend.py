@@ -13,6 +13,8 @@ from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
 from chiltepin.errors import (
     BackendError,
     ConfigError,
+    ConsentRequiredError,
+    LoginRequiredError,
     PathNotFoundError,
     UnsupportedOptionError,
     suggest,
@@ -171,6 +173,14 @@ class GlobusBackend:
 
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
+        try:
+            return ask(lambda: call(client), what)
+        except ConsentRequiredError:
+            raise
+        except LoginRequiredError:
+            pass
+        # The SDK looks for a token that has ended at the first failure of a request only: after a 502 a 401 comes back
+        # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
         return ask(lambda: call(client), what)
 
     @property
@@ -180,7 +190,9 @@ class GlobusBackend:
 
     def new_submission_id(self) -> str:
         """Ask Globus for one: it takes no others."""
-        return self._ask("Asking for a submission id", lambda client: str(client.get_submission_id()["value"]))
+        return self._ask(
+            "Asking for a submission id", lambda client: wire.identifier(client.get_submission_id()["value"])
+        )
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Hand the request to Globus; see `TransferBackend.submit`.
@@ -197,7 +209,8 @@ class GlobusBackend:
         document, submit = self._prepared(request, submission_id)
         try:
             task_id = self._ask(
-                f"Submitting the {submit}", lambda client: str(_SUBMIT[submit](client, document)["task_id"])
+                f"Submitting the {submit}",
+                lambda client: wire.identifier(_SUBMIT[submit](client, document)["task_id"]),
             )
         except BackendError as err:
             conflict = err
@@ -245,8 +258,8 @@ class GlobusBackend:
         live = self._ask(
             "Looking for the task with the same paths",
             lambda client: [
-                (str(task["task_id"]), wire.mark(task))
-                for task in client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}")
+                (wire.identifier(task["task_id"]), wire.mark(task))
+                for task in wire.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
             ],
         )
         for task_id, its_mark in live:
@@ -267,18 +280,26 @@ class GlobusBackend:
             for chunk in _chunks(sorted({handle.task_id for handle in handles}))
             for task in self._documents(chunk)
         }
-        return [self._status(handle, documents.get(handle.task_id)) for handle in handles]
+        statuses = [self._status(handle, documents.get(handle.task_id)) for handle in handles]
+        living = {status.handle.task_id for status in statuses if not status.state.final}
+        # Of what has ended, and of what nobody asks for any more, nothing is kept.
+        self._events = {task_id: known for task_id, known in self._events.items() if task_id in living}
+        return statuses
 
     def _documents(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
         wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"
         return self._ask(
             "Asking how the tasks are",
-            lambda client: [dict(task) for task in client.task_list(limit=len(task_ids), filter=wanted)],
+            lambda client: [
+                wire.task(document) for document in wire.entries(client.task_list(limit=len(task_ids), filter=wanted))
+            ],
         )
 
     def _document(self, handle: TaskHandle) -> dict[str, Any]:
         """Return the document of one task."""
-        return self._ask(f"Asking for task {handle.task_id}", lambda client: dict(client.get_task(handle.task_id).data))
+        return self._ask(
+            f"Asking for task {handle.task_id}", lambda client: wire.task(client.get_task(handle.task_id).data)
+        )
 
     def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
         if task is None:
@@ -313,30 +334,37 @@ class GlobusBackend:
         whole = task["status"] == "SUCCEEDED"
         moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
         errors = [] if whole else self._errors(handle.task_id, most=1000)
-        return items.outcomes_of(
-            request, self._collections.find, whole=whole, skipped=skipped, moved=moved, errors=errors
+        return ask(
+            lambda: items.outcomes_of(
+                request, self._collections.find, whole=whole, skipped=skipped, moved=moved, errors=errors
+            ),
+            f"Asking for the items of task {handle.task_id}",
         )
 
     def _list(self, handle: TaskHandle, method: str) -> list[dict[str, Any]]:
         return self._ask(
             f"Asking for the items of task {handle.task_id}",
-            lambda client: [dict(entry) for entry in getattr(client.paginated, method)(handle.task_id).items()],
+            lambda client: [
+                entry for page in getattr(client.paginated, method)(handle.task_id) for entry in wire.entries(page)
+            ],
         )
 
     def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
         """Return the last events of a task that were errors, the newest first."""
         return self._ask(
             f"Asking what happened to task {task_id}",
-            lambda client: [
-                dict(event)
-                for event in client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
-            ],
+            lambda client: wire.entries(
+                client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
+            ),
         )
 
     def cancel(self, handle: TaskHandle) -> None:
         """Ask Globus to stop the task; that it has ended already, or is not known, is no error."""
         try:
-            self._ask(f"Cancelling task {handle.task_id}", lambda client: client.cancel_task(handle.task_id) and None)
+            self._ask(
+                f"Cancelling task {handle.task_id}",
+                lambda client: wire.word(client.cancel_task(handle.task_id)["code"]),
+            )
         except PathNotFoundError:
             return
 
@@ -349,7 +377,8 @@ class GlobusBackend:
         return self._ask(
             f"Listing {folder} on endpoint {endpoint!r}",
             lambda client: [
-                wire.entry_of(entry) for entry in client.operation_ls(place.id, path=folder, show_hidden=True)
+                wire.entry_of(entry)
+                for entry in wire.entries(client.operation_ls(place.id, path=folder, show_hidden=True))
             ],
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import globus_sdk
 
 from chiltepin.backends.globus.refusals import ask
+from chiltepin.backends.globus.wire import entries
 from chiltepin.backends.globus.words import one_line
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.model import THIS_MACHINE, UUID
@@ -136,7 +137,8 @@ class Collections:
         found = ask(
             lambda: [
                 _chosen(one, "id", "display_name", "owner_string")
-                for one in self._client().paginated.endpoint_search(name).items()
+                for page in self._client().paginated.endpoint_search(name)
+                for one in entries(page)
             ],
             f"Searching for endpoint {name!r}",
         )

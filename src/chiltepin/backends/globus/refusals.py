@@ -41,6 +41,9 @@ TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 #: In the scope of a consent, the collection that wants it.
 _DATA_ACCESS = re.compile(r"/scopes/([0-9a-fA-F-]{36})/data_access")
 
+#: What comes of an answer in which nothing is where it should be; JSON may be nested too deep to be read.
+NONSENSE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
 T = TypeVar("T")
 
 _BY_CODE: dict[str, type[BackendError]] = {
@@ -69,7 +72,7 @@ def ask(call: Callable[[], T], what: str) -> T:
         raise
     except globus_sdk.GlobusError as err:
         failure = _translated(err, what)
-    except (LookupError, TypeError, ValueError) as err:
+    except NONSENSE as err:
         failure = nonsense(err, what)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure

@@ -11,7 +11,7 @@ import globus_sdk
 
 from chiltepin.backends.globus.words import one_line
 from chiltepin.errors import PermissionDeniedError
-from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import UUID, DirEntry, TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined, named, parts
 
 if TYPE_CHECKING:
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "delete_document",
+    "entries",
     "entry_of",
     "global_path",
+    "identifier",
     "lost",
     "mark",
     "status_of",
+    "task",
     "transfer_document",
     "troubled",
     "unsure",
+    "word",
 ]
 
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
@@ -57,6 +61,54 @@ _CURES = {
 _LABEL_LIMIT = 128
 
 _KINDS = {"dir": "dir", "file": "file"}
+
+
+#: Every status of a task (SDK documentation, ``get_task``).
+_STATUSES = frozenset({"ACTIVE", "INACTIVE", "SUCCEEDED", "FAILED"})
+
+
+def word(value: Any) -> str:
+    """Return a text of an answer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, or empty: then it is no answer of the Transfer API, whatever its HTTP status.
+    """
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    if not value:
+        raise ValueError(value)
+    return value
+
+
+def identifier(value: Any) -> str:
+    """Return the id of a task, or of a submission; errors as `word`, also if it is no UUID."""
+    if not UUID.fullmatch(word(value)):
+        raise ValueError(value)
+    return str(value)
+
+
+def entries(page: Any) -> list[dict[str, Any]]:
+    """Return the entries of a list, or of a page of one; errors as `word`, and KeyError if it has none."""
+    found = page["DATA"]
+    if not isinstance(found, list):
+        raise TypeError(type(found).__name__)
+    return [dict(entry) for entry in found]
+
+
+def task(document: Any) -> dict[str, Any]:
+    """Return the document of a task; errors as `entries`, also if that is not all that has to be known of it.
+
+    To take a part of an answer for the whole could call a success what has left files out.
+    """
+    whole = dict(document)
+    identifier(whole["task_id"])
+    if whole["status"] not in _STATUSES:
+        raise ValueError(whole["status"])
+    if whole["type"] != "DELETE":
+        int(whole["subtasks_skipped_errors"] or 0)
+    return whole
 
 
 def global_path(path: str, place: Collection) -> str:

@@ -62,7 +62,7 @@ class _Door:
         # Read in any case: what is left of a body would be taken for the next request of the connection.
         request.get_data()
         g.mishap = self._faults.take(request.method, request.path)
-        if g.mishap is None or g.mishap.after:
+        if g.mishap is None or g.mishap.after or g.mishap.slow:
             return None
         return _spoiled(g.mishap)
 
@@ -84,6 +84,8 @@ class _Door:
         mishap: Mishap | None = g.get("mishap")
         if mishap is not None and mishap.after:
             answer = _spoiled(mishap)
+        if mishap is not None and mishap.slow:
+            self._engine.clock.linger(mishap.slow)
         dropped = mishap is not None and mishap.drop
         status = 0 if dropped else answer.status_code
         query = request.query_string.decode()

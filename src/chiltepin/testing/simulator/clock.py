@@ -32,6 +32,10 @@ class Clock(Protocol):
         """Return the same as an instant in UTC."""
         ...
 
+    def linger(self, seconds: float) -> None:
+        """Return when so many seconds have gone by."""
+        ...
+
 
 class ManualClock:
     """A clock that stands still until a test moves it.
@@ -75,6 +79,10 @@ class ManualClock:
             for worker in list(self._workers):
                 worker()
 
+    def linger(self, seconds: float) -> None:
+        """Let so many seconds go by, now; see `advance`."""
+        self.advance(seconds)
+
     def attach(self, worker: Callable[[], None]) -> None:
         """Have something called each time the clock has moved."""
         self._workers.append(worker)
@@ -106,3 +114,7 @@ class RunningClock:
     def now(self) -> datetime:
         """Return the same as an instant in UTC."""
         return utc(self.time())
+
+    def linger(self, seconds: float) -> None:
+        """Return when so many seconds of this clock have gone by."""
+        time.sleep(seconds / self.speed)

@@ -17,7 +17,7 @@ __all__ = ["Faults", "Mishap", "Served"]
 
 @dataclass
 class Mishap:
-    """What becomes of the next requests that match; see `Simulator.fail_next`."""
+    """What becomes of the next requests that match; see `Simulator.fail_next` and `Simulator.slow_next`."""
 
     times: int
     status: int
@@ -28,6 +28,8 @@ class Mishap:
     drop: bool = False
     after: bool = False
     body: bytes | None = None
+    #: Seconds until the answer is sent, which then is the right one.
+    slow: float = 0.0
 
     def hits(self, method: str, path: str) -> bool:
         """Whether it befalls such a request."""

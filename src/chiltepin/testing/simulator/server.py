@@ -54,14 +54,21 @@ class Server:
     """
 
     def __init__(self, app: Flask, port: int) -> None:
+        self._app, self._listens = app, False
+        self._connections: set[socket.socket] = set()
+        #: What keeps the port while nobody listens; nobody can connect to a socket that only has an address.
+        self._keeper: socket.socket | None = None
+        self._listen(port)
+
+    def _listen(self, port: int) -> None:
         # Bound here: werkzeug itself ends the whole program if the port is taken.
         with socket.create_server(("127.0.0.1", port)) as listener:
             door = listener.fileno()
-            self._server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Handler, fd=door)
-        self._connections: set[socket.socket] = set()
+            self._server = make_server("127.0.0.1", port, self._app, threaded=True, request_handler=_Handler, fd=door)
         self._server.connections = self._connections  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._serve, name="simulator", daemon=True)
         self._thread.start()
+        self._listens = True
 
     def _serve(self) -> None:
         # Each test ends by waiting for this look at whether to stop; the default is half a second.
@@ -72,8 +79,31 @@ class Server:
         """Where it listens."""
         return int(self._server.port)
 
+    def unplug(self) -> None:
+        """Refuse connections until `plug_in`, and hang up on whoever is connected."""
+        if not self._listens:
+            return
+        port = self.port
+        self.close()
+        self._keeper = socket.socket()
+        self._keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._keeper.bind(("127.0.0.1", port))
+
+    def plug_in(self) -> None:
+        """Listen again at the same port."""
+        if self._keeper is not None:
+            self._listen(self.port)
+            self._keeper.close()
+            self._keeper = None
+
     def close(self) -> None:
         """Stop, and hang up on whoever is still connected: a closed simulator must not go on answering."""
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+        if not self._listens:
+            return
+        self._listens = False
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

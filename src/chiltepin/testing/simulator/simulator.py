@@ -256,6 +256,26 @@ class Simulator:
         mishap = Mishap(times, status, code, method, path, headers or {}, drop=drop, after=after, body=body)
         self._faults.add(mishap)
 
+    def slow_next(self, seconds: float, times: int = 1, *, method: str | None = None, path: str | None = None) -> None:
+        """Answer the next requests late: what was asked is done at once, and told after some time.
+
+        Parameters
+        ----------
+        seconds : float
+            How late, by the simulator's clock. A `ManualClock` moves by so much while the request waits.
+        times, method, path
+            As for `fail_next`.
+        """
+        self._faults.add(Mishap(times, 200, "", method, path, slow=seconds))
+
+    def unplug(self) -> None:
+        """Refuse all connections, and hang up on those that there are; tasks go on."""
+        self._server.unplug()
+
+    def plug_in(self) -> None:
+        """Undo `unplug`, at the same address."""
+        self._server.plug_in()
+
     @property
     def requests(self) -> list[Served]:
         """All requests that have been served, in order; they hold no headers and so no tokens."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import g, jsonify, request
 
+from chiltepin.model import UUID
 from chiltepin.testing.simulator import filters
 from chiltepin.testing.simulator.problems import Refusal, bad_request, request_id
 from chiltepin.testing.simulator.submissions import checked_deadline, checked_label, read_order, read_submission_id
@@ -61,7 +62,12 @@ class TaskRoutes:
         """List tasks; without a ``type`` in the filter, transfers only."""
         wanted = {"type": "TRANSFER", **filters.clauses(request.args.get("filter", ""), _FIELDS)}
         with self._engine.lock:
-            mine = [task for task in self._engine.tasks.values() if task.owner_id == g.grant.identity_id]
+            known = self._engine.tasks
+            # Those that are named are not looked for among all that there ever were.
+            named = wanted.get("task_id", "").split(",")
+            if all(map(UUID.fullmatch, named)):
+                known = {name: known[name] for name in named if name in known}
+            mine = [task for task in known.values() if task.owner_id == g.grant.identity_id]
             documents = [self._engine.document(task) for task in mine]
         # The newest first, also among those of one second.
         documents = [document for document in reversed(documents) if filters.matches(document, wanted)]

@@ -1,0 +1,251 @@
+"""Measure one workflow process over a long day: memory, descriptors, threads, journal, and how late its looks are."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import itertools
+import logging
+import os
+import threading
+import time
+from concurrent.futures import wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from measure import scratch
+from rich.console import Console
+from rich.table import Table
+from service import serving
+
+import chiltepin
+from chiltepin import configure, delete_task, transfer_task, transfers
+from chiltepin.chores import Chore
+from chiltepin.testing.simulator import RunningClock
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service import Service
+
+    from chiltepin import TransferFuture
+    from chiltepin.hub import Hub
+
+SOURCE, TARGET = "laptop", "scratch"
+HOUR, DAY = 3600.0, 24 * 3600.0
+
+#: Files that are there to be moved; each is moved many times, to ever new places.
+SOURCES = 1000
+
+#: Seconds for which the service remembers a task that has ended; the real one does for 90 days.
+REMEMBERED = 600.0
+
+
+class DayClock:
+    """The time of the service, as the hub reads a clock."""
+
+    def __init__(self, clock: RunningClock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        """Return the seconds."""
+        return self._clock.time()
+
+    def now(self) -> datetime:
+        """Return the time of day, in UTC."""
+        return self._clock.now()
+
+
+@dataclass
+class Looks:
+    """How much later than it should the hub has looked at its tasks, in seconds of the day."""
+
+    late: list[float] = field(default_factory=list)
+
+    def watch(self, hub: Hub) -> None:
+        """Take note of every look of a hub."""
+        poll = hub._backend.poll  # noqa: SLF001 - it is measured, not used
+
+        def noted(handles: Any) -> Any:
+            now = hub._clock.monotonic()  # noqa: SLF001
+            wanted = {handle.task_id for handle in handles}
+            with hub._lock:  # noqa: SLF001
+                asked = [one for one in hub._departures.batches if one.handle and one.handle.task_id in wanted]  # noqa: SLF001
+                due = min((one.next_look(hub._looked) for one in asked), default=now)  # noqa: SLF001
+            # What could not be asked is asked again later on purpose.
+            self.late.append(now - max(due, hub._looking.until))  # noqa: SLF001
+            return poll(handles)
+
+        hub._backend.poll = noted  # type: ignore[method-assign] # noqa: SLF001
+
+    def take(self) -> tuple[int, float, float]:
+        """Return how many looks there were since the last call, the time that 99 of 100 kept, and the latest."""
+        late, self.late = sorted(self.late), []
+        return (len(late), late[int(len(late) * 0.99)], late[-1]) if late else (0, 0.0, 0.0)
+
+
+class Day:
+    """A workflow that moves files all day, a few at a time, and forgets what it has moved.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        The sizes.
+    folder : str
+        Where everything is.
+    service : Service
+        The simulated Globus.
+    clock : RunningClock
+        Its time.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: str, service: Service, clock: RunningClock) -> None:
+        self.options, self.folder, self.service, self.clock = options, folder, service, clock
+        self.looks, self.made, self.ends = Looks(), 0, {True: 0, False: 0}
+        self._waiting: set[TransferFuture] = set()
+        self._numbers = itertools.count()
+
+    def run(self) -> list[list[str]]:
+        """Have the day go by; return a row of cells for every sample."""
+        options, rows = self.options, []
+        begin, rounds = self.clock.time(), int(options.hours * HOUR / options.every)
+        samples = {max(1, round(rounds * number / options.samples)) for number in range(1, options.samples + 1)}
+        for number in range(1, rounds + 1):
+            self._calls(round(options.transfers * number / rounds) - self.made)
+            moment = begin + number * options.every
+            while (left := moment - self.clock.time()) > 0:
+                time.sleep(left / self.clock.speed)
+            self._reap()
+            self.service.forget_ended(REMEMBERED)
+            if number in samples:
+                rows.append(self._sample(self.clock.time() - begin))
+        wait(self._waiting, timeout=120)
+        self._reap()
+        return rows
+
+    def _calls(self, count: int) -> None:
+        """Make some calls: of a thousand, one for what is not there, ten that are cancelled, and fifty deletions."""
+        for _ in range(count):
+            number = next(self._numbers)
+            goal = f"/{number % 100}/{number}"
+            rest = {"executor": "local", "check": False, "timeout": 6 * HOUR}
+            source = "/missing" if number % 1000 == 7 else f"/{number % SOURCES}"  # noqa: PLR2004 - any of them
+            future = transfer_task(SOURCE, TARGET, source, goal, **rest)
+            if number % 100 == 3:  # noqa: PLR2004 - likewise
+                future.cancel()
+            self._waiting.add(future)
+            if number % 20 == 0:
+                self._waiting.add(delete_task(TARGET, f"/old/{number}", ignore_missing=True, **rest))
+            self.made += 1
+
+    def _reap(self) -> None:
+        done = {future for future in self._waiting if future.done()}
+        for future in done:
+            self.ends[future.exception() is None and future.result()] += 1
+        self._waiting -= done
+
+    def _sample(self, seconds: float) -> list[str]:
+        gc.collect()
+        looks, most, latest = self.looks.take()
+        files = list(os.scandir(os.environ["CHILTEPIN_JOURNAL"]))
+        return [
+            f"{seconds / HOUR:.1f}",
+            f"{self.made:,}",
+            f"{len(self._waiting):,}",
+            f"{_resident():.1f}",
+            str(len(os.listdir("/proc/self/fd"))),
+            str(threading.active_count()),
+            *(f"{_size(files, suffix) / 1e6:.1f}" for suffix in (".jsonl", ".activity")),
+            f"{looks:,}",
+            f"{most:.1f}",
+            f"{latest:.1f}",
+            f"{1000 * latest / self.clock.speed:.0f}",
+        ]
+
+
+def _resident() -> float:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _size(files: list[os.DirEntry[str]], suffix: str) -> int:
+    return sum(file.stat().st_size for file in files if file.name.endswith(suffix))
+
+
+def _hasten(hub: Hub, clock: RunningClock) -> None:
+    """Have a hub go by a clock that runs faster than ours."""
+
+    def step() -> float | None:
+        pause = hub.step()
+        return None if pause is None else pause / clock.speed
+
+    hub._clock = DayClock(clock)  # noqa: SLF001 - in a workflow nobody gives it a clock
+    hub._arrivals._clock = hub._clock  # noqa: SLF001
+    hub._speaker = Chore("chiltepin-hub", step)  # noqa: SLF001
+
+
+def main() -> None:
+    """Measure, and print one table."""
+    options = _options()
+    clock = RunningClock(options.speed)
+    with scratch(options.folder) as folder:
+        folders = {name: os.path.join(folder, name) for name in (SOURCE, TARGET)}
+        os.makedirs(folders[SOURCE])
+        for number in range(SOURCES):
+            with open(os.path.join(folders[SOURCE], str(number)), "wb") as file:
+                file.write(os.urandom(64))
+        os.environ["CHILTEPIN_TOKENS"] = os.path.join(folder, "tokens.json")
+        os.environ["CHILTEPIN_JOURNAL"] = os.path.join(folder, "journal")
+        for name in ("CHILTEPIN_CONFIG", "CHILTEPIN_BACKEND"):
+            os.environ.pop(name, None)
+        times = {"task_latency": 20.0, "latency": 0.2, "request_rate": None}
+        with serving(folders, clock=clock, **times) as service:
+            rows, day = _day(options, folder, service, clock)
+    _print(options, rows, day)
+
+
+def _day(
+    options: argparse.Namespace, folder: str, service: Service, clock: RunningClock
+) -> tuple[list[list[str]], Day]:
+    endpoints = {name: {"globus": service.collection(name)} for name in (SOURCE, TARGET)}
+    config = configure.load(
+        {"data": {"backend": "globus", "endpoints": endpoints}}, run_dir=os.path.join(folder, "run")
+    )
+    config.initialize_logging = False
+    logging.getLogger("parsl").setLevel(logging.ERROR)
+    # Of a failure that is wanted, and of what was cancelled, nothing need be said.
+    logging.getLogger("chiltepin").setLevel(logging.ERROR)
+    with chiltepin.Workflow(config) as workflow:
+        day = Day(options, folder, service, clock)
+        hub = transfers.opened(workflow.config.data.setup).hub
+        _hasten(hub, clock)
+        day.looks.watch(hub)
+        return day.run(), day
+
+
+def _print(options: argparse.Namespace, rows: list[list[str]], day: Day) -> None:
+    caption = (
+        f"{day.ends[True]:,} ended well, {day.ends[False]:,} did not; a second of ours is {options.speed:g} of that day"
+    )
+    table = Table(title=f"{options.hours:g} hours, {options.transfers:,} transfers", caption=caption)
+    columns = ["hour", "calls", "waiting", "MB", "fds", "threads", "journal MB", "activity MB", "looks"]
+    for name in [*columns, "99 % late s", "latest s", "latest, our ms"]:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=130).print(table)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--transfers", type=int, default=100_000, help="transfers in all (100000)")
+    parser.add_argument("--hours", type=float, default=24.0, help="hours of the day (24)")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between two loops of calls (60)")
+    parser.add_argument("--samples", type=int, default=12, help="lines of the table (12)")
+    parser.add_argument("--speed", type=float, default=400.0, help="seconds of that day in one of ours (400)")
+    parser.add_argument("--folder", help="where to make the temporary folder")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

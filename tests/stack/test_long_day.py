@@ -1,0 +1,94 @@
+"""Half a long day in small: what a workflow process holds, keeps and writes does not grow with what it has moved."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import pytest
+from wholestack import Stack
+
+from chiltepin import delete_task, transfer_task
+
+#: Loops of calls, an hour apart, and calls of each; the first hours load and open what is loaded and opened once.
+HOURS, CALLS, FIRST = 12, 12, 3
+
+
+@pytest.fixture
+def stack(monkeypatch):
+    """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
+    for name, value in (("writing.FILE_LIMIT", 4_000), ("killed.MOST", 20)):
+        monkeypatch.setattr(f"chiltepin.journal.{name}", value)
+    monkeypatch.setattr("chiltepin.activity.diary.ENOUGH", 8_000)
+    made = Stack()
+    yield made
+    made.close()
+
+
+def hour(stack, number):
+    """Move files and forget them: some are missing, some are cancelled, and most arrive."""
+    rest = {"executor": "local", "check": False, "timeout": 1000.0}
+    futures = []
+    for call in range(CALLS):
+        source = "/missing" if call == 7 else f"/{call % 5}"
+        futures.append(transfer_task("a", "b", source, f"/out/{number}/{call}", **rest))
+        futures.append(delete_task("b", f"/old/{number}/{call}", ignore_missing=True, **rest))
+        if call % 4 == 3:
+            futures[-2].cancel()
+    stack.wait(3600)
+    assert all(future.done() for future in futures)
+    return sum(future.result(0) for future in futures)
+
+
+def held(stack):
+    """What the process holds: threads, descriptors, and things of ours that the collector knows."""
+    stack.globus.clear_requests()
+    gc.collect()
+    # Parsl's own pools grow to their ten threads in their own time.
+    threads = [one.name for one in threading.enumerate() if not one.name.startswith("ThreadPoolExecutor-")]
+    return len(threads), len(os.listdir("/proc/self/fd")), sum(map(_is_ours, gc.get_objects()))
+
+
+def _is_ours(one):
+    """Whether the collector knows it as one of ours, and not as one of the simulator's."""
+    module = str(type(one).__module__)
+    return module.startswith("chiltepin.") and not module.startswith("chiltepin.testing")
+
+
+def kept(stack, suffix):
+    """The bytes in files of the journal."""
+    return sum(file.stat().st_size for file in (stack.folder / "journal").glob(f"*{suffix}"))
+
+
+def test_a_day_leaves_nothing_behind(stack):
+    """After 12 hours and 288 calls a process holds what it held after three, and its journal is as large as then."""
+    for number in range(5):
+        (stack.folder / "laptop" / str(number)).write_text("data")
+    stack.globus.settings.task_latency = 100
+    late, poll = [], stack.backend.poll
+
+    def noted(handles):
+        with stack.hub._lock:
+            asked = [batch for batch in stack.hub._departures.batches if batch.handle in handles]
+            due = min(batch.next_look(stack.hub._looked) for batch in asked)
+        late.append(stack.clock.time() - due)
+        return poll(handles)
+
+    stack.backend.poll = noted
+    seen, bytes_kept = [], []
+    for number in range(HOURS):
+        assert hour(stack, number) == 2 * CALLS - 3
+        for task in stack.tasks():
+            stack.globus.forget_task(task.id)
+        seen.append(held(stack))
+        bytes_kept.append((kept(stack, ".jsonl"), kept(stack, ".activity")))
+    threads, descriptors, ours = zip(*seen[FIRST:], strict=True)
+    assert max(threads) <= threads[0] + 1
+    assert max(descriptors) <= descriptors[0] + 3
+    assert max(ours) <= ours[0] + 100
+    assert len(late) > HOURS * 5
+    assert max(late) < 0.5
+    journal, activity = zip(*bytes_kept, strict=True)
+    assert max(journal) < 30_000
+    assert max(activity) < 24_000

@@ -1,0 +1,311 @@
+"""The whole stack before a simulated Globus: Parsl, hub, journal, backend, HTTP; one clock, which a test moves."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from globus_sdk.transport import RetryConfig
+
+import chiltepin
+from chiltepin import configure
+from chiltepin.activity import Diary
+from chiltepin.backends.globus import GlobusBackend
+from chiltepin.hub import _hubs
+from chiltepin.journal import Journal, Owner
+from chiltepin.testing.simulator import ManualClock, Simulator
+from chiltepin.transfers import Transfers
+
+#: Where nobody waits for a disk, if there is such a place.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+
+#: Real seconds after which whatever has not come to rest hangs; mostly it takes a thousandth.
+PATIENCE = 40.0
+
+GRACE = 20.0
+
+
+class Left(Exception):  # noqa: N818 - it is no error
+    """What a workflow is left by."""
+
+
+class HubClock:
+    """The simulator's time, as the hub reads a clock; its calendar may be wrong."""
+
+    def __init__(self, clock):
+        self._clock, self.skew = clock, 0.0
+
+    def monotonic(self):
+        """Tell the seconds."""
+        return self._clock.time()
+
+    def now(self):
+        """Tell the time of day."""
+        return self._clock.now() + timedelta(seconds=self.skew)
+
+
+class Stumbles(logging.Handler):
+    """Collects what a thread of ours has stumbled over."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.told = []
+
+    def emit(self, record):
+        """Keep it."""
+        text = record.getMessage()
+        self.told.append(text + "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else text)
+
+
+class Stack:
+    """A simulated Globus and, before it, one process after the other; threads are real, and the time is not."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY))
+        self.clock = ManualClock()
+        folders = {name: self.folder / name for name in ("laptop", "scratch")}
+        self.globus = Simulator(folders, clock=self.clock, request_rate=None)
+        self.laptop, self.scratch = (self.globus.collection(name) for name in folders)
+        self.hub_clock, self.stumbles = HubClock(self.clock), Stumbles()
+        self._processes = itertools.count(1)
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setenv("CHILTEPIN_TOKENS", str(self.folder / "tokens.json"))
+        for name, value in self.globus.environment().items():
+            self._patch.setenv(name, value)
+        # The SDK waits between its tries, in real seconds.
+        patience = RetryConfig(max_retries=2, max_sleep=0)
+        self._patch.setattr("chiltepin.backends.globus.auth._retries", lambda: patience)
+        # Everything is opened in one place, and that would have the clock of this machine.
+        self._patch.setattr("chiltepin.data.opened", lambda *_: self.transfers)
+        logging.getLogger("chiltepin").addHandler(self.stumbles)
+        logging.getLogger("concurrent.futures").addHandler(self.stumbles)
+        self.clock.attach(self._wake)
+        self.requests = 0
+        self.begin()
+
+    def begin(self):
+        """Have a new process, on a machine that is gone by the time of the next one."""
+        owner = Owner("gone", next(self._processes), "0")
+        journal = Journal(self.folder / "journal", clock=self.hub_clock.now, owner=owner)
+        diary = Diary(self.folder / "journal", self.hub_clock.now)
+        places = {"a": {"collection": self.laptop.id}, "b": {"collection": self.scratch.id}}
+        self.backend = GlobusBackend.from_config(places, {})
+        self.transfers = Transfers(self.backend, clock=self.hub_clock, journal=journal, diary=diary)
+        self._enter()
+
+    def _enter(self):
+        endpoints = {"a": {"globus": self.laptop.id}, "b": {"globus": self.scratch.id}}
+        config = configure.load(
+            {
+                "data": {"backend": "globus", "fault_grace": GRACE, "endpoints": endpoints},
+                "local": {"provider": "threads", "max_threads": 2},
+            },
+            run_dir=self.folder / "runinfo",
+        )
+        # Its log is long, and pytest would keep the records, and what they are about.
+        config.initialize_logging = False
+        logging.getLogger("parsl").setLevel(logging.CRITICAL)
+        self.workflow = chiltepin.Workflow(config)
+        _in_a_thread(self.workflow.__enter__)
+        self.rest()
+
+    @property
+    def hub(self):
+        """The hub of the process of now."""
+        return self.transfers.hub
+
+    def _wake(self):
+        self.hub._wake()
+
+    # Coming to rest.
+
+    def rest(self):
+        """Wait until nothing moves any more before the clock does."""
+        waiting, end = threading.Event(), time.monotonic() + PATIENCE
+        while not (self._rests() and self._rests()):
+            if time.monotonic() > end:
+                raise AssertionError(f"Nothing comes to rest: {self.underway()}\n{self.stacks()}")
+            waiting.wait(0.001)
+
+    def _rests(self):
+        hub = self.hub
+        moved = _moves(hub._speaker) or _moves(hub._arrivals._finisher) or hub._arrivals._ended
+        return not moved and self.due() > self.clock.time() and not any(map(_launches, self._records()))
+
+    def _records(self):
+        return list(self.workflow.dfk.tasks.values()) if self.workflow._dfk is not None else []
+
+    def due(self):
+        """When the hub will do something, by the clock."""
+        hub = self.hub
+        with hub._lock:
+            moments = [hub._next(batch) for batch in hub._departures.batches]
+            if moments and hub._limits:
+                moments.append(hub._limits[0][0])
+            if hub._wishes and moments:
+                moments.append(float("-inf"))
+        return min(moments, default=float("inf"))
+
+    def underway(self):
+        """What keeps the hub from coming to rest."""
+        now, hub = self.clock.time(), self.hub
+        waits = (
+            f"wishes {len(hub._wishes)}, submitting {hub._submitting.until - now}, looking {hub._looking.until - now}"
+        )
+        return [waits, *({**vars(batch), "in": hub._next(batch) - now} for batch in hub._departures.batches)]
+
+    def stacks(self):
+        """Where each thread is."""
+        frames = sys._current_frames()
+        told = [
+            f"{one.name}\n{''.join(traceback.format_stack(frames[one.ident]))}"
+            for one in threading.enumerate()
+            if one.ident in frames
+        ]
+        return "\n".join(told)
+
+    # Time.
+
+    def wait(self, seconds):
+        """Let the time go by, and everything happen in its time."""
+        end = self.clock.time() + seconds
+        while True:
+            self.rest()
+            now, service = self.clock.time(), self.globus._engine.next_moment()
+            moment = min(self.due(), float("inf") if service is None else service)
+            if moment > end:
+                self.clock.advance(max(0.0, end - now))
+                self.rest()
+                return
+            self.clock.advance(max(0.001, moment - now))
+
+    def jump(self, seconds):
+        """Let the time go by at once."""
+        self.clock.advance(seconds)
+        self.rest()
+
+    @contextmanager
+    def running(self):
+        """Let the time go by, a second after the other, while this thread waits for something."""
+        over, told = threading.Event(), []
+
+        def run():
+            try:
+                while not over.is_set():
+                    self.wait(1)
+            except BaseException as err:  # noqa: BLE001 - told below, when whoever waits has been freed
+                told.append(err)
+                while not over.wait(0.01):
+                    self.clock.advance(1000)
+
+        thread = threading.Thread(target=run, name="time", daemon=True)
+        thread.start()
+        yield
+        over.set()
+        thread.join(PATIENCE)
+        if told:
+            raise told[0]
+
+    # The ends of a process.
+
+    def leave(self, error=None):
+        """Leave the workflow, in order or by an error, and run another one in the same process."""
+        with self.running():
+            self.workflow.__exit__(type(error) if error else None, error, None)
+        self._enter()
+
+    def kill(self):
+        """Have the process die without a word, and another one begin."""
+        self.rest()
+        hub = self.hub
+        with hub._lock:
+            # Its threads have nothing to do any more, and end.
+            for dead in (hub._departures.batches, hub._wishes, hub._limits):
+                dead.clear()
+        _hubs.discard(hub)
+        error = Left()
+        self.workflow.__exit__(Left, error, None)
+        self.backend.close()
+        self._note()
+        self.begin()
+
+    def _note(self):
+        self.requests += len(self.globus.requests)
+        self.globus.clear_requests()
+
+    def close(self):
+        """Leave nothing behind."""
+        try:
+            if self.workflow._dfk is not None:
+                with self.hub._lock:
+                    self.hub._departures.batches.clear()
+                self.workflow.__exit__(Left, Left(), None)
+        finally:
+            self._note()
+            _hubs.discard(self.hub)
+            self.clock.detach(self._wake)
+            self.backend.close()
+            self.globus.close()
+            logging.getLogger("chiltepin").removeHandler(self.stumbles)
+            logging.getLogger("concurrent.futures").removeHandler(self.stumbles)
+            self._patch.undo()
+            shutil.rmtree(self.folder)
+
+    # What the service knows.
+
+    def tasks(self):
+        """All tasks that the service remembers."""
+        with self.globus._engine.lock:
+            return list(self.globus._engine.tasks.values())
+
+    def live(self):
+        """Its tasks that have not ended."""
+        return [task for task in self.tasks() if not task.over]
+
+
+def _in_a_thread(call):
+    """Call something where the stack is short: Parsl reads the source of each frame when it starts, for 0.1 s."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call).result(PATIENCE)
+
+
+def paths_of(task):
+    """The paths that a task of the service is about: of a transfer the destinations."""
+    return [item.destination_path or item.source_path for item in task.order.items]
+
+
+def moves_of(tasks):
+    """How often each destination was written."""
+    return Counter(entry["destination_path"] for task in tasks for entry in task.successful)
+
+
+def _moves(chore):
+    """Whether a thread of ours has something to do."""
+    with chore._changed:
+        return chore._running and (chore._again or not chore._changed._waiters)
+
+
+def _launches(record):
+    """Whether Parsl has something to do about a task."""
+    if record["app_fu"].done():
+        return False
+    state = record["status"].name
+    if state == "pending":
+        return all(future.done() for future in record["depends"] or ())
+    if state == "joining":
+        joins = record["joins"] if isinstance(record["joins"], list) else [record["joins"]]
+        return all(future.done() for future in joins)
+    return True
