@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
-from chiltepin.backends.globus.words import one_line
+from chiltepin.backends.globus.words import identifier, one_line, word
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined, named, parts
@@ -207,16 +207,16 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
         Its last event that was an error, if one is known.
     """
     fatal = task.get("fatal_error") or {}
-    code = str(fatal.get("code") or "")
+    code = word(fatal.get("code"))
     state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
     if state is TaskState.ACTIVE and task.get("is_paused"):
         state, code = TaskState.PAUSED, "PAUSED"
     elif state is TaskState.PAUSED:
         code = "INACTIVE"
     elif state is TaskState.ACTIVE and troubled(task):
-        code = str(task["nice_status"])
+        code = word(task["nice_status"])
     elif state is TaskState.FAILED and not code:
-        code = str((event or {}).get("code") or "FAILED")
+        code = word((event or {}).get("code")) or "FAILED"
     deletes = task.get("type") == "DELETE"
     return TaskStatus(
         handle=handle,
@@ -242,7 +242,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(task['task_id'])}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(identifier(task['task_id']))}"
 
 
 def _see(task_id: str) -> str:
@@ -257,11 +257,21 @@ def lost(handle: TaskHandle) -> TaskStatus:
 
 
 def entry_of(entry: Mapping[str, Any]) -> DirEntry:
-    """Return an entry of a listing."""
+    """Return an entry of a listing.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        If it makes no sense.
+    """
+    name = entry["name"]
+    # A name with a slash, or none, leads elsewhere than the folder that was asked for.
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError("no name")
     kind = "link" if entry.get("link_target") else _KINDS.get(str(entry["type"]), "other")
     modified = entry.get("last_modified")
     return DirEntry(
-        name=str(entry["name"]),
+        name=name,
         kind="link" if entry["type"] == "invalid_symlink" else kind,  # type: ignore[arg-type]
         size=int(entry.get("size") or 0) if kind == "file" else 0,
         modified=datetime.fromisoformat(modified).astimezone(timezone.utc) if modified else None,
