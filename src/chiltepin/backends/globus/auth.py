@@ -291,9 +291,7 @@ def make_app(who: Credentials, **config: Any) -> GlobusApp:
         )
         memory = globus_sdk.GlobusAppConfig(token_storage="memory", **rest)  # noqa: S106 - the name of a kind
         return globus_sdk.ClientApp("Chiltepin", login_client=service, scope_requirements=_SCOPES, config=memory)
-    native = guarded(
-        globus_sdk.NativeAppAuthClient(who.client_id, app_name="Chiltepin", retry_config=_retries())
-    )
+    native = guarded(globus_sdk.NativeAppAuthClient(who.client_id, app_name="Chiltepin", retry_config=_retries()))
     stored = globus_sdk.GlobusAppConfig(token_storage=_tokens(native), request_refresh_tokens=True, **rest)
     return globus_sdk.UserApp("Chiltepin", login_client=native, scope_requirements=_SCOPES, config=stored)
 

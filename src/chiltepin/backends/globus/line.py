@@ -75,5 +75,7 @@ def _content(answer: requests.Response) -> bytes:
 
 def _strange(how: str) -> ServiceUnavailableError:
     return ServiceUnavailableError(
-        f"What comes instead of an answer of Globus {how}; is there a proxy before it?", backend="globus", transient=True
+        f"What comes instead of an answer of Globus {how}; is there a proxy before it?",
+        backend="globus",
+        transient=True,
     )
