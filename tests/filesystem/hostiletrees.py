@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
+    from typing_extensions import Self
+
     from chiltepin.transfers import Transfers
 
 __all__ = ["Outside", "Swapper", "Tally", "ask_all", "link_target", "odd_path", "plant"]
@@ -33,7 +35,7 @@ NAMES = ("a", "b", "c", "d")
 #: What a link inside may say; each is filled with the folder of the roots, and the name of the root.
 TARGETS = (
     *("{base}/outside", "{base}/outside/folder", "{base}/outside/key", "{base}/{root}-twin/key", "{base}/{root}-twin"),
-    *("/", "/proc/self/root{base}/outside", "/proc/self/cwd", "/dev/shm", "/etc/passwd", "//{base}/outside/key"),
+    *("/", "/proc/self/root{base}/outside", "/proc/self/cwd", "/etc", "/etc/passwd", "//{base}/outside/key"),
     *("{base}/{root}/../outside/key", "{base}/{root}/a/../../outside", "{base}/./{root}/../outside/."),
     *("{base}/{root}", "{base}/{root}/a", "{base}/{root}/b/c", "{base}/{root}/", "{base}", "{base}/{other}", "nowhere"),
     *("..", ".", "../..", "../../..", "../outside", "../../outside/key", "../../../outside/folder", "../{root}-twin"),
@@ -41,7 +43,23 @@ TARGETS = (
 )
 
 #: Names in a path, most of them plain.
-STEPS = (*NAMES * 6, "..", "..", ".", "", "~", "key", "outside", "folder", "%2e%2e", "..\\", "...", "\u2025", "a\n", "..;")
+STEPS = (
+    *NAMES * 6,
+    "..",
+    "..",
+    ".",
+    "",
+    "~",
+    "key",
+    "outside",
+    "folder",
+    "%2e%2e",
+    "..\\",
+    "...",
+    "\u2025",
+    "a\n",
+    "..;",
+)
 
 #: What is no path of a file, or leads above the root.
 WHOLE = (
@@ -181,10 +199,9 @@ class Tally:
     trees: int = 0
 
 
-def ask_all(chance: Random, transfers: Transfers, tally: Tally, path: str, scratch: str) -> None:
+def ask_all(chance: Random, transfers: Transfers, tally: Tally, path: str, goal: str) -> None:
     """Transfer, delete and list at a path of the endpoints ``laptop`` and ``scratch``; nothing outside is told of."""
     tally.tries += 1
-    goal = odd_path(chance, scratch)
     for made in (
         lambda: _transfer(chance, path, "/got", recursive=False),
         lambda: _transfer(chance, path, "/tree", recursive=True),
@@ -267,7 +284,7 @@ class Swapper:
         self._threads = [threading.Thread(target=self._swap, args=(root,), daemon=True) for root in roots]
         self.swaps = 0
 
-    def __enter__(self) -> Swapper:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

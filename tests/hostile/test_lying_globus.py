@@ -110,7 +110,11 @@ def test_a_redirect_to_another_host_is_not_followed(liar, backend, question, sta
 def test_a_redirect_of_auth_takes_no_secret_along(liar, backend, monkeypatch):
     """A request for a token, which holds the secret, is not sent on."""
     with Liar(lambda *_: document({})) as elsewhere:
-        sending_on = lambda _method, path: (307, {"Location": elsewhere.url("localhost") + path, "Content-Length": "0"}, [])
+        sending_on = lambda _method, path: (
+            307,
+            {"Location": elsewhere.url("localhost") + path, "Content-Length": "0"},
+            [],
+        )
         with Liar(sending_on) as auth:
             monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_AUTH", auth.url())
             monkeypatch.setenv("CHILTEPIN_CLIENT_ID", ONE)
@@ -200,6 +204,7 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\r\n\u202egnp.exe\x9b31m"
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 409, 502])
 def test_escapes_reach_no_message(liar, backend, question, status):
     """Whatever text of the service goes into an error or a status, a terminal finds nothing to obey in it."""
+
     def spoiled(value):
         if isinstance(value, dict):
             return {key: spoiled(inner) for key, inner in value.items()}
@@ -241,9 +246,24 @@ def _distorted(chance, value):
 
 #: Texts that no JSON library makes.
 RAW = (
-    *(b"", b"null", b"[]", b"7", b'"x"', b"{", b"\xff\xfe", b"<html>", b'{"DATA": NaN}', b"[" * 100_000, b'{"a":' * 100_000),
+    *(
+        b"",
+        b"null",
+        b"[]",
+        b"7",
+        b'"x"',
+        b"{",
+        b"\xff\xfe",
+        b"<html>",
+        b'{"DATA": NaN}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+    ),
     *(b'{"value": Infinity, "DATA": [{"name": "f", "type": "file", "size": 1e999}], "task_id": -Infinity}',),
-    *(b'{"DATA": [{"name": "f", "type": "file", "size": 1, "last_modified": "9999-99-99"}]}', b'{"value": ' + b"9" * 9999 + b"}"),
+    *(
+        b'{"DATA": [{"name": "f", "type": "file", "size": 1, "last_modified": "9999-99-99"}]}',
+        b'{"value": ' + b"9" * 9999 + b"}",
+    ),
 )
 
 
@@ -253,7 +273,9 @@ def test_nonsense_is_an_error_of_ours(liar, backend, question, status, monkeypat
     """Any document at all is an answer or an error of Chiltepin, never one of another library."""
     chance = random.Random(f"{question} {status}")  # noqa: S311 - to be repeated, not to be secret
     lies = [lambda _path, raw=raw: document(raw, status) for raw in RAW]
-    lies += [lambda path: document(_distorted(chance, honest(path)), status) for _ in range(60 if status == 200 else 10)]
+    lies += [
+        lambda path: document(_distorted(chance, honest(path)), status) for _ in range(60 if status == 200 else 10)
+    ]
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
     for lie in lies:
         liar.answer = lambda _method, path, lie=lie: lie(path)
