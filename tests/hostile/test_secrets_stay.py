@@ -64,7 +64,7 @@ def forms(secret):
     return {plain, base64.b64encode(plain).rstrip(b"="), quote(secret, safe="").encode(), plain.hex().encode()}
 
 
-def found_in(content, secrets):
+def found_in(content, secrets, forms=forms):
     """Return the secrets that are in some bytes."""
     return [secret for secret in secrets if any(form in content for form in forms(secret))]
 
@@ -88,7 +88,7 @@ def found_in_memory(pid, secrets):
                 continue
             with contextlib.suppress(OSError, ValueError):
                 memory.seek(start)
-                found.update(found_in(memory.read(end - start), secrets))
+                found.update(found_in(memory.read(end - start), secrets, lambda secret: {secret.encode()}))
     return found
 
 
