@@ -160,7 +160,8 @@ class Outside:
     def check(self) -> None:
         """See that nothing was read, written, added or removed."""
         for path, before in self._before.items():
-            assert _facts(path) == before, f"{path} was touched"
+            now = _facts(path)
+            assert now == before, f"{path} was touched: {before} {now}"
         for root, inode in self._roots.items():
             assert os.stat(os.path.join(self.base, root)).st_ino == inode, f"the root {root} is another one"
         assert sorted(os.listdir(self.base)) == self._top
@@ -297,20 +298,30 @@ class Swapper:
 
     def _swap(self, root: str) -> None:
         other = next(name for name in self._roots if name != root)
-        # Not below the root itself: there a recursive transfer would see it.
-        aside = os.path.join(self._base, root, "aside")
-        places = [os.path.join(self._base, root, name) for name in (*NAMES, "a/a", "a/b", "b/a", "tree", "got")]
+        places = [*NAMES, "a/a", "a/b", "b/a", "tree", "tree/a", "got"]
         targets = [link_target(self._chance, self._base, root, other) for _ in range(4)]
         targets += [f"{self._base}/outside/folder", f"{self._base}/outside/key", f"{self._base}/outside"]
         while not self._over.is_set():
             for place in places:
-                for target in targets:
-                    if self._over.is_set():
-                        return
-                    with suppress(OSError):
-                        os.rename(place, aside)
-                        os.symlink(target, place)
-                        self.swaps += 1
-                        os.unlink(place)
-                    with suppress(OSError):
-                        os.rename(aside, place)
+                if self._over.is_set():
+                    return
+                above, _, name = place.rpartition("/")
+                # Held open, as whoever swaps in /a/a is not to be led out by /a.
+                with suppress(OSError):
+                    folder = os.open(
+                        os.path.join(self._base, root, above), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                    )
+                    try:
+                        self._swap_in(folder, name, targets)
+                    finally:
+                        os.close(folder)
+
+    def _swap_in(self, folder: int, name: str, targets: list[str]) -> None:
+        for target in targets:
+            with suppress(OSError):
+                os.rename(name, "aside", src_dir_fd=folder, dst_dir_fd=folder)
+                os.symlink(target, name, dir_fd=folder)
+                self.swaps += 1
+                os.unlink(name, dir_fd=folder)
+            with suppress(OSError):
+                os.rename("aside", name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -306,7 +306,9 @@ class RemoteStore:
         return RemoteFolder(self.filesystem, self.path(parts), links=self._links)
 
     def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
-        """Open a folder; a file on the way to it is an error."""
+        """Open a folder; a file or a link on the way to it is an error."""
+        # Also within a tree: what is a folder at its origin may be a link here.
+        self.resolve(parts, follow=True)
         path = self.path(parts)
         if create:
             with suppress(FileExistsError):  # A file: told below, in the same words by every filesystem.
