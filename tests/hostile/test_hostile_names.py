@@ -28,7 +28,14 @@ def chiltepin(tmp_path):
     environment = {**os.environ, "CHILTEPIN_CONFIG": str(tmp_path / "c.yaml")}
 
     def run(*words):
-        return subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, check=False, env=environment, stdin=subprocess.DEVNULL, timeout=90)
+        return subprocess.run(
+            [sys.executable, "-c", RUN, *words],
+            capture_output=True,
+            check=False,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=90,
+        )
 
     return run
 
@@ -61,7 +68,7 @@ def test_no_command_shows_what_a_terminal_obeys(chiltepin, words):
 
 def test_activity_and_its_page_show_names_as_text(chiltepin, tmp_path):
     """After a transfer that failed on such a name, the table has it escaped, and the page has no element of it."""
-    chiltepin("transfer", "--label", NAME, "-r", "one:/", "two:/")
+    chiltepin("transfer", "-r", "one:/", "two:/")
     shown = chiltepin("activity").stdout.decode()
     assert "gnp" in shown
     assert all(line.isprintable() for line in shown.split("\n"))

@@ -102,16 +102,24 @@ def who():
 
 def workers(pid):
     """The process that did a task, and those above it up to the one that runs the workers."""
-    return [pid, *(one.pid for one in psutil.Process(pid).parents() if "process_worker_pool" in " ".join(one.cmdline()))]
+    return [
+        pid,
+        *(one.pid for one in psutil.Process(pid).parents() if "process_worker_pool" in " ".join(one.cmdline())),
+    ]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Another system shows no memory of a process.")
 def test_what_is_in_memory_is_found():
     """The look into the memory of a process sees what is in its environment and in its heap: it can say no."""
     word = os.urandom(16).hex()
-    code = "import sys; kept = bytes.fromhex(sys.stdin.readline().strip()); print('there', flush=True); sys.stdin.read()"
+    code = (
+        "import sys; kept = bytes.fromhex(sys.stdin.readline().strip()); print('there', flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "W": f"{word}-e"}
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "W": f"{word}-e"},
     ) as process:
         process.stdin.write((word + "-h").encode().hex().encode() + b"\n")
         process.stdin.flush()
@@ -167,7 +175,7 @@ def test_no_token_of_globus_is_anywhere(
         with contextlib.suppress(ChiltepinError):
             transfer_task("my-laptop", "hpc-scratch", "/f", "/h", executor="compute", timeout=5).result(LIMIT)
         told += [repr(workflow), repr(vars(workflow)), repr(good), repr(vars(good))]
-        secrets += [word for word in re.findall(r"Ag[\w-]{10,}", tokens.read_text() if tokens.exists() else "")]
+        secrets += re.findall(r"Ag[\w-]{10,}", tokens.read_text() if tokens.exists() else "")
         if sys.platform.startswith("linux"):
             for pid in workers(worker):
                 assert found_in_memory(pid, secrets) == set(), " ".join(psutil.Process(pid).cmdline())
@@ -203,7 +211,16 @@ def test_no_key_of_a_bucket_is_anywhere(everything_logged, tmp_path, monkeypatch
     server = Server()
     # Also of loggers that exist only now.
     for name in list(logging.getLogger().manager.loggerDict):
-        if name.split(".")[0] in ("botocore", "boto3", "urllib3", "s3transfer", "chiltepin", "parsl", "fsspec", "obstore"):
+        if name.split(".")[0] in (
+            "botocore",
+            "boto3",
+            "urllib3",
+            "s3transfer",
+            "chiltepin",
+            "parsl",
+            "fsspec",
+            "obstore",
+        ):
             logging.getLogger(name).setLevel(logging.DEBUG)
     bucket = server.bucket()
     names = zip(("key", "secret", "token"), KEYS, strict=True)

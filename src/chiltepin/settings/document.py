@@ -121,7 +121,7 @@ def _text(file: str) -> str:
     else:
         if len(raw) > MAX_BYTES:
             raise ConfigError(
-                f"The settings file {file!r} has more than {MAX_BYTES >> 10} KiB, which no settings have; name another.",
+                f"The settings file {file!r} has more than {MAX_BYTES >> 10} KiB, as no settings have; name another.",
                 file=file,
             )
         try:

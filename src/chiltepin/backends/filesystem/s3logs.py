@@ -1,7 +1,7 @@
 """botocore's own log, without what would let its reader in.
 
-At DEBUG botocore writes requests as they are sent and signed. Of keys that last for some hours, as those of a role or of
-single sign-on, the session token is in each of them; the secret key is not.
+At DEBUG botocore writes requests as they are sent and signed. Of keys that last for some hours, as those of a role or
+of single sign-on, the session token is in each of them; the secret key is not.
 """
 
 from __future__ import annotations

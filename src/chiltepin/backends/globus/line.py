@@ -51,8 +51,6 @@ class _Guard(HTTPAdapter):
         """Send a request; return its answer, read."""
         answer = super().send(request, **{**given, "stream": True})
         try:
-            if answer.is_redirect:
-                raise _strange("is a redirect to another address")
             answer._content = _content(answer)  # noqa: SLF001 - what requests itself would read, and no public door to it
         except BaseException:
             answer.close()
@@ -61,6 +59,8 @@ class _Guard(HTTPAdapter):
 
 
 def _content(answer: requests.Response) -> bytes:
+    if answer.is_redirect:
+        raise _strange("is a redirect to another address")
     content, until = bytearray(), time.monotonic() + SLOWEST
     # As in `Response.iter_content`, but with what has come, and not only when a block is full.
     while block := answer.raw.read1(_BLOCK, decode_content=True):
