@@ -124,9 +124,9 @@ def _provider(resource: Resource) -> ExecutionProvider:
 def _worker_init(resource: Resource) -> str:
     """Return the shell lines that are run before a worker starts.
 
-    First goes what no worker needs to know; a line of the user may set it again. The scripts of this environment come onto
-    PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to the end of
-    PYTHONPATH, so that the worker finds the modules beside it.
+    First goes what no worker needs to know; a line of the user may set it again. The scripts of this environment come
+    onto PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to the
+    end of PYTHONPATH, so that the worker finds the modules beside it.
     """
     scripts = shlex.quote(str(Path(_script("process_worker_pool.py")).parent))
     lines = [f"unset {KEPT_BACK}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
