@@ -66,6 +66,8 @@ def liar(tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         liar.simulator = simulator
         monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_TRANSFER", liar.url())
+        # The SDK waits before it asks again, which none of these tests is about.
+        monkeypatch.setattr("time.sleep", lambda _seconds: None)
         yield liar
 
 
@@ -138,7 +140,8 @@ def _endless():
 
 
 def _bomb():
-    return gzip.compress(b'{"DATA": ["' + b" " * (300 << 20) + b'"]}', compresslevel=1)
+    # Members of gzip one behind the other are one content (RFC 1952, 2.2).
+    return gzip.compress(b'{"DATA": ["') + gzip.compress(b" " * (1 << 20)) * 300 + gzip.compress(b'"]}')
 
 
 @pytest.mark.parametrize(
@@ -162,9 +165,11 @@ def test_an_answer_that_is_packed_is_read(liar, backend):
 
 def test_an_answer_that_breaks_off_is_no_answer(liar, backend):
     """Half a document is a hiccup of the line."""
-    liar.answer = lambda *_: (200, {"Content-Type": "application/json", "Content-Length": "100"}, [b'{"value":'])
-    with pytest.raises(ServiceUnavailableError):
+    cut = {"Content-Type": "application/json", "Content-Length": "100", "Connection": "close"}
+    liar.answer = lambda *_: (200, cut, [b'{"value":'])
+    with pytest.raises(ServiceUnavailableError, match="could not be reached"):
         backend.new_submission_id()
+    assert len(liar.asked) == 3, "and it is asked for again"
 
 
 def _pages(path):
@@ -177,13 +182,14 @@ def _pages(path):
 
 
 @pytest.mark.parametrize("question", ["search", "outcomes"])
-def test_pages_without_an_end_end(liar, backend, question):
+def test_pages_without_an_end_end(liar, backend, question, monkeypatch):
     """Whoever always has one more page is left after so many."""
+    monkeypatch.setattr("chiltepin.backends.globus.backend.MOST_LISTED", 20_000)
     paged = ("endpoint_search", "successful_transfers", "skipped_errors")
     liar.answer = lambda _method, path: document(_pages(path) if any(end in path for end in paged) else honest(path))
     with pytest.raises((ServiceUnavailableError, EndpointError)):
         QUESTIONS[question](backend)
-    assert len(liar.asked) < 1100
+    assert len(liar.asked) < 50
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "/etc/passwd", "..", ".", "", "a\0b"])
@@ -275,14 +281,13 @@ RAW = (
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("status", [200, 400, 500])
-def test_nonsense_is_an_error_of_ours(liar, backend, question, status, monkeypatch):
+def test_nonsense_is_an_error_of_ours(liar, backend, question, status):
     """Any document at all is an answer or an error of Chiltepin, never one of another library."""
     chance = random.Random(f"{question} {status}")  # noqa: S311 - to be repeated, not to be secret
     lies = [lambda _path, raw=raw: document(raw, status) for raw in RAW]
     lies += [
         lambda path: document(_distorted(chance, honest(path)), status) for _ in range(60 if status == 200 else 10)
     ]
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
     for lie in lies:
         liar.answer = lambda _method, path, lie=lie: lie(path)
         failure, _ = told(lambda: QUESTIONS[question](backend))

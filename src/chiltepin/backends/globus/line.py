@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from requests.adapters import HTTPAdapter
+from requests.exceptions import ConnectionError  # noqa: A004 - the one that the SDK takes for a hiccup
+from urllib3.exceptions import HTTPError
 
 from chiltepin.errors import ServiceUnavailableError
 
@@ -52,10 +54,16 @@ class _Guard(HTTPAdapter):
         answer = super().send(request, **{**given, "stream": True})
         try:
             answer._content = _content(answer)  # noqa: SLF001 - what requests itself would read, and no public door to it
+        except HTTPError:
+            pass
         except BaseException:
             answer.close()
             raise
-        return answer
+        else:
+            return answer
+        answer.close()
+        # In the words of requests, after which the SDK asks again.
+        raise ConnectionError("The answer broke off.", request=request)
 
 
 def _content(answer: requests.Response) -> bytes:
