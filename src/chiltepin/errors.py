@@ -99,7 +99,7 @@ class ChiltepinError(Exception):
 
     def __init__(self, message: str = "") -> None:
         # Only of the settings are several problems told at once, each on a line of its own.
-        lines = message.split("\n") if isinstance(self, ConfigError) else [message]
+        lines = str(message).split("\n") if isinstance(self, ConfigError) else [str(message)]
         super().__init__("\n".join(map(printable, lines)))
 
 
