@@ -33,6 +33,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from chiltepin.screen import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -86,7 +88,19 @@ def suggest(name: object, known: Iterable[str]) -> str:
 
 
 class ChiltepinError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package.
+
+    Parameters
+    ----------
+    message : str
+        What is told; names of files and words of services in it may hold anything, so that what a terminal might obey
+        is escaped.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        # Only of the settings are several problems told at once, each on a line of its own.
+        lines = str(message).split("\n") if isinstance(self, ConfigError) else [str(message)]
+        super().__init__("\n".join(map(printable, lines)))
 
 
 class ConfigError(ChiltepinError, ValueError):

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["create_executor"]
 
+#: What proves to Globus who we are: whoever moves by Globus does so from the workflow's process.
+KEPT_BACK = "CHILTEPIN_CLIENT_SECRET"
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -124,11 +127,12 @@ def _provider(resource: Resource) -> ExecutionProvider:
 def _worker_init(resource: Resource) -> str:
     """Return the shell lines that are run before a worker starts.
 
-    First the scripts of this environment come onto PATH, so that lines of the user that activate another one win. Last
-    the folder of the main script goes to the end of PYTHONPATH, so that the worker finds the modules beside it.
+    First goes what no worker needs to know; a line of the user may set it again. The scripts of this environment come
+    onto PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to the
+    end of PYTHONPATH, so that the worker finds the modules beside it.
     """
     scripts = shlex.quote(str(Path(_script("process_worker_pool.py")).parent))
-    lines = [f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
+    lines = [f"unset {KEPT_BACK}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
     if folder := _main_folder():
         # An empty part of PYTHONPATH would be the working directory, hence the condition in the braces.
         lines.append(f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(folder)}')

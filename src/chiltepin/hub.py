@@ -291,12 +291,7 @@ class Hub:
                 self._give_up(batch, now, None)
             return bool(due)
         if _is_over(batch):
-            # What became of its items could not be asked for.
-            if batch.given_up(now):
-                # Nobody can say of any item that it is done.
-                self._give_up(batch, now, None)
-            elif now >= self._looking.until:
-                self._settle(batch, now)
+            self._sum_up(batch, now)
             return True
         if batch.wants_cancel(now):
             self._cancel(batch, now)
@@ -304,6 +299,14 @@ class Hub:
         if batch.given_up(now):
             self._give_up(batch, now, batch.end)
         return False
+
+    def _sum_up(self, batch: Batch, now: float) -> None:
+        """Ask once more what became of the items of a task that is over, or give them up."""
+        if batch.given_up(now):
+            # Nobody can say of any item that it is done.
+            self._give_up(batch, now, None)
+        elif now >= self._looking.until:
+            self._settle(batch, now)
 
     def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
         """Follow a task no longer; its errands end as far as is known."""

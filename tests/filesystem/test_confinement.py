@@ -182,6 +182,19 @@ def test_a_path_through_a_link_of_another_store_is_refused(tmp_path, secret):
     assert untouched(secret)
 
 
+def test_a_link_within_the_destination_tree_of_another_store_is_refused(tmp_path, secret):
+    """A folder of the source is not copied into what is a link at the destination, wherever in the tree that is."""
+    (tmp_path / "laptop" / "t" / "sub" / "deep").mkdir(parents=True)
+    (tmp_path / "laptop" / "t" / "sub" / "f").write_bytes(b"new")
+    (tmp_path / "scratch" / "t").mkdir(parents=True)
+    (tmp_path / "scratch" / "t" / "sub").symlink_to(secret)
+    places = {name: {"url": f"linked://{tmp_path / name}"} for name in ("laptop", "scratch")}
+    world = World(Transfers(FilesystemBackend.from_config(places, {})), None, {})
+    status = world.move("/t", "/t", recursive=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert untouched(secret)
+
+
 NAMES = st.sampled_from(["a", "b", "c", "..", "."])
 PATHS = st.lists(NAMES, min_size=1, max_size=6).map("/".join)
 TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from(["{root}", "{root}/a", "{root}/../out", "/"]))

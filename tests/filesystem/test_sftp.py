@@ -363,3 +363,15 @@ def test_a_cipher_of_the_processor_is_preferred_unless_one_is_chosen(server, far
     (told,) = ciphers(server, far)
     assert told.startswith("aes128-gcm@openssh.com,")
     assert "chacha20-poly1305@openssh.com" in told
+
+
+def test_a_root_that_is_not_there_stays_not_there(server, tmp_path):
+    """However often it is asked for: nothing is read, written or removed below the root of the server instead."""
+    (tmp_path / "victim").write_bytes(b"outside")
+    store = SftpStore(server.url(tmp_path / "missing"), server.options)
+    parts = tuple(str(tmp_path).strip("/").split("/"))
+    for _ in range(3):
+        with pytest.raises(Fault, match="is not there; make it first"), store.folder(parts) as folder:
+            folder.remove("victim")
+    assert (tmp_path / "victim").read_bytes() == b"outside"
+    store.close()

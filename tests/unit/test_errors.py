@@ -87,3 +87,16 @@ def test_the_tree_at_the_head_of_the_module_names_every_error():
 def test_a_wrong_name_is_answered_with_the_nearest(name, known, said):
     """The nearest known name comes first, then all of them."""
     assert errors.suggest(name, known) == said
+
+
+@pytest.mark.parametrize("kind", [errors.BackendError, errors.PathNotFoundError, errors.TaskFailedError])
+def test_no_message_has_what_a_terminal_obeys(kind):
+    """Whatever a file is called or a service says: an error shows escapes and line breaks as text, once."""
+    error = kind("There is no \x1b[2J\n\u202e.")
+    assert str(error) == "There is no \\x1b[2J\\n\\u202e."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
+
+
+def test_problems_of_settings_are_a_line_each():
+    """Several are told at once, and of each only what may be shown."""
+    assert str(errors.ConfigError("one \x1b\ntwo")) == "one \\x1b\ntwo"

@@ -23,6 +23,9 @@ KeyPath = tuple["str | int", ...]
 #: Most values in one file once its aliases are written out; a short file of nested aliases can mean billions.
 MAX_NODES = 10_000
 
+#: Most bytes in one file; those of MAX_NODES values, each on a long line.
+MAX_BYTES = 1 << 18
+
 _NULL, _BOOL, _INT, _FLOAT, _STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -103,7 +106,8 @@ def read(path: str | os.PathLike[str]) -> Document:
 def _text(file: str) -> str:
     """Return the text of the file."""
     try:
-        raw = Path(file).read_bytes()
+        with open(file, "rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         message = f"There is no settings file {str(Path(file).absolute())!r}; check the name."
     except IsADirectoryError:
@@ -115,6 +119,11 @@ def _text(file: str) -> str:
     except (OSError, ValueError) as err:
         message = f"The settings file {file!r} cannot be read: {err}."
     else:
+        if len(raw) > MAX_BYTES:
+            raise ConfigError(
+                f"The settings file {file!r} has more than {MAX_BYTES >> 10} KiB, as no settings have; name another.",
+                file=file,
+            )
         try:
             # Editors of Windows put a byte order mark at the start of UTF-8.
             return raw.decode("utf-8-sig")
@@ -228,7 +237,7 @@ class _Builder:
                 return None
             if node.tag in {_STR, _MERGE}:
                 return text
-        raise self._error(node, f"{text!r} is no {node.tag.rpartition(':')[2]}; remove the tag before it.")
+        raise self._error(node, f"{_short(text)!r} is no {node.tag.rpartition(':')[2]}; remove the tag before it.")
 
     def _pairs(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Return the keys and values of a mapping; its own keys win over those that it merges."""
@@ -285,6 +294,11 @@ class _Builder:
     def _error(self, node: yaml.Node, sentence: str) -> ConfigError:
         line = _line(node)
         return ConfigError(f"{self.file}:{line}: {sentence}", file=self.file, line=line)
+
+
+def _short(text: str) -> str:
+    """Return a text, or the beginning of a long one."""
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - what one line of a terminal has room for
 
 
 def _line(node: yaml.Node) -> int:

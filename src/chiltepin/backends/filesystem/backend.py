@@ -17,7 +17,7 @@ from chiltepin.backends.filesystem.faults import fault_of
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.retry import patiently
-from chiltepin.backends.filesystem.store import Spot
+from chiltepin.backends.filesystem.store import Spot, bounded
 from chiltepin.backends.filesystem.tree import copy_tree
 from chiltepin.backends.filesystem.work import Work
 from chiltepin.errors import (
@@ -239,7 +239,7 @@ class FilesystemBackend:
         spot = self._spot(endpoint, path)
         try:
             with spot.store.folder(spot.resolved(follow=True).parts) as folder:
-                return [_dir_entry(entry) for entry in folder.entries()]
+                return [_dir_entry(entry) for entry in bounded(folder.entries(), spot)]
         except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
             fault = fault_of(err, f"Listing {spot}")
         kinds = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}

@@ -32,7 +32,7 @@ from urllib3.exceptions import (
 
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.http_reader import HttpReader, mtime_of
-from chiltepin.backends.filesystem.store import Entry
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry, sound
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.paths import joined
 
@@ -92,7 +92,14 @@ class HttpFolder:
         """Yield what an index page lists; sizes and times are asked for, file by file."""
         del drafts
         answer = self._store.ask("GET", self._parts, folder=True)
-        page = self._store.body(answer, _PAGE)
+        page = self._store.body(answer, _PAGE + 1)
+        if len(page) > _PAGE:
+            # Half of it would be taken for the whole, and what is not in it for what is not there.
+            answer.close()
+            where = joined(self._parts)
+            raise Fault(
+                "LIMIT_EXCEEDED", f"The index page of {where} is longer than 64 MiB; name the files one by one."
+            )
         if "html" not in answer.headers.get("Content-Type", "") or not _INDEX.search(page[:4096]):
             where = joined(self._parts)
             raise Fault("ENDPOINT_ERROR", f"The web server sends no index of {where}; name the files one by one.")
@@ -156,7 +163,7 @@ def _child(target: str, here: str) -> tuple[str, bool] | None:
         return None
     path = parts.path.removeprefix(here) if parts.path.startswith("/") else parts.path.removeprefix("./")
     name = unquote(path.removesuffix("/"))
-    if not name or name in (".", "..") or "/" in name or "\0" in name:
+    if not sound(name) or name.startswith(DRAFT_PREFIX):
         return None
     return name, path.endswith("/")
 

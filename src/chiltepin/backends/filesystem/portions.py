@@ -16,10 +16,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends.filesystem.decide import KEPT
-from chiltepin.backends.filesystem.faults import fault_of
+from chiltepin.backends.filesystem.faults import Fault, fault_of
 from chiltepin.backends.filesystem.local import LocalFolder
 from chiltepin.backends.filesystem.retry import patiently
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, MOST_KEPT, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +75,10 @@ def portions(
             work.check()
             files, inner, others = split(listed)
             found.folders.extend(inner)
+            if len(found.folders) > MOST_KEPT:
+                raise Fault(
+                    "LIMIT_EXCEEDED", f"There are more than {MOST_KEPT:,} folders in one; name those that are meant."
+                )
             found.count += len(files) + len(inner) + others
             kept = files if wanted is None else [item for item in files if wanted(item.name)]
             if skipped := others + len(files) - len(kept):

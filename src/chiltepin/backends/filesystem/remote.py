@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX, Entry
+from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX, Entry, sound
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
@@ -203,6 +203,8 @@ class RemoteFolder:
             path = info["name"].rstrip("/")
             name = path.rsplit("/", 1)[-1]
             if path.strip("/") != self._path.strip("/") and (drafts or not name.startswith(DRAFT_PREFIX)):
+                if not sound(name):
+                    raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
                 yield _entry(info, name)
 
     def entry(self, name: str) -> Entry | None:
@@ -304,7 +306,9 @@ class RemoteStore:
         return RemoteFolder(self.filesystem, self.path(parts), links=self._links)
 
     def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
-        """Open a folder; a file on the way to it is an error."""
+        """Open a folder; a file or a link on the way to it is an error."""
+        # Also within a tree: what is a folder at its origin may be a link here.
+        self.resolve(parts, follow=True)
         path = self.path(parts)
         if create:
             with suppress(FileExistsError):  # A file: told below, in the same words by every filesystem.

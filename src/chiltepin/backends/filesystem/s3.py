@@ -22,7 +22,7 @@ from chiltepin.backends.filesystem.s3config import settings_of
 from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, is_md5, tag_is_plain
 from chiltepin.backends.filesystem.s3uploads import GRACE, dead
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry, sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -269,15 +269,18 @@ class S3Store:
         while True:
             page = self.bucket.call("list_objects_v2", **query)
             for item in page.get("Contents", ()):
-                name, mtime = item["Key"][len(prefix) :], item["LastModified"].timestamp()
+                name, mtime = _below(prefix, item["Key"]), item["LastModified"].timestamp()
                 kind = _kind(name, "file") if name else "dir"
                 yield S3Entry(name, kind, item["Size"], mtime, etag=item["ETag"].strip('"'))
             for item in page.get("CommonPrefixes", ()):
-                name = item["Prefix"][len(prefix) : -1]
+                name = _below(prefix, item["Prefix"][:-1])
                 yield S3Entry(name, _kind(name, "dir"))
-            query["ContinuationToken"] = page.get("NextContinuationToken", "")
-            if not page.get("IsTruncated") or not query["ContinuationToken"]:
+            token = page.get("NextContinuationToken", "")
+            if not page.get("IsTruncated") or not token:
                 return
+            if token == query.get("ContinuationToken"):
+                raise Fault("ENDPOINT_ERROR", f"S3 sends the same page of {prefix!r} again; its answer makes no sense.")
+            query["ContinuationToken"] = token
 
     def sweep_once(self) -> None:
         """Abort what dead writers of this user left in the bucket a day ago, the first time that one writes there.
@@ -306,6 +309,16 @@ class S3Store:
             # Nobody can know; the day after, it is aborted in any case.
             return True
         return True
+
+
+def _below(prefix: str, key: str) -> str:
+    """Return what of a key is below a prefix: a name, or one that no path can hold."""
+    name = key.removeprefix(prefix)
+    if not key.startswith(prefix) or (name not in _NAMELESS and not sound(name)):
+        raise Fault(
+            "INVALID_PATH_NAME", f"S3 lists {key!r} below {prefix!r}, where it is not; its answer makes no sense."
+        )
+    return name
 
 
 def _kind(name: str, kind: Any) -> Any:

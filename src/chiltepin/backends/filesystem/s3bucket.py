@@ -25,6 +25,7 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ObjectStore
 
 from chiltepin.backends.filesystem.s3faults import NOT_PARTIAL, S3Fault, asked
+from chiltepin.backends.filesystem.s3logs import hush
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.errors import ConfigError
 
@@ -84,6 +85,7 @@ class Bucket:
     """
 
     def __init__(self, settings: S3Settings) -> None:
+        hush()
         self.settings, self.name = settings, settings.bucket
         session, self.client = _opened(settings)
         # The connections go with the last who can use them.

@@ -77,9 +77,8 @@ class SftpStore:
             self._channels = [channel for channel in self._channels if not channel.broken]
             best = min(self._channels, key=lambda channel: channel.load, default=None)
             if best is None:
-                best = Channel(self._login)
+                best = self._first()
                 self._channels.append(best)
-                self._root = self._root or self._real_root(best)
             elif self._worthwhile(best):
                 try:
                     best = Channel(self._login)
@@ -88,6 +87,16 @@ class SftpStore:
                     # A server may allow few at a time; then these are all.
                     self._most = len(self._channels)
             return best
+
+    def _first(self) -> Channel:
+        """Return a new connection, when it is known where the root really is: nobody gets one before."""
+        channel = Channel(self._login)
+        try:
+            self._root = self._root or self._real_root(channel)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
 
     def _worthwhile(self, channel: Channel) -> bool:
         """Whether another connection is of use, this being the one that has the least to do.
@@ -107,13 +116,18 @@ class SftpStore:
                 "FILE_NOT_FOUND",
                 f"The root of the endpoint, {self._login.path} on {self._login.host}, is not there; make it first.",
             )
-        return next(name for name, _ in names(told.result()))
+        root = next((name for name, _ in names(told.result())), "")
+        if not root.startswith("/"):
+            raise Fault("ENDPOINT_ERROR", f"{self._login.host} does not tell where {self._login.path} is.")
+        return root
 
     def path(self, parts: Parts) -> str:
         """Return the absolute path on the server."""
-        if self._root is None:
+        root = self._root
+        while root is None:
             self.channel()
-        return "/".join(((self._root or "").rstrip("/"), *parts)) or "/"
+            root = self._root
+        return "/".join((root.rstrip("/"), *parts)) or "/"
 
     def _look(self, parts: Parts) -> list[Attributes | None]:
         """Return what is at each step of the way, links not followed; None where nothing is. One burst."""
@@ -141,7 +155,9 @@ class SftpStore:
                 return parts
             place = self.path(parts[: at + 1])
             (asked,) = self.channel().ask(Request(Ask.READLINK, text(place), about=place))
-            target = next(name for name, _ in names(asked.result()))
+            target = next((name for name, _ in names(asked.result())), "")
+            if not target:
+                raise Fault("INVALID_SYMLINK", f"The server does not tell where the link {place} leads.")
             parts = (*led(self.path(()), parts[:at], target), *parts[at + 1 :])
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 

@@ -11,7 +11,7 @@ from chiltepin.backends.filesystem.packets import EOF, Ask, Attributes, Request,
 from chiltepin.backends.filesystem.sftp_drafts import SftpDraft
 from chiltepin.backends.filesystem.sftp_files import PART, SftpReader
 from chiltepin.backends.filesystem.sftp_small import SMALL, Fetched, Outgoing, fetched_all, groups, send_all
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.backends.filesystem.store import DRAFT_PREFIX, sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,11 +62,13 @@ class SftpFolder:
                     if request.status == EOF:
                         more = False
                         break
-                    for name, facts in names(request.result()):
+                    found = list(names(request.result()))
+                    if not found:
+                        raise Fault("ENDPOINT_ERROR", f"The server lists nothing, again and again, in {self._path}.")
+                    for name, facts in found:
                         if name in (".", "..") or (name.startswith(DRAFT_PREFIX) and not drafts):
                             continue
-                        # A name with a slash would lead elsewhere on the other side of the transfer.
-                        if "/" in name or "\0" in name:
+                        if not sound(name):
                             raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
                         yield facts.entry(name)
         finally:

@@ -7,12 +7,13 @@ components, so that nothing can be reached from a folder but its own entries.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
+from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Literal
 
@@ -20,7 +21,22 @@ if TYPE_CHECKING:
 
     from chiltepin.paths import Parts
 
-__all__ = ["BLOCK", "DRAFT_PREFIX", "Batching", "Draft", "Entry", "Folder", "Reader", "Spot", "Store", "Wish"]
+__all__ = [
+    "BLOCK",
+    "DRAFT_PREFIX",
+    "Batching",
+    "Draft",
+    "Entry",
+    "Folder",
+    "Reader",
+    "Spot",
+    "Store",
+    "Wish",
+    "bounded",
+    "sound",
+]
+
+Item = TypeVar("Item")
 
 #: Bytes that are in memory at a time for one file. 256 KiB was never slow; with 1 MiB, writes to a disk took up to four
 #: times as long on some machines (benchmarks/README.md).
@@ -29,6 +45,35 @@ BLOCK = 1 << 18
 #: Start of the name of a file that is being written. Such a file is no data: it is never copied, and it is removed
 #: when its writer is gone.
 DRAFT_PREFIX = ".chiltepin-"
+
+
+#: Characters of a name that is no nonsense; no filesystem has as many, and S3 has 1,024 for a whole path.
+_LONGEST_NAME = 4096
+
+#: Names of one folder that are kept in memory; a list that is longer is taken for one without an end.
+MOST_KEPT = 5_000_000
+
+
+def sound(name: str) -> bool:
+    """Whether a name that a server lists can be that of something in a folder.
+
+    On the other side of a transfer one with a slash in it, or ``..``, would lead out of the folder.
+    """
+    return 0 < len(name) <= _LONGEST_NAME and name not in (".", "..") and "/" not in name and "\0" not in name
+
+
+def bounded(entries: Iterable[Item], where: object) -> Iterator[Item]:
+    """Yield the entries of a folder, for somebody who keeps them all.
+
+    Raises
+    ------
+    Fault
+        If there are too many: a server may have always one more.
+    """
+    for number, entry in enumerate(entries):
+        if number >= MOST_KEPT:
+            raise Fault("LIMIT_EXCEEDED", f"{where} has more than {MOST_KEPT:,} entries; name those that are meant.")
+        yield entry
 
 
 class Entry:

@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalFolder
 from chiltepin.backends.filesystem.portions import Found, changed, entries, portions
 from chiltepin.backends.filesystem.retry import patiently
-from chiltepin.backends.filesystem.store import Batching
+from chiltepin.backends.filesystem.store import Batching, bounded
 from chiltepin.backends.filesystem.twins import Apart, folds, is_twin
 from chiltepin.backends.filesystem.walk import walk
 
@@ -297,7 +297,7 @@ class _Tree:
         folders: list[str] = []
         try:
             with patiently(self._work, partial(source.store.folder, source.parts), source.store) as here:
-                for entry in here.entries():
+                for entry in bounded(here.entries(), source):
                     self._work.check()
                     names.add(entry.name)
                     if entry.kind == "dir":

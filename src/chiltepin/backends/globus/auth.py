@@ -6,6 +6,7 @@ No SDK exception leaves: they hold tokens in their requests. What fails is raise
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import threading
@@ -23,8 +24,9 @@ from globus_sdk.token_storage import TokenStorage, TokenValidationError
 from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError, UnmetScopeRequirementsError
 from globus_sdk.transport import RetryConfig
 
+from chiltepin.backends.globus.line import guarded
 from chiltepin.backends.globus.tokens import FILE_VARIABLE, TokenFile, token_file
-from chiltepin.backends.globus.words import one_line
+from chiltepin.backends.globus.words import one_line, word
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -163,9 +165,10 @@ def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
     Its calls may come from any thread: a ``GlobusApp`` is not safe in threads (its docstring), so every look at one is
     under a lock here, and threads that meet an expired token fetch one together. Pickling the client is a TypeError.
     """
-    return globus_sdk.TransferClient(
+    client = globus_sdk.TransferClient(
         authorizer=authorizer(_TRANSFER, client_id), app_name="Chiltepin", retry_config=_retries()
     )
+    return guarded(client)
 
 
 def authorizer(resource_server: str, client_id: str | None = None) -> _Login:
@@ -281,12 +284,14 @@ def make_app(who: Credentials, **config: Any) -> GlobusApp:
     # Without the handler, a missing token raises; with the SDK's own, input() waits on a terminal that nobody sees.
     rest: dict[str, Any] = {"token_validation_error_handler": None, **config}
     if who.is_service:
-        service = globus_sdk.ConfidentialAppAuthClient(
-            who.client_id, who.secret, app_name="Chiltepin", retry_config=_retries()
+        service = guarded(
+            globus_sdk.ConfidentialAppAuthClient(
+                who.client_id, who.secret, app_name="Chiltepin", retry_config=_retries()
+            )
         )
         memory = globus_sdk.GlobusAppConfig(token_storage="memory", **rest)  # noqa: S106 - the name of a kind
         return globus_sdk.ClientApp("Chiltepin", login_client=service, scope_requirements=_SCOPES, config=memory)
-    native = globus_sdk.NativeAppAuthClient(who.client_id, app_name="Chiltepin", retry_config=_retries())
+    native = guarded(globus_sdk.NativeAppAuthClient(who.client_id, app_name="Chiltepin", retry_config=_retries()))
     stored = globus_sdk.GlobusAppConfig(token_storage=_tokens(native), request_refresh_tokens=True, **rest)
     return globus_sdk.UserApp("Chiltepin", login_client=native, scope_requirements=_SCOPES, config=stored)
 
@@ -311,7 +316,7 @@ def _consents(app: GlobusApp) -> Any:
     """Return what the user has consented to for this app."""
     # Asked for, and not left to the app's own check: a scope that it is told to require, it requires ever after, and
     # one collection without consent would end the transfers of all others.
-    with globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries()) as client:
+    with guarded(globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries())) as client:
         return client.get_consents(str(app.token_storage.identity_id)).to_forest()
 
 
@@ -325,26 +330,32 @@ def ask_auth(call: Callable[[], T]) -> T:
     """Run one call that may ask Globus Auth; raise only our errors."""
     try:
         return call()
-    except globus_sdk.NetworkError as err:
-        failure: ChiltepinError = ServiceUnavailableError(
+    except (ChiltepinError, OSError):
+        raise
+    except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK raise anything
+        failure = _understood(err)
+    # Raised here, not above: tblib pickles __context__ too.
+    raise failure
+
+
+def _understood(err: Exception) -> ChiltepinError:
+    """Return our error for what was raised, also where the refusal itself makes no sense."""
+    if isinstance(err, globus_sdk.NetworkError):
+        return ServiceUnavailableError(
             f"Globus Auth could not be reached ({type(err).__name__}); see that this machine reaches auth.globus.org, "
             "and that HTTPS_PROXY is right.",
             backend="globus",
             code=type(err).__name__,
             transient=True,
         )
-    except (globus_sdk.GlobusError, LocalServerLoginError, jwt.PyJWTError) as err:
-        failure = login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as err:
-        if isinstance(err, ChiltepinError):
-            raise
-        failure = ServiceUnavailableError(
-            f"The answer of Globus Auth makes no sense ({type(err).__name__}); is there a proxy before it?",
-            backend="globus",
-            transient=True,
-        )
-    # Raised here, not above: tblib pickles __context__ too.
-    raise failure
+    if isinstance(err, globus_sdk.GlobusError | LocalServerLoginError | jwt.PyJWTError):
+        with contextlib.suppress(Exception):
+            return login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
+    return ServiceUnavailableError(
+        f"The answer of Globus Auth makes no sense ({type(err).__name__}); is there a proxy before it?",
+        backend="globus",
+        transient=True,
+    )
 
 
 def login_error(err: BaseException) -> ChiltepinError | None:
@@ -383,8 +394,8 @@ _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
 
 def _refusal(err: globus_sdk.AuthAPIError) -> ChiltepinError:
     """Return our error for an answer of Globus Auth."""
-    code = str((err.raw_json or {}).get("error") or err.code or err.http_status)
-    facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": err.request_id or ""}
+    code = word((err.raw_json or {}).get("error") or err.code or err.http_status)
+    facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": word(err.request_id)}
     if err.http_status == 429 or err.http_status >= 500:  # noqa: PLR2004 - HTTP
         return ServiceUnavailableError(
             f"Globus Auth is not available now (HTTP {err.http_status}); try again later.", transient=True, **facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
@@ -10,6 +11,7 @@ import globus_sdk
 from chiltepin.backends.globus import auth, items, wire
 from chiltepin.backends.globus.collections import Collections
 from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
+from chiltepin.backends.globus.words import identifier
 from chiltepin.errors import (
     BackendError,
     ConfigError,
@@ -22,7 +24,7 @@ from chiltepin.errors import (
 from chiltepin.model import CHECKSUMS, Capabilities, DeleteRequest, TaskHandle, TaskStatus, contradiction, items_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import DirEntry, ItemOutcome, Request
@@ -34,6 +36,9 @@ SLOTS = 3
 
 #: Items in one task. No limit is documented; a submission of this many is a document of about 2 MB.
 MOST_ITEMS = 10_000
+
+#: Files that are told of one task; a list that is longer is taken for one without an end.
+MOST_LISTED = 1_000_000
 
 #: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
 #: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
@@ -190,9 +195,7 @@ class GlobusBackend:
 
     def new_submission_id(self) -> str:
         """Ask Globus for one: it takes no others."""
-        return self._ask(
-            "Asking for a submission id", lambda client: wire.identifier(client.get_submission_id()["value"])
-        )
+        return self._ask("Asking for a submission id", lambda client: identifier(client.get_submission_id()["value"]))
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Hand the request to Globus; see `TransferBackend.submit`.
@@ -209,8 +212,7 @@ class GlobusBackend:
         document, submit = self._prepared(request, submission_id)
         try:
             task_id = self._ask(
-                f"Submitting the {submit}",
-                lambda client: wire.identifier(_SUBMIT[submit](client, document)["task_id"]),
+                f"Submitting the {submit}", lambda client: identifier(_SUBMIT[submit](client, document)["task_id"])
             )
         except BackendError as err:
             conflict = err
@@ -258,7 +260,7 @@ class GlobusBackend:
         live = self._ask(
             "Looking for the task with the same paths",
             lambda client: [
-                (wire.identifier(task["task_id"]), wire.mark(task))
+                (identifier(task["task_id"]), wire.mark(task))
                 for task in wire.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
             ],
         )
@@ -275,6 +277,9 @@ class GlobusBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
+        return ask(lambda: self._polled(handles), "Asking how the tasks are")
+
+    def _polled(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         documents = {
             task["task_id"]: task
             for chunk in _chunks(sorted({handle.task_id for handle in handles}))
@@ -329,6 +334,9 @@ class GlobusBackend:
         Costs two requests for a task that succeeded with nothing left out, and one more for each 1,000 entries of the
         lists of what was moved and what was left out.
         """
+        return ask(lambda: self._outcomes(handle, request), f"Asking for the items of task {handle.task_id}")
+
+    def _outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         task = self._document(handle)
         skipped = self._list(handle, "task_skipped_errors") if task.get("subtasks_skipped_errors") else []
         whole = task["status"] == "SUCCEEDED"
@@ -344,9 +352,9 @@ class GlobusBackend:
     def _list(self, handle: TaskHandle, method: str) -> list[dict[str, Any]]:
         return self._ask(
             f"Asking for the items of task {handle.task_id}",
-            lambda client: [
+            lambda client: _all(
                 entry for page in getattr(client.paginated, method)(handle.task_id) for entry in wire.entries(page)
-            ],
+            ),
         )
 
     def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
@@ -388,6 +396,20 @@ class GlobusBackend:
             if self._own and self._kept_client is not None:
                 self._kept_client.close()
                 self._kept_client = None
+
+
+def _all(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what comes page by page.
+
+    Raises
+    ------
+    ValueError
+        If there is always more.
+    """
+    found = [dict(entry) for entry in islice(entries, MOST_LISTED + 1)]
+    if len(found) > MOST_LISTED:
+        raise ValueError("no end")
+    return found
 
 
 def _is_identical(err: BackendError) -> bool:

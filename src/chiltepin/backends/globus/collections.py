@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
 from chiltepin.backends.globus.refusals import ask
 from chiltepin.backends.globus.wire import entries
-from chiltepin.backends.globus.words import one_line
+from chiltepin.backends.globus.words import identifier, one_line
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.model import THIS_MACHINE, UUID
 
@@ -136,17 +137,19 @@ class Collections:
     def _search(self, name: str) -> str:
         found = ask(
             lambda: [
-                _chosen(one, "id", "display_name", "owner_string")
-                for page in self._client().paginated.endpoint_search(name)
-                for one in entries(page)
+                {**_chosen(one, "display_name", "owner_string"), "id": identifier(one["id"])}
+                for one in islice(
+                    (one for page in self._client().paginated.endpoint_search(name) for one in entries(page)),
+                    _SEARCH_LIMIT,
+                )
             ],
             f"Searching for endpoint {name!r}",
         )
-        exact = [one for one in found[:_SEARCH_LIMIT] if one["display_name"] == name]
+        exact = [one for one in found if one["display_name"] == name]
         if len(exact) == 1:
             return str(exact[0]["id"])
         if exact:
-            listed = "; ".join(f"{one['id']} of {one['owner_string']}" for one in exact)
+            listed = "; ".join(f"{one['id']} of {one_line(str(one['owner_string']))}" for one in exact)
             raise EndpointError(
                 f"{len(exact)} collections are called {name!r}: {listed}. Name the UUID of the one that you mean.",
                 endpoint=name,

@@ -17,6 +17,7 @@ from globus_sdk.transport import RetryConfig
 
 from chiltepin.backends.globus import auth
 from chiltepin.backends.globus.collections import Collections
+from chiltepin.backends.globus.line import guarded
 from chiltepin.errors import LoginRequiredError
 
 if TYPE_CHECKING:
@@ -165,14 +166,18 @@ def whoami(client_id: str | None = None) -> Identity:
         If nobody is.
     """
     who = auth.credentials(client_id)
-    with globus_sdk.AuthClient(
-        authorizer=auth.authorizer(AuthScopes.resource_server, client_id), retry_config=RetryConfig(max_retries=2)
+    with guarded(
+        globus_sdk.AuthClient(
+            authorizer=auth.authorizer(AuthScopes.resource_server, client_id), retry_config=RetryConfig(max_retries=2)
+        )
     ) as client:
-        # The document and not the answer, which holds the request, and that the token.
-        document = auth.ask_auth(lambda: client.userinfo().data)
+        # Texts and not the answer, which holds the request, and that the token.
+        username, identity_id = auth.ask_auth(
+            lambda: [str(client.userinfo()[name]) for name in ("preferred_username", "sub")]
+        )
     return Identity(
-        username=str(document["preferred_username"]),
-        identity_id=str(document["sub"]),
+        username=username,
+        identity_id=identity_id,
         client_id=who.client_id,
         is_service=who.is_service,
     )

@@ -6,6 +6,7 @@ result thread of a Parsl ``HighThroughputExecutor``.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from http import HTTPStatus
@@ -15,7 +16,7 @@ import globus_sdk
 from globus_sdk.gare import to_gare
 
 from chiltepin.backends.globus.auth import login_error
-from chiltepin.backends.globus.words import one_line
+from chiltepin.backends.globus.words import one_line, word
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -70,12 +71,18 @@ def ask(call: Callable[[], T], what: str) -> T:
         return call()
     except ChiltepinError:
         raise
-    except globus_sdk.GlobusError as err:
-        failure = _translated(err, what)
-    except NONSENSE as err:
-        failure = nonsense(err, what)
+    except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK, or us, raise anything
+        failure = _understood(err, what)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
+
+
+def _understood(err: Exception, what: str) -> ChiltepinError:
+    """Return the error for what was raised, also where the refusal itself makes no sense."""
+    if isinstance(err, globus_sdk.GlobusError):
+        with contextlib.suppress(Exception):
+            return _translated(err, what)
+    return nonsense(err, what)
 
 
 def nonsense(err: Exception, what: str) -> ServiceUnavailableError:
@@ -109,7 +116,7 @@ def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
 def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
     """Return the error that an answer of the Transfer API stands for."""
     facts = _facts(err)
-    said = one_line(err.message or "no reason given")
+    said = one_line(str(err.message or "no reason given"))
     login = _wants_login(err, what, said)
     if login is not None:
         return login
@@ -133,7 +140,7 @@ def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
 def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
     if err.raw_json is None:
         return nonsense(err, f"{what}, HTTP {err.http_status}")
-    said = one_line(err.message or "no reason given")
+    said = one_line(str(err.message or "no reason given"))
     if err.http_status == HTTPStatus.TOO_MANY_REQUESTS:
         return ServiceUnavailableError(
             f"{what}: Globus wants to be asked less often: {said}.", transient=True, **_facts(err)
@@ -144,14 +151,14 @@ def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
         return ServiceUnavailableError(
             f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
         )
-    return BackendError(f"{what}: {said} ({err.code or err.http_status}).", **_facts(err))
+    return BackendError(f"{what}: {said} ({word(err.code or err.http_status)}).", **_facts(err))
 
 
 def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
     return {
         "backend": BACKEND,
-        "code": err.code or str(err.http_status),
-        "request_id": getattr(err, "request_id", None) or "",
+        "code": word(err.code or err.http_status),
+        "request_id": word(getattr(err, "request_id", None)),
     }
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
-from chiltepin.backends.globus.words import one_line
+from chiltepin.backends.globus.words import identifier, one_line, word
 from chiltepin.errors import PermissionDeniedError
-from chiltepin.model import UUID, DirEntry, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined, named, parts
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ __all__ = [
     "entries",
     "entry_of",
     "global_path",
-    "identifier",
     "lost",
     "mark",
     "status_of",
@@ -33,7 +32,6 @@ __all__ = [
     "transfer_document",
     "troubled",
     "unsure",
-    "word",
 ]
 
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
@@ -67,30 +65,14 @@ _KINDS = {"dir": "dir", "file": "file"}
 _STATUSES = frozenset({"ACTIVE", "INACTIVE", "SUCCEEDED", "FAILED"})
 
 
-def word(value: Any) -> str:
-    """Return a text of an answer.
+def entries(page: Any) -> list[dict[str, Any]]:
+    """Return the entries of a list, or of a page of one.
 
     Raises
     ------
-    TypeError, ValueError
-        If it is none, or empty: then it is no answer of the Transfer API, whatever its HTTP status.
+    TypeError, KeyError
+        If it has none: then it is no answer of the Transfer API, whatever its HTTP status.
     """
-    if not isinstance(value, str):
-        raise TypeError(type(value).__name__)
-    if not value:
-        raise ValueError(value)
-    return value
-
-
-def identifier(value: Any) -> str:
-    """Return the id of a task, or of a submission; errors as `word`, also if it is no UUID."""
-    if not UUID.fullmatch(word(value)):
-        raise ValueError(value)
-    return str(value)
-
-
-def entries(page: Any) -> list[dict[str, Any]]:
-    """Return the entries of a list, or of a page of one; errors as `word`, and KeyError if it has none."""
     found = page["DATA"]
     if not isinstance(found, list):
         raise TypeError(type(found).__name__)
@@ -98,7 +80,7 @@ def entries(page: Any) -> list[dict[str, Any]]:
 
 
 def task(document: Any) -> dict[str, Any]:
-    """Return the document of a task; errors as `entries`, also if that is not all that has to be known of it.
+    """Return the document of a task; errors as `entries`, and ValueError, also if that is not all that has to be known of it.
 
     To take a part of an answer for the whole could call a success what has left files out.
     """
@@ -259,16 +241,16 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
         Its last event that was an error, if one is known.
     """
     fatal = task.get("fatal_error") or {}
-    code = str(fatal.get("code") or "")
+    code = word(fatal.get("code"))
     state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
     if state is TaskState.ACTIVE and task.get("is_paused"):
         state, code = TaskState.PAUSED, "PAUSED"
     elif state is TaskState.PAUSED:
         code = "INACTIVE"
     elif state is TaskState.ACTIVE and troubled(task):
-        code = str(task["nice_status"])
+        code = word(task["nice_status"])
     elif state is TaskState.FAILED and not code:
-        code = str((event or {}).get("code") or "FAILED")
+        code = word((event or {}).get("code")) or "FAILED"
     deletes = task.get("type") == "DELETE"
     return TaskStatus(
         handle=handle,
@@ -294,7 +276,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(task['task_id'])}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(identifier(task['task_id']))}"
 
 
 def _see(task_id: str) -> str:
@@ -309,11 +291,21 @@ def lost(handle: TaskHandle) -> TaskStatus:
 
 
 def entry_of(entry: Mapping[str, Any]) -> DirEntry:
-    """Return an entry of a listing."""
+    """Return an entry of a listing.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        If it makes no sense.
+    """
+    name = entry["name"]
+    # A name with a slash, or none, leads elsewhere than the folder that was asked for.
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError("no name")
     kind = "link" if entry.get("link_target") else _KINDS.get(str(entry["type"]), "other")
     modified = entry.get("last_modified")
     return DirEntry(
-        name=str(entry["name"]),
+        name=name,
         kind="link" if entry["type"] == "invalid_symlink" else kind,  # type: ignore[arg-type]
         size=int(entry.get("size") or 0) if kind == "file" else 0,
         modified=datetime.fromisoformat(modified).astimezone(timezone.utc) if modified else None,

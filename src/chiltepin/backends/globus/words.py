@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["one_line"]
+from typing import Any
+
+from chiltepin.model import UUID
+
+__all__ = ["identifier", "one_line", "word"]
+
+#: Longest word of the service's own for something.
+LONGEST_WORD = 100
 
 #: Longest text of the service that goes into a message; its details can be pages.
 LONGEST = 500
@@ -16,3 +23,21 @@ def one_line(said: str) -> str:
     words = "".join(letter if letter.isprintable() else " " for letter in said).split()
     line = " ".join(words).removesuffix(".")
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
+
+def word(said: Any) -> str:
+    """Return a code or an id of the service's for messages, short and on one line; empty for None."""
+    return "" if said is None else one_line(str(said))[:LONGEST_WORD]
+
+
+def identifier(said: Any) -> str:
+    """Return an id of the service's as it is; it goes into addresses, the journal and the terminal.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not isinstance(said, str) or not UUID.fullmatch(said):
+        raise ValueError("no id")
+    return said

@@ -1,0 +1,35 @@
+"""botocore's own log, without what would let its reader in.
+
+At DEBUG botocore writes requests as they are sent and signed. Of keys that last for some hours, as those of a role or
+of single sign-on, the session token is in each of them; the secret key is not.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+__all__ = ["hush"]
+
+#: The loggers of botocore that write requests (botocore 1.40, by a look at what a run wrote).
+_LOGGERS = ("botocore.auth", "botocore.awsrequest", "botocore.client", "botocore.endpoint", "botocore.hooks")
+
+_TOKEN = re.compile(r"(x-amz-security-token['\"]?\s*[:=]\s*b?['\"]?)[^'\"\s&,]+", re.IGNORECASE)
+
+
+class _Hush(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record pass, with dots in place of a session token."""
+        said = record.getMessage()
+        record.msg, record.args = _TOKEN.sub(r"\1...", said), ()
+        return True
+
+
+_HUSH = _Hush()
+
+
+def hush() -> None:
+    """Have botocore's log of this process hold no session token, whoever's it is."""
+    for name in _LOGGERS:
+        # A filter that is there is not added a second time.
+        logging.getLogger(name).addFilter(_HUSH)

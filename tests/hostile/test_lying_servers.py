@@ -1,0 +1,342 @@
+"""Servers that lie: of SFTP, of the web, and of S3. What they list, say and send harms nothing on this side."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+
+import pytest
+from liars import Liar, document
+from peers import install
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.places import place_of
+from chiltepin.errors import ChiltepinError
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+
+@pytest.fixture
+def here(tmp_path):
+    """The folder of this machine; what is beside it is nobody's business."""
+    folder = tmp_path / "beside" / "here"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def transfers_of(here, url, options=()):
+    """The endpoints ``there``, of the liar, and ``here``."""
+    settings = {"there": {"url": url, "options": dict(options)}, "here": {"url": str(here)}}
+    places = {name: place_of(name, said) for name, said in settings.items()}
+    # What is tried again is tried at once.
+    return Transfers(FilesystemBackend(places, pause=lambda *_: None))
+
+
+def moved(transfers, path="/", *, recursive=True, timeout=20.0):
+    """Get a tree or a file from the liar."""
+    request = transfer_request(
+        src_ep="there", dst_ep="here", src_path=path, dst_path="/got" if recursive else "/f", recursive=recursive
+    )
+    return transfers.run(request, timeout=timeout, polling_interval=1)
+
+
+def unharmed(here):
+    """See that there is nothing but what belongs there, nowhere around."""
+    assert os.listdir(here.parent) == ["here"]
+    for _, _, files in os.walk(here):
+        assert set(files) <= {"f", "g"}, files
+
+
+def asked(transfers, path="/"):
+    """List a folder; what comes is a list, or an error of ours, fit for a terminal."""
+    try:
+        return [entry.name for entry in transfers.ls("there", path)]
+    except ChiltepinError as err:
+        said = str(err)
+    assert said.isprintable(), said
+    return said
+
+
+SFTP_LIES = ("up", "slash", "absolute", "nul", "empty", "folder-up", "long", "count", "short", "nothing", "gigantic")
+SFTP_LIES += ("unasked", "banner", "no-root", "attributes", "words", "links", "huge", "more")
+
+
+@pytest.fixture
+def sftp(here, tmp_path, monkeypatch):
+    """What makes the endpoints, ``there`` being a peer that lies in one way."""
+    made = []
+
+    def open_with(lie):
+        (tmp_path / "bin").mkdir()
+        install(tmp_path / "bin", monkeypatch, lie)
+        made.append(transfers_of(here, "sftp://nobody@nowhere/root", {"silence": 5}))
+        return made[0]
+
+    yield open_with
+    made[0].backend.close()
+    made[0].backend._place("there").store().close()
+
+
+def test_an_honest_peer_is_understood(sftp, here):
+    """What the other tests spoil is right before."""
+    transfers = sftp("fine")
+    assert asked(transfers) == ["f"]
+    assert moved(transfers).state is TaskState.SUCCEEDED
+    assert (here / "got" / "f").read_bytes() == b"inside"
+
+
+@pytest.mark.parametrize("lie", SFTP_LIES)
+def test_a_lying_sftp_server_harms_nothing(sftp, here, lie):
+    """Names that are paths, lists without an end, answers that are none: each ends as a failure, in time."""
+    transfers = sftp(lie)
+    said = asked(transfers)
+    assert isinstance(said, str) or lie in ("words", "huge", "more", "links"), said
+    for path, recursive in (("/", True), ("/f", False)):
+        status = moved(transfers, path, recursive=recursive)
+        if path == "/" or lie in ("huge", "more", "words", "banner", "no-root", "attributes", "links"):
+            assert status.state is TaskState.FAILED, status
+        assert status.reason.isprintable()
+    unharmed(here)
+
+
+def test_escapes_in_names_of_an_sftp_server_reach_no_message(sftp, here):
+    """A name is data, and comes as it is; where it is told it is escaped."""
+    transfers = sftp("escapes")
+    assert asked(transfers) == ["f\x1b]0;owned\x07\x1b[2J\r\n"]
+    status = moved(transfers)
+    assert status.reason.isprintable()
+    assert "\\x1b" in status.reason
+
+
+@pytest.mark.parametrize("lie", ["endless", "same"])
+def test_a_listing_of_an_sftp_server_without_an_end_ends(sftp, here, lie, monkeypatch):
+    """Whoever lists one folder after the other for ever is stopped with the task, and left by ``ls`` after so many."""
+    monkeypatch.setattr("chiltepin.backends.filesystem.store.MOST_KEPT", 5000)
+    transfers = sftp(lie)
+    assert "more than" in asked(transfers)
+    with pytest.raises(ChiltepinError):
+        moved(transfers, timeout=1)
+
+
+INDEX = "<html><head><title>Index of /</title></head><body>{}</body></html>"
+
+
+@pytest.fixture
+def web(here):
+    """A web server that lies as it is told, and the endpoints."""
+    with Liar(lambda *_: document(b"")) as liar:
+        yield (
+            liar,
+            transfers_of(here, liar.url() + "/root", {"headers": {"Authorization": "Bearer for-the-first-alone"}}),
+        )
+
+
+def page(*links):
+    """An index page with these links."""
+    body = INDEX.format("".join(f'<a href="{link}">x</a>' for link in links)).encode()
+    return 200, {"Content-Type": "text/html", "Content-Length": str(len(body))}, [body]
+
+
+def whole(body=b"inside"):
+    """A file."""
+    return 200, {"Content-Type": "text/plain", "Content-Length": str(len(body))}, [body]
+
+
+def test_names_of_an_index_page_stay_below_it(web, here):
+    """Links that lead up, elsewhere, or to nothing are no names."""
+    liar, transfers = web
+    links = ("../x", "%2e%2e/x", "..%2fx", "a%2fb", "/etc/x", "//h/x", "http://h/x", ".", "..", "%2e%2e", "", "a%00b")
+    links += (".chiltepin-0", "./../x", "g/../../x", "f")
+    liar.answer = lambda _method, path: page(*links) if path == "/root/" else whole()
+    assert asked(transfers) == ["f"]
+    assert moved(transfers).state is TaskState.SUCCEEDED
+    assert (here / "got" / "f").read_bytes() == b"inside"
+    unharmed(here)
+
+
+def test_escapes_in_an_index_page_reach_no_message(web, here):
+    """A name with escapes is data; where it is told it is escaped."""
+    liar, transfers = web
+    liar.answer = lambda _method, path: page("f%1b%5b2J") if path == "/root/" else (404, {"Content-Length": "0"}, [])
+    assert asked(transfers) == []
+    liar.answer = lambda method, path: (
+        page("f%1b%5b2J") if path == "/root/" else whole() if method == "HEAD" else (418, {"Content-Length": "0"}, [])
+    )
+    status = moved(transfers)
+    assert status.state is TaskState.FAILED
+    assert "\\x1b" in status.reason
+    assert status.reason.isprintable()
+
+
+@pytest.mark.parametrize("padded", [b" ", b"<a href='g'></a>"])
+def test_an_index_page_that_is_too_long_is_no_index(web, here, padded):
+    """A page of which only the beginning was read is not taken for the whole: what is missing might be removed."""
+    liar, transfers = web
+    long = INDEX.format("<a href='f'>f</a>").encode() + padded * ((65 << 20) // len(padded))
+    liar.answer = lambda _method, path: (200, {"Content-Type": "text/html"}, [long]) if path == "/root/" else whole()
+    assert "longer than" in asked(transfers)
+    assert moved(transfers).state is TaskState.FAILED
+    unharmed(here)
+
+
+def test_a_file_without_an_end_ends_with_its_task(web, here):
+    """Nothing of it is seen, and nothing is left."""
+    liar, transfers = web
+    liar.answer = lambda *_: (200, {}, itertools.repeat(b"x" * 65536))
+    with pytest.raises(ChiltepinError):
+        moved(transfers, "/f", recursive=False, timeout=1)
+    transfers.backend.close()
+    gone = threading.Event()
+    for _ in range(100):
+        if not os.listdir(here):
+            break
+        gone.wait(0.05)
+    assert os.listdir(here) == []
+
+
+@pytest.mark.parametrize("told", ["99999999999999999999", "-1", "6, 6", "x"])
+def test_a_size_that_is_none_is_no_size(web, here, told):
+    """A length that cannot be is a failure, or not believed."""
+    liar, transfers = web
+    liar.answer = lambda *_: (200, {"Content-Length": told, "Connection": "close"}, [b"inside"])
+    status = moved(transfers, "/f", recursive=False)
+    assert status.state is TaskState.FAILED or (here / "f").read_bytes() == b"inside"
+    unharmed(here)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_our_headers_do_not_follow_a_redirect_to_another_host(web, here, status):
+    """The file is got from where the server points, without what was meant for the server."""
+    liar, transfers = web
+    with Liar(lambda *_: whole()) as elsewhere:
+        liar.answer = lambda _method, path: (
+            status,
+            {"Location": elsewhere.url("localhost") + path, "Content-Length": "0"},
+            [],
+        )
+        assert moved(transfers, "/f", recursive=False).state is TaskState.SUCCEEDED
+        assert elsewhere.asked
+        for _, _, headers, _ in elsewhere.asked:
+            assert "for-the-first-alone" not in str(headers)
+
+
+@pytest.mark.parametrize(
+    "place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "/root/f", "gopher://x/", "http://\x1b[2J/"]
+)
+def test_a_redirect_to_what_is_no_web_server_is_refused(web, here, place):
+    """A server cannot send us to a file of this machine, nor in circles."""
+    liar, transfers = web
+    liar.answer = lambda *_: (302, {"Location": place, "Content-Length": "0"}, [])
+    status = moved(transfers, "/f", recursive=False)
+    assert status.state is TaskState.FAILED
+    assert status.reason.isprintable()
+    unharmed(here)
+
+
+LISTING = """<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>root/</Prefix><KeyCount>1</KeyCount>
+<MaxKeys>1000</MaxKeys><Delimiter>/</Delimiter><IsTruncated>{more}</IsTruncated>{token}{entries}</ListBucketResult>"""
+ENTRY = (
+    "<Contents><Key>{}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified><ETag>&quot;x&quot;</ETag>"
+    "<Size>6</Size></Contents>"
+)
+
+
+def xml(text, status=200):
+    """An answer of S3."""
+    body = text.encode()
+    return status, {"Content-Type": "application/xml", "Content-Length": str(len(body))}, [body]
+
+
+@pytest.fixture
+def bucket(here):
+    """A server of S3 that lies as it is told, and the endpoints."""
+    with Liar(lambda *_: document(b"")) as liar:
+        options = {"key": "AKIA", "secret": "s3cr3t", "endpoint_url": liar.url(), "region": "us-east-1"}
+        yield liar, transfers_of(here, "s3://b/root", options)
+
+
+def listing(*keys, more="false", token=""):
+    """A page of names."""
+    return xml(LISTING.format(more=more, token=token, entries="".join(map(ENTRY.format, keys))))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["root/../../x", "root/a/b", "root/../y", "root//etc/x", "other/../../etc/x", "", "r", "root/..", "root/&#27;[2J"],
+)
+def test_names_of_a_bucket_stay_below_it(bucket, here, key):
+    """Keys with slashes where there can be none, or of another folder, are no names of files here."""
+    liar, transfers = bucket
+    liar.answer = lambda _method, path: listing(key) if "list-type=2" in path else whole()
+    said = asked(transfers)
+    assert isinstance(said, str) or all("/" not in name for name in said)
+    assert moved(transfers).reason.isprintable()
+    unharmed(here)
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_pages_of_a_bucket_without_an_end_end(bucket, here, again):
+    """The same page for ever is seen, and other ones for ever are left after so many."""
+    liar, transfers = bucket
+    numbers = itertools.count()
+    given = "<NextContinuationToken>{}</NextContinuationToken>".format("again" if again else "{}")
+
+    def answer(_method, path):
+        if "list-type=2" not in path:
+            return whole()
+        if "delimiter" not in path:
+            return listing()
+        keys = [f"root/d{next(numbers)}" for _ in range(1 if again else 1000)]
+        return listing(*keys, more="true", token=given.format(next(numbers)))
+
+    liar.answer = answer
+    if not again:
+        with pytest.raises(ChiltepinError):
+            moved(transfers, timeout=2)
+        return
+    assert "makes no sense" in asked(transfers)
+    assert moved(transfers).state is TaskState.FAILED
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_a_redirect_of_a_bucket_takes_no_signature_along(bucket, here, status):
+    """A request that is signed for one server is not sent to another."""
+    liar, transfers = bucket
+    with Liar(lambda *_: listing("root/f")) as elsewhere:
+        liar.answer = lambda _method, path: (
+            status,
+            {"Location": elsewhere.url("localhost") + path, "Content-Length": "0"},
+            [],
+        )
+        asked(transfers)
+        moved(transfers, "/f", recursive=False)
+        for _, path, headers, _ in elsewhere.asked:
+            assert "AKIA" not in path + str(headers)
+
+
+@pytest.mark.parametrize("raw", ["", "<", "<a/>", "<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "\x1b[2J", "&#27;[2J"])
+@pytest.mark.parametrize("status", [200, 400, 403, 500])
+def test_nonsense_of_a_bucket_is_a_failure(bucket, here, raw, status):
+    """Any document at all is an answer or a failure, told in words of ours."""
+    liar, transfers = bucket
+    liar.answer = lambda *_: xml(raw, status)
+    asked(transfers)
+    found = moved(transfers, "/f", recursive=False)
+    # Of a file the content may be anything.
+    assert found.state is TaskState.FAILED or status == 200
+    assert found.reason.isprintable()
+    unharmed(here)
+
+
+def test_a_swelling_document_of_a_bucket_is_put_down(bucket, here):
+    """Entities that stand for each other a billion times are not written out."""
+    liar, transfers = bucket
+    bomb = '<!DOCTYPE a [<!ENTITY a "' + "x" * 1000 + '">'
+    for one, next_one in itertools.pairwise("abcdefghij"):
+        bomb += f'<!ENTITY {next_one} "' + f"&{one};" * 10 + '">'
+    liar.answer = lambda *_: xml(f"<?xml version='1.0'?>{bomb}]><ListBucketResult><Name>&j;</Name></ListBucketResult>")
+    said = asked(transfers)
+    assert isinstance(said, str) or len(str(said)) < 10_000
