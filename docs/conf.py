@@ -22,11 +22,13 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 nitpicky = True
 
 html_theme = "furo"
 html_title = f"Chiltepin {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 # The sources of the pages are in the repository; a second copy beside the pages serves nobody.
 html_copy_source = False
 
