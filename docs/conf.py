@@ -36,6 +36,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 # `name` in a docstring is a reference, ``name`` is code.
 default_role = "py:obj"

@@ -100,7 +100,7 @@ def console(example: Example) -> str | None:
     environment = {**os.environ, "PATH": path}
     session = example.region.lexemes["recorded"]
     for part in parts:
-        command, _, wanted = part.partition("\n")
+        command, _, wanted = part.replace("\\\n", "").partition("\n")
         words = [word for word in shlex.split(command) if "=" not in word]
         if words[0] not in (COMMANDS | BETWEEN if session else COMMANDS):
             return f"{command!r} is no command that is tried; write '% not run: reason' above the block."
