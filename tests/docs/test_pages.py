@@ -25,6 +25,8 @@ def try_page(page):
     assert not document.waiting
 
 
+# The longest page starts two dozen processes one after the other.
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_every_block_of_a_page_runs(page):
