@@ -22,11 +22,13 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 nitpicky = True
 
 html_theme = "furo"
 html_title = f"Chiltepin {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 # The sources of the pages are in the repository; a second copy beside the pages serves nobody.
 html_copy_source = False
 
@@ -34,6 +36,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 # `name` in a docstring is a reference, ``name`` is code.
 default_role = "py:obj"

@@ -136,10 +136,16 @@ class Checkup:
         if place is None or (failed == "write" and not isinstance(error, TaskError)):
             # The error itself names what to do.
             return ""
-        home = os.path.join(place["mount"], place.get("home", "").strip("/")) if place.get("mount") else ""
-        if failed == "list" and self._settings.backend in ("local", "filesystem") and home and not os.path.exists(home):
-            return f"The first transfer makes it; or type: mkdir -p {shlex.quote(os.path.normpath(home))}"
-        return _CURES[failed]
+        root = place.get("mount", "")
+        home = os.path.normpath(os.path.join(root, place.get("home", "").strip("/"))) if root else ""
+        ours = self._settings.backend in ("local", "filesystem") and home
+        if failed != "list" or not ours or os.path.exists(home):
+            return _CURES[failed]
+        # A folder of the sandbox, and one below a root, is made when something is moved there; a root that somebody
+        # named may be a disk that is not mounted.
+        made = self._settings.backend == "local" or os.path.exists(root)
+        first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
+        return f"{first}: mkdir -p {shlex.quote(home)}"
 
     def _is_tried(self, stage: str) -> bool:
         return stage not in ("login", "consent") or self._logs_in

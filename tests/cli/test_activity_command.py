@@ -159,6 +159,21 @@ def test_on_a_terminal_failures_stand_out_and_follow_ends_quietly(local):
         assert not re.search("Traceback|Interrupted|Aborted", terminal.shown)
 
 
+def test_a_narrow_terminal_breaks_no_word_but_paths(local):
+    """On 80 columns the times, states and endpoints of the table are whole; some numbers give way."""
+    folder = local.a / "observations-of-a-long-campaign"
+    folder.mkdir()
+    (folder / "station-one.csv").write_bytes(b"1")
+    local.run("transfer", f"a:/{folder.name}", f"b:/{folder.name}", "-r")
+    with Terminal(local, "activity") as terminal:
+        assert terminal.ended() == 0
+        assert re.search(r"\d\d-\d\d \d\d:\d\d:\d\d +succeeded +a -> b +1 byte ", terminal.shown)
+        assert re.search(r"1 task since .*: 0 failed, 1 file, 1 byte", terminal.shown)
+        assert "Speed" not in terminal.shown
+    with Terminal(local, "activity", columns=140) as terminal:
+        terminal.until("Speed +Took +What")
+
+
 def test_follow_gives_lines_of_json_as_they_come(local):
     """--follow -F json gives each news of a task as a line, at once; what was over before is not told."""
     (local.a / "x").write_bytes(b"1")

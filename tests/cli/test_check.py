@@ -49,6 +49,23 @@ def test_a_folder_that_is_missing_is_found_with_its_cure(local):
     assert rows(ended.out)["a"][-1] == "ok"
 
 
+@pytest.mark.parametrize("settled", [True, False], ids=["below a root", "a root"])
+def test_the_cure_of_a_missing_folder_cures(world, settled):
+    """What check says of a missing folder is so: a transfer makes one below a root, and never a root."""
+    if world.backend == "globus":
+        pytest.skip("there the folders are not ours")
+    (world.a / "x").write_bytes(b"1")
+    if settled:
+        endpoints = world.data["endpoints"]
+        world.write(endpoints={**endpoints, "b": {**endpoints["b"], "home": "/project"}})
+    else:
+        world.b.rmdir()
+    said = world.run("check", "b").out.replace("\n", "")
+    made = world.run("transfer", "a:/x", "b:x").code == 0
+    assert ("The first transfer makes it" in said) is made is (settled or world.backend == "local")
+    assert f"mkdir -p {world.b / 'project' if settled else world.b}" in said
+
+
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
     """Nobody logged in: the stage of the login fails, its command is told, and the exit code is 4."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")

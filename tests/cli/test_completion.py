@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,3 +63,80 @@ def test_bash_takes_the_script(local):
         ["bash", "-c", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True, timeout=60
     )
     assert "chiltepin" in done.stdout
+
+
+def with_command():
+    """The environment in which a shell finds the command."""
+    return {**os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}", "TERM": "xterm"}
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="no fish here")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("chiltepin tr", ["transfer"]), ("chiltepin ls ", ["a:", "b:"]), ("chiltepin transfer a:/x b", ["b:"])],
+)
+def test_fish_offers_commands_and_endpoints(local, typed, offered):
+    """A real fish takes the script, and offers what the command tells it."""
+    script = f"chiltepin completion fish | source; complete -C '{typed}'"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        cwd=local.folder,
+        env={**with_command(), "HOME": str(local.folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert [line.partition("\t")[0] for line in done.stdout.splitlines()] == offered
+
+
+class Zsh:
+    """A real zsh on a terminal, without anybody's settings but the lines of our page."""
+
+    def __init__(self, folder):
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            ["zsh", "-f", "-i"],
+            cwd=folder,
+            env={**with_command(), "HOME": str(folder), "ZDOTDIR": str(folder), "PS1": "> "},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self._said = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    def type(self, keys):
+        """Type some keys, and forget what was shown before them."""
+        self._said = ""
+        os.write(self._master, keys.encode())
+
+    def until(self, pattern, limit=60):
+        """Read until what is shown since the last keys matches, without colours and cursors."""
+        end = time.monotonic() + limit
+        while not re.search(pattern, re.sub(r"\x1b\[[\d;?]*[A-Za-z]|[\r\x07\x08]", "", self._said)):
+            assert select.select([self._master], [], [], max(end - time.monotonic(), 0))[0], self._said
+            self._said += os.read(self._master, 1 << 16).decode()
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh here")
+def test_zsh_completes_what_is_typed(local):
+    """A real zsh, with the lines of the page, completes a command and lists endpoints when Tab is pressed."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^\| zsh \| [^|]+ \| `(.+)` \|$", page, re.MULTILINE)
+    with Zsh(local.folder) as zsh:
+        zsh.type(f"{line}; print re''ady\n")
+        zsh.until("ready")
+        zsh.type("chiltepin transf\t")
+        zsh.until("chiltepin transfer ")
+        zsh.type("\x15chiltepin ls \t")
+        zsh.until(r"a: +b:")

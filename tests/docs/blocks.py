@@ -6,6 +6,9 @@
 - ``console`` holds commands behind ``$``; each has to end well, and to say what stands below it, if anything does.
 - ``text`` is what the block before it printed; ``...`` stands for anything.
 
+``% recorded`` above a ``console`` is a session at a terminal: its commands run on one, and what is then on the screen
+is compared, but for durations, speeds and moments. ``% recorded, ends with 1`` says how its last command ends.
+
 A block that is not run has a comment right above it, ``% not run: reason`` or ``<!-- not run: reason -->``, which a
 reader of the page does not see.
 """
@@ -24,6 +27,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import recorded
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
@@ -36,10 +40,13 @@ if TYPE_CHECKING:
 
 #: Every fence but the directives of Sphinx, which have their name in braces; without a language, that is empty.
 LEXER = RawFencedCodeBlockLexer(re.compile(r"(?P<language>[^{\n]*)\n"))
+RECORDED = re.compile(r"% recorded(?:, ends with (\d+))?")
 NOT_RUN = re.compile(r"(?:%|<!--) not run: \S.*")
 FILE_NAME = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
 #: The commands that are tried; where Python's scripts are not on PATH they are found beside its interpreter.
 COMMANDS = {"chiltepin", "python"}
+#: In a session, what a person types between them.
+BETWEEN = {"cat", "cp", "ls", "mkdir", "mv", "rm"}
 
 run_python = PythonEvaluator()
 
@@ -50,6 +57,7 @@ def blocks(document: Document) -> Iterator[Region]:
         above = document.text[: region.start].rstrip().rpartition("\n")[2]
         if not NOT_RUN.fullmatch(above):
             region.parsed, region.evaluator = region.lexemes["source"], evaluate
+            region.lexemes["recorded"] = RECORDED.fullmatch(above)
             yield region
 
 
@@ -88,13 +96,20 @@ def console(example: Example) -> str | None:
     before, *parts = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
     if before or not parts:
         return "It does not begin with '$ ' and a command."
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    session = example.region.lexemes["recorded"]
     for part in parts:
-        command, _, wanted = part.partition("\n")
+        command, _, wanted = part.replace("\\\n", "").partition("\n")
         words = [word for word in shlex.split(command) if "=" not in word]
-        if words[0] not in COMMANDS:
+        if words[0] not in (COMMANDS | BETWEEN if session else COMMANDS):
             return f"{command!r} is no command that is tried; write '% not run: reason' above the block."
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path}
+        if session:
+            end = int(session[1] or 0) if part is parts[-1] else 0
+            if problem := at_a_terminal(command, wanted, end, environment):
+                return problem
+            example.document.waiting -= set(words) | imported(words)
+            continue
         # In a shell, as a reader of the page runs it.
         run = subprocess.run(command, shell=True, check=False, capture_output=True, text=True, env=environment)  # noqa: S602
         if run.returncode:
@@ -104,6 +119,14 @@ def console(example: Example) -> str | None:
         if wanted.strip() and (problem := difference(wanted, run.stdout)):
             return problem
     return None
+
+
+def at_a_terminal(command: str, wanted: str, end: int, environment: dict[str, str]) -> str | None:
+    """Run a command of a session; return how what it shows differs from what the page has, None if it does not."""
+    code, shown = recorded.run(command, environment)
+    if code != end:
+        return f"{command!r} ended with {code}, not with {end}:\n{shown}"
+    return difference(recorded.steady(wanted), recorded.steady(shown)) and difference(wanted, shown)
 
 
 def imported(words: list[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The tables of docs/testing.md: what they say of the simulator is so."""
+"""The tables of docs/reference/testing.md: what they say of the simulator is so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chiltepin.testing.simulator import ManualClock, Simulator
 from chiltepin.testing.simulator.differences import DIFFERENCES
 from chiltepin.testing.simulator.settings import Settings
 
-PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "testing.md").read_text(encoding="utf-8")
 
 
 def rows(heading):

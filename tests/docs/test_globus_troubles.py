@@ -1,4 +1,4 @@
-"""The table of troubles in docs/globus.md: each message is what a user of Globus sees."""
+"""The table of troubles in docs/howto/globus.md: each message is what a user of Globus sees."""
 
 # ruff: noqa: ARG005 - every trouble is given the simulator, and some need it for nothing
 
@@ -24,7 +24,7 @@ from chiltepin import delete, local_path, transfer
 from chiltepin.errors import ChiltepinError
 from chiltepin.testing.simulator import RunningClock, Simulator
 
-MESSAGES = messages("globus.md", "When something goes wrong with Globus")
+MESSAGES = messages("howto/globus.md", "When something goes wrong with Globus")
 
 #: Seconds after which something that has to happen is not waited for any more.
 LIMIT = 30

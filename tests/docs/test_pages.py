@@ -25,6 +25,8 @@ def try_page(page):
     assert not document.waiting
 
 
+# The longest page starts two dozen processes one after the other.
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 def test_every_block_of_a_page_runs(page):
@@ -41,6 +43,11 @@ def test_every_block_of_a_page_runs(page):
         ("```console\n$ chiltepin --help\nSomething else.\n```\n", SybilFailure),
         ("```console\n$ pip install chiltepin\n```\n", SybilFailure),
         ("```console\nchiltepin --help\n```\n", SybilFailure),
+        ("```console\n$ ls\n```\n", SybilFailure),
+        ("% recorded\n```console\n$ git status\n```\n", SybilFailure),
+        ("% recorded\n```console\n$ ls\nsomething\n```\n", SybilFailure),
+        ("% recorded\n```console\n$ ls none\n```\n", SybilFailure),
+        ("% recorded, ends with 1\n```console\n$ ls\n```\n", SybilFailure),
         ("```python\n# forgotten.py\nprint(1)\n```\n", AssertionError),
         ("```yaml\ncompute: {partion: gpu}\n```\n", ValueError),
         ("```fortran\nEND\n```\n", SybilFailure),
@@ -61,6 +68,19 @@ def test_a_block_that_does_not_keep_its_promise_is_found(folder, page, problem):
 def test_a_block_with_a_reason_is_not_run(folder, comment):
     """A comment right above a block says why it is not run."""
     (folder / "page.md").write_text(f"{comment}\n```fortran\nEND\n```\n", encoding="utf-8")
+    try_page(folder / "page.md")
+
+
+def test_a_session_is_compared_with_the_screen(folder):
+    """What is written over on the screen is not compared, nor are times; folders and broken lines may differ."""
+    (folder / "show.py").write_text(
+        "import os, sys, time\n"
+        "assert sys.stdout.isatty() and os.get_terminal_size().columns == 80\n"
+        "print('counting', end='\\r', flush=True)\n"
+        "print('\\x1b[2K\\x1b[1mdone\\x1b[0m in 3.7 s at', time.strftime('%m-%d %H:%M:%S'), 'in', os.getcwd())\n"
+    )
+    said = "done in 0.2 s at 11-23 00:56:51 in\n/home/me/first-hour\n"
+    (folder / "page.md").write_text(f"% recorded\n```console\n$ python \\\n    show.py\n{said}```\n", encoding="utf-8")
     try_page(folder / "page.md")
 
 

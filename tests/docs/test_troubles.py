@@ -1,4 +1,4 @@
-"""The table of troubles in docs/data.md: each message is what a user sees."""
+"""The table of troubles in docs/reference/data.md: each message is what a user sees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import chiltepin
 from chiltepin import delete, local_path, python_task, transfer, transfer_task
 from chiltepin.errors import ChiltepinError
 
-MESSAGES = messages("data.md", "When something goes wrong")
+MESSAGES = messages("reference/data.md", "When something goes wrong")
 
 SETTINGS = """\
 data:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import sys
 import time
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -33,6 +35,9 @@ LOOK = 0.5
 TOLD = 20
 
 _HEAD = ("Begun", "State", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
+
+#: What a terminal of fewer columns than these has no room for, beside the names that matter most.
+ROOMY, _LEFT_OUT = 110, ("Files", "Speed", "Took")
 
 
 @click.command()
@@ -94,7 +99,9 @@ def _show(moves: Sequence[Move], since: datetime) -> None:
     if not moves:
         click.echo(f"Nothing has moved {when}; look further back with --since 7d.")
         return
-    print_table(_HEAD, [_cells(move) for move in moves])
+    shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _LEFT_OUT]
+    rows = [_cells(move) for move in moves]
+    print_table([_HEAD[at] for at in shown], [[row[at] for at in shown] for row in rows])
     bad = [move for move in moves if move.bad]
     for move in bad[-TOLD:]:
         name = click.style(printable("  ".join(move.told())), bold=True)
@@ -105,6 +112,11 @@ def _show(moves: Sequence[Move], since: datetime) -> None:
     under_way = f", {living:,} under way" if living else ""
     done = f"{counted(sum(move.files for move in moves), 'file')}, {amount(sum(move.bytes for move in moves))}"
     click.echo(f"{counted(len(moves), 'task')} {when}: {len(bad):,} failed{under_way}, {done}")
+
+
+def _has_room() -> bool:
+    """Return whether all columns fit; into a pipe they always do."""
+    return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= ROOMY
 
 
 def _cells(move: Move) -> list[str]:

@@ -14,7 +14,7 @@ def completion(shell: str) -> None:
 
     \b
     bash: eval "$(chiltepin completion bash)"         in ~/.bashrc
-    zsh:  eval "$(chiltepin completion zsh)"          in ~/.zshrc
+    zsh:  eval "$(chiltepin completion zsh)"          in ~/.zshrc, after compinit
     fish: chiltepin completion fish | source          in ~/.config/fish/config.fish
     """
     from click.shell_completion import get_completion_class  # noqa: PLC0415 - for this alone

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["amount", "complain", "counted", "print_json", "print_table"]
 
+#: Characters of what is not broken into lines, however narrow the terminal is; a date and a time have 14.
+SHORT = 14
+
 _STYLES = {
     "ok": "green",
     "succeeded": "green",
@@ -55,8 +58,10 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
+    for column, cells in zip(table.columns, zip(head, *rows, strict=True), strict=True):
         column.overflow = "fold"
+        # A date or a state that is broken in two cannot be read; a path can.
+        column.no_wrap = max(map(len, cells)) <= SHORT
     for row in rows:
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)

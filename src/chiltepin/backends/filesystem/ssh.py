@@ -92,7 +92,7 @@ class Login:
         ``sftp://user@host:port/path``; a host may be an alias of ``~/.ssh/config``. A path that begins with ``/~/``
         counts from the folder where one is after logging in.
     options : mapping
-        See `docs/servers.md`.
+        See `docs/howto/sftp.md`.
 
     Raises
     ------

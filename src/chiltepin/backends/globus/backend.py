@@ -371,7 +371,7 @@ class GlobusBackend:
         try:
             self._ask(
                 f"Cancelling task {handle.task_id}",
-                lambda client: wire.word(client.cancel_task(handle.task_id)["code"]),
+                lambda client: wire.said(client.cancel_task(handle.task_id)),
             )
         except PathNotFoundError:
             return

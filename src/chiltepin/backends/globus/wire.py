@@ -27,6 +27,7 @@ __all__ = [
     "global_path",
     "lost",
     "mark",
+    "said",
     "status_of",
     "task",
     "transfer_document",
@@ -79,8 +80,16 @@ def entries(page: Any) -> list[dict[str, Any]]:
     return [dict(entry) for entry in found]
 
 
+def said(answer: Any) -> str:
+    """Return the code of an answer to a request; errors as `entries`."""
+    code = answer["code"]
+    if not isinstance(code, str) or not code:
+        raise TypeError(type(code).__name__)
+    return code
+
+
 def task(document: Any) -> dict[str, Any]:
-    """Return the document of a task; errors as `entries`, and ValueError, also if that is not all that has to be known of it.
+    """Return the document of a task; errors as `entries`, and ValueError, if not all is there that has to be known.
 
     To take a part of an answer for the whole could call a success what has left files out.
     """
