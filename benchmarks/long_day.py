@@ -220,7 +220,10 @@ def _day(
         hub = transfers.opened(workflow.config.data.setup).hub
         _hasten(hub, clock)
         day.looks.watch(hub)
-        return day.run(), day
+        rows = day.run()
+    # What it would else write when the process ends, where its folder has gone.
+    hub.close()
+    return rows, day
 
 
 def _print(options: argparse.Namespace, rows: list[list[str]], day: Day) -> None:

@@ -48,7 +48,7 @@ def main() -> None:
         caption="ratio: to the first line in the same round, median (smallest-largest)",
     )
     for name in ("what", "by", "s", "cpu s", "server's cpu s", "MiB/s", "ratio"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     with scratch(options.folder) as folder:
         top = Path(folder)
         (top / "ssh").mkdir()
@@ -62,7 +62,7 @@ def main() -> None:
                 for number in range(options.files):
                     _fill(top / "small" / str(number), options.size)
                 _rows(table, f"{options.files} files of {options.size} bytes", server, top / "small", options)
-    Console(width=110).print(table)
+    Console(width=118).print(table)
 
 
 def _options() -> argparse.Namespace:

@@ -28,7 +28,11 @@ HONEST = {
     "/transfer": {"code": "Accepted", "message": "ok", "task_id": TASK, "submission_id": TASK},
     "/delete": {"code": "Accepted", "message": "ok", "task_id": TASK, "submission_id": TASK},
     "/ls": {"DATA": [{"name": "f", "type": "file", "size": 3, "last_modified": "2023-12-18 16:52:50+00:00"}]},
-    "task_list": {"DATA": [{"task_id": TASK, "status": "ACTIVE", "nice_status": "OK", "type": "TRANSFER"}]},
+    "task_list": {
+        "DATA": [
+            {"task_id": TASK, "status": "ACTIVE", "nice_status": "OK", "type": "TRANSFER", "subtasks_skipped_errors": 0}
+        ]
+    },
     "event_list": {"DATA": [{"code": "X", "description": "d", "details": "e", "is_error": True}]},
     "successful_transfers": {"DATA": [{"source_path": "/x", "destination_path": "/y"}], "next_marker": None},
     "skipped_errors": {"DATA": [{"source_path": "/x", "error_code": "E", "error_details": "d"}], "next_marker": None},

@@ -10,7 +10,6 @@ from parsl.jobs.states import JobState, JobStatus
 
 import chiltepin
 from chiltepin import configure, python_task
-from chiltepin.errors import ChiltepinError
 
 LIMIT = 60
 
@@ -98,5 +97,5 @@ def test_what_slurm_says_of_a_job_that_it_refuses_is_in_the_error(slurm, tmp_pat
         first = work(executor="compute")
         with pytest.raises(BadStateException, match="invalid partition specified: nope"):
             first.result(LIMIT)
-        with pytest.raises(ChiltepinError, match=r"No worker of executor 'compute' has started.*invalid partition"):
+        with pytest.raises(BadStateException, match=r"No worker of executor 'compute' has started.*invalid partition"):
             work(executor="compute").result(LIMIT)

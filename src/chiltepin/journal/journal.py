@@ -128,10 +128,11 @@ class Journal(Lines):
     def settle(self) -> None:
         """Write down that all is in order so far: who asks for the same again, after whatever happens, has a new wish.
 
-        A journal that has written nothing stays silent.
+        A journal that has written nothing since the last time stays silent.
         """
         if self._spoke:
             self._write(_line("settled", time(self._clock()), {}))
+            self._spoke = False
 
     def unfinished(self, *, backend: str, service: str) -> list[Entry]:
         """Return what other processes, dead or alive, had submitted to a service and nobody saw the end of.
