@@ -342,10 +342,11 @@ def test_a_small_file_is_checked(store, far, tmp_path):
 
 def ciphers(server, far, **options):
     """What the ssh of a connection is told of ciphers."""
+    before = set(psutil.Process().children())
     opened = SftpStore(server.url(far), server.options | options)
     try:
         opened.channel()
-        (ssh,) = (process for process in psutil.Process().children() if process.name() == "ssh")
+        (ssh,) = (process for process in set(psutil.Process().children()) - before if process.name() == "ssh")
         return [word.removeprefix("Ciphers=") for word in ssh.cmdline() if word.startswith("Ciphers=")]
     finally:
         opened.close()

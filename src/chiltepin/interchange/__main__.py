@@ -7,7 +7,7 @@ It is run by the path of its folder, in which there is nothing else that another
 from __future__ import annotations
 
 import os
-import pickle
+import pickle  # nosec B403
 import sys
 import time
 from typing import Any
@@ -54,4 +54,6 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
 
 if __name__ == "__main__":
     setproctitle("parsl: HTEX interchange")
-    AttachedInterchange(int(sys.argv[1]), **pickle.load(sys.stdin.buffer)).start()  # noqa: S301 - Parsl's own way
+    # It comes from the workflow that has started us, by a pipe of its own: Parsl's way.
+    config = pickle.load(sys.stdin.buffer)  # noqa: S301  # nosec B301
+    AttachedInterchange(int(sys.argv[1]), **config).start()
