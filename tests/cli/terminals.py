@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import termios
 import time
+
+import psutil
 
 #: The terminal becomes the one that controls the process, so that it turns a typed Ctrl-C into a signal, and that
 #: signal does what it does in a shell, whatever whoever runs the tests has made of it.
@@ -50,7 +53,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(slave)
-        self._read_so_far = ""
+        self._read_so_far, self._typed = "", b""
 
     def __enter__(self):
         return self
@@ -66,8 +69,12 @@ class Terminal:
         return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self._read_so_far)
 
     def type(self, keys):
-        """Type some keys."""
+        """Type some keys, when the command waits: a signal just before Python begins to read would wait for a key."""
+        end = time.monotonic() + 5
+        while psutil.Process(self._process.pid).status() == psutil.STATUS_RUNNING and time.monotonic() < end:
+            time.sleep(0.01)
         os.write(self._master, keys)
+        self._typed = keys
 
     def until(self, pattern, limit=60):
         """Read until what was shown matches; return the match."""
@@ -79,8 +86,15 @@ class Terminal:
     def ended(self, limit=60):
         """Read to the end; return the exit code."""
         end = time.monotonic() + limit
-        while self._read(end - time.monotonic()):
+        while self._read(min(10, end - time.monotonic()) if self._typed == CTRL_C else end - time.monotonic()):
             pass
+        if self._typed == CTRL_C and self._process.poll() is None:
+            # Python may miss the first, between its look for signals and its read: a person types it again.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self._process.wait(timeout=limit)
+            os.write(self._master, CTRL_C)
+            while self._read(end - time.monotonic()):
+                pass
         return self._process.wait(timeout=limit)
 
     def _read(self, seconds):
