@@ -91,7 +91,7 @@ class Terminal:
         if self._typed == CTRL_C and self._process.poll() is None:
             # Python may miss the first, between its look for signals and its read: a person types it again.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._process.wait(timeout=limit)
+                return self._process.wait(timeout=5)
             os.write(self._master, CTRL_C)
             while self._read(end - time.monotonic()):
                 pass
