@@ -123,7 +123,7 @@ class Content:
         elif size > part:
             parts = ((offset, min(part, size - offset)) for offset in range(0, size, part))
             do_all(partial(self._part, offset, count) for offset, count in parts)
-        elif self._draft.step:
+        elif self._draft.step(self._reader):
             self._part(0, size)
         elif not self._taken(0, size):
             size = self._in_order()
@@ -176,7 +176,7 @@ class Content:
         """Read, write and read back so little at a time that all three find it in the processor's cache."""
         sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
         # A checksum of the whole takes a part when all before it have had their turn: then it is all read already.
-        step = count if self._proofs else self._draft.step or count
+        step = count if self._proofs else self._draft.step(self._reader) or count
         proved = self._draft.proves or not self._wish.verify
         with nullcontext() if proved else self._draft.read_back() as written:
             for start in range(offset, end, step):

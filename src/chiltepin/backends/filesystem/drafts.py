@@ -195,7 +195,6 @@ class LocalDraft(Open):
     """
 
     part: int | None = PART
-    step: int | None = BLOCK
     proves = False
 
     def __init__(
@@ -226,6 +225,10 @@ class LocalDraft(Open):
 
     def _note(self, offset: int) -> int:
         return (self._size or 0) + offset // PART * _DIGEST
+
+    def step(self, reader: Reader) -> int | None:
+        """Go by small steps within this machine; what comes from a server had best come a part at a time."""
+        return BLOCK if isinstance(reader, LocalReader) else None
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the kernel copy a part of another file of this machine; holes stay holes."""

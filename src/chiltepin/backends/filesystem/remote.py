@@ -123,13 +123,15 @@ class RemoteDraft(_Open):
         self._committed = False
         self.part: int | None = None
         self.proves = False
-        self.step: int | None = None
         super().__init__(filesystem.open(self._draft, "wb"))
 
     def kept(self, offset: int, count: int) -> bool:
         """Keep nothing from dead drafts."""
         del offset, count
         return False
+
+    def step(self, reader: Reader) -> None:
+        """Have none: a request for each would cost more."""
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have no means of its own."""

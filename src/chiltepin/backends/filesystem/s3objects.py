@@ -196,7 +196,6 @@ class S3Draft:
         self.part: int | None = None if size is None else self._part
         self._in_parts = (size or 0) > self._part
         self.proves = True
-        self.step: int | None = None
         #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
         self.sent = 0
         self._pending = bytearray()
@@ -220,6 +219,9 @@ class S3Draft:
     def whole(self, offset: int, digest: bytes) -> None:
         """Note nothing: S3 keeps the MD5 of each part."""
         del offset, digest
+
+    def step(self, reader: Reader) -> None:
+        """Have none: a request for each would cost more."""
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the server copy a part, where both objects are on one and it is asked by the same user."""

@@ -110,7 +110,6 @@ class SftpDraft:
         self._buffer = bytearray()
         self.part: int | None = PART
         self.proves = False
-        self.step: int | None = None
         self._handles = Handles(choose, draft, READING | WRITING)
         channel = choose()
         flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
@@ -139,6 +138,9 @@ class SftpDraft:
         if whole:
             self._end = max(self._end, offset + count)
         return whole
+
+    def step(self, reader: Reader) -> None:
+        """Have none: a request for each would cost more."""
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have no means of its own."""

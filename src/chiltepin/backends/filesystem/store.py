@@ -154,8 +154,6 @@ class Draft(Closing, Protocol):
 
     #: Bytes of a part, where parts may be written in any order and from several threads; None: only `write`, in order.
     part: int | None
-    #: Bytes that `write_at` had best be given at a time; None: a whole part.
-    step: int | None
     #: Whether the store compares each block that it gets with a checksum of ours; if so, nothing need be read back.
     proves: bool
 
@@ -165,6 +163,10 @@ class Draft(Closing, Protocol):
 
     def kept(self, offset: int, count: int) -> bool:
         """Whether this part is there already, whole, from a draft of the same mark whose process died."""
+        ...
+
+    def step(self, reader: Reader) -> int | None:
+        """Return how many bytes of a part had best be read and written at a time; None: all, as a request costs."""
         ...
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
