@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import parsl
 import pytest
 import taskbook
-from conftest import HERE, living, make_htex
 from parsl import ThreadPoolExecutor as ParslThreads
 from parsl.dataflow.errors import DependencyError, JoinError
+from realparsl import HERE, living, make_htex
 from recording import FarExecutor, RecordingExecutor
 
 from chiltepin import kernel
@@ -280,7 +280,7 @@ class TestPlainParsl:
 COLLECTED = """
 import gc, sys, weakref
 import parsl
-from conftest import make_config
+from realparsl import make_config
 from recording import FarExecutor
 from chiltepin import kernel
 
@@ -399,7 +399,7 @@ class TestWorkers:
 
 
 SCRIPT = """
-from conftest import make_config, make_htex
+from realparsl import make_config, make_htex
 from chiltepin.workflow import Workflow
 from chiltepin.tasks import python_task
 

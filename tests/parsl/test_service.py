@@ -10,9 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import make_config, make_htex
 from parsl import ThreadPoolExecutor
 from parsl.dataflow.errors import DependencyError
+from realparsl import make_config, make_htex
 
 import chiltepin
 from chiltepin import configure, delete_task, python_task, transfer, transfer_task

@@ -9,7 +9,7 @@ import time
 
 import heldstore
 import pytest
-from conftest import make_config, make_htex
+from realparsl import make_config, make_htex
 
 import chiltepin
 from chiltepin import configure, transfer_task

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -109,34 +109,45 @@ def _start(folders: Mapping[str, str], port: int, settings: Mapping[str, Any]) -
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end; return its status as a shell tells it."""
-    # A terminal sends Ctrl-C to the command as well, which decides what it means. Not SIG_IGN: that is inherited.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    process: subprocess.Popen[bytes] | None = None
-    early: list[int] = []
-    # Before the command is there: what comes while it starts would else end us, and leave it behind.
-    signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number) if process else early.append(number))
+    # Before the command is there: what comes while it starts would else end us, and leave it behind. Not SIG_IGN, which
+    # is inherited.
+    signals = _signals(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
     try:
         process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
     except OSError as err:
         missing = isinstance(err, FileNotFoundError)
         click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
         return NOT_FOUND if missing else NOT_RUNNABLE
-    for number in early:
-        process.send_signal(number)
-    status = process.wait()
+    while (status := process.poll()) is None:
+        # A terminal sends Ctrl-C to the command as well, which decides what it means; SIGTERM comes to us alone.
+        if signal.SIGTERM in signals.recv(64):
+            process.terminate()
     return status if status >= 0 else 128 - status
 
 
 def _serve(simulator: Simulator, folders: Mapping[str, str]) -> int:
     """Print how to reach it, and serve until somebody ends it; that is no failure."""
-    stop = threading.Event()
     # Before anything is printed: whoever reads it may end us at once.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    for name, value in {**simulator.environment()}.items():
+    signals = _signals(signal.SIGINT, signal.SIGTERM)
+    for name, value in simulator.environment().items():
         click.echo(f"export {name}={shlex.quote(value)}")
     width = max(map(len, folders))
     for name, folder in folders.items():
         click.echo(f"# {name:<{width}}  {simulator.collection(name).id}  {folder}")
-    stop.wait()
+    signals.recv(1)
     return 0
+
+
+def _signals(*numbers: signal.Signals) -> socket.socket:
+    """Return a socket that gives a byte for each of these signals that comes from now on: its number.
+
+    A handler alone can be too late: what comes between Python's look for signals and a call that waits is handled only
+    when that call ends (docs.python.org, ``signal.set_wakeup_fd``).
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    # Open until the process ends, as its handlers are.
+    signal.set_wakeup_fd(writer.detach())
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
+    return reader
