@@ -112,26 +112,28 @@ def main() -> None:
     options = _options()
     console = Console(width=118)
     table = Table(
-        title=f"Copies on one disk, warm cache, median of {options.rounds} rounds",
+        title=f"Copies on one disk, {'cold' if options.cold else 'warm'} cache, median of {options.rounds} rounds",
         caption="ratio: to the first line of the same work, in the same round, median (smallest-largest)",
     )
     for name in ("what", "by", "s", "cpu s", "MiB/s", "files/s", "ratio"):
         table.add_column(name, justify="right" if name[-1] == "s" else "left")
     missing = sorted(name for name, (_, there) in COPIERS.items() if not there)
+    for name in options.without:
+        COPIERS[name] = LOOKERS[name] = COPIERS[name][0], False
     with scratch(options.folder) as folder:
         os.chdir(_make_endpoint(folder))
         if options.mib:
             _make_tree("file-of", 1, 1, options.mib * MIB)
             os.rename("file-of/folder-0/0.dat", "file")
-            _measure(table, f"1 file of {options.mib} MiB", "file", options.rounds)
+            _measure(table, f"1 file of {options.mib} MiB", "file", options)
             os.remove("file")
         if options.middle:
             _make_tree("middle", options.middle, 1, options.middle_mib * MIB)
-            _measure(table, f"{options.middle} files of {options.middle_mib} MiB", "middle", options.rounds)
+            _measure(table, f"{options.middle} files of {options.middle_mib} MiB", "middle", options)
             shutil.rmtree("middle")
         if options.files:
             _make_tree("tree", options.files, options.folders, options.size)
-            _measure(table, f"{options.files} files of {options.size} bytes", "tree", options.rounds)
+            _measure(table, f"{options.files} files of {options.size} bytes", "tree", options)
         console.print(table)
         console.print(f"Not installed, and left out: {', '.join(missing) or 'nothing'}.")
         if options.calls:
@@ -147,6 +149,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folders", type=int, default=100, help="folders that they are in (100)")
     parser.add_argument("--size", type=int, default=4096, help="bytes per small file (4096)")
     parser.add_argument("--calls", action="store_true", help="count the system calls for the small files, with strace")
+    parser.add_argument("--cold", action="store_true", help="empty the caches before each copy; needs root")
+    parser.add_argument("--without", nargs="+", default=[], choices=COPIERS, help="what is to be left out")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
     parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
     return parser.parse_args()
@@ -178,15 +182,16 @@ def _size(source: str) -> tuple[int, int]:
     return len(names), sum(os.path.getsize(name) for name in names)
 
 
-def _measure(table: Table, what: str, source: str, rounds: int) -> None:
+def _measure(table: Table, what: str, source: str, options: argparse.Namespace) -> None:
     """Measure copies of one source, and for a tree then looks at a copy of it."""
     files, size = _size(source)
-    copiers = {name: _copying(source, copy, size) for name, (copy, there) in COPIERS.items() if there}
-    _add_rows(table, what, alternate(copiers, rounds), size / MIB, files)
+    prepare = _emptied if options.cold else os.sync
+    copiers = {name: _copying(source, copy, size, prepare) for name, (copy, there) in COPIERS.items() if there}
+    _add_rows(table, what, alternate(copiers, options.rounds), size / MIB, files)
     if os.path.isdir(source):
         _cp(source, "same", "-a")
-        lookers = {name: _looking(source, look) for name, (look, there) in LOOKERS.items() if there}
-        _add_rows(table, f"{what}, unchanged", alternate(lookers, rounds), size / MIB, files)
+        lookers = {name: _looking(source, look, prepare) for name, (look, there) in LOOKERS.items() if there}
+        _add_rows(table, f"{what}, unchanged", alternate(lookers, options.rounds), size / MIB, files)
         shutil.rmtree("same")
 
 
@@ -197,7 +202,16 @@ def _add_rows(table: Table, what: str, measured: dict[str, Times], mib: float, f
     table.add_section()
 
 
-def _copying(source: str, copy: Callable[[str, str], None], size: int) -> Callable[[], Stopwatch]:
+def _emptied() -> None:
+    """Write what is to be written, and forget what was read (proc_sys_vm(5), drop_caches)."""
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
+        caches.write("3")
+
+
+def _copying(
+    source: str, copy: Callable[[str, str], None], size: int, prepare: Callable[[], None]
+) -> Callable[[], Stopwatch]:
     """Return a candidate that copies to a new name; the first time, all bytes are compared."""
     compared = False
 
@@ -205,7 +219,7 @@ def _copying(source: str, copy: Callable[[str, str], None], size: int) -> Callab
         nonlocal compared
         target = f"copy-{next(COPY)}"
         # Nobody pays for what others have left the disk to do.
-        os.sync()
+        prepare()
         with Stopwatch() as watch:
             copy(source, target)
         if not compared:
@@ -221,8 +235,9 @@ def _copying(source: str, copy: Callable[[str, str], None], size: int) -> Callab
     return candidate
 
 
-def _looking(source: str, look: Callable[[str, str], None]) -> Callable[[], Stopwatch]:
+def _looking(source: str, look: Callable[[str, str], None], prepare: Callable[[], None]) -> Callable[[], Stopwatch]:
     def candidate() -> Stopwatch:
+        prepare()
         with Stopwatch() as watch:
             look(source, "same")
         return watch

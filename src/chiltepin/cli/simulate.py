@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ import click
 from chiltepin.errors import ChiltepinError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from chiltepin.testing.simulator import Simulator
 
@@ -109,45 +110,50 @@ def _start(folders: Mapping[str, str], port: int, settings: Mapping[str, Any]) -
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command to its end; return its status as a shell tells it."""
-    # Before the command is there: what comes while it starts would else end us, and leave it behind. Not SIG_IGN, which
-    # is inherited.
-    signals = _signals(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
-    try:
-        process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
-    except OSError as err:
-        missing = isinstance(err, FileNotFoundError)
-        click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
-        return NOT_FOUND if missing else NOT_RUNNABLE
-    while (status := process.poll()) is None:
-        # A terminal sends Ctrl-C to the command as well, which decides what it means; SIGTERM comes to us alone.
-        if signal.SIGTERM in signals.recv(64):
-            process.terminate()
+    # Before the command is there: what comes while it starts would else end us, and leave it behind.
+    with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD) as signals:
+        try:
+            process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
+        except OSError as err:
+            missing = isinstance(err, FileNotFoundError)
+            click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
+            return NOT_FOUND if missing else NOT_RUNNABLE
+        while (status := process.poll()) is None:
+            # A terminal sends Ctrl-C to the command as well, which decides what it means; SIGTERM comes to us alone.
+            if signal.SIGTERM in signals.recv(64):
+                process.terminate()
     return status if status >= 0 else 128 - status
 
 
 def _serve(simulator: Simulator, folders: Mapping[str, str]) -> int:
     """Print how to reach it, and serve until somebody ends it; that is no failure."""
     # Before anything is printed: whoever reads it may end us at once.
-    signals = _signals(signal.SIGINT, signal.SIGTERM)
-    for name, value in simulator.environment().items():
-        click.echo(f"export {name}={shlex.quote(value)}")
-    width = max(map(len, folders))
-    for name, folder in folders.items():
-        click.echo(f"# {name:<{width}}  {simulator.collection(name).id}  {folder}")
-    signals.recv(1)
+    with _signals(signal.SIGINT, signal.SIGTERM) as signals:
+        for name, value in simulator.environment().items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+        width = max(map(len, folders))
+        for name, folder in folders.items():
+            click.echo(f"# {name:<{width}}  {simulator.collection(name).id}  {folder}")
+        signals.recv(1)
     return 0
 
 
-def _signals(*numbers: signal.Signals) -> socket.socket:
-    """Return a socket that gives a byte for each of these signals that comes from now on: its number.
+@contextmanager
+def _signals(*numbers: signal.Signals) -> Iterator[socket.socket]:
+    """Give a socket that has a byte for each of these signals that comes: its number.
 
     A handler alone can be too late: what comes between Python's look for signals and a call that waits is handled only
     when that call ends (docs.python.org, ``signal.set_wakeup_fd``).
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    # Open until the process ends, as its handlers are.
-    signal.set_wakeup_fd(writer.detach())
-    for number in numbers:
-        signal.signal(number, lambda *_: None)
-    return reader
+    with reader, writer:
+        kept = signal.set_wakeup_fd(writer.fileno())
+        # Not SIG_IGN, which a command would inherit.
+        handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        try:
+            yield reader
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(kept)
