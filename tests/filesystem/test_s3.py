@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,10 +17,12 @@ from badwires import BadWire
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend, s3uploads
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.portions import PORTION
 from chiltepin.backends.filesystem.s3bucket import TRIES
 from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3objects import PART
+from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import Wish
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
@@ -432,9 +435,42 @@ def test_parts_are_copied_by_the_server(bucket):
 
 def test_between_two_servers_nothing_is_copied_by_one(bucket):
     """Who asks as somebody else, or elsewhere, gets no copy by the server."""
-    bucket.put("data")
+    bucket.put("data", bytes(SMALL + 1))
     folder, stranger = bucket.store().folder(()), bucket.store(key="AKIDOTHER").folder(())
     assert stranger.take(folder, folder.entry("data"), "copy", Wish()) is None
+
+
+def test_small_objects_go_both_ways_and_between_servers_in_one_request_each(bucket, tmp_path):
+    """A small file is sent and got as a whole, and has to have the checksum that was asked for."""
+    (tmp_path / "small").write_bytes(b"small")
+    there, here = bucket.store().folder(()), LocalStore(str(tmp_path)).folder(())
+    other = bucket.store(key="AKIDOTHER").folder(())
+    wish = Wish(checksum=f"sha256:{hashlib.sha256(b'small').hexdigest()}")
+    with here:
+        assert there.take(here, here.entry("small"), "up", wish) == 5
+        assert other.take(there, there.entry("up"), "across", wish) == 5
+        assert here.take(there, there.entry("across"), "down", wish) == 5
+        for goal, origin in ((there, here), (other, there), (here, there)):
+            name = "small" if origin is here else "up"
+            with pytest.raises(Fault, match="not the one that was given"):
+                goal.take(origin, origin.entry(name), "wrong", Wish(checksum="md5:00"))
+    assert (tmp_path / "down").read_bytes() == b"small"
+    assert not (tmp_path / "wrong").exists()
+    assert bucket.keys() == {"up", "across"}
+
+
+def test_a_page_of_a_listing_says_what_botocore_reads_in_it(bucket):
+    """Pages are read here as botocore reads them: names with odd characters, folders, times, tags and sizes."""
+    for key in ("t/a", "t/Ünï & <b>+ %20", "t/folder/x", "t/e\u0301"):
+        bucket.put(key, key.encode())
+    found = {entry.name: entry for entry in bucket.store().folder(("t",)).entries()}
+    page = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix="t/", Delimiter="/")
+    assert {name for name, entry in found.items() if entry.kind == "dir"} == {"folder"}
+    told = {
+        item["Key"][2:]: (item["Size"], item["LastModified"].timestamp(), item["ETag"].strip('"'))
+        for item in page["Contents"]
+    }
+    assert {name: (e.size, e.mtime, e.etag) for name, e in found.items() if e.kind == "file"} == told
 
 
 @pytest.mark.parametrize(

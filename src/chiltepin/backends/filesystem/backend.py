@@ -106,13 +106,13 @@ class FilesystemBackend:
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Leave the task to a thread; see `TransferBackend.submit`."""
-        deed, width = self._deed(request), self._width(request)
+        deed, crew = self._deed(request), self._crew(request)
         handle = TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
         with self._lock:
             if submission_id in self._tasks:
                 return handle
             self._forget_old()
-            work = self._tasks[submission_id] = Work(request, handle, Crew(self._movers, width=width), self._pause)
+            work = self._tasks[submission_id] = Work(request, handle, crew, self._pause)
             work.witness = self.witness
         self._movers.take(work, deed)
         return handle
@@ -138,11 +138,13 @@ class FilesystemBackend:
             return self._deletion(request)
         return self._transfer(request)
 
-    def _width(self, request: Request) -> int:
-        """Return how many threads the stores of a request can use, the narrower one deciding."""
-        if isinstance(request, DeleteRequest):
-            return self._place(request.endpoint).store().width
-        return min(self._place(name).store().width for name in (request.source, request.destination))
+    def _crew(self, request: Request) -> Crew:
+        """Return a crew as large as the stores of a request can use, the narrower one deciding."""
+        ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
+        stores = [self._place(name).store() for name in ends]
+        return Crew(
+            self._movers, width=min(store.width for store in stores), least=max(store.least for store in stores)
+        )
 
     def _transfer(self, request: TransferRequest) -> Callable[[Work], None]:
         pairs = [

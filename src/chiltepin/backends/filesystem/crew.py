@@ -57,10 +57,13 @@ class Crew:
         Where the other threads come from.
     width : int
         Most threads, that first one included.
+    least : int
+        Threads that short deeds get in any case: where each of them waits for an answer, the processor time of what
+        answers, if that is on this machine too, hides how much of the time they wait.
     """
 
-    def __init__(self, office: Office, *, width: int = 1) -> None:
-        self._office, self._width = office, width
+    def __init__(self, office: Office, *, width: int = 1, least: int = 1) -> None:
+        self._office, self._width, self._least = office, width, min(least, width)
         self._deeds: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         # Members that wait for a deed and have not been promised one: the queue never holds more than they can take.
@@ -141,12 +144,12 @@ class Crew:
     def _wanted(self, wall: float, running: float, queued: float, deeds: float) -> int:
         """Return how many threads would keep the processor busy, judged by what the present ones do."""
         count, load = len(self._threads), max((running + queued) / wall, 0.001)
-        room = processors() if running > deeds * LONG else 1
+        room, least = (processors(), 1) if running > deeds * LONG else (1, self._least)
         if load > HIGH * room:
-            return max(1, count - 1)
-        if load < LOW * room:
-            return min(self._width, math.ceil(count * room / load))
-        return count
+            count -= 1
+        elif load < LOW * room:
+            count = math.ceil(count * room / load)
+        return min(self._width, max(least, count))
 
     def _serve(self) -> None:
         """Do deeds until there is none for a while: what a member does."""

@@ -134,6 +134,10 @@ class HttpFolder:
         del origin, entry, wish
         raise _read_only(name)
 
+    def at_once(self, entry: Entry) -> None:
+        """Have no shorter way."""
+        del entry
+
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> NoReturn:
         """Refuse."""
         del size, mark
@@ -203,7 +207,7 @@ class HttpStore:
             remove_headers_on_redirect=frozenset(headers) | urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT,
         )
         self.times, self.writable = False, False
-        self.width = 16
+        self.width = self.least = 16
         # Not "gzip": a range, a size and a checksum are of the file as it is.
         headers.setdefault("Accept-Encoding", "identity")
         self._headers, self._retries = headers, retries

@@ -19,7 +19,7 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
 from chiltepin.backends.filesystem.pieces import clonable, clone
 from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
-from chiltepin.backends.filesystem.small import SMALL, copy_small
+from chiltepin.backends.filesystem.small import SMALL, Small, copy_small, read_small, write_small
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
 
 if TYPE_CHECKING:
@@ -97,11 +97,16 @@ class LocalFolder(Open):
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Copy a small file in few calls, and let a large one share its blocks where the disk can."""
-        if not isinstance(origin, LocalFolder):
-            return None
-        if entry.size <= SMALL:
-            return self.take_small(origin, entry.name, name, wish)
-        return None if wish.checksum else self._clone(origin, entry, name, wish)
+        if entry.size > SMALL:
+            if wish.checksum or not isinstance(origin, LocalFolder):
+                return None
+            return self._clone(origin, entry, name, wish)
+        small = origin.at_once(entry)
+        return None if small is None else write_small(small, self.descriptor, name, wish, self.begun())
+
+    def at_once(self, entry: Entry) -> Small | None:
+        """Read a small file in few calls; see `Folder.at_once`."""
+        return read_small(self.descriptor, entry.name)
 
     def take_small(self, origin: LocalFolder, name: str, new_name: str, wish: Wish) -> int | None:
         """Copy a small file in few calls; see `copy_small`."""
@@ -187,7 +192,7 @@ class LocalStore:
         self._swept: set[Parts] = set()
         self._untidy: set[Parts] = set()
         self.times, self.writable = True, True
-        self.width = 32
+        self.width, self.least = 32, 1
 
     def transient(self, error: Exception) -> bool:
         """Whether a network disk has lost a file that it will find again; a disk that reads badly does so again."""

@@ -228,6 +228,10 @@ class RemoteFolder:
         del origin, entry, name, wish
         return None
 
+    def at_once(self, entry: Entry) -> None:
+        """Have no shorter way."""
+        del entry
+
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> RemoteDraft:
         """Begin a file; one that ends in a folder's name is refused."""
         del size, mark
@@ -275,7 +279,7 @@ class RemoteStore:
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
         self.times, self.writable = False, True
-        self.width = 1
+        self.width = self.least = 1
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""

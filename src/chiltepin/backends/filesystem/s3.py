@@ -17,11 +17,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.proof import meet
 from chiltepin.backends.filesystem.s3bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.s3config import settings_of
 from chiltepin.backends.filesystem.s3faults import S3Fault
-from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, is_md5, tag_is_plain
+from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, is_md5, put_whole, tag_is_plain
 from chiltepin.backends.filesystem.s3uploads import GRACE, dead
+from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry, sound
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.s3uploads import Record
+    from chiltepin.backends.filesystem.small import Small
     from chiltepin.backends.filesystem.store import Folder, Store, Wish
     from chiltepin.paths import Parts
 
@@ -115,9 +118,9 @@ class S3Folder:
         return S3Reader(self.store.bucket, self.prefix + name)
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
-        """Have the server copy, where both folders are on one, and it is asked by the same user."""
+        """Have the server copy, where both folders are on one, and it is asked by the same user; else send it whole."""
         if not isinstance(origin, S3Folder) or origin.store.bucket.who != self.store.bucket.who:
-            return None
+            return self._take_small(origin, entry, name, wish) if entry.size <= SMALL else None
         if wish.checksum or entry.size > MOST_COPIED:
             return None
         self._refuse_folder(name)
@@ -132,6 +135,22 @@ class S3Folder:
             bucket.call("delete_object", key)
             raise Fault("VERIFY_CHECKSUM", f"{name} was copied by the server, but the copy has another checksum.")
         return entry.size
+
+    def _take_small(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        small = origin.at_once(entry)
+        if small is None:
+            return None
+        if wish.checksum:
+            meet(wish.checksum, small.content, name)
+        self._refuse_folder(name)
+        self._filled = True
+        put_whole(self.store.bucket, self.prefix + name, small.content)
+        return small.size
+
+    def at_once(self, entry: Entry) -> Small | None:
+        """Get a small object in one request; see `Folder.at_once`."""
+        with self.read(entry.name) as reader:
+            return reader.small()
 
     @staticmethod
     def _is_wrong(origin: S3Folder, entry: Entry, answer: Mapping[str, Any]) -> bool:
@@ -202,7 +221,8 @@ class S3Store:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         settings, self.root = settings_of(url, options)
         self.bucket = Bucket(settings)
-        self.width, self.times, self.writable = WIDTH, False, True
+        self.width = self.least = WIDTH
+        self.times, self.writable = False, True
         #: Entries of a listing that are in memory at a time; S3 gives a thousand at most.
         self.page = 1000
         self._swept = False

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3uploads import Record, begin, dead
+from chiltepin.backends.filesystem.small import SMALL, Small
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
     from chiltepin.backends.filesystem.s3bucket import Bucket
     from chiltepin.backends.filesystem.store import Reader
@@ -40,7 +41,7 @@ def is_md5(tag: str) -> bool:
     return re.fullmatch("[0-9a-f]{32}", tag) is not None
 
 
-def digest_of(block: bytes | bytearray | memoryview) -> hashlib._Hash:
+def digest_of(block: Buffer) -> hashlib._Hash:
     """Return the MD5 of a block: no secret hangs on it, and it is what S3 names contents by."""
     return hashlib.md5(block, usedforsecurity=False)
 
@@ -57,6 +58,28 @@ def tag_is_plain(answer: Mapping[str, Any]) -> bool:
     It is not with keys of a customer or of KMS (docs.aws.amazon.com, S3 API, "Object", ETag).
     """
     return "SSECustomerAlgorithm" not in answer and not answer.get("ServerSideEncryption", "").startswith("aws:kms")
+
+
+def _is_wrong(key: str) -> Fault:
+    return Fault("VERIFY_CHECKSUM", f"{key} was sent, but what S3 got has another checksum.")
+
+
+def put_whole(bucket: Bucket, key: str, content: Buffer) -> None:
+    """Send an object in one request, and see by its entity tag that S3 has got it.
+
+    Raises
+    ------
+    Fault
+        ``VERIFY_CHECKSUM`` if it has got something else, which is removed again.
+    """
+    tag = bucket.put(key, content)
+    # With keys of KMS the tag is something else; there the signature, which holds a SHA-256, has to do.
+    if not is_md5(tag) or tag == digest_of(content).hexdigest():
+        return
+    if tag_is_plain(bucket.call("head_object", key)):
+        # Only of a server that does not look at the signature: it shows what is wrong already.
+        bucket.call("delete_object", key)
+        raise _is_wrong(key)
 
 
 class S3Reader:
@@ -90,7 +113,7 @@ class S3Reader:
         self._digests: dict[int, bytes] = {}
         self._note(0, self._window)
         if is_md5(self.tag) and len(self._window) == got.size:
-            if self._digests.get(0, digest_of(b"").digest()).hex() != self.tag:
+            if self._digests[0].hex() != self.tag:
                 self._refuse_if_plain()
         elif is_md5(self.tag) and tag_is_plain(self._asked()):
             self.proof = f"md5:{self.tag}"
@@ -145,6 +168,13 @@ class S3Reader:
         block[: len(found)] = found
         self._at += len(found)
         return len(found)
+
+    def small(self) -> Small | None:
+        """Return all of a small object, which came with the first answer; None of a larger one."""
+        if self._length > SMALL:
+            return None
+        self.changed()
+        return Small(self._window, self._length, round((self.mtime or 0.0) * 1e9))
 
     def changed(self) -> bool:
         """Answer no, as all that was read was of one state; compare it with the entity tag, if all of it was read.
@@ -267,12 +297,9 @@ class S3Draft:
         if not tag_is_plain(answer):
             self._plain = False
         elif is_md5(tag) and tag != digest.hexdigest():
-            raise self._is_wrong()
+            raise _is_wrong(self._key)
         self._tags[number] = tag
         self.sent += 1
-
-    def _is_wrong(self) -> Fault:
-        return Fault("VERIFY_CHECKSUM", f"{self._key} was sent, but what S3 got has another checksum.")
 
     def _call(self, method: str, number: int, **given: Any) -> dict[str, Any]:
         self._ready()
@@ -333,20 +360,10 @@ class S3Draft:
                 self._send(self._next, memoryview(self._pending))
             self._complete()
         else:
-            self._put()
+            put_whole(self._bucket, self._key, self._pending)
         self._committed = True
         if self._record is not None:
             self._record.remove()
-
-    def _put(self) -> None:
-        tag = self._bucket.put(self._key, self._pending)
-        # With keys of KMS the tag is something else; there the signature, which holds a SHA-256, has to do.
-        if not is_md5(tag) or tag == digest_of(self._pending).hexdigest():
-            return
-        if tag_is_plain(self._bucket.call("head_object", self._key)):
-            # Only of a server that does not look at the signature: it shows what is wrong already.
-            self._bucket.call("delete_object", self._key)
-            raise self._is_wrong()
 
     def _complete(self) -> None:
         tags = [tag for _, tag in sorted(self._tags.items())]

@@ -65,7 +65,7 @@ class SftpStore:
         self.leftovers: dict[tuple[Parts, str], str] = {}
         self.times, self.writable = True, True
         # More threads than bursts would only change places (benchmarks/README.md).
-        self.width = max(BUSY, self._most)
+        self.width, self.least = max(BUSY, self._most), 1
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from chiltepin.backends.filesystem.drafts import settled
 from chiltepin.backends.filesystem.proof import meet, not_what_was_sent
 from chiltepin.backends.filesystem.reading import FILE, let_go
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from chiltepin.backends.filesystem.drafts import Drafts
     from chiltepin.backends.filesystem.store import Wish
 
-__all__ = ["SMALL", "copy_small"]
+__all__ = ["SMALL", "Small", "copy_small", "read_small", "write_small"]
 
 #: Bytes up to which a file is small. Above, memory that is asked for anew for each file costs more than calls do.
 SMALL = 1 << 18
+
+
+class Small(NamedTuple):
+    """A small file, in memory as a whole; `mtime` is in nanoseconds since 1970 UTC."""
+
+    content: Buffer
+    size: int
+    mtime: int
 
 
 def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, drafts: Drafts) -> int | None:
@@ -43,6 +53,12 @@ def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, dra
     int or None
         Its bytes; None, and nothing is done, if it is no small file any more or was written to just now.
     """
+    small = read_small(origin, name)
+    return None if small is None else write_small(small, goal, new_name, wish, drafts)
+
+
+def read_small(origin: int, name: str) -> Small | None:
+    """Read a file of an open folder; None if it is no small file any more or was written to just now."""
     source = os.open(name, FILE, dir_fd=origin)
     try:
         before = os.fstat(source)
@@ -56,27 +72,33 @@ def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, dra
         let_go(source)
     if len(content) != size or (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
         return None
+    return Small(content, size, before.st_mtime_ns)
+
+
+def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) -> int:
+    """Write a file into an open folder, whole or not at all; return its bytes."""
     if wish.checksum:
-        meet(wish.checksum, content, name)
+        meet(wish.checksum, small.content, name)
     draft, target = drafts.new()
     try:
-        _write(target, content, name, verify=wish.verify)
+        _write(target, small.content, name, verify=wish.verify)
         if wish.mtime:
-            os.utime(target, ns=(before.st_mtime_ns, before.st_mtime_ns))
+            os.utime(target, ns=(small.mtime, small.mtime))
         settled(target)
-        os.replace(draft, new_name, src_dir_fd=goal, dst_dir_fd=goal)
+        os.replace(draft, name, src_dir_fd=goal, dst_dir_fd=goal)
     except BaseException:
         drafts.give_up(draft)
         raise
     finally:
         let_go(target)
-    return size
+    return small.size
 
 
-def _write(target: int, content: bytes, name: str, *, verify: bool) -> None:
+def _write(target: int, content: Buffer, name: str, *, verify: bool) -> None:
     """Write all of it, which a disk may take in pieces, and read it back."""
-    rest = content
+    rest = memoryview(content)
+    size = len(rest)
     while rest:
         rest = rest[os.write(target, rest) :]
-    if verify and os.pread(target, len(content) + 1, 0) != content:
+    if verify and os.pread(target, size + 1, 0) != content:
         raise not_what_was_sent(name)

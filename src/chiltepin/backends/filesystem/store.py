@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from chiltepin.backends.filesystem.small import Small
     from chiltepin.paths import Parts
 
 __all__ = [
@@ -220,6 +221,17 @@ class Folder(Closing, Protocol):
         """
         ...
 
+    def at_once(self, entry: Entry) -> Small | None:
+        """Read a file of `SMALL` bytes at most in one go.
+
+        Returns
+        -------
+        Small or None
+            All of one state of it, compared with what the store says of it; None if there is no such way, or no such
+            small file any more.
+        """
+        ...
+
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> Draft:
         """Begin a file that will be called ``name``.
 
@@ -279,6 +291,8 @@ class Store(Protocol):
 
     #: Files and parts that may be under way at once; how many are worth it is measured (`crew`).
     width: int
+    #: Files that are under way at once in any case, where each waits for an answer.
+    least: int
     #: Whether it can set modification times.
     times: bool
     #: Whether anything can be written or deleted there.
