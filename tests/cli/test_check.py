@@ -135,7 +135,7 @@ def test_an_endpoint_of_another_backend_is_no_failure(local):
     assert "it has no place on backend 'globus'" in ended.out
 
 
-@pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "Known: a, b"), (("--backend", "no"), 2, "no")])
+@pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "known: a, b"), (("--backend", "no"), 2, "no")])
 def test_what_nobody_knows_is_named(local, words, code, said):
     """An unknown endpoint is a failed check, an unknown backend an error of usage."""
     ended = local.run("check", *words)
