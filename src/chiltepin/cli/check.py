@@ -10,7 +10,7 @@ import click
 
 from chiltepin.cli.desk import on_data
 from chiltepin.cli.location import ENDPOINT_PATH
-from chiltepin.cli.output import print_json, print_table
+from chiltepin.cli.output import print_json, print_table, tell
 from chiltepin.screen import printable
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
     )
     for finding in findings:
         if finding.failed:
-            name = click.style(printable(finding.endpoint), bold=True)
-            click.echo(f"{name}: {printable(finding.trouble)}")
+            tell(printable(finding.trouble), name=printable(finding.endpoint))
             if finding.cure:
                 click.echo(f"  {printable(finding.cure)}")
         elif not finding.served:

@@ -26,6 +26,7 @@
     return (step ? bytes.toFixed(1) : whole.format(Math.round(bytes))) + " " + units[step];
   };
   const span = (seconds) => {
+    if (seconds < 1) return Math.round(seconds * 1000) + " ms";
     if (seconds < 60) return seconds.toFixed(1) + " s";
     const minutes = Math.round(seconds / 60);
     if (minutes < 60) return minutes + " min";
