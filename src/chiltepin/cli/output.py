@@ -68,11 +68,11 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False)
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    # With the blank at the left, and the two between columns.
-    least = 1 + sum(width if width <= SHORT else min(width, LEGIBLE) for width in widths) + 2 * (len(widths) - 1)
+    # Without the blank at the left, and the two between columns.
+    room = console.width - 1 - 2 * (len(head) - 1)
+    widths = _fitted([max(map(len, column)) for column in zip(head, *rows, strict=True)], room)
     cells = [[Text(cell, style=_STYLES.get(cell, "")) for cell in row] for row in rows]
-    if least > console.width:
+    if sum(widths) > room:
         console.print()
         for first, *others in cells:
             console.print(first, style="bold")
@@ -82,12 +82,19 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column, width in zip(table.columns, widths, strict=True):
-        column.overflow = "fold"
-        # A date or a state that is broken in two cannot be read; a path can.
-        column.no_wrap = width <= SHORT
+        column.overflow, column.width = "fold", width
     for row in cells:
         table.add_row(*row)
     console.print(table)
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Return what columns get that want some widths: short ones all of it, the last ones as much as there is room."""
+    # A date or a state that is broken in two cannot be read; a path can.
+    fitted = [width if width <= SHORT else min(width, LEGIBLE) for width in widths]
+    for at in reversed(range(len(widths))):
+        fitted[at] += max(0, min(widths[at] - fitted[at], room - sum(fitted)))
+    return fitted
 
 
 def complain(message: str) -> None:
