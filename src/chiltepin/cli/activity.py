@@ -28,6 +28,9 @@ __all__ = ["activity"]
 #: How far back it looks if nobody says.
 DAY = timedelta(days=1)
 
+#: How far back somebody is sent who finds nothing.
+WEEK = timedelta(days=7)
+
 #: Seconds between two looks for what is new.
 LOOK = 0.5
 
@@ -97,7 +100,8 @@ def _show(moves: Sequence[Move], since: datetime) -> None:
     """Print a table, then each failure in words, then all in one line."""
     when = f"since {since.astimezone():%Y-%m-%d %H:%M}"
     if not moves:
-        click.echo(f"Nothing has moved {when}; look further back with --since 7d.")
+        further = datetime.now(timezone.utc) - since < WEEK
+        click.echo(f"Nothing has moved {when}{'; look further back with --since 7d' if further else ''}.")
         return
     shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _LEFT_OUT]
     rows = [_cells(move) for move in moves]

@@ -41,7 +41,7 @@ def check(*, desk: Desk, chosen: tuple[str, ...], write: bool) -> None:
     else:
         _show(desk, findings, write=write)
     broken = [finding for finding in findings if finding.failed]
-    if broken:
+    if broken or (chosen and not all(finding.served for finding in findings)):
         sys.exit(4 if any(finding.failed in ("login", "consent") for finding in broken) else 1)
 
 
@@ -98,7 +98,11 @@ def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
             if finding.cure:
                 click.echo(f"  {printable(finding.cure)}")
         elif not finding.served:
-            click.echo(f"{printable(finding.endpoint)}: it has no place on backend {desk.settings.backend!r}.")
+            backend = desk.settings.backend
+            tell(
+                f"it has no place on backend {backend!r}; to give it one, add '{backend}:' below it.",
+                name=printable(finding.endpoint),
+            )
 
 
 def _cell(finding: Finding, stage: str) -> str:
