@@ -185,6 +185,7 @@ def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
     chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, reason="no such file"), failed=failed)
     [move] = Reader(folder).news()
     assert (move.shown, move.bad, move.failed) == (shown, True, failed)
+    assert (move.moving is None) == (shown == "failed")
 
 
 def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock):
