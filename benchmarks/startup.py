@@ -1,7 +1,7 @@
 """How long a command takes to start, and a package to be imported; each in a process of its own, in alternating rounds.
 
 Upstream's chiltepin has the name of this package, so that it needs a virtual environment of its own, whose interpreter
-``--upstream`` names. Where the numbers of the README were taken it was not to be had.
+``--upstream`` names.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def candidates(folder: Path, upstream: str | None) -> dict[str, Callable[[], Sto
     if (SCRIPTS / "globus").exists():
         found["globus --help"] = [str(SCRIPTS / "globus"), "--help"]
     if upstream:
+        found["upstream: chiltepin --help"] = [str(Path(upstream).with_name("chiltepin")), "--help"]
+        found["upstream: import chiltepin"] = [upstream, "-c", "import chiltepin"]
         found["upstream: import chiltepin.data"] = [upstream, "-c", "import chiltepin.data"]
     return {name: runner(words, folder) for name, words in found.items()}
 

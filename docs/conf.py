@@ -24,6 +24,8 @@ extensions = [
 ]
 exclude_patterns = ["_build", "examples"]
 nitpicky = True
+# Quotes alone: of --exclude in a table, dashes would make an option that is none.
+smartquotes_action = "qe"
 
 html_theme = "furo"
 html_title = f"Chiltepin {release}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.batch import OF_ITEMS, UNHEALING
 from chiltepin.chores import Chore
-from chiltepin.model import TaskState, TaskStatus, items_of
+from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
 
 if TYPE_CHECKING:
     import threading
@@ -116,6 +116,7 @@ class Arrivals:
         heals = outcome.code in UNHEALING and now < (errand.troubled or now) + errand.grace
         if heals and not errand.stopping:
             errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
+            errand.before = TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, code=outcome.code, reason=outcome.reason)
             self.again([errand], share=None)
             return
         failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)

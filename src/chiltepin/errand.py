@@ -59,6 +59,8 @@ class Errand:
         #: Since when its own item is in a trouble, and before when it is not tried again.
         self.troubled: float | None = None
         self.not_before = float("-inf")
+        #: What became of its item before it is tried again.
+        self.before: TaskStatus | None = None
         self._final: TaskStatus | None = None
 
     @property
@@ -73,8 +75,8 @@ class Errand:
 
     @property
     def status(self) -> TaskStatus | None:
-        """What became of it; until then, what the last look at its task said."""
-        return self._final or (self.batch.status if self.batch else None)
+        """What became of it; until then, what the last look at its task said, or what it is tried again for."""
+        return self._final or (self.batch.status if self.batch else None) or self.before
 
     def verdict(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
         """Return how it ends where its task, which it has for itself, stands as ``status`` says."""

@@ -66,7 +66,7 @@ __all__ = [
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown name: the nearest known one, and all of them.
+    """Return the end of a sentence about an unknown name: the nearest known one, and all of them.
 
     Parameters
     ----------
@@ -78,13 +78,16 @@ def suggest(name: object, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        For example ``did you mean 'compute'? Known: compute, local.``; ends with a full stop.
+        For example ``did you mean 'compute'? Known: compute, local.``, or ``known: compute, local.``; the sentence goes
+        on with it behind a semicolon, and ends with a full stop.
     """
     names = sorted(known)
     by_folded = {candidate.casefold(): candidate for candidate in names}
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
-    listed = f"Known: {', '.join(names)}." if names else "There is none yet."
-    return f"did you mean {by_folded[near[0]]!r}? {listed}" if near else listed
+    if not names:
+        return "there is none yet."
+    listed = f"nown: {', '.join(names)}."
+    return f"did you mean {by_folded[near[0]]!r}? K{listed}" if near else f"k{listed}"
 
 
 class ChiltepinError(Exception):

@@ -67,7 +67,7 @@ def end_of(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> Tas
     error : BaseException
         How it ended; the status in it, if there is one, tells what was moved.
     what : str
-        What the error calls it; see `describe`.
+        What the error calls it; see `describe`. Empty where that is not known.
     handle : TaskHandle
         The task, if the error has no status.
     """
@@ -78,5 +78,5 @@ def end_of(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> Tas
     last = last or TaskStatus(handle=handle, state=state)
     code = last.code if state is TaskState.FAILED else state.name
     said = str(error)
-    reason = f"It{said.removeprefix(what)}" if said.startswith(what) else said
+    reason = f"It{said.removeprefix(what)}" if what and said.startswith(what) else said
     return replace(last, state=state, code=code, reason=reason)

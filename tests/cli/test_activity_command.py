@@ -160,7 +160,7 @@ def test_on_a_terminal_failures_stand_out_and_follow_ends_quietly(local):
 
 
 def test_a_narrow_terminal_breaks_no_word_but_paths(local):
-    """On 80 columns the times, states and endpoints of the table are whole; some numbers give way."""
+    """On 80 columns the times, states and endpoints of the table are whole; on 40, the table becomes a list."""
     folder = local.a / "observations-of-a-long-campaign"
     folder.mkdir()
     (folder / "station-one.csv").write_bytes(b"1")
@@ -170,6 +170,9 @@ def test_a_narrow_terminal_breaks_no_word_but_paths(local):
         assert re.search(r"\d\d-\d\d \d\d:\d\d:\d\d +succeeded +a -> b +1 byte ", terminal.shown)
         assert re.search(r"1 task since .*: 0 failed, 1 file, 1 byte", terminal.shown)
         assert "Speed" not in terminal.shown
+    with Terminal(local, "activity", columns=40) as terminal:
+        assert terminal.ended() == 0
+        assert re.search(r"State: succeeded\s+Endpoints: a -> b\s+Bytes: 1 byte\s+What: /observations", terminal.shown)
     with Terminal(local, "activity", columns=140) as terminal:
         terminal.until("Speed +Took +What")
 

@@ -103,6 +103,13 @@ def test_a_bar_has_files_bytes_speed_and_time_left(slowly, columns):
     assert len(shown) <= columns
 
 
+def test_a_narrow_terminal_has_one_line_without_the_speed(slowly):
+    """On 40 columns the bar is one line, too; the speed gives way."""
+    with slowly.begin(columns=40) as terminal:
+        shown = terminal.until(r"[━╸╺]+ 0/1 file [\d.]+ MB/100\.0 MB  ?\d\d:\d\d").group()
+    assert len(shown) <= 40
+
+
 def test_ctrl_c_stops_in_an_orderly_way(slowly):
     """One Ctrl-C cancels the task where it runs, says what was moved, leaves nothing half there, and ends with 130."""
     with slowly.begin() as terminal:

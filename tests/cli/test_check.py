@@ -129,13 +129,14 @@ def test_a_collection_that_nobody_knows_is_a_matter_of_the_settings(service):
 
 
 def test_an_endpoint_of_another_backend_is_no_failure(local):
-    """An endpoint without a place on the backend is told, and the exit code is 0."""
+    """An endpoint without a place on the backend is told, and the exit code is 0 unless it was named."""
     ended = local.run("check", "--backend", "globus")
     assert ended.code == 0
-    assert "it has no place on backend 'globus'" in ended.out
+    assert "a: it has no place on backend 'globus'; to give it one, add 'globus:' below it." in ended.out
+    assert local.run("check", "a", "--backend", "globus").code == 1
 
 
-@pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "Known: a, b"), (("--backend", "no"), 2, "no")])
+@pytest.mark.parametrize(("words", "code", "said"), [(("nowhere",), 1, "known: a, b"), (("--backend", "no"), 2, "no")])
 def test_what_nobody_knows_is_named(local, words, code, said):
     """An unknown endpoint is a failed check, an unknown backend an error of usage."""
     ended = local.run("check", *words)

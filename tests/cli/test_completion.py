@@ -65,6 +65,14 @@ def test_bash_takes_the_script(local):
     assert "chiltepin" in done.stdout
 
 
+def test_help_has_one_line_for_each_shell(local):
+    """What goes into the file of a shell is shown as it is typed."""
+    lines = local.run("completion", "--help").out.splitlines()
+    assert [line.split()[0] for line in lines if "chiltepin completion" in line and "Usage" not in line] == [
+        *("bash:", "zsh:", "fish:"),
+    ]
+
+
 def with_command():
     """The environment in which a shell finds the command."""
     return {**os.environ, "PATH": f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}", "TERM": "xterm"}

@@ -95,6 +95,13 @@ def test_a_login_without_a_browser_lasts_until_the_logout(terminal):
     assert terminal.run("whoami").returncode == 4
 
 
+def test_the_link_is_for_a_person_and_no_json(terminal):
+    """With -F json the link and the question for the code go to stderr, and stdout is for the document alone."""
+    ended = terminal.run("login", "-F", "json")
+    assert (ended.returncode, ended.stdout) == (4, "")
+    assert LINK.search(ended.stderr)
+
+
 def test_whoami_tells_programs_in_json(terminal):
     """-F json gives username, identity and client, and nothing secret."""
     terminal.log_in()

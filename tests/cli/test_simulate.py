@@ -242,7 +242,7 @@ def test_the_environment_for_a_shell(how, folder):
         (("--collection", "a=file"), "/file is a file; name a folder for 'a'"),
         ((*COLLECTIONS, "--port", "70000"), "70000 is not in the range"),
         ((*COLLECTIONS, "--latency", "-1"), "-1.0 is not in the range"),
-        ((*COLLECTIONS, "--bandwidth", "fast"), "'fast' is not a valid float"),
+        ((*COLLECTIONS, "--bandwidth", "fast"), "'fast' is not a valid number"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )

@@ -29,7 +29,7 @@ def test_a_file_is_moved_to_its_whole_new_path(filled):
     """One file; the line says files, bytes and seconds."""
     ended = filled.run("transfer", "a:/data/x.csv", "b:/in/new.csv")
     assert (ended.code, ended.err) == (0, "")
-    assert re.fullmatch(r"1 file, 5 bytes in \d+\.\d s \(.*/s\)\n", ended.out)
+    assert re.fullmatch(r"1 file, 5 bytes in \d+(\.\d s| ms) \(.*/s\)\n", ended.out)
     assert (filled.b / "in" / "new.csv").read_bytes() == b"x.csv"
 
 
@@ -130,7 +130,34 @@ def test_one_bad_line_does_not_keep_the_others(filled):
     assert "/none" in failure["message"]
     assert {"source": "/none", "destination": "/y"} in failure["items"]
     assert "/none" in ended.err
+    assert re.search(r"Moved nevertheless: 1 file\.|1 of 2 items failed; 1 file, \d+ bytes? done\.", ended.err)
     assert names(filled.b) == ["x"]
+
+
+def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
+    """Where a service tries a missing source again, also of a batch, that is said before it is given up."""
+    service.write(fault_grace=2)
+    ended = service.run("transfer", "a", "b", "--batch", "-", stdin="/none /x\n/neither /y\n")
+    assert ended.code == 1
+    assert re.search(r"Waits up to 2 s for this to heal: .*/n", ended.err)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("a:/data", "b:/x"), "give --recursive to move it."),
+        (("a:/data/x.csv", "b:/x", "-r"), "leave --recursive out to move it."),
+        (("a:/data/x.csv", "b:/x", "--backend", "glob"), "The argument --backend 'glob' names"),
+        (("a:/data/x.csv", "b:/x", "--checksum", "md5:0"), "--checksum 'md5:0' is no checksum"),
+        (("a:/label=True", "b:/x"), "There is no /label=True on"),
+        (("a:/data/x.csv", "b:/x", "--timeout", "soon"), "'soon' is not a valid number."),
+    ],
+)
+def test_messages_have_the_words_of_the_command_line(local, words, said):
+    """What a message names is an option that can be typed, and no argument of Python; names of files stay."""
+    (local.a / "data").mkdir()
+    (local.a / "data" / "x.csv").write_bytes(b"1")
+    assert said in local.run("transfer", *words).err
 
 
 def test_a_missing_source_is_one_sentence_and_exit_code_1(filled):
@@ -193,7 +220,7 @@ def test_an_endpoint_that_nobody_knows_is_exit_code_1(local):
     """An unknown endpoint ends with 1 and names the known ones."""
     ended = local.run("transfer", "c:/x", "b:/x")
     assert ended.code == 1
-    assert "Known: a, b" in ended.err
+    assert "known: a, b" in ended.err
 
 
 def test_more_items_than_a_task_takes_become_several(service):

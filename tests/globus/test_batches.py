@@ -62,11 +62,13 @@ def test_a_missing_file_fails_alone(guided, globus, files, scratch):
 
 
 def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scratch):
-    """Within its grace a missing source is tried again, by itself, and the others have ended long before."""
+    """Within its grace a missing source is tried again, by itself, and says so; the others have ended long before."""
     (files / "13").unlink()
     errands = [guided.start(move(number), grace=60) for number in range(100)]
     guided.live(seconds=15)
     assert sum(errand.future.done() for errand in errands) == 99
+    status = errands[13].status
+    assert (status.state, status.code) == (TaskState.ACTIVE, "FILE_NOT_FOUND")
     (files / "13").write_text("13")
     guided.live()
     assert errands[13].future.result(0).state is TaskState.SUCCEEDED

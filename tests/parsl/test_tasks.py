@@ -99,7 +99,7 @@ class TestCalls:
         [
             ("locale", ConfigError, r"No executor is named 'locale'; did you mean 'local'\? Known: local\."),
             (["local", "nowhere"], ConfigError, "No executor is named 'nowhere'"),
-            ("_parsl_internal", ConfigError, "Known: local"),
+            ("_parsl_internal", ConfigError, "known: local"),
             ("", ConfigError, "No executor is named ''"),
             ([], ConfigError, "executor is empty; name at least one"),
             (5, TypeError, "executor must be a label, a list of labels or 'all', not 5"),

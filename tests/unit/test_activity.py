@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +22,7 @@ from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import ChiltepinError
 from chiltepin.journal import Journal
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
+from chiltepin.record import Record
 from chiltepin.transfers import opened
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -116,6 +118,15 @@ def test_what_was_refused_is_there(local, folder):
     assert move.reason in str(caught.value)
 
 
+def test_what_is_not_called_anything_keeps_its_words(local, folder, clock):
+    """A request that a service refuses has failed with the whole sentence, from its first word."""
+    record = Record(local.backend, None, Diary(folder, clock))
+    record.intend("1", request_of(), waited=0.0)
+    record.refused("1", ChiltepinError("'/' is a root."))
+    [move] = Reader(folder).news()
+    assert (move.shown, move.reason) == ("failed", "'/' is a root.")
+
+
 def test_the_journal_that_is_resumed_from_does_not_see_it(local, folder):
     """What is written for people is no entry of the journal."""
     local.run(request_of(), timeout=10, polling_interval=1)
@@ -165,12 +176,16 @@ def test_lines_about_a_living_task_become_rare(folder, clock):
     assert [line["event"] for line in written(folder)] == ["began", "seen"]
 
 
-def test_a_task_that_lost_items_is_partly_done(folder, clock):
-    """A task that succeeded but for some items is marked as bad."""
-    chapter = Chapter(Diary(folder, clock), "1", request_of(), backend="globus", asked=clock.now)
-    chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, reason="no such file"), failed=2)
+@pytest.mark.parametrize(("failed", "shown"), [(2, "partly"), (3, "failed")])
+def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
+    """A task that succeeded but for some items is marked as bad, and has failed if it was all of them."""
+    [item] = (whole := request_of()).items
+    request = replace(whole, items=(item, replace(item, source="/u"), replace(item, source="/v")))
+    chapter = Chapter(Diary(folder, clock), "1", request, backend="globus", asked=clock.now)
+    chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, reason="no such file"), failed=failed)
     [move] = Reader(folder).news()
-    assert (move.shown, move.bad, move.failed) == ("partly", True, 2)
+    assert (move.shown, move.bad, move.failed) == (shown, True, failed)
+    assert (move.moving is None) == (shown == "failed")
 
 
 def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock):

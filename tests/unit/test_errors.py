@@ -80,8 +80,8 @@ def test_the_tree_at_the_head_of_the_module_names_every_error():
     [
         ("compte", ["compute", "local"], "did you mean 'compute'? Known: compute, local."),
         ("HPC-Scratch", ["hpc-scratch"], "did you mean 'hpc-scratch'? Known: hpc-scratch."),
-        ("xyz", ["compute"], "Known: compute."),
-        ("xyz", [], "There is none yet."),
+        ("xyz", ["compute"], "known: compute."),
+        ("xyz", [], "there is none yet."),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(name, known, said):

@@ -358,6 +358,7 @@ def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, k
             "data.provider",
             "is a key of a resource, but 'data' is the section about endpoints",
         ),
+        ("data: {endpoint: {}}", "data.endpoint", "is a key of a resource; did you mean 'endpoints'?"),
     ],
 )
 def test_a_name_that_is_no_resource_is_explained(write, text, key, said):

@@ -121,7 +121,7 @@ class Chapter:
         if self._diary is None:
             return
         self._task = status.handle.task_id or self._task
-        if status.state is TaskState.SUCCEEDED or self._moves(status):
+        if self._moves(status) or (status.state is TaskState.SUCCEEDED and failed < len(items_of(self._request))):
             self._moving = self._moving or self._still
         self._diary.write("ended", self._name, {**self._facts(), **self._counts(status), "failed": failed})
 

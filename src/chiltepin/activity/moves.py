@@ -93,7 +93,10 @@ class Move:
         """Its state in one word; ``unknown`` if nobody follows it any more, ``partly`` if some items failed."""
         if not self.followed:
             return "unknown"
-        return "partly" if self.failed and self.state is TaskState.SUCCEEDED else self.state.value
+        if self.failed and self.state is TaskState.SUCCEEDED:
+            # That of Globus succeeds even if it has left out all of its items.
+            return "partly" if self.failed < self.count else TaskState.FAILED.value
+        return self.state.value
 
     @property
     def waited(self) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chiltepin.cli.desk import config_option, format_option
-from chiltepin.cli.output import amount, counted, print_table
+from chiltepin.cli.output import amount, counted, print_table, tell, took
 from chiltepin.cli.since import SINCE
 from chiltepin.errors import ChiltepinError, ConfigError
 from chiltepin.screen import printable
@@ -27,6 +27,9 @@ __all__ = ["activity"]
 
 #: How far back it looks if nobody says.
 DAY = timedelta(days=1)
+
+#: How far back somebody is sent who finds nothing.
+WEEK = timedelta(days=7)
 
 #: Seconds between two looks for what is new.
 LOOK = 0.5
@@ -97,15 +100,15 @@ def _show(moves: Sequence[Move], since: datetime) -> None:
     """Print a table, then each failure in words, then all in one line."""
     when = f"since {since.astimezone():%Y-%m-%d %H:%M}"
     if not moves:
-        click.echo(f"Nothing has moved {when}; look further back with --since 7d.")
+        further = datetime.now(timezone.utc) - since < WEEK
+        click.echo(f"Nothing has moved {when}{'; look further back with --since 7d' if further else ''}.")
         return
     shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _LEFT_OUT]
     rows = [_cells(move) for move in moves]
     print_table([_HEAD[at] for at in shown], [[row[at] for at in shown] for row in rows])
     bad = [move for move in moves if move.bad]
     for move in bad[-TOLD:]:
-        name = click.style(printable("  ".join(move.told())), bold=True)
-        click.echo(f"{name}: {printable(_why(move))}")
+        tell(printable(_why(move)), name=printable("  ".join(move.told())))
     if len(bad) > TOLD:
         click.echo(f"And {counted(len(bad) - TOLD, 'earlier failure')}; --html FILE and -F json have all of them.")
     living = sum(move.ended is None and move.followed for move in moves)
@@ -128,16 +131,9 @@ def _cells(move: Move) -> list[str]:
         f"{move.files:,}",
         amount(move.bytes) if move.kind == "transfer" else "-",
         "-" if move.speed is None else f"{amount(move.speed)}/s",
-        _took(move.lasted),
+        took(move.lasted),
         f"{move.label}: {what}" if move.label else what,
     ]
-
-
-def _took(seconds: float) -> str:
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004 - an hour
 
 
 def _why(move: Move) -> str:

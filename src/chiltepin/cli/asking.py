@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chiltepin.cli.output import print_json
+from chiltepin.cli.output import in_options, print_json
 from chiltepin.errors import ChiltepinError
 from chiltepin.screen import printable
 
@@ -17,17 +16,24 @@ if TYPE_CHECKING:
     from chiltepin.cli.desk import Desk
     from chiltepin.model import Request
 
-__all__ = ["asked", "label_option", "show_requests", "timeout_option"]
+__all__ = ["Number", "asked", "label_option", "show_requests", "timeout_option"]
 
 T = TypeVar("T")
 
 #: A day, as a task has at Globus if nobody says otherwise (docs.globus.org, "Task Behavior", 3).
 DAY = 86400.0
 
+
+class Number(click.FloatRange):
+    """A number in a range; click calls it ``float range`` where it complains."""
+
+    name = "number"
+
+
 label_option = click.option("--label", default="", metavar="TEXT", help="A name for people, at most 128 characters.")
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=DAY,
     metavar="SECONDS",
     help="Stop what is not done by then; after a day, if not given.",
@@ -41,9 +47,7 @@ def asked(make: Callable[..., T], **given: Any) -> T:
     except ChiltepinError:
         raise
     except (TypeError, ValueError) as err:
-        # The words of Python's arguments, in those of the command line.
-        said = re.sub(r"\b([a-z_]+)=True\b", lambda match: f"--{match[1].replace('_', '-')}", str(err))
-        raise click.UsageError(said) from None
+        raise click.UsageError(in_options(str(err))) from None
 
 
 def show_requests(desk: Desk, requests: Sequence[Request]) -> None:

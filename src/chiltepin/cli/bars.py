@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 from chiltepin.cli.follow import Picture, summed
@@ -24,6 +32,9 @@ if TYPE_CHECKING:
     from chiltepin.transfers import Transfers
 
 __all__ = ["bars"]
+
+#: What a terminal of fewer columns than these has no room for: the word before the bar, and the speed.
+ROOMY = 64
 
 
 class _Files(TextColumn):
@@ -63,8 +74,8 @@ class _Speed(TransferSpeedColumn):
 class _Bars(Picture):
     """Draws one bar for all tasks."""
 
-    def __init__(self, progress: Progress, requests: Sequence[Request]) -> None:
-        super().__init__()
+    def __init__(self, progress: Progress, requests: Sequence[Request], *, grace: float) -> None:
+        super().__init__(grace=grace)
         self._progress = progress
         deletes = isinstance(requests[0], DeleteRequest)
         # What is left alone counts as a file that is done, and its bytes are never moved.
@@ -108,7 +119,7 @@ class _Bars(Picture):
 
 
 @contextlib.contextmanager
-def bars(transfers: Transfers, requests: Sequence[Request], *, most: int) -> Iterator[Picture]:
+def bars(transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float) -> Iterator[Picture]:
     """Draw a bar on stderr for the time of a ``with`` block.
 
     Parameters
@@ -117,19 +128,17 @@ def bars(transfers: Transfers, requests: Sequence[Request], *, most: int) -> Ite
         What is under way. How much it is, a thread finds out beside it.
     most : int
         Most folders that are listed for that.
+    grace : float
+        As for `Picture`.
     """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        _Files(),
-        _Bytes(),
-        _Speed(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-    )
     console = Console(stderr=True, highlight=False)
+    columns: list[ProgressColumn] = [BarColumn(bar_width=None), _Files(), _Bytes()]
+    if console.width >= ROOMY:
+        columns = [TextColumn("{task.description}", markup=False), *columns, _Speed()]
+    columns.append(TimeRemainingColumn(compact=True, elapsed_when_finished=True))
     stop = threading.Event()
     with Progress(*columns, console=console, expand=True, redirect_stdout=False, redirect_stderr=False) as progress:
-        picture = _Bars(progress, requests)
+        picture = _Bars(progress, requests, grace=grace)
 
         def count() -> None:
             amounts = [

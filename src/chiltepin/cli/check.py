@@ -10,7 +10,7 @@ import click
 
 from chiltepin.cli.desk import on_data
 from chiltepin.cli.location import ENDPOINT_PATH
-from chiltepin.cli.output import print_json, print_table
+from chiltepin.cli.output import print_json, print_table, tell
 from chiltepin.screen import printable
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check(*, desk: Desk, chosen: tuple[str, ...], write: bool) -> None:
     else:
         _show(desk, findings, write=write)
     broken = [finding for finding in findings if finding.failed]
-    if broken:
+    if broken or (chosen and not all(finding.served for finding in findings)):
         sys.exit(4 if any(finding.failed in ("login", "consent") for finding in broken) else 1)
 
 
@@ -94,12 +94,15 @@ def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
     )
     for finding in findings:
         if finding.failed:
-            name = click.style(printable(finding.endpoint), bold=True)
-            click.echo(f"{name}: {printable(finding.trouble)}")
+            tell(printable(finding.trouble), name=printable(finding.endpoint))
             if finding.cure:
                 click.echo(f"  {printable(finding.cure)}")
         elif not finding.served:
-            click.echo(f"{printable(finding.endpoint)}: it has no place on backend {desk.settings.backend!r}.")
+            backend = desk.settings.backend
+            tell(
+                f"it has no place on backend {backend!r}; to give it one, add '{backend}:' below it.",
+                name=printable(finding.endpoint),
+            )
 
 
 def _cell(finding: Finding, stage: str) -> str:

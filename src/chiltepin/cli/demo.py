@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chiltepin.cli.output import took
 from chiltepin.errors import ChiltepinError
 
 if TYPE_CHECKING:
@@ -141,8 +142,7 @@ def _follow(step: str, future: Future[Any], console: Console) -> None:
         if status.bytes_done:
             moved += f", {_bytes(status.bytes_done)}"
             speed = f" ({_bytes(status.bytes_done / seconds)}/s)"
-    took = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-    console.print(f"  [green]✓[/green] {step}{moved} in {took}{speed}")
+    console.print(f"  [green]✓[/green] {step}{moved} in {took(seconds)}{speed}")
 
 
 def _compare(origin: Path, copy: Path, names: list[str] | None = None) -> None:

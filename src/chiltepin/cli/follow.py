@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chiltepin.batch import UNHEALING
 from chiltepin.cli.main import INTERRUPTED
-from chiltepin.cli.output import amount, complain, counted, print_json
+from chiltepin.cli.output import amount, complain, counted, print_json, took
 from chiltepin.errors import ChiltepinError, LoginRequiredError, TaskError
 from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.outcomes import error_of
@@ -115,17 +116,24 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
 
 
 class Picture:
-    """What is seen while tasks run: nothing but troubles here; `_Bars` draws."""
+    """What is seen while tasks run: nothing but troubles here; `_Bars` draws.
 
-    def __init__(self) -> None:
-        self._troubles: set[str] = set()
+    Parameters
+    ----------
+    grace : float
+        Seconds for which a trouble that does not heal by itself is borne.
+    """
+
+    def __init__(self, *, grace: float) -> None:
+        self._troubles, self._grace = set[str](), grace
 
     def update(self, statuses: Sequence[TaskStatus]) -> None:
         """Tell a trouble when it is new."""
         for status in statuses:
             if status.reason and not status.state.final and status.reason not in self._troubles:
                 self._troubles.add(status.reason)
-                self.tell(status.reason)
+                waits = f"Waits up to {self._grace:g} s for this to heal: " if status.code in UNHEALING else ""
+                self.tell(f"{waits}{status.reason}")
 
     def finish(self) -> None:
         """Take note that all was done."""
@@ -138,12 +146,12 @@ class Picture:
 @contextlib.contextmanager
 def _picture(desk: Desk, requests: Sequence[Request]) -> Iterator[Picture]:
     if not sys.stderr.isatty():
-        yield Picture()
+        yield Picture(grace=desk.settings.fault_grace)
         return
     from chiltepin.cli.bars import bars  # noqa: PLC0415 - a pipe needs no bars
 
     most = FOLDERS[desk.transfers.backend.capabilities.runs_on]
-    with bars(desk.transfers, requests, most=most) as picture:
+    with bars(desk.transfers, requests, most=most, grace=desk.settings.fault_grace) as picture:
         yield picture
 
 
@@ -185,20 +193,28 @@ def _report(
     if desk.json:
         print_json(_document(tasks, statuses, done, seconds, interrupted=interrupted))
     elif not failed:
-        click.echo(f"{_said(done, deletes=deletes)} in {seconds:.1f} s{_speed(done, seconds)}")
+        click.echo(f"{_said(done, deletes=deletes)} in {took(seconds)}{_speed(done, seconds)}")
     if not failed:
         return
     if interrupted:
+        # Without bytes: a service counts also those of a file that it has begun, and that is not there.
         whole = "the rest was not deleted" if deletes else "each whole; go on with --sync-level size"
-        complain(f"Interrupted. {'Deleted' if deletes else 'Moved'} before: {_said(done, deletes=deletes)}, {whole}.")
+        complain(f"Interrupted. {'Deleted' if deletes else 'Moved'} before: {counted(done.files, 'file')}, {whole}.")
         sys.exit(INTERRUPTED)
-    for _, error in failed[:TOLD]:
-        complain(str(error))
-    if len(failed) > TOLD:
-        complain(f"And {counted(len(failed) - TOLD, 'more failure')}; -F json has all of them.")
-    if len(tasks) > 1:
-        complain(f"{len(failed):,} of {counted(len(tasks), 'item')} failed; {_said(done, deletes=deletes)} done.")
+    _complain([error for _, error in failed], done, of=len(tasks), deletes=deletes)
     sys.exit(4 if any(isinstance(error, LoginRequiredError) for _, error in failed) else 1)
+
+
+def _complain(errors: Sequence[BaseException], done: _Sum, *, of: int, deletes: bool) -> None:
+    """Print what was not done and why, and how much was done nevertheless."""
+    for error in errors[:TOLD]:
+        complain(str(error))
+    if len(errors) > TOLD:
+        complain(f"And {counted(len(errors) - TOLD, 'more failure')}; -F json has all of them.")
+    if of > 1:
+        complain(f"{len(errors):,} of {counted(of, 'item')} failed; {_said(done, deletes=deletes)} done.")
+    elif done.files:
+        complain(f"{'Deleted' if deletes else 'Moved'} nevertheless: {counted(done.files, 'file')}.")
 
 
 def _said(done: _Sum, *, deletes: bool) -> str:

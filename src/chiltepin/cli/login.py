@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,14 +68,16 @@ def login(
     session = globus.Session(
         domains=session_domain, identities=session_identity, policies=session_policy, mfa=session_mfa
     )
-    identity = globus.login(
-        client_id,
-        places=places,
-        consent=consent,
-        session=session,
-        force=force,
-        browser=not no_local_server,
-        say=lambda line: click.echo(line, err=form == "json"),
-    )
+    # Programs read stdout; a person reads the link, and the question for the code that it gives, which are the SDK's.
+    with contextlib.redirect_stdout(sys.stderr if form == "json" else sys.stdout):
+        identity = globus.login(
+            client_id,
+            places=places,
+            consent=consent,
+            session=session,
+            force=force,
+            browser=not no_local_server,
+            say=click.echo,
+        )
     if form == "json":
         print_json({"username": identity.username, "identity_id": identity.identity_id})

@@ -6,7 +6,10 @@ What goes through here and came from elsewhere is escaped (`chiltepin.screen.pri
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,10 +19,17 @@ from chiltepin.screen import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["amount", "complain", "counted", "print_json", "print_table"]
+__all__ = ["amount", "complain", "counted", "in_options", "print_json", "print_table", "tell", "took"]
 
 #: Characters of what is not broken into lines, however narrow the terminal is; a date and a time have 14.
 SHORT = 14
+
+#: Fewest characters of a column that is broken into lines; a table that has no room for so many becomes a list.
+LEGIBLE = 16
+
+#: How messages name an argument of Python: ``timeout=``, ``recursive=True``, ``backend='glob'``. What stands behind
+#: anything but a blank is no argument: a folder may be called ``label='x'``.
+_ARGUMENT = re.compile(r"(?<!\S)(?:(give )?([a-z_]+)=(True|False|'[^']*'|(?=\.)))")
 
 _STYLES = {
     "ok": "green",
@@ -57,24 +67,88 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, cells in zip(table.columns, zip(head, *rows, strict=True), strict=True):
-        column.overflow = "fold"
-        # A date or a state that is broken in two cannot be read; a path can.
-        column.no_wrap = max(map(len, cells)) <= SHORT
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    # Without the blank at the left, and the two between columns.
+    room = console.width - 1 - 2 * (len(head) - 1)
+    widths = _fitted([max(map(len, column)) for column in zip(head, *rows, strict=True)], room)
+    cells = [[Text(cell, style=_STYLES.get(cell, "")) for cell in row] for row in rows]
+    if sum(widths) > room:
+        console.print()
+        for first, *others in cells:
+            console.print(first, style="bold")
+            for name, cell in zip(head[1:], others, strict=True):
+                console.print(Text(f"  {name}: ").append_text(cell))
+        console.print()
+        return
+    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, width in zip(table.columns, widths, strict=True):
+        column.overflow, column.width = "fold", width
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Return what columns get that want some widths: short ones all of it, the last ones as much as there is room."""
+    # A date or a state that is broken in two cannot be read; a path can.
+    fitted = [width if width <= SHORT else min(width, LEGIBLE) for width in widths]
+    for at in reversed(range(len(widths))):
+        fitted[at] += max(0, min(widths[at] - fitted[at], room - sum(fitted)))
+    return fitted
 
 
 def complain(message: str) -> None:
-    """Print one sentence on stderr, on one line."""
-    click.echo(f"chiltepin: {printable(message)}", err=True)
+    """Print one sentence on stderr, on one line; see `tell`."""
+    tell(f"chiltepin: {printable(in_options(message))}", err=True)
+
+
+def tell(sentence: str, *, name: str = "", err: bool = False) -> None:
+    """Print a sentence, of something with a name; a terminal gets it broken between words, a pipe on one line."""
+    told = f"{name}: {sentence}" if name else sentence
+    if (sys.stderr if err else sys.stdout).isatty():
+        width = shutil.get_terminal_size().columns
+        told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
+    if name and told.startswith(name):
+        told = click.style(name, bold=True) + told.removeprefix(name)
+    click.echo(told, err=err)
+
+
+def in_options(message: str) -> str:
+    """Return a message in which the arguments of Python are those of the command line.
+
+    Parameters
+    ----------
+    message : str
+        For example ``give recursive=True, or a longer timeout=.``
+
+    Returns
+    -------
+    str
+        ``give --recursive, or a longer --timeout.``
+    """
+    return _ARGUMENT.sub(_option, message)
+
+
+def _option(found: re.Match[str]) -> str:
+    give, name, value = found[1] or "", f"--{found[2].replace('_', '-')}", found[3]
+    if value == "False":
+        return f"leave {name} out"
+    return f"{give}{name}" if value in ("", "True") else f"{give}{name} {value}"
 
 
 def counted(number: int, noun: str) -> str:
     """Return ``1 file``, ``24 files``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def took(seconds: float) -> str:
+    """Return a time for people: ``29 ms``, ``3.1 s``, ``4 min``, ``1 h 05 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004 - an hour
 
 
 def amount(size: float) -> str:

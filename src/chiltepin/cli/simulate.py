@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chiltepin.cli.asking import Number
 from chiltepin.errors import ChiltepinError
 
 if TYPE_CHECKING:
@@ -58,11 +59,22 @@ def _folders(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
     callback=_folders,
     help="A collection, and the folder that it shows; made if it is missing. Repeatable.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Where to listen; any free port if not given.")
 @click.option(
-    "--bandwidth", type=click.FloatRange(0, min_open=True), help="Bytes per second of one task; no limit if not given."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Where to listen; any free port if not given.",
 )
-@click.option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds before the first byte of each file.")
+@click.option(
+    "--bandwidth",
+    type=Number(0, min_open=True),
+    metavar="BYTES",
+    help="Bytes per second of one task; no limit if not given.",
+)
+@click.option(
+    "--latency", type=Number(0), default=0.0, metavar="SECONDS", help="Seconds before the first byte of each file."
+)
 @click.option("--no-limits", is_flag=True, help="Meter no requests, queue no tasks and refuse none for being too many.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARGS...]")
 def simulate(

@@ -37,7 +37,7 @@ __all__ = ["transfer"]
     "if also its content is the same.",
 )
 @click.option(
-    "--include", multiple=True, metavar="PATTERN", help="Move files of such names; with --exclude. Repeatable."
+    "--include", multiple=True, metavar="PATTERN", help="Move files of such names, whatever --exclude says. Repeatable."
 )
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files of such names. Repeatable.")
 @click.option(

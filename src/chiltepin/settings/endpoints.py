@@ -205,7 +205,9 @@ class _Reader:
         known = (*_General.model_fields, "endpoints", *self._known)
         own: dict[str, Any] = {}
         for key, value in section.items():
-            if key in Resource.model_fields:
+            if key == "endpoint":
+                self._say(("data", key), "is a key of a resource; did you mean 'endpoints'?")
+            elif key in Resource.model_fields:
                 self._say(
                     ("data", key),
                     "is a key of a resource, but 'data' is the section about endpoints; give the resource another name",

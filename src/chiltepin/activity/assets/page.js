@@ -26,6 +26,7 @@
     return (step ? bytes.toFixed(1) : whole.format(Math.round(bytes))) + " " + units[step];
   };
   const span = (seconds) => {
+    if (seconds < 1) return Math.round(seconds * 1000) + " ms";
     if (seconds < 60) return seconds.toFixed(1) + " s";
     const minutes = Math.round(seconds / 60);
     if (minutes < 60) return minutes + " min";
@@ -192,6 +193,15 @@
     const high = ROW(task.lane) * ratio;
     return { from: at(task.begun), turn: at(task.moving), to: at(task.over), top: top + (task.lane.top + NAME) * ratio + task.row * high, high: Math.max(2, high - ratio) };
   };
+  // A name that has no room loses its middle: both of its ends are endpoints.
+  const fitted = (ctx, name, tail, wide) => {
+    if (ctx.measureText(name + tail).width <= wide) return name + tail;
+    const signs = Array.from(name);
+    let kept = Math.floor(signs.length / 2), short;
+    do short = signs.slice(0, kept).join("") + "\u2026" + signs.slice(-kept).join("") + tail;
+    while (--kept > 1 && ctx.measureText(short).width > wide);
+    return short;
+  };
   const drawLanes = (plot) => {
     const { ctx, bbox } = plot, ratio = devicePixelRatio, least = ratio;
     ctx.save();
@@ -214,7 +224,8 @@
       ctx.fillStyle = style("--line");
       ctx.fillRect(bbox.left, bbox.top + lane.top * ratio, bbox.width, ratio);
       ctx.fillStyle = style("--ink");
-      ctx.fillText(lane.name + "  (" + whole.format(lane.tasks.length) + ")", bbox.left + 2 * ratio, bbox.top + (lane.top + NAME / 2 + 1) * ratio);
+      const name = fitted(ctx, lane.name, "  (" + whole.format(lane.tasks.length) + ")", bbox.width - 4 * ratio);
+      ctx.fillText(name, bbox.left + 2 * ratio, bbox.top + (lane.top + NAME / 2 + 1) * ratio);
     }
     ctx.restore();
   };
@@ -269,8 +280,8 @@
     [1, "{HH}:{mm}:{ss}", "\n{YYYY}-{MM}-{DD}", null, "\n{MM}-{DD}", null, null, null, 1],
     [0.001, "{ss}.{fff}", "\n{YYYY}-{MM}-{DD} {HH}:{mm}", null, "\n{MM}-{DD} {HH}:{mm}", null, "\n{HH}:{mm}", null, 1],
   ] };
-  // The two plots have the same left edge, where there is room for that.
-  const SIDE = 78, side = innerWidth > 640 ? { size: SIDE, values: () => [], grid: { show: false }, ticks: { show: false } } : { show: false };
+  // The two plots have the same left edge, where there is room for that; where not, the first time needs some.
+  const SIDE = 78, roomy = innerWidth > 640, side = roomy ? { size: SIDE, values: () => [], grid: { show: false }, ticks: { show: false } } : { show: false };
   const drag = { x: true, y: false };
   let held = false;
   const zoomed = (plot, scale) => {
@@ -279,7 +290,7 @@
   };
   const wide = (name) => Math.max(240, id(name).clientWidth);
   const lanePlot = new uPlot({
-    width: wide("lanes"), height: tall + 46, legend: { show: false }, padding: [0, 8, 0, 8],
+    width: wide("lanes"), height: tall + 46, legend: { show: false }, padding: [0, 8, 0, roomy ? 8 : 34],
     cursor: { y: false, drag, points: { show: false }, sync: { key: "time" } },
     scales: { x: { time: true }, y: { range: [0, 1] } }, axes: [clock, side], series: [{}, { show: true, points: { show: false } }],
     hooks: { draw: [drawLanes], setScale: [zoomed], setCursor: [point] },
