@@ -86,8 +86,8 @@ def suggest(name: object, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
     if not names:
         return "there is none yet."
-    listed = f"nown: {', '.join(names)}."
-    return f"did you mean {by_folded[near[0]]!r}? K{listed}" if near else f"k{listed}"
+    listed = f"{', '.join(names)}."
+    return f"did you mean {by_folded[near[0]]!r}? Known: {listed}" if near else f"known: {listed}"
 
 
 class ChiltepinError(Exception):
