@@ -77,3 +77,12 @@ def test_a_folder_that_cannot_be_listed_does_not_hide_the_others(service):
     ended = service.run("ls", "-r", "a:/")
     assert (ended.code, ended.out) == (1, "one/\ntwo/\ntwo/file\n")
     assert "/one" in ended.err
+
+
+def test_a_file_and_what_is_not_there_are_told_apart(local):
+    """Who lists a file is told that it is none of the folders, and who mistypes a name that there is none."""
+    (local.a / "file").touch()
+    assert local.run("ls", "a:/file").err == (
+        "chiltepin: /file on endpoint 'a' is no folder, or lies in something that is none; name a folder.\n"
+    )
+    assert local.run("ls", "a:/typo").err == "chiltepin: There is no /typo on endpoint 'a'.\n"

@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from chiltepin.backends.filesystem.copy import copy_file
+from chiltepin.backends.filesystem.copy import copy_file, is_missing
 from chiltepin.backends.filesystem.crew import Crew
 from chiltepin.backends.filesystem.delete import delete
-from chiltepin.backends.filesystem.faults import fault_of
+from chiltepin.backends.filesystem.faults import Fault, fault_of
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.retry import patiently
@@ -242,6 +242,10 @@ class FilesystemBackend:
         try:
             with spot.store.folder(spot.resolved(follow=True).parts) as folder:
                 return [_dir_entry(entry) for entry in bounded(folder.entries(), spot)]
+        except FileNotFoundError:
+            fault = is_missing(spot)
+        except NotADirectoryError:
+            fault = Fault("NOT_A_DIRECTORY", f"{spot} is no folder, or lies in something that is none; name a folder.")
         except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
             fault = fault_of(err, f"Listing {spot}")
         kinds = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}
