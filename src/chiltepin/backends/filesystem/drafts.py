@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.pieces import data, move, write_at
+from chiltepin.backends.filesystem.pieces import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.reading import LocalReader, Open, let_go
 from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
 
@@ -228,7 +228,7 @@ class LocalDraft(Open):
 
     def step(self, reader: Reader) -> int | None:
         """Go by small steps within this machine; what comes from a server had best come a part at a time."""
-        return BLOCK if isinstance(reader, LocalReader) else None
+        return WRITTEN if isinstance(reader, LocalReader) else None
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the kernel copy a part of another file of this machine; holes stay holes."""
@@ -259,7 +259,7 @@ class LocalDraft(Open):
     def write(self, block: memoryview) -> None:
         """Append the block; a disk may take it in pieces."""
         while block:
-            block = block[os.write(self.descriptor, block) :]
+            block = block[os.write(self.descriptor, block[:WRITTEN]) :]
 
     def read_back(self) -> LocalReader:
         """Open what was written, from its start."""
