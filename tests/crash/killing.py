@@ -42,6 +42,10 @@ def seeds(fewest):
     return range(int(first or 0), int(last))
 
 
+#: When all files were made, in seconds since 1970 UTC.
+EARLIER = 1_000_000_000.25
+
+
 class Cradle:
     """Where workflows begin, one at a time."""
 
@@ -182,6 +186,8 @@ class Case:
         content = self.chance.randbytes(size)
         (self.a / name).parent.mkdir(parents=True, exist_ok=True)
         (self.a / name).write_bytes(content)
+        # S3 tells whole seconds: what was made in the second of its copy may have been written again since.
+        os.utime(self.a / name, (EARLIER, EARLIER))
         self.wanted[name] = xxhash.xxh3_128_digest(content)
 
     def outdate(self):
