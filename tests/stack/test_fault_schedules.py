@@ -58,6 +58,10 @@ class Call:
     #: What it is about was of this version, or of a later one.
     floor: int
     future: Future
+    #: When its time is up.
+    limit: float
+    #: Whether it was cancelled.
+    unwanted: bool = False
     reader: Future | None = None
     checked: bool = False
     dead: bool = False
@@ -126,13 +130,13 @@ class Schedules(RuleBasedStateMachine):
 
     # Calls.
 
-    def _call(self, path, start, *, reader=False, options=None):
+    def _call(self, path, start, *, timeout=TIMEOUT, reader=False, options=None):
         item = self.items[path]
         item.wanted.add(options)
         live = any(path in paths_of(task) for task in self.stack.live())
         if not live and not item.loose and not any(not call.future.done() for call in item.calls):
             item.floor = item.version
-        call = Call(path, item.floor, start())
+        call = Call(path, item.floor, start(), limit=self.stack.hub_clock.monotonic() + timeout)
         if reader:
             call.reader = read(str(self._goals(path)[0]), inputs=[call.future], executor="local")
         TRIED["calls"] += 1
@@ -152,6 +156,7 @@ class Schedules(RuleBasedStateMachine):
         self._call(
             goal,
             lambda: transfer_task("a", "b", f"/{number}", goal, timeout, executor="local", **options),
+            timeout=timeout,
             reader=reader,
             options=options.get("sync_level"),
         )
@@ -186,7 +191,9 @@ class Schedules(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data):
         """Somebody does not want it any more."""
-        data.draw(st.sampled_from(self.calls)).future.cancel()
+        call = data.draw(st.sampled_from(self.calls))
+        call.unwanted = True
+        call.future.cancel()
         self.stack.rest()
 
     @rule(path=st.sampled_from(["/out/0", "/out/1", "/tree", "/old/0", "/old/1"]))
@@ -370,7 +377,13 @@ class Schedules(RuleBasedStateMachine):
         live = Counter(path for task in self.stack.live() for path in set(paths_of(task)))
         for path, count in live.items():
             item = self.items[path]
-            assert count <= len(item.wanted) + item.lost, path
+            # As long as the service has not heard that a task is cancelled, who asks anew gets another one.
+            leaving = [
+                call
+                for call in item.calls
+                if not call.checked and (call.unwanted or call.limit <= self.stack.hub_clock.monotonic())
+            ]
+            assert count <= len(item.wanted) + item.lost + len(leaving), path
 
     @invariant()
     def no_thread_stumbles(self):
