@@ -403,6 +403,9 @@ class Schedules(RuleBasedStateMachine):
             self._works_again()
             # What nobody follows any more, the service stops by itself.
             self.stack.jump(2 * 3600.0)
+            assert not [task for task in self.stack.live() if not _resumed(task)]
+            # Whoever resumes a task gives it another day (docs.globus.org, "Task Behavior", 3).
+            self.stack.jump(25 * 3600.0)
             assert not self.stack.live()
             self.no_thread_stumbles()
         finally:
@@ -433,6 +436,10 @@ class Schedules(RuleBasedStateMachine):
         self.stack.wait(60)
         assert self.calls[-1].future.result(0) is True
         self._arrived(self.calls[-1])
+
+
+def _resumed(task):
+    return any(event.code == "UNPAUSED" for event in task.events)
 
 
 def _presentable(error):
