@@ -403,8 +403,8 @@ class Schedules(RuleBasedStateMachine):
             self._works_again()
             # What nobody follows any more, the service stops by itself.
             self.stack.jump(2 * 3600.0)
-            assert not [task for task in self.stack.live() if not _resumed(task)]
-            # Whoever resumes a task gives it another day (docs.globus.org, "Task Behavior", 3).
+            assert not [task for task in self.stack.live() if not _was_paused(task)]
+            # When a pause ends, a task has another day (docs.globus.org, "Task Behavior", 3).
             self.stack.jump(25 * 3600.0)
             assert not self.stack.live()
             self.no_thread_stumbles()
@@ -438,8 +438,8 @@ class Schedules(RuleBasedStateMachine):
         self._arrived(self.calls[-1])
 
 
-def _resumed(task):
-    return any(event.code == "UNPAUSED" for event in task.events)
+def _was_paused(task):
+    return any(event.code == "PAUSED" for event in task.events)
 
 
 def _presentable(error):

@@ -279,12 +279,16 @@ class Engine:
         with self.lock:
             _demand(task, not task.over, "is over")
             self._advance(self.clock.time())
+            # From now on it waits for somebody, whatever becomes of the rule that has paused it.
+            task.by_rule = False
             self._hold(task, paused=paused)
             self._fill_slots()
         self.changed.set()
 
     def _hold(self, task: Task, *, paused: bool) -> None:
         self._drop_work(task)
+        if task.paused:
+            task.deadline = self._now + FIRST_DEADLINE
         task.phase, task.due, task.paused = Phase.HELD, None, paused
         if paused:
             task.deadline = self._now + PAUSED_DEADLINE
