@@ -32,6 +32,11 @@ logger = logging.getLogger(__name__)
 
 INTERCHANGE = str(Path(__file__).parent / "interchange")
 
+#: Parsl's program that starts the workers of a node, and ours, which is beside it where chiltepin is installed
+#: (`chiltepin.workerpool`); the shell of the node chooses.
+PARSLS_WORKERS = "process_worker_pool.py"
+WORKERS = f"$(command -v chiltepin-workers || echo {PARSLS_WORKERS})"
+
 #: Seconds after which a dead worker is noticed, and replaced; Parsl's 30 would be 30 s of waiting for its task.
 LOOK = 5
 
@@ -70,11 +75,13 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
     """An executor of worker processes; it takes the arguments of Parsl's own."""
 
     command_client: Any
+    launch_cmd: str
     _suspected = False
 
     def _start_local_interchange_process(self) -> None:
         # Here and not where it is made: a process may be forked in between.
         self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid())]
+        self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, WORKERS, 1)
         self.command_client = _Line(self.command_client, self._is_dead)
         super()._start_local_interchange_process()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from buckets_killed import BucketCase
-from killing import NAMED, Case, Cradle, Run, check_alone, processes, seeds
+from killing import NAMED, Case, Cradle, Run, check_alone, kill, processes, seeds
 
 # Parts of them wait for LIMIT seconds each, and say then what they have waited for.
 pytestmark = pytest.mark.timeout(900)
@@ -53,6 +53,16 @@ def test_a_worker(pool, chance, seed):
     end = lose_worker(case, pool)
     assert end.startswith("TaskLostError: Transfer from")
     assert " was lost with its worker (Task failure due to loss of worker" in end
+
+
+@every_seed
+def test_an_idle_worker(pool, chance, seed):
+    """A worker that is killed while it waits is replaced, and the one in its place gets the next copy."""
+    case = Case(pool.folder, chance, f"idle-{seed}")
+    tree(case)
+    kill(pool.worker)
+    case.rerun(pool)
+    case.cleared()
 
 
 @every_seed

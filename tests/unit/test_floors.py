@@ -47,6 +47,7 @@ FLOORS = {
     "executors": 5,
     "compute": 5,
     "pools": 5,
+    "workerpool": 5,
     "interchange": 5,
     "configure": 5,
     "ending": 5,
