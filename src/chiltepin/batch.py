@@ -218,9 +218,10 @@ class Batch:
         """Take note that the service is being told."""
         self._cancel_tried = now
 
-    def given_up(self, now: float) -> bool:
-        """Whether the task was told to stop, and its time for that is over."""
-        return self._stopped_at is not None and now >= self._stopped_at + STOP_GRACE
+    @property
+    def patience(self) -> float:
+        """When its time to stop is over; infinite if nobody has told it to."""
+        return float("inf") if self._stopped_at is None else self._stopped_at + STOP_GRACE
 
     def next_look(self, looked: float) -> float:
         """Return when to look at the task again, if the last look was at ``looked``."""

@@ -267,10 +267,12 @@ class Hub:
             return float("-inf") if batch.stopping else max(self._departures.moment(batch, now), self._submitting.until)
         if _is_over(batch):
             # All that is left is to ask what became of its items.
-            return max(now, self._looking.until)
-        if batch.wants_cancel(now):
+            look = self._looking.until
+        elif batch.wants_cancel(now):
             return now
-        return max(batch.next_look(self._looked), self._looking.until)
+        else:
+            look = max(batch.next_look(self._looked), self._looking.until)
+        return max(now, min(look, batch.patience))
 
     def _tend(self, batch: Batch) -> bool:
         """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
@@ -293,16 +295,18 @@ class Hub:
         if _is_over(batch):
             self._sum_up(batch, now)
             return True
+        if now >= batch.patience:
+            # Before it is told once more: a service that cannot be asked would be told for ever.
+            self._give_up(batch, now, batch.end)
+            return False
         if batch.wants_cancel(now):
             self._cancel(batch, now)
             return True
-        if batch.given_up(now):
-            self._give_up(batch, now, batch.end)
         return False
 
     def _sum_up(self, batch: Batch, now: float) -> None:
         """Ask once more what became of the items of a task that is over, or give them up."""
-        if batch.given_up(now):
+        if now >= batch.patience:
             # Nobody can say of any item that it is done.
             self._give_up(batch, now, None)
         elif now >= self._looking.until:

@@ -203,6 +203,20 @@ def test_a_task_that_does_not_stop_does_not_hold_its_future(hub, station):
         errand.future.result(0)
 
 
+@pytest.mark.parametrize("away", [("cancel",), ("poll",), ("cancel", "poll")])
+def test_a_service_that_is_gone_when_the_time_is_up_does_not_hold_the_future(hub, station, away):
+    """Whether it can be asked, told, or neither: ten seconds after its timeout a future has ended."""
+    station.lasts = station.stops_in = 1e9
+    errand = start(hub, timeout=60)
+    hub.step()
+    for method in away:
+        station.refusals[method] = [BUSY] * 10_000
+    live(hub, station, until=station.clock.time + 86_400)
+    assert station.clock.time == 1070
+    with pytest.raises(TaskTimeoutError):
+        errand.future.result(0)
+
+
 def test_a_cancellation_is_said_again_until_it_is_heard(hub, station):
     """A cancellation that does not reach the service is sent again."""
     station.lasts, station.refusals["cancel"] = 1e9, [BUSY] * 3
