@@ -19,7 +19,7 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
 from chiltepin.backends.filesystem.pieces import clonable, clone
 from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
-from chiltepin.backends.filesystem.small import SMALL, Small, copy_small, read_small, write_small
+from chiltepin.backends.filesystem.small import SMALL, Small, read_small, write_small
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
 
 if TYPE_CHECKING:
@@ -101,16 +101,18 @@ class LocalFolder(Open):
             if wish.checksum or not isinstance(origin, LocalFolder):
                 return None
             return self._clone(origin, entry, name, wish)
-        small = origin.at_once(entry)
-        return None if small is None else write_small(small, self.descriptor, name, wish, self.begun())
+        return self._write(origin.at_once(entry), name, wish)
 
     def at_once(self, entry: Entry) -> Small | None:
         """Read a small file in few calls; see `Folder.at_once`."""
         return read_small(self.descriptor, entry.name)
 
     def take_small(self, origin: LocalFolder, name: str, new_name: str, wish: Wish) -> int | None:
-        """Copy a small file in few calls; see `copy_small`."""
-        return copy_small(origin.descriptor, name, self.descriptor, new_name, wish, self.begun())
+        """Copy a small file in few calls, of which no more is known than its name."""
+        return self._write(read_small(origin.descriptor, name), new_name, wish)
+
+    def _write(self, small: Small | None, name: str, wish: Wish) -> int | None:
+        return None if small is None else write_small(small, self.descriptor, name, wish, self.begun())
 
     def _clone(self, origin: LocalFolder, entry: Entry, name: str, wish: Wish) -> int | None:
         devices = (origin.device, self.device)

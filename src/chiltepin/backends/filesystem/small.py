@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.drafts import Drafts
     from chiltepin.backends.filesystem.store import Wish
 
-__all__ = ["SMALL", "Small", "copy_small", "read_small", "write_small"]
+__all__ = ["SMALL", "Small", "read_small", "write_small"]
 
 #: Bytes up to which a file is small. Above, memory that is asked for anew for each file costs more than calls do.
 SMALL = 1 << 18
@@ -34,31 +34,21 @@ class Small(NamedTuple):
     mtime: int
 
 
-def copy_small(origin: int, name: str, goal: int, new_name: str, wish: Wish, drafts: Drafts) -> int | None:
-    """Copy a file from one open folder to another.
+def read_small(origin: int, name: str) -> Small | None:
+    """Read a file at once.
 
     Parameters
     ----------
-    origin, goal : int
-        Descriptors of the folders.
-    name, new_name : str
-        What the file is called in each.
-    wish : Wish
-        How it is to be copied.
-    drafts : Drafts
-        Those of the folder that it goes to.
+    origin : int
+        The descriptor of its folder.
+    name : str
+        What it is called there.
 
     Returns
     -------
-    int or None
-        Its bytes; None, and nothing is done, if it is no small file any more or was written to just now.
+    Small or None
+        None if it is no small file any more or was written to just now.
     """
-    small = read_small(origin, name)
-    return None if small is None else write_small(small, goal, new_name, wish, drafts)
-
-
-def read_small(origin: int, name: str) -> Small | None:
-    """Read a file of an open folder; None if it is no small file any more or was written to just now."""
     source = os.open(name, FILE, dir_fd=origin)
     try:
         before = os.fstat(source)
@@ -76,7 +66,26 @@ def read_small(origin: int, name: str) -> Small | None:
 
 
 def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) -> int:
-    """Write a file into an open folder, whole or not at all; return its bytes."""
+    """Write a file, whole or not at all.
+
+    Parameters
+    ----------
+    small : Small
+        What it is to be.
+    goal : int
+        The descriptor of its folder.
+    name : str
+        What it will be called there.
+    wish : Wish
+        How it is to be copied.
+    drafts : Drafts
+        Those of the folder.
+
+    Returns
+    -------
+    int
+        Its bytes.
+    """
     if wish.checksum:
         meet(wish.checksum, small.content, name)
     draft, target = drafts.new()
