@@ -40,20 +40,27 @@ class SafeQueue(queues.Queue):  # type: ignore[type-arg]
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - Python's own
         """Take the next; as ``multiprocessing.Queue.get``."""
-        end = time.monotonic() + (timeout or 0.0)
-        while self._reader.poll(None if block and timeout is None else max(0.0, end - time.monotonic())):
-            if not self._rlock.acquire(timeout=_TURN):
-                continue
-            try:
-                # Somebody else may have taken it meanwhile.
-                if not self._reader.poll():
-                    continue
-                content = self._reader.recv_bytes()
-                self._sem.release()
-            finally:
-                self._rlock.release()
-            return _ForkingPickler.loads(content)
+        end = float("inf") if block and timeout is None else time.monotonic() + (timeout or 0.0)
+        while self._reader.poll(None if end == float("inf") else max(0.0, end - time.monotonic())):
+            content = self._taken()
+            if content:
+                return _ForkingPickler.loads(content)
+            # A reader that was killed has taken the lock along: whoever waits is to see whether he is still wanted.
+            if time.monotonic() >= end:
+                break
         raise Empty
+
+    def _taken(self) -> bytes:
+        """Return the next message; empty if another reader has taken it, or holds the lock."""
+        if not self._rlock.acquire(timeout=_TURN):
+            return b""
+        try:
+            content = self._reader.recv_bytes() if self._reader.poll() else b""
+        finally:
+            self._rlock.release()
+        if content:
+            self._sem.release()
+        return content
 
     def put(self, obj: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: FBT001, FBT002 - as above
         """Put something in; as ``multiprocessing.Queue.put``."""
