@@ -59,7 +59,8 @@ def test_a_large_file(cradle, case):
     kept = kept_parts(drafts[0], size) if drafts else 0
     inodes = {path.stat().st_ino for path in drafts}
     said = finished(case, cradle)
-    assert not drafts or (case.b / "out" / "big").stat().st_ino in inodes
+    # One without a whole part may be that of the try to share blocks, which nobody continues.
+    assert not kept or (case.b / "out" / "big").stat().st_ino in inodes
     assert said["written"] <= size - kept * PART + MIB, f"{kept} parts were whole"
 
 
