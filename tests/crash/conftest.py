@@ -17,11 +17,22 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def cradle():
-    """A process that begins workflows."""
-    made = Cradle()
+def cradles():
+    """The process that begins workflows, once there is one."""
+    made = []
     yield made
-    made.close()
+    for cradle in made:
+        cradle.close()
+
+
+@pytest.fixture
+def cradle(cradles):
+    """A process that begins workflows; one that a failed test leaves in its middle is not for the next test."""
+    if not cradles:
+        cradles.append(Cradle())
+    yield cradles[0]
+    if "ended" not in cradles[0].heard:
+        cradles.pop().close()
 
 
 @pytest.fixture

@@ -55,18 +55,25 @@ class Cradle:
         )
         #: Seconds that a copy of each kind takes, as far as is known.
         self.took = defaultdict(lambda: 0.3)
+        #: What was heard last; nothing while an answer is due.
+        self.heard = {"ended": 0}
 
     def say(self, what):
         """Say something to the cradle, or to the workflow that runs."""
+        self.heard = {}
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
 
     def hear(self):
         """Return what is told next."""
         assert select.select([self._process.stdout], [], [], LIMIT)[0], "nothing is heard of the workflow: it hangs"
-        return json.loads(self._process.stdout.readline())
+        self.heard = json.loads(self._process.stdout.readline())
+        return self.heard
 
     def close(self):
-        """End it."""
+        """End it; a workflow that a test has left behind is killed."""
+        if "ended" not in self.heard:
+            for process in psutil.Process(self._process.pid).children():
+                kill(process.pid)
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()

@@ -17,19 +17,42 @@ every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {
 MIB = 1 << 20
 
 
+class Pool(Run):
+    """A workflow with one worker process, which can be killed again and again."""
+
+    def __init__(self, folder, bucket):
+        self.folder, self.bucket = folder, bucket
+        for end in "ab":
+            (folder / end).mkdir()
+        endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
+        cloud = {"filesystem": bucket.settings("cloud", **NAMED)}
+        super().__init__(Cradle(), folder, {**endpoints, "cloud": cloud}, "pool")
+
+    def close(self):
+        """End it in order, and see that nobody is left; one that a test has left in its middle is killed."""
+        if "ends" in self.cradle.heard:
+            self.end()
+        self.cradle.close()
+        check_alone(self.folder)
+
+
 @pytest.fixture(scope="session")
-def pool(tmp_path_factory, s3_server):
-    """A workflow with one worker process, whose worker can be killed again and again."""
-    cradle, folder, bucket = Cradle(), tmp_path_factory.mktemp("pool"), s3_server.bucket()
-    for end in "ab":
-        (folder / end).mkdir()
-    endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
-    run = Run(cradle, folder, {**endpoints, "cloud": {"filesystem": bucket.settings("cloud", **NAMED)}}, "pool")
-    run.folder, run.bucket = folder, bucket
-    yield run
-    run.end()
-    cradle.close()
-    check_alone(folder)
+def pools():
+    """The workflow whose worker is killed, once there is one."""
+    made = []
+    yield made
+    for pool in made:
+        pool.close()
+
+
+@pytest.fixture
+def pool(pools, tmp_path_factory, s3_server):
+    """A workflow that has done all it was asked; one that a failed test leaves in its middle is not for the next."""
+    if not pools:
+        pools.append(Pool(tmp_path_factory.mktemp("pool"), s3_server.bucket()))
+    yield pools[0]
+    if "ends" not in pools[0].cradle.heard:
+        pools.pop().close()
 
 
 def tree(case):
