@@ -2,7 +2,7 @@
 
 It reads lines of JSON. The first tells how the workflow is configured, each further one what it is to copy, and an
 empty object ends it. It tells, in lines of JSON again, its process id, when it is ready and when it begins to move, how
-each copy ended, and how it ended itself.
+each copy ended and how many seconds it took, and how it ended itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import boto3  # noqa: F401 - loaded once for all
@@ -50,8 +51,10 @@ def work(asked: dict) -> None:
             before = written()
             futures = [transfer_task(*copy["paths"], executor=copy["executor"], **copy["options"])]
             tell(moving=True)
+            start = time.monotonic()
             ends = [outcome(future) for future in futures]
-            tell(ends=ends, written=written() - before, worker=outcome(process_id(executor=copy["executor"])))
+            facts = {"took": time.monotonic() - start, "written": written() - before}
+            tell(ends=ends, **facts, worker=outcome(process_id(executor=copy["executor"])))
 
 
 def main() -> None:

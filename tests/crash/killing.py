@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -135,6 +134,15 @@ def kill(process):
         os.kill(process, signal.SIGKILL)
 
 
+def until(true):
+    """Wait until something holds."""
+    for _ in range(LIMIT * 100):
+        if true():
+            return
+        threading.Event().wait(0.01)
+    raise TimeoutError(f"it hangs: not within {LIMIT} seconds")
+
+
 def processes(folder):
     """Return the processes that were started in a folder: those of its workflows, wherever they have gone."""
     found = []
@@ -171,6 +179,8 @@ class Case:
             place.mkdir(parents=True)
         self.endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
         self.paths, self.options = [], {}
+        #: Whether something was killed in its middle.
+        self.hurt = False
         #: What has to be at the destination in the end, and what may be there before.
         self.wanted, self.old = {}, {}
 
@@ -218,14 +228,14 @@ class Case:
         while True:
             run = begin()
             run.copy(self)
-            start = time.monotonic()
             threading.Event().wait(self.chance.uniform(0, run.cradle.took[type(self)]))
             target, worker = victim(run), run.worker
             kill(target)
             said = run.outcome()
             if said.get("ends") != ["True"]:
+                self.hurt = True
                 return run, said
-            run.cradle.took[type(self)] = time.monotonic() - start
+            run.cradle.took[type(self)] = said["took"]
             if target == run.process:
                 assert run.outcome() == {"ended": -signal.SIGKILL}
             elif target != worker:
@@ -268,12 +278,12 @@ class Case:
             elif not Path(name).name.startswith(DRAFT_PREFIX):
                 assert digest == self.old.get(name), f"{name} is half"
         before = self.identities(whole)
-        start = time.monotonic()
         run.copy(self)
         said = run.outcome()
-        # About the half was left.
-        run.cradle.took[type(self)] = (run.cradle.took[type(self)] + 2 * (time.monotonic() - start)) / 2
         assert said.get("ends") == ["True"], (said, run.output())
+        if self.hurt:
+            # About the half was left.
+            run.cradle.took[type(self)] = (run.cradle.took[type(self)] + 2 * said["took"]) / 2
         self.check_whole()
         if "sync_level" in self.options:
             assert self.identities(whole) == before, "a whole file was moved again"

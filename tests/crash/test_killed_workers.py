@@ -5,9 +5,11 @@ CHILTEPIN_KILLS=100 asks for a hundred kills of each kind.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from buckets_killed import BucketCase
-from killing import NAMED, Case, Cradle, Run, check_alone, kill, processes, seeds
+from killing import NAMED, Case, Cradle, Run, check_alone, kill, processes, seeds, until
 
 # Parts of them wait for LIMIT seconds each, and say then what they have waited for.
 pytestmark = pytest.mark.timeout(900)
@@ -85,6 +87,43 @@ def test_an_idle_worker(pool, chance, seed):
     tree(case)
     kill(pool.worker)
     case.rerun(pool)
+    case.cleared()
+
+
+def started(pool):
+    """Return the processes that Python has started on the node: its workers, and what they note their tasks with."""
+    return {process for process in processes(pool.folder) if "spawn_main" in " ".join(process.cmdline())}
+
+
+def stop_notes(pool):
+    """Stop the process by which workers note their tasks, and return it."""
+    [notes] = [
+        process
+        for process in started(pool)
+        if any("/listener-" in str(line.laddr) for line in process.net_connections("unix"))
+    ]
+    notes.suspend()
+    return notes
+
+
+@every_seed
+def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
+    """A worker that is killed when it has got a task, and has not noted that yet, leaves it to the one in its place."""
+    case = Case(pool.folder, chance, f"unnoted-{seed}")
+    tree(case)
+    before = started(pool)
+    kill(pool.worker)
+    until(lambda: started(pool) - before)
+    [worker] = started(pool) - before
+    notes = stop_notes(pool)
+    pool.copy(case)
+    # The lock of the readers of the queue, which it holds until it has noted what it got.
+    until(lambda: f" {worker.pid} " in Path("/proc/locks").read_text())
+    kill(worker.pid)
+    notes.resume()
+    assert pool.outcome()["ends"] == ["True"]
+    assert pool.worker != worker.pid
+    case.check_whole()
     case.cleared()
 
 
