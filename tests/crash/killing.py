@@ -296,13 +296,15 @@ class Case:
         assert present == self.wanted
 
 
-def kept_parts(draft, size):
-    """Return how many parts of a draft are proved to be whole by the digests behind its end."""
-    whole = 0
+def kept_bytes(draft, size):
+    """Return how many bytes of a draft are proved to be whole by the digests behind its end."""
+    kept = 0
     with draft.open("rb") as file:
         for offset in range(0, size, PART):
             file.seek(offset)
-            digest = xxhash.xxh3_128_digest(file.read(min(PART, size - offset)))
+            part = file.read(min(PART, size - offset))
+            digest = xxhash.xxh3_128_digest(part)
             file.seek(size + offset // PART * len(digest))
-            whole += file.read(len(digest)) == digest
-    return whole
+            if file.read(len(digest)) == digest:
+                kept += len(part)
+    return kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from buckets_killed import BucketCase
-from killing import check_alone, kept_parts, seeds
+from killing import check_alone, kept_bytes, seeds
 
 from chiltepin.backends.filesystem.drafts import PART
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX
@@ -56,12 +56,12 @@ def test_a_large_file(cradle, case):
         killed(case, cradle)
     drafts = [path for path in (case.b / "out").glob("*") if path.name.startswith(DRAFT_PREFIX)]
     assert len(drafts) <= 1
-    kept = kept_parts(drafts[0], size) if drafts else 0
+    kept = kept_bytes(drafts[0], size) if drafts else 0
     inodes = {path.stat().st_ino for path in drafts}
     said = finished(case, cradle)
     # One without a whole part may be that of the try to share blocks, which nobody continues.
     assert not kept or (case.b / "out" / "big").stat().st_ino in inodes
-    assert said["written"] <= size - kept * PART + MIB, f"{kept} parts were whole"
+    assert said["written"] <= size - kept + MIB, f"{kept} bytes were whole"
 
 
 @every_seed
