@@ -143,12 +143,13 @@ def until(true):
     raise TimeoutError(f"it hangs: not within {LIMIT} seconds")
 
 
-def processes(folder):
-    """Return the processes that were started in a folder: those of its workflows, wherever they have gone."""
+def processes(folder, word=""):
+    """Return the processes that were started in a folder, those of its workflows, and have a word in their command."""
     found = []
     for process in psutil.process_iter():
+        # One that ends meanwhile, and a zombie, has no command.
         with contextlib.suppress(psutil.Error):
-            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            if process.cwd() == str(folder) and word in " ".join(process.cmdline()):
                 found.append(process)
     return found
 

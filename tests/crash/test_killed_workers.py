@@ -92,7 +92,7 @@ def test_an_idle_worker(pool, chance, seed):
 
 def started(pool):
     """Return the processes that Python has started on the node: its workers, and what they note their tasks with."""
-    return {process for process in processes(pool.folder) if "spawn_main" in " ".join(process.cmdline())}
+    return set(processes(pool.folder, "spawn_main"))
 
 
 def stop_notes(pool):
@@ -139,7 +139,7 @@ def test_a_worker_that_fills_a_bucket(pool, chance, seed, monkeypatch):
 
 def interchange_of(case):
     """Return the process between a workflow and its workers."""
-    return next(process.pid for process in processes(case.folder) if "interchange" in " ".join(process.cmdline()))
+    return next(process.pid for process in processes(case.folder, "interchange"))
 
 
 def finished(case, cradle):
