@@ -4,9 +4,8 @@ Parsl hands tasks to the workers of a node, and takes their results, by queues o
 such a queue holds its lock, and a process that is killed keeps it for ever: after the death of an idle worker no other
 one of the node gets a task, and whoever waits for one hangs. A worker that has taken a task, and dies before it has
 noted that, takes the task along; and a result is written by a thread somewhat later, and lost if the worker dies in
-between (docs/decisions/dead-workers.md).
-
-Imported by every worker, before there is a task: nothing here loads Parsl.
+between. And a result that comes while the program ends makes it wait for ever, and its workers with it
+(docs/decisions/dead-workers.md).
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from multiprocessing.reduction import DupFd
 from multiprocessing.reduction import ForkingPickler as _ForkingPickler
 from queue import Empty, SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
+
+from parsl import curvezmq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,8 +185,26 @@ class SafeQueue:
         raise NotImplementedError
 
 
+class _Context(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no types
+    """What Parsl's program makes its sockets with: as none closes before all do, nobody sends to one that is gone."""
+
+    def __init__(self, cert_dir: str | None) -> None:
+        super().__init__(cert_dir)
+        self._kept: list[object] = []
+
+    def socket(self, socket_type: int, *args: Any, **kwargs: Any) -> Any:
+        """Make a socket, and keep it; Parsl drops one end of a pair while a thread may send to it."""
+        self._kept.append(super().socket(socket_type, *args, **kwargs))
+        return self._kept[-1]
+
+    def term(self) -> None:
+        """Close the sockets and end; Parsl asks for it when its threads have ended."""
+        self.destroy(linger=0)
+
+
 def main() -> None:
-    """Run Parsl's program, which makes its queues of the class that `multiprocessing` has."""
+    """Run Parsl's program, with our parts in the places where it takes its own."""
+    curvezmq.ClientContext = _Context
     # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]

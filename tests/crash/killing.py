@@ -262,6 +262,10 @@ class Case:
                 found[str(path.relative_to(self.b))] = xxhash.xxh3_128_digest(path.read_bytes())
         return found
 
+    def names(self):
+        """Return the names of the files at the destination, which may come and go meanwhile."""
+        return {os.path.relpath(os.path.join(top, name), self.b) for top, _, files in os.walk(self.b) for name in files}
+
     def identities(self, names):
         """Return what no file keeps that is written anew."""
         facts = {name: (self.b / name).stat() for name in names}

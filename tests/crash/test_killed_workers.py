@@ -5,6 +5,7 @@ CHILTEPIN_KILLS=100 asks for a hundred kills of each kind.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -90,16 +91,16 @@ def test_an_idle_worker(pool, chance, seed):
     case.cleared()
 
 
-def started(pool):
+def started(folder):
     """Return the processes that Python has started on the node: its workers, and what they note their tasks with."""
-    return set(processes(pool.folder, "spawn_main"))
+    return set(processes(folder, "spawn_main"))
 
 
-def stop_notes(pool):
+def stop_notes(folder):
     """Stop the process by which workers note their tasks, and return it."""
     [notes] = [
         process
-        for process in started(pool)
+        for process in started(folder)
         if any("/listener-" in str(line.laddr) for line in process.net_connections("unix"))
     ]
     notes.suspend()
@@ -111,11 +112,11 @@ def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
     """A worker that is killed when it has got a task, and has not noted that yet, leaves it to the one in its place."""
     case = Case(pool.folder, chance, f"unnoted-{seed}")
     tree(case)
-    before = started(pool)
+    before = started(pool.folder)
     kill(pool.worker)
-    until(lambda: started(pool) - before)
-    [worker] = started(pool) - before
-    notes = stop_notes(pool)
+    until(lambda: started(pool.folder) - before)
+    [worker] = started(pool.folder) - before
+    notes = stop_notes(pool.folder)
     pool.copy(case)
     # The lock of the readers of the queue, which it holds until it has noted what it got.
     until(lambda: f" {worker.pid} " in Path("/proc/locks").read_text())
@@ -169,4 +170,21 @@ def test_a_workflow_with_a_worker(cradle, case):
     """When it is killed its interchange and its worker end as well, and stop what they move."""
     tree(case)
     case.hit(lambda: case.workflow(cradle, "pool"), lambda run: run.process)
+    finished(case, cradle)
+
+
+@every_seed
+def test_a_result_that_comes_late(cradle, case):
+    """A worker that ends its task when its workflow was killed keeps no process from ending."""
+    tree(case)
+    run = case.workflow(cradle, "pool")
+    run.copy(case)
+    until(case.names)
+    # Its node cannot end as long as this stands still, and takes the result meanwhile.
+    notes = stop_notes(case.folder)
+    kill(run.process)
+    assert run.outcome() == {"ended": -signal.SIGKILL}
+    until(lambda: not processes(case.folder, "interchange"))
+    until(lambda: case.names() == set(case.wanted))
+    notes.resume()
     finished(case, cradle)

@@ -198,15 +198,15 @@ class Trial:
         return {"d/f"} if self.plan.kind == "file" else set(self.plan.source)
 
 
-def faults_of(program: str, seed: int, most: int | None) -> Counter[str]:
-    """Let each operation of a plan fail in turn, or as many by chance as ``most``; return how many of each kind did."""
+def faults_of(program: str, seed: int, most: int) -> Counter[str]:
+    """Let each operation of a plan fail in turn, or ``most`` of them by chance; return how many of each kind did."""
     plan = Plan(seed)
     chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - to be repeated, not to be secret
     with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *plan.modes) as faulty:
         trial = Trial(faulty, plan)
         trial.at(0)
         positions: Sequence[int] = range(1, trial.operations + 1)
-        if most is not None and len(positions) > most:
+        if len(positions) > most:
             positions = chance.sample(positions, most)
         for number in positions:
             try:
