@@ -14,6 +14,7 @@ import fcntl
 import os
 import runpy
 import select
+import signal
 import socket
 import struct
 import sys
@@ -21,7 +22,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from multiprocessing import context, queues
+from multiprocessing import connection, context, managers, queues
 from multiprocessing.reduction import DupFd
 from multiprocessing.reduction import ForkingPickler as _ForkingPickler
 from queue import Empty, SimpleQueue
@@ -202,9 +203,24 @@ class _Context(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no typ
         self.destroy(linger=0)
 
 
+class _Notes(managers.SyncManager):
+    """The process by which workers note their tasks; without it no worker gets one, and no dead one is missed."""
+
+    def start(self, *args: Any, **kwargs: Any) -> None:
+        """Start it, and end this process with it, so that the node is given up and its tasks end."""
+        super().start(*args, **kwargs)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        connection.wait([self._process.sentinel])  # type: ignore[attr-defined]
+        if threading.main_thread().is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Run Parsl's program, with our parts in the places where it takes its own."""
     curvezmq.ClientContext = _Context
+    managers.SyncManager = _Notes  # type: ignore[misc]
     # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]

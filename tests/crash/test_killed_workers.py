@@ -96,14 +96,13 @@ def started(folder):
     return set(processes(folder, "spawn_main"))
 
 
-def stop_notes(folder):
-    """Stop the process by which workers note their tasks, and return it."""
+def notes_of(folder):
+    """Return the process by which the workers of a node note their tasks."""
     [notes] = [
         process
         for process in started(folder)
         if any("/listener-" in str(line.laddr) for line in process.net_connections("unix"))
     ]
-    notes.suspend()
     return notes
 
 
@@ -116,7 +115,8 @@ def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
     kill(pool.worker)
     until(lambda: started(pool.folder) - before)
     [worker] = started(pool.folder) - before
-    notes = stop_notes(pool.folder)
+    notes = notes_of(pool.folder)
+    notes.suspend()
     pool.copy(case)
     # The lock of the readers of the queue, which it holds until it has noted what it got.
     until(lambda: f" {worker.pid} " in Path("/proc/locks").read_text())
@@ -166,6 +166,20 @@ def test_the_interchange(cradle, case):
 
 
 @every_seed
+def test_what_the_workers_of_a_node_share(cradle, case):
+    """When the process by which they note their tasks is killed the node is given up: one error, and nobody is left."""
+    tree(case)
+    run, said = case.hit(lambda: case.workflow(cradle, "pool"), lambda _: notes_of(case.folder).pid)
+    [end] = said["ends"]
+    assert end.startswith("TaskLostError: Transfer from")
+    assert " was lost with its executor (Executor pool failed due to: Error 1: EXIT CODE: 143 " in end
+    # Not all that its workers have printed.
+    assert len(end) < 800
+    run.end()
+    finished(case, cradle)
+
+
+@every_seed
 def test_a_workflow_with_a_worker(cradle, case):
     """When it is killed its interchange and its worker end as well, and stop what they move."""
     tree(case)
@@ -181,7 +195,8 @@ def test_a_result_that_comes_late(cradle, case):
     run.copy(case)
     until(case.names)
     # Its node cannot end as long as this stands still, and takes the result meanwhile.
-    notes = stop_notes(case.folder)
+    notes = notes_of(case.folder)
+    notes.suspend()
     kill(run.process)
     assert run.outcome() == {"ended": -signal.SIGKILL}
     until(lambda: not processes(case.folder, "interchange"))
