@@ -107,6 +107,11 @@ class Drafts:
     def marked(self, mark: str) -> tuple[str, int, bool]:
         """Return name and descriptor of the draft of that mark, and whether a dead writer has left something in it."""
         name = f"{DRAFT_PREFIX}{hashlib.sha256(mark.encode(errors='surrogateescape')).hexdigest()[:32]}"
+        # Twice: a disk that fails once has perhaps made the file before, which would stay.
+        found = self._kept(name) or self._kept(name)
+        return found or (*self.new(), False)
+
+    def _kept(self, name: str) -> tuple[str, int, bool] | None:
         with suppress(OSError):
             descriptor = _locked(self.folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB)
             if descriptor is not None:
@@ -118,7 +123,7 @@ class Drafts:
                 if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
                     return name, descriptor, facts.st_size > 0
                 let_go(descriptor)
-        return (*self.new(), False)
+        return None
 
     def give_up(self, name: str) -> None:
         """Remove a draft; why it is given up is known, so that a disk that does not even allow that says no more."""
