@@ -164,7 +164,7 @@ def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
 
 def test_a_server_that_is_silent_is_given_up(server, roots):
     """A server that is connected and does nothing is a transient fault after the seconds of ``silence``."""
-    store = SftpStore(server.url(roots["server"]), server.options | {"silence": 0.5})
+    store = SftpStore(server.url(roots["server"]), server.options | {"silence": 2})
     folder = store.folder(())
 
     def write():
