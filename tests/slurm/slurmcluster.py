@@ -111,11 +111,14 @@ def _parents(process: psutil.Process) -> list[psutil.Process]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback on which nobody listens."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Return ports of the loopback on which nobody listens, and which no connection gets by chance (ip(7))."""
+    ports: list[int] = []
+    for port in secrets.SystemRandom().sample(range(20_000, 32_000), 12_000):
+        with suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            ports.append(port)
+            if len(ports) == count:
+                break
     return ports
 
 
