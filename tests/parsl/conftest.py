@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import signal
 import threading
 
 import psutil
@@ -29,6 +31,14 @@ def workflow(config):
     """Run the test inside a workflow of two threads."""
     with Workflow(config()) as running:
         yield running
+
+
+@pytest.fixture
+def ctrl_c():
+    """Return what does as Ctrl-C does, also where that is ignored, as by whatever runs in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

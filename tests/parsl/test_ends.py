@@ -367,7 +367,8 @@ class TestWorkers:
         for future in (*running, queued, joining, *dependents, *seconds):
             assert_given_up(future)
         assert isinstance(seconds[0].exception(timeout=0), DependencyError)
-        assert living() == before
+        # Threads of other tests' servers may have ended meanwhile.
+        assert not living() - before
 
     def test_plain_parsl_ends_within_seconds(self, config):
         """In a plain Parsl block, too, tasks that no worker has taken yet end with what depends on them."""

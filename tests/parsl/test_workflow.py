@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import io
 import logging
-import os
-import signal
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -297,14 +295,14 @@ class TestErrors:
         assert DataFlowKernelLoader._dfk is None
         close_rest(kept)
 
-    def test_ctrl_c_while_waiting_ends_it(self, config):
+    def test_ctrl_c_while_waiting_ends_it(self, config, ctrl_c):
         """Ctrl-C while a clean end waits ends the workflow early, in order, and comes out."""
         leaving, release, futures = threading.Event(), threading.Event(), []
 
         @python_task
         def interrupt():
             leaving.wait(LIMIT)
-            os.kill(os.getpid(), signal.SIGINT)
+            ctrl_c()
             return release.wait(LIMIT)
 
         def run():
@@ -339,12 +337,12 @@ class TestErrors:
             logging.getLogger("parsl").removeHandler(handler)
         assert futures[0].done()
 
-    def test_a_second_ctrl_c_leaves_threads_behind(self, config):
+    def test_a_second_ctrl_c_leaves_threads_behind(self, config, ctrl_c):
         """Ctrl-C while the end waits for a thread ends its task at once, and all the rest in order."""
         release, futures, pools = threading.Event(), [], []
 
         def interrupt(_):
-            threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+            threading.Timer(0.2, ctrl_c).start()
 
         def run():
             with Workflow(config(RecordingExecutor("threads"))) as workflow:

@@ -9,8 +9,9 @@ import psutil
 
 from chiltepin import python_task
 
+HERE = Path(__file__).parent
 #: Where the specification's workflows are, for these tests and for their workers.
-WORKFLOWS = Path(__file__).parents[1] / "parsl"
+WORKFLOWS = HERE.parent / "parsl"
 
 #: Seconds for which a test waits: worker processes of a busy machine take some to start.
 LIMIT = 100
@@ -20,7 +21,13 @@ def settings(folder, web, **keys):
     """Return settings with a web server, a folder, and jobs of one worker on one node."""
     (folder / "scratch").mkdir(exist_ok=True)
     return {
-        "compute": {"provider": "slurm", "max_workers_per_node": 1, **keys},
+        "compute": {
+            "provider": "slurm",
+            "max_workers_per_node": 1,
+            # For the tasks defined here: with all tests in one process this folder is not the first of its path.
+            "environment": [f"export PYTHONPATH={HERE}"],
+            **keys,
+        },
         "data": {
             "backend": "filesystem",
             "endpoints": {"web": {"filesystem": web.url}, "scratch": {"filesystem": str(folder / "scratch")}},
