@@ -178,7 +178,7 @@ def in_vain(globus, *, settings=(), environment=(), **fault):
     os.environ.update(environment)
     if fault:
         globus.fail_next(99, **fault)
-    move(timeout=0.5)
+    move(timeout=2)
 
 
 def through_a_proxy(globus):
