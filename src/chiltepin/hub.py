@@ -266,7 +266,6 @@ class Hub:
         if batch.handle is None:
             return float("-inf") if batch.stopping else max(self._departures.moment(batch, now), self._submitting.until)
         if _is_over(batch):
-            # All that is left is to ask what became of its items.
             look = self._looking.until
         elif batch.wants_cancel(now):
             return now
@@ -292,25 +291,21 @@ class Hub:
             if batch.stopping and batch.handle is None:
                 self._give_up(batch, now, None)
             return bool(due)
-        if _is_over(batch):
-            self._sum_up(batch, now)
-            return True
+        over = _is_over(batch)
         if now >= batch.patience:
-            # Before it is told once more: a service that cannot be asked would be told for ever.
-            self._give_up(batch, now, batch.end)
+            # Before it is told once more: a service that cannot be asked would be told for ever. Of a task that is over
+            # nobody can say of any item that it is done.
+            self._give_up(batch, now, None if over else batch.end)
             return False
+        if over:
+            # All that is left is to ask what became of its items.
+            if now >= self._looking.until:
+                self._settle(batch, now)
+            return True
         if batch.wants_cancel(now):
             self._cancel(batch, now)
             return True
         return False
-
-    def _sum_up(self, batch: Batch, now: float) -> None:
-        """Ask once more what became of the items of a task that is over, or give them up."""
-        if now >= batch.patience:
-            # Nobody can say of any item that it is done.
-            self._give_up(batch, now, None)
-        elif now >= self._looking.until:
-            self._settle(batch, now)
 
     def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
         """Follow a task no longer; its errands end as far as is known."""
