@@ -37,8 +37,6 @@ __all__ = ["AtService", "AtWorker", "Line", "TransferFuture", "watch"]
 _WATCHER = "_chiltepin_watcher"
 #: What Parsl says of a task whose process was killed.
 _GONE = (WorkerLost, ManagerLost, BadStateException)
-#: Characters of the beginning, and of the end, of what Parsl says that are passed on.
-_END = 200
 #: Arguments of a task that do not belong to the request.
 _WAITS = ("request", "timeout", "polling_interval", "inputs")
 #: What a task that is started again may be told, so that it finds no fault in what was done before.
@@ -146,12 +144,6 @@ class AtService:
     def hang_up(self) -> None:
         """Let the hub forget it."""
         self._hub.forget(self._key)
-
-
-def _in_short(text: str) -> str:
-    """Return a message of Parsl's in one line: it may hold all that a job has printed, of which the ends tell most."""
-    words = " ".join(text.split())
-    return words if len(words) <= 2 * _END else f"{words[:_END]} ... {words[-_END:]}"
 
 
 class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
@@ -321,7 +313,7 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         """Return what a task has come to whose process is gone, or the one that handed it tasks."""
         gone = "executor" if isinstance(error, BadStateException) else "worker"
         return TaskLostError(
-            f"{self._what} was lost with its {gone} ({_in_short(str(error).rstrip('.'))}); start it again"
+            f"{self._what} was lost with its {gone} ({str(error).rstrip('.')}); start it again"
             f"{_AGAIN[self.task_record['func_name']]}."
         )
 

@@ -20,6 +20,7 @@ import zmq
 from parsl.executors import HighThroughputExecutor, MPIExecutor
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError
+from parsl.jobs.errors import TooManyJobFailuresError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,10 @@ LOOK = 5
 
 #: Milliseconds between two looks at the interchange while it is asked something.
 _PATIENCE = 500
+
+
+#: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
+_END = 200
 
 
 class _Line:
@@ -69,6 +74,11 @@ class _Line:
                 raise CommandClientBadError
             if looks <= 0:
                 raise CommandClientTimeoutError("The interchange does not answer.")
+
+
+def _in_short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 2 * _END else f"{words[:_END]} ... {words[-_END:]}"
 
 
 class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
@@ -122,6 +132,9 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         """Fail all tasks, now and in the future."""
         logger.error("Executor %r is given up: %s", self.label, exception)
+        if isinstance(exception, TooManyJobFailuresError):
+            # It holds all that the jobs have printed, line by line; the log has that.
+            exception = TooManyJobFailuresError(_in_short(str(exception)))
         known = isinstance(exception, BadStateException)
         self._executor_exception = exception if known else BadStateException(self, exception)
         self._executor_bad_state.set()
