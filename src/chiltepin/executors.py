@@ -22,7 +22,7 @@ from parsl.providers import LocalProvider, PBSProProvider
 
 from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError
-from chiltepin.pools import LOOK, MPIPool, Pool
+from chiltepin.pools import LOOK, PARSLS_WORKERS, MPIPool, Pool
 from chiltepin.schedulers import SlurmJobs, give_up_unstarted
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _worker_init(resource: Resource) -> str:
     onto PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to the
     end of PYTHONPATH, so that the worker finds the modules beside it.
     """
-    scripts = shlex.quote(str(Path(_script("process_worker_pool.py")).parent))
+    scripts = shlex.quote(str(Path(_script(PARSLS_WORKERS)).parent))
     lines = [f"unset {KEPT_BACK}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
     if folder := _main_folder():
         # An empty part of PYTHONPATH would be the working directory, hence the condition in the braces.

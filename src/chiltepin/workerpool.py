@@ -110,8 +110,6 @@ class SafeQueue:
             except BlockingIOError:
                 # Another reader was faster.
                 self._give_back()
-                if time.monotonic() >= end:
-                    break
                 continue
             if isinstance(message, dict):
                 return _Task(message, self._take)
