@@ -6,7 +6,7 @@ import random
 import shutil
 
 import pytest
-from killing import Case, Cradle, kill, processes
+from killing import Case, Cradle, kill, lent, processes
 
 
 def pytest_collection_modifyitems(items):
@@ -17,22 +17,19 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def cradles():
-    """The process that begins workflows, once there is one."""
-    made = []
+def kept():
+    """What tests lend each other, by name; see `lent`."""
+    made = {}
     yield made
-    for cradle in made:
-        cradle.close()
+    for one in made.values():
+        one.close()
 
 
 @pytest.fixture
-def cradle(cradles):
-    """A process that begins workflows; one that a failed test leaves in its middle is not for the next test."""
-    if not cradles:
-        cradles.append(Cradle())
-    yield cradles[0]
-    if "ended" not in cradles[0].heard:
-        cradles.pop().close()
+def cradle(kept):
+    """A process that begins workflows."""
+    with lent(kept, "cradle", Cradle) as cradle:
+        yield cradle
 
 
 @pytest.fixture

@@ -68,14 +68,28 @@ class Cradle:
         self.heard = json.loads(self._process.stdout.readline())
         return self.heard
 
+    @property
+    def idle(self):
+        """Whether no workflow is on."""
+        return "ended" in self.heard
+
     def close(self):
         """End it; a workflow that a test has left behind is killed."""
-        if "ended" not in self.heard:
-            for process in psutil.Process(self._process.pid).children():
-                kill(process.pid)
+        for process in psutil.Process(self._process.pid).children():
+            kill(process.pid)
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+@contextlib.contextmanager
+def lent(kept, name, make):
+    """Lend a test what those before it have used, or make it; what a failed test leaves busy is not for the next."""
+    if name not in kept:
+        kept[name] = make()
+    yield kept[name]
+    if not kept[name].idle:
+        kept.pop(name).close()
 
 
 class Run:
@@ -132,15 +146,6 @@ def kill(process):
     """Kill a process, with no chance to clean up."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-
-
-def until(true):
-    """Wait until something holds."""
-    for _ in range(LIMIT * 100):
-        if true():
-            return
-        threading.Event().wait(0.01)
-    raise TimeoutError(f"it hangs: not within {LIMIT} seconds")
 
 
 def processes(folder, word=""):

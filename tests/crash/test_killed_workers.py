@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from buckets_killed import BucketCase
-from killing import NAMED, Case, Cradle, Run, check_alone, kill, processes, seeds, until
+from killing import LIMIT, NAMED, Case, Cradle, Run, check_alone, kill, lent, processes, seeds
+from waiting import until
 
 # Parts of them wait for LIMIT seconds each, and say then what they have waited for.
 pytestmark = pytest.mark.timeout(900)
@@ -31,31 +32,24 @@ class Pool(Run):
         cloud = {"filesystem": bucket.settings("cloud", **NAMED)}
         super().__init__(Cradle(), folder, {**endpoints, "cloud": cloud}, "pool")
 
+    @property
+    def idle(self):
+        """Whether it has ended the last copy."""
+        return "ends" in self.cradle.heard
+
     def close(self):
         """End it in order, and see that nobody is left; one that a test has left in its middle is killed."""
-        if "ends" in self.cradle.heard:
+        if self.idle:
             self.end()
         self.cradle.close()
         check_alone(self.folder)
 
 
-@pytest.fixture(scope="session")
-def pools():
-    """The workflow whose worker is killed, once there is one."""
-    made = []
-    yield made
-    for pool in made:
-        pool.close()
-
-
 @pytest.fixture
-def pool(pools, tmp_path_factory, s3_server):
-    """A workflow that has done all it was asked; one that a failed test leaves in its middle is not for the next."""
-    if not pools:
-        pools.append(Pool(tmp_path_factory.mktemp("pool"), s3_server.bucket()))
-    yield pools[0]
-    if "ends" not in pools[0].cradle.heard:
-        pools.pop().close()
+def pool(kept, tmp_path_factory, s3_server):
+    """A workflow that has done all it was asked."""
+    with lent(kept, "pool", lambda: Pool(tmp_path_factory.mktemp("pool"), s3_server.bucket())) as pool:
+        yield pool
 
 
 def tree(case):
@@ -108,13 +102,13 @@ def test_a_worker_that_has_not_noted_its_task(pool, chance, seed):
     tree(case)
     before = started(pool.folder)
     kill(pool.worker)
-    until(lambda: started(pool.folder) - before)
+    until(lambda: started(pool.folder) - before, LIMIT)
     [worker] = started(pool.folder) - before
     notes = notes_of(pool.folder)
     notes.suspend()
     pool.copy(case)
     # The lock of the readers of the queue, which it holds until it has noted what it got.
-    until(lambda: f" {worker.pid} " in Path("/proc/locks").read_text())
+    until(lambda: f" {worker.pid} " in Path("/proc/locks").read_text(), LIMIT)
     kill(worker.pid)
     notes.resume()
     assert pool.outcome()["ends"] == ["True"]
@@ -189,7 +183,7 @@ def test_a_result_that_comes_late(cradle, case):
     while True:
         run = case.workflow(cradle, "pool")
         run.copy(case)
-        until(case.names)
+        until(case.names, LIMIT)
         # Its node cannot end as long as this stands still, and takes the result meanwhile.
         notes = notes_of(case.folder)
         notes.suspend()
@@ -201,7 +195,7 @@ def test_a_result_that_comes_late(cradle, case):
         notes.resume()
         check_alone(case.folder)
         case.emptied()
-    until(lambda: not processes(case.folder, "interchange"))
-    until(lambda: case.names() == set(case.wanted))
+    until(lambda: not processes(case.folder, "interchange"), LIMIT)
+    until(lambda: case.names() == set(case.wanted), LIMIT)
     notes.resume()
     finished(case, cradle)

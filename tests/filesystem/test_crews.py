@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from slow import LATENCY, NEVER
+from waiting import until
 
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem.crew import Crew
@@ -28,14 +28,6 @@ def crew():
 def movers() -> list[threading.Thread]:
     """The threads of crews that are alive."""
     return [thread for thread in threading.enumerate() if thread.name == "chiltepin-mover"]
-
-
-def until(true) -> None:
-    """Wait for something, within a limit."""
-    limit = time.monotonic() + 20
-    while not true() and time.monotonic() < limit:
-        NEVER.wait(0.01)
-    assert true()
 
 
 def waiting_deed(workers: set[int]) -> None:

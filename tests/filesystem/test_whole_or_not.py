@@ -6,12 +6,12 @@ import fcntl
 import io
 import os
 import threading
-import time
 from typing import ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from waiting import until
 from worlds import World
 
 from chiltepin.arguments import transfer_request
@@ -80,15 +80,6 @@ def slow(tmp_path):
 def drafts(disk) -> list[str]:
     """The files on scratch that are being written."""
     return [name for name in os.listdir(disk.roots["scratch"]) if name.startswith(DRAFT_PREFIX)]
-
-
-def until(condition, limit: float = 20) -> None:
-    """Wait until something is so, for at most ``limit`` seconds."""
-    end = time.monotonic() + limit
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end
-        pause.wait(0.005)
 
 
 def test_a_file_that_is_being_written_has_no_real_name(slow):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 
 import heldstore
 import pytest
 from realparsl import make_config, make_htex
+from waiting import until
 
 import chiltepin
 from chiltepin import configure, transfer_task
@@ -56,17 +56,9 @@ def move(number, **options):
     return transfer_task("my-laptop", "hpc-scratch", f"/{number}", f"/{number}", **options)
 
 
-def until(condition):
-    """Wait until something is so, for as long as a test may take."""
-    end, pause = time.monotonic() + LIMIT, threading.Event()
-    while not condition():
-        assert time.monotonic() < end
-        pause.wait(0.01)
-
-
 def looked_at(*futures):
     """Wait until the service has told how their tasks are."""
-    until(lambda: all(future.status().reason == "" and future.task_handle for future in futures))
+    until(lambda: all(future.status().reason == "" and future.task_handle for future in futures), LIMIT)
 
 
 def test_who_leaves_a_shared_task_has_ended(running, globus):
@@ -124,12 +116,12 @@ def test_what_has_no_place_at_the_service_waits(running, globus):
     there = [move(0, preserve_timestamp=True), move(1, sync_level="size"), move(2, verify_checksum=False)]
     looked_at(*there)
     waiting = move(3)
-    until(lambda: waiting.task_status() == "joining")
+    until(lambda: waiting.task_status() == "joining", LIMIT)
     status = waiting.status()
     assert (status.state, status.reason, waiting.task_handle) == (TaskState.ACTIVE, "It waits to be submitted.", None)
     globus.fail_next(1000, 503, path="/transfer")
     there[0].cancel()
-    until(lambda: waiting.status().reason.startswith("It waits to be submitted again. "))
+    until(lambda: waiting.status().reason.startswith("It waits to be submitted again. "), LIMIT)
     assert "503" in waiting.status().reason
     waiting.cancel()
     assert isinstance(waiting.exception(LIMIT), TaskCanceledError)
@@ -147,7 +139,7 @@ def test_a_transfer_in_another_process_tells_how_far_it_is(tmp_path):
         with chiltepin.Workflow(config):
             heldstore.register(executor="local").result(LIMIT)
             future = transfer_task("store", "scratch", "/", "/", recursive=True, executor="local")
-            until(lambda: future.status().bytes_done)
+            until(lambda: future.status().bytes_done, LIMIT)
             status = future.status()
             assert (status.state, status.handle) == (TaskState.ACTIVE, future.task_handle)
             assert 0 < status.bytes_done < len(heldstore.FILES) * heldstore.SIZE
