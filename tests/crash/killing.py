@@ -299,6 +299,18 @@ class Case:
             assert self.identities(whole) == before, "a whole file was moved again"
         return said
 
+    def finish(self, cradle):
+        """See that nobody is left; start it again, in threads, and see that it comes to a good end.
+
+        Returns what the workflow tells.
+        """
+        check_alone(self.folder)
+        run = self.workflow(cradle)
+        said = self.rerun(run)
+        run.end()
+        check_alone(self.folder)
+        return said
+
     def check_whole(self):
         """See that everything is there, and nothing else: no draft, no claim."""
         present = self.present()

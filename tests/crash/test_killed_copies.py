@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from buckets_killed import BucketCase
-from killing import check_alone, kept_bytes, seeds
+from killing import kept_bytes, seeds
 
 from chiltepin.backends.filesystem.drafts import PART
 from chiltepin.backends.filesystem.store import DRAFT_PREFIX
@@ -28,15 +28,6 @@ def killed(case, cradle):
     case.hit(lambda: case.workflow(cradle), lambda run: run.process)
 
 
-def finished(case, cradle):
-    """Start it again, and see that it comes to a good end; return what it tells."""
-    run = case.workflow(cradle)
-    said = case.rerun(run)
-    run.end()
-    check_alone(case.folder)
-    return said
-
-
 @every_seed
 def test_a_tree(cradle, case):
     """A killed copy of a tree leaves whole files only; the next run moves the others, and leaves no draft."""
@@ -44,7 +35,7 @@ def test_a_tree(cradle, case):
     if case.chance.random() < 0.3:
         case.outdate()
     killed(case, cradle)
-    finished(case, cradle)
+    case.finish(cradle)
 
 
 @every_seed
@@ -58,7 +49,7 @@ def test_a_large_file(cradle, case):
     assert len(drafts) <= 1
     kept = kept_bytes(drafts[0], size) if drafts else 0
     inodes = {path.stat().st_ino for path in drafts}
-    said = finished(case, cradle)
+    said = case.finish(cradle)
     # One without a whole part may be that of the try to share blocks, which nobody continues.
     assert not kept or (case.b / "out" / "big").stat().st_ino in inodes
     assert said["written"] <= size - kept + MIB, f"{kept} bytes were whole"
@@ -70,7 +61,7 @@ def test_a_tree_to_a_bucket(cradle, bucket_case):
     case = bucket_case
     case.tree(files=case.chance.randint(10, 50), largest=100_000, large=[case.chance.randint(9, 20) * MIB])
     killed(case, cradle)
-    finished(case, cradle)
+    case.finish(cradle)
 
 
 @every_seed
@@ -80,4 +71,4 @@ def test_a_large_object(cradle, bucket_case):
     case.large(case.chance.randint(17, 48) * MIB)
     for _ in range(case.chance.choice([1, 1, 2])):
         killed(case, cradle)
-    finished(case, cradle)
+    case.finish(cradle)

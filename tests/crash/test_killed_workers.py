@@ -132,15 +132,6 @@ def interchange_of(case):
     return next(process.pid for process in processes(case.folder, "interchange"))
 
 
-def finished(case, cradle):
-    """See that nobody is left; start it again, in threads, and see that it comes to a good end."""
-    check_alone(case.folder)
-    run = case.workflow(cradle)
-    case.rerun(run)
-    run.end()
-    check_alone(case.folder)
-
-
 @every_seed
 def test_the_interchange(cradle, case):
     """When it is killed every task ends with one error at once, those that come later too, and nobody is left."""
@@ -151,7 +142,7 @@ def test_the_interchange(cradle, case):
     assert f" was lost with its executor ({gone}" in said["ends"][0]
     assert gone in said["worker"]
     run.end()
-    finished(case, cradle)
+    case.finish(cradle)
 
 
 @every_seed
@@ -165,7 +156,7 @@ def test_what_the_workers_of_a_node_share(cradle, case):
     # Not all that its workers have printed.
     assert len(end) < 800
     run.end()
-    finished(case, cradle)
+    case.finish(cradle)
 
 
 @every_seed
@@ -173,7 +164,7 @@ def test_a_workflow_with_a_worker(cradle, case):
     """When it is killed its interchange and its worker end as well, and stop what they move."""
     tree(case)
     case.hit(lambda: case.workflow(cradle, "pool"), lambda run: run.process)
-    finished(case, cradle)
+    case.finish(cradle)
 
 
 @every_seed
@@ -198,4 +189,4 @@ def test_a_result_that_comes_late(cradle, case):
     until(lambda: not processes(case.folder, "interchange"), LIMIT)
     until(lambda: case.names() == set(case.wanted), LIMIT)
     notes.resume()
-    finished(case, cradle)
+    case.finish(cradle)
