@@ -202,6 +202,7 @@ def test_headers_stay_with_their_server(transfers, web):
         web.answers["/data/f.dat"] = lambda _: Response("", 302, headers={"Location": f"{url}/data/small"})
         fetch(transfers, "/f.dat")
     assert {headers.get("X-Key") for _, _, headers in web.asked} == {SECRET}
+    assert other.asked
     assert not any({"X-Key", "Authorization"} & set(headers) for _, _, headers in other.asked)
 
 

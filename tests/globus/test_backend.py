@@ -349,7 +349,7 @@ def test_troubles_that_do_not_heal_end_the_task(guided, globus, laptop, scratch,
         setattr(globus.collection("hpc-scratch"), name, value)
     status = guided.run(move())
     assert (status.state, status.code) == (TaskState.FAILED, code)
-    assert all(task.status == "FAILED" for task in globus.tasks.values())
+    assert [task.status for task in globus.tasks.values()] == ["FAILED"]
     assert list(scratch.iterdir()) == []
 
 

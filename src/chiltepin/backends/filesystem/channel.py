@@ -138,11 +138,6 @@ class Channel:
                 self.load -= 1
         return requests
 
-    def tell(self, *requests: Request) -> None:
-        """Send requests whose answers nobody needs; whoever reads next puts them aside."""
-        with suppress(ConnectionLostError):
-            self._send(requests, _Burst(len(requests)))
-
     def _send(self, requests: tuple[Request, ...], burst: _Burst) -> None:
         with self._sending:
             if self.broken:
@@ -252,8 +247,9 @@ class Channel:
         self._end()
 
     def close_file(self, handle: bytes) -> None:
-        """Let a file go, without waiting for it."""
-        self.tell(Request(Ask.CLOSE, handle))
+        """Let a file go, without waiting for it: whoever reads next puts the answer aside."""
+        with suppress(ConnectionLostError):
+            self._send((Request(Ask.CLOSE, handle),), _Burst(1))
 
 
 class _Heard(io.RawIOBase):

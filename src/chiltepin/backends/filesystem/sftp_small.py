@@ -142,7 +142,7 @@ def send_all(choose: Callable[[], Channel], origin: Folder, files: Sequence[Outg
         left = [file for file in loaded if file.handle and not isinstance(file.outcome, int)]
         if left:
             with suppress(OSError, Fault):
-                choose().tell(*(Request(Ask.REMOVE, text(file.draft)) for file in left))
+                choose().ask(*(Request(Ask.REMOVE, text(file.draft)) for file in left))
         for file in files:
             owners.ended(file.draft.rpartition("/")[2])
 
