@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 
 import psutil
 import pytest
 from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
+from waiting import until
 
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
@@ -167,6 +171,39 @@ def test_a_lost_connection_is_made_anew(server, store, far):
     assert fault_of(caught.value, "Copying").code == "CONNECTION_RESET"
     assert write(folder) == [0]
     assert (far / "f").read_bytes() == LARGE
+
+
+def test_a_listing_that_is_left_unread_holds_nothing_up(server, store, far):
+    """The garbage collector ends a listing in whatever thread it runs, also in one that is sending."""
+    (far / "f").write_bytes(b"data")
+    folder, cycle = store.folder(()), []
+    cycle += [cycle, folder.entries()]
+    listing = weakref.ref(cycle[1])
+    assert next(cycle[1]).name == "f"
+    del cycle
+    (channel,) = store._channels
+
+    def collect():
+        with channel._sending:
+            while listing():
+                gc.collect()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert str(far) in opened(server)
+    assert folder.entry("f").size == 4
+    until(lambda: str(far) not in opened(server))
+
+
+def opened(server):
+    """What the processes of a server have open."""
+    found = set()
+    for session in server.sessions():
+        folder = f"/proc/{session.pid}/fd"
+        found.update(os.readlink(f"{folder}/{number}") for number in os.listdir(folder))
+    return found
 
 
 def test_a_server_that_is_down_is_a_fault(tmp_path):

@@ -17,6 +17,7 @@ import struct
 import threading
 import time
 import weakref
+from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ class Channel:
         self._pending: dict[int, tuple[Request, _Burst]] = {}
         self._sending, self._lock = threading.Lock(), threading.Lock()
         self._waiting: list[_Burst] = []
+        # Handles of files that nobody uses any more.
+        self._left: deque[bytes] = deque()
         self._led = False
         self._silent = False
         self._turns = threading.Semaphore(BUSY)
@@ -154,6 +157,7 @@ class Channel:
             except OSError as err:
                 self._break(err)
                 raise self._lost() from None
+        self._close_left()
 
     def _write(self, buffers: list[bytes | memoryview]) -> None:
         left, at = [memoryview(buffer) for buffer in buffers], 0
@@ -243,13 +247,46 @@ class Channel:
 
     def close(self) -> None:
         """End the connection; what is in flight fails."""
-        self.broken = True
-        self._end()
+        self._break(ConnectionAbortedError())
+        # Whoever is sending sees that, and does not write to what has the number of the pipe next.
+        with self._sending:
+            self._end()
 
     def close_file(self, handle: bytes) -> None:
-        """Let a file go, without waiting for it: whoever reads next puts the answer aside."""
-        with suppress(ConnectionLostError):
-            self._send((Request(Ask.CLOSE, handle),), _Burst(1))
+        """Let a file or a listing go, and wait for nothing.
+
+        The garbage collector comes here with a listing that was left unread, in whatever thread it runs. That one may
+        be sending, and would wait for itself. What cannot be sent at once is sent after what is sent next.
+        """
+        self._left.append(handle)
+        self._close_left()
+
+    def _close_left(self) -> None:
+        while self._left and self._sending.acquire(blocking=False):
+            try:
+                if self.broken or not self._close_one():
+                    return
+            finally:
+                self._sending.release()
+
+    def _close_one(self) -> bool:
+        """Send that a handle is left; return whether the pipe had room for it. Whoever reads next drops the answer."""
+        request, request_id = Request(Ask.CLOSE, self._left[0]), next(self._ids) & 0xFFFFFFFF
+        packet = request.packet(request_id)
+        self._pending[request_id] = (request, _Burst(1))
+        try:
+            # Whole or not at all: a handle has 256 bytes at most (draft-ietf-secsh-filexfer-02, 7), and a pipe takes
+            # up to PIPE_BUF so (pipe(7)).
+            if os.write(self._input, packet) < len(packet):
+                raise ConnectionResetError
+        except BlockingIOError:
+            del self._pending[request_id]
+            return False
+        except OSError as err:
+            self._break(err)
+            return False
+        self._left.popleft()
+        return True
 
 
 class _Heard(io.RawIOBase):
