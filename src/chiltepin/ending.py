@@ -157,6 +157,8 @@ class Ending:
             self._parsl_cleanup()
         finally:
             for log in logs:
+                # What another thread is just about to write would open the file again (logging.FileHandler.emit).
+                log.emit = _drop  # type: ignore[method-assign]
                 log.close()
 
     def _begin(self) -> None:
@@ -317,7 +319,12 @@ def _log_files(dfk: DataFlowKernel) -> list[logging.FileHandler]:
     """Return the log files of a run, which Parsl lets go at the end but does not close."""
     return [
         handler
-        for handler in logging.getLogger("parsl").handlers
+        # A copy: the end of another workflow takes its own away meanwhile.
+        for handler in list(logging.getLogger("parsl").handlers)
         if isinstance(handler, logging.FileHandler)
         and os.path.dirname(handler.baseFilename) == os.path.abspath(dfk.run_dir)
     ]
+
+
+def _drop(record: logging.LogRecord) -> None:
+    """Write nothing: the log is over."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import parsl
+import psutil
 import pytest
 from parsl.dataflow.dflow import DataFlowKernelLoader
 from recording import BrokenExecutor, RecordingExecutor
@@ -252,6 +253,18 @@ class TestCleanEnd:
         """A cleanup by the user inside the block is the end; leaving the block adds nothing."""
         with Workflow(config()) as workflow:
             workflow.dfk.cleanup()
+
+    def test_its_log_stays_closed(self, config, tmp_path):
+        """However many workflows end at the same moment, and write into each other's logs, none is left open."""
+
+        def run(_):
+            with Workflow(config(initialize_logging=True)):
+                pass
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(run, range(40), timeout=LIMIT))
+        assert len(list(tmp_path.glob("runinfo/*/parsl.log"))) == 40
+        assert [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))] == []
 
     def test_nothing_keeps_it_alive(self, config):
         """After its end the kernel can be collected, although it was attended and the workflow object lives on."""
