@@ -41,6 +41,9 @@ _LARGEST = 256 * 1024 + 1024
 #: Bytes of data in one message that every server has to take (draft-ietf-secsh-filexfer-02, 3).
 _SAFE = 32768
 
+#: Seconds within which whoever sends has seen that ssh was killed.
+_SEEING = 5.0
+
 #: Buffers that `writev` takes at once, on Linux and elsewhere (POSIX: at least 16).
 _VECTOR = min(os.sysconf("SC_IOV_MAX"), 1024) if "SC_IOV_MAX" in os.sysconf_names else 16
 
@@ -248,9 +251,14 @@ class Channel:
     def close(self) -> None:
         """End the connection; what is in flight fails."""
         self._break(ConnectionAbortedError())
-        # Whoever is sending sees that, and does not write to what has the number of the pipe next.
-        with self._sending:
+        # Whoever is sending sees that at once, and does not write to what has the number of the pipe next. Ctrl-C just
+        # before a `try` may have left the lock taken: it is not waited for.
+        taken = self._sending.acquire(timeout=_SEEING)
+        try:
             self._end()
+        finally:
+            if taken:
+                self._sending.release()
 
     def close_file(self, handle: bytes) -> None:
         """Let a file or a listing go, and wait for nothing.
