@@ -286,6 +286,7 @@ class TestParslKeywords:
         """A bash task that takes longer than its walltime ends with AppTimeout."""
         pipe = tmp_path / "pipe"
         os.mkfifo(pipe)
+        before = psutil.Process().children()
 
         @bash_task
         def listen():
@@ -295,8 +296,9 @@ class TestParslKeywords:
         with pytest.raises(AppTimeout, match=r"exceeded walltime: 0\.2"):
             future.result(timeout=LIMIT)
         # Parsl leaves the command running, and its Popen to the garbage collector.
+        (command,) = set(psutil.Process().children()) - set(before)
         pipe.write_text("")
-        psutil.wait_procs(psutil.Process().children(), timeout=LIMIT)
+        command.wait(LIMIT)
         del future
         gc.collect()
 
