@@ -278,7 +278,7 @@ class Channel:
                 self._sending.release()
 
     def _close_one(self) -> bool:
-        """Send that a handle is left; return whether the pipe had room for it. Whoever reads next drops the answer."""
+        """Send that a handle is left; return whether another one can be. Whoever reads next drops the answer."""
         request, request_id = Request(Ask.CLOSE, self._left[0]), next(self._ids) & 0xFFFFFFFF
         packet = request.packet(request_id)
         self._pending[request_id] = (request, _Burst(1))
