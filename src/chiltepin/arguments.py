@@ -6,13 +6,12 @@ still a future; `transfer_request` and `delete_request` make the frozen request 
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from typing import Any
 
+from chiltepin import limits
 from chiltepin.errors import suggest
 from chiltepin.model import (
     CHECKSUMS,
@@ -26,18 +25,18 @@ from chiltepin.model import (
     is_checksum,
 )
 from chiltepin.paths import named
+from chiltepin.screen import shown
 
 __all__ = ["check", "delete_request", "transfer_request"]
-
-#: Longest label that the Globus service takes (docs.globus.org, "Task Submission", 2.2).
-LABEL_LIMIT = 128
 
 
 def _name(argument: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give the name of an endpoint as a string.")
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give the name of an endpoint as a string.")
     if not value.strip():
-        raise ValueError(f"{argument}={value!r} names no endpoint; give the name that stands under data: endpoints:.")
+        raise ValueError(
+            f"{argument}={shown(value)} names no endpoint; give the name that stands under data: endpoints:."
+        )
     return endpoint_name(value)
 
 
@@ -47,63 +46,72 @@ def _path(argument: str, value: Any) -> str:
     except TypeError:
         text = None
     if not isinstance(text, str):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a path as a string.")
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a path as a string.")
     return named(text)
 
 
 def _seconds(argument: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a number of seconds, such as 3600.")
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{argument}={value!r} is no time to wait; give a number of seconds above 0, such as 3600.")
+    if not limits.is_number(value):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a number of seconds, such as 3600.")
+    if not limits.SECONDS.holds(value):
+        raise ValueError(
+            f"{argument}={shown(value)} is out of range; give {limits.SECONDS.remedy(value)}, such as 3600."
+        )
     return float(value)
+
+
+def _interval(argument: str, value: Any) -> float:
+    # A shorter one would be asked for as fast as the machine can.
+    return max(_seconds(argument, value), limits.SHORTEST_POLL)
 
 
 def _flag(argument: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give True or False.")
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give True or False.")
     return value
 
 
 def _label(argument: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a string.")
-    if len(value) > LABEL_LIMIT or "\n" in value or value != value.strip():
-        raise ValueError(f"{argument}={value!r} is no label; give one line of at most {LABEL_LIMIT} characters.")
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a string.")
+    if remedy := limits.label_problem(value):
+        raise ValueError(f"{argument}={shown(value)} is not a valid label; {remedy}.")
     return value
 
 
 def _sync_level(argument: str, value: Any) -> str | None:
     if value is not None and value not in SYNC_LEVELS:
-        raise ValueError(f"{argument}={value!r} is no sync level; {suggest(value, SYNC_LEVELS)}")
+        raise ValueError(f"{argument}={shown(value)} is no sync level; {suggest(value, SYNC_LEVELS)}")
     return value  # type: ignore[no-any-return]
 
 
 def _patterns(argument: str, value: Any) -> tuple[str, ...]:
     patterns = (value,) if isinstance(value, str) else value
     if not isinstance(patterns, Iterable):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a list of patterns, such as ['*.nc'].")
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a list of patterns, such as ['*.nc'].")
     patterns = tuple(patterns)
     for pattern in patterns:
         if not isinstance(pattern, str) or not pattern or "/" in pattern:
-            raise ValueError(f"{argument}={value!r} holds {pattern!r}; a pattern is for the name of a file, as '*.nc'.")
+            raise ValueError(
+                f"{argument}={shown(value)} holds {shown(pattern)}; a pattern is for the name of a file, as '*.nc'."
+            )
     return patterns
 
 
 def _checksum(argument: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{argument}={value!r} is {_kind(value)}; give a string such as 'sha256:' and the digits.")
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a string such as 'sha256:' and the digits.")
     if not value:
         return value
     algorithm, colon, digits = value.lower().partition(":")
     if not colon or algorithm not in CHECKSUMS:
         raise ValueError(
-            f"{argument}={value!r} names no algorithm before a colon; give 'sha256:' and the digits, for example; "
+            f"{argument}={shown(value)} names no algorithm before a colon; give 'sha256:' and the digits, for example; "
             f"{suggest(algorithm, CHECKSUMS)}"
         )
     if not is_checksum(f"{algorithm}:{digits}"):
         raise ValueError(
-            f"{argument}={value!r} is no checksum; {algorithm} has {CHECKSUMS[algorithm]} hexadecimal digits, "
+            f"{argument}={shown(value)} is no checksum; {algorithm} has {CHECKSUMS[algorithm]} hexadecimal digits, "
             f"and there are {len(digits)} characters."
         )
     return f"{algorithm}:{digits}"
@@ -115,7 +123,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "src_path": _path,
     "dst_path": _path,
     "timeout": _seconds,
-    "polling_interval": _seconds,
+    "polling_interval": _interval,
     "recursive": _flag,
     "sync_level": _sync_level,
     "verify_checksum": _flag,

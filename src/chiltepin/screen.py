@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+import re
+from typing import Any
+
+__all__ = ["printable", "shown"]
+
+#: Longest value in a message, in characters.
+_WIDTH = 80
 
 _NAMED = {"\a": r"\a", "\b": r"\b", "\t": r"\t", "\n": r"\n", "\v": r"\v", "\f": r"\f", "\r": r"\r"}
 
@@ -24,6 +30,17 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _NAMED.get(char) or _escaped(char) for char in text)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: on one line, not endless, and whatever its own text does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of an int with 5,000 digits, say; and a class of the user's may do anything
+        return f"<{type(value).__name__}>"
+    # Messages end in logs, so that a password in a URL is left out of them.
+    text = re.sub(r"://[^/@\s]*@", "://***@", text)
+    return printable(text if len(text) <= _WIDTH else f"{text[:_WIDTH]}...")
 
 
 def _escaped(char: str) -> str:

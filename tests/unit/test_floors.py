@@ -16,6 +16,7 @@ SOURCE = Path(chiltepin.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "limits": 0,
     "model": 0,
     "paths": 0,
     "screen": 0,

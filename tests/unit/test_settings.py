@@ -312,7 +312,7 @@ STUMBLES = [
     ("min_blocks: 3\n  max_blocks: 2", "min_blocks", "is 3; max_blocks is 2, so write a number up to that"),
     ("init_blocks: 2", "init_blocks", "is 2; max_blocks is 1, so write a number up to that"),
     ("init_blocks: 0\n  min_blocks: 1", "init_blocks", "is 0; min_blocks is 1, so write a number from that up"),
-    ("cores_per_worker: 0", "cores_per_worker", "is 0; write a number above 0"),
+    ("cores_per_worker: 0", "cores_per_worker", "is 0; write a number from 0.01 up"),
     ("cores_per_worker: half", "cores_per_worker", "is 'half'; write a number."),
     ("walltime: 3600", "walltime", 'write "01:00:00" for that many seconds'),
     ("walltime: 90", "walltime", 'write "00:01:30" for that many seconds'),

@@ -8,12 +8,14 @@ import click
 
 from chiltepin.cli.output import in_options, print_json
 from chiltepin.errors import ChiltepinError
+from chiltepin.limits import SECONDS
 from chiltepin.screen import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from chiltepin.cli.desk import Desk
+    from chiltepin.limits import Range
     from chiltepin.model import Request
 
 __all__ = ["Number", "asked", "label_option", "show_requests", "timeout_option"]
@@ -29,11 +31,22 @@ class Number(click.FloatRange):
 
     name = "number"
 
+    def __init__(self, numbers: Range) -> None:
+        super().__init__(min=numbers.least, max=numbers.most, min_open=numbers.above)
+        self._numbers = numbers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; click compares, and nothing is smaller or larger than nan."""
+        number = float(super().convert(value, param, ctx))
+        if not self._numbers.holds(number):
+            self.fail(f"{number} is not a number.", param, ctx)
+        return number
+
 
 label_option = click.option("--label", default="", metavar="TEXT", help="A name for people, at most 128 characters.")
 timeout_option = click.option(
     "--timeout",
-    type=Number(min=0, min_open=True),
+    type=Number(SECONDS),
     default=DAY,
     metavar="SECONDS",
     help="Stop what is not done by then; after a day, if not given.",

@@ -15,6 +15,7 @@ import click
 
 from chiltepin.cli.asking import Number
 from chiltepin.errors import ChiltepinError
+from chiltepin.limits import BANDWIDTH, GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,12 +69,12 @@ def _folders(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
 )
 @click.option(
     "--bandwidth",
-    type=Number(0, min_open=True),
+    type=Number(BANDWIDTH),
     metavar="BYTES",
     help="Bytes per second of one task; no limit if not given.",
 )
 @click.option(
-    "--latency", type=Number(0), default=0.0, metavar="SECONDS", help="Seconds before the first byte of each file."
+    "--latency", type=Number(GRACE), default=0.0, metavar="SECONDS", help="Seconds before the first byte of each file."
 )
 @click.option("--no-limits", is_flag=True, help="Meter no requests, queue no tasks and refuse none for being too many.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARGS...]")

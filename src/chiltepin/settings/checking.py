@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.errors import ConfigError, suggest
+from chiltepin.screen import shown
 from chiltepin.settings.endpoints import read_data
-from chiltepin.settings.problems import Problem, Source, shown, validate
+from chiltepin.settings.problems import Problem, Source, validate
 from chiltepin.settings.resources import LOCAL, Resource, label_problem
 
 if TYPE_CHECKING:

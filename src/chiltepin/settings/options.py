@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from chiltepin.settings.problems import Problem, shown
+from chiltepin.limits import GRACE, Range
+from chiltepin.screen import shown
+from chiltepin.settings.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,9 @@ _TOKEN_PLACES = {"anon", "browser", "cache", "cloud", "google_default"}
 _USER_AND_PASSWORD = re.compile(r"://[^/?#@\s]*:[^/?#@\s]+@")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+#: What other programs of the way can hold: a JSON number (RFC 8259, 6), and a 64-bit integer.
+_NUMBER = Range("a number", -(2**53), 2**53)
 
 _URL_REMEDY = (
     "is a URL with a secret in it, which may not stand in a settings file; take it out of the URL, "
@@ -64,10 +69,17 @@ def option_problems(value: Any, path: KeyPath, *, secret: bool = False) -> Itera
         return
     elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
         yield Problem(path=path, sentence=f"is {shown(value)}; write text, a number, true, false, a list or a mapping")
+    elif not isinstance(value, str) and not (wanted := _numbers(path)).holds(value):
+        yield Problem(path=path, sentence=f"is {shown(value)}; write {wanted.remedy(value)}")
     elif secret and not (path[-1] == "token" and value in _TOKEN_PLACES):
         yield _literal(path)
     elif isinstance(value, str) and _has_secret(value):
         yield Problem(path=path, sentence=_URL_REMEDY)
+
+
+def _numbers(path: KeyPath) -> Range:
+    """Return the numbers that an option takes."""
+    return GRACE if str(path[-1]).endswith("timeout") else _NUMBER
 
 
 def plain(value: Any) -> Any:

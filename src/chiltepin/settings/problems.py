@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from chiltepin.errors import ConfigError, suggest
+from chiltepin.screen import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from chiltepin.settings.document import KeyPath
 
-__all__ = ["Problem", "Source", "misfit", "shown", "validate"]
-
-#: Longest value in a message, in characters.
-_WIDTH = 80
+__all__ = ["Problem", "Source", "misfit", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,8 +33,6 @@ _REMEDIES = {
     "finite_number": "write a number",
     "float_parsing": "write a number",
     "float_type": "write a number",
-    "greater_than": "write a number above {gt}",
-    "greater_than_equal": "write a whole number from {ge} up",
     "missing": "add it",
 }
 
@@ -85,13 +80,6 @@ class Source:
 def dotted(path: KeyPath) -> str:
     """Return a path as users say it: ``compute.environment.0``."""
     return ".".join(str(part) for part in path)
-
-
-def shown(value: Any) -> str:
-    """Return a value as it stands in a message: on one line, and not endless."""
-    # Messages end in logs, so that a password in a URL is left out of them.
-    text = re.sub(r"://[^/@\s]*@", "://***@", repr(value))
-    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}..."
 
 
 def misfit(remedy: str) -> PydanticCustomError:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from chiltepin import limits
 from chiltepin.errors import suggest
 from chiltepin.model import UUID
 from chiltepin.settings.problems import misfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LOCAL", "Resource", "Seconds", "Text", "label_problem", "one_of", "uuid_text"]
 
@@ -58,11 +72,20 @@ def _endpoint(value: Any) -> str:
     return uuid_text(value, "write a UUID, such as 12345678-1234-1234-1234-123456789abc")
 
 
-def _number(value: Any) -> Any:
-    # Python counts with truth values, so that 'max_blocks: true' would pass for 1.
-    if isinstance(value, bool):
-        raise misfit("write a number")
-    return value
+def _within(numbers: limits.Range) -> Callable[[Any], Any]:
+    """Return a validator that takes the numbers of a range, and leaves text to pydantic."""
+
+    def check(value: Any) -> Any:
+        # Python counts with truth values, so that 'max_blocks: true' would pass for 1.
+        if isinstance(value, bool):
+            raise misfit("write a number")
+        if not limits.is_number(value):
+            return value
+        if not numbers.holds(value):
+            raise misfit(f"write {numbers.remedy(value)}")
+        return limits.plain_number(value)
+
+    return check
 
 
 def uuid_text(value: Any, advice: str) -> str:
@@ -110,10 +133,14 @@ def _working_dir(value: Any) -> str:
 
 
 Text = Annotated[str, BeforeValidator(_text)]
-_Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-_CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-_Share = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+_count, _count_or_none, _share, _seconds = (
+    _within(numbers) for numbers in (limits.COUNT, replace(limits.COUNT, least=0), limits.SHARE, limits.GRACE)
+)
+# Looked at twice: a number before pydantic, which takes it only if it fits into its own; a text when it has become one.
+_Count = Annotated[int, BeforeValidator(_count), AfterValidator(_count)]
+_CountOrNone = Annotated[int, BeforeValidator(_count_or_none), AfterValidator(_count_or_none)]
+Seconds = Annotated[float, BeforeValidator(_seconds), AfterValidator(_seconds)]
+_Share = Annotated[float, BeforeValidator(_share), AfterValidator(_share)]
 
 
 class Resource(BaseModel):
