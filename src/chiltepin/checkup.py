@@ -211,10 +211,12 @@ class Checkup:
         for other in dict.fromkeys([endpoint, *self._settings.active_places]):
             with contextlib.suppress(ChiltepinError):
                 listed = self._transfers.ls(other, "~")
-                small = [entry for entry in listed if entry.kind == "file" and entry.size <= SMALL]
-                if small:
-                    smallest = min(small, key=lambda entry: entry.size)
-                    return other, posixpath.join("~", smallest.name), smallest.size
+                sizes = [
+                    (entry.size, entry.name) for entry in listed if entry.kind == "file" and entry.size is not None
+                ]
+                if sizes and min(sizes)[0] <= SMALL:
+                    size, name = min(sizes)
+                    return other, posixpath.join("~", name), size
         raise BackendError(
             "There is no small file to copy in the home folder of any endpoint, and no endpoint whose files are seen "
             "here; put a file of less than a megabyte into one, or give an endpoint of this machine a mount:."

@@ -100,10 +100,16 @@ class _UnknownError(Exception):
     """How much it is cannot be known."""
 
 
+def _known(size: int | None) -> int:
+    if size is None:
+        raise _UnknownError
+    return size
+
+
 class _Counting:
     def __init__(self, transfers: Transfers, request: TransferRequest, most: int, stopped: Callable[[], bool]) -> None:
         self._transfers, self._request, self._left, self._stopped = transfers, request, most, stopped
-        self._sizes: dict[str, dict[str, int]] = {}
+        self._sizes: dict[str, dict[str, int | None]] = {}
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder, and count that; it is the `Transfers` of a walk."""
@@ -120,7 +126,7 @@ class _Counting:
         if not self._request.recursive:
             return Amount(files=1, bytes=self._size(source))
         found = walk(self, self._request.source, source, failed=_unknown)  # type: ignore[arg-type] # it has ls
-        sizes = [entry.size for _, entry in found if entry.kind == "file" and self._wanted(entry.name)]
+        sizes = [_known(entry.size) for _, entry in found if entry.kind == "file" and self._wanted(entry.name)]
         return Amount(files=len(sizes), bytes=sum(sizes))
 
     def _size(self, source: str) -> int:
@@ -131,7 +137,7 @@ class _Counting:
             self._sizes[folder] = {entry.name: entry.size for entry in listed if entry.kind == "file"}
         if name not in self._sizes[folder]:
             raise _UnknownError
-        return self._sizes[folder][name]
+        return _known(self._sizes[folder][name])
 
     def _wanted(self, name: str) -> bool:
         matches = (rule for rule in self._request.filters if fnmatchcase(name, rule.name))

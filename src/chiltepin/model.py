@@ -324,15 +324,15 @@ class DirEntry:
         Its base name.
     kind : {"file", "dir", "link", "other"}
         A link is not followed; ``other`` is a device, a socket or a pipe.
-    size : int
-        Bytes; 0 for anything but a file.
+    size : int or None
+        Bytes; 0 for anything but a file, None where the store does not tell.
     modified : datetime or None
         Last modification in UTC; None where the store keeps none.
     """
 
     name: str
     kind: Literal["file", "dir", "link", "other"]
-    size: int = 0
+    size: int | None = 0
     modified: datetime | None = None
 
 

@@ -70,6 +70,6 @@ def _line(path: str, entry: DirEntry, *, long: bool) -> str:
     shown = click.style(name, fg=_COLOURS[entry.kind]) if entry.kind in _COLOURS else name
     if not long:
         return shown
-    size = f"{entry.size}" if entry.kind == "file" else "-"
+    size = f"{entry.size}" if entry.kind == "file" and entry.size is not None else "-"
     modified = f"{entry.modified:%Y-%m-%d %H:%M:%S}" if entry.modified else "-"
     return f"{entry.kind:<5}  {size:>15}  {modified:<19}  {shown}"

@@ -41,6 +41,9 @@ def in_place(level: SyncLevel, entry: Entry, existing: Entry | None) -> bool:
         return False
     if level == "exists":
         return True
+    if existing.size is None or entry.size is None:
+        # Only the contents can tell.
+        return level == "checksum"
     if existing.size != entry.size:
         return False
     if level != "mtime":

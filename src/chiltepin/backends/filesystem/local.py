@@ -97,7 +97,7 @@ class LocalFolder(Open):
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Copy a small file in few calls, and let a large one share its blocks where the disk can."""
-        if entry.size > SMALL:
+        if not entry.fits(SMALL):
             if wish.checksum or not isinstance(origin, LocalFolder):
                 return None
             return self._clone(origin, entry, name, wish)

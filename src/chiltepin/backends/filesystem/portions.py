@@ -69,7 +69,7 @@ def portions(
     if isinstance(folder, LocalFolder):
         listing, split = _scanned(folder), _split_local
     else:
-        listing, split = nullcontext(partial(patiently, work, _Listed(folder).portion, store)), _split
+        listing, split = nullcontext(partial(patiently, work, _Listed(folder).portion, store)), partial(_split, work)
     with listing as portion:
         while listed := portion():
             work.check()
@@ -119,8 +119,13 @@ class _Listed:
         return listed
 
 
-def _split(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+def _split(work: Work, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
     """Return what of a portion are files, the names of the folders, and how many others there are."""
+    faulty = [entry for entry in listed if entry.fault is not None]
+    if faulty:
+        listed = [entry for entry in listed if entry.fault is None]
+        for entry in faulty:
+            work.fail(entry.fault, f"Copying {entry.name}")
     files = [entry for entry in listed if entry.kind == "file"]
     folders = [entry.name for entry in listed if entry.kind == "dir"]
     return files, folders, len(listed) - len(files) - len(folders)

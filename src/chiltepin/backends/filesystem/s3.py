@@ -120,8 +120,8 @@ class S3Folder:
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Have the server copy, where both folders are on one, and it is asked by the same user; else send it whole."""
         if not isinstance(origin, S3Folder) or origin.store.bucket.who != self.store.bucket.who:
-            return self._take_small(origin, entry, name, wish) if entry.size <= SMALL else None
-        if wish.checksum or entry.size > MOST_COPIED:
+            return self._take_small(origin, entry, name, wish) if entry.fits(SMALL) else None
+        if wish.checksum or not entry.fits(MOST_COPIED):
             return None
         self._refuse_folder(name)
         tag = entry.etag if isinstance(entry, S3Entry) else ""

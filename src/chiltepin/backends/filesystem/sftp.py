@@ -240,7 +240,7 @@ class SftpStore:
                 continue
             owner = owners.Owner.of(entry.name)
             young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY
-            if owner and owner.mark != "0" and entry.size > PART and young:
+            if owner and owner.mark != "0" and not entry.fits(PART) and young:
                 self.leftovers[parts, owner.mark] = entry.name
             else:
                 doomed.append(entry.name)

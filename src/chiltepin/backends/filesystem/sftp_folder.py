@@ -88,7 +88,7 @@ class SftpFolder:
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Copy a small file with few and long bursts; see `Folder.take`."""
-        if entry.size > SMALL or wish.checksum:
+        if not entry.fits(SMALL) or wish.checksum:
             return None
         self._store.sweep_once(self, self._parts)
         file = Outgoing(entry, self._below(name))
@@ -107,9 +107,9 @@ class SftpFolder:
         """Copy small files, many with the bursts of one; see `Batching.take_all`."""
         self._store.sweep_once(self, self._parts)
         for entry in entries:
-            if entry.size > SMALL:
+            if not entry.fits(SMALL):
                 yield entry, None
-        for group in groups([entry for entry in entries if entry.size <= SMALL]):
+        for group in groups([entry for entry in entries if entry.fits(SMALL)]):
             files = [Outgoing(entry, self._below(entry.name)) for entry in group]
             send_all(self._store.channel, origin, files, wish)
             for file in files:
@@ -186,7 +186,7 @@ class _Ahead(SftpFolder):
 
     def __init__(self, store: SftpStore, parts: Parts, entries: Sequence[Entry]) -> None:
         super().__init__(store, parts)
-        small = groups([entry for entry in entries if entry.size <= SMALL])
+        small = groups([entry for entry in entries if entry.fits(SMALL)])
         self._coming = {entry.name: group for group in small for entry in group}
         self._readers: dict[str, Fetched] = {}
 

@@ -52,11 +52,11 @@ def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
     group: list[Entry] = []
     size = 0
     for entry in entries:
-        if group and (len(group) == _FILES or size + entry.size > _BYTES):
+        if group and (len(group) == _FILES or size + (entry.size or 0) > _BYTES):
             yield group
             group, size = [], 0
         group.append(entry)
-        size += entry.size
+        size += entry.size or 0
     if group:
         yield group
 
@@ -265,7 +265,7 @@ def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[st
         if opened.status is not None:
             continue
         if look.status is None and Attributes.of(look.body)[0].kind == "file":
-            content = memoryview(bytearray(entry.size))
+            content = memoryview(bytearray(entry.size or 0))
             reads = _pieces(reading, opened.body, content, channel.reads)
             before, after = Request(Ask.FSTAT, opened.body), Request(Ask.FSTAT, opened.body)
             asked += [before, *reads, after]

@@ -80,14 +80,27 @@ def bounded(entries: Iterable[Item], where: object) -> Iterator[Item]:
 class Entry:
     """One entry of a folder, its link not followed."""
 
-    __slots__ = ("kind", "mtime", "name", "size")
+    __slots__ = ("fault", "kind", "mtime", "name", "size")
 
     def __init__(
-        self, name: str, kind: Literal["file", "dir", "link", "other"], size: int = 0, mtime: float | None = None
+        self,
+        name: str,
+        kind: Literal["file", "dir", "link", "other"],
+        size: int | None = 0,
+        mtime: float | None = None,
+        fault: Exception | None = None,
     ) -> None:
-        self.name, self.kind, self.size = name, kind, size
+        self.name, self.kind = name, kind
+        #: Bytes; None where the store does not tell.
+        self.size = size
         #: Last modification, seconds since 1970 UTC; None where the store keeps none.
         self.mtime = mtime
+        #: Why it cannot be copied although it is listed; it fails by itself, and the entries beside it do not.
+        self.fault = fault
+
+    def fits(self, limit: int) -> bool:
+        """Whether it is known to have no more bytes than that."""
+        return self.size is not None and self.size <= limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

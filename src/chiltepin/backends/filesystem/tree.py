@@ -21,7 +21,7 @@ from chiltepin.backends.filesystem.twins import Apart, folds, is_twin
 from chiltepin.backends.filesystem.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -121,6 +121,14 @@ def _vanished(pair: _Pair, file: Spot) -> Fault:
             reason = f"{file} could not be copied, since the folder that it goes to was removed; run it again."
             return Fault("FILE_NOT_FOUND", reason)
     return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
+
+
+def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries; raise the fault of one that the store cannot tell what it is."""
+    for entry in entries:
+        if entry.fault is not None:
+            raise entry.fault
+        yield entry
 
 
 class _Tree:
@@ -297,7 +305,7 @@ class _Tree:
         folders: list[str] = []
         try:
             with patiently(self._work, partial(source.store.folder, source.parts), source.store) as here:
-                for entry in bounded(here.entries(), source):
+                for entry in _all_known(bounded(here.entries(), source)):
                     self._work.check()
                     names.add(entry.name)
                     if entry.kind == "dir":
