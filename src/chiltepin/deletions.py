@@ -24,9 +24,6 @@ __all__ = ["looked_up"]
 #: Most folders that are listed for one task; paths in more of them are rather deleted one by one.
 MOST_FOLDERS = 10
 
-#: From so many entries on a listing may be cut (SDK, ``operation_ls``), and what is not in it may be there.
-LISTING_LIMIT = 100_000
-
 
 def looked_up(
     backend: TransferBackend, kind: DeleteRequest, paths: Iterable[str]
@@ -57,7 +54,7 @@ def looked_up(
             continue
         for path in inside:
             name = posixpath.basename(path.rstrip("/"))
-            if name in ("", ".", "..", "~") or (name not in kinds and len(kinds) >= LISTING_LIMIT):
+            if name in ("", ".", "..", "~"):
                 unknown.append(path)
             elif name not in kinds:
                 failed[path] = ItemOutcome(

@@ -275,3 +275,14 @@ def test_a_task_that_is_over_is_not_waited_for_without_a_pause(guided, globus, l
     globus.fail_next(12, 400, "ClientError.BadRequest", path="/v0.10/task/")
     guided.live()
     assert len(globus.requests) < 40
+
+
+def test_deletions_in_a_long_folder_fail_alone(guided, globus, files):
+    """What is not there is told also where a listing takes many answers."""
+    globus.settings.listing_size = 7
+    there = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
+    missing = [guided.start(delete_request(src_ep="a", src_path=f"/{name}")) for name in ("0none", "5none", "none")]
+    guided.live()
+    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in there)
+    assert {errand.future.result(0).code for errand in missing} == {"FILE_NOT_FOUND"}
+    assert len(globus.tasks) == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
 
-from chiltepin.backends.globus import auth, items, wire
+from chiltepin.backends.globus import auth, items, pages, wire
 from chiltepin.backends.globus.collections import Collections
 from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
 from chiltepin.backends.globus.words import identifier
@@ -377,18 +377,24 @@ class GlobusBackend:
             return
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
-        """List a folder; see `TransferBackend.ls`."""
+        """List a folder, however large it is; see `TransferBackend.ls`."""
         self._look_around()
         place = self._collections.find(endpoint)
         self._reach(place)
         folder = wire.global_path(path, place)
-        return self._ask(
-            f"Listing {folder} on endpoint {endpoint!r}",
-            lambda client: [
-                wire.entry_of(entry)
-                for entry in wire.entries(client.operation_ls(place.id, path=folder, show_hidden=True))
-            ],
-        )
+        what = f"Listing {folder} on endpoint {endpoint!r}"
+
+        def page(offset: int) -> Mapping[str, Any]:
+            return self._ask(
+                what,
+                lambda client: dict(
+                    client.operation_ls(
+                        place.id, path=folder, show_hidden=True, orderby="name", limit=pages.PAGE, offset=offset
+                    ).data
+                ),
+            )
+
+        return ask(lambda: pages.complete(page, what), what)
 
     def close(self) -> None:
         """Let go of the connections; tasks go on at Globus."""

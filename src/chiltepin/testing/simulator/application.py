@@ -36,7 +36,7 @@ def application(engine: Engine, authority: Authority, faults: Faults, collection
     gate = Gate(authority, collections)
     transfer = Blueprint("transfer", __name__, url_prefix="/v0.10")
     add_task_routes(transfer, gate, engine)
-    add_file_routes(transfer, gate)
+    add_file_routes(transfer, gate, engine.settings)
     add_endpoint_routes(transfer, gate, engine, collections)
     door = _Door(gate, engine, faults)
     # Mishaps come first: a service that is down does not look at tokens.

@@ -21,19 +21,18 @@ if TYPE_CHECKING:
     from chiltepin.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.gate import Gate
+    from chiltepin.testing.simulator.settings import Settings
 
 __all__ = ["add_file_routes"]
 
-#: Entries of one listing, also the default (globus_sdk, TransferClient.operation_ls).
-LIST_LIMIT = 100_000
 _FIELDS = ("name", "type", "size", "user", "group", "permissions", "last_modified")
 
 
 class FileRoutes:
     """One method for each operation."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate, settings: Settings) -> None:
+        self._gate, self._settings = gate, settings
 
     def ls(self, endpoint_id: str) -> Response:
         """List a folder."""
@@ -54,7 +53,8 @@ class FileRoutes:
         if wanted:
             files = [file for file in files if any(filters.matches(file, clauses) for clauses in wanted)]
         files = filters.ordered(files, request.args.get("orderby", ""))
-        limit = min(request.args.get("limit", LIST_LIMIT, int), LIST_LIMIT)
+        most = self._settings.listing_size
+        limit = min(request.args.get("limit", most, int), most)
         shown = filters.page(files, limit, request.args.get("offset", 0, int))
         return jsonify(
             DATA_TYPE="file_list",
@@ -189,9 +189,9 @@ def _result(code: str, message: str, data_type: str = "result") -> Response:
     return jsonify(DATA_TYPE=data_type, code=code, message=message, request_id=request_id(), resource=request.path)
 
 
-def add_file_routes(blueprint: Blueprint, gate: Gate) -> None:
+def add_file_routes(blueprint: Blueprint, gate: Gate, settings: Settings) -> None:
     """Add the routes of the operations."""
-    routes = FileRoutes(gate)
+    routes = FileRoutes(gate, settings)
     table: tuple[tuple[str, str, Any], ...] = (
         ("GET", "ls", routes.ls),
         ("GET", "stat", routes.stat),

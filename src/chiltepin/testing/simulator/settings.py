@@ -31,6 +31,8 @@ class Settings:
         Time that a task backs off after an error. The service does not tell its own.
     page_size : int
         Entries in one answer of a list that is paged with markers.
+    listing_size : int
+        Entries in one answer of a directory listing, at most (globus_sdk, ``TransferClient.operation_ls``).
     """
 
     bandwidth: float | None = None
@@ -42,3 +44,4 @@ class Settings:
     rate_window: float = 10.0
     retry_interval: float = 10.0
     page_size: int = 1000
+    listing_size: int = 100_000
