@@ -19,7 +19,7 @@ import xxhash
 from buckets import KEYS
 
 from chiltepin.backends.filesystem.drafts import PART
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX
 
 HERE = Path(__file__).parent
 #: What the settings name, and do not hold.

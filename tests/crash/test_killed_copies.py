@@ -7,7 +7,7 @@ from buckets_killed import BucketCase
 from killing import kept_bytes, seeds
 
 from chiltepin.backends.filesystem.drafts import PART
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX
 
 MIB = 1 << 20
 

@@ -14,9 +14,10 @@ from waiting import until
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.faults import fault_of
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX
 from chiltepin.backends.filesystem.places import place_of
 from chiltepin.backends.filesystem.sftp import SftpStore
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Wish
+from chiltepin.backends.filesystem.store import Wish
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
 

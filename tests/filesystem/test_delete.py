@@ -8,6 +8,7 @@ import pytest
 
 from chiltepin.arguments import delete_request
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.names import temporary
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
@@ -24,7 +25,7 @@ def test_a_file_goes_and_its_neighbours_stay(world):
 
 def test_a_tree_goes_with_all_that_is_in_it(world):
     """A folder is deleted with what is in it, leftovers of dead runs included."""
-    for name in ("/d/a", "/d/sub/b", "/d/sub/deep/c", "/d/.chiltepin-0123456789abcdef", "/kept"):
+    for name in ("/d/a", "/d/sub/b", "/d/sub/deep/c", f"/d/{temporary('0123456789abcdef')}", "/kept"):
         world.put("scratch", name)
     assert world.remove("/d/", recursive=True).state is TaskState.SUCCEEDED
     assert world.files("scratch") == {"/kept"}

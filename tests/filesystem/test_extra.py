@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.names import temporary
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
 
@@ -82,7 +83,7 @@ def test_a_file_that_is_being_written_stays(tmp_path):
     """What another task is just writing at the destination is not removed, nor is the folder that it is in."""
     for name in ("laptop/d", "scratch/e/new"):
         (tmp_path / name).mkdir(parents=True)
-    draft = tmp_path / "scratch/e/new/.chiltepin-1-draft"
+    draft = tmp_path / "scratch/e/new" / temporary("0123456789abcdef")
     draft.write_text("half")
     status = mirror({name: str(tmp_path / name) for name in ("laptop", "scratch")})
     assert status.state is TaskState.SUCCEEDED

@@ -22,8 +22,9 @@ from chiltepin.backends.filesystem.drafts import PART
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.movers import Movers
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX
 from chiltepin.backends.filesystem.small import SMALL
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Spot
+from chiltepin.backends.filesystem.store import Spot
 from chiltepin.backends.filesystem.work import Work
 from chiltepin.model import TaskHandle, TaskState
 

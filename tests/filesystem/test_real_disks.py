@@ -12,7 +12,7 @@ import pytest
 from elsewhere import NoDiskError, mounted
 from worlds import world_of
 
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX
 from chiltepin.errors import PermissionDeniedError
 
 KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}

@@ -18,9 +18,10 @@ from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.faults import Fault, fault_of
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX, temporary
 from chiltepin.backends.filesystem.sftp import SftpStore
 from chiltepin.backends.filesystem.sftp_files import PART
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Wish
+from chiltepin.backends.filesystem.store import Wish
 from chiltepin.errors import ConfigError
 from chiltepin.transfers import Transfers
 
@@ -232,7 +233,7 @@ def test_the_drafts_of_others_stay(store, far):
         mine = next(entry.name for entry in far.iterdir())
         machine, began = mine.split("-")[2], mine.split("-")[4]
         dead, elsewhere, old = (
-            f"{DRAFT_PREFIX}0-{place}-{process}-{began}-00000000"
+            temporary(f"0-{place}-{process}-{began}-00000000")
             for place, process in ((machine, 2**22 + 1), ("elsewhere", 1), ("elsewhere", 2))
         )
         for name in (dead, elsewhere, old):

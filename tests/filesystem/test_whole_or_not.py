@@ -16,10 +16,23 @@ from worlds import World
 
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
+from chiltepin.backends.filesystem.names import DRAFT_PREFIX, temporary
+from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.errors import TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
+
+#: Names of users' own files; the last two are those of temporary files of earlier versions.
+USERS = (
+    ".chiltepin-notes",
+    ".chiltepin-",
+    ".chiltepin-0123456789abcdef-00000000",
+    ".chiltepin-0123456789abcdef",
+    ".chiltepin-a-1",
+)
+
+#: What tells one writer from another in the name of a temporary file.
+WRITER = "0123456789abcdef"
 
 
 class GatedFile(io.BytesIO):
@@ -158,7 +171,7 @@ def test_bytes_that_the_disk_turned_are_noticed(slow):
 def test_the_drafts_of_the_living_are_not_swept(disk):
     """A file that somebody is still writing survives another transfer into the same folder."""
     disk.put("laptop", "/f")
-    alive = disk.path("scratch", f"/{DRAFT_PREFIX}alive")
+    alive = disk.path("scratch", f"/{temporary(WRITER)}")
     with open(alive, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert disk.move("/f", "/f").state is TaskState.SUCCEEDED
@@ -170,8 +183,8 @@ def test_leftovers_go_where_nothing_is_left_to_do(disk, level):
     """What a run left that was killed when all files of a folder were whole is swept by the next, which moves none."""
     disk.put("laptop", "/d/f")
     disk.put("scratch", "/d/f")
-    disk.put("scratch", f"/d/{DRAFT_PREFIX}0123", b"")
-    disk.put("scratch", f"/d/{DRAFT_PREFIX}0123-1", b"da")
+    disk.put("scratch", f"/d/{temporary(WRITER)}", b"")
+    disk.put("scratch", f"/d/{temporary(WRITER + '-1')}", b"da")
     assert disk.move("/d", "/d", recursive=True, sync_level=level).files_skipped == 1
     assert disk.files("scratch") == {"/d/f"}
 
@@ -179,10 +192,44 @@ def test_leftovers_go_where_nothing_is_left_to_do(disk, level):
 def test_drafts_are_no_data(disk):
     """A tree that holds a leftover of a dead run is copied without it, and listed without it."""
     disk.put("laptop", "/d/f")
-    disk.put("laptop", f"/d/{DRAFT_PREFIX}0123")
+    disk.put("laptop", f"/d/{temporary(WRITER)}")
     disk.move("/d", "/d", recursive=True)
     assert disk.files("scratch") == {"/d/f"}
     assert [entry.name for entry in disk.transfers.ls("laptop", "/d")] == ["f"]
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_a_name_that_looks_like_ours_is_the_users(disk, name):
+    """A file or folder whose name only begins like that of a temporary file is listed, copied, kept and written to."""
+    disk.put("laptop", f"/d/{name}", b"file")
+    disk.put("laptop", f"/d/sub/{name}/f", b"below")
+    disk.put("scratch", f"/d/theirs/{name}", b"kept")
+    assert disk.move("/d", "/d", recursive=True).files_done == 2
+    assert disk.move(f"/d/{name}", f"/d/theirs/new-{name}").state is TaskState.SUCCEEDED
+    assert disk.move(f"/d/{name}", f"/{name}").state is TaskState.SUCCEEDED
+    wanted = {f"/d/{name}": b"file", f"/d/sub/{name}/f": b"below", f"/d/theirs/{name}": b"kept", f"/{name}": b"file"}
+    assert {path: disk.get("scratch", path) for path in wanted} == wanted
+    assert {entry.name for entry in disk.transfers.ls("scratch", "/d")} == {name, "sub", "theirs"}
+
+
+def test_the_name_of_a_temporary_file_is_refused_as_a_destination(disk):
+    """What would be hidden, and swept by the next run, is not written at all, and the task says why."""
+    disk.put("laptop", "/f")
+    for path in (f"/{temporary(WRITER)}", f"/{temporary(WRITER)}/f", f"/d/{temporary(WRITER + '-1')}"):
+        status = disk.move("/f", path)
+        assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+        assert "temporary file" in status.reason
+    assert disk.move("/", f"/{temporary(WRITER)}", recursive=True).code == "INVALID_PATH_NAME"
+    assert disk.files("scratch") == set()
+
+
+def test_a_temporary_file_of_another_way_is_not_swept(disk):
+    """What is being written over SFTP into a folder of this machine is no leftover of a copy on it."""
+    disk.put("laptop", "/f")
+    name = temporary("0-elsewhere-1-1764000000-00000000")
+    disk.put("scratch", f"/d/{name}")
+    assert disk.move("/f", "/d/f").state is TaskState.SUCCEEDED
+    assert disk.files("scratch") == {"/d/f", f"/d/{name}"}
 
 
 def test_a_missing_root_is_not_made(tmp_path):

@@ -12,6 +12,7 @@ from peers import install
 
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.names import temporary
 from chiltepin.backends.filesystem.places import place_of
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
@@ -148,7 +149,7 @@ def test_names_of_an_index_page_stay_below_it(web, here):
     """Links that lead up, elsewhere, or to nothing are no names."""
     liar, transfers = web
     links = ("../x", "%2e%2e/x", "..%2fx", "a%2fb", "/etc/x", "//h/x", "http://h/x", ".", "..", "%2e%2e", "", "a%00b")
-    links += (".chiltepin-0", "./../x", "g/../../x", "f")
+    links += (temporary("0"), "./../x", "g/../../x", "f")
     liar.answer = lambda _method, path: page(*links) if path == "/root/" else whole()
     assert asked(transfers) == ["f"]
     assert moved(transfers).state is TaskState.SUCCEEDED

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.content import Content, digest_of
 from chiltepin.backends.filesystem.decide import in_place
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.store import Wish
 from chiltepin.paths import joined
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import TransferRequest
 
-__all__ = ["Copier", "copy_file", "is_missing"]
+__all__ = ["Copier", "copy_file", "is_missing", "refuse_temporary"]
 
 
 def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, checksum: str = "") -> None:
@@ -25,6 +26,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
     A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
     content has to have the ``checksum`` of the item, if that has one.
     """
+    refuse_temporary(goal)
     try:
         origin, here = _opened(origin, create=False)
     except (FileNotFoundError, NotADirectoryError):
@@ -60,6 +62,16 @@ def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
         raise _is_folder(spot)
     above, folder = spot.store.enter(spot.parts[:-1], create=create)
     return replace(spot, parts=above + spot.parts[-1:]), folder
+
+
+def refuse_temporary(goal: Spot) -> None:
+    """Raise a ``Fault`` if a destination has a name that Chiltepin would hide, and remove later."""
+    for name in goal.parts:
+        if is_draft(name):
+            reason = (
+                f"{name} is the name of a temporary file of Chiltepin, so {goal} cannot be a destination; rename it."
+            )
+            raise Fault("INVALID_PATH_NAME", reason)
 
 
 def is_missing(spot: Spot) -> Fault:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import threading
 from contextlib import suppress
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.names import body_of, temporary
 from chiltepin.backends.filesystem.pieces import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.reading import LocalReader, Open, let_go
-from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX
+from chiltepin.backends.filesystem.store import BLOCK
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,6 +40,12 @@ PART = 1 << 23
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = _OPEN | os.O_CREAT | os.O_EXCL
 _DIGEST = xxhash.xxh3_128().digest_size
+
+#: Bytes of the random text in the name of a claim; hexadecimal digits in that of a draft that may be continued.
+_TOKEN, _MARKED = 8, 32
+
+#: What the names of this file hold. Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
+_LOCAL = re.compile(f"[0-9a-f]{{{2 * _TOKEN}}}(-[0-9]+)?|[0-9a-f]{{{_MARKED}}}")
 
 
 def _locked(folder: int, name: str, flags: int, wait: int) -> int | None:
@@ -84,7 +92,7 @@ class Drafts:
         if self._claim is None:
             with self._lock:
                 self._claim = self._claim or self._claimed()
-        name = f"{self._claim[0]}-{number}"
+        name = temporary(f"{body_of(self._claim[0])}-{number}")
         try:
             return name, os.open(name, _NEW, 0o666, dir_fd=self.folder)
         except OSError:
@@ -95,7 +103,7 @@ class Drafts:
     def _claimed(self) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
         while True:
-            name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}"
+            name = temporary(secrets.token_hex(_TOKEN))
             try:
                 descriptor = _locked(self.folder, name, _NEW, 0)
             except OSError:
@@ -106,7 +114,7 @@ class Drafts:
 
     def marked(self, mark: str) -> tuple[str, int, bool]:
         """Return name and descriptor of the draft of that mark, and whether a dead writer has left something in it."""
-        name = f"{DRAFT_PREFIX}{hashlib.sha256(mark.encode(errors='surrogateescape')).hexdigest()[:32]}"
+        name = temporary(hashlib.sha256(mark.encode(errors="surrogateescape")).hexdigest()[:_MARKED])
         # Twice: a disk that fails once has perhaps made the file before, which would stay.
         found = self._kept(name) or self._kept(name)
         return found or (*self.new(), False)
@@ -147,9 +155,9 @@ def sweep(folder: int) -> bool:
     claims: dict[str, list[str]] = {}
     with os.scandir(folder) as found:
         for entry in found:
-            if entry.name.startswith(DRAFT_PREFIX):
-                token = entry.name[len(DRAFT_PREFIX) :].partition("-")[0]
-                claims.setdefault(DRAFT_PREFIX + token, []).append(entry.name)
+            body = body_of(entry.name)
+            if body is not None and _LOCAL.fullmatch(body):
+                claims.setdefault(temporary(body.partition("-")[0]), []).append(entry.name)
     clean = True
     for claim, names in claims.items():
         try:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.delete import remove_files, remove_tree
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.retry import patiently
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
 from chiltepin.backends.filesystem.twins import folded
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def remove_extra(
 
     def goes(name: str) -> bool:
         # What somebody is just writing is no data yet, and nothing that could be too much.
-        return not name.startswith(DRAFT_PREFIX) and (wanted is None or wanted(name))
+        return not is_draft(name) and (wanted is None or wanted(name))
 
     try:
         with patiently(work, partial(top.store.folder, top.parts), top.store) as there:

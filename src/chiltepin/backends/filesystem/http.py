@@ -32,7 +32,8 @@ from urllib3.exceptions import (
 
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.http_reader import HttpReader, mtime_of
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry, sound
+from chiltepin.backends.filesystem.names import is_draft
+from chiltepin.backends.filesystem.store import Entry, sound
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.paths import joined
 
@@ -167,7 +168,7 @@ def _child(target: str, here: str) -> tuple[str, bool] | None:
         return None
     path = parts.path.removeprefix(here) if parts.path.startswith("/") else parts.path.removeprefix("./")
     name = unquote(path.removesuffix("/"))
-    if not sound(name) or name.startswith(DRAFT_PREFIX):
+    if not sound(name) or is_draft(name):
         return None
     return name, path.endswith("/")
 

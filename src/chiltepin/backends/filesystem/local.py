@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Literal
 from chiltepin.backends.filesystem.drafts import PART, Drafts, LocalDraft, sweep
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.pieces import clonable, clone
 from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
 from chiltepin.backends.filesystem.small import SMALL, Small, read_small, write_small
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry
+from chiltepin.backends.filesystem.store import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +68,7 @@ class LocalFolder(Open):
         """Yield all entries."""
         with os.scandir(self.descriptor) as found:
             for item in found:
-                if item.name.startswith(DRAFT_PREFIX) and not drafts:
+                if not drafts and is_draft(item.name):
                     continue
                 try:
                     facts = item.stat(follow_symlinks=False)

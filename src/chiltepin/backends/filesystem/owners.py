@@ -21,7 +21,7 @@ from typing import NamedTuple
 import psutil
 import xxhash
 
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
+from chiltepin.backends.filesystem.names import body_of, temporary
 
 __all__ = ["Owner", "abandoned", "begun", "ended", "mark_of"]
 
@@ -43,7 +43,7 @@ class Owner(NamedTuple):
     @classmethod
     def of(cls, name: str) -> Owner | None:
         """Read a name; None for one that is not of this kind."""
-        fields = name.removeprefix(DRAFT_PREFIX).split("-")
+        fields = (body_of(name) or "").split("-")
         if len(fields) != 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `begun`
             return None
         return cls(fields[0], fields[1], int(fields[2]), int(fields[3]))
@@ -89,7 +89,7 @@ def mark_of(mark: str, name: str) -> str:
 def begun(mark: str = "0") -> str:
     """Return a name for a new draft of ours, which lives from now on."""
     process, began = _process()
-    name = f"{DRAFT_PREFIX}{mark}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}"
+    name = temporary(f"{mark}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}")
     with _lock:
         _ours.add(name)
     return name

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.backends.filesystem.decide import KEPT
 from chiltepin.backends.filesystem.faults import Fault, fault_of
 from chiltepin.backends.filesystem.local import LocalFolder
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.retry import patiently
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, MOST_KEPT, Entry
+from chiltepin.backends.filesystem.store import MOST_KEPT, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -133,10 +134,10 @@ def _split(work: Work, listed: Sequence[Any]) -> tuple[list[Any], list[str], int
 
 def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
     """Do the same for a listing of this machine, in which drafts have to be passed over."""
-    files = [item for item in listed if item.is_file(follow_symlinks=False) and not item.name.startswith(DRAFT_PREFIX)]
+    files = [item for item in listed if item.is_file(follow_symlinks=False) and not is_draft(item.name)]
     if len(files) == len(listed):
         return files, [], 0
-    shown = [item for item in listed if not item.name.startswith(DRAFT_PREFIX)]
+    shown = [item for item in listed if not is_draft(item.name)]
     folders = [item.name for item in shown if item.is_dir(follow_symlinks=False)]
     return files, folders, len(shown) - len(files) - len(folders)
 

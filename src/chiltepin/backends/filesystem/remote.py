@@ -20,7 +20,8 @@ from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.store import BLOCK, DRAFT_PREFIX, Entry, sound
+from chiltepin.backends.filesystem.names import is_draft, temporary
+from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class RemoteDraft(_Open):
 
     def __init__(self, filesystem: Any, folder: str, name: str) -> None:
         self._filesystem = filesystem
-        self._draft, self._path = f"{folder}/{DRAFT_PREFIX}{secrets.token_hex(8)}", f"{folder}/{name}"
+        self._draft, self._path = f"{folder}/{temporary(secrets.token_hex(8))}", f"{folder}/{name}"
         self._committed = False
         self.part: int | None = None
         self.proves = False
@@ -204,7 +205,7 @@ class RemoteFolder:
         for info in self._filesystem.ls(self._path, detail=True):
             path = info["name"].rstrip("/")
             name = path.rsplit("/", 1)[-1]
-            if path.strip("/") != self._path.strip("/") and (drafts or not name.startswith(DRAFT_PREFIX)):
+            if path.strip("/") != self._path.strip("/") and (drafts or not is_draft(name)):
                 if not sound(name):
                     raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
                 yield _entry(info, name)

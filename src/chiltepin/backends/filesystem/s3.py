@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.proof import meet
 from chiltepin.backends.filesystem.s3bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.s3config import settings_of
@@ -24,7 +25,7 @@ from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, is_md5, put_whole, tag_is_plain
 from chiltepin.backends.filesystem.s3uploads import GRACE, dead
 from chiltepin.backends.filesystem.small import SMALL
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, Entry, sound
+from chiltepin.backends.filesystem.store import Entry, sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -343,4 +344,4 @@ def _below(prefix: str, key: str) -> str:
 
 def _kind(name: str, kind: Any) -> Any:
     """Return the kind of an entry: no path can hold these names, so that nobody can ask for what has them."""
-    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or name.startswith(DRAFT_PREFIX) else kind
+    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_draft(name) else kind

@@ -20,11 +20,11 @@ from chiltepin.backends.filesystem.channel import BUSY, Channel
 from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, led
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.packets import NO_ATTRIBUTES, Ask, Attributes, Request, names, text
 from chiltepin.backends.filesystem.sftp_files import PART
 from chiltepin.backends.filesystem.sftp_folder import SftpFolder
 from chiltepin.backends.filesystem.ssh import Login
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -236,7 +236,7 @@ class SftpStore:
     def _sort_drafts(self, folder: SftpFolder, parts: Parts, doomed: list[str]) -> None:
         """Find the drafts of dead writers: those to remove, and those to go on with."""
         for entry in folder.entries(drafts=True):
-            if not entry.name.startswith(DRAFT_PREFIX) or not owners.abandoned(entry.name, entry.mtime):
+            if not is_draft(entry.name) or not owners.abandoned(entry.name, entry.mtime):
                 continue
             owner = owners.Owner.of(entry.name)
             young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem import owners
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.packets import EOF, Ask, Attributes, Request, names, text
 from chiltepin.backends.filesystem.sftp_drafts import SftpDraft
 from chiltepin.backends.filesystem.sftp_files import PART, SftpReader
 from chiltepin.backends.filesystem.sftp_small import SMALL, Fetched, Outgoing, fetched_all, groups, send_all
-from chiltepin.backends.filesystem.store import DRAFT_PREFIX, sound
+from chiltepin.backends.filesystem.store import sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ class SftpFolder:
                     if not found:
                         raise Fault("ENDPOINT_ERROR", f"The server lists nothing, again and again, in {self._path}.")
                     for name, facts in found:
-                        if name in (".", "..") or (name.startswith(DRAFT_PREFIX) and not drafts):
+                        if name in (".", "..") or (not drafts and is_draft(name)):
                             continue
                         if not sound(name):
                             raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK",
-    "DRAFT_PREFIX",
     "Batching",
     "Draft",
     "Entry",
@@ -42,10 +41,6 @@ Item = TypeVar("Item")
 #: Bytes that are in memory at a time for one file. 256 KiB was never slow; with 1 MiB, writes to a disk took up to four
 #: times as long on some machines (benchmarks/README.md).
 BLOCK = 1 << 18
-
-#: Start of the name of a file that is being written. Such a file is no data: it is never copied, and it is removed
-#: when its writer is gone.
-DRAFT_PREFIX = ".chiltepin-"
 
 
 #: Characters of a name that is no nonsense; no filesystem has as many, and S3 has 1,024 for a whole path.
@@ -211,7 +206,7 @@ class Folder(Closing, Protocol):
     """One folder, held open."""
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
-        """Yield all entries, in no particular order; those that are being written only if ``drafts``."""
+        """Yield all entries, in no particular order; temporary files (`names.is_draft`) only if ``drafts``."""
         ...
 
     def entry(self, name: str) -> Entry | None:

@@ -9,7 +9,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from chiltepin.backends.filesystem.copy import Copier, is_missing
+from chiltepin.backends.filesystem.copy import Copier, is_missing, refuse_temporary
 from chiltepin.backends.filesystem.decide import Listing, chooser, in_place
 from chiltepin.backends.filesystem.extra import remove_extra
 from chiltepin.backends.filesystem.faults import Fault
@@ -49,6 +49,7 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
     and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots``
     are the places that are never removed.
     """
+    refuse_temporary(goal)
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
     if origin.contains(goal):
         raise Fault("INVALID_PATH_NAME", f"{origin} would be copied into itself, to {goal}.")

@@ -1,0 +1,34 @@
+"""Names of temporary files, told from those of users by a checksum in them.
+
+A temporary file is called ``.chiltepin-``, a text of its writer, ``-`` and eight hexadecimal digits: a checksum of that
+text. No other file has such a name by accident. A file that only begins alike, such as ``.chiltepin-notes``, belongs to
+the user: it is listed, copied and never swept. The names of earlier versions had no checksum. Nothing proves that such
+a file is not a user's, so it counts as one.
+"""
+
+from __future__ import annotations
+
+import xxhash
+
+__all__ = ["DRAFT_PREFIX", "body_of", "is_draft", "temporary"]
+
+#: Start of the name of a temporary file.
+DRAFT_PREFIX = ".chiltepin-"
+
+
+def temporary(body: str) -> str:
+    """Return the name of a temporary file; ``body`` holds what its writer wants to know of it later."""
+    return f"{DRAFT_PREFIX}{body}-{xxhash.xxh32_hexdigest(body.encode())}"
+
+
+def body_of(name: str) -> str | None:
+    """Return what a name was made of by `temporary`; None for the name of a user's file."""
+    if not name.startswith(DRAFT_PREFIX) or not name.isascii():
+        return None
+    body, _, checksum = name[len(DRAFT_PREFIX) :].rpartition("-")
+    return body if body and checksum == xxhash.xxh32_hexdigest(body.encode()) else None
+
+
+def is_draft(name: str) -> bool:
+    """Whether a name is that of a temporary file of Chiltepin."""
+    return body_of(name) is not None
