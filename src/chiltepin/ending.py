@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 import logging
 import os
 import sys
@@ -23,6 +24,7 @@ from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 
+from chiltepin import guards
 from chiltepin.errors import TaskCanceledError
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def ending_of(dfk: DataFlowKernel) -> Ending:
             setattr(dfk, _ENDING, ending)
             dfk.cleanup = ending.cleanup
             _shorten_chains(dfk)
+            guards.put_on(dfk)
         return ending
 
 
@@ -245,7 +248,10 @@ class Ending:
         return ours
 
     def _is_parsl(self, callback: object) -> bool:
-        return isinstance(callback, functools.partial) and callback.func == self._dfk.handle_exec_update
+        # What was launched before the run was attended has Parsl's own method.
+        return isinstance(callback, functools.partial) and inspect.unwrap(callback.func) == inspect.unwrap(
+            self._dfk.handle_exec_update
+        )
 
     def _end_pending(self, record: TaskRecord) -> None:
         """End a task that waits for something which this end does not reach: a future of the user's own, say."""

@@ -14,6 +14,7 @@
     │   ├── PathNotFoundError        (FileNotFoundError)
     │   ├── UnsupportedOptionError
     │   └── ServiceUnavailableError
+    ├── AppFailedError                                      an app ended with what Parsl cannot hand on
     └── TaskError                                           the call was made, the task did not succeed
         ├── TaskFailedError
         ├── TaskCanceledError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from chiltepin.model import TaskStatus
 
 __all__ = [
+    "AppFailedError",
     "BackendError",
     "ChiltepinError",
     "ConfigError",
@@ -101,8 +103,8 @@ class ChiltepinError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        # Only of the settings are several problems told at once, each on a line of its own.
-        lines = str(message).split("\n") if isinstance(self, ConfigError) else [str(message)]
+        # Of the settings several problems are told at once, each on a line of its own; a traceback has lines, too.
+        lines = str(message).split("\n") if isinstance(self, (ConfigError, AppFailedError)) else [str(message)]
         super().__init__("\n".join(map(printable, lines)))
 
 
@@ -188,6 +190,14 @@ class UnsupportedOptionError(BackendError):
 
 class ServiceUnavailableError(BackendError):
     """The service did not answer, or is down for maintenance."""
+
+
+class AppFailedError(ChiltepinError):
+    """An app ended with something that Parsl cannot hand on as it is, such as `SystemExit`.
+
+    It stands for an exception, or a result, that does not survive pickling. The message names its type, repeats its
+    message and, where there is one, has the traceback of the worker.
+    """
 
 
 class TaskError(ChiltepinError):

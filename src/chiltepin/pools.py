@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import sys
 import threading
 from concurrent.futures import InvalidStateError
@@ -17,10 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zmq
+from parsl.app.errors import RemoteExceptionWrapper
 from parsl.executors import HighThroughputExecutor, MPIExecutor
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError
 from parsl.jobs.errors import TooManyJobFailuresError
+from parsl.serialize import deserialize
+
+from chiltepin.errors import AppFailedError
+from chiltepin.remote import described, flaw_of, headline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +50,9 @@ LOOK = 5
 #: Milliseconds between two looks at the interchange while it is asked something.
 _PATIENCE = 500
 
+
+#: The task id with which the interchange tells that it gives up.
+_EXECUTOR = -1
 
 #: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
 _END = 200
@@ -94,6 +103,36 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
         self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, WORKERS, 1)
         self.command_client = _Line(self.command_client, self._is_dead)
         super()._start_local_interchange_process()
+
+    def _result_queue_worker(self) -> None:
+        """Hand each result to its task; Parsl's own thread ends with the first that cannot be unpickled."""
+        while not self.bad_state_is_set and not self._result_queue_thread_exit.is_set():
+            message = self.incoming_q.get(timeout_ms=self.poll_period)
+            if message is not None:
+                self._receive(pickle.loads(message))  # noqa: S301 - from our own interchange
+        self.incoming_q.close()
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        failed = "exception" in message
+        try:
+            answer = deserialize(message["exception" if failed else "result"])
+            if isinstance(answer, RemoteExceptionWrapper):
+                answer, failed = answer.get_exception(), True
+            if failed and (flaw := flaw_of(answer)):
+                answer = AppFailedError(described("", answer, flaw))
+        except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
+            answer, failed = (
+                AppFailedError(f"The answer of a worker cannot be unpickled here ({headline(error)})."),
+                True,
+            )
+        if message["task_id"] == _EXECUTOR:
+            self.set_bad_state_and_fail_all(answer)
+            return
+        future = self.tasks.pop(message["task_id"], None)
+        if future is not None:
+            # It may have been failed with its executor.
+            with contextlib.suppress(InvalidStateError):
+                (future.set_exception if failed else future.set_result)(answer)
 
     def _is_dead(self) -> bool:
         process = self.interchange_proc

@@ -24,7 +24,7 @@ from parsl import bash_app, join_app, python_app
 from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
-from chiltepin import kernel
+from chiltepin import kernel, remote
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, suggest
 
@@ -281,9 +281,17 @@ class _Task:
         if self.kind == "join":
             app = join_app(_inside(weakref.ref(dfk), _stripped(self.function, self.hidden)), **options)
         else:
-            make = {"python": python_app, "bash": bash_app}[self.kind]
-            app = make(_stripped(self.function, self.hidden), executors=labels, **options)
+            app = self._worker_app(executors=labels, **options)
         return app  # type: ignore[no-any-return]
+
+    def _worker_app(self, **options: Any) -> Any:
+        function = _stripped(self.function, self.hidden)
+        if self.kind == "python":
+            return python_app(_sendable(function), **options)
+        app = bash_app(function, **options)
+        # Not the function, which only tells the command: what runs the command fails, too.
+        app.wrapped_remote_function = _sendable(app.wrapped_remote_function)
+        return app
 
 
 def _disguised(name: str) -> str:
@@ -312,13 +320,28 @@ def _stripped(function: Callable[..., T], hidden: Iterable[str]) -> Callable[...
     return _named_like(function, _alone(run, function.__module__))
 
 
+def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as an executor runs it: whatever it returns or raises, Parsl can hand on."""
+    name, home = function.__name__, remote.HOME
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            from chiltepin import remote as here  # noqa: PLC0415 - in the worker
+        except ImportError:
+            # A worker needs Parsl only.
+            return function(*args, **kwargs)
+        return here.run(name, home, function, args, kwargs)
+
+    return _named_like(function, _alone(run, function.__module__))
+
+
 def _inside(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function of a join task with the task calls in it going to the kernel of the join task."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         dfk = kernel_ref()
         with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
-            started = function(*args, **kwargs)
+            started = remote.run(function.__name__, remote.HOME, function, args, kwargs)
         return [_uncancelled(one) for one in started] if isinstance(started, list) else _uncancelled(started)
 
     return _named_like(function, run)

@@ -19,7 +19,7 @@ from realparsl import HERE, living, make_htex
 from recording import FarExecutor, RecordingExecutor
 
 from chiltepin import kernel
-from chiltepin.errors import TaskCanceledError
+from chiltepin.errors import AppFailedError, TaskCanceledError
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 
@@ -130,22 +130,17 @@ class TestThreads:
             assert_given_up(future)
         assert not forever.done()
 
-    def test_a_join_task_that_parsl_has_lost_ends(self, config, caplog):
-        """A join app over a cancelled future, which Parsl itself waits for to no end, ends with the workflow."""
-        cancelled, inside = Future(), threading.Event()
+    def test_a_join_app_over_a_cancelled_future_fails(self, workflow):
+        """A join app of Parsl itself over a cancelled future, where Parsl would leave it pending, fails at once."""
+        cancelled = Future()
         cancelled.cancel()
 
         @parsl.join_app
         def lost():
-            inside.set()
             return [cancelled]
 
-        with left_early(Workflow(config())):
-            future = lost()
-            assert inside.wait(LIMIT)
-        assert_given_up(future)
-        # Parsl's own stumbling, before the end.
-        caplog.clear()
+        with pytest.raises(AppFailedError, match="CancelledError"):
+            lost().result(timeout=LIMIT)
 
     def test_tasks_that_wait_for_a_future_of_the_user_end(self, config):
         """A task whose argument is a future that nobody ends does end, and so does what depends on it."""

@@ -55,6 +55,8 @@ FLOORS = {
     "files": 5,
     "kernel": 5,
     "futures": 5,
+    "guards": 5,
+    "remote": 5,
     "progress": 5,
     "schedulers": 5,
     "staging": 5,

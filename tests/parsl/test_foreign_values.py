@@ -1,0 +1,207 @@
+"""Values that Parsl cannot hand on: each fails its own future, in words, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import traceback
+from concurrent.futures import Future
+
+import pytest
+import strangers
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from parsl import python_app
+from realparsl import HERE, make_config, make_htex
+
+from chiltepin.errors import AppFailedError
+from chiltepin.tasks import join_task, python_task
+from chiltepin.workflow import Workflow
+
+LIMIT = 60
+PATH = f"export PYTHONPATH={HERE}${{PYTHONPATH:+:$PYTHONPATH}}"
+
+#: 60 plans take some 10 seconds; CHILTEPIN_HISTORIES asks for more.
+PLANS = int(os.environ.get("CHILTEPIN_HISTORIES", "60"))
+DEEDS = ("return", "raise", "cause", "context", "attribute", "args", "explode")
+
+
+@pytest.fixture(scope="module")
+def htex(tmp_path_factory):
+    """Threads and worker processes, as settings make them."""
+    configuration = {
+        "local": {"provider": "threads", "max_threads": 2},
+        "pool": {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "environment": [PATH]},
+    }
+    with Workflow(configuration, run_dir=tmp_path_factory.mktemp("run")) as running:
+        assert strangers.one(executor="pool").result(timeout=LIMIT) == 1
+        yield running
+
+
+def error_of(future):
+    """Return how a future fails; it must end."""
+    return future.exception(timeout=LIMIT)
+
+
+def frames_of(error):
+    """Return the names of the functions in a traceback."""
+    return [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+plans = st.tuples(
+    st.sampled_from([*strangers.REDUCED, "raise"]),
+    # An app of Parsl itself lets these end the worker process, which takes seconds each.
+    st.sampled_from(sorted(strangers.RAISED)),
+)
+
+
+@given(deed=st.sampled_from(DEEDS), plan=plans, executor=st.sampled_from(["local", "pool"]))
+@example(deed="explode", plan=("itself", "exit"), executor="local")
+@example(deed="explode", plan=("itself", "quiet"), executor="local")
+@example(deed="return", plan=("exploding", "exit"), executor="pool")
+@settings(max_examples=PLANS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_every_future_ends_whatever_crosses(htex, deed, plan, executor):
+    """Whatever a task returns or raises, its future and that of the next task on the executor end."""
+    odd = [
+        strangers.act(deed, plan, executor=executor),
+        strangers.act_in_shell(deed, plan, executor=executor),
+        strangers.act_and_join(deed, plan, executor=executor),
+        strangers.take(strangers.Odd(plan), executor=executor),
+    ]
+    dependent = strangers.take(odd[0], executor=executor)
+    for future in (*odd, dependent):
+        error = error_of(future)
+        assert error is None or isinstance(error, Exception)
+        assert repr(error)
+    assert strangers.one(executor=executor).result(timeout=LIMIT) == 1
+
+
+@pytest.mark.parametrize("executor", ["local", "pool"])
+@pytest.mark.parametrize("kind", ["exit", "interrupt", "generator exit", "base", "asyncio"])
+@pytest.mark.parametrize("task", [strangers.act, strangers.act_in_shell, strangers.act_and_join])
+def test_what_is_no_exception_fails_the_task_in_words(htex, task, kind, executor):
+    """`SystemExit` and its like, raised in a task, fail its future with their type and their message."""
+    raised = strangers.RAISED[kind]()
+    error = error_of(task("explode", ("", kind), executor=executor))
+    assert isinstance(error, AppFailedError)
+    assert type(raised).__name__ in str(error)
+    assert str(raised) in str(error)
+    assert "in explode" in str(error)
+
+
+@pytest.mark.parametrize("task", [strangers.act, strangers.act_in_shell])
+def test_an_exception_with_arguments_of_its_own_arrives(htex, task):
+    """An exception that does not unpickle by itself keeps its type, facts and traceback."""
+    error = error_of(task("late", ("", ""), executor="pool"))
+    assert type(error).__name__ == "LateError"
+    assert (str(error), error.file) == ("in.nc:3", "in.nc")
+    assert "_late" in frames_of(error)
+
+
+def test_an_exception_that_cannot_be_sent_is_told_in_words(htex):
+    """Its type, its message and the worker's traceback are in the error that stands for it."""
+    error = error_of(strangers.act("raise", ("generator", ""), executor="pool"))
+    assert isinstance(error, AppFailedError)
+    assert "strangers.OddError: odd" in str(error)
+    assert "in _act" in str(error)
+
+
+def test_an_exception_that_survives_arrives_as_itself(htex):
+    """An ordinary exception keeps its type, and the frames of the worker are in its traceback."""
+    error = error_of(strangers.act("explode", ("", "value"), executor="pool"))
+    assert type(error) is ValueError
+    assert "explode" in frames_of(error)
+
+
+@pytest.mark.parametrize("deed", ["cause", "context"])
+def test_an_exception_survives_what_it_came_from(htex, deed):
+    """An exception whose cause cannot be sent arrives with its own type; the cause is told in words."""
+    error = error_of(strangers.act(deed, ("exploding", "exit"), executor="pool"))
+    assert type(error) is ValueError
+    assert "OddError" in str(error.__cause__)
+
+
+def test_a_class_that_only_the_worker_has_is_told(htex):
+    """A result of a class that cannot be imported here fails with the name of the class."""
+    error = error_of(strangers.act("return", ("foreign class", "value"), executor="pool"))
+    assert isinstance(error, AppFailedError)
+    assert "only_in_" in str(error)
+
+
+def test_a_result_that_cannot_be_pickled_is_told(htex):
+    """A generator as a result fails with a sentence that names the app and the type."""
+
+    @python_task
+    def count():
+        return (number for number in range(3))
+
+    assert "The result of app 'count', of type generator, cannot be sent" in str(error_of(count(executor="pool")))
+    assert list(count(executor="local").result(timeout=LIMIT)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("plan", [("raise", "exit"), ("raise", "two places"), ("generator", ""), ("deep", "")])
+def test_an_argument_that_cannot_be_pickled_is_told(htex, plan):
+    """An argument that cannot be sent fails the future with a sentence that names it."""
+    error = error_of(strangers.take(strangers.Odd(plan), executor="pool"))
+    assert str(error).startswith("Argument 1 of app 'take', of type strangers.Odd, cannot be sent to a worker (")
+
+
+def test_retries_see_the_kind_of_a_failure(tmp_path):
+    """The retry handler gets the exception of a task, or the error that stands for it, for each try."""
+    seen = []
+
+    def handler(error, record):
+        seen.append(type(error))
+        return 1
+
+    with Workflow(make_config(tmp_path, retries=1, retry_handler=handler)):
+        for kind in ("value", "exit"):
+            error_of(strangers.act("explode", ("", kind), executor="local"))
+    assert seen == [ValueError, ValueError, AppFailedError, AppFailedError]
+
+
+def test_a_retry_handler_that_exits_fails_the_task(tmp_path):
+    """A task whose retry handler calls `sys.exit` fails; the workflow ends."""
+    with Workflow(make_config(tmp_path, retries=1, retry_handler=lambda *_: strangers.explode("exit"))):
+        error = error_of(strangers.act("explode", ("", "value"), executor="local"))
+    assert "SystemExit" in str(error)
+
+
+@pytest.mark.parametrize("kind", sorted(strangers.RAISED))
+def test_a_future_of_the_user_may_fail_with_anything(htex, kind):
+    """A task, and a join task, over a future that failed with something odd fails too."""
+    mine = Future()
+    waiting = strangers.take(mine, executor="local")
+    joining = join_task(lambda: [mine, strangers.one(executor="local")])()
+    mine.set_exception(strangers.RAISED[kind]())
+    assert error_of(waiting) is not None
+    assert error_of(joining) is not None
+
+
+def test_an_app_of_parsl_itself_cannot_stop_its_executor(htex):
+    """An app that is not a task of ours fails alone too: its exception, or its result, cannot be unpickled."""
+    for deed, plan in (("explode", ("", "two places")), ("return", ("exploding", "exit")), ("return", ("lock", ""))):
+        strangers_app = python_app(strangers._act, executors=["pool"], data_flow_kernel=htex.dfk)
+        error_of(strangers_app(deed, plan))
+    assert strangers.one(executor="pool").result(timeout=LIMIT) == 1
+
+
+def test_an_app_of_parsl_itself_may_exit_in_a_thread(htex):
+    """`SystemExit` in an app of Parsl that runs in a thread fails its future."""
+    app = python_app(strangers._act, executors=["local"], data_flow_kernel=htex.dfk)
+    assert "SystemExit" in str(error_of(app("explode", ("", "exit"))))
+    assert strangers.one(executor="local").result(timeout=LIMIT) == 1
+
+
+def test_parsls_own_executor_survives_a_task(tmp_path):
+    """On an executor that Parsl's user has made, too, a task of ours fails alone."""
+    with Workflow(make_config(tmp_path, make_htex(workers=1))):
+        for deed, plan in (("raise", ("lambda", "")), ("return", ("exploding", "exit"))):
+            assert isinstance(error_of(strangers.act(deed, plan, executor="htex")), AppFailedError)
+        assert strangers.one(executor="htex").result(timeout=LIMIT) == 1
+
+
+def test_the_error_itself_crosses():
+    """An `AppFailedError` keeps the lines of its traceback through a pickle."""
+    error = AppFailedError("one\n  two \x1b[2J")
+    assert str(pickle.loads(pickle.dumps(error))) == "one\n  two \\x1b[2J"  # noqa: S301 - our own
