@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import threading
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 import pytest
 from werkzeug.exceptions import HTTPException
@@ -16,6 +18,7 @@ from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.http import HttpStore
 from chiltepin.backends.filesystem.places import place_of
+from chiltepin.backends.filesystem.proxies import proxy_for
 from chiltepin.errors import ConfigError, UnsupportedOptionError
 from chiltepin.transfers import Transfers
 
@@ -61,13 +64,13 @@ class Web:
 
 
 @contextmanager
-def serving(application):
+def serving(application, host="127.0.0.1"):
     """Serve on a port of the loopback."""
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
+    server = make_server(host, 0, application, threaded=True, request_handler=Quiet)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
     server.shutdown()
     thread.join(10)
     server.server_close()
@@ -191,7 +194,7 @@ def test_a_redirect_leads_to_a_web_server_only(web):
     folder = store(web).folder(())
     with folder.read("here") as reader:
         assert reader.size == 5
-    with pytest.raises(Exception, match="sends on to what is no web server"):
+    with pytest.raises(Exception, match="redirects to what is not a web server"):
         folder.read("file")
 
 
@@ -231,7 +234,7 @@ def index(request):
 def test_an_index_page_is_a_listing(web):
     """An index page of the usual kind lists what is right below it; sizes are asked for."""
     web.answers["/data/"] = index
-    found = {(entry.name, entry.kind, entry.size) for entry in store(web).folder(()).entries()}
+    found = {(entry.name, entry.kind, entry.size) for entry in store(web).folder(()).entries() if not entry.fault}
     assert found == {("small", "file", 5), ("sub", "dir", 0)}
 
 
@@ -259,3 +262,210 @@ def test_what_it_does_not_know_is_refused(settings):
     """An unknown option, or a password in a URL, is an error that says what to write."""
     with pytest.raises(ConfigError):
         HttpStore(settings.get("url", "https://host/"), settings.get("options", {}))
+
+
+TEXT = b"station,temperature\n" * 200_000
+STORED = gzip.compress(TEXT, mtime=0)
+
+
+def encoded(request, **headers):
+    """Give a file that is kept compressed, with ranges of what is kept, as object stores do."""
+    response = Response(STORED, headers={"Content-Encoding": "gzip", **headers})
+    return response.make_conditional(request, accept_ranges=True, complete_length=len(STORED))
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_file_that_is_kept_compressed_arrives_as_it_is_kept(transfers, web, tmp_path, ranges):
+    """A content encoding is not undone: sizes, ranges and checksums are those of the stored bytes."""
+    length = {"Content-Encoding": "gzip"}
+    whole = lambda _: Response(iter([STORED]), headers=length)  # noqa: E731 - beside the other one
+    web.answers["/data/t.csv"] = (lambda request: encoded(request, ETag='"1"')) if ranges else whole
+    assert fetch(transfers, "/t.csv").state.name == "SUCCEEDED"
+    assert (tmp_path / "t.csv").read_bytes() == STORED
+
+
+def test_an_encoding_that_changes_between_two_parts_is_a_fault(web):
+    """A part in another encoding than the first is not put together with it, though all else is the same."""
+    with store(web).folder(()).read("f.dat") as reader:
+        known = web.file
+        web.answers["/data/f.dat"] = lambda request: encoding(known(request))
+        with pytest.raises(Exception, match="changed while it was copied"):
+            reader.read_at(2_000_000, memoryview(bytearray(1000)))
+
+
+def encoding(response):
+    """Say that an answer is encoded."""
+    response.headers["Content-Encoding"] = "gzip"
+    return response
+
+
+def without_ranges(request):
+    """Refuse every range, as some servers do for files that are made on the way."""
+    return Response("no", 416) if "Range" in request.headers else Response(CONTENT)
+
+
+def wrong_range(request):
+    """Answer a range with one that cannot be: the end lies behind the size."""
+    if "Range" not in request.headers:
+        return Response(CONTENT)
+    return Response(CONTENT[:1000], 206, headers={"Content-Range": "bytes 0-999/5", "ETag": '"1"'})
+
+
+def several_ranges(request):
+    """Answer one range as several."""
+    if "Range" not in request.headers:
+        return Response(CONTENT)
+    body = b"--x\r\nContent-Range: bytes 0-3/4\r\n\r\nabcd\r\n--x--"
+    return Response(body, 206, mimetype="multipart/byteranges; boundary=x", headers={"ETag": '"1"'})
+
+
+def just_changed(request):
+    """Tell a time of change that is that of now, which names two contents if the file changes again."""
+    response = Response(CONTENT)
+    response.date = response.last_modified = datetime.now(timezone.utc)
+    return response.make_conditional(request, accept_ranges=True, complete_length=len(CONTENT))
+
+
+def weak(request):
+    """Tell an ETag that does not name the bytes."""
+    response = Response(CONTENT)
+    response.set_etag("1", weak=True)
+    return response.make_conditional(request, accept_ranges=True, complete_length=len(CONTENT))
+
+
+@pytest.mark.parametrize("answer", [without_ranges, wrong_range, several_ranges, just_changed, weak])
+def test_a_range_that_cannot_be_trusted_is_not_used(transfers, web, tmp_path, answer):
+    """A file of which the server gives no sound range, or nothing that names its content, is got whole, in order."""
+    web.answers["/data/f.dat"] = answer
+    assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+    with store(web).folder(()).read("f.dat") as reader:
+        assert (reader.parts, reader.mark) == (False, "")
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 501, 204])
+def test_a_file_whose_server_refuses_head_is_got(transfers, web, tmp_path, status):
+    """What HEAD does not tell is asked for by GET; a URL that is signed for GET is answered to nothing else."""
+    known = web.file
+    web.file = lambda request: Response("", status) if request.method == "HEAD" else known(request)
+    for name in ("f.dat", "small", "empty"):
+        assert fetch(transfers, f"/{name}").state.name == "SUCCEEDED"
+        assert (tmp_path / name).read_bytes() == web.files[f"/data/{name}"]
+    # Once is enough to know, where it is not for a failure that may pass.
+    assert sum(method == "HEAD" for method, _, _ in web.asked) == (3 if status == 500 else 1)
+    assert fetch(transfers, "/gone").code == "FILE_NOT_FOUND"
+
+
+@pytest.mark.parametrize(("head", "level"), [({}, "size"), ({}, "mtime"), ({}, "checksum"), ({"ETag": '"1"'}, "size")])
+def test_a_size_that_is_not_told_leaves_nothing_alone(transfers, web, tmp_path, head, level):
+    """A file whose size is unknown is copied again by sync level size and mtime, also over an empty destination."""
+    stream = lambda _: Response(iter([CONTENT]), headers=head, direct_passthrough=True)  # noqa: E731 - used twice
+    web.answers["/data/f.dat"] = stream
+    (tmp_path / "f.dat").write_bytes(b"")
+    assert fetch(transfers, "/f.dat", sync_level=level).files_done == 1
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+    assert fetch(transfers, "/f.dat", sync_level=level).files_skipped == (level == "checksum")
+
+
+def test_a_length_that_head_gets_wrong_is_not_believed(transfers, web, tmp_path):
+    """HEAD may tell another length than the file has; what arrives is the file."""
+    known = web.file
+    lying = lambda _: Response("", headers={"Content-Length": "4"})  # noqa: E731 - beside the other one
+    web.file = lambda request: lying(request) if request.method == "HEAD" else known(request)
+    assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [202, 204, 205, 206, 300, 304])
+def test_an_answer_that_is_not_a_file_is_not_saved_as_one(transfers, web, tmp_path, status):
+    """An answer such as "accepted" or "no content" is not the content of a file."""
+    web.answers["/data/f.dat"] = lambda _: Response(b"" if status in (204, 304) else b"wait", status)
+    assert fetch(transfers, "/f.dat").state.name == "FAILED"
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_address_of_ipv6_is_a_host(tmp_path, monkeypatch):
+    """A URL may have an address of IPv6 in brackets."""
+    monkeypatch.setenv("no_proxy", "[::1]")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    application = Web()
+    try:
+        serve = serving(application, "::1")
+        url = serve.__enter__()
+    except OSError:
+        pytest.skip("There is no IPv6 on the loopback here.")
+    try:
+        places = {"web": place_of("web", {"url": f"{url}/data"}), "disk": place_of("disk", {"url": str(tmp_path)})}
+        assert fetch(Transfers(FilesystemBackend(places)), "/f.dat").state.name == "SUCCEEDED"
+    finally:
+        serve.__exit__(None, None, None)
+    assert (tmp_path / "f.dat").read_bytes() == CONTENT
+
+
+NO_PROXY = [
+    ("http://example.org/", "*", True),
+    ("http://example.org/", "a.org, *", True),
+    ("http://example.org/", "example.org", True),
+    ("http://www.example.org/", ".example.org", True),
+    ("http://www.example.org/", "example.org", True),
+    ("http://example.org/", ".example.org", True),
+    ("http://badexample.org/", "example.org", False),
+    ("http://EXAMPLE.org./", "example.ORG", True),
+    ("http://example.org/", "example.org:80", True),
+    ("http://example.org:8080/", "example.org:80 other.org", False),
+    ("http://example.org:8080/", "other.org example.org:8080", True),
+    ("http://10.1.2.3/", "10.0.0.0/8", True),
+    ("http://11.1.2.3/", "10.0.0.0/8", False),
+    ("http://10.1.2.3:81/", "10.1.2.3", True),
+    ("http://1.10.1.2.3.example/", "10.1.2.3", False),
+    ("http://[::1]:80/", "[::1]", True),
+    ("http://[::1]:81/", "::1", True),
+    ("http://[::1]:81/", "[::1]:81", True),
+    ("http://[::1]:81/", "[::1]:82", False),
+    ("http://[fd00::7]/", "fd00::/8", True),
+    ("http://[fd00::7]/", "10.0.0.0/8", False),
+    ("http://example.org/", "", False),
+    ("http://example.org/", ".", False),
+]
+
+
+@pytest.mark.parametrize(("url", "told", "direct"), NO_PROXY)
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_no_proxy_means_what_it_means_to_curl(url, told, direct, name):
+    """Which hosts are asked without the proxy is what curl 7.86 and later makes of the variable, in either case."""
+    found = proxy_for(url, {"http_proxy": "http://proxy:3128", name: told})
+    assert found == (None if direct else "http://proxy:3128")
+
+
+@pytest.mark.parametrize(
+    ("environment", "proxy"),
+    [
+        ({"https_proxy": "proxy:3128"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "https_proxy": ""}, "http://proxy:3128"),
+        ({"https_proxy": "http://one", "HTTPS_PROXY": "http://two"}, "http://one"),
+        ({"http_proxy": "http://one"}, None),
+        ({"ALL_PROXY": "http://all"}, "http://all"),
+        ({"all_proxy": "http://all", "https_proxy": "http://one"}, "http://one"),
+        ({}, None),
+    ],
+)
+def test_the_proxy_is_that_of_the_scheme(environment, proxy):
+    """The variable of the scheme is asked first, small letters before capital ones, then that for all schemes."""
+    assert proxy_for("https://example.org/", environment) == proxy
+
+
+def test_a_client_of_a_cgi_program_does_not_name_the_proxy():
+    """HTTP_PROXY is a header of the client where the process is a CGI program, and is not followed."""
+    environment = {"REQUEST_METHOD": "GET", "HTTP_PROXY": "http://evil"}
+    assert proxy_for("http://example.org/", environment) is None
+
+
+def test_a_proxy_is_asked_with_its_password(transfers, web, tmp_path, monkeypatch):
+    """A request goes through the proxy that the environment names, as the user that its URL names."""
+    proxy = Web()
+    with serving(proxy) as url:
+        monkeypatch.delenv("NO_PROXY")
+        monkeypatch.setenv("http_proxy", url.replace("http://", "http://me:p%40ss@"))
+        fetch(transfers, "/small")
+    assert web.asked == []
+    assert {headers["Proxy-Authorization"] for _, _, headers in proxy.asked} == {"Basic bWU6cEBzcw=="}

@@ -146,13 +146,15 @@ def whole(body=b"inside"):
 
 
 def test_names_of_an_index_page_stay_below_it(web, here):
-    """Links that lead up, elsewhere, or to nothing are no names."""
+    """Links that lead up, elsewhere, or to nothing are not names; one that looks like an entry fails by itself."""
     liar, transfers = web
     links = ("../x", "%2e%2e/x", "..%2fx", "a%2fb", "/etc/x", "//h/x", "http://h/x", ".", "..", "%2e%2e", "", "a%00b")
     links += (temporary("0"), "./../x", "g/../../x", "f")
     liar.answer = lambda _method, path: page(*links) if path == "/root/" else whole()
-    assert asked(transfers) == ["f"]
-    assert moved(transfers).state is TaskState.SUCCEEDED
+    assert asked(transfers) == ["..%2fx", "a%00b", "a%2fb", "f", "x"]
+    status = moved(transfers)
+    assert (status.state, status.files_done) == (TaskState.FAILED, 1)
+    assert "lists ..%2fx, which is not a name" in status.reason
     assert (here / "got" / "f").read_bytes() == b"inside"
     unharmed(here)
 
@@ -161,7 +163,8 @@ def test_escapes_in_an_index_page_reach_no_message(web, here):
     """A name with escapes is data; where it is told it is escaped."""
     liar, transfers = web
     liar.answer = lambda _method, path: page("f%1b%5b2J") if path == "/root/" else (404, {"Content-Length": "0"}, [])
-    assert asked(transfers) == []
+    assert asked(transfers) == ["f\x1b[2J"]
+    assert moved(transfers).reason.isprintable()
     liar.answer = lambda method, path: (
         page("f%1b%5b2J") if path == "/root/" else whole() if method == "HEAD" else (418, {"Content-Length": "0"}, [])
     )

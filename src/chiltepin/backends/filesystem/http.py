@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-from html.parser import HTMLParser
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 import urllib3
-from urllib3.exceptions import (
-    HTTPError,
-    LocationValueError,
-    MaxRetryError,
-    NewConnectionError,
-    ProtocolError,
-    SSLError,
-)
-from urllib3.exceptions import (
-    TimeoutError as UrllibTimeoutError,
-)
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProtocolError, SSLError
+from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.http_reader import HttpReader, mtime_of
+from chiltepin.backends.filesystem.http_index import Listed, absolute, listed
+from chiltepin.backends.filesystem.http_reader import HttpReader, mtime_of, total_of
 from chiltepin.backends.filesystem.names import is_draft
-from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.proxies import proxy_for
+from chiltepin.backends.filesystem.store import Entry
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.paths import joined
 
@@ -46,7 +36,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Folder, Store, Wish
     from chiltepin.paths import Parts
 
-__all__ = ["HttpStore"]
+__all__ = ["Got", "HttpStore", "Page"]
 
 #: Bytes of an index page that is no nonsense.
 _PAGE = 64 << 20
@@ -55,24 +45,39 @@ _PAGE = 64 << 20
 _REDIRECTS = 10
 
 _KNOWN = ("headers",)
-_INDEX = re.compile(rb"<title>\s*(index of|directory listing for)\b", re.IGNORECASE)
+
+#: Answers that ask for another try (RFC 9110, 15.5.9; RFC 6585, 4; RFC 8470, 5.2).
+_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+
+#: Bytes of an answer that are read to their end, so that the connection can be used again.
+_SHORT = 1 << 16
+
+#: What a URL may hold as it is; anything else in a redirect is escaped.
+_URL = "%/:=&?~#+!$,;'@()*[]"
+
+
+class Page(NamedTuple):
+    """What is asked for."""
+
+    url: str
+    #: What messages call it.
+    where: str
+
+
+class Got(NamedTuple):
+    """An answer, its body not read, and the URL that it came from after all redirects."""
+
+    answer: urllib3.BaseHTTPResponse
+    url: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it came from a URL that ends in a slash."""
+        return urlsplit(self.url).path.endswith("/")
 
 
 class UnavailableError(Fault):
     """The server cannot answer now."""
-
-
-class _Links(HTMLParser):
-    """The targets of the links of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.targets: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep the target of a link."""
-        if tag == "a":
-            self.targets += [value for name, value in attrs if name == "href" and value]
 
 
 class HttpFolder:
@@ -80,6 +85,7 @@ class HttpFolder:
 
     def __init__(self, store: HttpStore, parts: Parts) -> None:
         self._store, self._parts = store, parts
+        self._page = Page(store.url(parts, folder=True), joined(parts))
 
     def __enter__(self) -> Self:
         return self
@@ -90,45 +96,61 @@ class HttpFolder:
         """Nothing is held."""
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
-        """Yield what an index page lists; sizes and times are asked for, file by file."""
+        """Yield what an index page lists; sizes and times that it does not tell are asked for, file by file."""
         del drafts
-        answer = self._store.ask("GET", self._parts, folder=True)
-        page = self._store.body(answer, _PAGE + 1)
+        got = self._store.ask("GET", self._page)
+        page = self._store.body(got.answer, _PAGE + 1, decode=True)
+        headers, where = got.answer.headers, self._page.where
         if len(page) > _PAGE:
             # Half of it would be taken for the whole, and what is not in it for what is not there.
-            answer.close()
-            where = joined(self._parts)
+            got.answer.close()
             raise Fault(
                 "LIMIT_EXCEEDED", f"The index page of {where} is longer than 64 MiB; name the files one by one."
             )
-        if "html" not in answer.headers.get("Content-Type", "") or not _INDEX.search(page[:4096]):
-            where = joined(self._parts)
-            raise Fault("ENDPOINT_ERROR", f"The web server sends no index of {where}; name the files one by one.")
-        links = _Links()
-        links.feed(page.decode(errors="replace"))
-        here = urlsplit(self._store.url(self._parts, folder=True)).path
-        for name, is_folder in sorted({link for target in links.targets if (link := _child(target, here))}):
-            entry = Entry(name, "dir") if is_folder else self.entry(name)
-            if entry is not None:
-                yield entry
+        # Files are asked for where the index was, since a server may send on the folder alone.
+        self._page = self._page._replace(url=urljoin(got.url, "."))
+        told = "Content-Encoding" not in headers and ("Content-Length" in headers or "Transfer-Encoding" in headers)
+        for line in listed(page, headers, got.url, where, told=told):
+            if not is_draft(line.name):
+                yield self._listed(line)
+
+    def _listed(self, line: Listed) -> Entry:
+        """Return the entry of a line of the index."""
+        if line.kind == "dir":
+            return Entry(line.name, "dir")
+        if line.kind == "other":
+            reason = f"The index of {self._page.where} lists {line.name}, which {line.why}; name its file by itself."
+            return Entry(line.name, "other", None, fault=Fault("ENDPOINT_ERROR", reason) if line.why else None)
+        if line.known:
+            return Entry(line.name, "file", line.size, line.mtime)
+        try:
+            return self._asked(line.name)
+        except (Fault, FileNotFoundError):
+            # It is listed, and so it is there: opening it tells by itself what is wrong.
+            return Entry(line.name, "file", None)
+
+    def _asked(self, name: str) -> Entry:
+        """Ask for an entry; what the server sends on to a URL that ends in a slash is a folder."""
+        got = self._store.head(self._below(name))
+        if got.is_folder:
+            return Entry(name, "dir")
+        return Entry(name, "file", total_of(got.answer), mtime_of(got.answer))
+
+    def _below(self, name: str) -> Page:
+        root = urlsplit(self._page.url)
+        path = root.path + quote(name, safe="", errors="surrogateescape")
+        return Page(urlunsplit(root._replace(path=path, query=self._store.query)), joined((*self._parts, name)))
 
     def entry(self, name: str) -> Entry | None:
-        """Return one entry, or None; what the server sends on to a URL that ends in a slash is a folder."""
-        parts = (*self._parts, name)
+        """Return one entry, or None."""
         try:
-            answer = self._store.ask("HEAD", parts)
+            return self._asked(name)
         except FileNotFoundError:
             return None
-        answer.release_conn()
-        told = answer.headers.get("Content-Length", "")
-        path = urlsplit(answer.geturl() or "").path
-        if path.endswith("/"):
-            return Entry(name, "dir")
-        return Entry(name, "file", int(told) if told.isdecimal() else 0, mtime_of(answer))
 
     def read(self, name: str) -> HttpReader:
         """Open a file."""
-        return HttpReader(self._store, (*self._parts, name))
+        return HttpReader(self._store, self._below(name))
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> NoReturn:
         """Refuse."""
@@ -161,18 +183,6 @@ def _read_only(name: str) -> Fault:
     return Fault("PERMISSION_DENIED", f"{name} is on a web server, which can only be read; write to another endpoint.")
 
 
-def _child(target: str, here: str) -> tuple[str, bool] | None:
-    """Return the name that a link of an index page gives to something right below it, and whether that is a folder."""
-    parts = urlsplit(target)
-    if parts.scheme or parts.netloc or parts.query:
-        return None
-    path = parts.path.removeprefix(here) if parts.path.startswith("/") else parts.path.removeprefix("./")
-    name = unquote(path.removesuffix("/"))
-    if not sound(name) or is_draft(name):
-        return None
-    return name, path.endswith("/")
-
-
 class HttpStore:
     """The files below a URL of a web server.
 
@@ -198,72 +208,118 @@ class HttpStore:
         if self._root.username or self._root.password:
             raise ConfigError("A URL takes no password here; give headers: {Authorization: {env: NAME}} as an option.")
         headers = {str(name): str(value) for name, value in options.get("headers", {}).items()}
-        retries = urllib3.Retry(
-            total=None,
-            connect=0,
-            read=0,
-            status=0,
-            other=0,
-            redirect=_REDIRECTS,
-            remove_headers_on_redirect=frozenset(headers) | urllib3.Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT,
-        )
         self.times, self.writable = False, False
         self.width = self.least = 16
-        # Not "gzip": a range, a size and a checksum are of the file as it is.
-        headers.setdefault("Accept-Encoding", "identity")
-        self._headers, self._retries = headers, retries
-        self._pool = self._manager()
+        #: What the root's URL has behind its path, such as a signature; every request has it.
+        self.query = self._root.query
+        self._headers = headers
+        #: Connections, by the proxy that they go through.
+        self._pools: dict[str | None, urllib3.PoolManager] = {}
+        #: Whether HEAD is answered; some servers refuse it, and a signed URL is for one method.
+        self._heads = True
 
-    def _manager(self) -> urllib3.PoolManager:
-        """Return the connections, through the proxy that the environment names for this host."""
-        timeout = urllib3.Timeout(connect=30, read=60)
-        proxy = getproxies().get(self._root.scheme)
-        if proxy and not proxy_bypass(self._root.hostname or ""):
-            return urllib3.ProxyManager(proxy, maxsize=self.width, timeout=timeout)
-        return urllib3.PoolManager(maxsize=self.width, timeout=timeout)
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """Return the connections, through the proxy that the environment names for the host of a URL."""
+        proxy = proxy_for(url)
+        if proxy not in self._pools:
+            timeout = urllib3.Timeout(connect=30, read=60)
+            if proxy is not None and not proxy.startswith(("http://", "https://")):
+                raise Fault(
+                    "CONNECT_FAILED", "The environment names a proxy that is not an HTTP proxy; use one that is."
+                )
+            if proxy is None:
+                made = urllib3.PoolManager(maxsize=self.width, timeout=timeout)
+            else:
+                user, at, _ = urlsplit(proxy).netloc.rpartition("@")
+                headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else None
+                made = urllib3.ProxyManager(proxy, maxsize=self.width, timeout=timeout, proxy_headers=headers)
+            self._pools.setdefault(proxy, made)
+        return self._pools[proxy]
 
     def url(self, parts: Parts, *, folder: bool = False) -> str:
         """Return the URL of a place."""
-        path = "/".join((self._root.path.rstrip("/"), *(quote(name, safe="") for name in parts)))
+        names = (quote(name, safe="", errors="surrogateescape") for name in parts)
+        path = "/".join((self._root.path.rstrip("/"), *names))
         slash = "/" if folder or not parts else ""
-        return urlunsplit((self._root.scheme, self._root.netloc, path + slash, self._root.query, ""))
+        return urlunsplit((self._root.scheme, self._root.netloc, path + slash, self.query, ""))
 
-    def ask(
-        self, method: str, parts: Parts, headers: Mapping[str, str] | None = None, *, folder: bool = False
-    ) -> urllib3.BaseHTTPResponse:
-        """Return the answer, its body not read.
+    def ask(self, method: str, page: Page, headers: Mapping[str, str] | None = None) -> Got:
+        """Return the answer, after all redirects.
 
         Raises
         ------
         OSError, Fault
             For an answer that is none of a file.
         """
+        url = page.url
+        for _ in range(_REDIRECTS + 1):
+            answer = self._once(method, url, headers or {}, page.where)
+            location = answer.get_redirect_location()
+            if not location:
+                return Got(self._good(answer, page.where, ranged=bool(headers)), url)
+            if method == "HEAD" or (total_of(answer) or _SHORT + 1) <= _SHORT:
+                answer.drain_conn()
+            else:
+                answer.close()
+            url = _sent_on(url, location, page.where)
+        raise Fault("ENDPOINT_ERROR", f"Too many redirects from the web server for {page.where}.")
+
+    def _once(self, method: str, url: str, headers: Mapping[str, str], where: str) -> urllib3.BaseHTTPResponse:
+        """Send one request; what proves who we are goes to the server of the root only."""
+        # Not "gzip": a range, a size and a checksum are of the file as it is.
+        given = {"Accept-Encoding": "identity", **headers}
+        target = urlsplit(url)
+        if (target.scheme, target.netloc) == (self._root.scheme, self._root.netloc):
+            given = {**given, **self._headers}
+        pool = self._pool(url)
         try:
-            answer = self._pool.request(
-                method,
-                self.url(parts, folder=folder),
-                headers={**self._headers, **(headers or {})},
-                retries=self._retries,
-                preload_content=False,
-                redirect=True,
-            )
-        except (HTTPError, LocationValueError) as err:
-            failure = _failure(err, joined(parts))
-        else:
-            status = answer.status
-            if status < 300 or (status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers):  # noqa: PLR2004 - 2xx
-                return answer
-            answer.close()
-            failure = _refusal(status, joined(parts))
+            return pool.request(method, url, headers=given, retries=False, preload_content=False, redirect=False)
+        except HTTPError as err:
+            failure = _failure(err, where)
         # Raised here: urllib3's own errors name the URL.
         raise failure
 
-    def body(self, answer: urllib3.BaseHTTPResponse, count: int) -> bytes:
-        """Read so much of an answer, or what is left."""
+    @staticmethod
+    def _good(answer: urllib3.BaseHTTPResponse, where: str, *, ranged: bool) -> urllib3.BaseHTTPResponse:
+        """Return an answer that is one of a file; 202 and 204, for instance, are none."""
+        good = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
+        if ranged:
+            good |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+        if answer.status in good:
+            return answer
+        answer.close()
+        raise _refusal(answer.status, where)
+
+    def head(self, page: Page) -> Got:
+        """Ask for what is known of a file; by GET where the server refuses HEAD."""
+        refused = False
+        if self._heads:
+            try:
+                got = self.ask("HEAD", page)
+            except (Fault, FileNotFoundError) as err:
+                # A server that is only busy will answer HEAD again.
+                refused = not isinstance(err, UnavailableError)
+            else:
+                got.answer.release_conn()
+                return got
+        got = self.ask("GET", page, {"Range": "bytes=0-0"})
+        # Not read: a server without ranges sends the whole file.
+        got.answer.close()
+        if refused:
+            self._heads = False
+        return got
+
+    def body(self, answer: urllib3.BaseHTTPResponse, count: int, *, decode: bool = False) -> bytes:
+        """Read so much of an answer, or what is left; as it is stored, unless it is to be decoded."""
         try:
-            return answer.read(count)
+            data = answer.read(count, decode_content=decode)
+            # Short of that at the end only, which has to be seen: an answer may be shorter than it said.
+            while 0 < len(data) < count and (more := answer.read(count - len(data), decode_content=decode)):
+                data += more
         except HTTPError as err:
             failure = _failure(err, "a file")
+        else:
+            return data
         raise failure
 
     def transient(self, error: Exception) -> bool:
@@ -292,30 +348,38 @@ class HttpStore:
         return other.url(other_parts, folder=True).startswith(self.url(parts, folder=True))
 
 
+def _sent_on(url: str, location: str, where: str) -> str:
+    """Return the URL that a redirect leads to."""
+    try:
+        # A header is bytes, which Python gives as Latin-1 (RFC 9110, 5.5); those of a URL may be in UTF-8, not escaped.
+        url = absolute(url, quote(location.encode("latin-1", "replace"), safe=_URL))
+        if urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname:
+            return url
+    except ValueError:
+        pass
+    raise Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
+
+
 def _refusal(status: int, where: str) -> Exception:
     """Return what an answer means that is none of a file."""
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return Fault("PERMISSION_DENIED", f"The web server does not give {where} to us (status {status}).")
-    busy = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-    if status in busy or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _BUSY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED):
         return UnavailableError("ENDPOINT_ERROR", f"The web server cannot give {where} now (status {status}).")
     return Fault("ENDPOINT_ERROR", f"The web server answers with status {status} to what asks for {where}.")
 
 
-def _failure(error: Exception, where: str) -> Exception:
+def _failure(error: HTTPError, where: str) -> Exception:
     """Return an error of ours for one of urllib3's, without its URL."""
-    reason = error.reason if isinstance(error, MaxRetryError) else error
-    if isinstance(reason, SSLError):
+    if isinstance(error, SSLError):
         return Fault("CONNECT_FAILED", f"The certificate of the web server that has {where} is not to be trusted.")
     # In some versions a connection that is refused is a kind of timeout.
-    if isinstance(reason, UrllibTimeoutError) and not isinstance(reason, NewConnectionError):
+    if isinstance(error, UrllibTimeoutError) and not isinstance(error, NewConnectionError):
         return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-    if isinstance(reason, ProtocolError):
+    if isinstance(error, ProtocolError):
         return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-    if isinstance(error, LocationValueError) or isinstance(reason, LocationValueError):
-        return Fault("ENDPOINT_ERROR", f"The web server sends on to what is no web server, for {where}.")
-    if isinstance(error, MaxRetryError) and "redirect" in str(reason):
-        return Fault("ENDPOINT_ERROR", f"The web server sends on and on, for {where}.")
+    if isinstance(error, LocationValueError):
+        return Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
     return ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

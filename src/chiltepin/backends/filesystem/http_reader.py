@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,65 +17,92 @@ if TYPE_CHECKING:
     import urllib3
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.http import HttpStore
-    from chiltepin.paths import Parts
+    from chiltepin.backends.filesystem.http import HttpStore, Page
 
-__all__ = ["HttpReader", "mtime_of"]
+__all__ = ["HttpReader", "mtime_of", "total_of"]
 
 #: Bytes that are asked for at first: a smaller file needs no second request.
 _FIRST = 1 << 20
 
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
 def mtime_of(answer: urllib3.BaseHTTPResponse) -> float | None:
     """Return the time of last modification that an answer tells, in seconds since 1970 UTC; None if it tells none."""
+    return _time_of(answer, "Last-Modified")
+
+
+def _time_of(answer: urllib3.BaseHTTPResponse, header: str) -> float | None:
     try:
-        return parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
-    except (KeyError, TypeError, ValueError):
+        return parsedate_to_datetime(answer.headers[header]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
+    """Return how many bytes the whole file has, of which an answer may be a part; None if it does not tell."""
+    if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        found = _TOTAL.fullmatch(answer.headers.get("Content-Range", "").strip())
+        return int(found[1]) if found else None
+    told = answer.headers.get("Content-Length", "")
+    # With both headers the length is to be ignored (RFC 9112, 6.3).
+    return int(told) if told.isdecimal() and "Transfer-Encoding" not in answer.headers else None
 
 
 def _validator(answer: urllib3.BaseHTTPResponse) -> str:
     """Return what names the content for ``If-Range``: a strong ETag, else the time; empty if there is neither."""
     tag = answer.headers.get("ETag", "")
-    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+    if tag.startswith('"'):
+        return tag
+    # A file may change twice in the second of its time, which then names both contents (RFC 9110, 8.8.2.2).
+    now, then = _time_of(answer, "Date"), mtime_of(answer)
+    if now is None or then is None or now - then < 1:
+        return ""
+    return answer.headers["Last-Modified"]
 
 
 class HttpReader:
     """A file of a web server, open for reading."""
 
-    def __init__(self, store: HttpStore, parts: Parts) -> None:
-        self._store, self._place, self._head, self._position = store, parts, b"", 0
+    def __init__(self, store: HttpStore, page: Page) -> None:
+        self._store, self._page, self._head, self._position = store, page, b"", 0
         self.proof = ""
-        answer = store.ask("GET", parts, {"Range": f"bytes=0-{_FIRST - 1}"})
+        got = store.ask("GET", page, {"Range": f"bytes=0-{_FIRST - 1}"})
+        answer = got.answer
+        if got.is_folder:
+            answer.close()
+            # Its index page is not its content.
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self.mtime = mtime_of(answer)
-        self._validator = _validator(answer)
+        self._validator, self._coding = _validator(answer), answer.headers.get("Content-Encoding")
         self.size: int | None = None
         self._stream: urllib3.BaseHTTPResponse | None = None
-        if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            self.size = 0
-            answer.release_conn()
-        elif answer.status == HTTPStatus.PARTIAL_CONTENT:
+        if answer.status == HTTPStatus.PARTIAL_CONTENT:
             self._begin(answer)
+        elif answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # Perhaps it is empty; perhaps the server gives no ranges of it.
+            answer.close()
+            self._whole(store.ask("GET", page).answer)
         else:
             self._whole(answer)
         self.parts = self._stream is None
-        self.mark = f"{joined(parts)}:{self._validator}:{self.size}" if self._validator else ""
+        self.mark = f"{page.where}:{self._validator}:{self.size}" if self.parts and self._validator else ""
 
     def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
         """Take the first range; without a name for the content, only a whole file is good."""
-        first, total = _range_of(answer)
+        first, last, total = _range_of(answer)
         self._head = self._store.body(answer, _FIRST)
         self.size = total
-        if first or total is None or (len(self._head) < total and not self._validator):
+        count = len(self._head)
+        if first or last + 1 != count or total < count or (count < total and not self._validator):
+            answer.close()
             self._head, self.size = b"", None
-            self._whole(self._store.ask("GET", self._place))
+            self._whole(self._store.ask("GET", self._page).answer)
 
     def _whole(self, answer: urllib3.BaseHTTPResponse) -> None:
         """Take the content in order."""
-        told = answer.headers.get("Content-Length", "")
-        self.size = int(told) if told.isdecimal() else None
+        self.size = total_of(answer)
         self._stream = answer
 
     def __enter__(self) -> Self:
@@ -99,11 +125,14 @@ class HttpReader:
             block[:] = self._head[offset : offset + len(block)]
             return len(block)
         headers = {"Range": f"bytes={offset}-{offset + len(block) - 1}", "If-Range": self._validator}
-        answer = self._store.ask("GET", self._place, headers)
-        if answer.status != HTTPStatus.PARTIAL_CONTENT or _range_of(answer) != (offset, size):
-            answer.close()
-            raise self._another()
-        if _validator(answer) not in ("", self._validator):
+        answer = self._store.ask("GET", self._page, headers).answer
+        same = answer.status == HTTPStatus.PARTIAL_CONTENT and _range_of(answer) == (
+            offset,
+            offset + len(block) - 1,
+            size,
+        )
+        same = same and answer.headers.get("Content-Encoding") == self._coding
+        if not same or _validator(answer) not in ("", self._validator):
             answer.close()
             raise self._another()
         data = self._store.body(answer, len(block))
@@ -113,7 +142,7 @@ class HttpReader:
         return len(block)
 
     def _another(self) -> Fault:
-        name = self._place[-1]
+        name = self._page.where
         return Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
 
     def readinto(self, block: memoryview) -> int:
@@ -132,9 +161,7 @@ class HttpReader:
         return False
 
 
-def _range_of(answer: urllib3.BaseHTTPResponse) -> tuple[int, int | None]:
-    """Return where a range begins, and the size of the whole; (-1, None) if that is not told."""
+def _range_of(answer: urllib3.BaseHTTPResponse) -> tuple[int, int, int]:
+    """Return the first and the last byte of a range, and the size of the whole; -1 each if that is not told."""
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
-    if found is None:
-        return -1, None
-    return int(found[1]), None if found[3] == "*" else int(found[3])
+    return (int(found[1]), int(found[2]), int(found[3])) if found else (-1, -1, -1)

@@ -1,0 +1,69 @@
+"""Which proxy a URL is asked through, as curl reads it from the environment.
+
+Python's ``urllib.request.proxy_bypass`` takes ``*`` only where it stands alone, and knows neither CIDR nor IPv6 in
+brackets. The rules here are those of curl 7.86 and later (curl(1), "ENVIRONMENT" and ``--noproxy``), with the port
+after a name that Python and Go accept too.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["proxy_for"]
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the URL of the proxy that the environment names for a URL.
+
+    Parameters
+    ----------
+    url : str
+        An ``http:`` or ``https:`` URL.
+    environment : mapping of str to str
+        ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``, in small letters or, where those are not set or
+        empty, in capital ones.
+
+    Returns
+    -------
+    str or None
+        The proxy's URL; None if the server is asked directly.
+    """
+    parts = urlsplit(url)
+
+    def told(name: str) -> str:
+        return environment.get(name) or environment.get(name.upper()) or ""
+
+    # In a CGI program, HTTP_PROXY is a header that a client has sent (httpoxy, CVE-2016-5385).
+    own = environment.get("http_proxy", "") if "REQUEST_METHOD" in environment else told("http_proxy")
+    proxy = (own if parts.scheme == "http" else told(f"{parts.scheme}_proxy")) or told("all_proxy")
+    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    if not proxy or any(_matches(entry, host, port) for entry in told("no_proxy").replace(",", " ").split()):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _matches(entry: str, host: str, port: int) -> bool:
+    """Whether one entry of NO_PROXY means a host and port; ``host`` is without brackets and in small letters."""
+    if entry == "*":
+        return True
+    name, colon, number = entry.rpartition(":")
+    if colon and number.isdecimal() and (":" not in name or name.endswith("]")):
+        return int(number) == port and _matches(name, host, port)
+    entry = entry.replace("[", "").replace("]", "")
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        entry, host = entry.lower().removesuffix(".").lstrip("."), host.removesuffix(".")
+        return bool(entry) and (host == entry or host.endswith(f".{entry}"))
+    try:
+        return address in ip_network(entry, strict=False)
+    except ValueError:
+        return False

@@ -1,0 +1,232 @@
+"""What the index of a web folder lists is what is copied: on real servers, and for links of any spelling."""
+
+from __future__ import annotations
+
+import html
+import os
+import random
+import re
+from urllib.parse import quote
+
+import pytest
+from liars import Liar
+from webservers import KINDS, files_of, odd_name, odd_tree, web_server
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.places import place_of
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+SERVERS = [kind for kind in KINDS if kind != "apache-dav"]
+
+
+def seeds(few):
+    """The seeds: a few, so many as CHILTEPIN_TREES says, or those that it names, as in 100:200."""
+    first, _, last = os.environ.get("CHILTEPIN_TREES", str(few)).rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+def opened(url, folder):
+    """The endpoints ``web`` and ``disk``; what is tried again is tried at once."""
+    settings = {"web": {"url": url}, "disk": {"url": str(folder)}}
+    places = {name: place_of(name, told) for name, told in settings.items()}
+    return Transfers(FilesystemBackend(places, pause=lambda *_: None))
+
+
+def fetch(transfers, **options):
+    """Copy the whole web folder to the disk."""
+    told = {"src_path": "/", "dst_path": "/got", "recursive": True, **options}
+    request = transfer_request(src_ep="web", dst_ep="disk", **told)
+    return transfers.run(request, timeout=60, polling_interval=1)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_tree_on_a_real_server_arrives_whole(kind, tmp_path):
+    """Of a tree with any names on a real server, everything that is in its folder arrives, byte for byte."""
+    with web_server(kind) as (url, root):
+        for seed in seeds(4):
+            chance = random.Random(f"{kind} {seed}")  # noqa: S311 - to be repeated, not to be secret
+            (root / f"t{seed}").mkdir()
+            odd_tree(chance, root / f"t{seed}")
+        wanted = files_of(root)
+        status = fetch(opened(url, tmp_path))
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert files_of(tmp_path / "got") == wanted
+
+
+def document(body, **headers):
+    """An answer with its length."""
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    return 200, {"Content-Length": str(len(body)), **told}, [body]
+
+
+def page(*links, title="Index of /"):
+    """An index page with links: each a target, or a target and its text."""
+    pairs = [(link, link) if isinstance(link, str) else link for link in links]
+    body = "".join(f'<a href="{target}">{text}</a>\n' for target, text in pairs)
+    whole = f"<html><head><title>{title}</title></head><body>{body}</body></html>"
+    return document(whole.encode("utf-8", "surrogateescape"), Content_Type="text/html")
+
+
+NOTHING = (404, {"Content-Length": "0"}, [])
+
+
+class Site(Liar):
+    """A web server with a few pages, by their paths as they are asked for; the root of the endpoint is ``/d``."""
+
+    def __init__(self, **pages):
+        super().__init__(lambda _method, path: self.pages.get(path, NOTHING))
+        self.pages = {"/d/a.nc": document(b"data")}
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A site, and the endpoints."""
+    with Site() as made:
+        made.transfers = opened(f"{made.url()}/d", tmp_path)
+        yield made
+
+
+def spelled(chance, name, *, folder, here, host):
+    """Return a link to an entry as some web server may write it, and its text."""
+    kept = chance.choice(["", "/=+()@,", "!$&'()*+,;=@", "~-._:"]) if b":" not in name else "=+()@"
+    # A slash in a name cannot be, and a point is always written as it is.
+    target = quote(name, safe=kept.replace("/", ""))
+    if chance.random() < 0.3:
+        target = re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), target)
+    target = chance.choice(["", "./", here, f"http://{host}{here}", f"//{host}{here}", f"{here}../d/"]) + target
+    if folder:
+        target += "/"
+    shown = name.decode("utf-8", "surrogateescape")
+    text = shown if chance.random() < 0.7 or len(shown) < 9 else f"{shown[:6]}..>"
+    escape = chance.choice([html.escape, lambda raw: "".join(f"&#{ord(char)};" for char in raw)])
+    # What is not UTF-8 cannot be written as the number of a character.
+    return escape(target), html.escape(text)
+
+
+DECORATION = ["?C=N;O=D", "?C=M&amp;O=A", "../", "/", "#top", "mailto:me@example.org", "javascript:void(0)", ""]
+
+
+@pytest.mark.timeout(3600)
+def test_every_spelling_of_a_link_is_the_same_entry(site):
+    """Whatever way a server escapes, resolves and writes its links, all names are listed, and nothing else."""
+    for seed in seeds(60):
+        chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        names = {odd_name(chance): chance.random() < 0.3 for _ in range(8)}
+        host = site.url().removeprefix("http://")
+        links = [spelled(chance, name, folder=folder, here="/d/", host=host) for name, folder in names.items()]
+        links += [(target, "x") for target in chance.sample(DECORATION, 3)]
+        site.pages = {"/d/": page(*links)}
+        site.pages |= {f"/d/{quote(name, safe='')}": document(b"data") for name, folder in names.items() if not folder}
+        listed = {os.fsencode(entry.name): entry.kind == "dir" for entry in site.transfers.ls("web", "/")}
+        assert listed == names, (seed, links)
+
+
+@pytest.mark.parametrize("base", ["/d/", "./", "{url}/d/"])
+def test_the_base_of_a_page_is_what_its_links_count_from(site, base):
+    """Links count from the base that a page names."""
+    told = page("a.nc")[2][0].replace(b"<head>", f'<head><base href="{base.format(url=site.url())}">'.encode())
+    site.pages["/d/"] = document(told, Content_Type="text/html")
+    assert [entry.name for entry in site.transfers.ls("web", "/")] == ["a.nc"]
+
+
+def test_links_count_from_where_a_folder_was_redirected_to(site, tmp_path):
+    """A folder that is redirected alone is read where it is, with relative and with absolute links."""
+    site.pages = {
+        "/d/": (302, {"Location": "/2026/x/", "Content-Length": "0"}, []),
+        "/2026/x/": page("a.nc", "/2026/x/b.nc"),
+        "/2026/x/a.nc": document(b"a"),
+        "/2026/x/b.nc": document(b"b"),
+    }
+    assert fetch(site.transfers).state is TaskState.SUCCEEDED
+    assert files_of(tmp_path / "got") == {b"a.nc": b"a", b"b.nc": b"b"}
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        (("http://elsewhere.example/x/b.nc", "b.nc"), "lists b.nc, which leads to another server"),
+        (("//elsewhere.example/b.nc", "b.nc"), "lists b.nc, which leads to another server"),
+        (("/files/d/b.nc", "b.nc"), "lists b.nc, which leads out of the folder"),
+        (("/files/d/a-long-name.nc", "a-long-n..>"), "lists a-long-name.nc, which leads out of the folder"),
+        (("a%2Fb.nc", "b.nc"), "lists a%2Fb.nc, which is not a name"),
+        (("gone.nc", "gone.nc"), "/gone.nc on endpoint 'web' was removed"),
+    ],
+)
+def test_an_entry_that_cannot_be_followed_is_told_and_the_others_come(site, tmp_path, link, why):
+    """What looks like an entry and is not below the folder fails by itself; then nothing is removed either."""
+    site.pages["/d/"] = page(link, "a.nc", ("http://elsewhere.example/", "Powered by"), ("/about", "About us"))
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "extra").write_text("stays")
+    status = fetch(site.transfers, delete_destination_extra=True)
+    assert status.state is TaskState.FAILED
+    assert why in status.reason
+    assert files_of(tmp_path / "got") == {b"a.nc": b"data", b"extra": b"stays"}
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 500, 501, 503, 302, 202, 204])
+def test_an_entry_that_the_server_does_not_give_fails_alone(site, tmp_path, status):
+    """One entry of which the server gives no content keeps none of its neighbours, and makes the transfer fail."""
+    site.pages["/d/"] = page("a.nc", "private", "z.nc")
+    site.pages["/d/z.nc"] = document(b"last")
+    site.pages["/d/private"] = (status, {"Content-Length": "0"}, [])
+    assert fetch(site.transfers).state is TaskState.FAILED
+    assert files_of(tmp_path / "got") == {b"a.nc": b"data", b"z.nc": b"last"}
+
+
+def test_a_folder_that_is_listed_like_a_file_is_not_taken_for_one(site, tmp_path):
+    """The index page of a folder whose link has no slash, and which refuses HEAD, is not copied as a file."""
+    site.pages["/d/"] = page("sub")
+    site.pages["/d/sub"] = (302, {"Location": "/d/sub/", "Content-Length": "0"}, [])
+    site.pages["/d/sub/"] = page("b.nc")
+    site.pages["/d/sub/b.nc"] = document(b"below")
+    known, site.answer = site.answer, lambda method, path: (405, {}, []) if method == "HEAD" else known(method, path)
+    assert fetch(site.transfers).state is TaskState.SUCCEEDED
+    assert files_of(tmp_path / "got") == {b"sub/b.nc": b"below"}
+
+
+def cut(body, **headers):
+    """An index page that ends too early."""
+    return 200, {"Content-Type": "text/html", **headers}, [body]
+
+
+INDEX = page("a.nc", "b.nc")[2][0]
+TORN = INDEX[: INDEX.index(b'<a href="b')]
+NOT_AN_INDEX = {
+    "short of its length": cut(TORN, **{"Content-Length": str(len(INDEX)), "Connection": "close"}),
+    "torn off": cut(TORN),
+    "chunked without an end": cut(b"%x\r\n%s\r\n" % (len(TORN), TORN), **{"Transfer-Encoding": "chunked"}),
+    "in pages": page("a.nc", ("?page=2", "Next")),
+    "in pages by a marker": page("a.nc", ("/d/?C=N&amp;marker=b", "more")),
+    "an attachment": document(INDEX, Content_Type="text/html", Content_Disposition="attachment; filename=index.html"),
+    "an error page": page("a.nc", title="Not found"),
+    "a text": document(INDEX, Content_Type="text/plain"),
+    "an object of JSON": document(b'{"error": "no"}', Content_Type="application/json"),
+    "broken JSON": document(b'[{"name": "a.nc", "type": "file"}', Content_Type="application/json"),
+    "accepted": (202, page("a.nc")[1], page("a.nc")[2]),
+}
+
+
+@pytest.mark.parametrize("answer", NOT_AN_INDEX.values(), ids=NOT_AN_INDEX)
+def test_what_is_not_all_of_an_index_is_an_error(site, tmp_path, answer):
+    """A page that was cut, is one of several, or is not an index lists nothing, and removes nothing."""
+    site.pages["/d/"] = answer
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "extra").write_text("stays")
+    assert fetch(site.transfers, delete_destination_extra=True).state is TaskState.FAILED
+    assert files_of(tmp_path / "got") == {b"extra": b"stays"}
+
+
+def test_names_are_kept_as_bytes_in_any_encoding_of_the_page(site):
+    """A name that is not UTF-8 keeps its bytes, escaped or not; a declared encoding is that of the page alone."""
+    site.pages["/d/"] = page("caf%e9.txt", "caf\udce9-raw.txt")
+    site.pages |= {"/d/caf%E9.txt": document(b"1"), "/d/caf%E9-raw.txt": document(b"2")}
+    listed = {os.fsencode(entry.name): entry.size for entry in site.transfers.ls("web", "/")}
+    assert listed == {b"caf\xe9.txt": 1, b"caf\xe9-raw.txt": 1}

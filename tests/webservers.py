@@ -1,0 +1,181 @@
+"""Real web servers on ports of the loopback, each over a folder: nginx, Apache and lighttpd; for tests."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from waiting import until
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+NGINX = """
+{user}
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{ listen 127.0.0.1:{port}; root {root}; autoindex on; autoindex_format {style}; }}
+}}
+"""
+
+APACHE = """
+ServerRoot {folder}
+ServerName 127.0.0.1
+Listen 127.0.0.1:{port}
+PidFile {folder}/pid
+ErrorLog {folder}/log
+DefaultRuntimeDir {folder}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule autoindex_module {modules}/mod_autoindex.so
+LoadModule dir_module {modules}/mod_dir.so
+LoadModule dav_module {modules}/mod_dav.so
+LoadModule dav_fs_module {modules}/mod_dav_fs.so
+{user}
+DocumentRoot {root}
+DavLockDB {folder}/locks
+<Directory {root}>
+    Require all granted
+    DirectoryIndex disabled
+    Options Indexes
+    {style}
+</Directory>
+"""
+
+LIGHTTPD = """
+server.document-root = "{root}"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.errorlog = "{folder}/log"
+server.modules = ("mod_dirlisting")
+dir-listing.activate = "enable"
+# Without these it refuses names that are not UTF-8, and those with control characters.
+server.http-parseopts = ("url-invalid-utf8-reject" => "disable", "url-ctrls-reject" => "disable")
+"""
+
+MODULES = "/usr/lib/apache2/modules"
+
+#: Each kind of server: the program, the words that start it, its settings, a style of its index pages.
+KINDS = {
+    "nginx": ("nginx", ["-p", "{folder}", "-c", "{settings}", "-g", "daemon off;"], NGINX, "html"),
+    "nginx-json": ("nginx", ["-p", "{folder}", "-c", "{settings}", "-g", "daemon off;"], NGINX, "json"),
+    "apache": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, ""),
+    "apache-fancy": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "IndexOptions FancyIndexing HTMLTable"),
+    "apache-dav": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "Dav On"),
+    "lighttpd": ("lighttpd", ["-D", "-f", "{settings}"], LIGHTTPD, ""),
+}
+
+
+def free_port() -> int:
+    """Return a port of the loopback that is free now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether something listens on a port of the loopback."""
+    with socket.socket() as asking:
+        asking.settimeout(1)
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def user_of(kind: str) -> str:
+    """Return the line of the settings that names the user of a server that root has started."""
+    if os.geteuid():
+        return ""
+    # Apache does not serve as root, and nginx would by default as nobody.
+    return "User www-data\nGroup www-data" if kind.startswith("apache") else f"user {getpass.getuser()};"
+
+
+@contextmanager
+def web_server(kind: str) -> Iterator[tuple[str, Path]]:
+    """Start one; yield its URL and the folder that it serves, which is empty.
+
+    Where there is no such server, the test is skipped.
+    """
+    program, words, settings, style = KINDS[kind]
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if found is None or (program == "apache2" and not os.path.isdir(MODULES)):
+        pytest.skip(f"There is no {program} here; install the package of that name.")
+    # Not in pytest's own folder, into which a server that is not root cannot look.
+    with tempfile.TemporaryDirectory() as top:
+        folder, root, port = Path(top), Path(top, "served"), free_port()
+        root.mkdir()
+        for place in (folder, root):
+            place.chmod(0o777)
+        told = {"folder": folder, "root": root, "port": port, "style": style, "modules": MODULES}
+        (folder / "settings").write_text(settings.format(**told, user=user_of(kind)))
+        started = subprocess.Popen(
+            [found, *(word.format(folder=folder, settings=folder / "settings") for word in words)]
+        )
+        try:
+            until(lambda: answers(port) or started.poll() is not None)
+            assert started.poll() is None, (folder / "log").read_text()
+            yield f"http://127.0.0.1:{port}", root
+        finally:
+            started.terminate()
+            started.wait(30)
+
+
+#: Characters and bytes that mean something to a URL, a page, a shell, a pattern or an encoding.
+ODD = [bytes([byte]) for byte in b"a%#?&=+ ;:@!$*,'\"()[]<>\\^`{}|~-_."] + [
+    "é".encode(),
+    b"\xe9",
+    b"\xff",
+    "日".encode(),
+]
+ODD += [b"%20", b"%2F", b"..", b"&amp;", b"e\xcc\x81"]
+
+
+def odd_name(chance: random.Random) -> bytes:
+    """Return a name that a file may have, of what servers have trouble with."""
+    name = b"".join(chance.choice(ODD) for _ in range(chance.choice([1, 2, 3, 5, 40]))).lstrip(b".")
+    return name or b"x"
+
+
+def odd_tree(chance: random.Random, root: Path, names: int = 12) -> dict[bytes, bytes]:
+    """Write a tree with odd names; return the path of each file below the root, and its content."""
+    folders, written = [b""], {}
+    for number in range(names):
+        place = os.path.join(chance.choice(folders), odd_name(chance))
+        whole = os.path.join(os.fsencode(root), place)
+        if os.path.lexists(whole):
+            continue
+        if chance.random() < 0.3:
+            os.mkdir(whole)
+            os.chmod(whole, 0o777)  # noqa: S103 - a server that is another user may write there
+            folders.append(place)
+            continue
+        content = written[place] = b"%d" % number * chance.choice([0, 1, 1000])
+        with open(whole, "wb") as file:
+            file.write(content)
+    return written
+
+
+def files_of(root: Path | str) -> dict[bytes, bytes]:
+    """Return the path of each file below a folder, and its content."""
+    found = {}
+    for folder, _, names in os.walk(os.fsencode(root)):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                found[os.path.relpath(os.path.join(folder, name), os.fsencode(root))] = file.read()
+    return found
