@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.batch import OF_ITEMS, UNHEALING
-from chiltepin.chores import Chore
 from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
 
 if TYPE_CHECKING:
@@ -45,8 +43,6 @@ class Arrivals:
         Has ``monotonic()``.
     lock : threading.RLock
         Guards the departures.
-    threaded : bool
-        Whether a thread ends the futures; False ends them at once.
     freed : callable
         Is told when an errand has ended: a place at the service may have become free.
     """
@@ -59,13 +55,10 @@ class Arrivals:
         *,
         clock: Any,
         lock: threading.RLock,
-        threaded: bool,
         freed: Callable[[], None],
     ) -> None:
         self._backend, self._record, self._departures = backend, record, departures
-        self._clock, self._lock, self._threaded, self._freed = clock, lock, threaded, freed
-        self._ended: deque[Callable[[], None]] = deque()
-        self._finisher = Chore("chiltepin-futures", self._finish)
+        self._clock, self._lock, self._freed = clock, lock, freed
 
     # Of a whole task.
 
@@ -152,13 +145,4 @@ class Arrivals:
             return
         errand.ended = True
         self._freed()
-        self._ended.append(lambda: errand.end(outcome))
-        if self._threaded:
-            self._finisher.wake()
-        else:
-            self._finish()
-
-    def _finish(self) -> None:
-        """End the futures of what has ended; their callbacks are other people's code, and run here."""
-        while self._ended:
-            self._ended.popleft()()
+        errand.end(outcome)

@@ -8,6 +8,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from chiltepin import threads
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,30 +61,54 @@ class Chore:
 
     def __init__(self, name: str, work: Callable[[], float | None]) -> None:
         self._name, self._work = name, work
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without a thread, as in a process made by ``fork``."""
         self._changed = threading.Condition()
-        self._running = self._again = False
+        self._thread: threading.Thread | None = None
+        self._again = False
 
     def wake(self) -> None:
-        """Have the work done, now or right after what is being done."""
+        """Have the work done, now or right after what is being done.
+
+        Raises
+        ------
+        BackendError
+            If no thread can be started; nothing will be done then.
+        """
         with self._changed:
             self._again = True
             self._changed.notify()
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            self.attend()
+
+    def attend(self) -> None:
+        """See to it that the thread is there; errors are those of `wake`."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threads.start(self._run, name=self._name)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._again = False
+        me = threading.current_thread()
+        pause: float | None = 0.0
+        while self._is_due(me, pause):
             try:
                 pause = self._work()
-            except Exception:
+            except BaseException:  # noqa: PERF203
                 # Whatever it was, futures wait for what comes after it.
-                logger.exception("%s stumbled and goes on.", self._name)
+                logger.exception("%s failed and goes on.", self._name)
                 pause = FIRST_RETRY
-            with self._changed:
-                if not self._again and pause is None:
-                    self._running = False
-                    return
+
+    def _is_due(self, me: threading.Thread, pause: float | None) -> bool:
+        """Wait until there is more to do; return False if there is not, or this thread is not the one that does it."""
+        with self._changed:
+            if self._thread is me and (self._again or pause is not None):
                 self._changed.wait_for(lambda: self._again, pause)
+            # In a child made by fork, the thread that has forked is not one of these any more.
+            if self._thread is not me:
+                return False
+            if not self._again and pause is None:
+                self._thread = None
+                return False
+            self._again = False
+            return True

@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 
-from chiltepin import guards
+from chiltepin import callbacks, forks, guards
 from chiltepin.errors import TaskCanceledError
 
 if TYPE_CHECKING:
@@ -42,7 +43,17 @@ _ENDING = "_chiltepin_ending"
 # Seconds between two looks at the tasks of a run that ends: a task that is just being launched, or made by another
 # task, shows up only in the next look.
 _LOOK = 0.05
+# Seconds for which such an end waits for callbacks, which may wait for something that does not come.
+_CALLBACKS = 1.0
 _LONGEST_CHAIN = 20
+
+
+def _renew() -> None:
+    global _ATTENDING  # noqa: PLW0603 - a thread of the parent may hold it
+    _ATTENDING = threading.Lock()
+
+
+forks.register(_renew)
 
 
 def ending_of(dfk: DataFlowKernel) -> Ending:
@@ -115,6 +126,14 @@ class Ending:
         self._lock = threading.Lock()
         # Re-entrant: a signal handler may end the run while the run is ending.
         self._turn = threading.RLock()
+        #: Whether this is a child made by ``fork``: the run is then that of the parent, and is left to it.
+        self.forked = False
+        forks.register(self._leave)
+
+    def _leave(self) -> None:
+        self.forked = True
+        self._lock, self._turn = threading.Lock(), threading.RLock()
+        self._callbacks.clear()
 
     def add(self, callback: Callable[[str], object]) -> Callable[[], object]:
         """Register `callback`; return what takes it back."""
@@ -135,6 +154,8 @@ class Ending:
 
     def cleanup(self) -> None:
         """End every task, then let Parsl clean up; takes the place of ``DataFlowKernel.cleanup``."""
+        if self.forked:
+            return
         with self._turn:
             if self._dfk.cleanup_called:
                 # Parsl says itself that this is once too often.
@@ -204,7 +225,21 @@ class Ending:
             if isinstance(executor, ThreadPoolExecutor):
                 executor.shutdown = functools.partial(executor.shutdown, block=False)
 
+    def concerns(self, future: futures.Future[Any]) -> bool:
+        """Whether a future is that of a task of this run, or of a file that one makes."""
+        while isinstance(future, DataFuture):
+            future = future.parent
+        return isinstance(future, AppFuture) and future.task_record["dfk"] is self._dfk
+
     def _end_tasks(self, *, patient: bool) -> None:
+        """End every task, and those that callbacks make of the end of others."""
+        until = time.monotonic() + _CALLBACKS
+        while unfinished(self._dfk) or not callbacks.settled(self.concerns, 0):
+            self._end_known(patient=patient)
+            if not callbacks.settled(self.concerns, until - time.monotonic()) and time.monotonic() > until:
+                return
+
+    def _end_known(self, *, patient: bool) -> None:
         while records := unfinished(self._dfk):
             for record in records:
                 self._forbid_retry(record)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chiltepin.callbacks import CallbackFuture
 from chiltepin.errors import ServiceUnavailableError, TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState, TaskStatus
 from chiltepin.outcomes import describe
@@ -48,7 +50,7 @@ class Errand:
     ) -> None:
         self.request, self.timeout, self.polling_interval, self.grace = request, timeout, polling_interval, grace
         self.begun = begun
-        self.future: Future[TaskStatus] = Future()
+        self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl stumbles over a future that is cancelled under it; a running one cannot be.
         self.future.set_running_or_notify_cancel()
         self.stopping = ""
@@ -116,9 +118,10 @@ class Errand:
         )
 
     def end(self, outcome: TaskStatus | BaseException) -> None:
-        """End the future; its callbacks run here."""
-        if isinstance(outcome, BaseException):
-            self.future.set_exception(outcome)
-        else:
-            self._final = outcome
-            self.future.set_result(outcome)
+        """End the future, unless its owner has done so."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, BaseException):
+                self.future.set_exception(outcome)
+            else:
+                self._final = outcome
+                self.future.set_result(outcome)

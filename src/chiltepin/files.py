@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 from parsl.app.futures import DataFuture
 from parsl.data_provider.files import File
 
+from chiltepin.callbacks import CallbackFuture
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, TaskFailedError
 
@@ -43,7 +44,7 @@ def location_of(file: File) -> tuple[str, str]:
     return unquote(endpoint), path if path.startswith("~/") else f"/{path}"
 
 
-class FileFuture(DataFuture):  # type: ignore[misc] # parsl has no types
+class FileFuture(CallbackFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types
     """A ``File`` that is there when a transfer has succeeded, as ``outputs[0]`` of an app is when the app has."""
 
     def parent_callback(self, parent_fu: Future[bool]) -> None:

@@ -15,9 +15,10 @@ from parsl.dataflow.futures import AppFuture
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 
-from chiltepin import arguments, kernel, notes
+from chiltepin import arguments, kernel, notes, threads
 from chiltepin.batch import STOP_GRACE
-from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskError, TaskLostError
+from chiltepin.callbacks import CallbackFuture
+from chiltepin.errors import BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.outcomes import end_of
@@ -146,11 +147,12 @@ class AtService:
         self._hub.forget(self._key)
 
 
-class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
+class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
     """The future of a transfer or a deletion: an ``AppFuture`` that can be cancelled and asked.
 
     Its result is ``True``; a task that did not succeed raises its error, or gives ``False`` where ``check`` is off.
-    Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails.
+    Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails. Its callbacks run
+    on threads of their own (`chiltepin.callbacks`).
     """
 
     def __init__(self, app_future: AppFuture, line: Line, what: str, *, check: bool) -> None:
@@ -246,7 +248,12 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
         self._patience = threading.Timer(STOP_GRACE, self._leave)
         self._patience.daemon = True
         if not self.done():
-            self._patience.start()
+            try:
+                threads.begin(self._patience)
+            except BackendError:
+                # The next call tries again.
+                self._patience = None
+                raise
 
     def _leave(self) -> None:
         """End a task for which no worker has answered; it stays told to stop, for one that takes it up after all."""
@@ -280,6 +287,13 @@ class TransferFuture(AppFuture):  # type: ignore[misc] # parsl has no types
     def told(self) -> TaskStatus | None:
         """Return what the backend has told of the task; None if that is nothing here and now."""
         return self._status or self._line.status()
+
+    def abandon(self, error: TaskLostError) -> None:
+        """End in a child made by ``fork``, with a status that says so."""
+        self._ending = threading.Lock()
+        if not self.done():
+            self._status = end_of(error, self._what)
+        super().abandon(error)
 
     def _give_up(self, reason: str) -> None:
         self._given_up = reason

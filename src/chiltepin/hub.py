@@ -1,8 +1,8 @@
 """One thread for all that a service does for us: it submits, looks and cancels, and every errand ends.
 
 A task at a service needs nobody to wait for it. So the hub has one thread that speaks with the service, whatever the
-number of tasks, and looks at all of them with one question; another thread ends the futures (`chiltepin.arrivals`), so
-that what a user hangs on to a future never delays a look. Errands that are alike and wait at the same moment share a
+number of tasks, and looks at all of them with one question. The callbacks of the futures that it ends run on other
+threads (`chiltepin.callbacks`), so they never delay a look. Errands that are alike and wait at the same moment share a
 task (`chiltepin.departures`).
 """
 
@@ -20,6 +20,7 @@ from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from chiltepin import forks
 from chiltepin.arrivals import Arrivals
 from chiltepin.batch import single
 from chiltepin.chores import Chore, Patience, SystemClock
@@ -47,7 +48,9 @@ LAST_WORDS = 10.0
 #: Moments at which somebody's time is up, of which none are sorted out before there are so many.
 LIMITS = 1000
 
+#: The hubs that this process has used; a child made by ``fork`` begins without any.
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+forks.register(_hubs.clear)
 
 
 @atexit.register
@@ -94,8 +97,14 @@ class Hub:
     ) -> None:
         self._backend, self._clock, self._threaded = backend, clock or SystemClock(), threaded
         self._batching = batching and backend.capabilities.batches
-        self._record = Record(backend, journal, diary)
-        self._departures = Departures(backend.capabilities, self._record, batching=self._batching)
+        self._journal, self._diary = journal, diary
+        self._renew()
+        forks.register(self._renew)
+
+    def _renew(self) -> None:
+        """Begin with nothing under way, as in a process made by ``fork``: the requests of the parent are not ours."""
+        self._record = Record(self._backend, self._journal, self._diary)
+        self._departures = Departures(self._backend.capabilities, self._record, batching=self._batching)
         self._known: dict[str, Errand] = {}
         #: Keys that were stopped before they started.
         self._unwanted: set[str] = set()
@@ -109,18 +118,18 @@ class Hub:
         self._submitting, self._looking = Patience(), Patience()
         self._speaker = Chore("chiltepin-hub", self.step)
         self._arrivals = Arrivals(
-            *(backend, self._record, self._departures),
+            *(self._backend, self._record, self._departures),
             clock=self._clock,
             lock=self._lock,
-            threaded=threaded,
             freed=self._submitting.succeeded,
         )
-        _hubs.add(self)
 
     # What callers do; all of it returns at once.
 
     def start(self, key: str, request: Request, *, timeout: float, polling_interval: float, grace: float) -> Errand:
         """Take a request on.
+
+        If that raises, nothing of the request is left.
 
         Parameters
         ----------
@@ -131,6 +140,7 @@ class Hub:
         """
         now = self._clock.monotonic()
         with self._lock:
+            _hubs.add(self)
             if key in self._known:
                 return self._known[key]
             errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=now)
@@ -143,9 +153,22 @@ class Hub:
             if key in self._unwanted:
                 self._unwanted.discard(key)
                 self._wish(errand)
-        if fresh:
-            self._wake()
+        try:
+            self._wake() if fresh else self._attend()
+        except BaseException:
+            self._take_back(key, errand)
+            raise
         return errand
+
+    def _take_back(self, key: str, errand: Errand) -> None:
+        """Undo the start of a request that no thread can be started for."""
+        with self._lock:
+            self._known.pop(key, None)
+            errand.ended = True
+            if errand.batch is not None:
+                self._departures.part(errand.batch, errand)
+                if not errand.batch.errands:
+                    self._departures.drop(errand.batch)
 
     def resume(self, *, timeout: float, polling_interval: float, grace: float) -> list[Errand]:
         """Take on, as errands, all that other processes have begun and not ended; each item has one of its own.
@@ -211,6 +234,11 @@ class Hub:
     def _wake(self) -> None:
         if self._threaded:
             self._speaker.wake()
+
+    def _attend(self) -> None:
+        """See to it that the thread is there, which another caller may have failed to start."""
+        if self._threaded:
+            self._speaker.attend()
 
     # The thread that speaks with the service.
 

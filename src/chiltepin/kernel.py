@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import parsl
 from parsl.errors import NoDataFlowKernelError
 
+from chiltepin import callbacks
 from chiltepin.ending import ending_of, unfinished
 from chiltepin.errors import ConfigError, suggest
 
@@ -149,7 +150,14 @@ def give_up(dfk: DataFlowKernel, record: TaskRecord, error: TaskCanceledError, *
 
 
 def drain(dfk: DataFlowKernel) -> None:
-    """Wait until `dfk` has no unfinished task, those that its tasks start meanwhile included."""
-    while waiting := [record["app_fu"] for record in unfinished(dfk)]:
+    """Wait until `dfk` has no unfinished task, those that its tasks and callbacks start meanwhile included.
+
+    In a child made by ``fork`` there is nothing to wait for: the run is that of the parent.
+    """
+    ending = ending_of(dfk)
+    while not ending.forked:
+        waiting = [*(record["app_fu"] for record in unfinished(dfk)), *callbacks.unfinished(ending.concerns)]
         # A Ctrl-C that comes just before this wait begins is noticed only after it.
         futures.wait(waiting, timeout=1)
+        if callbacks.settled(ending.concerns, 1) and not waiting:
+            return

@@ -18,6 +18,8 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
 
+from chiltepin import threads
+from chiltepin.errors import BackendError
 from chiltepin.futures import watch
 from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.screen import printable
@@ -103,20 +105,24 @@ class View:
         self._total = Meter()
         self._meters: dict[Hashable, Meter] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="chiltepin-progress", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        try:
+            self._thread = threads.start(self._run, name="chiltepin-progress")
+        except BackendError as err:
+            logger.warning("What is in flight is not shown: %s", err)
 
     def add(self, future: TransferFuture) -> None:
         """Show a transfer or a deletion from now on; from any thread."""
         with self._lock:
             self._live[future] = None
-        future.add_done_callback(self._end)
+        future.add_done_callback(lambda _: self._end(future))
 
     def close(self) -> None:
         """Draw how it ended, and leave that on the terminal."""
         self._closed.set()
         # No longer: a terminal may be stopped (Ctrl-S), and a workflow ends all the same.
-        self._thread.join(timeout=LAST_LOOK)
+        if self._thread is not None:
+            self._thread.join(timeout=LAST_LOOK)
 
     def _end(self, future: TransferFuture) -> None:
         status = future.status()

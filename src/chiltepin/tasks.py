@@ -25,6 +25,7 @@ from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
 from chiltepin import kernel, remote
+from chiltepin.callbacks import CallbackFuture
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, suggest
 
@@ -210,7 +211,7 @@ class _Task:
         labels = kernel.executors(dfk, executor)
         kernel.attend(dfk)
         ignored = tuple(name for name in map(_disguised, self.ignored) if name in named)
-        return self._app(dfk, labels, ignored)(*positional, **named)
+        return _guarded(self._app(dfk, labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments as Parsl wants them: by position where it can be, by name where it looks for a name."""
@@ -292,6 +293,24 @@ class _Task:
         # Not the function, which only tells the command: what runs the command fails, too.
         app.wrapped_remote_function = _sendable(app.wrapped_remote_function)
         return app
+
+
+class _TaskFuture(CallbackFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types
+    """The future of a task; its callbacks hold up no thread of Parsl."""
+
+
+class _OutputFuture(CallbackFuture[Any], DataFuture):  # type: ignore[misc] # parsl has no types
+    """The future of a file that a task makes."""
+
+
+def _guarded(future: AppFuture) -> AppFuture:
+    """Have the callbacks of a future that Parsl has made run on threads of their own."""
+    # Parsl makes them, and has no place to say of which class.
+    _TaskFuture.adopt(future)
+    for output in future.outputs:
+        if type(output) is DataFuture:
+            _OutputFuture.adopt(output)
+    return future
 
 
 def _disguised(name: str) -> str:

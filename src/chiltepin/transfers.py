@@ -13,14 +13,14 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin import registry
+from chiltepin import forks, registry
 from chiltepin.activity import Diary
 from chiltepin.batch import STOP_GRACE
 from chiltepin.chores import SystemClock
 from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskTimeoutError, UnsupportedOptionError
 from chiltepin.hub import Hub
 from chiltepin.journal import Journal
-from chiltepin.model import FAULT_GRACE, TaskState
+from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.outcomes import describe
 from chiltepin.record import Record
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from chiltepin.model import DirEntry, Request, TaskHandle, TaskStatus
+    from chiltepin.model import DirEntry, Request, TaskStatus
     from chiltepin.protocol import TransferBackend, WorkerBackend
 
 __all__ = ["Transfers", "opened"]
@@ -141,11 +141,13 @@ class Transfers:
         told: Callable[[TaskStatus], object],
     ) -> TaskStatus:
         start = self._clock.monotonic()
-        handle = self.backend.submit(request, name)
+        # A backend of this process uses the submission id as the task id (`WorkerBackend`).
+        handle = TaskHandle(backend=self.backend.name, task_id=name, submission_id=name)
         try:
+            handle = self.backend.submit(request, name)
             status = self._follow(handle, start, timeout, longest, stopped, told)
         except BaseException:
-            # An interrupted wait (Ctrl-C, say) leaves no task behind.
+            # An interrupted submission or wait (Ctrl-C, say) leaves no task behind.
             self.backend.cancel(handle)
             raise
         if status.state.final:
@@ -287,8 +289,7 @@ def opened(setup: str, client: Any = None) -> Transfers:
         return _opened(setup, client)
 
 
-@lru_cache(maxsize=64)
-def _opened(setup: str, client: Any) -> Transfers:
+def _open(setup: str, client: Any) -> Transfers:
     plain = json.loads(setup)
     backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
     if client is not None and hasattr(backend, "with_client"):
@@ -298,3 +299,14 @@ def _opened(setup: str, client: Any) -> Transfers:
     # People see it on every backend; the journal proper is for what outlives this process.
     diary = Diary(folder, SystemClock().now) if folder else None
     return Transfers(backend, batching=plain.get("batch", True), journal=journal, diary=diary)
+
+
+def _renew() -> None:
+    """Begin with nothing open, as in a process made by ``fork``."""
+    global _opening, _opened
+    forks.leave(_opened)
+    _opening, _opened = threading.Lock(), lru_cache(maxsize=64)(_open)
+
+
+_opened = lru_cache(maxsize=64)(_open)
+forks.register(_renew)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import uuid
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chiltepin import threads
+from chiltepin.callbacks import CallbackFuture
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from chiltepin.model import Request
     from chiltepin.transfers import Transfers
@@ -88,7 +90,9 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
     backend = transfers.backend
     name = backend.new_submission_id()
     handle = TaskHandle(backend=backend.name, task_id=name, submission_id=name)
-    future: Future[TaskStatus] = Future()
+    future: CallbackFuture[TaskStatus] = CallbackFuture()
+    # A running future cannot be cancelled; `stop` asks the task.
+    future.set_running_or_notify_cancel()
     stopped = threading.Event()
 
     def run() -> None:
@@ -110,5 +114,5 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
         return None if status.state is TaskState.LOST else status
 
     # A daemon: who has asked it to stop may leave before it has.
-    threading.Thread(target=run, name="chiltepin-underway", daemon=True).start()
+    threads.start(run, name="chiltepin-underway")
     return Underway(request, future, stop=stopped.set, look=look)

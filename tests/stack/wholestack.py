@@ -21,7 +21,7 @@ import pytest
 from globus_sdk.transport import RetryConfig
 
 import chiltepin
-from chiltepin import configure
+from chiltepin import callbacks, configure
 from chiltepin.activity import Diary
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.hub import _hubs
@@ -94,6 +94,8 @@ class Stack:
         logging.getLogger("concurrent.futures").addHandler(self.stumbles)
         self.clock.attach(self._wake)
         self.requests = 0
+        #: The threads whose callbacks wait for something.
+        self.blocked = set()
         self.begin()
 
     def begin(self):
@@ -142,8 +144,15 @@ class Stack:
 
     def _rests(self):
         hub = self.hub
-        moved = _moves(hub._speaker) or _moves(hub._arrivals._finisher) or hub._arrivals._ended
+        moved = _moves(hub._speaker) or self._calls_back()
         return not moved and self.due() > self.clock.time() and not any(map(_launches, self._records()))
+
+    def _calls_back(self):
+        """Whether a callback waits for its turn, or runs and does not wait for something itself."""
+        threads = callbacks._threads
+        with threads._changed:
+            running = {thread for thread, future in threads._running.items() if future is not None}
+            return bool(threads._waiting) or not running <= self.blocked
 
     def _records(self):
         return list(self.workflow.dfk.tasks.values()) if self.workflow._dfk is not None else []
@@ -295,7 +304,7 @@ def moves_of(tasks):
 def _moves(chore):
     """Whether a thread of ours has something to do."""
     with chore._changed:
-        return chore._running and (chore._again or not chore._changed._waiters)
+        return chore._thread is not None and (chore._again or not chore._changed._waiters)
 
 
 def _launches(record):

@@ -16,7 +16,9 @@ SOURCE = Path(chiltepin.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "forks": 0,
     "limits": 0,
+    "threads": 0,
     "model": 0,
     "paths": 0,
     "screen": 0,
@@ -31,6 +33,7 @@ FLOORS = {
     "arrivals": 4,
     "batch": 4,
     "checkup": 4,
+    "callbacks": 4,
     "chores": 4,
     "deletions": 4,
     "departures": 4,

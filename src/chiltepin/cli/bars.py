@@ -19,8 +19,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from chiltepin import threads
 from chiltepin.cli.follow import Picture, summed
 from chiltepin.cli.output import counted
+from chiltepin.errors import BackendError
 from chiltepin.listing import Amount, amount_of
 from chiltepin.model import DeleteRequest
 from chiltepin.screen import printable
@@ -151,7 +153,9 @@ def bars(transfers: Transfers, requests: Sequence[Request], *, most: int, grace:
             if len(known) == len(amounts) and not stop.is_set():
                 picture.is_known(Amount(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known)))
 
-        threading.Thread(target=count, name="chiltepin-count", daemon=True).start()
+        # Without a thread there is no total to draw.
+        with contextlib.suppress(BackendError):
+            threads.start(count, name="chiltepin-count")
         try:
             yield picture
         finally:

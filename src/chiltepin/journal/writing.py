@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
+from chiltepin import forks
 from chiltepin.journal.owner import Owner
 from chiltepin.journal.reading import LINE_LIMIT, SUFFIX
 
@@ -38,7 +39,7 @@ def _start_anew_after_a_fork() -> None:
         writer.forget()
 
 
-os.register_at_fork(after_in_child=_start_anew_after_a_fork)
+forks.register(_start_anew_after_a_fork)
 
 
 class Lines:

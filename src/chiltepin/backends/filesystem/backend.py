@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from chiltepin import forks
 from chiltepin.backends.filesystem.copy import copy_file, is_missing
 from chiltepin.backends.filesystem.crew import Crew
 from chiltepin.backends.filesystem.delete import delete
@@ -78,12 +79,20 @@ class FilesystemBackend:
         self, places: Mapping[str, Place], *, pause: Callable[[threading.Event, float], object] = threading.Event.wait
     ) -> None:
         self._places, self._pause = dict(places), pause
+        self._movers = Movers()
+        self._renew()
+        forks.register(self._renew)
+        #: Told of each file that arrives, for tests; see `Work.arrived`.
+        self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
+
+    def _renew(self) -> None:
+        """Begin without tasks and with nothing open, as in a process made by ``fork``."""
         # In the order of their submission, so that the oldest are forgotten first.
         self._tasks: dict[str, Work] = {}
         self._lock = threading.Lock()
-        self._movers = Movers()
-        #: Told of each file that arrives, for tests; see `Work.arrived`.
-        self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
+        self._movers.renew()
+        for place in self._places.values():
+            place.renew()
 
     @classmethod
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> FilesystemBackend:
@@ -114,7 +123,13 @@ class FilesystemBackend:
             self._forget_old()
             work = self._tasks[submission_id] = Work(request, handle, crew, self._pause)
             work.witness = self.witness
-        self._movers.take(work, deed)
+        try:
+            self._movers.take(work, deed)
+        except BaseException:
+            # What was raised is not done later.
+            work.cancel()
+            self._tasks.pop(submission_id, None)
+            raise
         return handle
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:

@@ -21,6 +21,7 @@ from collections import deque
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
+from chiltepin import forks
 from chiltepin.backends.filesystem.packets import DATA, Ask, Request, extensions, number, text
 from chiltepin.backends.filesystem.ssh import ConnectionLostError
 
@@ -79,6 +80,7 @@ class Channel:
         self._process, self._errors = login.start()
         self._input, self._output = _pipes(self._process, login.silence)
         self._end = weakref.finalize(self, _end, self._process, self._output)
+        forks.register(self._leave)
         self._ids = itertools.count(1)
         self._pending: dict[int, tuple[Request, _Burst]] = {}
         self._sending, self._lock = threading.Lock(), threading.Lock()
@@ -96,6 +98,12 @@ class Channel:
         self.load = 0
         self.extensions = self._greet()
         self.reads, self.writes = self._limits()
+
+    def _leave(self) -> None:
+        """Leave the connection to the parent, in a process made by ``fork``."""
+        self.broken = True
+        self._end.detach()
+        forks.leave(self)
 
     def _greet(self) -> dict[str, bytes]:
         """Agree on version 3."""

@@ -82,12 +82,12 @@ class Fault(Exception):  # noqa: N818 - the glossary's word
         super().__init__(self.reason)
 
 
-def fault_of(error: Exception, what: str) -> Fault:
+def fault_of(error: BaseException, what: str) -> Fault:
     """Return the fault that an exception stands for.
 
     Parameters
     ----------
-    error : Exception
+    error : BaseException
         What a store raised.
     what : str
         What was being done, to which path on which endpoint; the start of the sentence.

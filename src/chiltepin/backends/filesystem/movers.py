@@ -12,7 +12,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from chiltepin import threads
+from chiltepin.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,36 +31,59 @@ PATIENCE = 0.02
 #: Threads that are lent to tasks at a time, over all tasks of a backend. Twice what one task on the widest store takes.
 LENT = 128
 
+_NAME = "chiltepin-mover"
+
 
 class Movers:
     """Threads that come with the tasks and go with them."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without tasks and threads, as in a process made by ``fork``."""
         self._waiting: deque[tuple[float, Work, Callable[[Work], None]]] = deque()
-        self._count = self._lent = 0
+        self._threads: set[threading.Thread] = set()
+        self._lent = 0
         self._lock = threading.Lock()
 
     def take(self, work: Work, deed: Callable[[Work], None]) -> None:
-        """Have the work done, as soon as a thread is free."""
+        """Have the work done, as soon as a thread is free.
+
+        Raises
+        ------
+        BackendError
+            If there is no thread and none can be started; the work is not done then.
+        """
+        task = (time.monotonic(), work, deed)
         with self._lock:
-            self._waiting.append((time.monotonic(), work, deed))
-            if not self._count:
-                self._hire()
+            self._waiting.append(task)
+            try:
+                if not any(thread.is_alive() for thread in self._threads):
+                    self._hire()
+            except BaseException:
+                self._waiting.remove(task)
+                raise
 
     def relieve(self) -> None:
         """Hire a thread if a task has been waiting for too long; called by whoever waits for one, or looks at one."""
         with self._lock:
             if self._waiting and time.monotonic() - self._waiting[0][0] >= PATIENCE:
-                self._hire()
+                # Without one the task waits for a thread that is there.
+                with suppress(BackendError):
+                    self._hire()
 
     def lend(self, deed: Callable[[], None]) -> bool:
-        """Start a thread for a deed of a task; False if as many are lent as may be."""
+        """Start a thread for a deed of a task; False if as many are lent as may be, or can be started."""
         with self._lock:
             if self._lent >= LENT:
                 return False
+            try:
+                threads.start(self._return, deed, name=_NAME)
+            except BackendError:
+                return False
             self._lent += 1
-        _start(self._return, deed)
-        return True
+            return True
 
     def _return(self, deed: Callable[[], None]) -> None:
         try:
@@ -66,18 +93,18 @@ class Movers:
                 self._lent -= 1
 
     def _hire(self) -> None:
-        self._count += 1
-        _start(self._move)
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        self._threads.add(threads.start(self._move, name=_NAME))
 
     def _move(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._count -= 1
-                    return
-                _, work, deed = self._waiting.popleft()
+        while (task := self._next()) is not None:
+            _, work, deed = task
             work.perform(deed)
 
-
-def _start(deed: Callable[..., None], *arguments: Callable[[], None]) -> None:
-    threading.Thread(target=deed, args=arguments, name="chiltepin-mover", daemon=True).start()
+    def _next(self) -> tuple[float, Work, Callable[[Work], None]] | None:
+        """Return the task that has waited longest, or None to end."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._threads.discard(threading.current_thread())
+            return None

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import psutil
 import xxhash
 
+from chiltepin import forks
 from chiltepin.backends.filesystem.names import body_of, temporary
 
 __all__ = ["Owner", "abandoned", "begun", "ended", "mark_of"]
@@ -30,6 +31,16 @@ DAY = 86_400.0
 
 _ours: set[str] = set()
 _lock = threading.Lock()
+
+
+def _renew() -> None:
+    """Begin without drafts, as in a process made by ``fork``."""
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold it
+    _lock = threading.Lock()
+    _ours.clear()
+
+
+forks.register(_renew)
 
 
 class Owner(NamedTuple):

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from chiltepin import paths
+from chiltepin import forks, paths
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
 
@@ -43,7 +43,12 @@ class Place:
         self.scheme = scheme
         self._endpoint, self._home, self._opener = endpoint, home, opener
         self._store: Store | None = None
-        self._lock = threading.Lock()
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with a store that is not open, as in a process made by ``fork``."""
+        forks.leave(self._store)
+        self._store, self._lock = None, threading.Lock()
 
     def parts(self, path: str) -> Parts:
         """Return the names from the root down to ``path``; see `chiltepin.paths.parts`."""

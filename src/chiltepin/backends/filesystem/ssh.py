@@ -19,6 +19,7 @@ from functools import cache, cached_property
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from chiltepin import forks
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.errors import ConfigError, suggest
 
@@ -229,11 +230,21 @@ def _told_ciphers(*words: str) -> str:
 def _answering() -> str:
     """Return the path of a script that answers for us; it is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="chiltepin-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_remove, folder, os.getpid())
     path = os.path.join(folder, "answer")
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o700), "w", encoding="ascii") as script:
         script.write(_ANSWER)
     return path
+
+
+# A child made by fork has one of its own, for the parent may end first.
+forks.register(_answering.cache_clear)
+
+
+def _remove(folder: str, process: int) -> None:
+    """Remove a folder, but not in a child made by ``fork`` while its parent uses it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:

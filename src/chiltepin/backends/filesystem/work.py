@@ -154,7 +154,8 @@ class Work:
                 state = TaskState.CANCELED if self._cancelled else TaskState.EXPIRED
                 self._told = [Fault(state.name, f"The task was {state.value} before it was done.")]
                 self.failures = min(self.failures, 1)
-        except Exception as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
+        except BaseException as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
+            # Also what ends a thread elsewhere, such as SystemExit from the code of a store.
             self.faults += 1
             self._told = [fault_of(err, "The task could not go on")]
             self.failures = 1

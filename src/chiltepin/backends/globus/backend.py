@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
 
+from chiltepin import forks
 from chiltepin.backends.globus import auth, items, pages, wire
 from chiltepin.backends.globus.collections import Collections
+from chiltepin.backends.globus.line import unshare
 from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
 from chiltepin.backends.globus.words import identifier
 from chiltepin.errors import (
@@ -104,12 +106,26 @@ class GlobusBackend:
         self._client_id, self._notify = client_id, notify
         self._own = client is None
         self._kept_client = client
+        self._places = places
+        self._renew()
+        forks.register(self._leave)
+
+    def _renew(self) -> None:
         self._lock = threading.Lock()
         self._surroundings = auth.surroundings()
-        self._collections = Collections(places, self._client)
+        self._collections = Collections(self._places, self._client)
         self._reached: set[str] = set()
         # For each troubled task the code whose event was asked for, and the event.
         self._events: dict[str, tuple[Any, dict[str, Any] | None]] = {}
+
+    def _leave(self) -> None:
+        """Leave the connections to the parent, in a process made by ``fork``: two must not read from one socket."""
+        forks.leave(self._kept_client)
+        if self._own:
+            self._kept_client = None
+        elif self._kept_client is not None:
+            unshare(self._kept_client)
+        self._renew()
 
     def __reduce__(self) -> Any:
         raise TypeError("A Globus backend stays in the process that logged in; send the setup, and open it there.")
@@ -152,7 +168,7 @@ class GlobusBackend:
         """
         if not isinstance(client, globus_sdk.TransferClient):
             raise TypeError(f"client={client!r} is of type {type(client).__name__}; give a globus_sdk.TransferClient.")
-        return type(self)(self._collections.places, notify=self._notify, client=client)
+        return type(self)(self._places, notify=self._notify, client=client)
 
     def _client(self) -> globus_sdk.TransferClient:
         """Return the one client of this process, made from the stored login when it is first needed.

@@ -14,13 +14,14 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectionError  # noqa: A004 - the one that the SDK takes for a hiccup
 from urllib3.exceptions import HTTPError
 
+from chiltepin import forks
 from chiltepin.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
     import globus_sdk
     import requests
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "unshare"]
 
 #: Bytes of an answer that is no nonsense; a listing of 100,000 names, the most that Globus gives, has some 50 MB.
 LARGEST = 256 << 20
@@ -44,6 +45,15 @@ def guarded(client: Client) -> Client:
     for scheme in ("https://", "http://"):
         client.transport.session.mount(scheme, _Guard())
     return client
+
+
+def unshare(client: globus_sdk.BaseClient) -> None:
+    """Give a client connections of its own, in a process made by ``fork``; those of the parent stay open and unused."""
+    for adapter in client.transport.session.adapters.values():
+        if isinstance(adapter, HTTPAdapter):
+            forks.leave(adapter.poolmanager, adapter.proxy_manager)
+            # As after pickling, which is the public way to an adapter with the same settings and nothing open.
+            adapter.__setstate__(adapter.__getstate__())
 
 
 class _Guard(HTTPAdapter):

@@ -1,0 +1,64 @@
+"""What a process made by ``fork`` forgets of its parent.
+
+A child gets a copy of the parent's memory and none of its threads: a queue would wait for a thread that does not exist
+here, a lock may be held by one, a connection is shared with the parent, and a request that the parent has queued would
+be done twice. So each part of Chiltepin that holds such things registers here what makes it new in the child. This is
+the only place that calls ``os.register_at_fork``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["leave", "register"]
+
+logger = logging.getLogger(__name__)
+
+_forgets: dict[int, Callable[[], Callable[[], object] | None]] = {}
+_numbers = itertools.count()
+_left: list[object] = []
+
+
+def register(forget: Callable[[], object]) -> None:
+    """Have ``forget`` called in each child, before any other code of it runs.
+
+    Parameters
+    ----------
+    forget : callable
+        Makes new what the child must not share, locks above all: a thread that is not there may hold them, so it must
+        not wait for one. A bound method is held weakly, and goes with its object.
+    """
+    number = next(_numbers)
+    if hasattr(forget, "__self__"):
+        _forgets[number] = weakref.WeakMethod(forget, lambda _: _forgets.pop(number, None))
+    else:
+        _forgets[number] = lambda: forget
+
+
+def leave(*things: object) -> None:
+    """Keep what belongs to the parent until the child ends, and never use it.
+
+    To collect it would run its finalizers, which flush buffers, log out, or stop processes of the parent.
+    """
+    _left.extend(things)
+
+
+def _forget_all() -> None:
+    for reference in list(_forgets.values()):
+        forget = reference()
+        if forget is not None:
+            try:
+                forget()
+            except Exception:
+                # The other parts have to be made new all the same.
+                logger.exception("%r failed in a new process.", forget)
+
+
+os.register_at_fork(after_in_child=_forget_all)

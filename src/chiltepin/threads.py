@@ -1,0 +1,41 @@
+"""Start threads, or say in one sentence why that is not possible."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["begin", "start"]
+
+
+def start(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
+    """Start a daemon thread and return it.
+
+    Raises
+    ------
+    BackendError
+        If the system has none to give, for example because of a limit (``ulimit -u``).
+    """
+    thread = threading.Thread(target=target, args=args, name=name, daemon=True)
+    begin(thread)
+    return thread
+
+
+def begin(thread: threading.Thread) -> None:
+    """Start a thread that is made already; errors are those of `start`."""
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as err:
+        reason = str(err)
+    else:
+        return
+    raise BackendError(
+        f"No thread could be started ({reason}); raise the limit of processes (ulimit -u), or start fewer at a time.",
+        code="NO_THREAD",
+        transient=True,
+    )
