@@ -39,6 +39,7 @@ def untouched(secret) -> bool:
 @pytest.mark.parametrize("target", ["{secret}", "../secret", "a/../../secret", "./../secret/."])
 def test_a_link_that_leads_out_is_not_read(disk, secret, target):
     """A path through a link out of the root fails for a file, for a folder and for ls, and says why."""
+    disk.put("laptop", "/a/f")
     os.symlink(target.format(secret=secret), disk.path("laptop", "/out"))
     for status in (disk.move("/out/key", "/got"), disk.move("/out", "/got", recursive=True)):
         assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
@@ -195,17 +196,21 @@ def test_a_link_within_the_destination_tree_of_another_store_is_refused(tmp_path
     assert untouched(secret)
 
 
-NAMES = st.sampled_from(["a", "b", "c", "..", "."])
+NAMES = st.sampled_from(["a", "b", "c", "x", "y", "..", "."])
 PATHS = st.lists(NAMES, min_size=1, max_size=6).map("/".join)
-TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from(["{root}", "{root}/a", "{root}/../out", "/"]))
+UP = st.sampled_from(
+    ["a/b/c", "x/..", "x/../b", "x/../../b", "{root}/a/b/c", "y/../x/..", "{root}/x/../c", "b/../x/.."]
+)
+TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from(["{root}", "{root}/a", "{root}/../out", "/"]), UP)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(links=st.lists(st.tuples(st.sampled_from(["a", "b", "c", "a/b", "b/c"]), TARGETS), max_size=5), path=PATHS)
+@given(links=st.lists(st.tuples(st.sampled_from(["x", "y", "a/x", "a/b/y", "c"]), TARGETS), max_size=5), path=PATHS)
 def test_a_resolved_place_is_the_kernels_or_refused(tmp_path, links, path):
     """Whatever links there are, a place is resolved as the kernel resolves it, or refused if that is outside."""
     root = tmp_path / os.urandom(4).hex() / "root"
-    (root / "a").mkdir(parents=True)
+    for name in ("a/b/c", "b"):
+        (root / name).mkdir(parents=True)
     (root.parent / "out").mkdir()
     for name, target in links:
         place = root / name

@@ -383,3 +383,52 @@ def test_what_somebody_may_not(as_somebody):
     assert again == [("SUCCEEDED", "", 2, 0), ("SUCCEEDED", "")]
     assert left == {"d/f", "d/sub/f", "d/closed/f", "d/names-only/f"}
     assert not [name for name in left if DRAFT_PREFIX in name]
+
+
+def through_closed_folders():
+    """Copy, list, mirror and delete through folders that may be entered and not listed."""
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o777)  # noqa: S103 - for everybody
+        roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
+        os.umask(0)
+        with somebody():
+            for name in ("home/f", "home/large", "home/sub/g", "home/sub/deep/h", "d/f", "d/closed/g"):
+                put(roots["laptop"], name, b"new" * (4_000_000 if name.endswith("large") else 1))
+            for name in ("drop/old", "e/extra", "e/closed/extra"):
+                put(roots["scratch"], name, b"old")
+            closed = [(f"{roots['laptop']}/{name}", 0o311) for name in ("home", "d/closed", "")]
+            closed += [(f"{roots['scratch']}/drop", 0o333)]
+            for path, mode in closed:
+                os.chmod(path, mode)
+            world = world_of(roots)
+            named = [
+                outcome(world.move("/home/f", "/drop/f"))[:2],
+                outcome(world.move("/home/large", "/drop/large"))[:2],
+                outcome(world.move("/home/sub", "/drop/sub", recursive=True))[:2],
+                outcome(world.move("/home/f", "/drop/old", sync_level="checksum"))[:2],
+                outcome(world.remove("/drop/f"))[:2],
+            ]
+            mirrored = outcome(world.move("/d", "/e", recursive=True, delete_destination_extra=True))[:4]
+            try:
+                world.transfers.ls("laptop", "/home")
+            except PermissionDeniedError as err:
+                refused = str(err)
+            deleted = outcome(world.remove("/drop", recursive=True))[:2]
+            for path, _ in reversed(closed):
+                os.chmod(path, 0o777)  # noqa: S103 - what is tried is over
+        return named, mirrored, refused, deleted, contents(roots["scratch"])
+
+
+def test_folders_that_may_be_entered_and_not_listed(as_somebody):
+    """What is named is copied through them, as cp does; a listing fails for that folder alone, and removes nothing."""
+    named, mirrored, refused, deleted, left = as_somebody(through_closed_folders)
+    assert named == [("SUCCEEDED", "")] * 5
+    assert mirrored == ("FAILED", "PERMISSION_DENIED", 1, 1)
+    assert refused.startswith("Listing /home on endpoint 'laptop': Permission denied")
+    assert deleted == ("FAILED", "PERMISSION_DENIED")
+    assert left == {
+        **{f"drop/{name}": (3, b"new") for name in ("old", "sub/g", "sub/deep/h")},
+        "drop/large": (12_000_000, b"new"),
+        **{f"e/{name}": (3, b"old") for name in ("extra", "closed/extra")},
+        "e/f": (3, b"new"),
+    }

@@ -18,6 +18,7 @@ from chiltepin.backends.filesystem.faults import Fault, fault_of
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
 from chiltepin.backends.filesystem.places import Place, local_place, place_of
 from chiltepin.backends.filesystem.retry import patiently
+from chiltepin.backends.filesystem.roots import Roots
 from chiltepin.backends.filesystem.store import Spot, bounded
 from chiltepin.backends.filesystem.tree import copy_tree
 from chiltepin.backends.filesystem.work import Work
@@ -162,10 +163,9 @@ class FilesystemBackend:
         )
 
     def _transfer(self, request: TransferRequest) -> Callable[[Work], None]:
-        pairs = [
-            (self._spot(request.source, item.source), self._spot(request.destination, item.destination))
-            for item in request.items
-        ]
+        origins = self._spots(request.source, (item.source for item in request.items))
+        goals = self._spots(request.destination, (item.destination for item in request.items))
+        pairs = list(zip(origins, goals, strict=True))
         if why := contradiction(request):
             raise UnsupportedOptionError(why, backend=self.name)
         if request.skip_source_errors:
@@ -177,17 +177,18 @@ class FilesystemBackend:
                 f"Endpoint {request.destination!r} cannot keep modification times; remove preserve_timestamp.",
                 backend=self.name,
             )
+        roots = Roots(partial(self._roots, request.destination))
         if request.recursive:
-            copies = [partial(copy_tree, roots=self._roots(request.destination))] * len(pairs)
+            copies = [partial(copy_tree, roots=roots)] * len(pairs)
         else:
-            copies = [partial(copy_file, checksum=item.checksum) for item in request.items]
+            copies = [partial(copy_file, roots=roots, checksum=item.checksum) for item in request.items]
         return _each(
             (f"Copying {origin} to {goal}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
             for copy, (origin, goal) in zip(copies, pairs, strict=True)
         )
 
     def _deletion(self, request: DeleteRequest) -> Callable[[Work], None]:
-        doomed = [self._spot(request.endpoint, path) for path in request.paths]
+        doomed = self._spots(request.endpoint, request.paths)
         if not all(spot.store.writable for spot in doomed):
             raise self._read_only(request.endpoint)
         for spot in doomed:
@@ -197,7 +198,7 @@ class FilesystemBackend:
                     backend=self.name,
                     code="PERMISSION_DENIED",
                 )
-        roots = self._roots(request.endpoint)
+        roots = Roots(partial(self._roots, request.endpoint))
         return _each(
             (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots), (spot,)) for spot in doomed
         )
@@ -206,12 +207,12 @@ class FilesystemBackend:
         """Return the roots of endpoints, which are never removed from this one."""
         # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
         schemes = {"file", "memory"} | (_SFTP if self._place(endpoint).scheme in _SFTP else set())
-        roots = []
+        roots: list[Spot] = []
         for name, place in self._places.items():
             if place.scheme in schemes:
                 # One that has no secret here may be on another server; nothing on this one is to wait for that.
                 with suppress(ConfigError, BackendError):
-                    roots.append(self._spot(name, "/"))
+                    roots += self._spots(name, ["/"])
         return roots
 
     def _read_only(self, endpoint: str) -> UnsupportedOptionError:
@@ -220,9 +221,11 @@ class FilesystemBackend:
             backend=self.name,
         )
 
-    def _spot(self, endpoint: str, path: str) -> Spot:
+    def _spots(self, endpoint: str, paths: Iterable[str]) -> list[Spot]:
+        """Return the places that a task asks for on one endpoint, all below one root."""
         place = self._place(endpoint)
-        return Spot(endpoint, place.store(), place.parts(path))
+        store = place.store()
+        return [Spot(endpoint, store, place.parts(path)) for path in paths]
 
     def _place(self, endpoint: str) -> Place:
         place = self._places.get(endpoint)
@@ -253,7 +256,7 @@ class FilesystemBackend:
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder; see `TransferBackend.ls`."""
-        spot = self._spot(endpoint, path)
+        (spot,) = self._spots(endpoint, [path])
         try:
             with spot.store.folder(spot.resolved(follow=True).parts) as folder:
                 return [_dir_entry(entry) for entry in bounded(folder.entries(), spot)]

@@ -13,6 +13,7 @@ from chiltepin.backends.filesystem.store import Wish
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
+    from chiltepin.backends.filesystem.roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import TransferRequest
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Copier", "copy_file", "is_missing", "refuse_temporary"]
 
 
-def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, checksum: str = "") -> None:
+def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots, checksum: str = "") -> None:
     """Copy one file to its whole new path, making the folders that lead there.
 
     A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
-    content has to have the ``checksum`` of the item, if that has one.
+    content has to have the ``checksum`` of the item, if that has one. A link on the way to one
+    of the ``roots`` is not replaced.
     """
     refuse_temporary(goal)
     try:
@@ -34,7 +36,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
     with here:
         entry = here.entry(origin.parts[-1])
         if entry is not None and entry.kind == "link":
-            copy_file(work, request, origin.resolved(follow=True), goal, checksum)
+            copy_file(work, request, origin.resolved(follow=True), goal, roots, checksum)
             return
         if entry is None:
             raise is_missing(origin)
@@ -46,11 +48,11 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ch
             raise _needs_whole_path(origin, goal)
         goal, there = _opened(goal, create=True)
         with there:
-            if origin.contains(goal) and goal.contains(origin):
+            if _same(here, origin, there, goal):
                 raise Fault("SAME_FILE", f"{origin} would be copied onto itself.")
             taken = there.entry(goal.parts[-1])
-            if taken is not None and taken.kind == "dir":
-                raise _needs_whole_path(origin, goal)
+            if taken is not None and taken.kind != "file":
+                _refuse_taken(origin, goal, there, taken, roots)
             copier = Copier(work, request)
             if copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum):
                 work.arrived(origin, goal)
@@ -72,6 +74,21 @@ def refuse_temporary(goal: Spot) -> None:
                 f"{name} is the name of a temporary file of Chiltepin, so {goal} cannot be a destination; rename it."
             )
             raise Fault("INVALID_PATH_NAME", reason)
+
+
+def _refuse_taken(origin: Spot, goal: Spot, there: Folder, taken: Entry, roots: Roots) -> None:
+    """Raise a ``Fault`` if what has the name of the destination may not be replaced."""
+    if taken.kind == "dir":
+        raise _needs_whole_path(origin, goal)
+    if taken.kind == "link":
+        roots.refuse_link(there, goal)
+
+
+def _same(here: Folder, origin: Spot, there: Folder, goal: Spot) -> bool:
+    """Whether a file and its destination are one; folders that are open are compared without asking again."""
+    if here.identity is None or there.identity is None:
+        return origin.contains(goal) and goal.contains(origin)
+    return here.identity == there.identity and origin.parts[-1] == goal.parts[-1]
 
 
 def is_missing(spot: Spot) -> Fault:

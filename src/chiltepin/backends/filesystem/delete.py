@@ -14,7 +14,8 @@ from chiltepin.backends.filesystem.walk import walk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from chiltepin.backends.filesystem.store import Folder, Spot
+    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.walk import Node
     from chiltepin.backends.filesystem.work import Work
     from chiltepin.model import DeleteRequest
@@ -29,29 +30,30 @@ LISTED = 20_000
 CHUNK = 200
 
 
-def delete(work: Work, request: DeleteRequest, spot: Spot, roots: Iterable[Spot]) -> None:
+def delete(work: Work, request: DeleteRequest, spot: Spot, roots: Roots) -> None:
     """Remove one file, link or tree.
 
     A link is removed itself; what it points to stays. A place that is or holds a root is refused.
     """
     spot = spot.resolved(follow=False)
-    if any(spot.contains(root) for root in roots):
-        raise Fault("PERMISSION_DENIED", f"{spot} is or holds the root of an endpoint, and a root is never deleted.")
+    roots.refuse(spot)
     entry = spot.entry()
     if entry is None:
         if not request.ignore_missing:
             raise Fault("FILE_NOT_FOUND", f"There is no {spot}.")
     elif entry.kind != "dir":
         with spot.parent() as folder:
+            if entry.kind == "link":
+                roots.refuse_link(folder, spot)
             folder.remove(spot.parts[-1])
         work.count(files=1)
     elif not request.recursive:
         raise Fault("IS_A_DIRECTORY", f"{spot} is a folder; give recursive=True to delete it with all that is in it.")
     else:
-        remove_tree(work, spot)
+        remove_tree(work, spot, roots)
 
 
-def remove_tree(work: Work, top: Spot, wanted: Callable[[str], bool] | None = None) -> None:
+def remove_tree(work: Work, top: Spot, roots: Roots, wanted: Callable[[str], bool] | None = None) -> None:
     """Remove a folder with all that is in it: files on the way down, folders on the way up.
 
     Parameters
@@ -60,10 +62,12 @@ def remove_tree(work: Work, top: Spot, wanted: Callable[[str], bool] | None = No
         Told what fails, which does not keep the rest.
     top : Spot
         The folder.
+    roots : Roots
+        What stays, with all that leads to it.
     wanted : callable or None
         Whether a file of a name goes; what it leaves out stays, with the folders that lead to it. None: all goes.
     """
-    tree = _Doomed(work, top, wanted)
+    tree = _Doomed(work, top, roots, wanted)
     walk(work, tree.empty, tree.leave)
 
 
@@ -117,8 +121,8 @@ def _remove_some(work: Work, folder: Folder, spot: Spot, names: Sequence[str], s
 class _Doomed:
     """A tree that is being removed."""
 
-    def __init__(self, work: Work, top: Spot, wanted: Callable[[str], bool] | None) -> None:
-        self._work, self._top, self._wanted = work, top, wanted
+    def __init__(self, work: Work, top: Spot, roots: Roots, wanted: Callable[[str], bool] | None) -> None:
+        self._work, self._top, self._roots, self._wanted = work, top, roots, wanted
 
     def empty(self, node: Node, shift: Shift) -> Iterable[str]:
         """Remove all but the folders of one folder; return the names of those."""
@@ -127,6 +131,7 @@ class _Doomed:
         folders: dict[str, None] = {}
         try:
             with patiently(self._work, partial(spot.store.folder, spot.parts), spot.store) as folder:
+                self._roots.refuse_opened(folder, spot)
                 stayed: set[str] = set()
                 while self._round(node, folder, spot, folders, stayed):
                     pass
@@ -140,14 +145,16 @@ class _Doomed:
 
     def _round(self, node: Node, folder: Folder, spot: Spot, folders: dict[str, None], stayed: set[str]) -> bool:
         """Remove as many files as are listed at a time; return whether there may be more."""
-        names = list(islice(self._files(node, folder, folders, stayed), LISTED))
+        names = list(islice(self._files(node, folder, spot, folders, stayed), LISTED))
         stayed |= remove_files(self._work, folder, spot, names)
         node.kept = node.kept or bool(stayed)
         if len(stayed) > LISTED:
             raise Fault("ENDPOINT_ERROR", f"{len(stayed)} files of {spot} could not be deleted; the others were left.")
         return len(names) == LISTED
 
-    def _files(self, node: Node, folder: Folder, folders: dict[str, None], stayed: set[str]) -> Iterable[str]:
+    def _files(
+        self, node: Node, folder: Folder, spot: Spot, folders: dict[str, None], stayed: set[str]
+    ) -> Iterable[str]:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
         for entry in folder.entries(drafts=True):
             self._work.check()
@@ -155,8 +162,21 @@ class _Doomed:
                 folders[entry.name] = None
             elif self._wanted is not None and not self._wanted(entry.name):
                 node.kept = True
-            elif entry.name not in stayed:
+            elif entry.name not in stayed and not self._kept_link(node, folder, spot, entry, stayed):
                 yield entry.name
+
+    def _kept_link(self, node: Node, folder: Folder, spot: Spot, entry: Entry, stayed: set[str]) -> bool:
+        """Whether an entry is a link that leads to a root, and has to stay."""
+        if entry.kind != "link":
+            return False
+        try:
+            self._roots.refuse_link(folder, spot.below(entry.name))
+        except Fault as err:
+            stayed.add(entry.name)
+            node.kept = True
+            self._work.fail(err, "")
+            return True
+        return False
 
     def leave(self, node: Node) -> None:
         """Remove an emptied folder, unless something had to stay in it."""

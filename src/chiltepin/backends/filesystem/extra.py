@@ -12,17 +12,16 @@ from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.twins import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from chiltepin.backends.filesystem.roots import Roots
     from chiltepin.backends.filesystem.store import Folder, Spot
     from chiltepin.backends.filesystem.work import Work
 
 __all__ = ["remove_extra"]
 
 
-def remove_extra(
-    work: Work, top: Spot, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Sequence[Spot] = ()
-) -> None:
+def remove_extra(work: Work, top: Spot, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Roots) -> None:
     """Remove from one folder whatever has none of the names, with all that is in it; a link goes itself.
 
     Parameters
@@ -36,8 +35,8 @@ def remove_extra(
     wanted : callable or None
         Whether the filters let a file of a name through; what they leave out stays, with the folders that lead to it.
         None: all are.
-    roots : sequence of Spot
-        The roots of endpoints, which stay with all that is in them.
+    roots : Roots
+        What stays, with all that leads to it.
     """
 
     def goes(name: str) -> bool:
@@ -46,7 +45,7 @@ def remove_extra(
 
     try:
         with patiently(work, partial(top.store.folder, top.parts), top.store) as there:
-            files, folders = _extra(work, there, names)
+            files, folders = _extra(work, there, top, names, roots)
             remove_files(work, there, top, list(filter(goes, files)))
     except FileNotFoundError:
         # Object stores have no folder where nothing is in it.
@@ -56,19 +55,27 @@ def remove_extra(
         return
     for name in folders:
         spot = top.below(name)
-        if any(spot.contains(root) for root in roots):
-            work.fail(Fault("PERMISSION_DENIED", f"{spot} is or holds the root of an endpoint, and stays."), "")
+        try:
+            roots.refuse(spot)
+        except Fault as err:
+            work.fail(err, "")
         else:
-            remove_tree(work, spot, goes)
+            remove_tree(work, spot, roots, goes)
 
 
-def _extra(work: Work, folder: Folder, names: set[str]) -> tuple[list[str], list[str]]:
+def _extra(work: Work, folder: Folder, top: Spot, names: set[str], roots: Roots) -> tuple[list[str], list[str]]:
     """Return the names that are in a folder beside those given: of files and links, and of folders."""
     found: tuple[list[str], list[str]] = ([], [])
     for entry in folder.entries():
         work.check()
         if entry.name in names:
             names.discard(entry.name)
+            continue
+        try:
+            if entry.kind == "link":
+                roots.refuse_link(folder, top.below(entry.name))
+        except Fault as err:
+            work.fail(err, "")
         else:
             found[entry.kind == "dir"].append(entry.name)
     # A disk that does not tell small letters from capital ones lists a file that was just moved by an older name.

@@ -28,7 +28,7 @@ from chiltepin.errors import ConfigError, suggest
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -82,6 +82,9 @@ class UnavailableError(Fault):
 
 class HttpFolder:
     """What is below one URL."""
+
+    #: A folder has one name here.
+    identity = None
 
     def __init__(self, store: HttpStore, parts: Parts) -> None:
         self._store, self._parts = store, parts
@@ -346,6 +349,15 @@ class HttpStore:
         if not isinstance(other, HttpStore):
             return False
         return other.url(other_parts, folder=True).startswith(self.url(parts, folder=True))
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[Hashable]:
+        """Return none: a link on the way to the root is the server's."""
+        return ()
 
 
 def _sent_on(url: str, location: str, where: str) -> str:

@@ -1,52 +1,87 @@
-"""Where a link leads, for stores that have to follow links by hand."""
+"""Where links lead, for stores that have to follow links by hand: as the kernel does (path_resolution(7))."""
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from chiltepin.paths import Parts
 
-__all__ = ["LINK_LIMIT", "led"]
+__all__ = ["LINK_LIMIT", "resolved"]
 
 #: Links in a row after which a path is taken for a loop; the number of Linux (path_resolution(7)).
 LINK_LIMIT = 40
 
 
-def led(root: str, folder: Parts, target: str) -> Parts:
-    """Return the place below a root to which a link leads.
+def resolved(
+    parts: Parts, *, follow: bool, roots: Sequence[str], first_link: Callable[..., tuple[int, str] | None]
+) -> Parts:
+    """Return the place that ``parts`` mean, links replaced by where they lead.
+
+    ``..`` in a link goes to the folder above the one that was reached, not to the name before it: what is before it is
+    resolved first.
 
     Parameters
     ----------
-    root : str
-        The real absolute path of the root.
-    folder : tuple of str
-        Where the link is, below the root; itself without links.
-    target : str
-        The text of the link.
+    parts : tuple of str
+        Names below the root.
+    follow : bool
+        Whether the last name may be a link, too.
+    roots : sequence of str
+        The absolute paths of the root.
+    first_link : callable
+        ``first_link(parts, follow=..., folder=...)`` returns which of the names is the first link, and its text; None
+        if there is none. With ``folder``, all of them have to exist, and be folders.
 
     Raises
     ------
     Fault
-        If it leads out of the root.
+        If a link leads out of the root.
+    OSError
+        If links lead in a circle, or go up from what is no folder.
     """
+    for _ in range(LINK_LIMIT):
+        while True:
+            up = parts.index("..") if ".." in parts else len(parts)
+            inner = up < len(parts)
+            found = first_link(parts[:up], follow=follow or inner, folder=inner)
+            if found is not None:
+                break
+            if not inner:
+                return parts
+            if not up:
+                raise _leads_out(parts, "..")
+            parts = (*parts[: up - 1], *parts[up + 1 :])
+        at, target = found
+        parts = (*_led(roots, parts[:at], target), *parts[at + 1 :])
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _led(roots: Sequence[str], folder: Parts, target: str) -> Parts:
+    """Return the place below a root to which a link in a folder leads; ``..`` behind a name is left to be resolved."""
     rest, place = target, list(folder)
     if target.startswith("/"):
-        top = root.rstrip("/") + "/"
-        if not f"{target.rstrip('/')}/".startswith(top):
+        tops = [root.rstrip("/") + "/" for root in roots]
+        top = next((top for top in tops if f"{target.rstrip('/')}/".startswith(top)), None)
+        if top is None:
             raise _leads_out(folder, target)
         rest, place = target[len(top) :], []
+    names: list[str] = []
     for name in rest.split("/"):
-        if name == ".." and not place:
-            raise _leads_out(folder, target)
-        if name == "..":
+        if name == ".." and not names:
+            if not place:
+                raise _leads_out(folder, target)
             place.pop()
         elif name not in ("", "."):
-            place.append(name)
-    return tuple(place)
+            names.append(name)
+    return (*place, *names)
 
 
 def _leads_out(folder: Parts, target: str) -> Fault:

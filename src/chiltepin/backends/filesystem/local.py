@@ -9,14 +9,16 @@ makes the open fail. (fsspec's own ``DirFileSystem`` lets a link lead out of its
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from chiltepin.backends.filesystem.drafts import PART, Drafts, LocalDraft, sweep
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.links import LINK_LIMIT, led
+from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.pieces import clonable, clone
 from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
@@ -24,7 +26,7 @@ from chiltepin.backends.filesystem.small import SMALL, Small, read_small, write_
 from chiltepin.backends.filesystem.store import Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Sequence
     from types import TracebackType
 
     from chiltepin.backends.filesystem.store import Folder, Store, Wish
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: How a folder is opened that may be entered and not listed (x without r); 0 where there is no such way.
+_ENTERED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if hasattr(os, "O_PATH") else 0
 
 
 def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
@@ -62,11 +67,27 @@ class LocalFolder(Open):
         super().__init__(descriptor)
         self._store, self._parts, self._goal = store, parts, goal
         self._drafts: Drafts | None = None
-        self._device: int | None = None
+
+    @cached_property
+    def identity(self) -> tuple[int, int]:
+        """The numbers of its disk and of itself there, which are the same by all its names."""
+        facts = os.fstat(self.descriptor)
+        return facts.st_dev, facts.st_ino
+
+    @property
+    def device(self) -> int:
+        """The disk that the folder is on."""
+        return self.identity[0]
+
+    def scan(self) -> os._ScandirIterator[str]:
+        """List the folder, to be used in a ``with``."""
+        if _ENTERED and fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_PATH:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return os.scandir(self.descriptor)
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
-        with os.scandir(self.descriptor) as found:
+        with self.scan() as found:
             for item in found:
                 if not drafts and is_draft(item.name):
                     continue
@@ -131,13 +152,6 @@ class LocalFolder(Open):
             self._drafts = Drafts(self.descriptor)
         return self._drafts
 
-    @property
-    def device(self) -> int:
-        """The disk that the folder is on."""
-        if self._device is None:
-            self._device = os.fstat(self.descriptor).st_dev
-        return self._device
-
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
         """Begin a file, or continue one that a dead run has begun."""
         drafts, continued = self.begun(), False
@@ -187,6 +201,7 @@ class LocalStore:
     """
 
     def __init__(self, root: str, *, create: bool = False) -> None:
+        self._given = root
         self.root = os.path.realpath(root)
         #: The names that lead from the root of the machine to the root of the endpoint.
         self.names = tuple(name for name in self.root.split("/") if name)
@@ -203,17 +218,12 @@ class LocalStore:
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""
-        for _ in range(LINK_LIMIT):
-            place = self._without_first_link(parts, follow=follow)
-            if place is None:
-                return parts
-            parts = place
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return resolved(parts, follow=follow, roots=(self.root, self._given), first_link=self._first_link)
 
-    def _without_first_link(self, parts: Parts, *, follow: bool) -> Parts | None:
-        """Return ``parts`` with the first link on the way replaced by where it leads; None if there is none."""
+    def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
+        """Find the first link on a way; see `links.resolved`."""
         try:
-            descriptor = os.open(self.root, _FOLDER)
+            descriptor = _opened(self.root)
         except FileNotFoundError:
             return None
         for depth, name in enumerate(parts):
@@ -221,12 +231,14 @@ class LocalStore:
                 last = depth == len(parts) - 1
                 target = None if last and not follow else _link(descriptor, name)
                 if target is not None:
-                    return (*led(self.root, parts[:depth], target), *parts[depth + 1 :])
-                if last:
+                    return depth, target
+                if last and not folder:
                     break
                 try:
-                    descriptor = os.open(name, _FOLDER, dir_fd=descriptor)
+                    descriptor = _opened(name, descriptor)
                 except (FileNotFoundError, NotADirectoryError):
+                    if folder:
+                        raise
                     break
         else:
             os.close(descriptor)
@@ -242,13 +254,13 @@ class LocalStore:
 
     def _open_root(self, *, create: bool) -> int:
         try:
-            return os.open(self.root, _FOLDER)
+            return _opened(self.root)
         except FileNotFoundError:
             if self._create and not create:
                 raise
         if create:
             os.makedirs(self.root, exist_ok=True)
-            return os.open(self.root, _FOLDER)
+            return _opened(self.root)
         raise Fault("FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, is not there; mount or make it first.")
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, LocalFolder]:
@@ -265,11 +277,53 @@ class LocalStore:
         return real, self.folder(real, create=create)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Compare the real paths of the two places."""
-        if not isinstance(other, LocalStore):
-            return False
-        ours, theirs = (*self.names, *parts), (*other.names, *other_parts)
-        return theirs[: len(ours)] == ours
+        """Compare the folders themselves, which a bind mount or another mount of a disk gives other names."""
+        return isinstance(other, LocalStore) and self._way(parts)[-1] in other.holders(other_parts)
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return the identities of all folders on the way; see `Store.holders`."""
+        return self._way(parts)
+
+    def _way(self, parts: Parts) -> list[tuple[int | str, ...]]:
+        """Return what each step from ``/`` on is: a folder itself, or the last folder and the names below it."""
+        found: list[tuple[int | str, ...]] = [_identity("/")]
+        path, there = "", True
+        for name in (*self.names, *parts):
+            path += f"/{name}"
+            facts = None
+            if there:
+                with suppress(OSError):
+                    facts = os.lstat(path)
+            there = facts is not None and stat.S_ISDIR(facts.st_mode)
+            found.append((facts.st_dev, facts.st_ino) if facts is not None and there else (*found[-1], name))
+        return found
+
+    def links(self) -> Collection[Hashable]:
+        """Follow the root as it is configured from link to link; see `Store.links`."""
+        found: list[Hashable] = []
+        place, rest = "/", _steps(self._given)
+        while rest and len(found) < LINK_LIMIT:
+            name = rest.pop()
+            if name == "..":
+                place = os.path.dirname(place)
+                continue
+            try:
+                target = os.readlink(os.path.join(place, name))
+            except OSError:
+                place = os.path.join(place, name)
+                continue
+            with suppress(OSError):
+                found.append((_identity(place), name))
+            place = "/" if target.startswith("/") else place
+            rest += _steps(target)
+        return found
+
+    def moved(self) -> bool:
+        """Whether the root, as it is configured, is another folder now: a link on the way was changed."""
+        try:
+            return not os.path.samestat(os.stat(self._given), os.stat(self.root))
+        except OSError:
+            return os.path.realpath(self._given) != self.root
 
     def tidy(self, folder: int, parts: Parts, drafts: Drafts | None, *, goal: bool) -> None:
         """Remove the leftovers of dead runs from a folder, the first time that it is the ``goal`` of a copy.
@@ -304,12 +358,32 @@ def _closing(descriptor: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _child(folder: int, name: str, *, create: bool) -> int:
+def _identity(path: str) -> tuple[int, int]:
+    facts = os.stat(path)
+    return facts.st_dev, facts.st_ino
+
+
+def _steps(path: str) -> list[str]:
+    """Return the names in a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _opened(name: str, folder: int | None = None) -> int:
+    """Open a folder, or only enter it where it may not be listed."""
     try:
         return os.open(name, _FOLDER, dir_fd=folder)
+    except PermissionError:
+        if not _ENTERED:
+            raise
+    return os.open(name, _ENTERED, dir_fd=folder)
+
+
+def _child(folder: int, name: str, *, create: bool) -> int:
+    try:
+        return _opened(name, folder)
     except FileNotFoundError:
         if not create:
             raise
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
-    return os.open(name, _FOLDER, dir_fd=folder)
+    return _opened(name, folder)

@@ -36,7 +36,7 @@ class Place:
     home : str
         Where relative paths count from.
     opener : callable
-        Opens the store; called once.
+        Opens the store; called once, or again when its root has come to be another folder.
     """
 
     def __init__(self, endpoint: str, scheme: str, home: str, opener: Callable[[], Store]) -> None:
@@ -55,7 +55,7 @@ class Place:
         return paths.parts(path, home=self._home, endpoint=self._endpoint)
 
     def store(self) -> Store:
-        """Return the store, opened.
+        """Return the store, opened; a task asks once, so that one root serves all of it.
 
         Raises
         ------
@@ -63,9 +63,11 @@ class Place:
             If it cannot be opened; `UnsupportedOptionError` if the package for this kind of store is not installed.
         """
         with self._lock:
-            if self._store is None:
-                self._store = self._open()
-            return self._store
+            store = self._store
+            # The root of a folder of this machine may be a link, and is resolved anew for each task.
+            if store is None or (isinstance(store, LocalStore) and store.moved()):
+                store = self._store = self._open()
+            return store
 
     def _open(self) -> Store:
         try:

@@ -89,7 +89,7 @@ def portions(
 
 @contextmanager
 def _scanned(folder: LocalFolder) -> Iterator[Callable[[], list[Any]]]:
-    with os.scandir(folder.descriptor) as items:
+    with folder.scan() as items:
         yield lambda: list(islice(items, PORTION))
 
 

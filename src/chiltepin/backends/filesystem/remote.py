@@ -25,7 +25,7 @@ from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -189,6 +189,9 @@ class RemoteDraft(_Open):
 class RemoteFolder:
     """One folder of the store; ``links`` says whether an entry may be one."""
 
+    #: A folder has one name here.
+    identity = None
+
     def __init__(self, filesystem: Any, path: str, *, links: bool) -> None:
         self._filesystem, self._path, self._links = filesystem, path, links
 
@@ -341,3 +344,12 @@ class RemoteStore:
             return False
         ours, theirs = self.path(parts), other.path(other_parts)
         return f"{theirs}/".startswith(f"{ours}/")
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[Hashable]:
+        """Return none: a link on the way to the root is the server's."""
+        return ()

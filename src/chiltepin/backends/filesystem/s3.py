@@ -28,7 +28,7 @@ from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import Entry, sound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -72,6 +72,9 @@ class S3Folder:
     fresh : bool
         Whether nothing was there and the folder is to be kept, also if it stays empty.
     """
+
+    #: A folder has one name here.
+    identity = None
 
     def __init__(self, store: S3Store, prefix: str, *, fresh: bool = False) -> None:
         self.store, self.prefix = store, prefix
@@ -263,6 +266,15 @@ class S3Store:
         if not isinstance(other, S3Store):
             return False
         return self.bucket.place == other.bucket.place and other.prefix(other_parts).startswith(self.prefix(parts))
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[Hashable]:
+        """Return none: a link on the way to the root is the server's."""
+        return ()
 
     def refuse_missing(self, prefix: str) -> None:
         """Raise what a folder below which nothing was found is instead; the root is always there."""

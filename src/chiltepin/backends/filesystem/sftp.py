@@ -19,7 +19,7 @@ from chiltepin.backends.filesystem import owners
 from chiltepin.backends.filesystem.channel import BUSY, Channel
 from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.links import LINK_LIMIT, led
+from chiltepin.backends.filesystem.links import resolved
 from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.packets import NO_ATTRIBUTES, Ask, Attributes, Request, names, text
 from chiltepin.backends.filesystem.sftp_files import PART
@@ -27,7 +27,7 @@ from chiltepin.backends.filesystem.sftp_folder import SftpFolder
 from chiltepin.backends.filesystem.ssh import Login
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
@@ -148,31 +148,38 @@ class SftpStore:
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""
-        for _ in range(LINK_LIMIT):
-            looked = self._look(parts if follow else parts[:-1])
-            at = next((depth for depth, facts in enumerate(looked) if facts and facts.kind == "link"), None)
-            if at is None:
-                return parts
-            place = self.path(parts[: at + 1])
-            (asked,) = self.channel().ask(Request(Ask.READLINK, text(place), about=place))
-            target = next((name for name, _ in names(asked.result())), "")
-            if not target:
-                raise Fault("INVALID_SYMLINK", f"The server does not tell where the link {place} leads.")
-            parts = (*led(self.path(()), parts[:at], target), *parts[at + 1 :])
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return resolved(parts, follow=follow, roots=(self.path(()),), first_link=self._first_link)
+
+    def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
+        """Find the first link on a way; see `links.resolved`."""
+        looked = self._look(parts if follow else parts[:-1])
+        at = next((depth for depth, facts in enumerate(looked) if facts and facts.kind == "link"), None)
+        if at is None:
+            if folder:
+                self._refuse_no_folder(parts, looked)
+            return None
+        place = self.path(parts[: at + 1])
+        (asked,) = self.channel().ask(Request(Ask.READLINK, text(place), about=place))
+        target = next((name for name, _ in names(asked.result())), "")
+        if not target:
+            raise Fault("INVALID_SYMLINK", f"The server does not tell where the link {place} leads.")
+        return at, target
+
+    def _refuse_no_folder(self, parts: Parts, looked: Sequence[Attributes | None]) -> None:
+        """Raise an error unless all that is on a way is a folder."""
+        for depth, facts in enumerate(looked):
+            path = self.path(parts[: depth + 1])
+            if facts is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            if facts.kind != "dir":
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def folder(self, parts: Parts, *, create: bool = False) -> SftpFolder:
         """Open a folder; see `Store.folder`."""
         looked = self._look(parts)
         there = next((depth for depth, facts in enumerate(looked) if facts is None), len(parts))
-        for depth, facts in enumerate(looked[:there]):
-            if facts is not None and facts.kind != "dir":
-                path = self.path(parts[: depth + 1])
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        self._refuse_no_folder(parts, looked[:there] if create else looked)
         if there < len(parts):
-            if not create:
-                path = self.path(parts[: there + 1])
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             self._make(parts, there)
         return SftpFolder(self, parts)
 
@@ -207,6 +214,15 @@ class SftpStore:
             return False
         ours, theirs = self.path(parts), "/".join((self._root_of(other).rstrip("/"), *other_parts))
         return f"{theirs}/".startswith(f"{ours.rstrip('/')}/")
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[Hashable]:
+        """Return none: a link on the way to the root is the server's."""
+        return ()
 
     def _root_of(self, other: SftpStore) -> str:
         """Return where another store of the same server begins, asked over our own connection."""

@@ -36,6 +36,9 @@ _REMOVALS = 64
 class SftpFolder:
     """One folder of the server; see the head of this module for what it is not."""
 
+    #: A folder has one name here.
+    identity = None
+
     def __init__(self, store: SftpStore, parts: Parts) -> None:
         self._store, self._parts = store, parts
         self._path = store.path(parts)

@@ -13,7 +13,7 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Literal
 
@@ -205,6 +205,11 @@ class Draft(Closing, Protocol):
 class Folder(Closing, Protocol):
     """One folder, held open."""
 
+    @property
+    def identity(self) -> Hashable | None:
+        """What is the same for this folder by all its names, as in `Store.holders`; None where it has only one."""
+        ...
+
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries, in no particular order; temporary files (`names.is_draft`) only if ``drafts``."""
         ...
@@ -327,7 +332,15 @@ class Store(Protocol):
         ...
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Whether a place of another store is this place of ours, or lies below it."""
+        """Whether a place of another store is this place of ours, or lies below it, by whatever name."""
+        ...
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return the `Folder.identity` of a place and of all it lies in; none where a folder has one name."""
+        ...
+
+    def links(self) -> Collection[Hashable]:
+        """Return the links on the way to the root as it is configured, each as its folder's identity and its name."""
         ...
 
 

@@ -21,13 +21,14 @@ from chiltepin.backends.filesystem.twins import Apart, folds, is_twin
 from chiltepin.backends.filesystem.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.crew import Shift
     from chiltepin.backends.filesystem.portions import Item
+    from chiltepin.backends.filesystem.roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.walk import Node
     from chiltepin.backends.filesystem.work import Work
@@ -42,7 +43,7 @@ T = TypeVar("T")
 FEW = 10
 
 
-def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Sequence[Spot] = ()) -> None:
+def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
     """Copy what is in a folder into another folder, making the latter if need be.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
@@ -52,7 +53,7 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
     refuse_temporary(goal)
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
     if origin.contains(goal):
-        raise Fault("INVALID_PATH_NAME", f"{origin} would be copied into itself, to {goal}.")
+        raise _into_itself(origin, goal)
     entry = origin.entry()
     if entry is None:
         raise is_missing(origin)
@@ -63,16 +64,28 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
     tree = _Tree(work, request, origin, goal)
     walk(work, tree.copy)
     if request.delete_destination_extra and not work.failures:
-        walk(work, partial(tree.mirror, roots=roots))
+        walk(work, partial(tree.mirror, roots=roots.also(origin)))
+
+
+def _into_itself(origin: Spot, goal: Spot) -> Fault:
+    reason = f"{origin} would be copied into itself, to {goal}; choose a destination outside of it."
+    return Fault("INVALID_PATH_NAME", reason)
+
+
+def _refuse_itself(here: Folder, top: Hashable | None, origin: Spot, goal: Spot) -> None:
+    """Raise a ``Fault`` where a walk meets its own destination, which a bind mount may have put into the source."""
+    if top is not None and here.identity == top:
+        raise _into_itself(origin, goal)
 
 
 class _Pair:
     """A folder and the one that it is copied to, open until the last file of it is done."""
 
-    def __init__(self, origin: Spot, goal: Spot) -> None:
+    def __init__(self, origin: Spot, goal: Spot, top: Hashable | None) -> None:
         self.origin, self.goal = origin, goal
         self.here = origin.store.folder(origin.parts)
         try:
+            _refuse_itself(self.here, top, origin, goal)
             self.there = goal.store.folder(goal.parts, create=True)
         except BaseException:
             _close(self.here)
@@ -142,6 +155,8 @@ class _Tree:
         self._copier = Copier(work, request)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
         self._folding: bool | None = None
+        #: What the folder is that all is copied to, by all its names; None: not known yet.
+        self._top: Hashable | None = None
         #: How many entries each source folder had, by the hash of its path: some 100 bytes a folder.
         self._listed: dict[int, int] = {}
 
@@ -174,7 +189,9 @@ class _Tree:
         return [item for item in items if name_of(item) not in twins]
 
     def _open(self, source: Spot, target: Spot) -> _Pair:
-        pair = _Pair(source, target)
+        pair = _Pair(source, target, self._top)
+        if target.parts == self._goal.parts:
+            self._top = pair.there.identity
         # A file of this machine is asked for at no more than its line in a listing costs; elsewhere that is a request.
         if self._level and not isinstance(pair.there, LocalFolder):
             pair.listing = Listing(pair.there)
@@ -298,7 +315,7 @@ class _Tree:
         if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
             self._work.arrived(pair.origin, pair.goal, entry.name)
 
-    def mirror(self, node: Node, shift: Shift, *, roots: Sequence[Spot]) -> list[str]:
+    def mirror(self, node: Node, shift: Shift, *, roots: Roots) -> list[str]:
         """Remove from one destination folder what its source does not hold; return the folders of the latter."""
         del shift
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
