@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from chiltepin.errand import CLOCK_SKEW
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from chiltepin.errand import Errand
-    from chiltepin.journal import Entry
     from chiltepin.model import Item, Request, TaskHandle
 
 __all__ = [
@@ -34,6 +35,9 @@ LOOK_SHARE = 0.1
 
 #: Seconds that a task which was told to stop has for stopping, before it is left to itself.
 STOP_GRACE = 10.0
+
+#: Seconds between two tries to cancel a task that others still wait for, after its own errands have ended.
+CANCEL_RETRY = 30.0
 
 #: Troubles, in Globus's words, for which one item of a task is to blame and not all of them.
 OF_ITEMS = frozenset(
@@ -90,10 +94,15 @@ def single(request: Request) -> list[Request]:
 class Batch:
     """One task, from before it is submitted until what became of its items is known.
 
+    A task without errands is followed only while other batches wait for its end: one that another process has
+    submitted, or one that was told to stop and has not stopped.
+
     Attributes
     ----------
     riders : dict of item to list of Errand
         For each item the errands that want it; an item without any is left out, if the task is not submitted yet.
+    behind, ahead_of : set of Batch
+        Those with the same paths that have to end before this one is submitted, and those that wait for this one.
     request : Request or None
         What is submitted; None as long as items may join.
     submission_id : str
@@ -105,9 +114,15 @@ class Batch:
     def __init__(self, kind: Request, now: float, *, most: int | None = None) -> None:
         self.kind, self.most = kind, most
         self.riders: dict[Item, list[Errand]] = {}
-        #: The checksum that is wanted of each pair of paths; a service tells its items apart by their paths alone.
-        self._checksums: dict[tuple[str, str], str] = {}
+        self.behind: set[Batch] = set()
+        self.ahead_of: set[Batch] = set()
         self.created = self.joined = self.submitted = now
+        #: Whether no more errands may join, because their request would be later than what is read for it.
+        self.closed = False
+        #: When the service has given it up by itself, whatever it has heard.
+        self.expires = float("inf")
+        #: Longest time between two looks, in seconds.
+        self.longest = float("inf")
         self.not_before = float("-inf")
         self.request: Request | None = None
         #: Whether each item has an outcome of its own: it is for more than one errand.
@@ -119,7 +134,9 @@ class Batch:
         self.before: TaskStatus | None = None
         #: Whether it was looked for what is not there to be deleted.
         self.sorted_out = False
-        #: Whether it was taken over from a journal, and may be unknown to the service.
+        #: How often the service could not be asked what became of its items.
+        self.unanswered = 0
+        #: Whether another process has begun it, so that it may be unknown to the service.
         self.inherited = False
         self.cancel_heard = False
         self._cancel_tried = float("-inf")
@@ -128,12 +145,25 @@ class Batch:
         self._trouble: tuple[TaskStatus, float] | None = None
 
     @classmethod
-    def inherited_from(cls, entry: Entry, now: float) -> Batch:
-        """Return a task that another process has begun, as a journal tells of it."""
-        batch = cls(kind_of(entry.request), now)
-        batch.request, batch.submission_id, batch.handle = entry.request, entry.submission_id, entry.handle
-        batch.inherited = True
-        batch.apart = len(items_of(entry.request)) > 1
+    def of_others(cls, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
+        """Return a task that another process has begun.
+
+        Parameters
+        ----------
+        request : TransferRequest or DeleteRequest
+            What it does.
+        handle : TaskHandle or None
+            The task; None if the service has to be asked for it, with the submission id.
+        now : float
+            The moment.
+        submission_id : str
+            What the journal calls it; empty if it is in no journal that Chiltepin reads.
+        """
+        batch = cls(kind_of(request), now)
+        batch.request, batch.submission_id, batch.handle = request, submission_id, handle
+        batch.riders = {item: [] for item in items_of(request)}
+        batch.closed = batch.inherited = True
+        batch.apart = len(batch.riders) > 1
         return batch
 
     # Who travels in it.
@@ -142,10 +172,11 @@ class Batch:
         """Take an errand in; an item that is there already is shared."""
         for item in items_of(errand.request):
             self.riders.setdefault(item, []).append(errand)
-            if not isinstance(item, str):
-                self._checksums[item.source, item.destination] = item.checksum
         errand.batch, self.joined = self, now
-        self.not_before = max(self.not_before, errand.not_before)
+        # One that waits before it tries again does not hold up the others.
+        self.not_before = min(self.not_before, errand.not_before) if self.longest < float("inf") else errand.not_before
+        for batch in (self, *self.behind):
+            batch.longest = min(batch.longest, errand.polling_interval)
         shares = [share for share in (self.most, errand.share) if share is not None]
         self.most = min(shares, default=None)
 
@@ -156,10 +187,35 @@ class Batch:
             if self.request is None and not self.riders[item]:
                 del self.riders[item]
 
-    def clashes(self, request: Request) -> bool:
-        """Whether an item of a request has the paths of one that is here, and another checksum."""
-        items = [item for item in items_of(request) if not isinstance(item, str)]
-        return any(self._checksums.get((one.source, one.destination), one.checksum) != one.checksum for one in items)
+    def wait_for(self, others: Iterable[Batch]) -> None:
+        """Be submitted only after others have ended."""
+        for other in others:
+            self.behind.add(other)
+            other.ahead_of.add(self)
+
+    def vanish(self) -> None:
+        """Stand in the way of no other batch any more, and wait for none."""
+        for other in self.ahead_of:
+            other.behind.discard(self)
+        for other in self.behind:
+            other.ahead_of.discard(self)
+        self.ahead_of.clear()
+        self.behind.clear()
+
+    def abandon(self) -> None:
+        """Let all errands go; the task may live on, and is followed while others wait for its end."""
+        self.riders = {item: [] for item in self.riders}
+        self._stopped_at = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the end of the task matters to an errand, of this batch or of one that waits for it."""
+        return bool(self.ahead_of) or any(self.riders.values())
+
+    @property
+    def joinable(self) -> bool:
+        """Whether an errand that wants an item of this batch may still join it."""
+        return not (self.closed or self.stopping)
 
     @property
     def full(self) -> bool:
@@ -187,7 +243,8 @@ class Batch:
         """
         if self.request is None:
             errands = self.errands
-            limit = today + timedelta(seconds=max(errand.limit for errand in errands) - now)
+            last = max(errand.limit for errand in errands)
+            limit, self.expires = today + timedelta(seconds=last - now), last + CLOCK_SKEW
             own = [errand.request.deadline for errand in errands if errand.request.deadline]
             labels = {errand.request.label for errand in errands}
             common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
@@ -212,7 +269,8 @@ class Batch:
 
     def wants_cancel(self, now: float) -> bool:
         """Whether the service has to be told to stop the task, now."""
-        return bool(self.stopping) and not self.cancel_heard and now >= self._cancel_tried + FIRST_LOOK
+        pause = FIRST_LOOK if self._stopped_at is not None else CANCEL_RETRY
+        return bool(self.stopping) and not self.cancel_heard and now >= self._cancel_tried + pause
 
     def cancel_tried(self, now: float) -> None:
         """Take note that the service is being told."""
@@ -226,8 +284,8 @@ class Batch:
     def next_look(self, looked: float) -> float:
         """Return when to look at the task again, if the last look was at ``looked``."""
         looked = max(looked, self.submitted)
-        longest = min((errand.polling_interval for errand in self.errands), default=FIRST_LOOK)
-        if self.stopping:
+        longest = self.longest
+        if self._stopped_at is not None:
             return looked + min(FIRST_LOOK, longest)
         pause = min(max(FIRST_LOOK, (looked - self.submitted) * LOOK_SHARE), longest)
         patience = self._trouble[1] + self._grace() if self._trouble else looked + pause
@@ -236,7 +294,8 @@ class Batch:
     def hear(self, status: TaskStatus, now: float) -> None:
         """Take note of what a look said, and wish the task stopped if it stands in a trouble for too long."""
         self.status = status
-        if self.stopping or status.state.final:
+        # A task without errands is another process's, and that one sees to its troubles.
+        if self.stopping or status.state.final or not any(self.riders.values()):
             return
         if status.state is not TaskState.PAUSED and status.code not in UNHEALING:
             self._trouble = None

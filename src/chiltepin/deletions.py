@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from chiltepin.model import DeleteRequest
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["looked_up"]
+__all__ = ["NOT_FOUND", "looked_up"]
+
+#: The code of a deletion that found nothing.
+NOT_FOUND = "FILE_NOT_FOUND"
 
 #: Most folders that are listed for one task; paths in more of them are rather deleted one by one.
 MOST_FOLDERS = 10
@@ -58,7 +61,7 @@ def looked_up(
                 unknown.append(path)
             elif name not in kinds:
                 failed[path] = ItemOutcome(
-                    done=False, code="FILE_NOT_FOUND", reason=f"There is no {path} on endpoint {kind.endpoint!r}."
+                    done=False, code=NOT_FOUND, reason=f"There is no {path} on endpoint {kind.endpoint!r}."
                 )
             elif kinds[name] == "dir" and not kind.recursive:
                 failed[path] = ItemOutcome(

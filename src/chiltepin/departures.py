@@ -1,4 +1,8 @@
-"""Who travels with whom, and when a task is submitted."""
+"""Group requests into batches, and decide when to submit each.
+
+A request may share only a task that reads its source after the call, so only one that is not submitted yet. Where a
+task under way, or one that another request is waiting for, has the same paths, the request waits until that has ended.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from chiltepin.batch import Batch, kind_of
+from chiltepin.claims import Claims, plain_place
 from chiltepin.model import DeleteRequest, TransferRequest, items_of
+from chiltepin.protocol import PlacingBackend
 from chiltepin.repeats import Repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from chiltepin.errand import Errand
-    from chiltepin.model import Capabilities, Item, Request
+    from chiltepin.model import Item, Request, TaskHandle
+    from chiltepin.protocol import TransferBackend
     from chiltepin.record import Record
 
 __all__ = ["Departures"]
 
-#: Seconds for which nobody has joined a task before it is submitted, and the longest that it waits for more: a loop of
+#: What batches that may be joined have in common: the request without its items, whether its items are tried again, and
+#: the batches that have to end before.
+Slot = tuple["Request", bool, frozenset[Batch]]
+
+#: Seconds without a new request before a task is submitted, and the longest that it waits for more: a loop of
 #: calls makes one every millisecond or two, and a single transfer is not to be delayed noticeably.
 QUIET, WINDOW = 0.05, 0.5
 
@@ -33,8 +46,8 @@ class Departures:
 
     Parameters
     ----------
-    capabilities : Capabilities
-        What the service can do.
+    backend : TransferBackend
+        The service.
     record : Record
         Tells what other processes have begun, and what those had done that were killed.
     batching : bool
@@ -46,116 +59,123 @@ class Departures:
         All of them, the oldest first.
     """
 
-    def __init__(self, capabilities: Capabilities, record: Record, *, batching: bool) -> None:
-        self._capabilities, self._record, self._batching = capabilities, record, batching
+    def __init__(self, backend: TransferBackend, record: Record, *, batching: bool) -> None:
+        self._capabilities, self._record, self._batching = backend.capabilities, record, batching
         self.batches: list[Batch] = []
-        #: What may still be joined: by what its items have in common, and whether they are tried again.
-        self._open: dict[tuple[Request, bool], Batch] = {}
-        #: The tasks that are under way, by item.
-        self._flying: dict[tuple[Request, Item], Batch] = {}
-        #: What other processes have begun, by item; None as long as nobody has looked.
-        self._past: dict[tuple[Request, Item], Batch] | None = None
-        self._repeats = Repeats(record, capabilities)
+        #: What may still be joined.
+        self._open: dict[Slot, Batch] = {}
+        self._claims = Claims(backend.place if isinstance(backend, PlacingBackend) else plain_place)
+        #: Submissions of other processes that are known here.
+        self._told: set[str] | None = None
+        self._repeats = Repeats(record, self._capabilities)
 
     def place(self, errand: Errand, now: float) -> bool:
-        """Find a task for an errand; return whether it is one that nobody waits for yet."""
-        items = items_of(errand.request)
-        kind = self._form(kind_of(errand.request), items, now)
-        flying = self._flying.get((kind, items[0])) if len(items) == 1 else None
-        if flying is not None and not flying.stopping and items[0] in flying.riders and flying in self.batches:
-            flying.join(errand, now)
+        """Find a batch for an errand; return whether it is one that nothing waits for yet."""
+        self._remember(now)
+        items, said = items_of(errand.request), replace(kind_of(errand.request), deadline=errand.request.deadline)
+        before = self._claims.overlapping(said, items)
+        kind = self._form(errand, said, before)
+        twin = max(before, key=self.batches.index, default=None)
+        if twin is not None and twin.kind == kind and twin.joinable and all(item in twin.riders for item in items):
+            self._join(twin, errand, now)
             return False
-        batch = self._inherited(kind, items, now)
-        fresh = batch is not None
-        if batch is None:
-            # What removes whatever is not its own has no company, so that nobody's files are in its way.
-            alone = len(items) > 1 or (isinstance(kind, TransferRequest) and kind.delete_destination_extra)
-            batch, fresh = self._joinable(errand, kind, now, alone=alone)
-        batch.join(errand, now)
-        if batch not in self.batches:
-            self.batches.append(batch)
-        for item in items:
-            self._flying[kind, item] = batch
+        batch, fresh = self._joinable(errand, kind, before, now)
+        self._join(batch, errand, now)
         return fresh or batch.full
 
-    def _form(self, kind: Request, items: tuple[Item, ...], now: float) -> Request:
-        """Return the kind of task for items: another than was said, if a killed process had done them."""
-        past = self._remember(now)
-        if any((kind, item) in self._flying or (kind, item) in past for item in items):
-            # The service takes no second task with the same paths.
-            return kind
-        return self._repeats.form(kind, items)
+    def _join(self, batch: Batch, errand: Errand, now: float) -> None:
+        for item in items_of(errand.request):
+            if item not in batch.riders:
+                self._claims.add(batch, item)
+        batch.join(errand, now)
 
-    def _joinable(self, errand: Errand, kind: Request, now: float, *, alone: bool) -> tuple[Batch, bool]:
-        """Return a task that is not submitted yet, and whether it is a new one."""
-        alone = alone or errand.share == 1 or not self._batching
-        slot = kind, errand.troubled is not None
+    def _form(self, errand: Errand, kind: Request, before: set[Batch]) -> Request:
+        """Return how to ask for an errand's items: as was said, or in the form that does nothing where it is done."""
+        items = items_of(errand.request)
+        shared = [batch for batch in before if any(item in batch.riders for item in items)]
+        if errand.repeats or any(batch.closed or batch.kind != kind for batch in shared):
+            return self._repeats.harmless(kind, items)
+        return kind if shared else self._repeats.form(kind, items)
+
+    def _joinable(self, errand: Errand, kind: Request, before: set[Batch], now: float) -> tuple[Batch, bool]:
+        """Return a batch that is not submitted yet, and whether it is a new one."""
+        # What removes whatever is not its own goes alone, so that it is in no other request's way.
+        mirrors = isinstance(kind, TransferRequest) and kind.delete_destination_extra
+        alone = mirrors or len(items_of(errand.request)) > 1 or errand.share == 1 or not self._batching
+        slot = kind, errand.troubled is not None, frozenset(before)
         batch = None if alone else self._open.get(slot)
-        if batch is not None and not batch.full and not batch.clashes(errand.request):
+        if batch is not None and not batch.full:
             return batch, False
         batch = Batch(kind, now, most=self._capabilities.max_items)
+        batch.wait_for(before)
+        self.batches.append(batch)
         if not alone:
             self._open[slot] = batch
         return batch, True
 
-    def _inherited(self, kind: Request, items: tuple[Item, ...], now: float) -> Batch | None:
-        """Return the task that another process has begun for the same items, if there is one."""
-        past = self._remember(now)
-        keys = [(one, item) for one in _twins(kind) for item in items]
-        known = [past.pop(key) for key in keys if key in past] if any((kind, item) in past for item in items) else []
-        if len({id(batch) for batch in known}) != 1:
-            return None
-        batch = known[0]
-        whole = items == items_of(cast("Request", batch.request))
-        # Of a task of one request with many items there is one outcome, for whoever asks for all of them.
-        if len(items) > 1 and not whole:
-            return None
-        batch.apart = batch.apart and not whole
-        return batch
+    # Tasks of other processes.
 
     def past(self, now: float) -> list[Batch]:
-        """Return the tasks that other processes have begun and that nobody here has asked for."""
-        return list({id(batch): batch for batch in self._remember(now).values()}.values())
+        """Return the tasks that other processes have begun and that nothing here follows."""
+        self._remember(now)
+        return [batch for batch in self.batches if batch.inherited and not any(batch.riders.values())]
 
-    def _remember(self, now: float) -> dict[tuple[Request, Item], Batch]:
-        if self._past is None:
-            self._past = {}
-            for entry in self._record.unfinished():
-                batch = Batch.inherited_from(entry, now)
-                items = items_of(entry.request)
-                # A deletion that many share is always lenient, for what was missing had failed before (`deletions`).
-                kinds = _twins(batch.kind) if len(items) > 1 else (batch.kind,)
-                self._past.update(((kind, item), batch) for kind in kinds for item in items)
-        return self._past
+    def follow(self, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
+        """Take note of a task that another process has begun."""
+        batch = Batch.of_others(request, handle, now, submission_id=submission_id)
+        self.batches.append(batch)
+        for item in batch.riders:
+            self._claims.add(batch, item)
+        return batch
+
+    def _remember(self, now: float) -> None:
+        if self._told is not None:
+            return
+        self._told = set()
+        for entry in self._record.unfinished():
+            if entry.submission_id not in self._told:
+                self._told.add(entry.submission_id)
+                self.follow(entry.request, entry.handle, now, submission_id=entry.submission_id)
+
+    # The end of a batch.
 
     def drop(self, batch: Batch) -> None:
-        """Take a task off the list; its errands have ended, or find another."""
+        """Take a batch off the list; its errands have ended, or find another."""
         if batch in self.batches:
             self.batches.remove(batch)
+            for item in batch.riders:
+                self._claims.remove(batch, item)
         self.close(batch)
-        for item in batch.riders:
-            self._land(batch, item)
-
-    def _land(self, batch: Batch, item: Item) -> None:
-        """Forget that an item is under way in a task."""
-        for kind in _twins(batch.kind):
-            if self._flying.get((kind, item)) is batch:
-                del self._flying[kind, item]
+        batch.vanish()
 
     def part(self, batch: Batch, errand: Errand) -> None:
-        """Let an errand leave its task."""
+        """Let an errand leave its batch."""
         batch.leave(errand)
         for item in items_of(errand.request):
             if item not in batch.riders:
-                self._land(batch, item)
+                self._claims.remove(batch, item)
 
     def close(self, batch: Batch) -> None:
-        """Let nobody join any more, but those who want the same items."""
+        """Let no errand join any more."""
+        batch.closed = True
         for slot in [slot for slot, one in self._open.items() if one is batch]:
             del self._open[slot]
 
+    def stricter(self, batch: Batch, items: Iterable[Item]) -> list[Errand]:
+        """Take back the errands that wait for a deletion which found nothing, if they want to be told of that."""
+        found = [errand for one in batch.ahead_of for item in items for errand in one.riders.get(item, ())]
+        strict = [one for one in found if isinstance(one.request, DeleteRequest) and not one.request.ignore_missing]
+        for errand in strict:
+            waiting = cast("Batch", errand.batch)
+            self.part(waiting, errand)
+            if not waiting.riders:
+                self.drop(waiting)
+        return strict
+
     def moment(self, batch: Batch, now: float) -> float:
-        """Return when a task is to be submitted, if nobody joins it until then."""
+        """Return when a task is to be submitted, if nothing joins it until then; infinite while others have to end."""
+        if batch.behind:
+            return float("inf")
         waits = batch.request is None and batch in self._open.values() and not batch.full
         ready = min(batch.joined + QUIET, batch.created + WINDOW) if waits else now
         return max(batch.not_before, ready, self._free_slot(batch))
@@ -165,14 +185,7 @@ class Departures:
         slots = self._capabilities.slots
         if slots is None:
             return float("-inf")
-        there = [type(one.kind) for one in self.batches if one.handle is not None]
+        there = [type(one.kind) for one in self.batches if one.handle is not None and one.wanted]
         if len(there) >= MOST_TASKS:
             return float("inf")
         return batch.created + HOLD if there.count(type(batch.kind)) >= slots else float("-inf")
-
-
-def _twins(kind: Request) -> tuple[Request, ...]:
-    """Return the kinds of requests that may be one and the same task."""
-    if isinstance(kind, DeleteRequest):
-        return tuple(replace(kind, ignore_missing=lenient) for lenient in (False, True))
-    return (kind,)

@@ -61,6 +61,10 @@ class Errand:
         #: Since when its own item is in a trouble, and before when it is not tried again.
         self.troubled: float | None = None
         self.not_before = float("-inf")
+        #: Whether its item may be done already, so that it is asked for in the form that does nothing where it is.
+        self.repeats = False
+        #: In how many tasks the service did not tell what became of its item.
+        self.unproven = 0
         #: What became of its item before it is tried again.
         self.before: TaskStatus | None = None
         self._final: TaskStatus | None = None
@@ -110,7 +114,7 @@ class Errand:
             return ServiceUnavailableError(
                 f"{what} could not be submitted within {self.timeout:g} seconds: {self.batch.refused}", transient=True
             )
-        last = self.batch.before if self.batch else None
+        last = (self.batch.before if self.batch else None) or self.before
         said = f" Last word of the service: {last.reason}" if last and last.reason else ""
         return TaskTimeoutError(
             f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=.{said}",

@@ -13,6 +13,7 @@
     │   ├── PermissionDeniedError    (PermissionError)
     │   ├── PathNotFoundError        (FileNotFoundError)
     │   ├── UnsupportedOptionError
+    │   ├── PathsInUseError
     │   └── ServiceUnavailableError
     ├── AppFailedError                                      an app ended with what Parsl cannot hand on
     └── TaskError                                           the call was made, the task did not succeed
@@ -52,6 +53,7 @@ __all__ = [
     "EndpointNotFoundError",
     "LoginRequiredError",
     "PathNotFoundError",
+    "PathsInUseError",
     "PermissionDeniedError",
     "ServiceUnavailableError",
     "TaskCanceledError",
@@ -186,6 +188,31 @@ class PathNotFoundError(BackendError, FileNotFoundError):
 
 class UnsupportedOptionError(BackendError):
     """The backend does not have the option that was asked for; nothing was submitted."""
+
+
+class PathsInUseError(BackendError):
+    """The service has a task with the same paths that has not ended, and takes no second one.
+
+    Parameters
+    ----------
+    status : TaskStatus or None
+        What is known of that task; its handle names it.
+    message, backend, code, request_id, transient
+        As for `BackendError`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: TaskStatus | None = None,
+        backend: str = "",
+        code: str = "",
+        request_id: str = "",
+        transient: bool = False,
+    ) -> None:
+        super().__init__(message, backend=backend, code=code, request_id=request_id, transient=transient)
+        self.status = status
 
 
 class ServiceUnavailableError(BackendError):

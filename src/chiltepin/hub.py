@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin import forks
 from chiltepin.arrivals import Arrivals
-from chiltepin.batch import single
-from chiltepin.chores import Chore, Patience, SystemClock
-from chiltepin.deletions import looked_up
+from chiltepin.batch import LOOK_SHARE, single
+from chiltepin.chores import LAST_RETRY, Chore, Patience, SystemClock
+from chiltepin.deletions import NOT_FOUND, looked_up
 from chiltepin.departures import Departures
 from chiltepin.errand import Errand
-from chiltepin.errors import BackendError, EndpointError, LoginRequiredError
+from chiltepin.errors import BackendError, EndpointError, LoginRequiredError, PathsInUseError
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.record import Record
 
@@ -104,7 +104,7 @@ class Hub:
     def _renew(self) -> None:
         """Begin with nothing under way, as in a process made by ``fork``: the requests of the parent are not ours."""
         self._record = Record(self._backend, self._journal, self._diary)
-        self._departures = Departures(self._backend.capabilities, self._record, batching=self._batching)
+        self._departures = Departures(self._backend, self._record, batching=self._batching)
         self._known: dict[str, Errand] = {}
         #: Keys that were stopped before they started.
         self._unwanted: set[str] = set()
@@ -136,19 +136,14 @@ class Hub:
         key : str
             The caller's name for the errand; one that is known is joined, not made twice.
         request, timeout, polling_interval, grace
-            See `Errand`. A request that equals one under way joins that.
+            See `Errand`. A request that equals one which is not submitted yet joins that.
         """
         now = self._clock.monotonic()
         with self._lock:
-            _hubs.add(self)
             if key in self._known:
                 return self._known[key]
             errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=now)
-            self._known[key] = errand
-            # Weakly: what has ended is not to stay in memory until its time would have been up.
-            heapq.heappush(self._limits, (errand.limit, next(self._count), weakref.ref(errand)))
-            if len(self._limits) > self._most_limits:
-                self._tidy_limits()
+            self._know(key, errand)
             fresh = self._departures.place(errand, now)
             if key in self._unwanted:
                 self._unwanted.discard(key)
@@ -178,13 +173,28 @@ class Hub:
         timeout, polling_interval, grace
             See `Errand`.
         """
+        rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": grace}
+        now = self._clock.monotonic()
         with self._lock:
-            begun = [cast("Request", batch.request) for batch in self._departures.past(self._clock.monotonic())]
-        return [
-            self.start(str(uuid.uuid4()), one, timeout=timeout, polling_interval=polling_interval, grace=grace)
-            for request in begun
-            for one in single(request)
-        ]
+            found = {
+                str(uuid.uuid4()): (Errand(one, begun=now, **rest), batch)
+                for batch in self._departures.past(now)
+                for one in single(cast("Request", batch.request))
+            }
+            for key, (errand, batch) in found.items():
+                self._know(key, errand)
+                batch.join(errand, now)
+        if found:
+            self._wake()
+        return [errand for errand, _ in found.values()]
+
+    def _know(self, key: str, errand: Errand) -> None:
+        _hubs.add(self)
+        self._known[key] = errand
+        # Weakly: what has ended is not to stay in memory until its time would have been up.
+        heapq.heappush(self._limits, (errand.limit, next(self._count), weakref.ref(errand)))
+        if len(self._limits) > self._most_limits:
+            self._tidy_limits()
 
     def stop(self, key: str) -> None:
         """Have an errand stopped, now or as soon as it starts."""
@@ -252,17 +262,18 @@ class Hub:
         """
         self._part(self._clock.monotonic())
         for batch in list(self._departures.batches):
-            if self._tend(batch):
+            if batch.wanted and self._tend(batch):
                 # In between too, for a hundred submissions take longer than the time between two looks.
                 self._look_if_due()
         self._look_if_due()
         with self._lock:
-            moments = [self._next(batch) for batch in self._departures.batches]
+            moments = [self._next(batch) for batch in self._departures.batches if batch.wanted]
             if moments and self._limits:
                 moments.append(self._limits[0][0])
             if self._wishes:
                 moments.append(float("-inf"))
-        return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
+        soonest = min(moments, default=float("inf"))
+        return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
 
     def _part(self, now: float) -> None:
         """See to the errands that nobody wants any more, or whose time is up."""
@@ -336,11 +347,14 @@ class Hub:
         return False
 
     def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
-        """Follow a task no longer; its errands end as far as is known."""
+        """End the errands of a task as far as is known; while others wait for its end, it is followed on."""
         why = next((errand.verdict(now, last) for errand in batch.errands), None)
         self._record.dropped(batch.submission_id, why)
-        self._arrivals.drop(batch)
-        self._arrivals.end_all(batch, lambda errand: errand.verdict(now, last))
+        if batch.handle is None or _is_over(batch):
+            self._arrivals.drop(batch)
+            self._arrivals.end_all(batch, lambda errand: errand.verdict(now, last))
+        else:
+            self._arrivals.abandon(batch, lambda errand: errand.verdict(now, last))
 
     def _sorts_out(self, batch: Batch, now: float) -> bool:
         """Look, for a deletion that many share and that is due, for what is not there; whether that was done now."""
@@ -357,11 +371,14 @@ class Hub:
         batch.sorted_out = True
         with self._lock:
             gone = [(errand, failed.get(path)) for path in (*failed, *unknown) for errand in list(batch.riders[path])]
+            missing = [path for path, outcome in failed.items() if outcome.code == NOT_FOUND]
+            late = self._departures.stricter(batch, missing)
             for errand, _ in gone:
                 self._departures.part(batch, errand)
             if not batch.riders:
                 self._arrivals.drop(batch)
         self._arrivals.again([errand for errand, outcome in gone if outcome is None], share=1)
+        self._arrivals.again(late, share=None)
         nobody = TaskStatus(handle=NO_TASK, state=TaskState.FAILED)
         for errand, outcome in gone:
             if outcome is not None:
@@ -383,6 +400,10 @@ class Hub:
             self._submitting.succeeded()
             self._record.submitted(handle)
             return
+        if isinstance(refusal, PathsInUseError) and refusal.status is not None:
+            self._record.refused(batch.submission_id, refusal)
+            self._wait_for(refusal.status, batch, request)
+            return
         if isinstance(refusal, BackendError) and refusal.transient:
             batch.refused = str(refusal)
             self._submitting.failed(self._clock.monotonic())
@@ -394,6 +415,20 @@ class Hub:
             self._arrivals.again(batch.errands, share=max(1, len(batch.riders) // 2))
         else:
             self._arrivals.end_all(batch, lambda _: refusal)
+
+    def _wait_for(self, other: TaskStatus, batch: Batch, request: Request) -> None:
+        """Have a batch, and those that wait for it, wait for a task that the service holds against it."""
+        now, errands = self._clock.monotonic(), batch.errands
+        with self._lock:
+            followed = self._departures.follow(request, other.handle, now)
+            for one in batch.ahead_of:
+                one.wait_for([followed])
+            self._departures.drop(batch)
+        for errand in errands:
+            errand.before = other
+            # A service that refuses again and again is asked less and less often.
+            errand.not_before = now + min(LAST_RETRY, (now - errand.begun) * LOOK_SHARE)
+        self._arrivals.again(errands, share=None)
 
     def _cancel(self, batch: Batch, now: float) -> None:
         batch.cancel_tried(now)
@@ -408,7 +443,9 @@ class Hub:
         """Look at every task with one question, if one of them is due."""
         now = self._clock.monotonic()
         with self._lock:
-            asked = [batch for batch in self._departures.batches if batch.handle is not None and not _is_over(batch)]
+            asked = [
+                one for one in self._departures.batches if one.handle is not None and not _is_over(one) and one.wanted
+            ]
             due = min((batch.next_look(self._looked) for batch in asked), default=float("inf"))
         if now < max(due, self._looking.until):
             return
@@ -423,10 +460,13 @@ class Hub:
         else:
             self._heard(asked, statuses)
             return
-        for batch in asked:
-            self._record.dropped(batch.submission_id, lost)
+        waiting = {id(one): one for batch in asked for one in batch.ahead_of}
+        for batch in waiting.values():
             self._arrivals.drop(batch)
             self._arrivals.end_all(batch, lambda _: lost)
+        for batch in asked:
+            self._record.dropped(batch.submission_id, lost)
+            self._arrivals.abandon(batch, lambda _: lost)
 
     def _heard(self, asked: list[Batch], statuses: list[TaskStatus]) -> None:
         self._looked = now = self._clock.monotonic()

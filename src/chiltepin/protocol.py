@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
 
-__all__ = ["BatchingBackend", "TransferBackend", "WorkerBackend"]
+__all__ = ["BatchingBackend", "PlacingBackend", "TransferBackend", "WorkerBackend"]
 
 
 @runtime_checkable
@@ -66,6 +66,8 @@ class TransferBackend(Protocol):
             An endpoint is unknown, or has no place on this backend.
         UnsupportedOptionError
             The capabilities do not claim what is asked for, or `chiltepin.model.contradiction` has an objection.
+        PathsInUseError
+            A task with the same paths has not ended; no task was made. The request is submitted again after that.
         BackendError
             The request cannot be made; ``transient`` says whether repeating it makes sense.
         """
@@ -109,6 +111,23 @@ class WorkerBackend(TransferBackend, Protocol):
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
         """Return as soon as the task has ended, and after some seconds at the latest; `poll` tells which it was."""
+        ...
+
+
+@runtime_checkable
+class PlacingBackend(TransferBackend, Protocol):
+    """A service backend that can tell which paths are one and the same, whatever endpoint and spelling name them."""
+
+    def place(self, endpoint: str, path: str) -> tuple[str, ...]:
+        """Return where a path is: its store, and the names that lead to it from the root of that.
+
+        Nothing is contacted. Where the home folder of an endpoint is not known, the first name is ``~``.
+
+        Raises
+        ------
+        PermissionDeniedError, ValueError
+            If the path leads out of its root, or names nothing.
+        """
         ...
 
 

@@ -115,6 +115,9 @@ class Record:
         self, submission_id: str, request: Request, end: TaskStatus, *, failed: Sequence[ItemOutcome] = ()
     ) -> None:
         """Write down how it has ended, and which of its items have failed for themselves."""
+        if not submission_id:
+            # A task of which another process keeps the record.
+            return
         if self._journal is not None:
             self._journal.ended(
                 submission_id,

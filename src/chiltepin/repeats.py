@@ -1,8 +1,9 @@
-"""What a killed process had done, and the form in which it is asked for again.
+"""What may have been done already, and the form in which it is asked for again.
 
-The journal says that it was done, but not that it still holds: the workflow that is started again may have made its
-sources anew before it comes to the transfer. So nothing is left out because of the journal. It is asked for in a form
-that does nothing where all is as it should be, and everything where it is not.
+That is what a task did for which a request had to wait, and what a killed process had done. The journal says that it
+was done, but not that it still holds: the workflow that is started again may have made its sources anew before it comes
+to the transfer. So nothing is left out. It is asked for in a form that does nothing where all is as it should be, and
+everything where it is not.
 """
 
 from __future__ import annotations
@@ -46,13 +47,20 @@ class Repeats:
         items : tuple of Item
             The items.
         """
-        harmless = self._harmless(kind)
-        # What a sync level leaves alone is not compared with a checksum from outside, so the two exclude each other.
-        if harmless == kind or any(not isinstance(item, str) and item.checksum for item in items):
+        harmless = self.harmless(kind, items)
+        if harmless == kind:
             return kind
         if self._done is None:
             self._done = self._look()
-        return harmless if all((harmless, item) in self._done for item in items) else kind
+        known = replace(harmless, deadline=None)
+        return harmless if all((known, item) in self._done for item in items) else kind
+
+    def harmless(self, kind: Request, items: tuple[Item, ...]) -> Request:
+        """Return the form that does nothing where items are done already; as it was said, where there is none."""
+        # What a sync level leaves alone is not compared with a checksum from outside, so the two exclude each other.
+        if any(not isinstance(item, str) and item.checksum for item in items):
+            return kind
+        return self._harmless(kind)
 
     def _look(self) -> set[tuple[Request, Item]]:
         done: set[tuple[Request, Item]] = set()

@@ -17,7 +17,13 @@ from chiltepin import forks, registry
 from chiltepin.activity import Diary
 from chiltepin.batch import STOP_GRACE
 from chiltepin.chores import SystemClock
-from chiltepin.errors import ChiltepinError, TaskCanceledError, TaskTimeoutError, UnsupportedOptionError
+from chiltepin.errors import (
+    ChiltepinError,
+    PathsInUseError,
+    TaskCanceledError,
+    TaskTimeoutError,
+    UnsupportedOptionError,
+)
 from chiltepin.hub import Hub
 from chiltepin.journal import Journal
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
@@ -230,7 +236,8 @@ class Transfers:
         Returns
         -------
         TaskHandle
-            The task; with a journal, `resume` of a later process finds it as well.
+            The task; with a journal, `resume` of a later process finds it as well. Where a task with the same paths
+            has not ended, it is that one, which may have read its source before this call.
 
         Raises
         ------
@@ -249,6 +256,11 @@ class Transfers:
         self._record.intend(submission_id, request)
         try:
             handle = self.backend.submit(request, submission_id)
+        except PathsInUseError as err:
+            self._record.refused(submission_id, err)
+            if err.status is None:
+                raise
+            return err.status.handle
         except ChiltepinError as err:
             # After a lost answer the task may be there.
             if not getattr(err, "transient", False):

@@ -9,7 +9,6 @@ import pytest
 from guided import Guided
 
 from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.errors import BackendError
 from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState
 
@@ -122,7 +121,7 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
 
 
 def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
-    """A task that ended while nobody looked is a success, and is not made again."""
+    """What a task that ended while nothing looked has moved is compared, and not moved again."""
     globus.settings.task_latency = 20
     first = process()
     first.start(move())
@@ -132,7 +131,23 @@ def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
     errand = second.start(move())
     second.live()
     assert errand.future.result(0).state is TaskState.SUCCEEDED
-    assert len(globus.tasks) == 1
+    assert moved(globus) == ["/out/0"]
+    assert [task.document()["sync_level"] for task in globus.tasks.values()] == [None, 3]
+
+
+def test_a_source_that_was_made_anew_since_the_kill_arrives(process, globus, laptop, scratch):
+    """A task of a killed process that had read its source before the call is no answer to that."""
+    globus.settings.task_latency = 20
+    first = process()
+    first.start(move())
+    first.live(seconds=1)
+    globus.clock.advance(60)
+    (laptop / "0").write_text("anew")
+    second = process()
+    errand = second.start(move())
+    second.live()
+    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert (scratch / "out" / "0").read_text() == "anew"
 
 
 @pytest.mark.parametrize("how", ["failed", "forgotten"])
@@ -252,7 +267,7 @@ def test_what_cannot_be_said_otherwise_is_said_again(process, globus, options, l
 
 
 def test_the_same_request_in_both_forms_is_one(process, globus):
-    """While something is compared, another call for it joins."""
+    """While something is compared, another call for it waits, and moves nothing either."""
     run(process, move())
     globus.settings.task_latency = 20
     second = process()
@@ -261,7 +276,7 @@ def test_the_same_request_in_both_forms_is_one(process, globus):
     errands.append(second.start(move()))
     second.live()
     assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * 2
-    assert len(globus.tasks) == 2
+    assert [task.document()["sync_level"] for task in globus.tasks.values()] == [None, 3, 3]
 
 
 def test_what_is_long_over_is_not_taken_for_an_answer(process, globus):
@@ -276,8 +291,8 @@ def test_what_is_long_over_is_not_taken_for_an_answer(process, globus):
     assert len(globus.tasks) == 2
 
 
-def test_another_request_joins_nothing(process, globus):
-    """Only what is wholly alike is joined: other options for the same paths are refused as long as those are taken."""
+def test_another_request_waits(process, globus):
+    """Other options for the same paths wait until the task of a killed process has ended; other paths do not."""
     globus.settings.task_latency = 20
     first = process()
     first.start(move(0))
@@ -285,9 +300,8 @@ def test_another_request_joins_nothing(process, globus):
     second = process()
     other, wanted = second.start(move(1)), second.start(move(0, sync_level="size"))
     second.live()
-    assert other.future.result(0).handle.task_id != next(iter(globus.tasks))
-    with pytest.raises(BackendError, match="not this same request"):
-        wanted.future.result(0)
+    assert other.future.result(0).state is wanted.future.result(0).state is TaskState.SUCCEEDED
+    assert [task.document()["sync_level"] for task in globus.tasks.values()] == [None, None, 1]
 
 
 @pytest.mark.parametrize("count", [1, 5])

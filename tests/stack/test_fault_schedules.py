@@ -55,7 +55,7 @@ class Call:
     """Somebody wants something, and waits."""
 
     path: str
-    #: What it is about was of this version, or of a later one.
+    #: The version that there was when it was called; success is of this one, or of a later one.
     floor: int
     future: Future
     #: When its time is up.
@@ -72,14 +72,9 @@ class Item:
     """Something that may be asked for, and what has become of that."""
 
     version: int = 1
-    floor: int = 1
     wishes: int = 0
     #: How often a call ended without success, or was forgotten.
     lost: int = 0
-    #: The options with which it was asked for; each makes a task of its own.
-    wanted: set = field(default_factory=set)
-    #: Calls whose task may be there, though nobody follows it.
-    loose: bool = False
     calls: list[Call] = field(default_factory=list)
 
 
@@ -132,11 +127,7 @@ class Schedules(RuleBasedStateMachine):
 
     def _call(self, path, start, *, timeout=TIMEOUT, reader=False, options=None):
         item = self.items[path]
-        item.wanted.add(options)
-        live = any(path in paths_of(task) for task in self.stack.live())
-        if not live and not item.loose and not any(not call.future.done() for call in item.calls):
-            item.floor = item.version
-        call = Call(path, item.floor, start(), limit=self.stack.hub_clock.monotonic() + timeout)
+        call = Call(path, item.version, start(), limit=self.stack.hub_clock.monotonic() + timeout)
         if reader:
             call.reader = read(str(self._goals(path)[0]), inputs=[call.future], executor="local")
         TRIED["calls"] += 1
@@ -303,8 +294,6 @@ class Schedules(RuleBasedStateMachine):
 
     def _over(self, *, dead):
         for call in self.calls:
-            open_then = not call.future.done() or not call.checked
-            self.items[call.path].loose |= open_then
             call.dead = call.dead or (dead and not call.checked)
 
     @rule()
@@ -321,8 +310,6 @@ class Schedules(RuleBasedStateMachine):
     @rule(error=st.booleans())
     def leave(self, error):
         """The workflow ends, in order or not, and another one begins in the same process."""
-        for item in self.items.values():
-            item.loose |= error
         self.stack.leave(Left() if error else None)
         assert all(call.future.done() for call in self.calls)
 
@@ -350,8 +337,6 @@ class Schedules(RuleBasedStateMachine):
             else:
                 TRIED["errors"] += 1
                 self.items[call.path].lost += 1
-                # The task may go on, or may be there.
-                self.items[call.path].loose = True
                 _presentable(error)
         for call in [call for call in self.calls if call.reader and call.reader.done()]:
             error = call.reader.exception()
@@ -376,14 +361,7 @@ class Schedules(RuleBasedStateMachine):
                 assert count <= self.items[path].wishes, path
         live = Counter(path for task in self.stack.live() for path in set(paths_of(task)))
         for path, count in live.items():
-            item = self.items[path]
-            # As long as the service has not heard that a task is cancelled, who asks anew gets another one.
-            leaving = [
-                call
-                for call in item.calls
-                if not call.checked and (call.unwanted or call.limit <= self.stack.hub_clock.monotonic())
-            ]
-            assert count <= len(item.wanted) + item.lost + len(leaving), path
+            assert count <= 1, path
 
     @invariant()
     def no_thread_stumbles(self):

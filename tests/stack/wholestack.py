@@ -161,7 +161,7 @@ class Stack:
         """When the hub will do something, by the clock."""
         hub = self.hub
         with hub._lock:
-            moments = [hub._next(batch) for batch in hub._departures.batches]
+            moments = [hub._next(batch) for batch in hub._departures.batches if batch.wanted]
             if moments and hub._limits:
                 moments.append(hub._limits[0][0])
             if hub._wishes and moments:

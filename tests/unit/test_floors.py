@@ -35,6 +35,7 @@ FLOORS = {
     "checkup": 4,
     "callbacks": 4,
     "chores": 4,
+    "claims": 4,
     "deletions": 4,
     "departures": 4,
     "errand": 4,

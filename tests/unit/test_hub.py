@@ -345,6 +345,6 @@ def test_what_has_ended_leaves_nothing_behind(hub, station):
             live(hub, station)
         hub.forget(f"{number}")
     live(hub, station)
-    held = (hub._known, hub._departures.batches, hub._departures._flying, hub._departures._open, hub._wishes)
+    held = (hub._known, hub._departures.batches, hub._departures._claims, hub._departures._open, hub._wishes)
     assert [len(one) for one in held] == [0] * len(held)
     assert len(hub._limits) < 2500

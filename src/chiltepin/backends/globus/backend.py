@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
@@ -20,10 +19,22 @@ from chiltepin.errors import (
     ConsentRequiredError,
     LoginRequiredError,
     PathNotFoundError,
+    PathsInUseError,
     UnsupportedOptionError,
     suggest,
 )
-from chiltepin.model import CHECKSUMS, Capabilities, DeleteRequest, TaskHandle, TaskStatus, contradiction, items_of
+from chiltepin.model import (
+    CHECKSUMS,
+    Capabilities,
+    DeleteRequest,
+    TaskHandle,
+    TaskState,
+    TaskStatus,
+    contradiction,
+    endpoint_name,
+    items_of,
+)
+from chiltepin.paths import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +52,9 @@ MOST_ITEMS = 10_000
 
 #: Files that are told of one task; a list that is longer is taken for one without an end.
 MOST_LISTED = 1_000_000
+
+#: Pages of such a list; each has up to 1,000 files.
+MOST_PAGES = 10_000
 
 #: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
 #: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
@@ -216,28 +230,45 @@ class GlobusBackend:
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Hand the request to Globus; see `TransferBackend.submit`.
 
-        Where Globus holds a task with the same paths that has not ended, and Chiltepin made it of the same request,
-        the handle is that of this task.
-
         Raises
         ------
+        PathsInUseError
+            If Globus holds a task of Chiltepin with the same paths that has not ended; the error names it.
         ConsentRequiredError
             If a collection wants a consent that the login does not have. That is found out before the first task is
             submitted: Globus would take the task and then refuse the data.
         """
         document, submit = self._prepared(request, submission_id)
-        try:
-            task_id = self._ask(
-                f"Submitting the {submit}", lambda client: identifier(_SUBMIT[submit](client, document)["task_id"])
-            )
-        except BackendError as err:
-            conflict = err
-        else:
-            return TaskHandle(backend=self.name, task_id=task_id, submission_id=submission_id)
-        # Raised anew only after the clause has ended, so that it drags no context along.
-        if not _is_identical(conflict):
-            raise conflict
-        return TaskHandle(backend=self.name, task_id=self._twin(document, conflict), submission_id=submission_id)
+        # The second time because the task in the way may have ended before the service was asked for it.
+        for _ in range(2):
+            try:
+                task_id = self._ask(
+                    f"Submitting the {submit}", lambda client: identifier(_SUBMIT[submit](client, document)["task_id"])
+                )
+            except BackendError as err:
+                conflict = err
+            else:
+                return TaskHandle(backend=self.name, task_id=task_id, submission_id=submission_id)
+            # Raised anew only after the clause has ended, so that it drags no context along.
+            if not _is_identical(conflict):
+                raise conflict
+            if (twin := self._twin(document)) is not None:
+                raise self._in_use(twin, conflict)
+        raise BackendError(
+            "Globus holds a task with identical paths that has not ended, and that is not this same request of "
+            "Chiltepin; wait for it, or cancel it at https://app.globus.org/activity",
+            backend=self.name,
+            code=conflict.code,
+            request_id=conflict.request_id,
+        )
+
+    def place(self, endpoint: str, path: str) -> tuple[str, ...]:
+        """Return where a path is; see `PlacingBackend.place`."""
+        place = self._collections.places.get(endpoint, {})
+        home = place.get("home")
+        there = () if home is not None or path.startswith("/") else ("~",)
+        collection = endpoint_name(str(place.get("collection", endpoint)))
+        return (collection, *there, *parts(path, home=home or "/", endpoint=endpoint))
 
     def _prepared(
         self, request: Request, submission_id: str
@@ -270,8 +301,19 @@ class GlobusBackend:
         )
         self._reached.update(place.id for place in new)
 
-    def _twin(self, document: Mapping[str, Any], conflict: BackendError) -> str:
-        """Return the live task that Chiltepin made of the same request."""
+    def _in_use(self, task_id: str, conflict: BackendError) -> PathsInUseError:
+        reason = f"Globus holds task {task_id} with identical paths, which has not ended"
+        handle = TaskHandle(backend=self.name, task_id=task_id, submission_id="")
+        return PathsInUseError(
+            f"{reason}; wait for it, or cancel it at https://app.globus.org/activity",
+            status=TaskStatus(handle=handle, state=TaskState.ACTIVE, code=conflict.code, reason=f"{reason}."),
+            backend=self.name,
+            code=conflict.code,
+            request_id=conflict.request_id,
+        )
+
+    def _twin(self, document: Mapping[str, Any]) -> str | None:
+        """Return the live task that Chiltepin made of the same paths."""
         mark = wire.mark(document)
         live = self._ask(
             "Looking for the task with the same paths",
@@ -280,16 +322,7 @@ class GlobusBackend:
                 for task in wire.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
             ],
         )
-        for task_id, its_mark in live:
-            if mark and its_mark == mark:
-                return task_id
-        raise BackendError(
-            "Globus holds a task with identical paths that has not ended, and that is not this same request of "
-            "Chiltepin; wait for it, or cancel it at https://app.globus.org/activity",
-            backend=self.name,
-            code=conflict.code,
-            request_id=conflict.request_id,
-        )
+        return next((task_id for task_id, its_mark in live if mark and its_mark == mark), None)
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
@@ -354,23 +387,20 @@ class GlobusBackend:
 
     def _outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         task = self._document(handle)
-        skipped = self._list(handle, "task_skipped_errors") if task.get("subtasks_skipped_errors") else []
-        whole = task["status"] == "SUCCEEDED"
+        left_out = int(task.get("subtasks_skipped_errors") or 0)
+        skipped = self._list(handle, "task_skipped_errors") if left_out else []
+        find, succeeded = self._collections.find, task["status"] == "SUCCEEDED"
+        # What was left out and is not told, or belongs to no item, may be any of them.
+        whole = succeeded and items.all_told(request, find, skipped, left_out)
         moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
-        errors = [] if whole else self._errors(handle.task_id, most=1000)
-        return ask(
-            lambda: items.outcomes_of(
-                request, self._collections.find, whole=whole, skipped=skipped, moved=moved, errors=errors
-            ),
-            f"Asking for the items of task {handle.task_id}",
-        )
+        # The errors of a task that has succeeded are history.
+        errors = [] if succeeded else self._errors(handle.task_id, most=1000)
+        return items.outcomes_of(request, find, whole=whole, skipped=skipped, moved=moved, errors=errors)
 
     def _list(self, handle: TaskHandle, method: str) -> list[dict[str, Any]]:
         return self._ask(
             f"Asking for the items of task {handle.task_id}",
-            lambda client: _all(
-                entry for page in getattr(client.paginated, method)(handle.task_id) for entry in wire.entries(page)
-            ),
+            lambda client: _all(getattr(client.paginated, method)(handle.task_id)),
         )
 
     def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
@@ -420,17 +450,22 @@ class GlobusBackend:
                 self._kept_client = None
 
 
-def _all(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:
     """Return what comes page by page.
 
     Raises
     ------
     ValueError
-        If there is always more.
+        If a page comes again, or there are too many.
     """
-    found = [dict(entry) for entry in islice(entries, MOST_LISTED + 1)]
-    if len(found) > MOST_LISTED:
-        raise ValueError("no end")
+    found: list[dict[str, Any]] = []
+    markers: set[str] = set()
+    for number, page in enumerate(pages):
+        found += wire.entries(page)
+        marker = str(page.get("next_marker"))
+        if marker in markers or number >= MOST_PAGES or len(found) > MOST_LISTED:
+            raise ValueError("no end")
+        markers.add(marker)
     return found
 
 

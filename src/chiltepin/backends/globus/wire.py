@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
-from chiltepin.backends.globus.sessions import login_command, options_in
 from chiltepin.backends.globus.words import identifier, one_line, word
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
@@ -44,18 +43,18 @@ _FINE = (None, "", "OK", "Queued")
 
 #: What to do about a trouble, where that is known.
 _CURES = {
+    "AUTH": "Type: chiltepin login --force. ",
     "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
     "FILE_NOT_FOUND": "Check the path. ",
     "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
+    "INACTIVE": "Type: chiltepin login --force. ",
     "IS_A_DIRECTORY": "Give recursive=True for a folder. ",
     "NOT_A_DIRECTORY": "Leave recursive out for a file. ",
+    "NO_CREDENTIALS": "Type: chiltepin login --force. ",
     "NO_SPACE_LEFT": "Make room there. ",
     "PERMISSION_DENIED": "See that you may read the source, and write to the destination. ",
     "QUOTA_EXCEEDED": "Make room there. ",
 }
-
-#: Troubles that a login cures; the words of the event may say which.
-_LOGINS = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
 
 #: Longest label of a task (docs.globus.org, "Task Submission", 2.2).
 _LABEL_LIMIT = 128
@@ -157,12 +156,8 @@ def transfer_document(
 ) -> globus_sdk.TransferData:
     """Return the document of a transfer; ``rest`` are fields that a deletion has too, from `_common`."""
     pairs = [(global_path(item.source, source), global_path(item.destination, destination)) for item in request.items]
-    options = [request.recursive, request.sync_level, request.verify_checksum, request.preserve_timestamp]
-    filters = [[rule.method, rule.name] for rule in request.filters]
-    signature = ["transfer", source.id, destination.id, options, filters, pairs]
-    # Only where they are asked for, so that the mark of any other request is that of earlier versions.
-    signature += [[item.checksum for item in request.items]] if any(item.checksum for item in request.items) else []
-    signature += ["delete_destination_extra"] if request.delete_destination_extra else []
+    # Globus holds tasks with identical paths against each other, whatever their options.
+    signature = ["transfer", source.id, destination.id, sorted(pairs)]
     document = globus_sdk.TransferData(
         source.id,
         destination.id,
@@ -197,7 +192,7 @@ def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> g
         ignore_missing=request.ignore_missing,
         # A name with a star in it is a name.
         interpret_globs=False,
-        **_common(request, ["delete", place.id, request.recursive, request.ignore_missing, doomed], **rest),
+        **_common(request, ["delete", place.id, sorted(doomed)], **rest),
     )
     for path in doomed:
         document.add_item(path)
@@ -286,10 +281,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
-    # Also where the code says nothing of a login: a site's policy may come as any trouble of a connection.
-    options = options_in("\n".join(str(text) for text in said if text))
-    cure = f"Type: {login_command(options)}. " if options or code in _LOGINS else _CURES.get(code, "")
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_see(identifier(task['task_id']))}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(identifier(task['task_id']))}"
 
 
 def _see(task_id: str) -> str:
