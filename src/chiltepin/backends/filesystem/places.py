@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chiltepin import forks, paths
+from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
 
@@ -70,12 +71,17 @@ class Place:
             return store
 
     def _open(self) -> Store:
+        error: BackendError
         try:
             return self._opener()
         except ConfigError:
             raise
+        except Fault as err:
+            error = BackendError(
+                f"The store of endpoint {self._endpoint!r} ({self.scheme}) cannot be opened: {err.reason}"
+            )
         except ImportError as err:
-            error: BackendError = UnsupportedOptionError(
+            error = UnsupportedOptionError(
                 f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing ({err.name or err})"
                 f"{_EXTRA.get(self.scheme, '')}."
             )
@@ -120,9 +126,9 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
 
             return HttpStore(url, _with_secrets(endpoint, options))
         # Here and not above: a process that moves nothing but local files does not pay for fsspec.
-        from chiltepin.backends.filesystem.remote import RemoteStore  # noqa: PLC0415
+        from chiltepin.backends.filesystem.remote import opened  # noqa: PLC0415
 
-        return RemoteStore(url, _with_secrets(endpoint, options))
+        return opened(url, _with_secrets(endpoint, options))
 
     return Place(endpoint, scheme, home, remote)
 

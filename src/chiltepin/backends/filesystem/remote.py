@@ -16,9 +16,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.core import url_to_fs
 from fsspec.spec import AbstractFileSystem
 
+from chiltepin.backends.filesystem.archives import ArchiveStore
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.names import is_draft, temporary
 from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Folder, Reader, Store, Wish
     from chiltepin.paths import Parts
 
-__all__ = ["RemoteStore"]
+__all__ = ["RemoteStore", "opened"]
 
 #: Where the filesystems that we know keep the modification time in what ``info`` returns.
 _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
@@ -259,6 +261,14 @@ class RemoteFolder:
         """Remove an empty folder, where the store has folders at all."""
         with suppress(FileNotFoundError):
             self._filesystem.rmdir(f"{self._path}/{name}")
+
+
+def opened(url: str, options: Mapping[str, Any]) -> Store:
+    """Open what fsspec opens, with its storage options; archives are read by their own tables."""
+    store = RemoteStore(url, options)
+    if isinstance(store.filesystem, AbstractArchiveFileSystem):
+        return ArchiveStore(store.filesystem, store.root)
+    return store
 
 
 class RemoteStore:

@@ -1,0 +1,283 @@
+"""Archives that fsspec opens: what they hold arrives, whatever the names of the members, or it is an error."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import subprocess
+import tarfile
+import threading
+import warnings
+import zipfile
+
+import pytest
+from test_web_indexes import seeds
+from webservers import files_of, odd_name, odd_tree
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.errors import BackendError, UnsupportedOptionError
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+NAMES = ("top", "run/a.nc", "run/deep/er/b.nc")
+
+
+def zip_of(path, *members, kind="w"):
+    """Write a zip; a member is a name, or a name and its content."""
+    with zipfile.ZipFile(path, kind) as archive:
+        for member in members:
+            archive.writestr(*((member, f"in {member}") if isinstance(member, str) else member))
+
+
+def tar_of(path, *members, mode="w"):
+    """Write a tar; a member is a name, a name and its content, or a name, its type and what it links to."""
+    with tarfile.open(path, mode) as archive:
+        for member in members:
+            name, *more = (member, f"in {member}") if isinstance(member, str) else member
+            info = tarfile.TarInfo(name)
+            if len(more) == 2:
+                info.type, info.linkname = more
+                archive.addfile(info)
+            else:
+                info.size = len(more[0].encode())
+                archive.addfile(info, io.BytesIO(more[0].encode()))
+
+
+def moved(url, folder, **options):
+    """Copy an archive to a folder that is made for it."""
+    endpoints = {"archive": {"url": url}, "disk": {"url": str(folder)}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    told = {"src_path": "/", "dst_path": "/got", "recursive": True, **options}
+    return transfers.run(transfer_request(src_ep="archive", dst_ep="disk", **told), timeout=30, polling_interval=1)
+
+
+def arrived(folder):
+    """What came, by its name."""
+    return {os.fsdecode(name): content.decode() for name, content in files_of(folder / "got").items()}
+
+
+MAKERS = {"zip": zip_of, "tar": tar_of}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("names", [NAMES, [f"./{name}" for name in NAMES], [f"/{name}" for name in NAMES], ["a//b"]])
+def test_folders_without_an_entry_are_folders(tmp_path, kind, names):
+    """Folders that only the names of members tell are copied; a leading slash or point is dropped, as by its tool."""
+    MAKERS[kind](tmp_path / "x", *names)
+    assert moved(f"{kind}://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
+    wanted = {name.removeprefix(".").lstrip("/").replace("//", "/"): f"in {name}" for name in names}
+    assert arrived(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_part_of_an_archive_is_copied(tmp_path, kind):
+    """One folder, one file, and a folder that is the endpoint's root are found where they are."""
+    MAKERS[kind](tmp_path / "x", *NAMES)
+    url = f"{kind}://::{tmp_path}/x"
+    assert moved(url, tmp_path, src_path="/run/deep").files_done == 1
+    assert moved(url, tmp_path, src_path="/run/a.nc", dst_path="/got/one", recursive=False).files_done == 1
+    assert moved(f"{kind}://run::{tmp_path}/x", tmp_path, dst_path="/got/root").files_done == 2
+    assert set(arrived(tmp_path)) == {"er/b.nc", "one", "root/a.nc", "root/deep/er/b.nc"}
+    assert moved(url, tmp_path, src_path="/ru").code == "FILE_NOT_FOUND"
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_an_empty_archive_is_an_empty_folder(tmp_path, kind):
+    """An archive without members is copied as an empty folder."""
+    MAKERS[kind](tmp_path / "x")
+    assert moved(f"{kind}://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
+    assert os.listdir(tmp_path / "got") == []
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("name", ["../x", "run/../../x", "/../x"])
+def test_a_member_that_leads_out_fails_and_the_others_come(tmp_path, kind, name):
+    """A member whose name leads upwards is reported, and nothing is removed; the others arrive."""
+    MAKERS[kind](tmp_path / "x", *NAMES, name)
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "extra").write_text("stays")
+    status = moved(f"{kind}://::{tmp_path}/x", tmp_path, delete_destination_extra=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    assert set(arrived(tmp_path)) == {*NAMES, "extra"}
+    assert sorted(os.listdir(tmp_path)) == ["got", "x"]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_of_two_members_of_one_name_the_later_counts(tmp_path, kind):
+    """A member that was written again is that of the last time, as its tool unpacks it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # zipfile's, of the second one
+        MAKERS[kind](tmp_path / "x", ("a", "first"), ("b", "other"), ("./a" if kind == "tar" else "a", "last"))
+    assert moved(f"{kind}://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
+    assert arrived(tmp_path) == {"a": "last", "b": "other"}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_name_that_is_file_and_folder_fails(tmp_path, kind):
+    """A file in whose name other members lie cannot be had; the others arrive."""
+    MAKERS[kind](tmp_path / "x", "a", "a/b", "c")
+    status = moved(f"{kind}://::{tmp_path}/x", tmp_path)
+    assert status.state is TaskState.FAILED
+    assert "both as a file and as a folder" in status.reason
+    assert set(arrived(tmp_path)) == {"c"}
+
+
+def test_links_and_devices_of_a_tar_are_what_they_are(tmp_path):
+    """A symbolic link and a pipe are skipped, as in a folder; a hard link is the content that it names."""
+    hard, soft, pipe = tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE
+    tar_of(tmp_path / "x", "a", ("hard", hard, "a"), ("soft", soft, "a"), ("pipe", pipe, ""), ("d", soft, "/etc"))
+    status = moved(f"tar://::{tmp_path}/x", tmp_path)
+    assert (status.state, status.files_done, status.files_skipped) == (TaskState.SUCCEEDED, 2, 3)
+    assert arrived(tmp_path) == {"a": "in a", "hard": "in a"}
+    assert moved(f"tar://::{tmp_path}/x", tmp_path, src_path="/soft", recursive=False).code == "PERMISSION_DENIED"
+    tar_of(tmp_path / "x", "a", ("hard", hard, "gone"), ("d", soft, "/etc"), "d/passwd")
+    status = moved(f"tar://::{tmp_path}/x", tmp_path)
+    assert status.faults == 2
+    assert "which the archive does not hold" in status.reason
+
+
+def test_a_link_in_a_zip_is_a_link(tmp_path):
+    """A symbolic link that a zip of Unix keeps is skipped, and not a file with the text of its target."""
+    info = zipfile.ZipInfo("soft")
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    zip_of(tmp_path / "x", "a", (info, "a"))
+    status = moved(f"zip://::{tmp_path}/x", tmp_path)
+    assert (status.state, status.files_skipped) == (TaskState.SUCCEEDED, 1)
+    assert arrived(tmp_path) == {"a": "in a"}
+
+
+def with_raw_name(path, name):
+    """Write a zip whose one name is these bytes, not said to be UTF-8, as zip programs of Unix do."""
+    zip_of(path, ("N" * len(name), "raw"), "ok")
+    path.write_bytes(path.read_bytes().replace(b"N" * len(name), name))
+
+
+@pytest.mark.parametrize("name", ["é".encode(), b"caf\xe9", "日本".encode(), b"plain"])
+def test_a_name_of_a_zip_of_unix_is_its_bytes(tmp_path, name):
+    """Where a zip does not say how a name is encoded, and was made on Unix, the file gets these bytes, as by unzip."""
+    with_raw_name(tmp_path / "x", name)
+    assert moved(f"zip://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
+    assert files_of(tmp_path / "got") == {name: b"raw", b"ok": b"in ok"}
+
+
+def encrypt(path):
+    """Say of the first member of a zip that it is encrypted."""
+    data = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + at] |= 1
+    path.write_bytes(data)
+
+
+def damage(path):
+    """Change a byte of the content of the first member."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"in a")] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("spoil", [encrypt, damage])
+def test_a_member_that_cannot_be_read_fails_alone(tmp_path, spoil):
+    """An encrypted or damaged member of a zip fails, and its neighbours arrive."""
+    zip_of(tmp_path / "x", "a", "b", "c")
+    spoil(tmp_path / "x")
+    assert moved(f"zip://::{tmp_path}/x", tmp_path).state is TaskState.FAILED
+    assert arrived(tmp_path) == {"b": "in b", "c": "in c"}
+
+
+@pytest.mark.parametrize("kept", [512, 1024, 1100, 1536, 2048 + 300, 3072])
+def test_a_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kept):
+    """Wherever a tar was cut, in a header, in a content or between two, it is an error and not a shorter list."""
+    tar_of(tmp_path / "x", "a", "b", "c")
+    os.truncate(tmp_path / "x", kept)
+    with pytest.raises(BackendError, match="cannot be opened"):
+        moved(f"tar://::{tmp_path}/x", tmp_path)
+
+
+def test_a_tar_with_a_damaged_header_is_not_a_shorter_one(tmp_path):
+    """A header that does not read as one ends no list."""
+    tar_of(tmp_path / "x", "a", "b", "c")
+    data = bytearray((tmp_path / "x").read_bytes())
+    data[1024 + 148] ^= 1
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(BackendError, match="damaged, or was cut"):
+        moved(f"tar://::{tmp_path}/x", tmp_path)
+
+
+def test_an_archive_can_only_be_read(tmp_path):
+    """What would write into an archive or delete there is refused before anything is tried."""
+    zip_of(tmp_path / "x", "a")
+    (tmp_path / "f").write_text("f")
+    endpoints = {"archive": {"url": f"zip://::{tmp_path}/x"}, "disk": {"url": str(tmp_path)}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    request = transfer_request(src_ep="disk", dst_ep="archive", src_path="/f", dst_path="/f")
+    with pytest.raises(UnsupportedOptionError, match="can only be read"):
+        transfers.run(request, timeout=10, polling_interval=1)
+
+
+def test_two_transfers_from_one_archive_do_not_disturb_each_other(tmp_path):
+    """Members of one open archive are read by several tasks at once, each whole."""
+    large = {f"f{number}": str(number) * 3_000_000 for number in range(4)}
+    tar_of(tmp_path / "x", *large.items())
+    endpoints = {"archive": {"url": f"tar://::{tmp_path}/x"}, "disk": {"url": str(tmp_path)}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    states = []
+
+    def fetch(name):
+        request = transfer_request(src_ep="archive", dst_ep="disk", src_path=name, dst_path=f"/got/{name}")
+        states.append(transfers.run(request, timeout=60, polling_interval=1).state)
+
+    threads = [threading.Thread(target=fetch, args=(name,)) for name in large]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert states == [TaskState.SUCCEEDED] * 4
+    assert arrived(tmp_path) == large
+
+
+TOOLS = {
+    "tar": ["tar", "-cf", "../x", "."],
+    "zip": ["zip", "-qr", "../x", "."],
+}
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", TOOLS)
+def test_what_the_tool_packs_is_what_arrives(tmp_path, kind):
+    """Of archives that ``tar`` and ``zip`` make of generated trees, all arrives, byte for byte."""
+    if shutil.which(kind) is None:
+        pytest.skip(f"There is no {kind} here.")
+    for seed in seeds(12):
+        work = tmp_path / str(seed)
+        (work / "tree").mkdir(parents=True)
+        odd_tree(random.Random(f"{kind} {seed}"), work / "tree")  # noqa: S311 - to be repeated, not to be secret
+        (work / "tree" / "always").write_text("there")
+        subprocess.run(TOOLS[kind], cwd=work / "tree", check=True)
+        packed = next(name for name in ("x", "x.zip") if (work / name).exists())
+        status = moved(f"{kind}://::{work}/{packed}", work)
+        assert status.state is TaskState.SUCCEEDED, (seed, status.reason)
+        assert files_of(work / "got") == files_of(work / "tree"), seed
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", MAKERS)
+def test_all_members_of_generated_archives_arrive(tmp_path, kind):
+    """Whatever prefixes, doubled slashes and missing folders the names of an archive have, all members arrive."""
+    for seed in seeds(40):
+        chance, wanted = random.Random(seed), {}  # noqa: S311 - to be repeated, not to be secret
+        for _ in range(8):
+            names = [odd_name(chance).decode("utf-8", "replace") for _ in range(chance.randint(1, 3))]
+            if ".." in names or any(key.startswith("/".join(names)) for key in wanted):
+                continue
+            if any("/".join(names).startswith(f"{key}/") for key in wanted):
+                continue
+            wanted["/".join(names)] = chance.choice(["", "./", "/", ".//"]) + chance.choice(["/", "//", "/./"]).join(
+                names
+            )
+        MAKERS[kind](tmp_path / "x", *((name, "x" * len(name)) for name in wanted.values()))
+        assert moved(f"{kind}://::{tmp_path}/x", tmp_path, dst_path=f"/got/{seed}").state is TaskState.SUCCEEDED, seed
+        found = {os.fsdecode(name) for name in files_of(tmp_path / "got" / str(seed))}
+        assert found == set(wanted), seed
