@@ -7,6 +7,7 @@ resolved by their letters alone, so that a path means the same on a disk with li
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
 from chiltepin.errors import PermissionDeniedError
@@ -15,6 +16,10 @@ __all__ = ["Parts", "joined", "machine_path", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
+_URL = re.compile(rf"({_SCHEME})://([^/]*)(.*)", re.DOTALL)
+_CHAIN = re.compile(rf"{_SCHEME}::.*://", re.DOTALL)
 
 
 def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
@@ -76,10 +81,16 @@ def joined(names: Parts) -> str:
 
 
 def machine_path(url: str) -> str | None:
-    """Return the path of this machine that a URL or a path means; None for a URL of another store."""
-    for scheme in ("file://", "local://"):
-        if url.startswith(scheme):
-            # Only a whole URL has percent signs for other characters, and may name this machine.
-            path = unquote(url.removeprefix(scheme))
-            return path.removeprefix("localhost") if path.startswith("localhost/") else path
-    return None if "://" in url or "::" in url else url.removeprefix("file:")
+    """Return the path of this machine that a setting means; None for the URL of another store.
+
+    Only what begins with a scheme is a URL: ``s3://...``, or a chain of fsspec's such as ``simplecache::s3://...``. All
+    else is a path, whatever characters it holds.
+    """
+    whole = _URL.fullmatch(url)
+    if whole is None:
+        return None if _CHAIN.match(url) else url.removeprefix("file:")
+    scheme, host, path = whole.groups()
+    if scheme.lower() not in ("file", "local"):
+        return None
+    # Only a whole URL has percent signs for other characters, and may name this machine.
+    return unquote(path if host.lower() == "localhost" else host + path, errors="surrogateescape")

@@ -6,11 +6,15 @@ import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from worlds import World
 
+from chiltepin import settings
 from chiltepin.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.errors import EndpointNotFoundError, PermissionDeniedError, UnsupportedOptionError
 from chiltepin.model import TaskHandle, TaskState, TransferItem, TransferRequest
+from chiltepin.transfers import Transfers
 
 
 def test_a_file_arrives_with_its_bytes(world):
@@ -222,3 +226,46 @@ def test_modification_times_are_kept_or_refused(world):
         with pytest.raises(UnsupportedOptionError, match="remove preserve_timestamp"):
             world.move("/f", "/f", preserve_timestamp=True)
         assert world.files("scratch") == set()
+
+
+ODD_NAMES = (
+    "case::01",
+    "a%20b",
+    "a#b?c",
+    "*[ab]{c}",
+    "new\nline",
+    " blank ",
+    "\udcff",
+    "-rf",
+    "~me",
+    "s3:",
+    "a\\b",
+    "\u00e9\u0301",
+    "'\"$(x)`",
+)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_folder_may_have_any_name(tmp_path, name):
+    """The root of an endpoint, and what is in it, may have any name that a disk takes; the neighbours stay."""
+    roots = {"laptop": tmp_path / "laptop", "scratch": tmp_path / name}
+    for root in roots.values():
+        (root / name).mkdir(parents=True)
+        (root / name / name).write_bytes(b"data")
+    neighbours = [tmp_path / part for part in {*name.split("::"), name.partition("#")[0], name.strip()} - {name, ""}]
+    for neighbour in neighbours:
+        neighbour.mkdir(exist_ok=True)
+        (neighbour / "precious").write_bytes(b"kept")
+    endpoints = {key: {"filesystem": str(root)} for key, root in roots.items()}
+    places = settings.check({"data": {"endpoints": endpoints}}, backends=["filesystem"]).data.places("filesystem")
+    transfers = Transfers(FilesystemBackend.from_config(places, {}))
+    world = World(transfers, None, {})
+    assert world.move(f"/{name}/{name}", "/copy").state is TaskState.SUCCEEDED
+    assert world.move(f"/{name}", f"/tree/{name}", recursive=True).state is TaskState.SUCCEEDED
+    assert {entry.name for entry in transfers.ls("scratch", "/")} == {name, "copy", "tree"}
+    assert world.remove(f"/{name}", recursive=True).state is TaskState.SUCCEEDED
+    assert world.remove("/precious").code == "FILE_NOT_FOUND"
+    assert (roots["scratch"] / "copy").read_bytes() == b"data"
+    assert (roots["scratch"] / "tree" / name / name).read_bytes() == b"data"
+    assert not (roots["scratch"] / name).exists()
+    assert all((neighbour / "precious").exists() for neighbour in neighbours)

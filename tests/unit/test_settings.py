@@ -577,11 +577,48 @@ def test_urls_of_other_stores_are_left_alone(url):
         ("file:/a%20b", "/a%20b"),
         ("/a%20b", "/a%20b"),
         ("local:///x", "/x"),
+        ("FILE:///x", "/x"),
+        ("file://LOCALHOST/x", "/x"),
+        ("file:///a?b#c%3F%25", "/a?b#c?%"),
+        ("file:///a%2Fb/%FF", "/a/b/\udcff"),
+        ("/runs/case::01", "/runs/case::01"),
+        ("file:///runs/case::01", "/runs/case::01"),
+        ("/runs/s3://x", "/runs/s3:/x"),
+        ("/runs/x://me:secret@h?token=1", "/runs/x:/me:secret@h?token=1"),
+        ("/a*[b]{c}?#% ", "/a*[b]{c}?#% "),
+        ("//a//b/./c/../d", "/a/b/d"),
+        ("/a\nb", "/a\nb"),
     ],
 )
 def test_a_url_of_this_machine_is_a_path(url, path):
     """Whole URLs are decoded; what is a path already is not."""
     assert check({"data": {"endpoints": {"a": {"filesystem": url}}}}).data.places("filesystem")["a"]["url"] == path
+
+
+@pytest.mark.parametrize("path", ["case::01", "C:\\data", "a:b", "run/s3://x", "x::", "::", "%41", "~~"])
+def test_a_relative_path_may_hold_anything(path, tmp_path, monkeypatch):
+    """What begins with no scheme is a path, and counts from the folder of the settings."""
+    monkeypatch.chdir(tmp_path)
+    found = check({"data": {"endpoints": {"a": {"filesystem": path}}}}).data.places("filesystem")["a"]["url"]
+    assert found == f"{tmp_path}/{path.replace('//', '/')}"
+
+
+def test_a_path_goes_up_from_where_a_link_leads(tmp_path, monkeypatch):
+    """`..` behind a link in the path of an endpoint is left to the kernel; elsewhere it is resolved."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("elsewhere/deep")
+    found = [
+        check({"data": {"endpoints": {"a": {"filesystem": path}}}}).data.places("filesystem")["a"]["url"]
+        for path in ("link/../x", "sub/../x", "../x", "sub/link/../../x")
+    ]
+    assert found == [f"{tmp_path}/link/../x", f"{tmp_path}/x", f"{tmp_path.parent}/x", f"{tmp_path}/x"]
+
+
+@pytest.mark.parametrize("url", ["file://otherhost/x", "file://x", "file:///a%00b", "local://x/y"])
+def test_a_url_of_another_machine_is_no_folder(url):
+    """A URL whose first part is a host, and no path of this machine, is refused where it is written."""
+    with pytest.raises(ConfigError, match=r"names no folder of this machine"):
+        check({"data": {"endpoints": {"a": {"filesystem": url}}}})
 
 
 def test_a_home_in_the_paths_is_the_users(monkeypatch):

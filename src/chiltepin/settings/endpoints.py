@@ -40,7 +40,10 @@ _SHORTHAND = {"filesystem": "url", "globus": "collection", "local": "folder"}
 def _path_text(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    # A name on a disk may hold anything but NUL; a URL is text.
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise misfit("write a path or a URL")
+    if machine_path(value) is None and not value.isprintable():
         raise misfit("write a path or a URL")
     return value
 
@@ -166,7 +169,19 @@ def read_data(section: Any, *, backends: Collection[str], folder: str, file: str
 def located(path: str, folder: str) -> str:
     """Return a path of this machine as absolute, counted from ``folder``; leave the URL of another store alone."""
     here = machine_path(path)
-    return path if here is None else os.path.normpath(os.path.join(folder, os.path.expanduser(here)))
+    return path if here is None else _tidied(os.path.join(folder, os.path.expanduser(here)))
+
+
+def _tidied(path: str) -> str:
+    """Return an absolute path without ``.``, and without ``..`` unless it stands behind a link."""
+    place = ""
+    for name in path.split("/"):
+        # The kernel goes up from where the link leads (path_resolution(7)); whoever opens the path does it.
+        if name == ".." and os.path.basename(place) != ".." and not os.path.islink(place):
+            place = os.path.dirname(place).rstrip("/")
+        elif name not in ("", "."):
+            place += f"/{name}"
+    return place or "/"
 
 
 class _Reader:
@@ -284,6 +299,12 @@ class _Reader:
         # Nobody finds in the file the key that a short form stands for.
         self.problems += [replace(problem, path=where) for problem in problems] if short else problems
         if backend == "filesystem" and "url" in place:
+            here = machine_path(place["url"])
+            whole = place["url"].lower().startswith(("file://", "local://"))
+            if here is not None and ("\0" in here or (whole and not here.startswith("/"))):
+                self._say(
+                    where, f"is {shown(place['url'])}, which names no folder of this machine; write 'file:///...'"
+                )
             place["url"] = located(place["url"], self._folder)
         return {str(key): plain(item) for key, item in place.items()}
 

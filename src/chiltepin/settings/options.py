@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from chiltepin.limits import GRACE, Range
+from chiltepin.paths import machine_path
 from chiltepin.screen import shown
 from chiltepin.settings.problems import Problem
 
@@ -93,7 +94,7 @@ def plain(value: Any) -> Any:
 
 def _has_secret(url: str) -> bool:
     """Whether a text is a URL that holds a password or a token."""
-    if "://" not in url:
+    if "://" not in url or machine_path(url) is not None:
         return False
     query = url.partition("?")[2]
     return bool(_USER_AND_PASSWORD.search(url)) or any(_is_secret(key) for key, _ in parse_qsl(query))
