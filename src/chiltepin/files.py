@@ -11,6 +11,7 @@ from parsl.data_provider.files import File
 from chiltepin.callbacks import CallbackFuture
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, TaskFailedError
+from chiltepin.model import endpoint_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,9 +24,22 @@ SCHEME = "chiltepin"
 
 
 def url_of(endpoint: str, path: str) -> str:
-    """Return the URL of a file on an endpoint; a relative path counts from the endpoint's home, as everywhere."""
-    rooted = path if path.startswith(("/", "~")) else f"~/{path}"
-    return f"{SCHEME}://{quote(endpoint, safe=' ')}/{quote(rooted.removeprefix('/'), safe='/~ ')}"
+    """Return the URL of a file on an endpoint; a relative path counts from the endpoint's home, as everywhere.
+
+    Two files have two URLs: a path below the home folder begins with ``~/``, and an absolute one below a folder that is
+    called ``~`` with a slash before it.
+    """
+    if path.startswith("/"):
+        rest = path.lstrip("/")
+        rooted = f"/{rest}" if rest.startswith("~") else rest
+    else:
+        rooted = f"~/{path.removeprefix('~/')}" if path != "~" else "~/"
+    return f"{SCHEME}://{_quoted(endpoint, ' ')}/{_quoted(rooted, '/~ ')}"
+
+
+def _quoted(text: str, safe: str) -> str:
+    # A name may hold bytes that are no text (os.fsdecode).
+    return quote(text, safe=safe, errors="surrogateescape")
 
 
 def location_of(file: File) -> tuple[str, str]:
@@ -38,10 +52,11 @@ def location_of(file: File) -> tuple[str, str]:
     """
     # Not the parts that Parsl has: they end at '?' and '#', which are letters of a name like any other.
     endpoint, _, rest = file.url.partition("://")[2].partition("/")
-    path = unquote(rest)
+    path = unquote(rest, errors="surrogateescape")
     if not endpoint or not path.strip("/") or path.endswith("/"):
         raise ValueError(f"{file.url!r} names no file of an endpoint; write 'chiltepin://ENDPOINT/path/of/the.file'.")
-    return unquote(endpoint), path if path.startswith("~/") else f"/{path}"
+    name = endpoint_name(unquote(endpoint, errors="surrogateescape"))
+    return name, path if path.startswith("~/") else f"/{path.lstrip('/')}"
 
 
 class FileFuture(CallbackFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types

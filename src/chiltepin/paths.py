@@ -8,11 +8,12 @@ resolved by their letters alone, so that a path means the same on a disk with li
 from __future__ import annotations
 
 import re
+import unicodedata
 from urllib.parse import unquote
 
 from chiltepin.errors import PermissionDeniedError
 
-__all__ = ["Parts", "joined", "machine_path", "named", "parts"]
+__all__ = ["Parts", "folded", "joined", "machine_path", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
@@ -73,6 +74,14 @@ def named(path: str) -> str:
     if not path or "\0" in path:
         raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
     return path
+
+
+def folded(name: str) -> str:
+    """Return what a disk that does not tell all names apart makes of one: equal for names that it may take for one.
+
+    Case and the normal form of Unicode (macOS, Windows), and blanks and dots at the end (Windows).
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).rstrip(" .") or name
 
 
 def joined(names: Parts) -> str:

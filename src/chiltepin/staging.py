@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import os
 import posixpath
 import threading
 from typing import TYPE_CHECKING, Any
@@ -29,11 +32,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ChiltepinStaging"]
 
+#: Bytes of the longest file name of most disks.
+NAME_MAX = 255
+
+#: Bytes of the longest end of a file name, such as ``.grib2``, that a shortened name keeps.
+LONGEST_SUFFIX = 20
+
 _LEDGER = "_chiltepin_files"
 _MAKING = threading.Lock()
 
 #: Seconds that the transfer of a file may take. Nobody can give a timeout with a File; a task of Globus has a day.
 STAGING_TIMEOUT = 86400.0
+
+
+#: A working folder, and the endpoint of a file and the names that lead there.
+_File = tuple[str, str, paths.Parts]
 
 
 class _Ledger:
@@ -42,8 +55,9 @@ class _Ledger:
     def __init__(self) -> None:
         # Re-entrant: what Parsl does with a transfer may make it look at files.
         self.lock = threading.RLock()
-        #: For each working folder and file, the copies that were made: after which future, and by which transfer.
-        self.copies: dict[tuple[str, str, str], list[tuple[Any, TransferFuture]]] = {}
+        #: For each file, the copies that were made: after which future, by which transfer, and where.
+        self.copies: dict[_File, list[tuple[Any, TransferFuture, str]]] = {}
+        self.places = _Places()
         #: For each transfer of an output, the working folder where its file stays, and where it is for programs.
         self.outputs: dict[Any, tuple[str, str]] = {}
 
@@ -53,6 +67,30 @@ def _ledger_of(dfk: DataFlowKernel) -> _Ledger:
         # Kept on the kernel itself, so that it goes when the kernel goes.
         ledger: _Ledger = vars(dfk).setdefault(_LEDGER, _Ledger())
     return ledger
+
+
+class _Places:
+    """Where copies are in working folders: no two of them in one place, and none where another one has a folder."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[str, ...], object] = {}
+        self._folders: set[tuple[str, ...]] = set()
+
+    def find(self, top: str, file: _File, owner: object) -> str:
+        """Return a place for a copy: below ``top``, or ``top-2`` if another owner has that one, and so on."""
+        working_dir, endpoint, names = file
+        below = [_fitting(_escaped(endpoint)), *map(_fitting, names)]
+        for number in itertools.count(1):
+            place = [top if number == 1 else f"{top}-{number}", *below]
+            # The disk of the working folder need not tell all spellings apart.
+            key = (working_dir, *map(paths.folded, place))
+            folders = [key[:length] for length in range(1, len(key))]
+            blocked = key in self._folders or not self._files.keys().isdisjoint(folders)
+            if self._files.get(key, owner) == owner and not blocked:
+                self._files[key] = owner
+                self._folders.update(folders)
+                return posixpath.join(*place)
+        raise AssertionError
 
 
 class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # parsl has no types
@@ -124,14 +162,15 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         """Return the transfer of a file and where it goes in the working folder; the first one to ask starts it."""
         work, folder = self._working_dir(executor)
         endpoint, path = location
-        copies = ledger.copies.setdefault((str(self.working_dir), endpoint, path), [])
+        file: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
+        copies = ledger.copies.setdefault(file, [])
         # Parsl has put a future of its own around the one that the user gave.
         origin = None if parent is None else parent.parent
         number = next((index for index, copy in enumerate(copies) if copy[0] is origin), len(copies))
-        # An app may still read the file as it was before the app or transfer that has written it again.
-        place = _place("in" if number == 0 else f"in-{number + 1}", endpoint, path)
         if number < len(copies) and not _failed(copies[number][1]):
-            return copies[number][1], place
+            return copies[number][1:]
+        # An app may still read the file as it was before the app or transfer that has written it again.
+        place = copies[number][2] if number < len(copies) else ledger.places.find("in", file, object())
         transfer = transfer_task(
             endpoint,
             work,
@@ -142,7 +181,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
             inputs=[] if parent is None else [parent],
             check=True,
         )
-        copies[number:] = [*copies[number:number], (origin, transfer), *copies[number + 1 :]]
+        copies[number:] = [*copies[number:number], (origin, transfer, place), *copies[number + 1 :]]
         return transfer, place
 
     def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> Future[Any] | None:
@@ -160,7 +199,8 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
             if endpoint == work:
                 file.local_path = local_path(endpoint, path)
                 return None
-            place = posixpath.join(folder, _place("out", endpoint, path))
+            written: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
+            place = posixpath.join(folder, ledger.places.find("out", written, written))
             file.local_path = local_path(work, place)
             transfer = transfer_task(
                 work, endpoint, place, path, timeout=self.timeout, executor=executor, inputs=[app_fu], check=True
@@ -197,7 +237,24 @@ def _failed(transfer: TransferFuture) -> bool:
     return transfer.done() and transfer.exception() is not None
 
 
-def _place(top: str, endpoint: str, path: str) -> str:
-    """Return where the copy of a file goes in the working folder, its own folders kept."""
+def _escaped(endpoint: str) -> str:
+    """Return the name of an endpoint as that of one folder; two endpoints have two."""
+    if endpoint in (".", ".."):
+        return endpoint.replace(".", "%2E")
+    return endpoint.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+
+
+def _fitting(name: str) -> str:
+    """Return a name that a disk can hold: the same, or its beginning and its checksum (NAME_MAX, limits.h)."""
+    whole = os.fsencode(name)
+    if len(whole) <= NAME_MAX:
+        return name
+    suffix = posixpath.splitext(name)[1]
+    kept = suffix if len(os.fsencode(suffix)) <= LONGEST_SUFFIX else ""
+    return f"{name[:40]}%~{hashlib.sha256(whole).hexdigest()}{kept}"
+
+
+def _names(endpoint: str, path: str) -> paths.Parts:
+    """Return the names from the root of an endpoint to a file, the same however its path is spelled."""
     home = place_of(data_settings(), "src_ep", endpoint).get("home", "/~")
-    return posixpath.join(top, endpoint.replace("/", "%2F"), *paths.parts(path, home=home, endpoint=endpoint))
+    return paths.parts(path, home=home, endpoint=endpoint)

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from worlds import World
 
-from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalStore
-from chiltepin.errors import PermissionDeniedError
+from chiltepin.errors import ConfigError, PermissionDeniedError
 from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
 
@@ -34,6 +34,18 @@ def secret(tmp_path):
 def untouched(secret) -> bool:
     """Whether the folder is as it was."""
     return os.listdir(secret) == ["key"] and (secret / "key").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("names", [("data", "Data"), ("caf\u00e9", "CAF\u00c9"), ("data", "data.")])
+def test_two_endpoints_do_not_share_a_folder_on_a_disk_without_case(tmp_path, names):
+    """Where a disk takes the folder of one endpoint for that of another, the second one is refused with both names."""
+    (tmp_path / names[0]).mkdir()
+    backend = LocalBackend.from_config({name: {} for name in names}, {"root": str(tmp_path)})
+    assert backend.ls(names[0], "/") == []
+    # Such a disk finds the one folder by both names.
+    (tmp_path / names[1]).symlink_to(names[0])
+    with pytest.raises(ConfigError, match=f"{names[1]!r} and {names[0]!r} have the same folder"):
+        backend.ls(names[1], "/")
 
 
 @pytest.mark.parametrize("target", ["{secret}", "../secret", "a/../../secret", "./../secret/."])

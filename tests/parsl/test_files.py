@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from parsl import bash_app, python_app
 from parsl.data_provider.files import File
 from parsl.dataflow.errors import DependencyError
 
 import chiltepin
-from chiltepin import configure, delete_task, join_task, python_task, transfer_task
+from chiltepin import configure, delete_task, join_task, paths, python_task, staging, transfer_task
 from chiltepin.errors import ConfigError, TaskFailedError
 from chiltepin.files import location_of, url_of
 from chiltepin.futures import watch
+from chiltepin.model import endpoint_name
 
 LIMIT = 60
 HERE = Path(__file__).parent
@@ -100,6 +105,12 @@ def total(inputs=(), outputs=()):
 def double(inputs=(), outputs=()):
     """Write each line of the input twice."""
     return f"cat '{inputs[0]}' '{inputs[0]}' > '{outputs[0]}'"
+
+
+@python_task
+def contents(inputs=()):
+    """Return what is in each file."""
+    return [Path(file.filepath).read_text() for file in inputs]
 
 
 @python_task
@@ -321,6 +332,83 @@ def test_a_url_that_names_no_file_is_refused(bad):
 def test_a_url_holds_any_name(endpoint, path, meant):
     """Whatever an endpoint and a file are called, their URL leads back to them."""
     assert location_of(File(url_of(endpoint, path))) == (endpoint, meant)
+
+
+#: Names as a disk may have them, and paths as people may write them.
+NAMES = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0") | st.sampled_from("%~. "), min_size=1
+)
+ENDPOINTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0") | st.sampled_from("%/2F."), min_size=1
+)
+REAL_NAMES = NAMES.filter(lambda name: name not in (".", ".."))
+PATHS = st.builds(
+    lambda top, names: top + "/".join(names),
+    st.sampled_from(["", "/", "~/", "//", "/~/", "~", "/~"]),
+    st.lists(REAL_NAMES, min_size=1, max_size=3),
+)
+
+
+@settings(deadline=None)
+@given(ENDPOINTS, PATHS, st.sampled_from(["chiltepin", "CHILTEPIN", "Chiltepin"]))
+@example("e", "~x", "chiltepin")
+@example("e", "/~/x", "chiltepin")
+@example("e", os.fsdecode(b"/caf\xe9"), "chiltepin")
+@example(str(uuid.uuid4()).upper(), "/x", "CHILTEPIN")
+def test_a_url_means_the_file_that_it_was_made_of(endpoint, path, scheme):
+    """Whatever an endpoint and a path are, their URL leads back to the same file, also with a scheme in capitals."""
+    file = File(scheme + url_of(endpoint, path).removeprefix("chiltepin"))
+    name, found = location_of(file)
+    assert (file.scheme, name) == ("chiltepin", endpoint_name(endpoint))
+    for home in ("/", "/users/me"):
+        assert paths.parts(found, home=home, endpoint="e") == paths.parts(path, home=home, endpoint="e")
+
+
+def places(files):
+    """Where the copies of files are put, in the order in which they are asked for."""
+    found = staging._Places()
+    return [found.find("in", ("w:/work", endpoint, tuple(names)), object()) for endpoint, names in files]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ENDPOINTS, st.lists(REAL_NAMES, min_size=1, max_size=3)), max_size=8))
+@example([("a/b", ["x"]), ("a%2Fb", ["x"]), ("a%252Fb", ["x"])])
+@example([("a", ["x"]), ("A", ["X"]), ("\u00e4", ["x"]), ("a\u0308", ["x"])])
+@example([("a", ["x"]), ("a", ["x", "y"]), ("a", ["x "]), ("..", ["x"]), (".", ["x"])])
+@example([("%" * 200, ["x"]), ("%" * 201, ["x"]), ("a", ["x" * 256 + ".grib2"]), ("a", ["x" * 257 + ".grib2"])])
+@example([("2", ["x"]), ("in-2", ["x"]), ("in", ["2", "x"])])
+def test_no_two_copies_are_in_one_place(files):
+    """Copies of any files have places of their own, none below another, also on a disk that ignores case."""
+    found = [tuple(map(paths.folded, place.split("/"))) for place in places(files)]
+    assert len(set(found)) == len(found)
+    assert not any(one[: len(other)] == other for one in found for other in found if one != other)
+    for place in places(files):
+        assert all(name not in ("", ".", "..") and len(name.encode()) <= 255 for name in place.split("/"))
+
+
+def test_files_of_endpoints_with_similar_names_are_two(tmp_path):
+    """An app that reads one path of `a/b`, of `a%2Fb` and of `A/b` reads the file of each."""
+    endpoints = {"w": {"filesystem": str(tmp_path / "w")}}
+    for number, name in enumerate(["a/b", "a%2Fb", "A/b"]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "x").write_text(f"{number}\n")
+        endpoints[name] = {"local": str(number), "filesystem": str(tmp_path / str(number))}
+    (tmp_path / "w").mkdir()
+    config = {
+        "local": {"provider": "threads", "working_dir": "w:/work"},
+        "data": {"backend": "filesystem", "journal": False, "endpoints": endpoints},
+    }
+    files = [File(url_of(name, "/x")) for name in ("a/b", "a%2Fb", "A/b")]
+    with chiltepin.Workflow(config, run_dir=tmp_path / "runinfo"):
+        assert contents(inputs=files, executor="local").result(LIMIT) == ["0\n", "1\n", "2\n"]
+
+
+def test_a_file_is_one_however_its_path_is_spelled(offline, folders):
+    """A path with dots, and a scheme in capital letters, name the file that was copied already."""
+    folders.put("x", "1\n")
+    urls = ["chiltepin://my-laptop/x", "CHILTEPIN://my-laptop/./y/../x", "chiltepin://my-laptop//x"]
+    assert total(inputs=[File(url) for url in urls]).result(LIMIT)[0] == 3
+    assert folders.staged() == ["in/my-laptop/x"]
 
 
 @pytest.mark.parametrize("backend", ["local", "filesystem", "globus"])

@@ -737,6 +737,34 @@ def test_a_name_that_is_no_folder_may_say_its_folder():
     assert found.places("local") == {"a/b": {"folder": "ab"}}
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(UUID, UUID.upper()), (UUID[:-3] + "aBc", UUID[:-3] + "Abc"), ("caf\u00e9", "cafe\u0301"), ("\u212b", "\u00c5")],
+    ids=["a UUID in capitals", "a UUID in mixed case", "an accent of its own", "a letter that is another one"],
+)
+def test_one_name_in_two_spellings_is_refused(write, first, second):
+    """Two names that mean one endpoint are named in one sentence, with the line of the second."""
+    body = f"    {first}: {{local: one}}\n    {second}: {{local: two}}\n"
+    error = refusal(settings.read(write(f"data:\n  endpoints:\n{body}")))
+    assert f"{second} is the same name as {first!r} above" in str(error)
+    assert error.line == 4
+
+
+def test_names_that_are_two_stay_two():
+    """Case, blanks and escapes tell names apart that are no UUIDs."""
+    names = ["data", "Data", "data ", "data%20", "a%2Fb", "12345678"]
+    assert list(check({"data": {"endpoints": dict.fromkeys(names)}}).data.endpoints) == names
+
+
+@pytest.mark.parametrize("folder", ["a", "a/b", "a/./b"])
+def test_a_folder_is_not_shared_by_accident(folder):
+    """An endpoint whose folder is only its name does not get that of another one; two that say it share it."""
+    error = refusal({"data": {"endpoints": {"b": {"local": folder}, "a": {}}}})
+    assert "has the folder 'a' on the backend 'local', and endpoint 'b' has" in str(error)
+    assert "'local: a' if that is meant" in str(error)
+    assert check({"data": {"endpoints": {"b": {"local": folder}, "a": {"local": "a"}}}})
+
+
 def test_the_first_of_two_names_has_the_collection():
     """An alias never hides an endpoint that is declared, and the first of two names has it."""
     endpoints = {"a": {"globus": UUID}, "b": {"globus": UUID}, UUID: {}}

@@ -16,6 +16,7 @@ from chiltepin.model import FAULT_GRACE, THIS_MACHINE, endpoint_name
 from chiltepin.paths import machine_path
 from chiltepin.screen import shown
 from chiltepin.settings.data import DataSettings, Endpoint
+from chiltepin.settings.names import folder_problems, name_problems
 from chiltepin.settings.options import option_problems, plain
 from chiltepin.settings.problems import Problem, misfit, validate
 from chiltepin.settings.resources import Resource, Seconds, Text, uuid_text
@@ -259,7 +260,11 @@ class _Reader:
         where = ("data", "endpoints")
         if endpoints is None or not self._is_mapping(endpoints, where, "the names of endpoints below it"):
             return {}
-        return {endpoint_name(str(name)): self._endpoint(body, (*where, name)) for name, body in endpoints.items()}
+        found = {name: self._endpoint(body, (*where, name)) for name, body in endpoints.items()}
+        self.problems += name_problems(found)
+        named = {endpoint_name(str(name)): endpoint for name, endpoint in found.items()}
+        self.problems += folder_problems(named)
+        return named
 
     def _endpoint(self, body: Any, where: KeyPath) -> Endpoint:
         body = {} if body is None else body

@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.crew import Crew
 from chiltepin.backends.filesystem.delete import delete
 from chiltepin.backends.filesystem.faults import Fault, fault_of
 from chiltepin.backends.filesystem.movers import PATIENCE, Movers
-from chiltepin.backends.filesystem.places import Place, local_place, place_of
+from chiltepin.backends.filesystem.places import Place, local_places, place_of
 from chiltepin.backends.filesystem.retry import patiently
 from chiltepin.backends.filesystem.roots import Roots
 from chiltepin.backends.filesystem.store import Spot, bounded
@@ -331,4 +331,4 @@ class LocalBackend(FilesystemBackend):
         """
         _refuse_unknown(cls.name, options, known=("root",))
         root = os.fspath(options["root"])
-        return cls({name: local_place(name, root, settings) for name, settings in endpoints.items()})
+        return cls(local_places(root, endpoints))

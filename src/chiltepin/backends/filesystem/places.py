@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
 
-__all__ = ["Place", "local_place", "place_of"]
+__all__ = ["Place", "local_places", "place_of"]
 
 
 #: What installs the package that is missing for a kind of store.
@@ -133,10 +134,36 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
     return Place(endpoint, scheme, home, remote)
 
 
-def local_place(endpoint: str, root: str, settings: Mapping[str, Any]) -> Place:
-    """Return the place of an endpoint of the ``local`` backend: a folder below its root, made when needed."""
-    folder = os.path.join(root, settings.get("folder", endpoint))
-    return Place(endpoint, "file", settings.get("home", "/"), lambda: LocalStore(folder, create=True))
+def local_places(root: str, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Place]:
+    """Return the places of the endpoints of the ``local`` backend: folders below its root, made when needed."""
+    folders = {name: os.path.join(root, settings.get("folder", name)) for name, settings in endpoints.items()}
+
+    def spelled(folder: str) -> tuple[str, ...]:
+        return tuple(map(paths.folded, folder.split("/")))
+
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, folder in folders.items():
+        alike.setdefault(spelled(folder), []).append(name)
+
+    def opener(name: str) -> Callable[[], Store]:
+        others = [other for other in alike[spelled(folders[name])] if folders[other] != folders[name]]
+        return lambda: _opened(name, folders, others)
+
+    return {name: Place(name, "file", settings.get("home", "/"), opener(name)) for name, settings in endpoints.items()}
+
+
+def _opened(name: str, folders: Mapping[str, str], others: list[str]) -> Store:
+    """Open the folder of an endpoint, unless the disk takes that of another one for it."""
+    store = LocalStore(folders[name], create=True)
+    for other in others:
+        with suppress(FileNotFoundError):
+            if os.path.samefile(folders[name], folders[other]):
+                raise ConfigError(
+                    f"Endpoints {name!r} and {other!r} have the same folder {folders[name]!r}, because its disk does "
+                    f"not tell their names apart; add 'local: some-folder' below one of them.",
+                    key=f"data.endpoints.{name}",
+                )
+    return store
 
 
 def _with_secrets(endpoint: str, value: Any) -> Any:
