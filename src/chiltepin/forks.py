@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import weakref
+from types import MethodType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def register(forget: Callable[[], object]) -> None:
         not wait for one. A bound method is held weakly, and goes with its object.
     """
     number = next(_numbers)
-    if hasattr(forget, "__self__"):
+    if isinstance(forget, MethodType):
         _forgets[number] = weakref.WeakMethod(forget, lambda _: _forgets.pop(number, None))
     else:
         _forgets[number] = lambda: forget

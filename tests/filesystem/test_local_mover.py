@@ -23,6 +23,7 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.movers import Movers
 from chiltepin.backends.filesystem.names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.roots import Roots
 from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import Spot
 from chiltepin.backends.filesystem.work import Work
@@ -36,6 +37,7 @@ from chiltepin.backends.filesystem.copy import copy_file
 from chiltepin.backends.filesystem.crew import Crew
 from chiltepin.backends.filesystem.local import LocalStore
 from chiltepin.backends.filesystem.movers import Movers
+from chiltepin.backends.filesystem.roots import Roots
 from chiltepin.backends.filesystem.store import Spot
 from chiltepin.backends.filesystem.tree import copy_tree
 from chiltepin.backends.filesystem.work import Work
@@ -95,7 +97,7 @@ def copied(disk, name: str, checksum: str = "", do=None, **options) -> Work:
     work = Work(request, handle, Crew(Movers()), threading.Event.wait)
     work.check = do or work.check
     origin, goal = (Spot(ep, LocalStore(disk.roots[ep]), (name.strip("/"),)) for ep in ("laptop", "scratch"))
-    copy_file(work, request, origin, goal, checksum=checksum)
+    copy_file(work, request, origin, goal, Roots(), checksum=checksum)
     return work
 
 
