@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from concurrent.futures import Future
@@ -18,10 +19,11 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from chiltepin import arguments, kernel, notes, threads
 from chiltepin.batch import STOP_GRACE
 from chiltepin.callbacks import CallbackFuture
-from chiltepin.errors import BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
+from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.outcomes import end_of
+from chiltepin.remote import described
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from chiltepin.worker import Call
 
 __all__ = ["AtService", "AtWorker", "Line", "TransferFuture", "watch"]
+
+logger = logging.getLogger(__name__)
 
 _WATCHER = "_chiltepin_watcher"
 #: What Parsl says of a task whose process was killed.
@@ -101,10 +105,14 @@ class AtWorker:
         return notes.read(self._call.note_file) if status.state is TaskState.LOST else status
 
     def stop(self) -> None:
-        """Make the file that the task looks for."""
-        os.makedirs(os.path.dirname(self._call.stop_file), exist_ok=True)
-        with open(self._call.stop_file, "wb"):
-            pass
+        """Make the file that the task looks for; where the disk refuses it, only a task of this process is reached."""
+        try:
+            os.makedirs(os.path.dirname(self._call.stop_file), exist_ok=True)
+            with open(self._call.stop_file, "wb"):
+                pass
+        except OSError as error:
+            logger.warning("A task in another process cannot be told to stop: %s.", error)
+            opened(self._call.setup).backend.cancel(self.handle)
 
     def hang_up(self) -> None:
         """Remove that file, and the worker's note."""
@@ -300,21 +308,24 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         self._line.stop()
 
     def _settle(self, app_future: AppFuture) -> None:
-        """End as Parsl's own future has ended."""
-        self._forget()
-        self._handle = self._line.handle
+        """End as Parsl's own future has ended, and then tidy up."""
         error = app_future.exception()
-        if self._patience is not None:
-            self._patience.cancel()
-        if error is None or error is not self._left:
-            self._line.hang_up()
+        try:
+            # While the line still knows it.
+            self._handle = self._line.handle
+            self._end_as(app_future, error)
+        except BaseException as unexpected:  # noqa: BLE001 - the future has to end
+            self._fail(AppFailedError(described(self._what, unexpected, "")))
+        finally:
+            self._tidy(stopped=error is not None and error is self._left)
+
+    def _end_as(self, app_future: AppFuture, error: BaseException | None) -> None:
         if isinstance(error, JoinError):
             # The one future that the task of a service is joined to ended with our own error.
             error = error.dependent_exceptions_tids[0][0]
         if error is None:
             self._end(app_future.result(), None)
-            return
-        if self._given_up and isinstance(error, TaskCanceledError):
+        elif self._given_up and isinstance(error, TaskCanceledError):
             self._fail(TaskCanceledError(f"{self._what} was given up: {self._given_up}.", status=error.status))
         elif isinstance(error, _GONE):
             self._end_unsuccessful(self._lost(error))
@@ -322,6 +333,18 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
             self._end_unsuccessful(error)
         else:
             self._fail(error)
+
+    def _tidy(self, *, stopped: bool) -> None:
+        """Remove what was needed while the task ran; a task that is told to stop, and may run, keeps that."""
+        self._forget()
+        if self._patience is not None:
+            self._patience.cancel()
+        if stopped:
+            return
+        try:
+            self._line.hang_up()
+        except Exception as error:  # noqa: BLE001 - the task has ended; this changes nothing of that
+            logger.warning("%s has ended, and could not be tidied up: %s.", self._what, error)
 
     def _lost(self, error: Exception) -> TaskLostError:
         """Return what a task has come to whose process is gone, or the one that handed it tasks."""

@@ -6,6 +6,7 @@ The worker that runs a task may be a process on another node. What it shares wit
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from chiltepin.chores import SystemClock
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 
 __all__ = ["Notes", "read"]
+
+logger = logging.getLogger(__name__)
 
 #: Least seconds before a note and between two of them; the task that ends sooner costs none.
 PAUSE = 1.0
@@ -38,24 +41,32 @@ class Notes:
         self._last: TaskStatus | None = None
 
     def take(self, status: TaskStatus) -> None:
-        """Write a status down, if it is new and it is time; a disk that refuses it does not harm the task."""
+        """Write a status down, if it is new and it is time; whatever refuses it does not harm the task."""
         now = self._clock.monotonic()
         # Its end is not for a note: that is the result of Parsl's task.
         if not self._file or now < self._due or status == self._last or status.state.final:
             return
         self._due, self._last = now + PAUSE, status
-        with suppress(OSError):
+        try:
             _write(self._file, status)
+        except (OSError, TypeError, ValueError) as error:
+            # A backend of others may tell what JSON does not know.
+            logger.debug("How a task stands could not be noted: %s.", error)
 
 
 def _write(file: str, status: TaskStatus) -> None:
     with suppress(FileExistsError):
         os.mkdir(os.path.dirname(file))
     draft = f"{file}.draft"
-    with open(draft, "w", encoding="utf-8") as note:
-        json.dump({**asdict(status), "state": status.state.value}, note)
-    # Whoever reads it sees the old one or the new one, whole.
-    os.replace(draft, file)
+    try:
+        with open(draft, "w", encoding="utf-8") as note:
+            json.dump({**asdict(status), "state": status.state.value}, note)
+        # Whoever reads it sees the old one or the new one, whole.
+        os.replace(draft, file)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(draft)
+        raise
 
 
 def read(file: str) -> TaskStatus | None:

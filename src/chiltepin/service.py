@@ -76,13 +76,22 @@ def _start(
     judged.set_running_or_notify_cancel()
 
     def judge(ended: Future[TaskStatus]) -> None:
-        error = ended.exception() or error_of(ended.result(), request)
-        if isinstance(error, TaskError) and not call.check:
-            judged.set_result(end_of(error, describe(request)))
-        elif error is not None:
+        try:
+            status = _judged(ended, request, check=call.check)
+        except BaseException as error:  # noqa: BLE001 - the future has to end, also where a backend's answer is odd
             judged.set_exception(error)
         else:
-            judged.set_result(ended.result())
+            judged.set_result(status)
 
     errand.future.add_done_callback(judge)
     return judged
+
+
+def _judged(ended: Future[TaskStatus], request: Request, *, check: bool) -> TaskStatus:
+    """Return the final status of a request, or raise its error if that is wanted."""
+    error = ended.exception() or error_of(ended.result(), request)
+    if error is None:
+        return ended.result()
+    if isinstance(error, TaskError) and not check:
+        return end_of(error, describe(request))
+    raise error

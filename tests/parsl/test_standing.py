@@ -150,4 +150,4 @@ def test_a_transfer_in_another_process_tells_how_far_it_is(tmp_path):
                 gate.accept()[0].close()
             assert future.result(LIMIT) is True
             assert future.status().bytes_done == len(heldstore.FILES) * heldstore.SIZE
-            assert not os.listdir(notes)
+            until(lambda: not os.listdir(notes))

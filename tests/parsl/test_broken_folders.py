@@ -1,0 +1,55 @@
+"""What a future needs when its transfer has ended: nothing of any disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from realparsl import HERE
+
+from chiltepin import delete_task, transfer_task
+from chiltepin.workflow import Workflow
+
+LIMIT = 30
+
+
+@pytest.mark.timeout(300)
+def test_futures_end_whatever_operation_on_the_run_folder_fails(tmp_path):
+    """Each operation on the run and the state folder fails, once and for good: all ends as if none had failed."""
+    words = [sys.executable, os.path.join(HERE, "brokenfolder.py"), str(tmp_path)]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, timeout=280)
+    report = json.loads(run.stdout.splitlines()[-1])
+    assert report["wrong"] == []
+    assert report["failed"] > 30
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_run_folder_that_becomes_read_only(tmp_path):
+    """A transfer ends where the disk of the run folder has become read-only meanwhile."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "none", run_dir], check=False, capture_output=True).returncode:
+        pytest.skip("this container does not let root mount")
+    try:
+        settings = {
+            "local": {"provider": "threads"},
+            "data": {"backend": "local", "root": str(tmp_path / "d"), "journal": False, "endpoints": {"a": None}},
+        }
+        with Workflow(settings, run_dir=run_dir) as running:
+            (tmp_path / "d/a").mkdir(parents=True)
+            (tmp_path / "d/a/x").write_text("x")
+            os.mkdir(os.path.join(running.dfk.run_dir, "chiltepin"))
+            subprocess.run(["mount", "--bind", run_dir, run_dir], check=True)
+            subprocess.run(["mount", "-o", "remount,ro,bind", run_dir], check=True)
+            moved = transfer_task("a", "a", "/x", "/y", executor="local")
+            gone = delete_task("a", "/x", executor="local", inputs=[moved])
+            assert moved.result(timeout=LIMIT) is True
+            assert gone.result(timeout=LIMIT) is True
+            subprocess.run(["umount", run_dir], check=True)
+    finally:
+        while not subprocess.run(["umount", "-l", run_dir], check=False, capture_output=True).returncode:
+            pass
+    assert (tmp_path / "d/a/y").read_text() == "x"
