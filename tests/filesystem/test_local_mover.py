@@ -54,7 +54,7 @@ laptop, scratch, name = sys.argv[1:4]
 request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/" + name, dst_path="/" + name)
 origin, goal = Spot("laptop", LocalStore(laptop), (name,)), Spot("scratch", LocalStore(scratch), (name,))
 work = Stopping(request, None, Crew(Movers()), threading.Event.wait)
-(copy_tree if name == "d" else copy_file)(work, request, origin, goal)
+(copy_tree if name == "d" else copy_file)(work, request, origin, goal, Roots())
 print("done", flush=True)
 """
 
@@ -212,7 +212,7 @@ def test_a_killed_copy_of_a_large_file_is_continued(disk):
             file.write(b"rot")
         parts = [(offset, min(PART, len(content) - offset)) for offset in range(0, len(content), PART)]
         with there.draft("f", size=len(content), mark=reader.mark) as again:
-            assert [again.kept(*part) for part in parts] == [True, False, True, False, False]
+            assert [again.kept(*part) is not None for part in parts] == [True, False, True, False, False]
             for number in (1, 3, 4):
                 again.write_at(parts[number][0], memoryview(content)[parts[number][0] :][: parts[number][1]])
             again.commit(None)
@@ -350,3 +350,28 @@ def test_a_disk_that_can_share_blocks_does(tmp_path):
     if "mount:" in ended.stderr:
         pytest.skip("no disk can be mounted here")
     assert ended.stdout == "SUCCEEDED\nTrue True\n", ended.stderr
+
+
+def test_a_source_that_was_rewritten_in_place_is_not_continued(disk):
+    """A copy that was killed is not continued with parts of an earlier content of equal size and time."""
+    old, new = (os.urandom(4 * PART + 5) for _ in range(2))
+    disk.put("laptop", "/f", old)
+    facts = os.stat(disk.path("laptop", "/f"))
+    with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "7"):
+        pass
+    (draft,) = left(disk)
+    with open(disk.path("laptop", "/f"), "r+b") as file:
+        file.write(new)
+    os.utime(disk.path("laptop", "/f"), ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    # As if the change time were too coarse to tell: the leftover is that of this very file.
+    with (
+        LocalStore(disk.roots["laptop"]).folder(()) as here,
+        LocalStore(disk.roots["scratch"]).folder(()) as there,
+        here.read("f") as reader,
+        there.draft("f", size=len(new), mark=reader.mark) as again,
+    ):
+        os.replace(disk.path("scratch", draft), disk.path("scratch", again._draft))
+        again._committed = True
+    copied(disk, "/f")
+    assert disk.get("scratch", "/f") == new
+    assert disk.files("scratch") == {"/f"}

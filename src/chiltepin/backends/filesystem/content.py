@@ -11,6 +11,7 @@ import xxhash
 
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.proof import Proof, not_what_was_sent
+from chiltepin.backends.filesystem.reading import LocalReader
 from chiltepin.backends.filesystem.store import BLOCK
 
 if TYPE_CHECKING:
@@ -167,10 +168,18 @@ class Content:
             self._passed(count)
 
     def _copy_part(self, offset: int, count: int) -> None:
-        if self._wish.verify and self._draft.kept(offset, count):
+        if self._wish.verify and self._is_kept(offset, count):
             self._pass_written(offset, count)
         elif not self._taken(offset, count):
             self._copy_by_steps(offset, count)
+
+    def _is_kept(self, offset: int, count: int) -> bool:
+        """Whether a dead run has left this part, and it is what the source holds now."""
+        kept = self._draft.kept(offset, count)
+        if kept is None or not isinstance(self._reader, LocalReader):
+            return kept is not None
+        # Clocks are coarse: a source that was rewritten in place may have the times that it had.
+        return kept == self._digest(self._reader, offset, count)
 
     def _copy_by_steps(self, offset: int, count: int) -> None:
         """Read, write and read back so little at a time that all three find it in the processor's cache."""

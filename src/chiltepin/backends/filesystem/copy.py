@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.content import Content, digest_of
 from chiltepin.backends.filesystem.decide import in_place
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.local import LocalFolder
 from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.store import Wish
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chiltepin.backends.filesystem.roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder, Spot
     from chiltepin.backends.filesystem.work import Work
@@ -164,8 +167,12 @@ class Copier:
             draft.commit(reader.mtime if wish.mtime else None)
         return size
 
+    def kept(self, there: Folder) -> Callable[[int], int] | None:
+        """Return what tells how much of a time a folder keeps; None where that does not matter."""
+        return there.kept if self.wish.mtime and isinstance(there, LocalFolder) else None
+
     def _left_alone(self, here: Folder, entry: Entry, there: Folder, existing: Entry | None) -> bool:
-        if self._level is None or existing is None or not in_place(self._level, entry, existing):
+        if self._level is None or existing is None or not in_place(self._level, entry, existing, self.kept(there)):
             return False
         if self._level != "checksum":
             return True

@@ -7,6 +7,8 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.times import nanoseconds
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -32,10 +34,11 @@ def chooser(rules: Iterable[FilterRule]) -> Callable[[str], bool]:
     return wanted
 
 
-def in_place(level: SyncLevel, entry: Entry, existing: Entry | None) -> bool:
-    """Whether an existing destination is good as far as can be told without reading it.
+def in_place(level: SyncLevel, entry: Entry, existing: Entry | None, kept: Callable[[int], int] | None = None) -> bool:
+    """Whether an existing destination is good, where that can be told without reading it.
 
-    Each level also checks what those before it check; for ``checksum`` the contents are still to be compared.
+    Each level also checks what those before it check; for ``checksum`` the contents are still to be compared. ``kept``
+    tells what the destination keeps of a modification time, if this transfer preserves them.
     """
     if existing is None or existing.kind != "file":
         return False
@@ -48,7 +51,14 @@ def in_place(level: SyncLevel, entry: Entry, existing: Entry | None) -> bool:
         return False
     if level != "mtime":
         return True
-    return existing.mtime is not None and entry.mtime is not None and existing.mtime >= entry.mtime
+    return _is_as_new(entry.mtime, existing.mtime, kept)
+
+
+def _is_as_new(origin: float | None, copy: float | None, kept: Callable[[int], int] | None) -> bool:
+    """Whether a copy is not older than its origin, of whose time the destination may keep less."""
+    if origin is None or copy is None:
+        return False
+    return copy >= origin or (kept is not None and nanoseconds(copy) >= kept(nanoseconds(origin)))
 
 
 class Listing:

@@ -25,6 +25,7 @@ from chiltepin.backends.filesystem.names import body_of, temporary
 from chiltepin.backends.filesystem.pieces import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.reading import LocalReader, Open, let_go
 from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.times import keep_time, nanoseconds
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -218,16 +219,16 @@ class LocalDraft(Open):
         self._committed = self._parted = False
         self._continued = continued
 
-    def kept(self, offset: int, count: int) -> bool:
-        """Whether the part has the digest that was noted when it was whole."""
+    def kept(self, offset: int, count: int) -> bytes | None:
+        """Read the part, and compare it with the digest that was noted when it was whole."""
         if not self._continued:
-            return False
+            return None
         noted = os.pread(self.descriptor, _DIGEST, self._note(offset))
         digest, block = xxhash.xxh3_128(), memoryview(bytearray(min(BLOCK, count)))
         for start in range(offset, offset + count, BLOCK):
             got = os.preadv(self.descriptor, [block[: offset + count - start]], start)
             digest.update(block[:got])
-        return noted == digest.digest()
+        return noted if noted == digest.digest() else None
 
     def whole(self, offset: int, digest: bytes) -> None:
         """Note the digest of a part; a disk that has no room for it will say so of the next part."""
@@ -284,7 +285,7 @@ class LocalDraft(Open):
         if self._size is not None and (self._parted or self._continued):
             os.ftruncate(self.descriptor, self._size)
         if mtime is not None:
-            os.utime(self.descriptor, (mtime, mtime))
+            keep_time(self.descriptor, nanoseconds(mtime))
         settled(self.descriptor)
         folder = self._drafts.folder
         os.replace(self._draft, self._name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -24,6 +24,8 @@ from chiltepin.backends.filesystem.pieces import clonable, clone
 from chiltepin.backends.filesystem.reading import FILE, LocalReader, Open
 from chiltepin.backends.filesystem.small import SMALL, Small, read_small, write_small
 from chiltepin.backends.filesystem.store import Entry
+from chiltepin.backends.filesystem.times import unit_of
+from chiltepin.backends.filesystem.untold import untold
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterator, Sequence
@@ -79,6 +81,25 @@ class LocalFolder(Open):
         """The disk that the folder is on."""
         return self.identity[0]
 
+    @cached_property
+    def untold(self) -> bool:
+        """Whether the sizes of its files are untold."""
+        return untold(self.device)
+
+    def kept(self, mtime: int) -> int:
+        """Return what the disk keeps of a modification time in nanoseconds."""
+        return mtime // self._unit * self._unit
+
+    @cached_property
+    def _unit(self) -> int:
+        # For each folder: a disk that is mounted later may get the number of an earlier one.
+        return unit_of(self.begun())
+
+    def _entry(self, name: str, facts: os.stat_result) -> Entry:
+        kind = _kind(facts.st_mode)
+        size = None if kind == "file" and self.untold else facts.st_size
+        return Entry(name, kind, size, facts.st_mtime)
+
     def scan(self) -> os._ScandirIterator[str]:
         """List the folder, to be used in a ``with``."""
         if _ENTERED and fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_PATH:
@@ -98,7 +119,7 @@ class LocalFolder(Open):
                 except OSError:  # One that cannot be looked at is there all the same: to be named, and to be deleted.
                     yield Entry(item.name, _kind_listed(item))
                     continue
-                yield Entry(item.name, _kind(facts.st_mode), facts.st_size, facts.st_mtime)
+                yield self._entry(item.name, facts)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""
@@ -106,7 +127,7 @@ class LocalFolder(Open):
             facts = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return Entry(name, _kind(facts.st_mode), facts.st_size, facts.st_mtime)
+        return self._entry(name, facts)
 
     def read(self, name: str) -> LocalReader:
         """Open a regular file; anything else is refused."""

@@ -161,7 +161,11 @@ def _entry(name: str, facts: os.stat_result) -> Entry:
 
 
 def changed(
-    items: Sequence[Item], there: LocalFolder, level: SyncLevel | None, failed: Callable[[str, Exception], object]
+    items: Sequence[Item],
+    there: LocalFolder,
+    level: SyncLevel | None,
+    kept: Callable[[int], int] | None,
+    failed: Callable[[str, Exception], object],
 ) -> tuple[list[Entry], int]:
     """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.in_place`.
 
@@ -173,6 +177,8 @@ def changed(
         The destination.
     level : SyncLevel
         The level.
+    kept : callable or None
+        What the destination keeps of a time; see `decide.in_place`.
     failed : callable
         Told by name, and why, of a file that cannot be looked at.
 
@@ -198,7 +204,11 @@ def changed(
         if (
             not stat.S_ISREG(existing.st_mode)
             or (by_size and existing.st_size != facts.st_size)
-            or (by_time and existing.st_mtime < facts.st_mtime)
+            or (
+                by_time
+                and existing.st_mtime_ns < facts.st_mtime_ns
+                and (kept is None or existing.st_mtime_ns < kept(facts.st_mtime_ns))
+            )
         ):
             found.append(_entry(item.name, facts))
         else:

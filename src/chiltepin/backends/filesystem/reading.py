@@ -7,13 +7,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.times import Instant
+from chiltepin.backends.filesystem.untold import untold
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-__all__ = ["FILE", "LocalReader", "Open", "let_go"]
+__all__ = ["FILE", "LocalReader", "Open", "is_changed", "let_go"]
 
 # O_NONBLOCK: a pipe that was put in place of a file must not hold us until somebody writes to it.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -25,6 +27,18 @@ def let_go(descriptor: int) -> None:
         os.close(descriptor)
     except OSError:
         pass
+
+
+def is_changed(before: os.stat_result, now: os.stat_result) -> bool:
+    """Whether the content of a file may have changed between two looks at it."""
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        return True
+    # A change time alone: written in place, and given its old modification time; or only other rights, or another name.
+    return now.st_ctime_ns != before.st_ctime_ns and _rights(now) == _rights(before)
+
+
+def _rights(facts: os.stat_result) -> tuple[int, ...]:
+    return facts.st_mode, facts.st_uid, facts.st_gid, facts.st_nlink
 
 
 class Open:
@@ -53,9 +67,20 @@ class LocalReader(Open):
         self.facts = os.fstat(descriptor)
         if not stat.S_ISREG(self.facts.st_mode):
             raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
-        self.size: int | None = self.facts.st_size
-        self.mtime: float | None = self.facts.st_mtime
-        self.mark = ":".join(map(str, (self.facts.st_dev, self.facts.st_ino, self.size, self.facts.st_mtime_ns)))
+        self.size: int | None = None if self._is_untold() else self.facts.st_size
+        self.mtime: float | None = Instant.of(self.facts)
+        # The change time tells a file that was rewritten in place and given its old modification time.
+        numbers = (self.facts.st_dev, self.facts.st_ino, self.size, self.facts.st_mtime_ns, self.facts.st_ctime_ns)
+        self.mark = ":".join(map(str, numbers))
+
+    def _is_untold(self) -> bool:
+        """Whether the size that the kernel tells is not that of the content, which is read to its end then."""
+        if self.facts.st_blocks:
+            return False
+        if untold(self.facts.st_dev):
+            return True
+        # Some disks over FUSE say 0 of files that are made while they are read (rclone mount, of documents).
+        return not self.facts.st_size and bool(os.pread(self.descriptor, 1, 0))
 
     @property
     def sparse(self) -> bool:
@@ -74,6 +99,7 @@ class LocalReader(Open):
         return os.readv(self.descriptor, [block])
 
     def changed(self) -> bool:
-        """Compare size and modification time, in nanoseconds, with those of the moment it was opened."""
-        now = os.fstat(self.descriptor)
-        return (now.st_size, now.st_mtime_ns) != (self.facts.st_size, self.facts.st_mtime_ns)
+        """Compare size and times, in nanoseconds, with those of the moment it was opened, and look behind the end."""
+        if is_changed(self.facts, os.fstat(self.descriptor)):
+            return True
+        return self.size is not None and bool(os.pread(self.descriptor, 1, self.size))

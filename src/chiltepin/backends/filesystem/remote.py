@@ -128,10 +128,9 @@ class RemoteDraft(_Open):
         self.proves = False
         super().__init__(filesystem.open(self._draft, "wb"))
 
-    def kept(self, offset: int, count: int) -> bool:
+    def kept(self, offset: int, count: int) -> None:
         """Keep nothing from dead drafts."""
         del offset, count
-        return False
 
     def step(self, reader: Reader) -> None:
         """Have none: a request for each would cost more."""

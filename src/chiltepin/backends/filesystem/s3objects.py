@@ -241,10 +241,9 @@ class S3Draft:
     def __enter__(self) -> Self:
         return self
 
-    def kept(self, offset: int, count: int) -> bool:
+    def kept(self, offset: int, count: int) -> None:
         """Answer no: `write_at` sees by the content that a part is there already, and does not send it."""
         del offset, count
-        return False
 
     def whole(self, offset: int, digest: bytes) -> None:
         """Note nothing: S3 keeps the MD5 of each part."""

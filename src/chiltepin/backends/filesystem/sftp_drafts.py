@@ -125,19 +125,19 @@ class SftpDraft:
             return None
         return self._size + offset // PART * _DIGEST
 
-    def kept(self, offset: int, count: int) -> bool:
+    def kept(self, offset: int, count: int) -> bytes | None:
         """Read the part and its digest back, if there was a writer before."""
         where = self._digest_at(offset)
         if not self._adopted or where is None:
-            return False
+            return None
         block, digest = memoryview(bytearray(count)), memoryview(bytearray(_DIGEST))
         channel, handle = self._handles.any()
         if fetched(channel, handle, where, digest) < _DIGEST or fetched(channel, handle, offset, block) < count:
-            return False
-        whole = bytes(digest) == xxhash.xxh3_128_digest(block)
-        if whole:
-            self._end = max(self._end, offset + count)
-        return whole
+            return None
+        if bytes(digest) != xxhash.xxh3_128_digest(block):
+            return None
+        self._end = max(self._end, offset + count)
+        return bytes(digest)
 
     def step(self, reader: Reader) -> None:
         """Have none: a request for each would cost more."""

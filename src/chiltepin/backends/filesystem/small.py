@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chiltepin.backends.filesystem.drafts import settled
 from chiltepin.backends.filesystem.proof import meet, not_what_was_sent
-from chiltepin.backends.filesystem.reading import FILE, let_go
+from chiltepin.backends.filesystem.reading import FILE, is_changed, let_go
+from chiltepin.backends.filesystem.times import keep_time
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -60,7 +61,7 @@ def read_small(origin: int, name: str) -> Small | None:
         after = os.fstat(source)
     finally:
         let_go(source)
-    if len(content) != size or (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
+    if len(content) != size or is_changed(before, after):
         return None
     return Small(content, size, before.st_mtime_ns)
 
@@ -92,7 +93,7 @@ def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) 
     try:
         _write(target, small.content, name, verify=wish.verify)
         if wish.mtime:
-            os.utime(target, ns=(small.mtime, small.mtime))
+            keep_time(target, small.mtime)
         settled(target)
         os.replace(draft, name, src_dir_fd=goal, dst_dir_fd=goal)
     except BaseException:

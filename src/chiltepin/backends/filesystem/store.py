@@ -170,8 +170,11 @@ class Draft(Closing, Protocol):
         """Append the block, all of it."""
         ...
 
-    def kept(self, offset: int, count: int) -> bool:
-        """Whether this part is there already, whole, from a draft of the same mark whose process died."""
+    def kept(self, offset: int, count: int) -> bytes | None:
+        """Return the digest of a part that is there, whole, from a draft of the same mark whose process died.
+
+        That of `whole`; None if the part has to be copied.
+        """
         ...
 
     def step(self, reader: Reader) -> int | None:

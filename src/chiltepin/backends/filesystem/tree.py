@@ -191,7 +191,11 @@ class _Tree:
     def _open(self, source: Spot, target: Spot) -> _Pair:
         pair = _Pair(source, target, self._top)
         if target.parts == self._goal.parts:
-            self._top = pair.there.identity
+            try:
+                self._top = pair.there.identity
+            except BaseException:
+                pair.__exit__(None, None, None)
+                raise
         # A file of this machine is asked for at no more than its line in a listing costs; elsewhere that is a request.
         if self._level and not isinstance(pair.there, LocalFolder):
             pair.listing = Listing(pair.there)
@@ -226,9 +230,11 @@ class _Tree:
 
     def _changed(self, pair: _Pair, there: LocalFolder, items: Sequence[Item], source: Spot) -> Sequence[Item]:
         """Return what the sync level does not leave alone, where that takes few steps."""
-        if self._level is None:
+        # Of files whose size is untold only their content could tell.
+        if self._level is None or (self._level != "exists" and isinstance(pair.here, LocalFolder) and pair.here.untold):
             return items
-        files, unchanged = changed(items, there, self._level, partial(self._fail, pair, source))
+        kept = self._copier.kept(there)
+        files, unchanged = changed(items, there, self._level, kept, partial(self._fail, pair, source))
         self._work.count(skipped=unchanged)
         return files
 
@@ -275,7 +281,7 @@ class _Tree:
         except Exception as err:  # noqa: BLE001 - the other files go on
             self._work.fail(err, f"Copying {source.below(entry.name)}")
             return True
-        if existing is None or not in_place(level, entry, existing):
+        if existing is None or not in_place(level, entry, existing, self._copier.kept(pair.there)):
             return False
         self._work.count(skipped=1)
         return True

@@ -1,0 +1,28 @@
+"""Files whose size the kernel does not tell, since they are made when they are read: ``/proc``, ``/sys`` and alike."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+__all__ = ["untold"]
+
+#: Kinds of filesystems whose files say 0 or a page of memory, whatever is in them (proc(5), sysfs(5), cgroups(7)).
+_KINDS = frozenset(
+    {
+        *("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "efivarfs", "pstore"),
+        *("fusectl", "selinuxfs", "smackfs", "apparmorfs", "binfmt_misc", "nfsd", "rpc_pipefs", "resctrl", "bpf"),
+    }
+)
+
+
+@cache
+def untold(device: int) -> bool:
+    """Whether a device holds files whose sizes are untold; looked up once, in what is mounted."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounts = [line.split() for line in file]
+    except OSError:  # Not Linux, which alone has such disks among those that Python knows.
+        return False
+    return any(fields[2] == wanted and fields[fields.index("-") + 1] in _KINDS for fields in mounts)
