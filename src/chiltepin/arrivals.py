@@ -148,7 +148,8 @@ class Arrivals:
         self.end(errand, errand.verdict(now, failed))
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
-        self._record.ended(batch.submission_id, cast("Request", batch.request), end, failed=failed)
+        request = cast("Request", batch.request)
+        self._record.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(request))
         self.drop(batch)
 
     def abandon(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:

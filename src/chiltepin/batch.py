@@ -114,6 +114,8 @@ class Batch:
     def __init__(self, kind: Request, now: float, *, most: int | None = None) -> None:
         self.kind, self.most = kind, most
         self.riders: dict[Item, list[Errand]] = {}
+        #: The items that each workflow has asked for, also where it does not wait any more.
+        self._asked: dict[str, set[Item]] = {}
         self.behind: set[Batch] = set()
         self.ahead_of: set[Batch] = set()
         self.created = self.joined = self.submitted = now
@@ -172,6 +174,7 @@ class Batch:
         """Take an errand in; an item that is there already is shared."""
         for item in items_of(errand.request):
             self.riders.setdefault(item, []).append(errand)
+            self._asked.setdefault(errand.workflow, set()).add(item)
         errand.batch, self.joined = self, now
         # One that waits before it tries again does not hold up the others.
         self.not_before = min(self.not_before, errand.not_before) if self.longest < float("inf") else errand.not_before
@@ -179,6 +182,17 @@ class Batch:
             batch.longest = min(batch.longest, errand.polling_interval)
         shares = [share for share in (self.most, errand.share) if share is not None]
         self.most = min(shares, default=None)
+
+    def asked(self, request: Request) -> dict[str, frozenset[int] | None]:
+        """Return which workflows have asked for which items of the request of this task; None stands for all items."""
+        items = items_of(request)
+        found = {
+            workflow: frozenset(number for number, item in enumerate(items) if item in theirs)
+            for workflow, theirs in self._asked.items()
+        }
+        return {
+            workflow: numbers if len(numbers) < len(items) else None for workflow, numbers in found.items() if numbers
+        }
 
     def leave(self, errand: Errand) -> None:
         """Let an errand go; before the submission, its item goes with it if nobody else wants it."""

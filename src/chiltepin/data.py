@@ -330,6 +330,7 @@ def _call(settings: DataSettings, check: Any, *, folder: str = "") -> worker.Cal
         stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
         check=_checked(check, settings),
         fault_grace=settings.fault_grace,
+        workflow=kernel.name(),
     )
 
 

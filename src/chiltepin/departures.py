@@ -65,8 +65,8 @@ class Departures:
         #: What may still be joined.
         self._open: dict[Slot, Batch] = {}
         self._claims = Claims(backend.place if isinstance(backend, PlacingBackend) else plain_place)
-        #: Submissions of other processes that are known here.
-        self._told: set[str] | None = None
+        #: The batches of what other processes have begun, by submission id.
+        self._told: dict[str, Batch] = {}
         self._repeats = Repeats(record, self._capabilities)
 
     def place(self, errand: Errand, now: float) -> bool:
@@ -129,13 +129,20 @@ class Departures:
         return batch
 
     def _remember(self, now: float) -> None:
-        if self._told is not None:
-            return
-        self._told = set()
-        for entry in self._record.unfinished():
-            if entry.submission_id not in self._told:
-                self._told.add(entry.submission_id)
-                self.follow(entry.request, entry.handle, now, submission_id=entry.submission_id)
+        """Take note of what other processes have written."""
+        for news in self._record.news():
+            entry = news.entry
+            if entry.state is not None:
+                self._repeats.take(news)
+                batch = self._told.pop(entry.submission_id, None)
+                if batch is not None and not batch.wanted:
+                    self.drop(batch)
+            elif entry.submission_id in self._told:
+                batch = self._told[entry.submission_id]
+                batch.handle = batch.handle or entry.handle
+            else:
+                batch = self.follow(entry.request, entry.handle, now, submission_id=entry.submission_id)
+                self._told[entry.submission_id] = batch
 
     # The end of a batch.
 

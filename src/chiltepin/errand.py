@@ -36,6 +36,8 @@ class Errand:
         Seconds for which a trouble that does not heal by itself is borne.
     begun : float
         When it started.
+    workflow : str
+        The name of the workflow that wants it; empty outside of any.
 
     Attributes
     ----------
@@ -46,8 +48,16 @@ class Errand:
     """
 
     def __init__(
-        self, request: Request, *, timeout: float, polling_interval: float, grace: float, begun: float
+        self,
+        request: Request,
+        *,
+        timeout: float,
+        polling_interval: float,
+        grace: float,
+        begun: float,
+        workflow: str = "",
     ) -> None:
+        self.workflow = workflow
         self.request, self.timeout, self.polling_interval, self.grace = request, timeout, polling_interval, grace
         self.begun = begun
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()

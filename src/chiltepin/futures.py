@@ -23,6 +23,7 @@ from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskC
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.outcomes import end_of
+from chiltepin.owned import create_own
 from chiltepin.remote import described
 from chiltepin.transfers import opened
 
@@ -108,8 +109,7 @@ class AtWorker:
         """Make the file that the task looks for; where the disk refuses it, only a task of this process is reached."""
         try:
             os.makedirs(os.path.dirname(self._call.stop_file), exist_ok=True)
-            with open(self._call.stop_file, "wb"):
-                pass
+            os.close(create_own(self._call.stop_file))
         except OSError as error:
             logger.warning("A task in another process cannot be told to stop: %s.", error)
             opened(self._call.setup).backend.cancel(self.handle)

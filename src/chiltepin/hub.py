@@ -60,10 +60,13 @@ def _say_last_words() -> None:
         hub.close()
 
 
-def settle() -> None:
-    """Say for all services that all is in order so far, as at the end of a workflow."""
+def settle(workflow: str, *, in_order: bool) -> None:
+    """Tell the hubs of all services that a workflow has ended, and whether in order."""
     for hub in list(_hubs):
-        hub.settle()
+        if in_order:
+            hub.settle(workflow)
+        else:
+            hub.abandon(workflow)
 
 
 class Hub:
@@ -126,7 +129,16 @@ class Hub:
 
     # What callers do; all of it returns at once.
 
-    def start(self, key: str, request: Request, *, timeout: float, polling_interval: float, grace: float) -> Errand:
+    def start(
+        self,
+        key: str,
+        request: Request,
+        *,
+        timeout: float,
+        polling_interval: float,
+        grace: float,
+        workflow: str = "",
+    ) -> Errand:
         """Take a request on.
 
         If that raises, nothing of the request is left.
@@ -135,14 +147,21 @@ class Hub:
         ----------
         key : str
             The caller's name for the errand; one that is known is joined, not made twice.
-        request, timeout, polling_interval, grace
+        request, timeout, polling_interval, grace, workflow
             See `Errand`. A request that equals one which is not submitted yet joins that.
         """
         now = self._clock.monotonic()
         with self._lock:
             if key in self._known:
                 return self._known[key]
-            errand = Errand(request, timeout=timeout, polling_interval=polling_interval, grace=grace, begun=now)
+            errand = Errand(
+                request,
+                timeout=timeout,
+                polling_interval=polling_interval,
+                grace=grace,
+                begun=now,
+                workflow=workflow,
+            )
             self._know(key, errand)
             fresh = self._departures.place(errand, now)
             if key in self._unwanted:
@@ -173,7 +192,7 @@ class Hub:
         timeout, polling_interval, grace
             See `Errand`.
         """
-        rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": grace}
+        rest: dict[str, Any] = {"timeout": timeout, "polling_interval": polling_interval, "grace": grace}
         now = self._clock.monotonic()
         with self._lock:
             found = {
@@ -226,9 +245,16 @@ class Hub:
             futures.wait([errand.future for errand in live], timeout=seconds)
         self.settle()
 
-    def settle(self) -> None:
-        """Say that all is in order so far: what is asked for again from now on is a new wish (`chiltepin.repeats`)."""
-        self._record.settle()
+    def settle(self, workflow: str | None = None) -> None:
+        """Write down that a workflow has ended in order; None stands for all that were not abandoned.
+
+        The same request, made again after it, is a new one (`chiltepin.repeats`).
+        """
+        self._record.settle(workflow)
+
+    def abandon(self, workflow: str) -> None:
+        """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
+        self._record.abandon(workflow)
 
     def _wish(self, errand: Errand) -> None:
         if not errand.stopping:
@@ -390,7 +416,8 @@ class Hub:
             # Kept over every try: that is what makes a repetition harmless.
             if not batch.submission_id:
                 batch.submission_id = self._backend.new_submission_id()
-                self._record.intend(batch.submission_id, request, waited=batch.waited(self._clock.monotonic()))
+                waited = batch.waited(self._clock.monotonic())
+                self._record.intend(batch.submission_id, request, waited=waited, asked=batch.asked(request))
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chiltepin.errors import TaskCanceledError
 
-__all__ = ["attend", "current", "drain", "entered", "executors", "give_up", "on_end"]
+__all__ = ["attend", "current", "drain", "entered", "executors", "give_up", "name", "on_end"]
 
 # A weak reference: the context of a thread may outlive the run that it once entered.
 _CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
@@ -53,6 +53,14 @@ def current() -> DataFlowKernel:
         "No workflow is running; make the call inside `with chiltepin.Workflow('chiltepin.yaml'):` "
         "or inside `with parsl.load(chiltepin.configure.load('chiltepin.yaml')):`."
     )
+
+
+def name() -> str:
+    """Return the name of the run that a call made here and now goes to; empty if there is none."""
+    try:
+        return str(current().run_id)
+    except ConfigError:
+        return ""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 from chiltepin.chores import SystemClock
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.owned import create_own, open_own
 
 __all__ = ["Notes", "read"]
 
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 #: Least seconds before a note and between two of them; the task that ends sooner costs none.
 PAUSE = 1.0
+
+#: Bytes of the longest note; one with a reason of 1 MB is none of ours.
+LIMIT = 1 << 20
 
 
 class Notes:
@@ -59,7 +63,8 @@ def _write(file: str, status: TaskStatus) -> None:
         os.mkdir(os.path.dirname(file))
     draft = f"{file}.draft"
     try:
-        with open(draft, "w", encoding="utf-8") as note:
+        # Other users may write to the run folder too, and put a link there.
+        with os.fdopen(create_own(draft), "w", encoding="utf-8") as note:
             json.dump({**asdict(status), "state": status.state.value}, note)
         # Whoever reads it sees the old one or the new one, whole.
         os.replace(draft, file)
@@ -72,9 +77,12 @@ def _write(file: str, status: TaskStatus) -> None:
 def read(file: str) -> TaskStatus | None:
     """Return the status that a note tells; None if there is none, or none that can be read now."""
     try:
-        with open(file, encoding="utf-8") as note:
-            plain = json.load(note)
+        opened = open_own(file)
+        if opened is None:
+            return None
+        with opened as note:
+            plain = json.loads(note.read(LIMIT))
         return TaskStatus(**{**plain, "handle": TaskHandle(**plain["handle"]), "state": TaskState(plain["state"])})
-    except (KeyError, OSError, TypeError, ValueError):
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
         # The worker may have another version of this package.
         return None

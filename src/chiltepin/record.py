@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.activity.diary import Chapter
 from chiltepin.errors import BackendError, ChiltepinError
+from chiltepin.journal import NO_WORKFLOW
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
 from chiltepin.outcomes import describe, end_of
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chiltepin.activity import Diary
-    from chiltepin.journal import Entry, Journal
+    from chiltepin.journal import Asked, Journal, News
     from chiltepin.model import ItemOutcome, Request, TaskHandle
     from chiltepin.protocol import TransferBackend
 
@@ -40,27 +41,26 @@ class Record:
         self._backend, self._journal, self._diary = backend, journal, diary
         #: Of the tasks of a service, by submission id; the thread of the hub alone comes here.
         self._chapters: dict[str, Chapter] = {}
+        #: What other processes write about the backend.
+        self.others = None if journal is None else journal.others(backend=backend.name, service=self._service)
 
     @property
     def _service(self) -> str:
         return str(getattr(self._backend, "service", self._backend.name))
 
-    def unfinished(self) -> list[Entry]:
-        """Return what other processes have begun, and as far as they have written, not ended."""
-        if self._journal is None:
-            return []
-        return self._journal.unfinished(backend=self._backend.name, service=self._service)
+    def news(self) -> list[News]:
+        """Return what other processes have written since the last call; see `chiltepin.journal.Others.look`."""
+        return [] if self.others is None else self.others.look()
 
-    def ended_lately(self) -> list[tuple[Entry, bool]]:
-        """Return what has ended since a process was killed, and of each whether that one saw it."""
-        if self._journal is None:
-            return []
-        return self._journal.ended_lately(backend=self._backend.name, service=self._service)
-
-    def settle(self) -> None:
-        """Write down that all is in order so far."""
+    def settle(self, workflow: str | None = None) -> None:
+        """Write down that a workflow has ended in order; None stands for all of this process."""
         if self._journal is not None:
-            self._journal.settle()
+            self._journal.settle(workflow)
+
+    def abandon(self, workflow: str) -> None:
+        """Take note that a workflow has not ended in order."""
+        if self._journal is not None:
+            self._journal.abandon(workflow)
 
     # Of a task of this process.
 
@@ -76,11 +76,16 @@ class Record:
 
     # Of a task of a service.
 
-    def intend(self, submission_id: str, request: Request, *, waited: float = 0.0) -> None:
-        """Write down what is about to be submitted, before it is, and for how many seconds it had waited by then."""
+    def intend(self, submission_id: str, request: Request, *, waited: float = 0.0, asked: Asked = NO_WORKFLOW) -> None:
+        """Write down what is about to be submitted, before it is; for how many seconds it had waited, and for whom."""
         if self._journal is not None and request.deadline is not None:
             self._journal.intend(
-                submission_id, request, backend=self._backend.name, service=self._service, deadline=request.deadline
+                submission_id,
+                request,
+                backend=self._backend.name,
+                service=self._service,
+                deadline=request.deadline,
+                asked=asked,
             )
         if self._diary is not None:
             chapter = self._chapter(submission_id, request, waited=waited)
@@ -97,7 +102,7 @@ class Record:
     def refused(self, submission_id: str, error: BaseException) -> None:
         """Write down that no task was made, and why."""
         if self._journal is not None and submission_id:
-            self._journal.ended(submission_id, TaskState.FAILED)
+            self._journal.ended(submission_id, TaskState.FAILED, asked={})
         self.dropped(submission_id, error)
 
     def dropped(self, submission_id: str, why: BaseException | TaskStatus | None) -> None:
@@ -112,9 +117,15 @@ class Record:
             self._chapters[submission_id].seen(status)
 
     def ended(
-        self, submission_id: str, request: Request, end: TaskStatus, *, failed: Sequence[ItemOutcome] = ()
+        self,
+        submission_id: str,
+        request: Request,
+        end: TaskStatus,
+        *,
+        failed: Sequence[ItemOutcome] = (),
+        asked: Asked = NO_WORKFLOW,
     ) -> None:
-        """Write down how it has ended, and which of its items have failed for themselves."""
+        """Write down how it has ended, which of its items have failed for themselves, and for whom it was done."""
         if not submission_id:
             # A task of which another process keeps the record.
             return
@@ -127,6 +138,7 @@ class Record:
                 bytes_done=end.bytes_done,
                 files_done=end.files_done,
                 faults=end.faults,
+                asked=asked,
             )
         if self._diary is not None:
             # Another process may have begun it.

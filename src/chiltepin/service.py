@@ -70,6 +70,7 @@ def _start(
         timeout=arguments.check("timeout", timeout),
         polling_interval=arguments.check("polling_interval", polling_interval),
         grace=call.fault_grace,
+        workflow=call.workflow,
     )
     judged: Future[TaskStatus] = Future()
     # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.

@@ -87,6 +87,7 @@ class Transfers:
         polling_interval: float,
         submission_id: str | None = None,
         fault_grace: float = FAULT_GRACE,
+        workflow: str = "",
         stopped: Callable[[], bool] = lambda: False,
         told: Callable[[TaskStatus], object] = lambda _: None,
     ) -> TaskStatus:
@@ -105,6 +106,8 @@ class Transfers:
             ids are their own: `Hub.start` keeps them.
         fault_grace : float
             Seconds for which a service's trouble that does not heal by itself is borne.
+        workflow : str
+            The name of the workflow that wants it; empty outside of any.
         stopped : callable
             Asked at every look at a task of this process; True cancels it.
         told : callable
@@ -125,7 +128,8 @@ class Transfers:
             If no task could be made.
         """
         if self.backend.capabilities.runs_on == "service":
-            return self._run_at_service(request, timeout, polling_interval, fault_grace)
+            rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
+            return self._run_at_service(request, workflow=workflow, **rest)
         name = submission_id or self.backend.new_submission_id()
         with self._record.followed(name, request) as chapter:
 
@@ -178,9 +182,9 @@ class Transfers:
         errands = self.hub.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
         return [errand.future for errand in errands]
 
-    def _run_at_service(self, request: Request, timeout: float, longest: float, grace: float) -> TaskStatus:
+    def _run_at_service(self, request: Request, **options: Any) -> TaskStatus:
         key = str(uuid.uuid4())
-        errand = self.hub.start(key, request, timeout=timeout, polling_interval=longest, grace=grace)
+        errand = self.hub.start(key, request, **options)
         try:
             return errand.future.result()
         except BaseException:

@@ -15,6 +15,7 @@ from chiltepin.errors import TaskCanceledError, TaskError
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.notes import Notes
 from chiltepin.outcomes import describe, end_of, error_of
+from chiltepin.owned import exists_own
 from chiltepin.transfers import opened
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Call:
         Whether a task that does not succeed raises.
     fault_grace : float
         Seconds for which a service's trouble that does not heal by itself is borne.
+    workflow : str
+        The name of the run that the call belongs to; empty outside of any.
     """
 
     setup: str
@@ -51,6 +54,7 @@ class Call:
     stop_file: str
     check: bool
     fault_grace: float = FAULT_GRACE
+    workflow: str = ""
 
     @property
     def note_file(self) -> str:
@@ -85,7 +89,7 @@ def run(call: Call, request: Request, timeout: Any, polling_interval: Any, clien
     transfers = opened(call.setup, client)
 
     def stopped() -> bool:
-        return os.path.exists(call.stop_file)
+        return exists_own(call.stop_file)
 
     try:
         if stopped():
@@ -96,6 +100,7 @@ def run(call: Call, request: Request, timeout: Any, polling_interval: Any, clien
             polling_interval=arguments.check("polling_interval", polling_interval),
             submission_id=_submission_id(transfers, call),
             fault_grace=call.fault_grace,
+            workflow=call.workflow,
             stopped=stopped,
             told=Notes(call.note_file).take,
         )

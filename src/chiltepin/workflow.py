@@ -108,15 +108,19 @@ class Workflow:
     def __exit__(
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        workflow, in_order = str(self.dfk.run_id), False
         try:
-            if exc_type is None:
-                kernel.drain(self.dfk)
-        except BaseException:
-            self._end(quietly=True)
-            raise
-        self._end(quietly=exc_type is not None)
-        if exc_type is None:
-            hub.settle()
+            try:
+                if exc_type is None:
+                    kernel.drain(self.dfk)
+            except BaseException:
+                self._end(quietly=True)
+                raise
+            self._end(quietly=exc_type is not None)
+            in_order = exc_type is None
+        finally:
+            # For this workflow alone: others of this process may still run, or have ended by an error.
+            hub.settle(workflow, in_order=in_order)
 
     def _load(self) -> parsl.Config:
         if not isinstance(self._source, parsl.Config):

@@ -20,6 +20,7 @@ FLOORS = {
     "limits": 0,
     "threads": 0,
     "model": 0,
+    "owned": 0,
     "paths": 0,
     "screen": 0,
     "protocol": 1,

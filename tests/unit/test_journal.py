@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiltepin.journal import Journal, Owner, killed
+from chiltepin.journal import Entry, Journal, Owner
 from chiltepin.model import (
     CHECKSUMS,
     SYNC_LEVELS,
@@ -102,9 +102,14 @@ def handle(name: str) -> TaskHandle:
     return TaskHandle(backend="globus", task_id=f"task-{name}", submission_id=name)
 
 
+def unfinished(journal: Journal) -> list[Entry]:
+    """What a journal takes for unfinished."""
+    return [news.entry for news in journal.others(**SERVICE).look() if news.entry.state is None]
+
+
 def in_flight(journal: Journal) -> list[str]:
     """The ids of what a journal takes for unfinished."""
-    return [entry.submission_id for entry in journal.unfinished(**SERVICE)]
+    return [entry.submission_id for entry in unfinished(journal)]
 
 
 def only_file(folder: Path) -> Path:
@@ -124,15 +129,15 @@ def last_written(file: Path, moment: datetime) -> None:
 def test_an_entry_tells_all_that_is_known(journal, reader, clock):
     """Intent, task and end of a submission come back as one entry."""
     intend(journal, "a")
-    (begun,) = reader.unfinished(**SERVICE)
+    (begun,) = unfinished(reader)
     assert (begun.backend, begun.service, begun.request) == ("globus", SERVICE["service"], DELETE)
     assert (begun.begun, begun.deadline) == (START, START + timedelta(hours=1))
     assert begun.handle is begun.state is None
     clock.now += timedelta(minutes=1)
     journal.submitted(handle("a"))
-    assert reader.unfinished(**SERVICE) == [dataclasses.replace(begun, handle=handle("a"))]
+    assert unfinished(reader) == [dataclasses.replace(begun, handle=handle("a"))]
     journal.ended("a", TaskState.FAILED, code="QUOTA", reason="full", bytes_done=1, files_done=2, faults=3)
-    assert reader.unfinished(**SERVICE) == []
+    assert unfinished(reader) == []
     assert list(reader.entries()) == [dataclasses.replace(begun, handle=handle("a"), state=TaskState.FAILED)]
 
 
@@ -159,7 +164,7 @@ def test_another_time_zone_is_the_same_moment(journal, reader):
     east = timezone(timedelta(hours=9))
     request = dataclasses.replace(DELETE, deadline=START.astimezone(east))
     journal.intend("a", request, deadline=(START + timedelta(hours=1)).astimezone(east), **SERVICE)
-    (entry,) = reader.unfinished(**SERVICE)
+    (entry,) = unfinished(reader)
     assert entry.request == request
     assert entry.deadline.tzinfo is entry.request.deadline.tzinfo is timezone.utc
 
@@ -232,7 +237,7 @@ def test_a_submission_that_was_taken_on_is_no_longer_offered(folder, clock, jour
     later.submitted(handle("a"))
     later.close()
     assert in_flight(later) == []
-    assert [entry.handle for entry in reader.unfinished(**SERVICE)] == [handle("a")]
+    assert [entry.handle for entry in unfinished(reader)] == [handle("a")]
 
 
 # Files
@@ -287,7 +292,7 @@ def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
 def small(monkeypatch):
     """Files that are left for a new one after 4 kB, and of which ten items are remembered."""
     monkeypatch.setattr("chiltepin.journal.writing.FILE_LIMIT", 4096)
-    monkeypatch.setattr("chiltepin.journal.killed.MOST", 10)
+    monkeypatch.setattr("chiltepin.journal.journal.REMEMBERED", 10)
 
 
 def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader):
@@ -621,7 +626,7 @@ def test_each_intent_is_tried_anew(folder, journal, reader, caplog):
 FULL_DISK = """
 import resource, sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal, Owner, killed
+from chiltepin.journal import Journal, Owner
 from chiltepin.model import DeleteRequest
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -648,7 +653,7 @@ def test_a_full_disk_costs_only_what_did_not_fit(folder):
 WRITER = """
 import sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal, Owner, killed
+from chiltepin.journal import Journal, Owner
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -710,14 +715,14 @@ def test_threads_write_whole_lines(folder, journal, reader):
     for thread in threads:
         thread.join(timeout=60)
     assert len(only_file(folder).read_bytes().splitlines()) == 160
-    assert all(entry.handle == handle(entry.submission_id) for entry in reader.unfinished(**SERVICE))
+    assert all(entry.handle == handle(entry.submission_id) for entry in unfinished(reader))
     assert len(in_flight(reader)) == 80
 
 
 FORK = """
 import os, sys, threading
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal, Owner, killed
+from chiltepin.journal import Journal, Owner
 from chiltepin.model import DeleteRequest
 where = {"backend": "globus", "service": "s", "deadline": datetime.now(timezone.utc) + timedelta(hours=1)}
 journal = Journal(sys.argv[1])
@@ -726,7 +731,7 @@ with journal._lock:  # as if another thread were just writing
     child = os.fork()
 if child == 0:
     journal.intend("child", DeleteRequest(endpoint="e", paths=("/p",)), **where)
-    print(*[entry.submission_id for entry in journal.unfinished(backend="globus", service="s")], flush=True)
+    print(*[news.entry.submission_id for news in journal.others(backend="globus", service="s").look()], flush=True)
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 journal.intend("after", DeleteRequest(endpoint="e", paths=("/p",)), **where)
@@ -764,17 +769,19 @@ def lived(folder, clock, *names, owner, settle=False):
 
 def lately(journal):
     """The ids of what has ended, each with whether its process was killed."""
-    return [(entry.submission_id, killed) for entry, killed in journal.ended_lately(**SERVICE)]
+    others = journal.others(**SERVICE)
+    ends = [news for news in others.look() if news.entry.state is not None]
+    return [(news.entry.submission_id, any(map(others.killed, news.askers(0)))) for news in ends]
 
 
 def test_what_killed_processes_saw_end_is_told(folder, clock, reader):
-    """From the first process that was killed on, all that ended is told, and of each whether its process was killed."""
+    """All that ended is told, and of each whether its process was killed."""
     lived(folder, clock, "before", owner=Owner("gone", 1, "0"), settle=True)
-    assert lately(reader) == []
+    assert lately(reader) == [("before", False)]
     lived(folder, clock, "a", "b", owner=Owner("gone", 2, "0"))
     lived(folder, clock, "c", owner=Owner("gone", 3, "0"), settle=True)
     lived(folder, clock, "d", owner=Owner.this())
-    assert lately(reader) == [("a", True), ("b", True), ("c", False), ("d", False)]
+    assert lately(reader) == [("before", False), ("a", True), ("b", True), ("c", False), ("d", False)]
 
 
 def test_what_was_settled_in_between_is_in_order(folder, clock, reader):
@@ -796,14 +803,6 @@ def test_an_end_counts_for_the_process_that_saw_it(folder, clock, reader):
     later.settle()
     later.close()
     assert lately(reader) == [("a", False)]
-
-
-def test_of_very_many_the_oldest_are_left_out(folder, clock, reader, monkeypatch):
-    """How much is read has a limit, in items; the newest files come first."""
-    monkeypatch.setattr(killed, "MOST", 3)
-    for number, names in enumerate(["ab", "cd", "ef"]):
-        lived(folder, clock, *names, owner=Owner("gone", number, "0"))
-    assert [name for name, _ in lately(reader)] == ["c", "d", "e", "f"]
 
 
 def test_a_journal_that_wrote_nothing_settles_nothing(folder, journal):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import stat
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.activity.diary import SUFFIX
 from chiltepin.activity.moves import facts_of, move_of
 from chiltepin.journal.owner import Owner
+from chiltepin.owned import open_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,16 +110,17 @@ class Reader:
     def _lines(self, path: str) -> Iterator[bytes]:
         start = self._read.get(path, 0)
         try:
-            # Not blocking: a pipe by such a name would have the reader wait for a writer.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            opened = open_own(path)
         except OSError as error:
             if path not in self._read:
                 logger.warning("The journal %s cannot be read: %s.", path, error)
             self._read[path] = start
             return
-        with open(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode) or state.st_size <= start or self._is_old(state):
+        if opened is None:
+            return
+        with opened as file:
+            state = os.fstat(file.fileno())
+            if state.st_size <= start or self._is_old(state):
                 return
             file.seek(start)
             whole = True

@@ -11,7 +11,8 @@ The rules that keep the record whole:
   needs neither.
 - A line is one write, and is forced to the disk before the method returns: if the submission went out, its intent is
   there. On NFS that also shows it to whoever opens the file afterwards (nfs(5), close-to-open).
-- A reader believes nothing. What is cut, no JSON, of another version or of the wrong type is skipped, line by line.
+- A reader believes nothing. A file that another user can have written is skipped (`chiltepin.owned`), and so is, line
+  by line, what is cut, no JSON, of another version or of the wrong type.
 
 Moving data matters more than the record of it. If a line cannot be written, because the disk is full or the folder is
 forbidden, nothing is raised: one warning is logged, and every later line is tried anew. What is not in the record
@@ -22,8 +23,9 @@ No token and no credential is ever in it. Files have mode 0600.
 
 from __future__ import annotations
 
-from chiltepin.journal.journal import Journal
-from chiltepin.journal.lines import Entry
+from chiltepin.journal.journal import REMEMBERED, Journal
+from chiltepin.journal.lines import NO_WORKFLOW, Asked, Entry
+from chiltepin.journal.others import Asker, News, Others
 from chiltepin.journal.owner import Owner
 
-__all__ = ["Entry", "Journal", "Owner"]
+__all__ = ["NO_WORKFLOW", "REMEMBERED", "Asked", "Asker", "Entry", "Journal", "News", "Others", "Owner"]

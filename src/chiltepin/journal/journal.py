@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.journal import killed
-from chiltepin.journal.lines import VERSION, plain_request, time
+from chiltepin.journal.lines import NO_WORKFLOW, VERSION, plain_asked, plain_request, time
+from chiltepin.journal.others import Others
 from chiltepin.journal.reading import files, merged, prune
 from chiltepin.journal.writing import Lines
 from chiltepin.model import items_of
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-    from chiltepin.journal.lines import Entry
+    from chiltepin.journal.lines import Asked, Entry
     from chiltepin.journal.owner import Owner
     from chiltepin.model import Request, TaskHandle, TaskState
 
-__all__ = ["Journal"]
+__all__ = ["REMEMBERED", "Journal"]
+
+#: Items of which it is remembered that they were done; of more a file of the journal is removed.
+REMEMBERED = 100_000
 
 
 class Journal(Lines):
@@ -40,10 +43,9 @@ class Journal(Lines):
 
     Notes
     -----
-    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items, of which nobody
-    would read more (`killed.MOST`), what is in flight is written anew, and the file goes. The first line that a journal
-    writes has up to 100 files of others removed that nobody has written to for 30 days, if nothing in them is in
-    flight.
+    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items (`REMEMBERED`),
+    what is in flight is written anew, and the file goes. The first line that a journal writes has up to 100 files of
+    others removed that no process has written to for 30 days, if nothing in them is in flight.
     """
 
     def __init__(
@@ -58,35 +60,48 @@ class Journal(Lines):
             clock=clock,
             owner=owner,
             tidy=lambda: prune(files(self.folder), clock()),
-            enough=killed.MOST,
+            enough=REMEMBERED,
             loss="What is submitted now cannot be joined after a restart.",
         )
 
     def forget(self) -> None:
         """Be a journal that has written nothing; see `Lines.forget`."""
         super().forget()
-        self._spoke = False
+        #: Workflows that lines were written for since they settled, those that never will, and the lines of the others.
+        self._open: set[str] = set()
+        self._abandoned: set[str] = set()
+        self._settled: dict[str, bytes] = {}
         #: What this journal has written of submissions that are in flight, and, of those of others, its lines.
         self._mine: dict[str, _Flight] = {}
         self._theirs: dict[str, list[bytes]] = {}
 
-    def intend(self, submission_id: str, request: Request, *, backend: str, service: str, deadline: datetime) -> None:
+    def intend(
+        self,
+        submission_id: str,
+        request: Request,
+        *,
+        backend: str,
+        service: str,
+        deadline: datetime,
+        asked: Asked = NO_WORKFLOW,
+    ) -> None:
         """Write down what is about to be submitted; it is on the disk when this returns.
 
         Parameters
         ----------
-        submission_id, backend, service, request, deadline
+        submission_id, backend, service, request, deadline, asked
             See `Entry`.
         """
-        flight = _Flight(time(self._clock()), request, backend, service, deadline)
-        self._write(flight.intent(submission_id), len(items_of(request)))
+        flight = _Flight(time(self._clock()), request, backend, service, deadline, asked)
+        self._open.update(asked)
+        self.add(flight.intent(submission_id), len(items_of(request)))
         with self._lock:
             self._mine[submission_id] = flight
 
     def submitted(self, handle: TaskHandle) -> None:
         """Write down which task a submission has become."""
         line = _submitted(handle, time(self._clock()))
-        self._write(line)
+        self.add(line)
         with self._lock:
             if (flight := self._mine.get(handle.submission_id)) is not None:
                 flight.task = line
@@ -103,6 +118,7 @@ class Journal(Lines):
         bytes_done: int = 0,
         files_done: int = 0,
         faults: int = 0,
+        asked: Asked = NO_WORKFLOW,
     ) -> None:
         """Write down how a submission ended.
 
@@ -114,58 +130,55 @@ class Journal(Lines):
             A final state. A submission that the service refused has ended, too.
         code, reason, bytes_done, files_done, faults
             As in `TaskStatus`.
+        asked : mapping
+            Which workflows of this process have asked for which items; empty if it was none, as for a task that
+            another process had begun.
         """
         facts = {"state": state.value, "code": code, "reason": reason}
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
-        line = _line("ended", time(self._clock()), {"submission_id": submission_id, **facts, **counts})
-        written = self._write(line)
+        whole = {"submission_id": submission_id, **facts, **counts, "workflows": plain_asked(asked)}
+        line = _line("ended", time(self._clock()), whole)
+        self._open.update(asked)
+        written = self.add(line)
         with self._lock:
             if submission_id not in self._mine:
                 self._theirs.setdefault(submission_id, []).append(line)
             elif written:
                 del self._mine[submission_id]
 
-    def settle(self) -> None:
-        """Write down that all is in order so far: who asks for the same again, after whatever happens, has a new wish.
+    def settle(self, workflow: str | None = None) -> None:
+        """Write down that a workflow has ended in order: the same request, made again after it, is a new one.
 
-        A journal that has written nothing since the last time stays silent.
+        Parameters
+        ----------
+        workflow : str or None
+            Its name. None settles all of this process but those that were abandoned. One that nothing was written for
+            since it settled last costs no line.
         """
-        if self._spoke:
-            self._write(_line("settled", time(self._clock()), {}))
-            self._spoke = False
+        for name in [workflow] if workflow is not None else sorted(self._open - self._abandoned):
+            if name in self._open:
+                self._open.discard(name)
+                self._settled[name] = line = _line("settled", time(self._clock()), {"workflow": name})
+                self.add(line)
 
-    def unfinished(self, *, backend: str, service: str) -> list[Entry]:
-        """Return what other processes, dead or alive, had submitted to a service and nobody saw the end of.
+    def abandon(self, workflow: str) -> None:
+        """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
+        self._abandoned.add(workflow)
 
-        Returns
-        -------
-        list of Entry
-            Oldest first. Without what this journal wrote about, and without what the service has given up by now.
-        """
-        now = self._clock()
+    # What `Others` has to know.
 
-        def wanted(entry: Entry) -> bool:
-            return (entry.backend, entry.service) == (backend, service) and entry.deadline > now
+    def others(self, *, backend: str, service: str) -> Others:
+        """Return what other processes, dead or alive, write about a service."""
+        return Others(self, backend, service)
 
-        found = merged(files(self.folder), wanted)
+    def now(self) -> datetime:
+        """Return the time of day, in UTC."""
+        return self._clock()
+
+    def follows(self, submission_id: str) -> bool:
+        """Whether this journal has written of a submission."""
         with self._lock:
-            ours = self._mine.keys() | self._theirs.keys()
-        return [entry for entry in found if entry.state is None and entry.submission_id not in ours]
-
-    def ended_lately(self, *, backend: str, service: str) -> list[tuple[Entry, bool]]:
-        """Return what has ended at a service since a process was killed; nothing if none was.
-
-        Returns
-        -------
-        list of tuple of Entry and bool
-            In the order in which they ended, and with each, whether the process that saw it end was killed: it did not
-            settle, and does not live. Of very many the oldest are left out.
-        """
-
-        def wanted(entry: Entry) -> bool:
-            return (entry.backend, entry.service) == (backend, service)
-
-        return killed.ended(files(self.folder), wanted, self.owner)
+            return submission_id in self._mine or submission_id in self._theirs
 
     def entries(self) -> Iterator[Entry]:
         """Yield all that is known, oldest first."""
@@ -181,10 +194,9 @@ class Journal(Lines):
                 yield flight.task
         for lines in self._theirs.values():
             yield from lines
-
-    def _write(self, line: bytes, items: int = 0) -> bool:
-        self._spoke = True
-        return self.add(line, items)
+        # Some of these ends are of workflows that have settled since.
+        if self._theirs:
+            yield from (line for name, line in self._settled.items() if name not in self._open)
 
 
 @dataclass(slots=True)
@@ -196,12 +208,14 @@ class _Flight:
     backend: str
     service: str
     deadline: datetime
+    asked: Asked
     task: bytes = b""
 
     def intent(self, submission_id: str) -> bytes:
         """Return the line of the intent; not kept, for that of 10,000 items has 700 kB."""
         facts = {"backend": self.backend, "service": self.service, "deadline": time(self.deadline)}
         whole = {"submission_id": submission_id, **facts, "request": plain_request(self.request)}
+        whole["workflows"] = plain_asked(self.asked)
         return _line("intent", self.at, whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -20,12 +21,31 @@ from chiltepin.model import (
 if TYPE_CHECKING:
     from chiltepin.model import Request
 
-__all__ = ["VERSION", "Ended", "Entry", "Event", "Settled", "plain_request", "said_by", "time"]
+__all__ = [
+    "NO_WORKFLOW",
+    "VERSION",
+    "Asked",
+    "Ended",
+    "Entry",
+    "Event",
+    "Settled",
+    "plain_asked",
+    "plain_request",
+    "said_by",
+    "time",
+]
 
 #: The version of the lines; readers skip lines of any other.
 VERSION = 1
 
 T = TypeVar("T")
+
+#: Which workflows asked for which items of a request: by the name of the workflow the numbers of the items, None for
+#: all of them. What was asked for outside of any workflow has the name "".
+Asked = Mapping[str, "frozenset[int] | None"]
+
+#: What no workflow asked for.
+NO_WORKFLOW: Asked = {"": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +70,8 @@ class Entry:
         How the task ended; None if no file says so.
     begun : datetime
         When the intent was written, in UTC.
+    asked : mapping or None
+        Which workflows asked for which of its items; None in lines of before there was such a key.
     """
 
     submission_id: str
@@ -60,22 +82,28 @@ class Entry:
     handle: TaskHandle | None
     state: TaskState | None
     begun: datetime
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """That a submission has ended, how, and when that was written."""
+    """That a submission has ended, how, when that was written, and who asked for it in the process that saw it."""
 
     submission_id: str
     state: TaskState
     at: datetime
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """That a process, or a workflow in it, has ended in order, and when: what it had done by then is over."""
+    """That a workflow of a process has ended in order: what was done for it is over.
+
+    Without the name of a workflow, in lines of before there was such a key, all that its process had done by then.
+    """
 
     at: datetime
+    workflow: str | None = None
 
 
 #: An intent is an entry that knows no more yet; that a submission became a task is the handle of the task.
@@ -88,7 +116,7 @@ def said_by(line: Any) -> Event:
         raise ValueError(line["v"])
     kind, at = _get(line, "event", str), _moment(line["at"])
     if kind == "settled":
-        return Settled(at=at)
+        return Settled(at=at, workflow=_get(line, "workflow", str) if "workflow" in line else None)
     name = _get(line, "submission_id", str)
     if kind == "intent":
         return Entry(
@@ -100,12 +128,28 @@ def said_by(line: Any) -> Event:
             handle=None,
             state=None,
             begun=at,
+            asked=_asked(line),
         )
     if kind == "submitted":
         return TaskHandle(backend=_get(line, "backend", str), task_id=_get(line, "task_id", str), submission_id=name)
     if kind == "ended" and (state := TaskState(line["state"])).final:
-        return Ended(submission_id=name, state=state, at=at)
+        return Ended(submission_id=name, state=state, at=at, asked=_asked(line))
     raise ValueError(kind)
+
+
+def plain_asked(asked: Asked) -> dict[str, list[int] | None]:
+    """Return who asked for what as JSON can hold it."""
+    return {workflow: None if items is None else sorted(items) for workflow, items in asked.items()}
+
+
+def _asked(line: Any) -> Asked | None:
+    if "workflows" not in line:
+        return None
+    plain = _get(line, "workflows", dict)
+    return {
+        workflow: None if items is None else frozenset(_is(item, int) for item in _is(items, list))
+        for workflow, items in plain.items()
+    }
 
 
 def time(moment: datetime) -> str:

@@ -59,6 +59,10 @@ class Owner:
         state, started = _found(self.pid)
         return state not in _OVER and started == self.started
 
+    def gone(self) -> bool:
+        """Whether it is known to be over; of a process of another machine that is not known."""
+        return self.host == _host() and not self.lives()
+
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:64]

@@ -6,20 +6,20 @@ import contextlib
 import json
 import logging
 import os
-import stat
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from chiltepin.journal.lines import Ended, Entry, Settled, said_by
 from chiltepin.model import TaskHandle
+from chiltepin.owned import open_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chiltepin.journal.lines import Event
 
-__all__ = ["LINE_LIMIT", "SUFFIX", "files", "logged", "merged", "prune", "said", "understood"]
+__all__ = ["LINE_LIMIT", "SUFFIX", "files", "lines_from", "logged", "merged", "prune", "said", "understood"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +127,14 @@ def _changed(path: str, absent: datetime) -> datetime:
 
 def said(path: str) -> Iterator[Event]:
     """Yield what the lines of a file say; a line that makes no sense is left out and logged."""
+    yield from understood(path, (line for line, _ in lines_from(path, 0)))
+
+
+def understood(path: str, lines: Iterable[bytes]) -> Iterator[Event]:
+    """Yield what lines of a file say; a line that makes no sense is left out and logged."""
     strange = 0
-    for line in _lines(path):
-        if (event := understood(line)) is None:
+    for line in lines:
+        if (event := _event(line)) is None:
             strange += 1
         else:
             yield event
@@ -137,7 +142,7 @@ def said(path: str) -> Iterator[Event]:
         logger.info("Skipped %d lines of the journal %s that make no sense to this version.", strange, path)
 
 
-def understood(line: bytes) -> Event | None:
+def _event(line: bytes) -> Event | None:
     """Return what a line says; None if that makes no sense."""
     try:
         return said_by(json.loads(line))
@@ -145,16 +150,17 @@ def understood(line: bytes) -> Event | None:
         return None
 
 
-def _lines(path: str) -> Iterator[bytes]:
-    """Yield the lines of a file that have an end and are not too long."""
-    # Not blocking: a pipe by such a name would have the reader wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return
+def lines_from(path: str, start: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the lines of a file from a byte on that have an end and are not too long, and where each ends."""
+    file = open_own(path)
+    if file is None:
+        return
+    with file:
+        file.seek(start)
         whole = True
         while line := file.readline(LINE_LIMIT):
             ends = line.endswith(b"\n")
+            start += len(line)
             if whole and ends:
-                yield line
+                yield line, start
             whole = ends

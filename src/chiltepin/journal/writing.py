@@ -93,6 +93,8 @@ class Lines:
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self.owner = self._given or Owner.this()
+        #: All files that it has written to.
+        self._wrote: set[str] = set()
         #: The files that were left for a new one, oldest first, and how much each of them holds.
         self._left: deque[tuple[str, int]] = deque()
         self.close()
@@ -126,6 +128,10 @@ class Lines:
             finally:
                 self._lock.release()
         return True
+
+    def wrote(self, path: str) -> bool:
+        """Whether a file is one of this object."""
+        return path in self._wrote
 
     def close(self) -> None:
         """Let go of the file; a line that is written later begins a new one."""
@@ -163,6 +169,7 @@ class Lines:
             self._tidied = True
             self._tidy()
         self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+        self._wrote.add(self._file.path)
         return self._file
 
     def _superfluous(self) -> bool:

@@ -1,0 +1,92 @@
+"""Files that only this user can have written; what stands in any other file is not believed.
+
+The journal, the diary, the notes of a worker and its stop file may be in a folder that others may write to: a project
+folder, or ``/tmp``. A file that another user puts there under a name of ours must not decide what a transfer does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from contextlib import suppress
+from typing import BinaryIO
+
+__all__ = ["create_own", "exists_own", "is_own", "open_own"]
+
+logger = logging.getLogger(__name__)
+
+#: Folders of which it was said that something in them is not believed.
+_told: set[str] = set()
+
+
+def is_own(facts: os.stat_result) -> bool:
+    """Whether a file belongs to this user, no one else may write to it, and it has no second name.
+
+    A hard link keeps the owner of a file and puts it under a name that another user has chosen (link(2)).
+    """
+    return (
+        stat.S_ISREG(facts.st_mode)
+        and facts.st_uid == os.geteuid()
+        and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        and facts.st_nlink <= 1
+    )
+
+
+def open_own(path: str) -> BinaryIO | None:
+    """Open a file for reading.
+
+    Returns
+    -------
+    binary file or None
+        None if another user can have written it. The first time in a folder a warning says so.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a symbolic link.
+    """
+    # Not blocking: a pipe by such a name would make the reader wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # Asked of what is open, for the name may mean another file by now.
+        facts = os.fstat(descriptor)
+        if is_own(facts):
+            return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    folder = os.path.dirname(path)
+    if folder not in _told:
+        _told.add(folder)
+        logger.warning(
+            "Skipped %s: it belongs to user %d with mode %o and %d names, and only a regular file of yours that no one "
+            "else may write to is believed. Further such files in %s are skipped silently.",
+            *(path, facts.st_uid, stat.S_IMODE(facts.st_mode), facts.st_nlink, folder),
+        )
+    return None
+
+
+def exists_own(path: str) -> bool:
+    """Whether a file is there that only this user can have made."""
+    try:
+        return is_own(os.lstat(path))
+    except (OSError, ValueError):
+        return False
+
+
+def create_own(path: str) -> int:
+    """Make a new file that only this user reads and writes, and return its descriptor; what has its name is removed.
+
+    Raises
+    ------
+    OSError
+        If that is not possible. A link that another user has put there is never followed.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        return os.open(path, flags, 0o600)
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, flags, 0o600)
