@@ -13,6 +13,7 @@ from chiltepin.errors import ConfigError, EndpointMismatchError
 from chiltepin.files import awaited
 from chiltepin.futures import AtService, AtWorker, TransferFuture
 from chiltepin.model import DeleteRequest, TaskState
+from chiltepin.nested import futures_in
 from chiltepin.outcomes import describe
 from chiltepin.tasks import join_task, python_task
 from chiltepin.transfers import opened
@@ -80,7 +81,7 @@ def transfer_task(
         Label of a resource, or several: where the bytes flow, if a worker moves them. Where a service does, no worker
         is held, whatever the label.
     inputs : sequence
-        Futures to wait for; their results are not used.
+        Futures to wait for, also inside lists, tuples, dicts and sets; their results are not used.
     check : bool or None
         True: a transfer that does not succeed raises its error. False: it gives ``False``. None: as the settings say
         (``data: check:``, True by default).
@@ -350,10 +351,10 @@ def _start(
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
     waits = {"timeout": asked.pop("timeout"), "polling_interval": asked.pop("polling_interval")}
-    known = not any(isinstance(value, Future) for value in asked.values())
-    request = request_of(**asked) if known else None
-    for argument, value in (waits if known else {**waits, **asked}).items():
-        if not isinstance(value, Future):
+    pending = {name for name, value in asked.items() if isinstance(value, Future) or _holds_futures(name, value)}
+    request = None if pending else request_of(**asked)
+    for argument, value in ({**waits, **asked} if pending else waits).items():
+        if argument not in pending and not isinstance(value, Future):
             arguments.check(argument, value)
     for end in ("src", "dst"):
         _check_end(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
@@ -369,6 +370,11 @@ def _start(
     return TransferFuture(
         at_service(call, transfers, **options), AtService(call, transfers.hub), what, check=call.check
     )
+
+
+def _holds_futures(argument: str, value: Any) -> bool:
+    """Whether an argument that may be a list is one with futures in it."""
+    return argument in ("include", "exclude") and bool(futures_in(argument, value))
 
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:

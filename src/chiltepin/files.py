@@ -12,15 +12,13 @@ from chiltepin.callbacks import CallbackFuture
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, TaskFailedError
 from chiltepin.model import endpoint_name
+from chiltepin.nested import SCHEME, futures_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
 __all__ = ["SCHEME", "FileFuture", "awaited", "location_of", "url_of"]
-
-#: What the URL of such a file begins with.
-SCHEME = "chiltepin"
 
 
 def url_of(endpoint: str, path: str) -> str:
@@ -74,8 +72,8 @@ class FileFuture(CallbackFuture[File], DataFuture):  # type: ignore[misc] # pars
 
 
 def awaited(inputs: Iterable[Any]) -> list[Any]:
-    """Return what a transfer has to wait for: without files, which Parsl would move to where the transfer runs."""
-    return [_future_of(value) for value in inputs if not isinstance(value, File)]
+    """Return the futures that a transfer has to wait for, and no files: Parsl would move them to where it runs."""
+    return [_future_of(future) for value in inputs for future in futures_in("inputs", value, only_waited_for=True)]
 
 
 def _future_of(value: Any) -> Any:

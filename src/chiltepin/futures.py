@@ -22,6 +22,7 @@ from chiltepin.callbacks import CallbackFuture
 from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.files import FileFuture, url_of
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
+from chiltepin.nested import Nested
 from chiltepin.outcomes import end_of
 from chiltepin.owned import create_own
 from chiltepin.remote import described
@@ -185,7 +186,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         if request is not None:
             return request
         asked = {name: value for name, value in given.items() if name not in _WAITS}
-        if any(isinstance(value, Future) for value in asked.values()):
+        if any(isinstance(value, (Future, Nested)) for value in asked.values()):
             return None
         try:
             return _REQUESTS[self.task_record["func_name"]](**asked)

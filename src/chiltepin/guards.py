@@ -14,11 +14,13 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from parsl.dataflow.dependency_resolvers import DependencyResolver
 from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 from parsl.serialize import serialize
 
 from chiltepin.errors import AppFailedError
+from chiltepin.nested import Nested
 from chiltepin.remote import RemoteResult, described, flaw_of, headline, name_of
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def put_on(dfk: DataFlowKernel) -> None:
         setattr(dfk, name, _harmless(getattr(dfk, name)))
     for name in ("update_memo_result", "update_memo_exception"):
         setattr(dfk.memoizer, name, _harmless(getattr(dfk.memoizer, name)))
+    dfk.dependency_resolver = _thorough(dfk.dependency_resolver)
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
 
@@ -105,6 +108,22 @@ def _opened(unwrap: Callable[[Future[Any]], Any]) -> Callable[[Future[Any]], Any
         raise _handled("", failure)
 
     return result_of
+
+
+def _thorough(resolver: DependencyResolver) -> DependencyResolver:
+    """Return a resolver that knows `Nested`, and raises what Parsl can handle where a future has failed oddly."""
+
+    def gather(value: object) -> Any:
+        return value.futures if isinstance(value, Nested) else resolver.traverse_to_gather(value)
+
+    def unwrap(value: object) -> Any:
+        try:
+            return value.resolved(unwrap) if isinstance(value, Nested) else resolver.traverse_to_unwrap(value)
+        except BaseException as error:  # noqa: BLE001 - a future of the user's own may have failed with anything
+            failure = error
+        raise _handled("", failure)
+
+    return DependencyResolver(traverse_to_gather=gather, traverse_to_unwrap=unwrap)
 
 
 def _handled(app: str, failure: BaseException) -> Exception:

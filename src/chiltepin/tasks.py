@@ -1,6 +1,7 @@
 """Functions that run as Parsl tasks: `python_task`, `bash_task`, `join_task`.
 
-Each call of a decorated function returns a future. It takes the function's own arguments, futures among them, and
+Each call of a decorated function returns a future. It takes the function's own arguments, futures
+among them at any depth, and
 
 - ``executor``: a label of the settings, a list of labels, or ``"all"``;
 - ``chiltepin_task_geometry``: the resources of an MPI task (``num_nodes``, ``num_ranks``, ``ranks_per_node``);
@@ -28,6 +29,7 @@ from chiltepin import kernel, remote
 from chiltepin.callbacks import CallbackFuture
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, suggest
+from chiltepin.nested import nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -237,7 +239,15 @@ class _Task:
             else:
                 positional.append(value)
         _copy_file_lists(named)
+        positional = [self._nested(f"argument {number}", value) for number, value in enumerate(positional, start=1)]
+        if "inputs" in named:
+            named["inputs"] = [self._nested("inputs", value, only_waited_for=True) for value in named["inputs"]]
+        named.update({name: self._nested(f"argument {name!r}", named[name]) for name in named.keys() - PARSL_KEYWORDS})
         return positional, {_disguised(name): value for name, value in named.items()}
+
+    def _nested(self, what: str, value: Any, *, only_waited_for: bool = False) -> Any:
+        # A join task hands files on to the tasks that it calls; nothing is moved for itself.
+        return nested(f"{what} of {self.name}()", value, moved=self.kind != "join", only_waited_for=only_waited_for)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         parameters = self.signature.parameters

@@ -61,6 +61,7 @@ FLOORS = {
     "kernel": 5,
     "futures": 5,
     "guards": 5,
+    "nested": 5,
     "remote": 5,
     "progress": 5,
     "schedulers": 5,

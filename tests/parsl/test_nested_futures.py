@@ -1,0 +1,258 @@
+"""Futures inside the arguments of a call: waited for at any depth, or refused at the call."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter, OrderedDict, defaultdict, deque
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from parsl.data_provider.files import File
+from parsl.dataflow.errors import DependencyError
+
+from chiltepin import delete_task, transfer_task
+from chiltepin.errors import AppFailedError
+from chiltepin.tasks import bash_task, join_task, python_task
+from chiltepin.workflow import Workflow
+
+LIMIT = 30
+
+
+class Pair(NamedTuple):
+    """A tuple with names."""
+
+    left: Any
+    right: Any
+
+
+@dataclasses.dataclass
+class Box:
+    """A dataclass, whose fields are not looked for."""
+
+    content: object
+
+
+@python_task
+def same(value, inputs=()):
+    """Return what arrives."""
+    return value, list(inputs)
+
+
+@python_task
+def after(inputs=()):
+    """Return what arrives in inputs alone."""
+    return list(inputs)
+
+
+#: How a container is made around values.
+WRAPS = {
+    "list": lambda *values: list(values),
+    "tuple": lambda *values: values,
+    "dict": lambda *values: dict(enumerate(values)),
+    "dict key": lambda *values: dict.fromkeys(values, 1),
+    "set": lambda *values: set(values),
+    "frozenset": lambda *values: frozenset(values),
+    "deque": lambda *values: deque(values, maxlen=5),
+    "namedtuple": lambda *values: Pair(values[0], values[-1]),
+    "ordered": lambda *values: OrderedDict(enumerate(values)),
+    "default": lambda *values: defaultdict(list, enumerate(values)),
+}
+HASHABLE = ("tuple", "frozenset", "namedtuple")
+
+
+def wrapped(path, value, other):
+    """Return a value inside containers, from the inside to the outside, beside another value."""
+    for name in path:
+        value = WRAPS[name](other, value)
+    return value
+
+
+def paths():
+    """Return names of containers that can stand inside each other."""
+    names = st.lists(st.sampled_from(sorted(WRAPS)), min_size=1, max_size=4)
+    needs = ("set", "frozenset", "dict key")
+    return names.filter(
+        lambda path: all(path[i] in HASHABLE for i in range(len(path) - 1) if any(p in needs for p in path[i + 1 :]))
+    )
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A workflow of threads, and two endpoints."""
+    top = tmp_path_factory.mktemp("nested")
+    settings = {
+        "local": {"provider": "threads", "max_threads": 4},
+        "data": {"backend": "local", "root": str(top / "d"), "journal": False, "endpoints": {"a": None, "b": None}},
+    }
+    with Workflow(settings, run_dir=top / "run"):
+        (top / "d/a").mkdir(parents=True)
+        (top / "d/b").mkdir()
+        yield top / "d"
+
+
+@pytest.fixture
+def htex():
+    """Tell that threads stay until the end of the module."""
+
+
+pytestmark = pytest.mark.usefixtures("htex")
+
+
+@given(path=paths(), deep=st.booleans())
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_a_future_at_any_depth_is_waited_for(running, path, deep):
+    """The function gets the same containers with results in place of futures, also in inputs."""
+    gate = Future()
+    value = wrapped(path, gate, 7)
+    future = same(value, inputs=[value, 3]) if deep else same(5, inputs=[value])
+    transfer = transfer_task("a", "b", "/none", "/none", executor="local", inputs=[value])
+    assert not future.done()
+    gate.set_result(8)
+    expected = wrapped(path, 8, 7)
+    assert future.result(timeout=LIMIT) == ((expected, [expected, 3]) if deep else (5, [expected]))
+    assert type(future.result()[1][0]) is type(expected)
+    assert transfer.exception(timeout=LIMIT) is not None
+
+
+@pytest.mark.parametrize("name", sorted(WRAPS))
+def test_a_transfer_and_a_deletion_wait(running, name):
+    """What a future inside a container writes is what is moved, and what is deleted."""
+    (running / "a/new").unlink(missing_ok=True)
+    gate, made = Future(), Future()
+    wrote = same(gate)
+    wrote.add_done_callback(lambda _: ((running / "a/new").write_text("fresh"), made.set_result(1)))
+    moved = transfer_task("a", "b", "/new", f"/{name}", executor="local", inputs=[WRAPS[name](made, 1)])
+    gone = delete_task("a", "/new", executor="local", inputs=[[[moved]]])
+    gate.set_result(None)
+    assert moved.result(timeout=LIMIT) is True
+    assert gone.result(timeout=LIMIT) is True
+    assert (running / "b" / name).read_text() == "fresh"
+    assert not (running / "a/new").exists()
+
+
+def test_patterns_may_be_futures(running):
+    """A pattern in include= or exclude= may be a future; the request is known when it has ended."""
+    (running / "a/t").mkdir()
+    for file in ("x.nc", "y.txt"):
+        (running / "a/t" / file).write_text(file)
+    gate = Future()
+    moved = transfer_task(
+        "a", "b", "/t", "/t", recursive=True, executor="local", include=[gate, "*.csv"], exclude=["*"]
+    )
+    assert moved.request is None
+    gate.set_result("*.nc")
+    assert moved.result(timeout=LIMIT) is True
+    assert [file.name for file in (running / "b/t").iterdir()] == ["x.nc"]
+
+
+def test_a_future_inside_that_fails_stops_the_task(running):
+    """A task with a failed future in a list does not run; the cause is that of the future."""
+    gate = Future()
+    task, moved = same([gate]), transfer_task("a", "b", "/x", "/x", executor="local", inputs=[{"a": (gate,)}])
+    gate.set_exception(KeyError("gone"))
+    for future in (task, moved):
+        error = future.exception(timeout=LIMIT)
+        assert isinstance(error, DependencyError)
+        assert isinstance(error.__cause__, KeyError)
+
+
+def test_a_future_inside_that_fails_with_an_exit_stops_the_task(running):
+    """So it does where the future failed with `SystemExit`."""
+    gate = Future()
+    task = same([gate])
+    gate.set_exception(SystemExit(3))
+    assert isinstance(task.exception(timeout=LIMIT).__cause__, AppFailedError)
+
+
+def test_join_and_bash_tasks_wait_too(running, tmp_path):
+    """Arguments of a join task and of a bash task are resolved at any depth."""
+
+    @join_task
+    def total(numbers):
+        return [same(number) for number in numbers]
+
+    @bash_task
+    def show(words, target):
+        return f"echo {' '.join(words)} > {target}"
+
+    assert total([same(1)[0], 2]).result(timeout=LIMIT) == [(1, []), (2, [])]
+    assert show(["a", same("b")[0]], str(tmp_path / "out")).result(timeout=LIMIT) == 0
+    assert (tmp_path / "out").read_text() == "a b\n"
+
+
+def test_what_holds_no_future_is_passed_on_as_it_is(running):
+    """A container without futures is the very same object, also if it holds itself or is nested very deeply."""
+    cycle = [1]
+    cycle.append(cycle)
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (cycle, deep, Counter("ab"), Box(3), {"a": [1]}):
+        assert same(value).result(timeout=LIMIT)[0] is value
+
+
+def holds_itself(future):
+    """Return a list that holds itself and a future."""
+    value = [future]
+    value.append(value)
+    return value
+
+
+def very_deep(future):
+    """Return a future inside more lists than can be copied."""
+    value = future
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda future: [Box(future)], "A future is inside a Box in .*put it into a list"),
+        (lambda future: Counter([future]), "A future is inside a Counter"),
+        (holds_itself, "holds itself"),
+        (very_deep, "nested too deeply"),
+        (lambda _: [asyncio.Future(loop=LOOP)], r"of asyncio is in .*run_coroutine_threadsafe"),
+    ],
+)
+def test_what_cannot_be_waited_for_is_refused(running, make, text):
+    """A future where it cannot be waited for is a TypeError at the call, which says what to give instead."""
+    for call in (same, lambda value: same(1, inputs=[value]), lambda value: after(inputs=[value])):
+        with pytest.raises(TypeError, match=text):
+            call(make(Future()))
+
+
+@pytest.mark.parametrize("make", [lambda f: (x for x in [f]), lambda f: iter([f]), lambda f: {1: f}.values()])
+def test_a_stream_in_inputs_is_refused(running, make):
+    """What can be looked at only once is refused in inputs, at any depth, of tasks and of transfers."""
+    for call in (
+        lambda value: after(inputs=value),
+        lambda value: transfer_task("a", "b", "/x", "/x", executor="local", inputs=value),
+    ):
+        with pytest.raises(TypeError, match="futures are not seen; give a list"):
+            call([make(Future())])
+        with pytest.raises(TypeError, match="futures are not seen; give a list"):
+            call([[make(Future())]])
+
+
+def test_a_file_inside_a_list_is_refused(running):
+    """A file of an endpoint that would not be moved to the task is refused at the call, also as a future."""
+    moved = transfer_task("a", "b", "/x", "/x", executor="local")
+    for value in ([File("chiltepin://a/x")], {"k": (moved.file,)}):
+        with pytest.raises(TypeError, match=r"The file chiltepin://./x is inside a container in argument 1 of same"):
+            same(value)
+    assert moved.exception(timeout=LIMIT) is not None
+
+
+LOOP = asyncio.new_event_loop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loop():
+    yield
+    LOOP.close()
