@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from chiltepin.model import DirEntry, ItemOutcome, Request
 
 __all__ = ["GlobusBackend"]
+
+logger = logging.getLogger(__name__)
 
 #: Transfers, and deletions, of one user that Globus works on at a time (docs.globus.org, "Task Behavior", 2).
 SLOTS = 3
@@ -330,11 +333,11 @@ class GlobusBackend:
 
     def _polled(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         documents = {
-            task["task_id"]: task
+            task["task_id"].lower(): task
             for chunk in _chunks(sorted({handle.task_id for handle in handles}))
             for task in self._documents(chunk)
         }
-        statuses = [self._status(handle, documents.get(handle.task_id)) for handle in handles]
+        statuses = [self._status(handle, documents.get(handle.task_id.lower())) for handle in handles]
         living = {status.handle.task_id for status in statuses if not status.state.final}
         # Of what has ended, and of what nobody asks for any more, nothing is kept.
         self._events = {task_id: known for task_id, known in self._events.items() if task_id in living}
@@ -344,24 +347,28 @@ class GlobusBackend:
         wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"
         return self._ask(
             "Asking how the tasks are",
-            lambda client: [
-                wire.task(document) for document in wire.entries(client.task_list(limit=len(task_ids), filter=wanted))
-            ],
+            lambda client: wire.tasks(client.task_list(limit=len(task_ids), filter=wanted)),
         )
 
     def _document(self, handle: TaskHandle) -> dict[str, Any]:
         """Return the document of one task."""
         return self._ask(
-            f"Asking for task {handle.task_id}", lambda client: wire.task(client.get_task(handle.task_id).data)
+            f"Asking for task {handle.task_id}",
+            lambda client: wire.task(client.get_task(handle.task_id).data, handle.task_id),
         )
 
     def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
+        """Return how one task is; what goes wrong with it alone keeps no other from being told."""
         if task is None:
-            # A list may lag behind; the question for one task decides.
+            # A list may lag behind, or have nonsense there; the question for one task decides.
             try:
                 task = self._document(handle)
             except PathNotFoundError:
                 return wire.lost(handle)
+            except LoginRequiredError:
+                raise
+            except BackendError as err:
+                return wire.untold(handle, str(err))
         return wire.status_of(handle, task, self._event(task))
 
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -373,7 +380,14 @@ class GlobusBackend:
         trouble = (task["status"], task.get("nice_status"))
         known, event = self._events.get(task_id, (None, None))
         if known != trouble:
-            event = next(iter(self._errors(task_id, most=1)), None)
+            try:
+                event = next(iter(self._errors(task_id, most=1)), None)
+            except LoginRequiredError:
+                raise
+            except BackendError as err:
+                # The task document says the most; it would be asked for at every poll, and each time in vain.
+                logger.warning("Could not ask what happened to task %s: %s", task_id, err)
+                event = None
             self._events[task_id] = trouble, event
         return event
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from datetime import datetime, timedelta, timezone
@@ -30,9 +31,11 @@ __all__ = [
     "said",
     "status_of",
     "task",
+    "tasks",
     "transfer_document",
     "troubled",
     "unsure",
+    "untold",
 ]
 
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
@@ -88,18 +91,36 @@ def said(answer: Any) -> str:
     return code
 
 
-def task(document: Any) -> dict[str, Any]:
+def task(document: Any, task_id: str = "") -> dict[str, Any]:
     """Return the document of a task; errors as `entries`, and ValueError, if not all is there that has to be known.
 
     To take a part of an answer for the whole could call a success what has left files out.
+
+    Parameters
+    ----------
+    document : Any
+        What the service has sent.
+    task_id : str
+        The task that was asked for; empty if that is not known.
     """
     whole = dict(document)
-    identifier(whole["task_id"])
-    if whole["status"] not in _STATUSES:
+    if identifier(whole["task_id"]).lower() != (task_id or whole["task_id"]).lower():
+        raise ValueError(whole["task_id"])
+    if whole["status"] not in _STATUSES or whole["type"] not in ("DELETE", "TRANSFER"):
         raise ValueError(whole["status"])
-    if whole["type"] != "DELETE":
-        int(whole["subtasks_skipped_errors"] or 0)
+    left_out = whole["subtasks_skipped_errors"] if whole["type"] != "DELETE" else 0
+    if isinstance(left_out, bool) or not isinstance(left_out, int) or left_out < 0:
+        raise ValueError(left_out)
     return whole
+
+
+def tasks(page: Any) -> list[dict[str, Any]]:
+    """Return the documents of a list of tasks that can be read; one that cannot is asked for alone."""
+    found = []
+    for document in entries(page):
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            found.append(task(document))
+    return found
 
 
 def global_path(path: str, place: Collection) -> str:
@@ -245,7 +266,8 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
     event : mapping or None
         Its last event that was an error, if one is known.
     """
-    fatal = task.get("fatal_error") or {}
+    fatal = task.get("fatal_error")
+    fatal = fatal if isinstance(fatal, dict) else {}
     code = word(fatal.get("code"))
     state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
     if state is TaskState.ACTIVE and task.get("is_paused"):
@@ -262,11 +284,16 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
         state=state,
         code=code,
         reason=_reason(task, fatal, event, code),
-        bytes_done=int(task.get("bytes_transferred") or 0),
-        files_done=int(task.get("subtasks_succeeded" if deletes else "files_transferred") or 0),
-        files_skipped=int(task.get("files_skipped") or 0),
-        faults=int(task.get("faults") or 0),
+        bytes_done=_count(task.get("bytes_transferred")),
+        files_done=_count(task.get("subtasks_succeeded" if deletes else "files_transferred")),
+        files_skipped=_count(task.get("files_skipped")),
+        faults=_count(task.get("faults")),
     )
+
+
+def _count(value: Any) -> int:
+    """Return a number that only tells how far a task is; 0 if it is none, for an end is not to depend on it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
 def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[str, Any] | None, code: str) -> str:
@@ -287,6 +314,11 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
 def _see(task_id: str) -> str:
     """Return where a person looks at a task."""
     return f"See https://app.globus.org/activity/{task_id}"
+
+
+def untold(handle: TaskHandle, why: str) -> TaskStatus:
+    """Return the status of a task of which nothing could be learned this time: it may go on."""
+    return TaskStatus(handle=handle, state=TaskState.ACTIVE, reason=one_line(why) + ".")
 
 
 def lost(handle: TaskHandle) -> TaskStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from typing import TYPE_CHECKING
@@ -84,6 +85,9 @@ class _Door:
         mishap: Mishap | None = g.get("mishap")
         if mishap is not None and mishap.after:
             answer = _spoiled(mishap)
+        if self._faults.rewrite is not None and answer.is_json:
+            told = self._faults.rewrite(request.method, request.path, answer.get_json())
+            answer.set_data(json.dumps(told))
         if mishap is not None and mishap.slow:
             self._engine.clock.linger(mishap.slow)
         dropped = mishap is not None and mishap.drop

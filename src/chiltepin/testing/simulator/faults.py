@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chiltepin.testing.simulator.settings import Settings
 
@@ -52,6 +52,8 @@ class Faults:
 
     def __init__(self, settings: Settings) -> None:
         self.requests: list[Served] = []
+        #: What each JSON answer goes through before it is sent: gets method, path and document, returns what is told.
+        self.rewrite: Callable[[str, str, Any], Any] | None = None
         self._settings = settings
         self._mishaps: list[Mishap] = []
         self._moments: dict[str, deque[float]] = {}

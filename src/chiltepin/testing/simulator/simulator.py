@@ -21,7 +21,7 @@ from chiltepin.testing.simulator.server import Server
 from chiltepin.testing.simulator.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -255,6 +255,17 @@ class Simulator:
         """
         mishap = Mishap(times, status, code, method, path, headers or {}, drop=drop, after=after, body=body)
         self._faults.add(mishap)
+
+    def rewrite_answers(self, rewrite: Callable[[str, str, Any], Any] | None) -> None:
+        """Change what is told from now on.
+
+        Parameters
+        ----------
+        rewrite : callable or None
+            Gets the method, the path and the document of each JSON answer, and returns the document that is sent; the
+            service's own state stays as it is. None: what is told is true again.
+        """
+        self._faults.rewrite = rewrite
 
     def slow_next(self, seconds: float, times: int = 1, *, method: str | None = None, path: str | None = None) -> None:
         """Answer the next requests late: what was asked is done at once, and told after some time.

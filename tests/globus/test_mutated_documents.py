@@ -1,0 +1,313 @@
+"""Each key of each document that the service sends is spoiled in turn: never a wrong success, never a hang."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import math
+import os
+import random
+import re
+from pathlib import Path
+
+import pytest
+from guided import Guided
+from logins import log_in
+
+import chiltepin.backends.globus
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.globus import GlobusBackend, login
+from chiltepin.errors import ChiltepinError
+from chiltepin.model import TaskState
+from chiltepin.outcomes import error_of
+
+#: How many each scenario tries; all of them, some 3,000, take half an hour.
+SOME = int(os.environ.get("CHILTEPIN_MUTATIONS", "40"))
+
+GONE = object()
+
+
+def other_type(value):
+    """Return a value of another type."""
+    return {str: 7, int: "seven", bool: "no", float: "x", dict: [], list: {}, type(None): {"a": [1]}}[type(value)]
+
+
+def respelled(value):
+    """Return a text in another spelling: paths with more slashes, all else in other letters."""
+    if isinstance(value, str):
+        return f"/{value}/" if value.startswith("/") else value.swapcase()
+    return [*value, *value] if isinstance(value, list) else value
+
+
+MUTATIONS = {
+    "missing": lambda _value: GONE,
+    "null": lambda _value: None,
+    "other type": other_type,
+    "empty": lambda value: type(value)() if value is not None else "",
+    "respelled or twice": respelled,
+    "huge": lambda _value: 10**30,
+    "too large": lambda _value: 1e300,
+    "nan": lambda _value: math.nan,
+    "true": lambda _value: True,
+    "below zero": lambda _value: -1,
+    "text of a number": lambda _value: "1",
+    "nested": lambda value: {"DATA": [value, {"": [value]}]},
+}
+
+#: Every text in the sources of our backend: keys of documents that it reads are among them.
+READ = {
+    node.value
+    for file in Path(chiltepin.backends.globus.__file__).parent.glob("*.py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+}
+
+
+def kind_of(method, path):
+    """Return what a document is: its request without ids."""
+    return f"{method} {re.sub(r'[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}', 'ID', path)}"
+
+
+def places(document, at=()):
+    """Yield where something stands in a document; of a list, the first and the last entry."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield (*at, key)
+            yield from places(value, (*at, key))
+    elif isinstance(document, list):
+        for index in sorted({0, len(document) - 1}) if document else ():
+            yield (*at, index)
+            yield from places(document[index], (*at, index))
+
+
+def mutated(document, wheres, mutation):
+    """Return a document with something spoiled at some places."""
+    document = copy.deepcopy(document)
+    for where in wheres:
+        holder = document
+        try:
+            for key in where[:-1]:
+                holder = holder[key]
+            new = MUTATIONS[mutation](holder[where[-1]])
+            if new is GONE:
+                del holder[where[-1]]
+            else:
+                holder[where[-1]] = new
+        except LookupError:
+            # This one has nothing there.
+            continue
+    return document
+
+
+class World:
+    """One simulator, and for each run a fresh backend and hub before it."""
+
+    def __init__(self, globus, laptop, scratch):
+        self.globus, self.laptop, self.scratch = globus, laptop, scratch
+        self.runs = 0
+
+    def begin(self):
+        """Start a run; nothing of the last one is under way."""
+        self.globus.rewrite_answers(None)
+        for task in self.globus.tasks.values():
+            if task.status in ("ACTIVE", "INACTIVE"):
+                task.fail()
+        self.globus.settings.task_latency = 0.0
+        self.runs += 1
+        names = {"a": "my-laptop", "b": "hpc-scratch"}
+        self.backend = GlobusBackend.from_config(
+            {short: {"collection": self.globus.collection(name).id} for short, name in names.items()}, {}
+        )
+        self.guided = Guided(self.backend, self.globus)
+
+    def file(self, name):
+        """Make a file of this run; return its path on the endpoint and on the disk."""
+        place = self.laptop / f"r{self.runs}" / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"{self.runs} {name}")
+        return f"/r{self.runs}/{name}", place
+
+    def move(self, name, *, there=True, **ends):
+        """Start a transfer of a file; return it with what has to be true of a success."""
+        path, place = self.file(name)
+        if not there:
+            place.unlink()
+        goal = self.scratch / path.strip("/")
+        ends = {"src_ep": "a", "dst_ep": "b", **ends}
+        errand = self.guided.start(transfer_request(src_path=path, dst_path=path, **ends), timeout=300, grace=1)
+        return errand, lambda: there and goal.read_text() == place.read_text()
+
+    def delete(self, name, *, there=True):
+        """Start a deletion of a file; return it with what has to be true of a success."""
+        path, place = self.file(name)
+        if not there:
+            place.unlink()
+        return self.guided.start(delete_request(src_ep="a", src_path=path), timeout=300, grace=1), (
+            lambda: there and not place.exists()
+        )
+
+
+def one(world):
+    """Move a file."""
+    return [world.move("x")]
+
+
+def many(world):
+    """Move files as one task, of which one is missing."""
+    return [world.move("x"), world.move("y"), world.move("missing", there=False)]
+
+
+def refused(world):
+    """Move files as one task, of which one may not be written."""
+    world.globus.collection("hpc-scratch").denied = {f"/r{world.runs}/y"}
+    errand, _ = world.move("y")
+    return [world.move("x"), (errand, lambda: False)]
+
+
+def deleted(world):
+    """Delete files as one task, of which one is missing."""
+    return [world.delete("x"), world.delete("y"), world.delete("missing", there=False)]
+
+
+def cancelled(world):
+    """Stop a transfer that would take long."""
+    world.globus.settings.task_latency = 1e6
+    errand, _ = world.move("x")
+    world.guided.live(seconds=5)
+    world.guided.hub.stop(f"errand {world.guided._count}")
+    return [(errand, lambda: False)]
+
+
+def late(world):
+    """Wait for a transfer that does not end in time."""
+    world.globus.settings.task_latency = 1e6
+    errand, _ = world.move("x")
+    return [(errand, lambda: False)]
+
+
+def by_name(world):
+    """Move a file between collections that are searched for."""
+    return [world.move("x", src_ep="my-laptop", dst_ep="hpc-scratch")]
+
+
+def listed(world):
+    """List a folder of several pages."""
+    names = {f"f{number}" for number in range(5)}
+    for name in names:
+        world.file(name)
+    world.globus.settings.listing_size = 3
+    try:
+        return {entry.name.casefold() for entry in world.backend.ls("a", f"/r{world.runs}")} >= names
+    finally:
+        world.globus.settings.listing_size = 100_000
+
+
+def logged_in(world):
+    """Log in as a user, with a consent, and see who that is."""
+    site = world.globus.collection("hpc-scratch")
+    site.entity_type, site.needs_consent = "GCSv5_mapped_collection", True
+    Path(os.environ["CHILTEPIN_TOKENS"]).unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
+            patch.delenv(name)
+        log_in(site.id)
+        try:
+            world.backend.ls("b", "/")
+        finally:
+            site.entity_type, site.needs_consent = "GCP_mapped_collection", False
+        return login.whoami().username == "scientist@example.org"
+
+
+SCENARIOS = [one, many, refused, deleted, cancelled, late, by_name, listed, logged_in]
+
+
+@pytest.fixture
+def world(globus, laptop, scratch, monkeypatch):
+    """A simulator that does not meter, and no waiting of the SDK's."""
+    globus.settings.request_rate = None
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    return World(globus, laptop, scratch)
+
+
+def ended(world, scenario):
+    """Run a scenario to its end; return how each request ended: a status or an error."""
+    world.begin()
+    try:
+        made = scenario(world)
+        if isinstance(made, list):
+            world.guided.live()
+    except ChiltepinError as err:
+        return [(err, lambda: False)]
+    finally:
+        world.globus.collection("hpc-scratch").denied = set()
+        world.backend.close()
+    if not isinstance(made, list):
+        return [(TaskState.SUCCEEDED, lambda: made)]
+    return [(outcome(errand), true) for errand, true in made]
+
+
+def outcome(errand):
+    """Return how a request ended: SUCCEEDED, or its error."""
+    assert errand.future.done(), "it hangs"
+    failure = errand.future.exception(0)
+    return failure or error_of(errand.future.result(0), errand.request) or TaskState.SUCCEEDED
+
+
+def recorded(world, scenario):
+    """Run a scenario in truth; return the documents of each kind that came."""
+    seen = {}
+
+    def note(method, path, document):
+        seen.setdefault(kind_of(method, path), []).append(document)
+        return document
+
+    world.begin()
+    begin, world.begin = world.begin, lambda: None
+    world.globus.rewrite_answers(note)
+    ends = ended(world, scenario)
+    world.begin = begin
+    assert all(end is not TaskState.SUCCEEDED or true() for end, true in ends)
+    return seen
+
+
+def cases(seen):
+    """Return what to spoil: a kind of document, places in it that are spoiled together, and how."""
+    found = []
+    for kind, documents in sorted(seen.items()):
+        wheres = {where for document in documents for where in places(document)}
+        # What our code does not read cannot matter; all of it at once shows that.
+        read = [where for where in sorted(wheres, key=str) if where[-1] in READ or isinstance(where[-1], int)]
+        unread = tuple(sorted(wheres - set(read), key=str))
+        found += [(kind, (where,), mutation) for where in read for mutation in MUTATIONS]
+        found += [(kind, unread, mutation) for mutation in MUTATIONS if unread]
+    return found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_no_spoiled_document_makes_a_wrong_success(world, scenario):
+    """Whatever key of whatever document is spoiled, each request ends: truly done, or with an error of ours."""
+    tried = cases(recorded(world, scenario))
+    if len(tried) > SOME:
+        tried = random.Random(f"{scenario.__name__} {len(READ)}").sample(tried, SOME)  # noqa: S311 - to be repeated
+    wrong = []
+    for kind, wheres, mutation in tried:
+        world.begin()
+        begin, world.begin = world.begin, lambda: None
+        world.globus.rewrite_answers(
+            lambda method, path, document, kind=kind, wheres=wheres, mutation=mutation: (
+                mutated(document, wheres, mutation) if kind_of(method, path) == kind else document
+            )
+        )
+        told = f"{kind} {wheres[0]} {mutation}"
+        try:
+            for end, true in ended(world, scenario):
+                if end is TaskState.SUCCEEDED:
+                    wrong += [] if true() else [f"{told}: a wrong success"]
+                elif not isinstance(end, ChiltepinError) or not str(end).isprintable():
+                    wrong.append(f"{told}: {end!r}")
+        except Exception as err:  # noqa: BLE001 - it is told with what has caused it
+            wrong.append(f"{told}: {type(err).__name__}: {err}")
+        finally:
+            world.begin = begin
+    assert not wrong, "\n".join(wrong)
