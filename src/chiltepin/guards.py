@@ -19,6 +19,7 @@ from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 from parsl.serialize import serialize
 
+from chiltepin.caching import uncacheable, writes_files
 from chiltepin.errors import AppFailedError
 from chiltepin.nested import Nested
 from chiltepin.remote import RemoteResult, described, flaw_of, headline, name_of
@@ -135,11 +136,12 @@ def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Fut
     """Return what launches a task, or raises an exception that tells which argument is at fault."""
 
     def launch_task(record: TaskRecord) -> Future[Any]:
+        record["memoize"] = record["memoize"] and not writes_files(record)
         try:
             return launch(record)
         except BaseException as error:  # noqa: BLE001 - also SystemExit
             failure = error
-        if argument := _unsendable(record):
+        if argument := uncacheable(record) or _unsendable(record):
             raise argument
         raise _handled(record["func_name"], failure)
 

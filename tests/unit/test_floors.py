@@ -60,6 +60,7 @@ FLOORS = {
     "files": 5,
     "kernel": 5,
     "futures": 5,
+    "caching": 5,
     "guards": 5,
     "nested": 5,
     "remote": 5,
