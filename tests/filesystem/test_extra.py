@@ -9,6 +9,8 @@ from typing import ClassVar
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
@@ -25,8 +27,7 @@ def mirror(urls, src_path="/d", dst_path="/e", **options):
         src_path=src_path,
         dst_path=dst_path,
         recursive=True,
-        delete_destination_extra=True,
-        **options,
+        **{"delete_destination_extra": True, **options},
     )
     backend = FilesystemBackend.from_config({name: {"url": url} for name, url in urls.items()}, {})
     return Transfers(backend).run(request, timeout=30, polling_interval=1)
@@ -114,3 +115,72 @@ def test_a_disk_without_capital_letters_keeps_what_was_moved(tmp_path):
     scratch.pipe_file("/scratch/e/extra", b"old")
     assert mirror({"laptop": str(tmp_path), "scratch": "careless://scratch"}).state is TaskState.SUCCEEDED
     assert set(scratch.find("/scratch")) == {"/scratch/e/readme", "/scratch/e/sub/data.nc"}
+
+
+TREES = st.recursive(
+    st.binary(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
+    max_leaves=8,
+).filter(lambda tree: isinstance(tree, dict))
+
+
+def planted(folder, tree):
+    """Make a tree of files and folders."""
+    folder.mkdir(parents=True)
+    for name, inner in tree.items():
+        if isinstance(inner, dict):
+            planted(folder / name, inner)
+        else:
+            (folder / name).write_bytes(inner)
+
+
+def grown(folder):
+    """Read a tree again."""
+    return {file.name: grown(file) if file.is_dir() else file.read_bytes() for file in folder.iterdir()}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(source=TREES, before=TREES, level=st.sampled_from([None, "size", "checksum"]))
+def test_a_mirror_makes_the_destination_equal(tmp_path, source, before, level):
+    """Whatever files and folders are at the destination, of the same names or others, a mirror makes it the source."""
+    top = tmp_path / os.urandom(4).hex()
+    planted(top / "laptop/d", source)
+    planted(top / "scratch/e", before)
+    urls = {name: str(top / name) for name in ("laptop", "scratch")}
+    assert mirror(urls, sync_level=level).state is TaskState.SUCCEEDED
+    if level == "size":
+        assert shape(grown(top / "scratch/e")) == shape(source)
+    else:
+        assert grown(top / "scratch/e") == source
+    assert grown(top / "laptop/d") == source
+
+
+def shape(tree):
+    """What a sync by size makes equal."""
+    return {name: shape(inner) if isinstance(inner, dict) else len(inner) for name, inner in tree.items()}
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "root", "filtered", "link", "without"])
+def test_what_stays_in_the_way_of_a_mirror(tmp_path, kind):
+    """A folder stays in the place of a file that cannot be read, or if it is a root, or a filter keeps some of it."""
+    (tmp_path / "laptop/d").mkdir(parents=True)
+    (tmp_path / "scratch/e/x").mkdir(parents=True)
+    (tmp_path / "scratch/e/x/kept").write_text("kept")
+    urls = {name: str(tmp_path / name) for name in ("laptop", "scratch")}
+    options = {}
+    if kind == "unreadable":
+        # What is listed as a file and cannot be opened as one: a closed file would be read by root.
+        (tmp_path / "laptop/d/x").symlink_to("nowhere")
+    else:
+        (tmp_path / "laptop/d/x").write_text("new")
+    if kind == "root":
+        urls["archive"] = str(tmp_path / "scratch/e/x")
+    if kind == "filtered":
+        options["exclude"] = ["kept"]
+    if kind == "link":
+        (tmp_path / "scratch/e/x").rename(tmp_path / "elsewhere")
+        (tmp_path / "scratch/e/x").symlink_to("../../elsewhere")
+    status = mirror(urls, **options, delete_destination_extra=kind != "without")
+    kept = tmp_path / ("elsewhere/kept" if kind == "link" else "scratch/e/x/kept")
+    assert kept.read_text() == "kept"
+    assert (status.state is TaskState.SUCCEEDED) == (kind in ("unreadable", "link"))

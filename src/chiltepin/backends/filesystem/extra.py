@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Folder, Spot
     from chiltepin.backends.filesystem.work import Work
 
-__all__ = ["remove_extra"]
+__all__ = ["make_way", "remove_extra"]
 
 
 def remove_extra(work: Work, top: Spot, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Roots) -> None:
@@ -38,11 +38,7 @@ def remove_extra(work: Work, top: Spot, names: set[str], *, wanted: Callable[[st
     roots : Roots
         What stays, with all that leads to it.
     """
-
-    def goes(name: str) -> bool:
-        # What somebody is just writing is no data yet, and nothing that could be too much.
-        return not is_draft(name) and (wanted is None or wanted(name))
-
+    goes = partial(_goes, wanted)
     try:
         with patiently(work, partial(top.store.folder, top.parts), top.store) as there:
             files, folders = _extra(work, there, top, names, roots)
@@ -61,6 +57,45 @@ def remove_extra(work: Work, top: Spot, names: set[str], *, wanted: Callable[[st
             work.fail(err, "")
         else:
             remove_tree(work, spot, roots, goes)
+
+
+def make_way(work: Work, spot: Spot, *, folder: bool, wanted: Callable[[str], bool] | None, roots: Roots) -> bool:
+    """Remove what is a folder where its source is a file, or the other way round, as ``rsync --delete`` does.
+
+    Parameters
+    ----------
+    work, wanted, roots
+        As for `remove_extra`.
+    spot : Spot
+        The place at the destination.
+    folder : bool
+        Whether its source is a folder.
+
+    Returns
+    -------
+    bool
+        Whether something was there that had to go.
+    """
+    with spot.parent() as above:
+        taken = above.entry(spot.parts[-1])
+        if taken is None or (taken.kind == "dir") == folder:
+            return False
+        if folder:
+            if not _goes(wanted, taken.name):
+                return False
+            if taken.kind == "link":
+                roots.refuse_link(above, spot)
+            above.remove(taken.name)
+            work.count(files=1)
+            return True
+    roots.refuse(spot)
+    remove_tree(work, spot, roots, partial(_goes, wanted))
+    return True
+
+
+def _goes(wanted: Callable[[str], bool] | None, name: str) -> bool:
+    # A file that is being written is no data yet, and not too much.
+    return not is_draft(name) and (wanted is None or wanted(name))
 
 
 def _extra(work: Work, folder: Folder, top: Spot, names: set[str], roots: Roots) -> tuple[list[str], list[str]]:

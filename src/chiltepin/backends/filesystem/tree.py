@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chiltepin.backends.filesystem.copy import Copier, is_missing, refuse_temporary
 from chiltepin.backends.filesystem.decide import Listing, chooser, in_place
-from chiltepin.backends.filesystem.extra import remove_extra
+from chiltepin.backends.filesystem.extra import make_way, remove_extra
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.local import LocalFolder
 from chiltepin.backends.filesystem.portions import Found, changed, entries, portions
@@ -61,10 +61,10 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
     if request.delete_destination_extra and goal.contains(origin):
         raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
-    tree = _Tree(work, request, origin, goal)
+    tree = _Tree(work, request, origin, goal, roots.also(origin))
     walk(work, tree.copy)
     if request.delete_destination_extra and not work.failures:
-        walk(work, partial(tree.mirror, roots=roots.also(origin)))
+        walk(work, tree.mirror)
 
 
 def _into_itself(origin: Spot, goal: Spot) -> Fault:
@@ -148,8 +148,8 @@ def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
 class _Tree:
     """The tree below one folder, on its way to another."""
 
-    def __init__(self, work: Work, request: TransferRequest, origin: Spot, goal: Spot) -> None:
-        self._work, self._request, self._origin, self._goal = work, request, origin, goal
+    def __init__(self, work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
+        self._work, self._request, self._origin, self._goal, self._roots = work, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
         self._wanted = chooser(request.filters) if request.filters else None
         self._copier = Copier(work, request)
@@ -189,7 +189,12 @@ class _Tree:
         return [item for item in items if name_of(item) not in twins]
 
     def _open(self, source: Spot, target: Spot) -> _Pair:
-        pair = _Pair(source, target, self._top)
+        try:
+            pair = _Pair(source, target, self._top)
+        except Exception:
+            if target.parts == self._goal.parts or not self._way_is_made(source, target, folder=True):
+                raise
+            pair = _Pair(source, target, self._top)
         if target.parts == self._goal.parts:
             try:
                 self._top = pair.there.identity
@@ -305,9 +310,28 @@ class _Tree:
             self._move(pair, here or pair.here, entry, level)
 
         try:
-            patiently(self._work, move, *self._stores)
+            try:
+                patiently(self._work, move, *self._stores)
+            except Exception:
+                if not self._way_is_made(source.below(entry.name), pair.goal.below(entry.name), folder=False):
+                    raise
+                patiently(self._work, move, *self._stores)
         except Exception as err:  # noqa: BLE001 - the other files go on
             self._fail(pair, source, entry.name, err)
+
+    def _way_is_made(self, source: Spot, target: Spot, *, folder: bool) -> bool:
+        """Remove what keeps a source from arriving since it is of the other kind, if a mirror is asked for."""
+        if not self._request.delete_destination_extra:
+            return False
+        try:
+            # What cannot be read does not take the place of what is there.
+            with source.store.folder(source.parts) if folder else source.parent() as opened:
+                if not folder:
+                    with opened.read(source.parts[-1]):
+                        pass
+        except Exception:  # noqa: BLE001 - the first failure is the one to tell
+            return False
+        return make_way(self._work, target, folder=folder, wanted=self._wanted, roots=self._roots)
 
     def _fail(self, pair: _Pair, source: Spot, name: str, error: Exception) -> None:
         """Take note of a file that failed."""
@@ -321,7 +345,7 @@ class _Tree:
         if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
             self._work.arrived(pair.origin, pair.goal, entry.name)
 
-    def mirror(self, node: Node, shift: Shift, *, roots: Roots) -> list[str]:
+    def mirror(self, node: Node, shift: Shift) -> list[str]:
         """Remove from one destination folder what its source does not hold; return the folders of the latter."""
         del shift
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
@@ -338,7 +362,7 @@ class _Tree:
         except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
             self._work.fail(err, f"Listing {source} to see what is too much in {target}")
             return []
-        remove_extra(self._work, target, names, wanted=self._wanted, roots=roots)
+        remove_extra(self._work, target, names, wanted=self._wanted, roots=self._roots)
         return folders
 
     def _refuse_fewer(self, node: Node, count: int, source: Spot) -> None:
