@@ -47,6 +47,9 @@ def _path(argument: str, value: Any) -> str:
         text = None
     if not isinstance(text, str):
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a path as a string.")
+    if "\r\n" in text:
+        # docs.globus.org, "File Operations", 2.1; on every backend, so that a test without Globus finds it.
+        raise ValueError(f"{argument}={shown(value)} has a line break of Windows in it; rename that file or folder.")
     return named(text)
 
 
@@ -91,7 +94,7 @@ def _patterns(argument: str, value: Any) -> tuple[str, ...]:
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a list of patterns, such as ['*.nc'].")
     patterns = tuple(patterns)
     for pattern in patterns:
-        if not isinstance(pattern, str) or not pattern or "/" in pattern:
+        if not isinstance(pattern, str) or not pattern or "/" in pattern or "\0" in pattern or "\r\n" in pattern:
             raise ValueError(
                 f"{argument}={shown(value)} holds {shown(pattern)}; a pattern is for the name of a file, as '*.nc'."
             )

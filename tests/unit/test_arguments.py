@@ -65,6 +65,19 @@ def test_filters_are_rules_in_order():
         ("label", 5, TypeError, "give a string"),
         ("label", "two\nlines", ValueError, "give one line of at most 128 characters"),
         ("label", "x" * 129, ValueError, "give one line of at most 128 characters"),
+        ("label", "nightly\rrun", ValueError, "give one line of at most 128 characters, without control characters"),
+        ("label", "a\u2028b", ValueError, "without control characters"),
+        ("label", "a\x1b[2Jb", ValueError, "without control characters"),
+        ("label", "a\x85b", ValueError, "without control characters"),
+        ("label", "half \ud800", ValueError, "without control characters"),
+        ("label", " run", ValueError, "leave out the white space around it"),
+        ("label", "run\u3000", ValueError, "leave out the white space around it"),
+        ("src_path", "/a\r\nb", ValueError, "has a line break of Windows in it"),
+        ("dst_path", "/a\r\n", ValueError, "has a line break of Windows in it"),
+        ("include", ["a\0b"], ValueError, "a pattern is for the name of a file"),
+        ("timeout", 10**400, ValueError, "is out of range; give a number of seconds above 0 to 315360000"),
+        ("timeout", complex(1), TypeError, "give a number of seconds"),
+        ("polling_interval", float("nan"), ValueError, "polling_interval=nan is out of range"),
     ],
 )
 def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
@@ -126,3 +139,15 @@ def test_what_is_too_much_is_removed_only_if_wanted():
     """Nothing is removed unless somebody asks for it."""
     assert not transfer_request(**WHERE, recursive=True).delete_destination_extra
     assert transfer_request(**WHERE, recursive=True, delete_destination_extra=True).delete_destination_extra
+
+
+@pytest.mark.parametrize("label", ["", "nightly run", "Lauf 7: ä", "👩‍🔬", "x" * 128])
+def test_a_label_that_the_service_takes_is_taken(label):
+    """Letters of any language are right in a label, up to its length."""
+    assert check("label", label) == label
+
+
+def test_short_intervals_are_lengthened():
+    """An interval is never so short that a service is asked without a pause."""
+    assert check("polling_interval", 1e-9) == 0.05
+    assert check("polling_interval", 0.1) == 0.1

@@ -222,7 +222,7 @@ def checked_label(label: object) -> str | None:
     """
     if label is None or label == "":
         return None
-    if not isinstance(label, str) or label != label.strip() or "\n" in label:
+    if not isinstance(label, str) or label != label.strip() or "\n" in label or "\r" in label:
         raise bad_request(f"The label {label!r} has line breaks, or spaces around it")
     if len(label) > LABEL_LIMIT:
         raise bad_request(f"The label has {len(label)} characters; at most {LABEL_LIMIT} are allowed")
