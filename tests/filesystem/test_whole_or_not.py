@@ -109,6 +109,20 @@ def test_a_file_that_is_being_written_has_no_real_name(slow):
     assert slow.files("scratch") == {"/f"}
 
 
+def test_a_private_file_is_private_while_it_is_replaced(slow):
+    """A file that replaces one of mode 0600 is never more readable, neither while it is written nor afterwards."""
+    slow.put("scratch", "/f", b"old")
+    os.chmod(slow.path("scratch", "/f"), 0o600)
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
+    backend = slow.transfers.backend
+    handle = backend.submit(request, "id")
+    until(lambda: drafts(slow))
+    assert os.stat(slow.path("scratch", drafts(slow)[0])).st_mode & 0o777 == 0o600
+    slow.gate.set()
+    until(lambda: backend.poll([handle])[0].state.final)
+    assert os.stat(slow.path("scratch", "/f")).st_mode & 0o777 == 0o600
+
+
 def test_a_cancelled_copy_leaves_nothing(slow):
     """Cancel stops a copy in the middle of a file, which then is not there, and neither is its beginning."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")

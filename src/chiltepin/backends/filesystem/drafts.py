@@ -24,12 +24,14 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.names import body_of, temporary
 from chiltepin.backends.filesystem.pieces import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.reading import LocalReader, Open, let_go
+from chiltepin.backends.filesystem.rights import create_mode, give_rights, rights_of
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.times import keep_time, nanoseconds
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from chiltepin.backends.filesystem.rights import Rights
     from chiltepin.backends.filesystem.store import Reader
 
 __all__ = ["PART", "Drafts", "LocalDraft", "settled", "sweep"]
@@ -49,9 +51,9 @@ _TOKEN, _MARKED = 8, 32
 _LOCAL = re.compile(f"[0-9a-f]{{{2 * _TOKEN}}}(-[0-9]+)?|[0-9a-f]{{{_MARKED}}}")
 
 
-def _locked(folder: int, name: str, flags: int, wait: int) -> int | None:
+def _locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
     """Open a file and lock it; None if somebody else holds it, or if the name has come to mean another file."""
-    descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+    descriptor = os.open(name, flags, mode, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | wait)
         # Between the two calls a sweeper may have removed it, or its writer may have given it its real name.
@@ -76,53 +78,67 @@ def settled(descriptor: int) -> None:
 
 
 class Drafts:
-    """The drafts that are written into one open folder; `close` when the last of them has ended."""
+    """The drafts that are written into one open folder; `close` when the last of them has ended.
 
-    def __init__(self, folder: int) -> None:
+    Parameters
+    ----------
+    folder : int
+        Its descriptor.
+    fresh : bool
+        Whether the folder was made just now, so that no file in it is replaced.
+    """
+
+    def __init__(self, folder: int, *, fresh: bool = False) -> None:
         self.folder = folder
+        self._fresh = fresh
         #: Whether the disk did not let one be removed, which is left to the next sweep then.
         self.left = False
         self._lock, self._count = threading.Lock(), count()
         self._claim: tuple[str, int] | None = None
 
-    def new(self) -> tuple[str, int]:
+    def replaced(self, name: str) -> Rights | None:
+        """Return the rights of the file that one of this name will replace."""
+        return None if self._fresh else rights_of(self.folder, name)
+
+    def new(self, rights: Rights | None = None) -> tuple[str, int]:
         """Return name and descriptor of an empty draft: the first is its own claim, the others share one."""
-        number = next(self._count)
+        number, mode = next(self._count), create_mode(rights)
         if not number:
-            return self._claimed()
+            return self._claimed(mode)
         if self._claim is None:
             with self._lock:
                 self._claim = self._claim or self._claimed()
         name = temporary(f"{body_of(self._claim[0])}-{number}")
         try:
-            return name, os.open(name, _NEW, 0o666, dir_fd=self.folder)
+            return name, os.open(name, _NEW, mode, dir_fd=self.folder)
         except OSError:
             # A disk that fails just after it has made a file (NFS: when it is to get its mode) has made it.
             self.give_up(name)
             raise
 
-    def _claimed(self) -> tuple[str, int]:
+    def _claimed(self, mode: int = 0o600) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
         while True:
             name = temporary(secrets.token_hex(_TOKEN))
             try:
-                descriptor = _locked(self.folder, name, _NEW, 0)
+                descriptor = _locked(self.folder, name, _NEW, 0, mode)
             except OSError:
                 self.give_up(name)
                 raise
             if descriptor is not None:
                 return name, descriptor
 
-    def marked(self, mark: str) -> tuple[str, int, bool]:
+    def marked(self, mark: str, rights: Rights | None) -> tuple[str, int, bool]:
         """Return name and descriptor of the draft of that mark, and whether a dead writer has left something in it."""
         name = temporary(hashlib.sha256(mark.encode(errors="surrogateescape")).hexdigest()[:_MARKED])
         # Twice: a disk that fails once has perhaps made the file before, which would stay.
-        found = self._kept(name) or self._kept(name)
-        return found or (*self.new(), False)
+        mode = create_mode(rights)
+        found = self._kept(name, mode) or self._kept(name, mode)
+        return found or (*self.new(rights), False)
 
-    def _kept(self, name: str) -> tuple[str, int, bool] | None:
+    def _kept(self, name: str, mode: int) -> tuple[str, int, bool] | None:
         with suppress(OSError):
-            descriptor = _locked(self.folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB)
+            descriptor = _locked(self.folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB, mode)
             if descriptor is not None:
                 try:
                     facts = os.fstat(descriptor)
@@ -199,6 +215,8 @@ class LocalDraft(Open):
         The name that it gets in the end.
     size : int or None
         Bytes that it will have, where that is known.
+    rights : Rights or None
+        Those of the file that it replaces.
     continued : bool
         Whether a dead writer has left something in it.
 
@@ -212,9 +230,18 @@ class LocalDraft(Open):
     proves = False
 
     def __init__(
-        self, drafts: Drafts, draft: str, descriptor: int, name: str, size: int | None, *, continued: bool = False
+        self,
+        drafts: Drafts,
+        draft: str,
+        descriptor: int,
+        name: str,
+        size: int | None,
+        *,
+        rights: Rights | None = None,
+        continued: bool = False,
     ) -> None:
         super().__init__(descriptor)
+        self._rights = rights
         self._drafts, self._draft, self._name, self._size = drafts, draft, name, size
         self._committed = self._parted = False
         self._continued = continued
@@ -286,6 +313,8 @@ class LocalDraft(Open):
             os.ftruncate(self.descriptor, self._size)
         if mtime is not None:
             keep_time(self.descriptor, nanoseconds(mtime))
+        if self._rights is not None:
+            give_rights(self.descriptor, self._rights)
         settled(self.descriptor)
         folder = self._drafts.folder
         os.replace(self._draft, self._name, src_dir_fd=folder, dst_dir_fd=folder)

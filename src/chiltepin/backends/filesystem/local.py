@@ -65,9 +65,11 @@ def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "othe
 class LocalFolder(Open):
     """One folder of this machine, held open."""
 
-    def __init__(self, descriptor: int, store: LocalStore, parts: Parts, *, goal: bool = False) -> None:
+    def __init__(
+        self, descriptor: int, store: LocalStore, parts: Parts, *, goal: bool = False, fresh: bool = False
+    ) -> None:
         super().__init__(descriptor)
-        self._store, self._parts, self._goal = store, parts, goal
+        self._store, self._parts, self._goal, self._fresh = store, parts, goal, fresh
         self._drafts: Drafts | None = None
 
     @cached_property
@@ -170,17 +172,18 @@ class LocalFolder(Open):
     def begun(self) -> Drafts:
         """Return the drafts of this folder, of which there is one more now."""
         if self._drafts is None:
-            self._drafts = Drafts(self.descriptor)
+            self._drafts = Drafts(self.descriptor, fresh=self._fresh)
         return self._drafts
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
         """Begin a file, or continue one that a dead run has begun."""
         drafts, continued = self.begun(), False
+        rights = drafts.replaced(name)
         if mark and size is not None and size > PART:
-            draft, descriptor, continued = drafts.marked(f"{mark}/{name}")
+            draft, descriptor, continued = drafts.marked(f"{mark}/{name}", rights)
         else:
-            draft, descriptor = drafts.new()
-        return LocalDraft(drafts, draft, descriptor, name, size, continued=continued)
+            draft, descriptor = drafts.new(rights)
+        return LocalDraft(drafts, draft, descriptor, name, size, rights=rights, continued=continued)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -268,10 +271,11 @@ class LocalStore:
     def folder(self, parts: Parts, *, create: bool = False) -> LocalFolder:
         """Open a folder from the root downwards; see the head of this module."""
         descriptor = self._open_root(create=create and self._create)
+        made = False
         for name in parts:
             with _closing(descriptor):
-                descriptor = _child(descriptor, name, create=create)
-        return LocalFolder(descriptor, self, parts, goal=create)
+                descriptor, made = _child(descriptor, name, create=create)
+        return LocalFolder(descriptor, self, parts, goal=create, fresh=made)
 
     def _open_root(self, *, create: bool) -> int:
         try:
@@ -399,12 +403,15 @@ def _opened(name: str, folder: int | None = None) -> int:
     return os.open(name, _ENTERED, dir_fd=folder)
 
 
-def _child(folder: int, name: str, *, create: bool) -> int:
+def _child(folder: int, name: str, *, create: bool) -> tuple[int, bool]:
+    """Open a folder in another one; return its descriptor, and whether it was made for that."""
     try:
-        return _opened(name, folder)
+        return _opened(name, folder), False
     except FileNotFoundError:
         if not create:
             raise
+    made = False
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
-    return _opened(name, folder)
+        made = True
+    return _opened(name, folder), made

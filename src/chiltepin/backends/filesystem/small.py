@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from chiltepin.backends.filesystem.drafts import settled
 from chiltepin.backends.filesystem.proof import meet, not_what_was_sent
 from chiltepin.backends.filesystem.reading import FILE, is_changed, let_go
+from chiltepin.backends.filesystem.rights import give_rights
 from chiltepin.backends.filesystem.times import keep_time
 
 if TYPE_CHECKING:
@@ -89,11 +90,14 @@ def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) 
     """
     if wish.checksum:
         meet(wish.checksum, small.content, name)
-    draft, target = drafts.new()
+    rights = drafts.replaced(name)
+    draft, target = drafts.new(rights)
     try:
         _write(target, small.content, name, verify=wish.verify)
         if wish.mtime:
             keep_time(target, small.mtime)
+        if rights is not None:
+            give_rights(target, rights)
         settled(target)
         os.replace(draft, name, src_dir_fd=goal, dst_dir_fd=goal)
     except BaseException:

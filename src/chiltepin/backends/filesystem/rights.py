@@ -1,0 +1,94 @@
+"""The rights of a file that takes the place of another one: those of that one, as if it had been written to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+__all__ = ["NEW", "Rights", "create_mode", "give_rights", "rights_of"]
+
+#: The mode of a new file, of which the kernel takes the umask.
+NEW = 0o666
+
+#: Where Linux keeps the entries of an access list (acl(5)).
+_ACL = "system.posix_acl_access"
+
+#: Modes in which everybody may read: nothing is told early by a file that begins with them.
+_OPEN_TO_ALL = 0o044
+
+
+class Rights(NamedTuple):
+    """Owners, access list, and mode without setuid and setgid, which the kernel drops when a file is written."""
+
+    mode: int
+    user: int
+    group: int
+    acl: bytes | None
+
+
+def rights_of(folder: int, name: str) -> Rights | None:
+    """Return the rights of a regular file; None if there is none of that name.
+
+    Parameters
+    ----------
+    folder : int
+        Descriptor of its folder.
+    name : str
+        What it is called there.
+    """
+    try:
+        facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        # Whatever it is will be told when the file gets its name.
+        return None
+    if not stat.S_ISREG(facts.st_mode):
+        return None
+    acl = None
+    if hasattr(os, "getxattr"):
+        with suppress(OSError):
+            acl = os.getxattr(f"/proc/self/fd/{folder}/{name}", _ACL, follow_symlinks=False)
+    return Rights(facts.st_mode & 0o777, facts.st_uid, facts.st_gid, acl)
+
+
+def create_mode(rights: Rights | None) -> int:
+    """Return the mode with which to begin a file, which is not more readable than the one that it replaces."""
+    if rights is None:
+        return NEW
+    open_to_all = rights.acl is None and rights.mode & _OPEN_TO_ALL == _OPEN_TO_ALL
+    return rights.mode | 0o600 if open_to_all else 0o600
+
+
+def give_rights(descriptor: int, rights: Rights) -> None:
+    """Give a file that was begun with `create_mode` the rights of the one that it replaces.
+
+    An owner or a group that only root could give is left; then the group gets no more than all others have.
+    """
+    facts = os.fstat(descriptor)
+    mode, acl = rights.mode, rights.acl
+    if (facts.st_uid, facts.st_gid) != (rights.user, rights.group) and not _given(descriptor, rights):
+        mode, acl = mode & ~0o070 | (mode & 0o007) << 3 & mode, None
+    # A disk without modes gives all of its files the same ones.
+    with suppress(OSError):
+        if stat.S_IMODE(facts.st_mode) != mode:
+            os.fchmod(descriptor, mode)
+    if acl is None and mode & 0o070 and not mode & 0o004:
+        # Else a default access list of the folder would let others in.
+        with suppress(OSError, AttributeError):
+            os.removexattr(descriptor, _ACL)
+    if acl is not None:
+        try:
+            os.setxattr(descriptor, _ACL, acl)
+        except OSError:
+            with suppress(OSError):
+                os.fchmod(descriptor, mode & 0o707)
+
+
+def _given(descriptor: int, rights: Rights) -> bool:
+    """Set owner and group, or the group alone; return whether the group is the same."""
+    for user in (rights.user, -1):
+        with suppress(OSError):
+            os.fchown(descriptor, user, rights.group)
+            return True
+    return False
