@@ -114,6 +114,18 @@ def wants_consent(globus, kind):
 def ask_for_session(globus):
     """Look into a folder of a site with a policy."""
     globus.collection("hpc-scratch").session_policy = "example.org"
+    look_at_scratch(globus)
+
+
+def ask_as_user(globus, do):
+    """Be logged in as a user, and do something."""
+    unset("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET")
+    log_in()
+    do(globus)
+
+
+def look_at_scratch(globus):
+    """List the folder of scratch."""
     places = {"hpc-scratch": {"collection": globus.collection("hpc-scratch").id}}
     from chiltepin.backends.globus import GlobusBackend
 
@@ -210,8 +222,9 @@ TROUBLES = [
     lambda globus: as_user(lambda: os.environ.update(CHILTEPIN_TOKENS="laptop")),
     lambda globus: wants_consent(globus, "GCSv5_mapped_collection"),
     lambda globus: wants_consent(globus, "GCSv5_guest_collection"),
+    lambda globus: ask_as_user(globus, ask_for_session),
     ask_for_session,
-    lambda globus: having(globus, "hpc-scratch", session_policy="example.org"),
+    lambda globus: ask_as_user(globus, lambda globus: having(globus, "hpc-scratch", session_policy="example.org")),
     lambda globus: meanwhile(globus, lambda task: task.set_inactive()),
     lambda globus: move(dst_ep="hpc-scrach"),
     lambda globus: move(dst_ep="99999999-1234-1234-1234-123456789abc"),

@@ -18,7 +18,8 @@ from globus_sdk.transport import RetryConfig
 from chiltepin.backends.globus import auth
 from chiltepin.backends.globus.collections import Collections
 from chiltepin.backends.globus.line import guarded
-from chiltepin.errors import LoginRequiredError
+from chiltepin.backends.globus.refusals import ask
+from chiltepin.errors import BackendError, ChiltepinError, ConsentRequiredError, LoginRequiredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -116,24 +117,27 @@ def login(
         If Globus could not be asked.
     """
     who = auth.credentials(client_id)
+    session = session or Session()
+    if who.is_service and session.is_asked:
+        raise LoginRequiredError(
+            f"Service credentials are set, and they have no session; unset {auth.ID_VARIABLE} and "
+            f"{auth.SECRET_VARIABLE}, and repeat the command."
+        )
     if who.is_service:
         identity = whoami(client_id)
         say(f"Service credentials of {identity.username} are set in the environment; no login is needed.")
-        return identity
-    session = session or Session()
-    present = None if force or session.is_asked else _present(client_id)
-    if present is None:
-        _run(who, _parameters(session, force=force), browser=browser)
-    identity = present or whoami(client_id)
-    say(f"{'Already logged' if present else 'Logged'} in as {identity.username}.")
+    else:
+        present = None if force or session.is_asked else _present(client_id)
+        if present is None:
+            _run(who, _parameters(session, force=force), browser=browser)
+        identity = present or whoami(client_id)
+        say(f"{'Already logged' if present else 'Logged'} in as {identity.username}.")
     # After the login: only the Transfer service knows which collections want a consent, and it answers no stranger.
     wanted = _wanting_consent(client_id, places or {}, consent, say, force=force)
     if wanted:
-        _run(
-            who,
-            GlobusAuthorizationParameters(required_scopes=[str(auth.data_access(wanted.values()))]),
-            browser=browser,
-        )
+        if not who.is_service:
+            scope = str(auth.data_access(wanted.values()))
+            _run(who, GlobusAuthorizationParameters(required_scopes=[scope]), browser=browser)
         with auth.transfer_client(client_id) as client:
             # The page lets the user refuse each of them.
             auth.require_data_access(client, {place: name for name, place in wanted.items()})
@@ -184,10 +188,17 @@ def whoami(client_id: str | None = None) -> Identity:
 
 
 def _present(client_id: str | None) -> Identity | None:
+    """Return who is logged in, if both services take the login: each has tokens of its own, which end apart."""
     try:
-        return whoami(client_id)
+        identity = whoami(client_id)
+        with auth.transfer_client(client_id) as client:
+            ask(lambda: client.get_submission_id().http_status, "Trying the login")
     except LoginRequiredError:
         return None
+    except BackendError:
+        # Transfer is down, say; a new login would not change that.
+        return whoami(client_id)
+    return identity
 
 
 def _parameters(session: Session, *, force: bool) -> GlobusAuthorizationParameters:
@@ -217,7 +228,11 @@ def _wanting_consent(
     with auth.transfer_client(client_id) as client:
         collections = Collections(places, lambda: client)
         found = {name: collections.find(name) for name in names}
-        wanting = {name: place.id for name, place in found.items() if collections.needs_consent(place)}
+        wanting = {
+            name: place.id
+            for name, place in found.items()
+            if collections.needs_consent(place) or _demanded(client, place.id)
+        }
         lacking = list(wanting.values()) if force else auth.without_consent(client, wanting.values())
     for name in found:
         if name not in wanting:
@@ -225,6 +240,17 @@ def _wanting_consent(
         elif wanting[name] not in lacking:
             say(f"{name} has your consent already.")
     return {name: place for name, place in wanting.items() if place in lacking}
+
+
+def _demanded(client: globus_sdk.TransferClient, collection_id: str) -> bool:
+    """Whether the service itself asks for a consent to a collection, of whatever kind that is."""
+    try:
+        ask(lambda: client.operation_ls(collection_id, limit=1).http_status, "Asking whether a consent is wanted")
+    except ConsentRequiredError:
+        return True
+    except ChiltepinError:
+        pass
+    return False
 
 
 def _run(who: auth.Credentials, parameters: GlobusAuthorizationParameters, *, browser: bool) -> None:

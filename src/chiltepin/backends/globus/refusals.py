@@ -7,8 +7,6 @@ result thread of a Parsl ``HighThroughputExecutor``.
 from __future__ import annotations
 
 import contextlib
-import re
-import shlex
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +14,7 @@ import globus_sdk
 from globus_sdk.gare import to_gare
 
 from chiltepin.backends.globus.auth import login_error
+from chiltepin.backends.globus.sessions import login_command, options_in, options_of
 from chiltepin.backends.globus.words import one_line, word
 from chiltepin.errors import (
     BackendError,
@@ -38,9 +37,6 @@ BACKEND = "globus"
 #: A user may have 100 tasks that have not ended; the next is refused with this code (seen in other clients' code; that
 #: it comes with HTTP 409 is assumed).
 TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
-
-#: In the scope of a consent, the collection that wants it.
-_DATA_ACCESS = re.compile(r"/scopes/([0-9a-fA-F-]{36})/data_access")
 
 #: What comes of an answer in which nothing is where it should be; JSON may be nested too deep to be read.
 NONSENSE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -163,36 +159,21 @@ def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
 
 
 def _wants_login(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
-    """Return the error that names the command, if somebody has to log in before this can work."""
-    consent = err.info.consent_required
-    if consent:
-        wanted = {found for scope in consent.required_scopes or () for found in _DATA_ACCESS.findall(scope)}
-        typed = "".join(f" --consent {collection}" for collection in sorted(wanted)) or " --force"
-        return ConsentRequiredError(
-            f"{what}: Globus wants one more consent; type: chiltepin login{typed}", **_facts(err)
-        )
+    """Return the error that names the command, if a login has to come before this can work."""
     # Policies of a session come with HTTP 502 or 403, and only the parameters tell them from a broken endpoint
-    # (SDK documentation, "Handling transfer authorization parameters").
+    # (SDK documentation, "Handling transfer authorization parameters"); some stand only inside of the message.
     gare = to_gare(err)
-    if gare is not None:
+    options = options_of(gare.authorization_parameters.to_dict()) if gare else options_in(str(err.message or ""))
+    if err.info.consent_required or options.startswith(" --consent"):
+        return ConsentRequiredError(
+            f"{what}: Globus wants one more consent; type: {login_command(options)}", **_facts(err)
+        )
+    if gare is not None or options:
         return LoginRequiredError(
-            f"{what}: the site wants a fresh login; type: chiltepin login{_session(gare.authorization_parameters)}",
-            **_facts(err),
+            f"{what}: the site wants a fresh login; type: {login_command(options)}", **_facts(err)
         )
     if err.http_status == HTTPStatus.UNAUTHORIZED:
         return LoginRequiredError(
             f"{what}: Globus does not accept the login ({said}); type: chiltepin login", **_facts(err)
         )
     return None
-
-
-def _session(wanted: Any) -> str:
-    """Return the options of ``chiltepin login`` that a session policy asks for."""
-    asked = {
-        "identity": wanted.session_required_identities,
-        "domain": wanted.session_required_single_domain,
-        "policy": wanted.session_required_policies,
-    }
-    options = [f" --session-{kind} {shlex.quote(one)}" for kind, values in asked.items() for one in values or ()]
-    options += [" --session-mfa"] if wanted.session_required_mfa else []
-    return "".join(options) or " --force"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
+from chiltepin.backends.globus.sessions import login_command, options_in
 from chiltepin.backends.globus.words import identifier, one_line, word
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
@@ -46,18 +47,18 @@ _FINE = (None, "", "OK", "Queued")
 
 #: What to do about a trouble, where that is known.
 _CURES = {
-    "AUTH": "Type: chiltepin login --force. ",
     "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
     "FILE_NOT_FOUND": "Check the path. ",
     "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
-    "INACTIVE": "Type: chiltepin login --force. ",
     "IS_A_DIRECTORY": "Give recursive=True for a folder. ",
     "NOT_A_DIRECTORY": "Leave recursive out for a file. ",
-    "NO_CREDENTIALS": "Type: chiltepin login --force. ",
     "NO_SPACE_LEFT": "Make room there. ",
     "PERMISSION_DENIED": "See that you may read the source, and write to the destination. ",
     "QUOTA_EXCEEDED": "Make room there. ",
 }
+
+#: Troubles that a login cures; the words of the event may say which.
+_LOGINS = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
 
 #: Longest label of a task (docs.globus.org, "Task Submission", 2.2).
 _LABEL_LIMIT = 128
@@ -308,7 +309,10 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {_CURES.get(code, '')}{_see(identifier(task['task_id']))}"
+    # Also where the code says nothing of a login: a site's policy may come as any trouble of a connection.
+    options = options_in("\n".join(str(text) for text in said if text))
+    cure = f"Type: {login_command(options)}. " if options or code in _LOGINS else _CURES.get(code, "")
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_see(identifier(task['task_id']))}"
 
 
 def _see(task_id: str) -> str:

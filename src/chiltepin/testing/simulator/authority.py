@@ -119,16 +119,21 @@ class Authority:
         with self._lock:
             self._consents.clear()
 
-    def has_session(self, required: str) -> bool:
-        """Whether a login has asked for, and so fulfilled, this domain, policy or identity, or ``mfa``."""
-        if required == "mfa":
-            return any(login.get("session_required_mfa", "").lower() == "true" for login in self.logins)
-        return any(
-            required in value.split(",")
-            for login in self.logins
-            for name, value in login.items()
-            if name.startswith("session_required_")
-        )
+    def has_session(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether logins have asked for, and so fulfilled, authorization parameters: one domain, and all the rest."""
+
+        def had(name: str, value: str) -> bool:
+            return any(value in login.get(name, "").split(",") for login in self.logins)
+
+        domains = wanted.get("session_required_single_domain") or ()
+        others = [
+            (name, value)
+            for name in ("session_required_identities", "session_required_policies")
+            for value in wanted.get(name) or ()
+        ]
+        mfa = not wanted.get("session_required_mfa") or any("session_required_mfa" in login for login in self.logins)
+        one = not domains or any(had("session_required_single_domain", domain) for domain in domains)
+        return mfa and one and all(had(name, value) for name, value in others)
 
     # What the routes ask.
 

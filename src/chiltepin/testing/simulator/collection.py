@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chiltepin import paths
 from chiltepin.backends.filesystem.local import LocalStore
@@ -14,6 +14,8 @@ from chiltepin.model import UUID
 from chiltepin.testing.simulator.trouble import Trouble
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chiltepin.paths import Parts
 
 __all__ = ["NAMESPACE", "Collection"]
@@ -42,8 +44,9 @@ class Collection:
         Only told, never enforced.
     needs_consent : bool
         Whether a token must carry the ``data_access`` scope of this collection.
-    session_policy : str or None
-        A domain in which the user would have to have logged in lately; None: no such policy.
+    session_policy : str, mapping or None
+        A domain in which the user would have to have logged in lately; or authorization parameters, such as
+        ``{"session_required_policies": ["..."], "session_required_mfa": True}``. None: no such policy.
     paused : bool
         Whether an administrator's rule pauses all tasks here.
     quota : int or None
@@ -65,7 +68,7 @@ class Collection:
     connected: bool = True
     high_assurance: bool = False
     needs_consent: bool = False
-    session_policy: str | None = None
+    session_policy: str | Mapping[str, Any] | None = None
     paused: bool = False
     quota: int | None = None
     denied: set[str] = field(default_factory=set)
@@ -87,6 +90,16 @@ class Collection:
     def is_personal(self) -> bool:
         """Whether a Globus Connect Personal serves it."""
         return self.entity_type.startswith("GCP_")
+
+    @property
+    def session_parameters(self) -> dict[str, Any]:
+        """What a login has to be, as the service's ``authorization_parameters``; empty for no policy."""
+        if isinstance(self.session_policy, str):
+            return {
+                "session_message": f"Log in again with your identity of {self.session_policy}",
+                "session_required_single_domain": [self.session_policy],
+            }
+        return dict(self.session_policy or {})
 
     @property
     def consent_scope(self) -> str:

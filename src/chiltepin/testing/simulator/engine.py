@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import uuid
@@ -14,7 +15,7 @@ from chiltepin.testing.simulator.tasks import Phase, Task
 from chiltepin.testing.simulator.trouble import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chiltepin.testing.simulator.clock import Clock
     from chiltepin.testing.simulator.settings import Settings
@@ -42,7 +43,7 @@ class Engine:
         Whether the user has logged in lately in a domain.
     """
 
-    def __init__(self, clock: Clock, settings: Settings, has_session: Callable[[str], bool]) -> None:
+    def __init__(self, clock: Clock, settings: Settings, has_session: Callable[[Mapping[str, Any]], bool]) -> None:
         self.clock, self.settings, self._has_session = clock, settings, has_session
         self.tasks: dict[str, Task] = {}
         self.lock = threading.RLock()
@@ -190,9 +191,9 @@ class Engine:
             if not collection.connected:
                 details = f"{collection.where('')}: Globus Connect Personal is not connected"
                 raise Trouble("GC_NOT_CONNECTED", details, everywhere=True)
-            if collection.session_policy and not self._has_session(collection.session_policy):
-                details = f"{collection.where('')}: A session with {collection.session_policy} is required"
-                raise Trouble("NO_CREDENTIALS", details, everywhere=True)
+            wanted = collection.session_parameters
+            if not self._has_session(wanted):
+                raise Trouble("NO_CREDENTIALS", f"{collection.where('')}: {_login_failed(wanted)}", everywhere=True)
 
     def report(self, task: Task, trouble: Trouble) -> None:
         """Note a trouble of this moment."""
@@ -373,3 +374,13 @@ def _demand(task: Task, fulfilled: bool, otherwise: str) -> None:  # noqa: FBT00
 def _moment(task: Task) -> float:
     """Return when something is to be done about a task."""
     return task.deadline if task.due is None else min(task.due, task.deadline)
+
+
+def _login_failed(wanted: Mapping[str, Any]) -> str:
+    """Return the words of a GridFTP server that refuses a login, in the form of public reports."""
+    result = {"DATA_TYPE": "result#1.1.0", "authorization_parameters": wanted, "code": "permission_denied"}
+    message = wanted.get("session_message") or "Your session does not fulfil the policies of this collection"
+    return (
+        f"Login Failed\n---\nDetails: 530-Login incorrect. : GlobusError: v=1 c=LOGIN_DENIED\\r\\n530-GridFTP-Message: "
+        f"{message}\\r\\n530-GridFTP-JSON-Result: {json.dumps(result)}\\r\\n530 End.\\r\\n"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chiltepin.testing.simulator.problems import Refusal
 
@@ -85,18 +85,11 @@ class Gate:
         if not collection.connected:
             message = f"The Globus Connect Personal endpoint '{collection.display_name}' is not connected to Globus"
             raise Refusal(502, "ExternalError.DirListingFailed.GCDisconnected", message)
-        domain = collection.session_policy
-        if domain and not self._authority.has_session(domain):
+        wanted = collection.session_parameters
+        if not self._authority.has_session(wanted):
             raise Refusal(
                 502,
                 "ExternalError.DirListingFailed.LoginFailed",
-                f"Login to '{collection.display_name}' failed: a session with an identity of {domain} is required",
-                authorization_parameters=_session(domain),
+                f"Login to '{collection.display_name}' failed: a session of another kind is required",
+                authorization_parameters=wanted,
             )
-
-
-def _session(domain: str) -> dict[str, Any]:
-    return {
-        "session_message": f"Log in again with your identity of {domain}",
-        "session_required_single_domain": [domain],
-    }
