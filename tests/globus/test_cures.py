@@ -243,6 +243,28 @@ def test_a_suspended_task_is_asked_for_again_after_the_command(globus):
     assert move() is True
 
 
+def test_a_login_that_covers_too_little_is_made_anew(globus):
+    """A login that was made for less, by an earlier version, say, is replaced by the command."""
+    run("chiltepin login")
+    file = Path(os.environ["CHILTEPIN_TOKENS"])
+    text = file.read_text()
+    assert "transfer.api.globus.org:all" in text
+    file.write_text(text.replace("transfer.api.globus.org:all", "transfer.api.globus.org:monitor_ongoing"))
+    assert cured(look) == "chiltepin login --force"
+
+
+def test_wrong_service_credentials_are_unset_for_a_login(globus, monkeypatch):
+    """Credentials that Globus refuses are unset, as the message says, and then the login works."""
+    for name, value in {**globus.environment(), "CHILTEPIN_CLIENT_SECRET": "wrong"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LoginRequiredError, match=r"or unset both and type: chiltepin login$"):
+        look()
+    for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
+        monkeypatch.delenv(name)
+    run("chiltepin login")
+    assert look() is True
+
+
 def test_service_credentials_are_told_that_they_have_no_session(globus, monkeypatch):
     """A policy that a service account cannot fulfil names what to unset, and the command refuses until it is."""
     for name, value in globus.environment().items():

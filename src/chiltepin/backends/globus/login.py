@@ -176,15 +176,21 @@ def whoami(client_id: str | None = None) -> Identity:
         )
     ) as client:
         # Texts and not the answer, which holds the request, and that the token.
-        username, identity_id = auth.ask_auth(
-            lambda: [str(client.userinfo()[name]) for name in ("preferred_username", "sub")]
-        )
+        username, identity_id = auth.ask_auth(lambda: _names(client.userinfo(), "preferred_username", "sub"))
     return Identity(
         username=username,
         identity_id=identity_id,
         client_id=who.client_id,
         is_service=who.is_service,
     )
+
+
+def _names(answer: Any, *keys: str) -> list[str]:
+    """Return texts of an answer; ValueError if one of them is none."""
+    names = [answer[key] for key in keys]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError("no name")
+    return names
 
 
 def _present(client_id: str | None) -> Identity | None:
