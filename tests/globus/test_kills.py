@@ -15,15 +15,42 @@ import pytest
 
 WAVES, OLD = 3, 2
 
+#: What else happens in the process after each wave: other workflows beside the first or in it, and a call without one.
+COMPANY = ["idle", "works", "fails", "nested", "alone"]
+
 #: Loads all that a workflow needs, once, and then runs one in a process of its own for each line that it reads.
 CRADLE = f"""
-import json, os, sys
+import json, os, random, sys, threading
 import globus_sdk, chiltepin.backends.globus
-from chiltepin import Workflow, delete_task, transfer_task
+from chiltepin import Workflow, delete, delete_task, transfer_task
 
-def workflow(count, run_dir):
+SETTINGS = {{"data": {{"backend": "globus"}}}}
+
+def beside(kind, run_dir, number):
+    # Another workflow, which ends before the first one does: in order or not, with something to do or without.
+    try:
+        with Workflow(SETTINGS, run_dir=run_dir):
+            if kind != "idle":
+                delete_task("hpc-scratch", f"/side/{{number}}", executor="local", ignore_missing=True).result(60)
+            if kind == "fails":
+                raise RuntimeError("on purpose")
+    except RuntimeError:
+        pass
+
+def company(kind, run_dir, number):
+    if kind == "nested":
+        return beside("works", run_dir, number)
+    if kind == "alone":
+        return delete("hpc-scratch", f"/side/{{number}}", ignore_missing=True)
+    thread = threading.Thread(target=beside, args=(kind, run_dir, number))
+    thread.start()
+    thread.join()
+
+def workflow(count, run_dir, seed):
+    chance = random.Random(seed)
     ends, rest = [], {{"executor": "local", "polling_interval": 0.2}}
-    with Workflow({{"data": {{"backend": "globus"}}}}, run_dir=run_dir):
+    with Workflow(SETTINGS, run_dir=run_dir) as main:
+        print(main.dfk.run_id, flush=True)
         for wave in range({WAVES}):
             futures = [
                 transfer_task("my-laptop", "hpc-scratch", f"/{{wave}}-{{number}}", f"/out/{{wave}}-{{number}}", **rest)
@@ -31,6 +58,7 @@ def workflow(count, run_dir):
             ]
             futures += [delete_task("hpc-scratch", f"/old/{{wave}}-{{number}}", **rest) for number in range({OLD})]
             ends += [future.result(60) for future in futures]
+            company(chance.choice({COMPANY}), run_dir, wave)
     print(ends.count(True))
 
 for line in sys.stdin:
@@ -41,7 +69,7 @@ for line in sys.stdin:
         output = os.open(asked["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        workflow(asked["count"], asked["run_dir"])
+        workflow(asked["count"], asked["run_dir"], asked["seed"])
         sys.exit()
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -81,10 +109,11 @@ def seeds():
     return range(int(first or 0), int(last))
 
 
-def settled(folder):
-    """Whether a process has written that it ended in order."""
-    journals = (folder / "journal").glob("*.jsonl")
-    return any('"event":"settled"' in file.read_text() for file in journals)
+def settled(folder, output):
+    """Whether the workflow whose name is in the output has written that it ended in order."""
+    name = output.read_text().split("\n", 1)[0] if output.exists() else ""
+    lines = [line for file in (folder / "journal").glob("*.jsonl") for line in file.read_text().splitlines()]
+    return any('"event":"settled"' in line and f'"workflow":"{name}"' in line for line in lines if name)
 
 
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
@@ -106,14 +135,15 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(cradle, chiltepin_globu
         "count": count,
         "run_dir": str(tmp_path / "runinfo"),
         "output": str(output),
+        "seed": seed,
     }
     for _ in range(kills):
         # Whoever lived to its orderly end is done, and the same again would be a new wish.
-        if not settled(tmp_path):
+        if not settled(tmp_path, output):
             killed_after(cradle, asked, globus, chance.uniform(0, 3))
-    if not settled(tmp_path):
+    if not settled(tmp_path, output):
         cradle.start(asked)
-        assert (cradle.wait(), output.read_text()) == (0, f"{WAVES * (count + OLD)}\n")
+        assert (cradle.wait(), output.read_text().split("\n", 1)[1]) == (0, f"{WAVES * (count + OLD)}\n")
     transfers = [task.document() for task in globus.tasks.values() if task.document()["type"] == "TRANSFER"]
     written = [
         entry["destination_path"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 
 import pytest
 from guided import Guided
@@ -318,3 +319,107 @@ def test_a_script_resumes_what_is_in_flight(process, globus, count):
     assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * count
     assert len(globus.tasks) == 1
     assert process().hub.resume(timeout=100, polling_interval=30, grace=60) == []
+
+
+# Several workflows in one process, and processes side by side
+
+
+def ask(guided, *requests, workflow):
+    """Let a workflow of a process ask for something, and see its end."""
+    errands = [guided.start(request, workflow=workflow) for request in requests]
+    guided.live()
+    return [errand.future.result(0) for errand in errands]
+
+
+@pytest.mark.parametrize("how", ["beside it", "before it", "nested"])
+def test_a_workflow_settles_for_itself_alone(process, globus, how):
+    """What a workflow had done when its process was killed is not settled by another one that had ended in order."""
+    first = process()
+    if how == "before it":
+        ask(first, move(3), workflow="other")
+        first.hub.settle("other")
+    ask(first, move(), delete(), workflow="mine")
+    if how != "before it":
+        ask(first, *([move(3)] if how == "beside it" else []), workflow="other")
+        first.hub.settle("other")
+    second = process()
+    ends = ask(second, move(), delete(), workflow="again")
+    assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 2
+    assert moved(globus).count("/out/0") == 1
+
+
+def test_items_of_one_task_are_settled_by_those_who_asked_for_them(process, globus):
+    """Of a task for two workflows, the items of the one that ended in order are new requests; the others are not."""
+    first = process()
+    both = [first.start(delete(number), workflow=name) for number, name in [(0, "over"), (1, "killed"), (2, "over")]]
+    both.append(first.start(delete(2), workflow="killed"))
+    first.live()
+    assert len({errand.future.result(0).handle for errand in both}) == 1
+    first.hub.settle("over")
+    second = process()
+    codes = [end.code for end in ask(second, delete(0), delete(1), delete(2), workflow="again")]
+    assert codes == ["FILE_NOT_FOUND", "", ""]
+
+
+def test_a_workflow_that_ends_by_an_error_is_not_settled_with_its_process(process, globus):
+    """The end of the process settles what no workflow had asked for, and no workflow that was left by an error."""
+    first = process()
+    ask(first, delete(0), workflow="left")
+    first.hub.abandon("left")
+    ask(first, delete(1), workflow="")
+    first.hub.close()
+    assert [end.code for end in ask(process(), delete(0), delete(1), workflow="")] == ["", "FILE_NOT_FOUND"]
+
+
+def test_what_another_process_saw_end_belongs_to_the_one_that_began_it(process, globus):
+    """An item that only the killed process had asked for stays its own, whichever process saw its end."""
+    globus.settings.task_latency = 20
+    first = process()
+    for number in range(2):
+        first.start(delete(number), workflow="killed")
+    first.live(seconds=1)
+    second = process()
+    assert ask(second, delete(0), workflow="over")[0].state is TaskState.SUCCEEDED
+    second.hub.settle("over")
+    assert [end.code for end in ask(process(), delete(0), delete(1), workflow="again")] == ["FILE_NOT_FOUND", ""]
+
+
+@pytest.mark.parametrize("settle", [False, True])
+def test_lines_without_a_workflow_keep_their_meaning(process, globus, tmp_path, settle):
+    """In a journal of an earlier version, the last line speaks for all that its process had done by then."""
+    run(process, move(), delete(), settle=settle)
+    for file in (tmp_path / "journal").glob("*.jsonl"):
+        plain = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in plain:
+            line.pop("workflows", None)
+            line.pop("workflow", None)
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in plain))
+    ends = run(process, move(), delete())
+    assert ends[1].code == ("FILE_NOT_FOUND" if settle else "")
+    assert moved(globus) == ["/out/0"] * (2 if settle else 1)
+
+
+def test_a_living_process_learns_what_others_begin_and_end(process, globus):
+    """What another process begins after the first look is waited for, and its end is learned."""
+    globus.settings.task_latency = 20
+    second = process()
+    ask(second, move(4), workflow="early")
+    first = process()
+    begun = first.start(move(0))
+    first.live(seconds=1)
+    errand = second.start(move(0))
+    second.live(seconds=2)
+    assert len(globus.tasks) == 2
+    assert not errand.future.done()
+    second.live()
+    first.live()
+    assert begun.future.result(0).state is errand.future.result(0).state is TaskState.SUCCEEDED
+    assert moved(globus) == ["/out/0", "/out/4"]
+
+
+def test_a_living_process_learns_what_a_killed_one_had_done(process, globus):
+    """What a process that was killed meanwhile had done is asked for in the harmless form."""
+    second = process()
+    ask(second, move(4), workflow="early")
+    run(process, delete(0))
+    assert [end.code for end in ask(second, delete(0), workflow="late")] == [""]

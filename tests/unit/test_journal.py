@@ -584,6 +584,41 @@ def test_what_is_no_file_is_skipped(folder, journal, reader, tmp_path, kind):
     assert in_flight(reader) == ["a"]
 
 
+def others_can_have_written(how, file):
+    """Give a file what makes it one that another user can have written."""
+    if how == "another owner":
+        if os.geteuid() != 0:
+            pytest.skip("Only root can give a file away.")
+        os.chown(file, 65534, 65534)
+    elif how == "a second name":
+        (file.parent / "second").hardlink_to(file)
+    else:
+        file.chmod(0o620 if how == "open to the group" else 0o602)
+
+
+@pytest.mark.parametrize("how", ["another owner", "a second name", "open to the group", "open to all"])
+def test_what_others_can_have_written_is_not_believed(folder, journal, reader, caplog, how):
+    """In a folder that others may write to, only files of this user count; one warning names the first other one."""
+    intend(journal, "a")
+    forged = folder / "20200101T000000.000000Z-evil-1-1-00000000.jsonl"
+    forged.write_bytes(only_file(folder).read_bytes().replace(b'"a"', b'"b"'))
+    folder.chmod(0o1777)
+    others_can_have_written(how, forged)
+    assert in_flight(reader) == in_flight(reader) == ["a"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "evil" in caplog.text
+
+
+def test_a_file_that_changes_its_owner_tells_no_more(folder, journal, clock):
+    """What was read of a file stays; what is added after it was opened to others is not believed."""
+    intend(journal, "a")
+    others = Journal(folder, clock=clock).others(**SERVICE)
+    assert [news.entry.submission_id for news in others.look()] == ["a"]
+    only_file(folder).chmod(0o666)
+    intend(journal, "b")
+    assert others.look() == []
+
+
 def test_a_file_that_cannot_be_read_harms_no_other(folder, clock, journal, reader, caplog):
     """A name that leads nowhere is logged, is not removed as old, and the rest is told."""
     folder.mkdir(parents=True)

@@ -23,9 +23,10 @@ No token and no credential is ever in it. Files have mode 0600.
 
 from __future__ import annotations
 
-from chiltepin.journal.journal import REMEMBERED, Journal
+from chiltepin.journal.journal import Journal
 from chiltepin.journal.lines import NO_WORKFLOW, Asked, Entry
 from chiltepin.journal.others import Asker, News, Others
 from chiltepin.journal.owner import Owner
+from chiltepin.journal.reading import REMEMBERED
 
 __all__ = ["NO_WORKFLOW", "REMEMBERED", "Asked", "Asker", "Entry", "Journal", "News", "Others", "Owner"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.journal.lines import NO_WORKFLOW, VERSION, plain_asked, plain_request, time
 from chiltepin.journal.others import Others
-from chiltepin.journal.reading import files, merged, prune
+from chiltepin.journal.reading import REMEMBERED, files, merged, prune
 from chiltepin.journal.writing import Lines
 from chiltepin.model import items_of
 
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from chiltepin.journal.owner import Owner
     from chiltepin.model import Request, TaskHandle, TaskState
 
-__all__ = ["REMEMBERED", "Journal"]
-
-#: Items of which it is remembered that they were done; of more a file of the journal is removed.
-REMEMBERED = 100_000
+__all__ = ["Journal"]
 
 
 class Journal(Lines):

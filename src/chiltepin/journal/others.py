@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.journal.lines import NO_WORKFLOW, Ended, Entry, Settled
 from chiltepin.journal.owner import Owner
-from chiltepin.journal.reading import files, lines_from, logged, understood
+from chiltepin.journal.reading import REMEMBERED, files, lines_from, logged, understood
 from chiltepin.model import TaskHandle
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Others:
     def __init__(self, journal: Journal, backend: str, service: str) -> None:
         self._journal, self._service = journal, (backend, service)
         self._begun: dict[str, News] = {}
+        #: What has ended, the oldest first: a line that tells of it again is old.
+        self._ended: dict[str, None] = {}
         #: How often each workflow, and each process as a whole, has settled.
         self._settled: dict[tuple[Owner | None, str], int] = {}
         self._whole: dict[Owner | None, int] = {}
@@ -150,7 +152,7 @@ class Others:
                 end = replace(event, at=at), self._asked(owner, event.asked)
                 # What was seen last counts.
                 ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_moment)
-            elif self._wanted(event) and event.submission_id not in self._begun:
+            elif self._wanted(event) and not self._knows(event.submission_id):
                 self._begun[event.submission_id] = News(entry=event, began=self._asked(owner, event.asked))
                 changed.add(event.submission_id)
         for name in self._begun.keys() & tasks.keys():
@@ -160,8 +162,14 @@ class Others:
         known = [end for name, end in ends.items() if name in self._begun]
         return [self._over(*end) for end in sorted(known, key=_moment)] + self._in_flight(changed)
 
+    def _knows(self, name: str) -> bool:
+        return name in self._begun or name in self._ended
+
     def _over(self, end: Ended, saw: _Askers) -> News:
         news = self._begun.pop(end.submission_id)
+        self._ended[end.submission_id] = None
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 
     def _in_flight(self, changed: set[str]) -> list[News]:

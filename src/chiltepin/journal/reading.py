@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from chiltepin.journal.lines import Event
 
-__all__ = ["LINE_LIMIT", "SUFFIX", "files", "lines_from", "logged", "merged", "prune", "said", "understood"]
+__all__ = [
+    "LINE_LIMIT",
+    "REMEMBERED",
+    "SUFFIX",
+    "files",
+    "lines_from",
+    "logged",
+    "merged",
+    "prune",
+    "said",
+    "understood",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +38,9 @@ SUFFIX = ".jsonl"
 
 #: Bytes of the longest line that is written or read.
 LINE_LIMIT = 64 * 2**20
+
+#: Items of which it is remembered that they were done; where newer files tell of more, an older one is removed.
+REMEMBERED = 100_000
 
 #: How long a file is kept in which nothing is in flight.
 KEPT = timedelta(days=30)

@@ -1,0 +1,193 @@
+"""Random histories of the files of a journal: processes and workflows, kills, and files that are not to be believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from chiltepin.journal import Journal, Owner
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState
+
+SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
+WORKFLOWS = st.sampled_from(["", "a", "b"])
+HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "60"))
+
+#: Where writing does not wait for a disk, if there is such a place.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+
+
+@pytest.fixture(autouse=True)
+def looking(monkeypatch):
+    """Let no look be left out because the last one was a moment ago."""
+    monkeypatch.setattr("chiltepin.journal.others.SHARE", 1.0)
+
+
+class Files(RuleBasedStateMachine):
+    """What was written, in plain sets beside the files; a reader that was there all the time, and ever new ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY))
+        self.count = 0
+        self.journals = [self._process(), self._process()]
+        #: Of each submission who asked for it and whether it is in flight; what each process has settled.
+        self.begun, self.flying, self.over = {}, set(), {}
+        self.reader = Journal(self.folder, clock=self._clock)
+        self.others, self.heard = self.reader.others(**SERVICE), {}
+
+    def _clock(self):
+        return self.now
+
+    def _process(self):
+        self.count += 1
+        return Journal(self.folder, clock=self._clock, owner=Owner("gone", self.count, "0"))
+
+    def _next(self):
+        self.now += timedelta(milliseconds=1)
+        self.count += 1
+        return str(self.count)
+
+    @rule(which=st.integers(0, 1), workflows=st.sets(WORKFLOWS, max_size=2))
+    def begin(self, which, workflows):
+        """A process writes that it is about to submit something, for some workflows."""
+        name, journal = self._next(), self.journals[which]
+        request = DeleteRequest(endpoint="e", paths=(f"/{name}",))
+        deadline = self.now + timedelta(days=400)
+        asked = dict.fromkeys(workflows)
+        journal.intend(name, request, deadline=deadline, asked=asked, **SERVICE)
+        self.begun[name] = [(journal, workflow) for workflow in workflows]
+        self.flying.add(name)
+
+    @rule(which=st.integers(0, 1), data=st.data())
+    def submit(self, which, data):
+        """A process writes what a submission has become, its own or that of another one."""
+        if self.flying:
+            name = data.draw(st.sampled_from(sorted(self.flying)))
+            self.journals[which].submitted(TaskHandle(backend="globus", task_id=f"t{name}", submission_id=name))
+
+    @rule(which=st.integers(0, 1), workflows=st.sets(WORKFLOWS, max_size=2), data=st.data())
+    def end(self, which, workflows, data):
+        """A process writes how a submission has ended, its own or that of another one, and who had asked for it."""
+        if not self.flying:
+            return
+        self._next()
+        name, journal = data.draw(st.sampled_from(sorted(self.flying))), self.journals[which]
+        journal.ended(name, TaskState.SUCCEEDED, asked=dict.fromkeys(workflows))
+        self.flying.discard(name)
+        self.over[name] = {(journal, workflow) for workflow in workflows} or set(self.begun[name])
+
+    @rule(which=st.integers(0, 1), workflow=WORKFLOWS)
+    def settle(self, which, workflow):
+        """A workflow ends in order."""
+        journal = self.journals[which]
+        journal.settle(workflow)
+        for asked in (*self.over.values(), *self.begun.values()):
+            while (journal, workflow) in asked:
+                asked.remove((journal, workflow))
+
+    @rule(which=st.integers(0, 1))
+    def kill(self, which):
+        """A process dies, and another one begins."""
+        self.journals[which].close()
+        self.journals[which] = self._process()
+
+    @rule(which=st.integers(0, 1))
+    def leave(self, which):
+        """A process goes on in another file."""
+        self.journals[which].close()
+
+    @rule(seconds=st.sampled_from([-3600.0, -0.5, 60.0]))
+    def clock(self, seconds):
+        """Time goes by, or the clock is set back, by less than the time since the start."""
+        self.now = max(self.now + timedelta(seconds=seconds), datetime(2026, 3, 1, tzinfo=timezone.utc))
+
+    @rule(data=st.data(), junk=st.sampled_from([b"{", b"[]\n", b'{"v": 2, "event": "ended"}\n', b"\xff\n", b"\n"]))
+    def spoil(self, data, junk):
+        """A file of a dead process ends in what is no line, or has one that a later version has written."""
+        dead = self._dead()
+        if dead:
+            with data.draw(st.sampled_from(dead)).open("ab") as file:
+                file.write(junk)
+
+    @rule(data=st.data())
+    def repeat(self, data):
+        """The first line of a file of a dead process is there twice."""
+        dead = self._dead()
+        if dead:
+            file = data.draw(st.sampled_from(dead))
+            first = file.read_bytes().split(b"\n", 1)[0]
+            if json.loads(first)["event"] != "settled":
+                with file.open("ab") as end:
+                    end.write(b"\n" + first + b"\n")
+
+    @rule(
+        how=st.sampled_from(["open to the group", "open to all", "a link", "two names", "another owner"]),
+        data=st.data(),
+    )
+    def forge(self, how, data):
+        """Another user writes that all is settled and all has ended, under the name of one of our processes."""
+        owner = data.draw(st.sampled_from(self.journals)).owner
+        lines = [{"event": "settled", "workflow": workflow} for workflow in ("", "a", "b")] + [
+            {"event": "ended", "submission_id": name, "state": "failed"} for name in sorted(self.flying)
+        ]
+        text = "".join(json.dumps({"v": 1, "at": self.now.isoformat(), **line}) + "\n" for line in lines)
+        name = self.folder / f"20300101T000000.000000Z-{owner}-{self._next()}.jsonl"
+        written = self.folder / f"{self._next()}.elsewhere"
+        written.write_text(text)
+        written.chmod(0o620 if how == "open to the group" else 0o602 if how == "open to all" else 0o600)
+        if how == "a link":
+            name.symlink_to(written)
+        elif how == "two names":
+            name.hardlink_to(written)
+        elif how != "another owner":
+            written.rename(name)
+        elif os.geteuid() == 0:
+            os.chown(written, 65534, 65534)
+            written.rename(name)
+
+    @rule()
+    def look(self):
+        """The reader that was there all the time looks."""
+        for news in self.others.look():
+            self.heard[news.entry.submission_id] = news
+
+    @invariant()
+    def what_is_read_is_what_was_written(self):
+        """Old and new readers know what is in flight, and what was not settled when its process was killed."""
+        fresh = self.reader.others(**SERVICE)
+        self._compare(fresh, {news.entry.submission_id: news for news in fresh.look()})
+
+    def teardown(self):
+        """The reader that has read each line once knows the same as one that reads all at once."""
+        self.look()
+        self._compare(self.others, self.heard)
+        for journal in self.journals:
+            journal.close()
+        shutil.rmtree(self.folder)
+
+    def _compare(self, others, known):
+        assert {name for name, news in known.items() if news.entry.state is None} == self.flying
+        killed = {name for name in self.over if any(map(others.killed, known[name].askers(0)))}
+        assert killed == {name for name, asked in self.over.items() if asked}
+
+    def _dead(self):
+        living = tuple(f"-{journal.owner}-" for journal in self.journals)
+        files = sorted(self.folder.glob("2026*.jsonl"))
+        return [file for file in files if not any(owner in file.name for owner in living)]
+
+
+TestFiles = Files.TestCase
+TestFiles.pytestmark = [pytest.mark.timeout(60 + HISTORIES)]
+TestFiles.settings = settings(
+    max_examples=HISTORIES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
