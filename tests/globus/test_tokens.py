@@ -222,3 +222,23 @@ def test_the_file_does_not_travel(path):
     """Pickling it is a TypeError, for tokens stay where they are."""
     with pytest.raises(TypeError, match="stays in its process"):
         pickle.dumps(TokenFile(path, namespace="a"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root can give a file away.")
+def test_a_login_of_another_user_is_refused(path):
+    """A token file that another user has put here is not used: everything would be moved in that user's name."""
+    file = TokenFile(path, namespace="a")
+    store(file, "transfer")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(LoginRequiredError, match="not a file of yours, but of user 65534"):
+        read(file)
+    with pytest.raises(LoginRequiredError, match="not a file of yours"):
+        store(file, "auth")
+
+
+def test_a_pipe_for_a_token_file_is_refused(path):
+    """A pipe by the name of the token file does not make the login wait for a writer."""
+    os.makedirs(os.path.dirname(path))
+    os.mkfifo(path, 0o600)
+    with pytest.raises(LoginRequiredError, match="not a file of yours"):
+        read(TokenFile(path, namespace="a"))

@@ -331,3 +331,21 @@ def test_the_library_is_the_one_that_was_taken():
     digest = hashlib.sha256((assets / "uPlot.min.js").read_bytes()).hexdigest()
     assert digest == "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
     assert (assets / "uPlot.LICENSE").read_text() in page([], since=NOW, now=NOW)
+
+
+@pytest.mark.parametrize("how", ["open to all", "a second name", "a link"])
+def test_lines_that_another_user_can_have_written_are_not_shown(folder, clock, how):
+    """In a folder that others may write to, only the lines of this user are told, and no file of others is removed."""
+    assert len(told(folder, clock)) == 1
+    [file] = Path(folder).glob("*.activity")
+    if how == "open to all":
+        file.chmod(0o666)
+    elif how == "a second name":
+        file.with_suffix(".other").hardlink_to(file)
+    else:
+        file.rename(file.with_suffix(".other"))
+        file.symlink_to(file.with_suffix(".other"))
+    os.utime(file, (0, 0), follow_symlinks=False)
+    assert Reader(folder).news() == []
+    told(folder, clock)
+    assert file.is_symlink() or file.exists()

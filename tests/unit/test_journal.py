@@ -609,6 +609,20 @@ def test_what_others_can_have_written_is_not_believed(folder, journal, reader, c
     assert "evil" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["another owner", "a second name", "open to the group", "open to all"])
+def test_old_files_of_others_stay(folder, clock, how):
+    """A journal that cannot be judged, because others can have written it, is not removed as old."""
+    folder.mkdir(parents=True)
+    old = folder / "20200101T000000.000000Z-host-1-1-00000000.jsonl"
+    old.write_text("{}\n")
+    others_can_have_written(how, old)
+    last_written(old, START - timedelta(days=31))
+    journal = Journal(folder, clock=clock)
+    intend(journal, "a")
+    journal.close()
+    assert old.exists()
+
+
 def test_a_file_that_changes_its_owner_tells_no_more(folder, journal, clock):
     """What was read of a file stays; what is added after it was opened to others is not believed."""
     intend(journal, "a")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from station import Clock
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.notes import Notes, read
+from chiltepin.owned import create_own, exists_own
 
 HANDLE = TaskHandle(backend="filesystem", task_id="id", submission_id="id")
 
@@ -81,3 +83,49 @@ def test_what_cannot_be_read_is_no_status(tmp_path, content):
     """A note of another version, or of somebody else, says nothing."""
     (tmp_path / "id.json").write_text(content)
     assert read(str(tmp_path / "id.json")) is None
+
+
+@pytest.mark.parametrize("how", ["open to all", "a link", "a second name", "a pipe", "nested too deeply"])
+def test_a_note_that_another_user_can_have_written_is_not_read(file, clock, how):
+    """In a run folder that others may write to, only a note of this user counts, and none is waited for."""
+    notes = Notes(file, clock)
+    clock.time += 1
+    notes.take(status(5))
+    if how == "open to all":
+        Path(file).chmod(0o666)
+    elif how == "a second name":
+        os.link(file, f"{file}.2")
+    else:
+        os.rename(file, f"{file}.2")
+        if how == "a link":
+            os.symlink(f"{file}.2", file)
+        elif how == "a pipe":
+            os.mkfifo(file)
+        else:
+            Path(file).write_text("[" * 100_000)
+    assert read(file) is None
+
+
+def test_a_note_is_never_written_through_a_link(file, clock, tmp_path):
+    """A link that another user puts where a note is being written leads to no other file."""
+    (tmp_path / "precious").write_text("mine")
+    os.mkdir(os.path.dirname(file))
+    os.symlink(tmp_path / "precious", f"{file}.draft")
+    notes = Notes(file, clock)
+    clock.time += 1
+    notes.take(status(5))
+    assert read(file) == status(5)
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_a_stop_file_of_another_user_stops_nothing(tmp_path):
+    """Only a file of this user counts, and one that is made follows no link."""
+    stop = str(tmp_path / "id.stop")
+    (tmp_path / "precious").write_text("mine")
+    os.symlink(tmp_path / "precious", stop)
+    assert not exists_own(stop)
+    os.close(create_own(stop))
+    assert exists_own(stop)
+    assert (tmp_path / "precious").read_text() == "mine"
+    Path(stop).chmod(0o666)
+    assert not exists_own(stop)

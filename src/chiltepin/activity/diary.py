@@ -13,6 +13,7 @@ from chiltepin.journal.lines import time as plain_time
 from chiltepin.journal.reading import KEPT, PRUNED
 from chiltepin.journal.writing import Lines
 from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.owned import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,5 +176,5 @@ def _remove_old(folder: str) -> None:
         for name in names[:PRUNED]:
             path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
-                if os.lstat(path).st_mtime < limit:
+                if is_own(facts := os.lstat(path)) and facts.st_mtime < limit:
                     os.unlink(path)

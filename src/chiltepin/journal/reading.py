@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.journal.lines import Ended, Entry, Settled, said_by
 from chiltepin.model import TaskHandle
-from chiltepin.owned import open_own
+from chiltepin.owned import exists_own, open_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -94,7 +94,8 @@ def prune(paths: list[str], now: datetime) -> None:
     """Remove old files that tell of nothing in flight; ``paths`` are oldest first."""
     begun: dict[str, dict[str, datetime]] = {}
     ended: dict[str, set[str]] = {}
-    for path in [path for path in paths if _changed(path, now) < now - KEPT][:PRUNED]:
+    # Those of other users are theirs to remove, also where this user may.
+    for path in [path for path in paths if _changed(path, now) < now - KEPT and exists_own(path)][:PRUNED]:
         # What cannot be read cannot be judged, and stays.
         with logged(path):
             begun[path], ended[path] = _summary(path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
@@ -125,9 +127,15 @@ class TokenFile(TokenStorage):
 
     def _read(self) -> _Logins:
         try:
-            with open(self.path, encoding="utf-8") as file:
-                if os.fstat(file.fileno()).st_mode & 0o077:
-                    os.fchmod(file.fileno(), 0o600)
+            # Not blocking: a pipe by this name would have the login wait for a writer.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, encoding="utf-8") as file:
+                facts = os.fstat(descriptor)
+                if facts.st_uid != os.geteuid() or not stat.S_ISREG(facts.st_mode):
+                    # All data would be moved in the name of the one who put it there.
+                    raise PermissionError(errno.EPERM, f"it is not a file of yours, but of user {facts.st_uid}")
+                if facts.st_mode & 0o077:
+                    os.fchmod(descriptor, 0o600)
                 document = json.load(file)
         except FileNotFoundError:
             return {}
