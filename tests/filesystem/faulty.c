@@ -1,13 +1,16 @@
 /* A folder over FUSE that fails when it is told to; it is unmounted when its standard input ends.
  *
  * cc -o faulty faulty.c $(pkg-config --cflags --libs fuse3)
- * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [utf8] [colon] [bad] [names=COUNT]
+ * ./faulty FOLDER MOUNT_POINT [direct] [late] [nocopy] [fold] [utf8] [colon] [bad] [names=COUNT] [order] [wronly] [keep] [noname] [notime]
  *
  *   direct  nothing is kept by the kernel: each read comes here
  *   late    the kernel keeps what is written, and tells what becomes of it when the file is closed (as with NFS)
  *   nocopy  there is no copy_file_range
  *   fold    names are kept in small letters, and found in any
  *   utf8    names that are no UTF-8 are refused; colon: names with a colon are; names=: longer ones are
+ *   order   files are written from start to end, and cannot be read while they are open for writing (rclone mount)
+ *   wronly  files cannot be opened for reading and writing at once (Mountpoint for Amazon S3)
+ *   keep    a rename does not replace; noname: there is no rename; notime: times cannot be set
  *   bad     files whose names begin with "bad" cannot be looked at, and those with "torn" not read beyond 4096 bytes
  *
  * Commands, a line each, answered by a line:
@@ -34,7 +37,7 @@ static const char *NAMES[] = {"getattr", "readlink", "mkdir", "mknod", "unlink",
 enum { GETATTR, READLINK, MKDIR, MKNOD, UNLINK, RMDIR, SYMLINK, RENAME, LINK, CHMOD,
        TRUNCATE, UTIMENS, CREATE, OPEN, READ, WRITE, FLUSH, OPENDIR, READDIR, COPY, LSEEK, KINDS };
 
-static int root, direct, late, nocopy, fold, utf8, colon, bad_ones, longest = 255;
+static int root, order, wronly, keep, noname, notime, direct, late, nocopy, fold, utf8, colon, bad_ones, longest = 255;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static long count, failed, first, times;
 static int error, kinds = -1, first_kind = -1;
@@ -97,6 +100,9 @@ static int f_rmdir(const char *p) { GATE(RMDIR); AT(p, r); return ANSWER(unlinka
 static int f_symlink(const char *to, const char *p) { GATE(SYMLINK); AT(p, r); return ANSWER(symlinkat(to, root, r)); }
 static int f_rename(const char *a, const char *b, unsigned int flags) {
   GATE(RENAME); AT(a, from); AT(b, to);
+  struct stat st;
+  if (noname) return -ENOSYS;
+  if (keep && !fstatat(root, to, &st, AT_SYMLINK_NOFOLLOW)) return -EEXIST;
   return ANSWER(renameat2(root, from, root, to, flags));
 }
 static int f_link(const char *a, const char *b) { GATE(LINK); AT(a, from); AT(b, to); return ANSWER(linkat(root, from, root, to, 0)); }
@@ -113,6 +119,7 @@ static int f_truncate(const char *p, off_t n, struct fuse_file_info *fi) {
 }
 static int f_utimens(const char *p, const struct timespec t[2], struct fuse_file_info *fi) {
   GATE(UTIMENS);
+  if (notime) return -EOPNOTSUPP;
   if (fi) return ANSWER(futimens(fi->fh, t));
   AT(p, r);
   return ANSWER(utimensat(root, r, t, AT_SYMLINK_NOFOLLOW));
@@ -126,6 +133,7 @@ static int opened(struct fuse_file_info *fi, int fd) {
 static int mode_of(int flags) { return late && (flags & O_ACCMODE) == O_WRONLY ? (flags & ~O_ACCMODE) | O_RDWR : flags; }
 static int f_create(const char *p, mode_t m, struct fuse_file_info *fi) {
   GATE(CREATE); AT(p, r);
+  if (wronly && (fi->flags & O_ACCMODE) == O_RDWR) return -EINVAL;
   return opened(fi, openat(root, r, mode_of(fi->flags) | O_CREAT | O_NOFOLLOW, m));
 }
 static int f_open(const char *p, struct fuse_file_info *fi) {
@@ -134,18 +142,21 @@ static int f_open(const char *p, struct fuse_file_info *fi) {
 }
 static int f_read(const char *p, char *buf, size_t n, off_t at, struct fuse_file_info *fi) {
   GATE(READ);
+  if (order && (fcntl(fi->fh, F_GETFL) & O_ACCMODE) != O_RDONLY) return -EPERM;
   if (bad_ones && at + n > 4096 && !strncmp(strrchr(p, '/') + 1, "torn", 4)) return -EIO;
   /* To a kernel that keeps what was read, fewer bytes are the end of the file. */
   BYTES(pread(fi->fh, buf, bad && direct && n > 1 ? n / 2 : n, at));
 }
 static int f_write(const char *p, const char *buf, size_t n, off_t at, struct fuse_file_info *fi) {
   GATE(WRITE);
+  struct stat st;
+  if (order && (fstat(fi->fh, &st) || at != st.st_size)) return -ESPIPE;
   /* A kernel that keeps what is written does not ask twice. */
   BYTES(pwrite(fi->fh, buf, bad && !late && n > 1 ? n / 2 : n, at));
 }
 static ssize_t f_copy(const char *a, struct fuse_file_info *from, off_t at, const char *b, struct fuse_file_info *to, off_t there,
                       size_t n, int flags) {
-  if (nocopy) return -EOPNOTSUPP;
+  if (nocopy || order || wronly) return -EOPNOTSUPP;
   GATE(COPY);
   BYTES(copy_file_range(from->fh, &at, to->fh, &there, bad && n > 1 ? n / 2 : n, flags));
 }
@@ -217,6 +228,8 @@ int main(int argc, char **argv) {
     direct |= !strcmp(*mode, "direct"), late |= !strcmp(*mode, "late"), nocopy |= !strcmp(*mode, "nocopy");
     fold |= !strcmp(*mode, "fold"), utf8 |= !strcmp(*mode, "utf8"), colon |= !strcmp(*mode, "colon");
     bad_ones |= !strcmp(*mode, "bad");
+    order |= !strcmp(*mode, "order"), wronly |= !strcmp(*mode, "wronly"), keep |= !strcmp(*mode, "keep");
+    noname |= !strcmp(*mode, "noname"), notime |= !strcmp(*mode, "notime");
     if (!strncmp(*mode, "names=", 6)) longest = atoi(*mode + 6);
   }
   setlinebuf(stdout);

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
 
 import pytest
-from elsewhere import NoDiskError, mounted
+from elsewhere import Faulty, NoDiskError, mounted
+from waiting import until
 from worlds import world_of
 
 from chiltepin.backends.filesystem.names import DRAFT_PREFIX
@@ -432,3 +435,90 @@ def test_folders_that_may_be_entered_and_not_listed(as_somebody):
         **{f"e/{name}": (3, b"old") for name in ("extra", "closed/extra")},
         "e/f": (3, b"new"),
     }
+
+
+#: What disks over FUSE lack, and what becomes of a copy there.
+LACKS = {
+    ("order", "direct"): "SUCCEEDED",
+    ("wronly", "direct"): "SUCCEEDED",
+    ("wronly", "order", "direct"): "SUCCEEDED",
+    ("order", "wronly", "keep", "direct"): "SUCCEEDED",
+    ("keep",): "SUCCEEDED",
+    ("noname",): "cannot rename files",
+    ("notime",): "cannot set the modification time",
+}
+
+
+def on_a_disk_that_lacks(program, modes):
+    """Copy files of all sizes and a tree to a disk that can less, twice, with their times."""
+    with tempfile.TemporaryDirectory() as top, Faulty(program, f"{top}/behind", *modes) as faulty:
+        os.mkdir(f"{top}/laptop")
+        for name, size in (("empty", 0), ("small", 5), ("middle", 400_000), ("large", 20_000_000)):
+            put(f"{top}/laptop", f"d/{name}", b"new" * size)
+        world = world_of({"laptop": f"{top}/laptop", "scratch": faulty.disk})
+        said = []
+        for _ in range(2):
+            said += [
+                outcome(world.move(f"/d/{name}", f"/{name}", preserve_timestamp=True))
+                for name in ("large", "small", "middle", "empty")
+            ]
+            said.append(outcome(world.move("/d", "/d", recursive=True, preserve_timestamp=True)))
+        whole = {
+            name: filecmp.cmp(f"{top}/behind/{name}", f"{top}/laptop/d/{os.path.basename(name)}", shallow=False)
+            for name in contents(f"{top}/behind")
+        }
+        return said, whole
+
+
+def on_rclone():
+    """Copy to a folder that rclone mounts without a cache."""
+    if shutil.which("rclone") is None or shutil.which("fusermount3") is None:
+        raise NoDiskError("there is no rclone with FUSE here; install rclone and fuse3")
+    with tempfile.TemporaryDirectory() as top:
+        for name in ("laptop", "behind", "disk"):
+            os.mkdir(f"{top}/{name}")
+        for name, size in (("d/empty", 0), ("d/small", 5), ("d/sub/large", 10_000_000)):
+            put(f"{top}/laptop", name, b"new" * size)
+        command = ["rclone", "mount", "--config", os.devnull, f"{top}/behind", f"{top}/disk"]
+        mount = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: os.path.ismount(f"{top}/disk") or mount.poll() is not None)
+            if mount.poll() is not None:
+                raise NoDiskError("rclone cannot mount here")
+            world = world_of({"laptop": f"{top}/laptop", "scratch": f"{top}/disk"})
+            said = [
+                outcome(world.move("/d/sub/large", "/large")),
+                outcome(world.move("/d", "/d", recursive=True, preserve_timestamp=True)),
+                outcome(world.move("/d", "/d", recursive=True, sync_level="mtime", preserve_timestamp=True)),
+                outcome(world.move("/d/small", "/large")),
+            ]
+        finally:
+            subprocess.run(["umount", "--lazy", f"{top}/disk"], check=False, stderr=subprocess.DEVNULL)
+            mount.terminate()
+            mount.wait()
+        return said, contents(f"{top}/behind")
+
+
+def test_a_folder_that_rclone_mounts(done):
+    """Files of all sizes arrive where rclone takes them in order only, and nothing else is left there."""
+    said, left = done(on_rclone)
+    assert [status[:3] for status in said] == [("SUCCEEDED", "", number) for number in (1, 3, 0, 1)]
+    assert left == {
+        "large": (15, b"new"),
+        "d/empty": (0, b""),
+        "d/small": (15, b"new"),
+        "d/sub/large": (30_000_000, b"new"),
+    }
+
+
+@pytest.mark.parametrize("modes", LACKS, ids="-".join)
+def test_a_disk_that_can_less(done, faulty, modes):
+    """A disk that takes files in order only, or does not replace, is written to in another way; else it is told."""
+    said, whole = done(on_a_disk_that_lacks, faulty, modes)
+    if LACKS[modes] == "SUCCEEDED":
+        assert {status[:2] for status in said} == {("SUCCEEDED", "")}
+        names = ("empty", "small", "middle", "large")
+        assert whole == dict.fromkeys((*names, *(f"d/{name}" for name in names)), True)
+    else:
+        assert all(LACKS[modes] in status[4] for status in said), said
+        assert whole == {}

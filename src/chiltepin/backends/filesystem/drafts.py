@@ -8,6 +8,7 @@ that nobody holds, with all its drafts.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -29,12 +30,13 @@ from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.times import keep_time, nanoseconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from chiltepin.backends.filesystem.rights import Rights
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "Drafts", "LocalDraft", "settled", "sweep"]
+__all__ = ["PART", "Drafts", "LocalDraft", "give_name", "settled", "sweep"]
 
 #: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
 #: takes long enough that handing it to another thread does not count (benchmarks/README.md).
@@ -67,6 +69,27 @@ def _locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) ->
             return descriptor
     let_go(descriptor)
     return None
+
+
+def give_name(folder: int, draft: str, name: str) -> None:
+    """Rename a file to its real name, in place of what had it, which the kernel does whole or not at all (rename(2)).
+
+    Raises
+    ------
+    Fault
+        If the disk cannot rename at all.
+    """
+    try:
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as err:
+        if err.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+            reason = "The disk cannot rename files, so that a copy would be seen before it is whole; use another disk."
+            raise Fault("ENDPOINT_ERROR", reason) from None
+        if err.errno != errno.EEXIST:
+            raise
+        # Some disks over FUSE do not replace what has the name: for a moment there is neither, as on some SFTP servers.
+        os.unlink(name, dir_fd=folder)
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def settled(descriptor: int) -> None:
@@ -116,12 +139,16 @@ class Drafts:
             self.give_up(name)
             raise
 
-    def _claimed(self, mode: int = 0o600) -> tuple[str, int]:
+    def ordered(self, rights: Rights | None) -> tuple[str, int]:
+        """Return name and descriptor of a draft that is its own claim, and is open for writing only."""
+        return self._claimed(create_mode(rights), os.O_WRONLY | _NEW & ~os.O_RDWR)
+
+    def _claimed(self, mode: int = 0o600, flags: int = _NEW) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
         while True:
             name = temporary(secrets.token_hex(_TOKEN))
             try:
-                descriptor = _locked(self.folder, name, _NEW, 0, mode)
+                descriptor = _locked(self.folder, name, flags, 0, mode)
             except OSError:
                 self.give_up(name)
                 raise
@@ -219,6 +246,8 @@ class LocalDraft(Open):
         Those of the file that it replaces.
     continued : bool
         Whether a dead writer has left something in it.
+    learns : callable
+        Whether an error has told of the disk how it had better be written to; see `inorder`.
 
     Notes
     -----
@@ -239,9 +268,10 @@ class LocalDraft(Open):
         *,
         rights: Rights | None = None,
         continued: bool = False,
+        learns: Callable[[OSError], bool] = lambda _: False,
     ) -> None:
         super().__init__(descriptor)
-        self._rights = rights
+        self._rights, self._learns = rights, learns
         self._drafts, self._draft, self._name, self._size = drafts, draft, name, size
         self._committed = self._parted = False
         self._continued = continued
@@ -308,7 +338,7 @@ class LocalDraft(Open):
         return _ReadBack(self.descriptor, self._draft)
 
     def commit(self, mtime: float | None) -> None:
-        """Rename the file to its real name, which the kernel does whole or not at all (rename(2))."""
+        """Give the file its time, its rights and its name."""
         if self._size is not None and (self._parted or self._continued):
             os.ftruncate(self.descriptor, self._size)
         if mtime is not None:
@@ -316,8 +346,7 @@ class LocalDraft(Open):
         if self._rights is not None:
             give_rights(self.descriptor, self._rights)
         settled(self.descriptor)
-        folder = self._drafts.folder
-        os.replace(self._draft, self._name, src_dir_fd=folder, dst_dir_fd=folder)
+        give_name(self._drafts.folder, self._draft, self._name)
         self._committed = True
 
     def __exit__(
@@ -326,6 +355,9 @@ class LocalDraft(Open):
         if not self._committed:
             self._drafts.give_up(self._draft)
         super().__exit__(kind, error, trace)
+        if not self._committed and isinstance(error, OSError) and self._learns(error):
+            # Worth another try, see `LocalStore.transient`: that one goes another way.
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
 
 class _ReadBack(LocalReader):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chiltepin.backends.filesystem.drafts import PART, Drafts, LocalDraft, sweep
 from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.inorder import OrderedDraft, in_order_only
 from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.pieces import clonable, clone
@@ -157,14 +158,37 @@ class LocalFolder(Open):
         return self._write(read_small(origin.descriptor, name), new_name, wish)
 
     def _write(self, small: Small | None, name: str, wish: Wish) -> int | None:
-        return None if small is None else write_small(small, self.descriptor, name, wish, self.begun())
+        if small is None or self._in_order:
+            return None
+        try:
+            return write_small(small, self.descriptor, name, wish, self.begun())
+        except OSError as err:
+            if not self._learns(err):
+                raise
+        return None
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether the disk is known to take files in order only."""
+        return bool(self._store.in_order) and self.device in self._store.in_order
+
+    def _learns(self, error: OSError) -> bool:
+        """Find out whether the disk takes files in order only, which what it refused may be due to."""
+        if self._in_order or not in_order_only(error, self.begun()):
+            return False
+        self._store.in_order.add(self.device)
+        return True
 
     def _clone(self, origin: LocalFolder, entry: Entry, name: str, wish: Wish) -> int | None:
         devices = (origin.device, self.device)
         if not clonable(devices):
             return None
         with origin.read(entry.name) as reader, self.draft(name) as draft:
-            if not clone(reader.descriptor, draft.descriptor, devices) or reader.changed():
+            if (
+                not isinstance(draft, LocalDraft)
+                or not clone(reader.descriptor, draft.descriptor, devices)
+                or reader.changed()
+            ):
                 return None
             draft.commit(reader.mtime if wish.mtime else None)
             return reader.size
@@ -175,15 +199,24 @@ class LocalFolder(Open):
             self._drafts = Drafts(self.descriptor, fresh=self._fresh)
         return self._drafts
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft:
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft | OrderedDraft:
         """Begin a file, or continue one that a dead run has begun."""
         drafts, continued = self.begun(), False
         rights = drafts.replaced(name)
-        if mark and size is not None and size > PART:
-            draft, descriptor, continued = drafts.marked(f"{mark}/{name}", rights)
-        else:
-            draft, descriptor = drafts.new(rights)
-        return LocalDraft(drafts, draft, descriptor, name, size, rights=rights, continued=continued)
+        try:
+            if self._in_order:
+                return OrderedDraft(drafts, name, rights)
+            if mark and size is not None and size > PART:
+                draft, descriptor, continued = drafts.marked(f"{mark}/{name}", rights)
+            else:
+                draft, descriptor = drafts.new(rights)
+        except OSError as err:
+            if not self._learns(err):
+                raise
+            return OrderedDraft(drafts, name, rights)
+        return LocalDraft(
+            drafts, draft, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -233,6 +266,8 @@ class LocalStore:
         #: Folders that were swept, and those where a draft of ours stayed that the disk did not let go.
         self._swept: set[Parts] = set()
         self._untidy: set[Parts] = set()
+        #: The disks that take files in order only, by their numbers.
+        self.in_order: set[int] = set()
         self.times, self.writable = True, True
         self.width, self.least = 32, 1
 

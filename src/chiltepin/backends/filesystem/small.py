@@ -10,7 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from chiltepin.backends.filesystem.drafts import settled
+from chiltepin.backends.filesystem.drafts import give_name, settled
 from chiltepin.backends.filesystem.proof import meet, not_what_was_sent
 from chiltepin.backends.filesystem.reading import FILE, is_changed, let_go
 from chiltepin.backends.filesystem.rights import give_rights
@@ -99,7 +99,7 @@ def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) 
         if rights is not None:
             give_rights(target, rights)
         settled(target)
-        os.replace(draft, name, src_dir_fd=goal, dst_dir_fd=goal)
+        give_name(goal, draft, name)
     except BaseException:
         drafts.give_up(draft)
         raise

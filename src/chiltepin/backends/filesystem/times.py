@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,11 @@ def keep_time(descriptor: int, mtime: int) -> None:
         kept = mtime if _EVERYWHERE[0] <= mtime < _EVERYWHERE[1] else os.fstat(descriptor).st_mtime_ns
     except OverflowError:
         kept = 0
+    except OSError as err:
+        if err.errno not in (errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        reason = "The disk cannot set the modification time of a file; remove preserve_timestamp."
+        raise Fault("ENDPOINT_ERROR", reason) from None
     if abs(kept - mtime) >= _UNITS[-1]:
         raise Fault(
             "ENDPOINT_ERROR",

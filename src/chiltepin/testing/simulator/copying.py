@@ -11,10 +11,9 @@ from chiltepin.testing.simulator.trouble import Trouble
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from chiltepin.backends.filesystem.drafts import LocalDraft
     from chiltepin.backends.filesystem.local import LocalFolder
     from chiltepin.backends.filesystem.reading import LocalReader
-    from chiltepin.backends.filesystem.store import Entry
+    from chiltepin.backends.filesystem.store import Draft, Entry
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings
     from chiltepin.testing.simulator.submissions import Item
@@ -70,7 +69,7 @@ class Copier:
         self._task.counters.files_transferred += 1
         self._task.successful.append(self._success(shown, size, algorithm, digest))
 
-    def _fill(self, reader: LocalReader, draft: LocalDraft, size: int, algorithm: str) -> Generator[float, None, str]:
+    def _fill(self, reader: LocalReader, draft: Draft, size: int, algorithm: str) -> Generator[float, None, str]:
         """Copy the content; return its checksum."""
         digest, moved = hashlib.new(algorithm, usedforsecurity=False), 0
         block = memoryview(bytearray(min(STEP, size) or 1))
