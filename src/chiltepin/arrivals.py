@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from chiltepin.absence import absent
 from chiltepin.batch import OF_ITEMS, UNHEALING
 from chiltepin.deletions import NOT_FOUND
 from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
@@ -30,6 +31,9 @@ MOST_QUESTIONS = 8
 
 #: Tasks in which an item may be asked for without hearing what became of it: halves of 10,000 take 14.
 MOST_PROOFS = 20
+
+#: Paths of one task of which it is confirmed that nothing is there; the others are tried again for their grace.
+MOST_CONFIRMED = 10
 
 #: Longest wait, in seconds, before an item in a trouble is tried again.
 LONGEST_RETRY = 10.0
@@ -66,6 +70,7 @@ class Arrivals:
     ) -> None:
         self._backend, self._record, self._departures = backend, record, departures
         self._clock, self._lock, self._freed = clock, lock, freed
+        self._proofs = 0
 
     # Of a whole task.
 
@@ -102,6 +107,7 @@ class Arrivals:
         self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
         asked_again = batch.inherited or end.state is TaskState.SUCCEEDED or end.code in OF_ITEMS
         unknown: list[Errand] = []
+        self._proofs = MOST_CONFIRMED
         for item, outcome in zip(items_of(request), outcomes, strict=True):
             for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
                 if outcome is not None:
@@ -139,13 +145,20 @@ class Arrivals:
             self.end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
             return
         heals = outcome.code in UNHEALING and now < (errand.troubled or now) + errand.grace
-        if heals and not errand.stopping:
+        if heals and not errand.stopping and not self._is_missing(errand, outcome):
             errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
             errand.before = TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, code=outcome.code, reason=outcome.reason)
             self.again([errand], share=None)
             return
         failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)
         self.end(errand, errand.verdict(now, failed))
+
+    def _is_missing(self, errand: Errand, outcome: ItemOutcome) -> bool:
+        """Whether it is confirmed that there is nothing to wait for."""
+        if outcome.code != NOT_FOUND or not self._proofs:
+            return False
+        self._proofs -= 1
+        return bool(absent(self._backend, errand.request))
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
         request = cast("Request", batch.request)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from chiltepin.chores import Patience
 from chiltepin.errand import CLOCK_SKEW
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
 
@@ -140,9 +141,15 @@ class Batch:
         self.unanswered = 0
         #: Whether another process has begun it, so that it may be unknown to the service.
         self.inherited = False
+        #: Whether it was asked if what the task does not find is there.
+        self.looked_for = False
+        #: When to ask again what was refused, or could not be read, of this one task.
+        self.asking = Patience()
         self.cancel_heard = False
         self._cancel_tried = float("-inf")
         self._stopped_at: float | None = None
+        self._said = ""
+        self._refused_since: float | None = None
         #: The status of a trouble, and since when the task has stood there.
         self._trouble: tuple[TaskStatus, float] | None = None
 
@@ -275,9 +282,10 @@ class Batch:
 
     # Its time.
 
-    def stop(self, why: str, now: float) -> None:
-        """Have it stopped."""
-        self.stopping = self.stopping or why
+    def stop(self, why: str, now: float, said: str = "") -> None:
+        """Have it stopped; ``said`` is a sentence that says more about a trouble."""
+        if not self.stopping:
+            self.stopping, self._said = why, said
         if self._stopped_at is None:
             self._stopped_at, self.before = now, self.status
 
@@ -304,6 +312,12 @@ class Batch:
         pause = min(max(FIRST_LOOK, (looked - self.submitted) * LOOK_SHARE), longest)
         patience = self._trouble[1] + self._grace() if self._trouble else looked + pause
         return min(looked + pause, max(looked, patience))
+
+    def bears(self, now: float) -> bool:
+        """Whether to wait longer for an endpoint that the service could not use at the submission."""
+        if self._refused_since is None:
+            self._refused_since = now
+        return now < self._refused_since + self._grace()
 
     def hear(self, status: TaskStatus, now: float) -> None:
         """Take note of what a look said, and wish the task stopped if it stands in a trouble for too long."""
@@ -337,5 +351,5 @@ class Batch:
             return self.status
         trouble = self._trouble[0]
         state = TaskState.PAUSED if trouble.state is TaskState.PAUSED else TaskState.FAILED
-        said = f"It did not get on for {self._grace():g} seconds. {trouble.reason}"
-        return replace(trouble, state=state, reason=said)
+        said = self._said or f"It did not get on for {self._grace():g} seconds."
+        return replace(trouble, state=state, reason=f"{said} {trouble.reason}")

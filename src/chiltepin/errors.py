@@ -14,6 +14,7 @@
     │   ├── PathNotFoundError        (FileNotFoundError)
     │   ├── UnsupportedOptionError
     │   ├── PathsInUseError
+    │   ├── EndpointUnavailableError
     │   └── ServiceUnavailableError
     ├── AppFailedError                                      an app ended with what Parsl cannot hand on
     └── TaskError                                           the call was made, the task did not succeed
@@ -51,6 +52,7 @@ __all__ = [
     "EndpointError",
     "EndpointMismatchError",
     "EndpointNotFoundError",
+    "EndpointUnavailableError",
     "LoginRequiredError",
     "PathNotFoundError",
     "PathsInUseError",
@@ -213,6 +215,13 @@ class PathsInUseError(BackendError):
     ) -> None:
         super().__init__(message, backend=backend, code=code, request_id=request_id, transient=transient)
         self.status = status
+
+
+class EndpointUnavailableError(BackendError):
+    """The service answers, but could not use an endpoint now: it is busy, or not connected.
+
+    Unlike an error that is ``transient``, this one is borne for ``fault_grace`` only, as it is inside a task.
+    """
 
 
 class ServiceUnavailableError(BackendError):

@@ -18,20 +18,23 @@ import weakref
 from collections import deque
 from concurrent import futures
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from chiltepin import forks
+from chiltepin.absence import absent
 from chiltepin.arrivals import Arrivals
 from chiltepin.batch import LOOK_SHARE, single
 from chiltepin.chores import LAST_RETRY, Chore, Patience, SystemClock
 from chiltepin.deletions import NOT_FOUND, looked_up
 from chiltepin.departures import Departures
 from chiltepin.errand import Errand
-from chiltepin.errors import BackendError, EndpointError, LoginRequiredError, PathsInUseError
-from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
+from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
+from chiltepin.model import NO_TASK, UNREAD, DeleteRequest, TaskState, TaskStatus
 from chiltepin.record import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chiltepin.activity import Diary
     from chiltepin.batch import Batch
     from chiltepin.journal import Journal
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Hub", "settle"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds that the end of the process waits for the service to hear of the cancellations.
 LAST_WORDS = 10.0
@@ -181,7 +186,7 @@ class Hub:
             errand.ended = True
             if errand.batch is not None:
                 self._departures.part(errand.batch, errand)
-                if not errand.batch.errands:
+                if errand.batch.request is None and not errand.batch.wanted:
                     self._departures.drop(errand.batch)
 
     def resume(self, *, timeout: float, polling_interval: float, grace: float) -> list[Errand]:
@@ -203,8 +208,13 @@ class Hub:
             for key, (errand, batch) in found.items():
                 self._know(key, errand)
                 batch.join(errand, now)
-        if found:
-            self._wake()
+        try:
+            if found:
+                self._wake()
+        except BaseException:
+            for key, (errand, _) in found.items():
+                self._take_back(key, errand)
+            raise
         return [errand for errand, _ in found.values()]
 
     def _know(self, key: str, errand: Errand) -> None:
@@ -288,7 +298,7 @@ class Hub:
         """
         self._part(self._clock.monotonic())
         for batch in list(self._departures.batches):
-            if batch.wanted and self._tend(batch):
+            if batch.wanted and self._guarded(batch, self._tend, batch):
                 # In between too, for a hundred submissions take longer than the time between two looks.
                 self._look_if_due()
         self._look_if_due()
@@ -301,6 +311,21 @@ class Hub:
         soonest = min(moments, default=float("inf"))
         return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
 
+    def _guarded(self, batch: Batch, deed: Callable[..., T], *given: Any) -> T | None:
+        """Do something about one batch; what is raised ends this batch, and nothing else."""
+        try:
+            return deed(*given)
+        except Exception as err:
+            logger.exception("A batch of %d items ends, and the others go on.", len(batch.riders))
+            # Nothing that belongs to a service: it would be kept with the error.
+            kind = type(err).__name__
+        failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
+        self._arrivals.drop(batch)
+        self._arrivals.end_all(batch, lambda _: failure)
+        if batch.handle is not None and not _is_over(batch):
+            self._cancel(batch, self._clock.monotonic())
+        return None
+
     def _part(self, now: float) -> None:
         """See to the errands that nobody wants any more, or whose time is up."""
         with self._lock:
@@ -312,7 +337,7 @@ class Hub:
             wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]
             for errand in wishes:
                 if not errand.ended and errand.batch is not None:
-                    self._part_from(errand.batch, errand, now)
+                    self._guarded(errand.batch, self._part_from, errand.batch, errand, now)
 
     def _part_from(self, batch: Batch, errand: Errand, now: float) -> None:
         others = [one for one in batch.errands if not one.stopping]
@@ -329,14 +354,18 @@ class Hub:
         """Return the moment when a task next needs us; the lock is held."""
         now = self._clock.monotonic()
         if batch.handle is None:
-            return float("-inf") if batch.stopping else max(self._departures.moment(batch, now), self._submitting.until)
+            return float("-inf") if batch.stopping else self._departure(batch, now)
         if _is_over(batch):
-            look = self._looking.until
+            look = max(self._looking.until, batch.asking.until)
         elif batch.wants_cancel(now):
             return now
         else:
-            look = max(batch.next_look(self._looked), self._looking.until)
+            look = max(batch.next_look(self._looked), self._looking.until, batch.asking.until)
         return max(now, min(look, batch.patience))
+
+    def _departure(self, batch: Batch, now: float) -> float:
+        """Return the moment when a batch is to be submitted."""
+        return max(self._departures.moment(batch, now), self._submitting.until, batch.asking.until)
 
     def _tend(self, batch: Batch) -> bool:
         """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
@@ -346,8 +375,7 @@ class Hub:
                 return True
             with self._lock:
                 # If the reply to the last try was lost, its task is not to be left behind.
-                departure = max(self._departures.moment(batch, now), self._submitting.until)
-                due = batch.refused if batch.stopping else now >= departure
+                due = batch.refused if batch.stopping else now >= self._departure(batch, now)
                 if due:
                     self._departures.close(batch)
                     request = batch.seal(now, self._clock.now(), apart=self._batching)
@@ -364,8 +392,8 @@ class Hub:
             return False
         if over:
             # All that is left is to ask what became of its items.
-            if now >= self._looking.until:
-                self._settle(batch, now)
+            if now >= max(self._looking.until, batch.asking.until):
+                self._settle(batch)
             return True
         if batch.wants_cancel(now):
             self._cancel(batch, now)
@@ -388,7 +416,7 @@ class Hub:
         if not isinstance(kind, DeleteRequest) or kind.ignore_missing or batch.sorted_out or batch.request is not None:
             return False
         alone = len(batch.riders) == 1
-        if alone or now < max(self._departures.moment(batch, now), self._submitting.until):
+        if alone or now < self._departure(batch, now):
             return False
         with self._lock:
             self._departures.close(batch)
@@ -431,13 +459,17 @@ class Hub:
             self._record.refused(batch.submission_id, refusal)
             self._wait_for(refusal.status, batch, request)
             return
+        if isinstance(refusal, EndpointUnavailableError) and batch.bears(self._clock.monotonic()):
+            batch.refused = str(refusal)
+            batch.asking.failed(self._clock.monotonic())
+            return
         if isinstance(refusal, BackendError) and refusal.transient:
             batch.refused = str(refusal)
             self._submitting.failed(self._clock.monotonic())
             return
         self._record.refused(batch.submission_id, refusal)
         self._arrivals.drop(batch)
-        if batch.apart and not isinstance(refusal, EndpointError | LoginRequiredError):
+        if batch.apart and not isinstance(refusal, EndpointError | EndpointUnavailableError | LoginRequiredError):
             # One of its items may be to blame.
             self._arrivals.again(batch.errands, share=max(1, len(batch.riders) // 2))
         else:
@@ -471,13 +503,17 @@ class Hub:
         now = self._clock.monotonic()
         with self._lock:
             asked = [
-                one for one in self._departures.batches if one.handle is not None and not _is_over(one) and one.wanted
+                one
+                for one in self._departures.batches
+                if one.handle is not None and not _is_over(one) and one.wanted and now >= one.asking.until
             ]
             due = min((batch.next_look(self._looked) for batch in asked), default=float("inf"))
         if now < max(due, self._looking.until):
             return
         try:
             statuses = self._backend.poll([batch.handle for batch in asked if batch.handle])
+            if len(statuses) != len(asked):
+                raise BackendError(f"{len(statuses)} statuses came for {len(asked)} tasks.")  # noqa: TRY301
         except LoginRequiredError as err:
             lost = err
         except Exception as err:  # noqa: BLE001 - asked again; each errand has its timeout
@@ -499,15 +535,27 @@ class Hub:
         self._looked = now = self._clock.monotonic()
         self._looking.succeeded()
         for batch, status in zip(asked, statuses, strict=True):
-            with self._lock:
-                batch.hear(status, now)
-            self._record.seen(batch.submission_id, status)
-            if status.state.final:
-                self._settle(batch, now)
+            self._guarded(batch, self._hear, batch, status, now)
 
-    def _settle(self, batch: Batch, now: float) -> None:
+    def _hear(self, batch: Batch, status: TaskStatus, now: float) -> None:
+        if not isinstance(status, TaskStatus) or status.code == UNREAD:
+            logger.warning("Nothing could be learnt of %s: %s", batch.handle, getattr(status, "reason", status))
+            batch.asking.failed(now)
+            return
+        batch.asking.succeeded()
+        with self._lock:
+            batch.hear(status, now)
+        self._record.seen(batch.submission_id, status)
+        if status.state.final:
+            self._settle(batch)
+        elif status.code == NOT_FOUND and batch.errands and not batch.stopping and not batch.looked_for:
+            batch.looked_for = True
+            if proof := absent(self._backend, cast("Request", batch.request)):
+                batch.stop("trouble", now, proof)
+
+    def _settle(self, batch: Batch) -> None:
         if not self._arrivals.settle(batch):
-            self._looking.failed(now)
+            batch.asking.failed(self._clock.monotonic())
 
 
 def _is_over(batch: Batch) -> bool:

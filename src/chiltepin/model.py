@@ -21,6 +21,7 @@ __all__ = [
     "NO_TASK",
     "SYNC_LEVELS",
     "THIS_MACHINE",
+    "UNREAD",
     "UUID",
     "Capabilities",
     "DeleteRequest",
@@ -241,6 +242,9 @@ class TaskHandle:
 
 #: The handle of what never became a task.
 NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
+
+#: The code of the status of a task of which the answer could not be read: nothing is known of it now.
+UNREAD = "UNREAD"
 
 
 class TaskState(Enum):

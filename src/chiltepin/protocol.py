@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
 
-__all__ = ["BatchingBackend", "PlacingBackend", "TransferBackend", "WorkerBackend"]
+__all__ = ["BatchingBackend", "PlacingBackend", "StatBackend", "TransferBackend", "WorkerBackend"]
 
 
 @runtime_checkable
@@ -75,6 +75,9 @@ class TransferBackend(Protocol):
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Return the status of each task, in the same order, at the price of one round trip.
+
+        If the answer about one task cannot be read, its status is ``ACTIVE`` with the code `chiltepin.model.UNREAD`;
+        this task is polled again later, and the others are not affected.
 
         Raises
         ------
@@ -154,5 +157,23 @@ class BatchingBackend(TransferBackend, Protocol):
         ------
         BackendError
             The question could not be asked.
+        """
+        ...
+
+
+@runtime_checkable
+class StatBackend(TransferBackend, Protocol):
+    """A service backend that can tell whether one path is there.
+
+    A task in which a file is not found is then ended as soon as that is confirmed, and not after ``fault_grace``.
+    """
+
+    def exists(self, endpoint: str, path: str) -> bool:
+        """Whether anything is at a path.
+
+        Raises
+        ------
+        EndpointError, BackendError
+            The question could not be asked, or the answer does not tell.
         """
         ...

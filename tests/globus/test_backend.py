@@ -24,6 +24,7 @@ from chiltepin.errors import (
     EndpointError,
     EndpointMismatchError,
     EndpointNotFoundError,
+    EndpointUnavailableError,
     LoginRequiredError,
     PathNotFoundError,
     PathsInUseError,
@@ -38,6 +39,11 @@ from chiltepin.model import TaskState
 def move(source="a", destination="b", origin="/file", goal="/file", **options):
     """Ask for a transfer."""
     return transfer_request(src_ep=source, dst_ep=destination, src_path=origin, dst_path=goal, **options)
+
+
+def hold(globus):
+    """Have the transfer of the file stand in a trouble, and not end."""
+    globus.collection("my-laptop").denied.add("/file")
 
 
 def requests(globus, path):
@@ -264,7 +270,8 @@ def test_success_is_success(guided, laptop, scratch):
 
 def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop):
     """FAILED is no success: code, reason, and where a person can look."""
-    errand = guided.start(move(origin="/nowhere"))
+    hold(globus)
+    errand = guided.start(move())
     guided.live(seconds=5)
     globus.task(errand.handle.task_id).fail("ENDPOINT_ERROR", "an endpoint error occurred")
     guided.live()
@@ -276,6 +283,7 @@ def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop
 
 def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):
     """CANCELED is told from FAILED."""
+    hold(globus)
     errand = guided.start(move())
     guided.live(seconds=5)
     globus.client().cancel_task(errand.handle.task_id)
@@ -285,6 +293,7 @@ def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):
 
 def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
     """EXPIRED long before the timeout is an end of its own."""
+    hold(globus)
     errand = guided.start(move(), grace=1e6)
     guided.live(seconds=5)
     soon = globus.clock.now() + timedelta(seconds=60)
@@ -296,6 +305,7 @@ def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
 @pytest.mark.parametrize(("how", "code"), [("set_inactive", "INACTIVE"), ("pause", "PAUSED")])
 def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
     """A suspended or paused task does not wait for a day: after the grace it ends with the service's code."""
+    hold(globus)
     errand = guided.start(move())
     guided.live(seconds=2)
     getattr(globus.task(errand.handle.task_id), how)()
@@ -307,6 +317,7 @@ def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
 
 def test_a_task_that_nobody_knows_any_more_is_lost(guided, globus):
     """LOST is an end too."""
+    hold(globus)
     errand = guided.start(move())
     guided.live(seconds=2)
     globus.forget_task(errand.handle.task_id)
@@ -314,19 +325,40 @@ def test_a_task_that_nobody_knows_any_more_is_lost(guided, globus):
     assert errand.future.result(0).state is TaskState.LOST
 
 
-def test_a_missing_source_ends_the_task_soon(guided, globus, laptop, scratch):
-    """Globus would look for the file for a day; we cancel after the grace, with its own words, and nothing arrives."""
+def test_a_missing_source_ends_the_task_at_once(guided, globus, laptop, scratch):
+    """Globus would look for the file for a day; one more question confirms that it is missing, and nothing arrives."""
     began = globus.clock.time()
-    status = guided.run(move(origin="/nowhere"), grace=30)
+    status = guided.run(move(origin="/nowhere"), grace=1000)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
-    assert "/nowhere" in status.reason
-    assert 30 <= globus.clock.time() - began <= 45
+    assert status.reason.startswith("There is no /nowhere on endpoint 'a'.")
+    assert globus.clock.time() - began <= 5
     assert [task.document()["fatal_error"]["code"] for task in globus.tasks.values()] == ["CANCELED"]
+    assert requests(globus, "/stat") == 1
     assert list(scratch.iterdir()) == []
 
 
-def test_a_source_that_appears_in_time_is_moved(guided, globus, laptop, scratch):
-    """A trouble that heals within the grace does no harm."""
+def test_a_missing_file_to_delete_ends_the_task_at_once(guided, globus, scratch):
+    """A deletion of what is not there ends as soon as that is confirmed."""
+    began = globus.clock.time()
+    status = guided.run(delete_request(src_ep="b", src_path="/nowhere"), grace=1000)
+    assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+    assert globus.clock.time() - began <= 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 200, "body": b'{"type": "file"}'},
+        {"status": 200, "body": b"{}"},
+        {"status": 500},
+        {"status": 502, "code": "EndpointError"},
+        {"status": 403, "code": "EndpointPermissionDenied"},
+    ],
+    ids=str,
+)
+def test_a_source_that_is_not_known_to_be_missing_is_waited_for(guided, globus, laptop, scratch, answer):
+    """A trouble that heals within the grace does no harm, where it is not confirmed that the file is missing."""
+    globus.fail_next(20, path="/stat", **answer)
     errand = guided.start(move(origin="/late", goal="/late"), grace=60)
     guided.live(seconds=20)
     assert errand.status.code == "FILE_NOT_FOUND"
@@ -334,6 +366,34 @@ def test_a_source_that_appears_in_time_is_moved(guided, globus, laptop, scratch)
     guided.live()
     assert errand.future.result(0).state is TaskState.SUCCEEDED
     assert (scratch / "late").read_bytes() == b"at last"
+
+
+def test_a_busy_endpoint_is_borne_at_the_submission(guided, globus, laptop, scratch):
+    """What an endpoint cannot do when a transfer is submitted, it is given the grace for, as inside a task."""
+    globus.fail_next(3, 502, "ExternalError", path="/transfer", method="POST")
+    assert guided.run(move(), grace=60).state is TaskState.SUCCEEDED
+
+
+def test_an_endpoint_that_stays_busy_ends_the_transfer_in_its_words(guided, globus, laptop):
+    """After the grace the refusal of the service is the error, long before the timeout."""
+    globus.fail_next(10_000, 502, "ExternalError.DirListingFailed.ConnectFailed", path="/transfer", method="POST")
+    began = globus.clock.time()
+    with pytest.raises(EndpointUnavailableError, match="ConnectFailed"):
+        guided.run(move(), grace=60)
+    assert 60 <= globus.clock.time() - began <= 100
+
+
+def test_a_busy_endpoint_holds_up_no_other(guided, globus, laptop, scratch):
+    """A transfer that waits for its endpoint does not delay the submission of others."""
+    globus.fail_next(1, 502, "ExternalError", path="/transfer", method="POST")
+    waits = guided.start(move(), grace=60)
+    guided.live(seconds=0.5)
+    assert waits.handle is None
+    other = guided.start(move(origin="/tree", goal="/tree", recursive=True))
+    guided.live(seconds=0.2)
+    assert other.handle is not None
+    guided.live()
+    assert waits.future.result(0).state is other.future.result(0).state is TaskState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -566,7 +626,11 @@ REFUSALS = {
         ("a", "/tree"),
         PermissionDeniedError,
     ),
-    "off": (lambda globus: setattr(globus.collection("my-laptop"), "connected", False), ("a", "/"), BackendError),
+    "off": (
+        lambda globus: setattr(globus.collection("my-laptop"), "connected", False),
+        ("a", "/"),
+        EndpointUnavailableError,
+    ),
     "down": (lambda globus: _spoil(globus, status=503), ("a", "/"), ServiceUnavailableError),
     "no JSON": (lambda globus: _spoil(globus, status=200, body=b"<html>"), ("a", "/"), ServiceUnavailableError),
     "no sense": (
@@ -681,6 +745,45 @@ def test_half_a_task_is_no_task(backend, globus, laptop, key):
     assert "makes no sense" in status.reason
     globus.rewrite_answers(None)
     assert backend.poll([handle])[0].state is TaskState.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "borne"),
+    [
+        ("ExternalError", "Unable to scan endpoint. The server may be too busy", True),
+        ("ExternalError.DirListingFailed.ConnectFailed", "Connection refused", True),
+        ("ExternalError.DirListingFailed.GCDisconnected", "Not connected", True),
+        ("EndpointError", "Command timed out", True),
+        ("ExternalError.DirListingFailed.PermissionDenied", "No", False),
+        ("ExternalError.DirListingFailed.NotDirectory", "No", False),
+        ("ExternalError.MkdirFailed.Exists", "No", False),
+        ("ExternalError", "Error (list): Permission denied", False),
+        ("ExternalError", "Error (stat): No such file or directory", False),
+        ("ExternalError.DirListingFailed.LoginFailed", "No", False),
+    ],
+)
+def test_an_endpoint_that_may_recover_is_told_from_one_that_will_not(backend, globus, laptop, code, said, borne):
+    """An external error at submission is one to wait for, unless it says that waiting is of no use."""
+    body = json.dumps({"code": code, "message": said, "request_id": "x", "resource": "/transfer"}).encode()
+    globus.fail_next(1, 502, path="/transfer", method="POST", body=body)
+    with pytest.raises(BackendError) as caught:
+        backend.submit(move(), backend.new_submission_id())
+    assert isinstance(caught.value, EndpointUnavailableError) is borne
+    assert not caught.value.transient
+
+
+def test_one_path_can_be_asked_for(backend, globus, laptop):
+    """What is at a path is found, a folder too; nothing is found where nothing is; half an answer tells neither."""
+    assert [backend.exists("a", path) for path in ("/file", "/", "/missing", "/file/below")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    for body in (b"{}", b'{"type": null}', b'{"type": []}', b"[]", b"null"):
+        globus.fail_next(1, 200, path="/stat", body=body)
+        with pytest.raises(ServiceUnavailableError):
+            backend.exists("a", "/file")
 
 
 def test_what_is_over_is_forgotten(guided, backend, laptop):

@@ -62,7 +62,8 @@ def test_a_missing_file_fails_alone(guided, globus, files, scratch):
 
 
 def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scratch):
-    """Within its grace a missing source is tried again, by itself, and says so; the others have ended long before."""
+    """A source that is perhaps not missing is tried again within its grace, and says so; the others end before."""
+    globus.fail_next(50, 200, path="/stat", body=b'{"type": "file"}')
     (files / "13").unlink()
     errands = [guided.start(move(number), grace=60) for number in range(100)]
     guided.live(seconds=15)
@@ -73,6 +74,18 @@ def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scr
     guided.live()
     assert errands[13].future.result(0).state is TaskState.SUCCEEDED
     assert set(moved(globus).values()) == {1}
+
+
+def test_a_missing_file_of_many_ends_at_once(guided, globus, files, scratch):
+    """A source that is confirmed to be missing fails with its own words while the others arrive, and is not awaited."""
+    (files / "13").unlink()
+    began = globus.clock.time()
+    errands = [guided.start(move(number), grace=1000) for number in range(100)]
+    guided.live()
+    ends = [errand.future.result(0) for errand in errands]
+    assert [number for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED] == [13]
+    assert ends[13].code == "FILE_NOT_FOUND"
+    assert globus.clock.time() - began < 60
 
 
 def test_a_refused_destination_fails_alone(guided, globus, files, scratch):

@@ -30,6 +30,7 @@ FLOORS = {
     "choice": 3,
     "journal": 3,
     "registry": 3,
+    "absence": 4,
     "activity": 4,
     "arrivals": 4,
     "batch": 4,

@@ -456,6 +456,20 @@ class GlobusBackend:
 
         return ask(lambda: pages.complete(page, what), what)
 
+    def exists(self, endpoint: str, path: str) -> bool:
+        """Whether anything is at a path; see `StatBackend.exists`."""
+        self._look_around()
+        place = self._collections.find(endpoint)
+        self._reach(place)
+        where = wire.global_path(path, place)
+        try:
+            return self._ask(
+                f"Asking for {path} on endpoint {endpoint!r}",
+                lambda client: wire.is_entry(client.operation_stat(place.id, path=where)),
+            )
+        except PathNotFoundError:
+            return False
+
     def close(self) -> None:
         """Let go of the connections; tasks go on at Globus."""
         with self._lock:

@@ -7,6 +7,7 @@ result thread of a Parsl ``HighThroughputExecutor``.
 from __future__ import annotations
 
 import contextlib
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ from chiltepin.errors import (
     ChiltepinError,
     ConsentRequiredError,
     EndpointNotFoundError,
+    EndpointUnavailableError,
     LoginRequiredError,
     PathNotFoundError,
     PermissionDeniedError,
@@ -40,6 +42,13 @@ TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 
 #: What comes of an answer in which nothing is where it should be; JSON may be nested too deep to be read.
 NONSENSE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
+#: In the codes of external errors that no waiting cures (types of the JavaScript SDK, for a listing and a new folder,
+#: and reports).
+_FINAL = re.compile(r"NotFound|PermissionDenied|NotDirectory|Exists|SizeLimit|LoginFailed|NotSupported|ConsentRequired")
+
+#: The same in the words of an endpoint, for an external error whose code says no more than that.
+_FINAL_WORDS = re.compile(r"permission denied|no such file|not found|does not exist|consent|credential", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -129,7 +138,7 @@ def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
         if err.code == code:
             return kind(f"{what}: {said}.", **facts)
     if err.code and "GCDisconnected" in err.code:
-        return BackendError(f"{what}: Globus Connect Personal is not running there; start it.", **facts)
+        return EndpointUnavailableError(f"{what}: Globus Connect Personal is not running there; start it.", **facts)
     return _by_status(err, what)
 
 
@@ -141,8 +150,11 @@ def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
         return ServiceUnavailableError(
             f"{what}: Globus wants to be asked less often: {said}.", transient=True, **_facts(err)
         )
-    # The service could not ask an endpoint: that is the answer, and asking again brings the same.
+    # The answer of the service is that it could not use an endpoint; the service itself is well.
     external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
+    final = _FINAL.search(err.code or "") or _FINAL_WORDS.search(said)
+    if external and err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not final:
+        return EndpointUnavailableError(f"{what}: {said} ({word(err.code)}).", **_facts(err))
     if err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not external:
         return ServiceUnavailableError(
             f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)

@@ -13,8 +13,7 @@ import globus_sdk
 from chiltepin.backends.globus.sessions import login_command, options_in
 from chiltepin.backends.globus.words import identifier, one_line, word
 from chiltepin.errors import PermissionDeniedError
-from chiltepin.limits import LABEL_LIMIT
-from chiltepin.model import DirEntry, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import UNREAD, DirEntry, TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined, named, parts
 
 if TYPE_CHECKING:
@@ -60,6 +59,9 @@ _CURES = {
 
 #: Troubles that a login cures; the words of the event may say which.
 _LOGINS = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
+
+#: Longest label of a task (docs.globus.org, "Task Submission", 2.2).
+_LABEL_LIMIT = 128
 
 _KINDS = {"dir": "dir", "file": "file"}
 
@@ -239,7 +241,7 @@ def _label(label: str, signature: Any) -> str:
     """Return a label by which the task can be found again: the service does not tell the items of a live task."""
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()[:12]
     marked = f"{label} chiltepin-{digest}".strip()
-    return marked if len(marked) <= LABEL_LIMIT else label
+    return marked if len(marked) <= _LABEL_LIMIT else label
 
 
 def mark(document: Mapping[str, Any]) -> str:
@@ -320,13 +322,20 @@ def _see(task_id: str) -> str:
 
 def untold(handle: TaskHandle, why: str) -> TaskStatus:
     """Return the status of a task of which nothing could be learned this time: it may go on."""
-    return TaskStatus(handle=handle, state=TaskState.ACTIVE, reason=one_line(why) + ".")
+    return TaskStatus(handle=handle, state=TaskState.ACTIVE, code=UNREAD, reason=one_line(why) + ".")
 
 
 def lost(handle: TaskHandle) -> TaskStatus:
     """Return the status of a task that Globus does not know, or not any more."""
     reason = f"Globus does not know the task, or not any more. {_see(handle.task_id)}"
     return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
+
+
+def is_entry(document: Any) -> bool:
+    """Return True for the document of a file or folder; errors as `entries` for one that does not say what it is."""
+    if not isinstance(kind := document["type"], str) or not kind:
+        raise TypeError(type(kind).__name__)
+    return True
 
 
 def entry_of(entry: Mapping[str, Any]) -> DirEntry:
