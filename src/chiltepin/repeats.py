@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Repeats"]
 
-#: Items that were done, of which none are sorted out before there are so many.
-LIMIT = 1000
-
 
 class Repeats:
     """What may have been done already.
@@ -39,9 +36,9 @@ class Repeats:
 
     def __init__(self, record: Record, capabilities: Capabilities) -> None:
         self._record, self._compares = record, "checksum" in capabilities.sync_levels
-        #: Who asked for what was done last, by what an item and its harmless form have in common.
-        self._done: dict[tuple[Request, Item], list[Asker]] = {}
-        self._most = LIMIT
+        #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
+        self._done: dict[Request, dict[Item, tuple[News, int]]] = {}
+        self._most = REMEMBERED
 
     def form(self, kind: Request, items: tuple[Item, ...]) -> Request:
         """Return in which form to ask for items: as it was said, or, if all were done, the one that does no harm.
@@ -61,8 +58,8 @@ class Repeats:
 
     def _killed(self, kind: Request, item: Item) -> bool:
         """Whether an item was done last for a workflow whose process was killed."""
-        others, askers = self._record.others, self._done.get((kind, item), ())
-        return others is not None and any(others.killed(asker) for asker in askers)
+        others, last = self._record.others, self._done.get(kind, {}).get(item)
+        return others is not None and last is not None and any(map(others.killed, last[0].askers(last[1])))
 
     def harmless(self, kind: Request, items: tuple[Item, ...]) -> Request:
         """Return the form that does nothing where items are done already; as it was said, where there is none."""
@@ -77,20 +74,27 @@ class Repeats:
         # Of a transfer that failed for one item the others may be done, and to compare is never wrong. A deletion that
         # failed may have failed because nothing was there, and is to do so again.
         counts = news.entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
-        for number, item in enumerate(items_of(news.entry.request)):
-            # The last one who asked for it decides.
-            self._done.pop((kind, item), None)
-            if counts and (askers := news.askers(number)):
-                self._done[kind, item] = askers
-        if len(self._done) > self._most:
+        counts = counts and any(not self._settled(asker) for asker, _ in (*news.began, *news.saw))
+        known = self._done.setdefault(kind, {})
+        # The last one who asked for an item decides.
+        for number, item in enumerate(items_of(news.entry.request) if counts or known else ()):
+            known.pop(item, None)
+            if counts:
+                known[item] = news, number
+        if sum(map(len, self._done.values())) > self._most:
             self._tidy()
 
+    def _settled(self, asker: Asker) -> bool:
+        return self._record.others is None or self._record.others.settled(asker)
+
     def _tidy(self) -> None:
-        """Drop what was done for workflows that have ended in order, and of very many the oldest."""
-        others = self._record.others
-        live = [(key, askers) for key, askers in self._done.items() if others and not all(map(others.settled, askers))]
-        self._done = dict(live[-REMEMBERED:])
-        self._most = max(LIMIT, 2 * len(self._done))
+        """Drop what was done for workflows that have ended in order, and of very many of one kind the oldest."""
+        for kind, known in self._done.items():
+            live = [
+                (item, last) for item, last in known.items() if not all(map(self._settled, last[0].askers(last[1])))
+            ]
+            self._done[kind] = dict(live[-REMEMBERED:])
+        self._most = max(REMEMBERED, 2 * sum(map(len, self._done.values())))
 
     def _harmless(self, kind: Request) -> Request:
         """Return the form of a request that does nothing where it is done; the same, if it is one or there is none."""
