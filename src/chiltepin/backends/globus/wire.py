@@ -13,6 +13,7 @@ import globus_sdk
 from chiltepin.backends.globus.sessions import login_command, options_in
 from chiltepin.backends.globus.words import identifier, one_line, word
 from chiltepin.errors import PermissionDeniedError
+from chiltepin.limits import LABEL_LIMIT
 from chiltepin.model import UNREAD, DirEntry, TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined, named, parts
 
@@ -59,9 +60,6 @@ _CURES = {
 
 #: Troubles that a login cures; the words of the event may say which.
 _LOGINS = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
-
-#: Longest label of a task (docs.globus.org, "Task Submission", 2.2).
-_LABEL_LIMIT = 128
 
 _KINDS = {"dir": "dir", "file": "file"}
 
@@ -241,7 +239,7 @@ def _label(label: str, signature: Any) -> str:
     """Return a label by which the task can be found again: the service does not tell the items of a live task."""
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()[:12]
     marked = f"{label} chiltepin-{digest}".strip()
-    return marked if len(marked) <= _LABEL_LIMIT else label
+    return marked if len(marked) <= LABEL_LIMIT else label
 
 
 def mark(document: Mapping[str, Any]) -> str:
