@@ -196,6 +196,15 @@ def test_pages_without_an_end_end(liar, backend, question, monkeypatch):
     assert len(liar.asked) < 50
 
 
+def test_empty_pages_that_promise_more_end(liar, backend):
+    """A search whose pages have nothing on them, and always one more behind them, is left after so many."""
+    nothing = {"DATA": [], "has_next_page": True, "offset": 0, "limit": 100}
+    liar.answer = lambda _method, path: document(nothing if "endpoint_search" in path else honest(path))
+    with pytest.raises(ServiceUnavailableError, match="makes no sense"):
+        QUESTIONS["search"](backend)
+    assert len(liar.asked) < 100
+
+
 @pytest.mark.parametrize("name", ["../../x", "a/b", "/etc/passwd", "..", ".", "", "a\0b"])
 def test_a_name_that_is_none_is_refused(liar, backend, name):
     """What a listing calls ``../../x`` is not taken for something in the folder."""

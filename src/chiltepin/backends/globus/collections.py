@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import globus_sdk
@@ -16,12 +15,15 @@ from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFo
 from chiltepin.model import THIS_MACHINE, UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["Collection", "Collections"]
 
 #: A search by name gives at most this many collections (SDK, ``endpoint_search``); the best matches come first.
 _SEARCH_LIMIT = 1000
+
+#: Pages of a search; each has 100 collections (SDK, ``paginated.endpoint_search``), or fewer where some are hidden.
+_SEARCH_PAGES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +140,9 @@ class Collections:
         found = ask(
             lambda: [
                 {**_chosen(one, "display_name", "owner_string"), "id": identifier(one["id"])}
-                for one in islice(
-                    (one for page in self._client().paginated.endpoint_search(name) for one in entries(page)),
-                    _SEARCH_LIMIT,
-                )
-            ],
+                for page in _few(self._client().paginated.endpoint_search(name))
+                for one in entries(page)
+            ][:_SEARCH_LIMIT],
             f"Searching for endpoint {name!r}",
         )
         exact = [one for one in found if one["display_name"] == name]
@@ -159,6 +159,14 @@ class Collections:
             f"No endpoint named {name!r}, in the settings or at Globus; {suggest(name, {*self.places, *near})}",
             endpoint=name,
         )
+
+
+def _few(pages: Iterable[Any]) -> Iterator[Any]:
+    """Yield pages; ValueError if there are more than a search has, as where each is empty and promises one more."""
+    for number, page in enumerate(pages):
+        if number >= _SEARCH_PAGES:
+            raise ValueError("no end")
+        yield page
 
 
 def _chosen(answer: Any, *keys: str) -> dict[str, Any]:
