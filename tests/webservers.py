@@ -47,6 +47,8 @@ LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
 LoadModule autoindex_module {modules}/mod_autoindex.so
 LoadModule dir_module {modules}/mod_dir.so
+LoadModule headers_module {modules}/mod_headers.so
+Header set Content-Encoding gzip "expr=%{{REQUEST_METHOD}} == 'GET' && %{{REQUEST_URI}} =~ /gz$/"
 LoadModule dav_module {modules}/mod_dav.so
 LoadModule dav_fs_module {modules}/mod_dav_fs.so
 {user}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
+from fileservers import file_server
 from fsspec.implementations.memory import MemoryFileSystem
 from sshserver import ssh_server  # noqa: F401 - a fixture
 
@@ -199,3 +201,39 @@ def sftp_rig(tmp_path, ssh_server):  # noqa: F811 - that fixture
     made = folders(tmp_path)
     config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
     return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+
+
+class ServedRig(FolderRig):
+    """Folders behind a server, which has no links that could be told from what they lead to."""
+
+    #: Whether the server tells times of change in its listings.
+    times = True
+
+    def link(self, endpoint: str, path: str, target: str) -> None:
+        """Make none."""
+        self.lacks("links that are told", "link")
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file, with a time where that is told."""
+        if modified is not None and not self.times:
+            self.lacks("times of files", "put")
+        super().put(endpoint, path, content, modified=modified)
+
+
+@pytest.fixture
+def served_rig(monkeypatch):
+    """What makes the rig of two folders behind a server of some kind."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    # Some servers are another user, who is to write into the folders that a test makes.
+    before = os.umask(0)
+    with ExitStack() as ends:
+
+        def made(kind):
+            settings, root = ends.enter_context(file_server(kind))
+            config = {name: {**settings, "url": f"{settings['url']}/{name}"} for name in NAMES}
+            rig = ServedRig(FilesystemBackend.from_config(config, {}), folders(root), config=(config, {}))
+            rig.times = kind != "vsftpd"
+            return rig
+
+        yield made
+    os.umask(before)

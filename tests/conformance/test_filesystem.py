@@ -59,3 +59,21 @@ class TestSftp(BackendLaws):
     def rig(self, sftp_rig):
         """Two folders behind a server."""
         return sftp_rig
+
+
+class TestFtp(BackendLaws):
+    """``filesystem`` over servers of FTP."""
+
+    @pytest.fixture(params=["pyftpdlib-windows", "vsftpd"])
+    def rig(self, request, served_rig):
+        """Two folders behind a server, whose rename replaces or does not."""
+        return served_rig(request.param)
+
+
+class TestWebdav(BackendLaws):
+    """``filesystem`` over a server of WebDAV."""
+
+    @pytest.fixture
+    def rig(self, served_rig):
+        """Two folders behind a server."""
+        return served_rig("apache-dav")

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from contextlib import suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlsplit
 
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.core import url_to_fs
-from fsspec.spec import AbstractFileSystem
 
 from chiltepin.backends.filesystem.archives import ArchiveStore
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.names import is_draft, temporary
-from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
+from chiltepin.backends.filesystem.ftp import FtpFileSystem
+from chiltepin.backends.filesystem.names import is_draft
+from chiltepin.backends.filesystem.remote_files import RemoteDraft, RemoteReader, mtime_of, renamed, shape_of
+from chiltepin.backends.filesystem.store import Entry, sound
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
@@ -32,13 +32,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Folder, Reader, Store, Wish
+    from chiltepin.backends.filesystem.store import Folder, Store, Wish
     from chiltepin.paths import Parts
 
 __all__ = ["RemoteStore", "opened"]
-
-#: Where the filesystems that we know keep the modification time in what ``info`` returns.
-_MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 
 #: Kinds of stores that have no links, so that nobody need look for them.
 _LINKLESS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "http", "https", "memory", "oci", "oss", "s3", "s3a"})
@@ -57,144 +54,47 @@ def _kind(info: Mapping[str, Any]) -> Literal["file", "dir", "link", "other"]:
     return {"file": "file", "directory": "dir"}.get(info.get("type", ""), "other")  # type: ignore[return-value]
 
 
-def _mtime(info: Mapping[str, Any]) -> float | None:
-    for key in _MTIME_KEYS:
-        value = info.get(key)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-    return None
-
-
 def _entry(info: Mapping[str, Any], name: str) -> Entry:
-    return Entry(name, _kind(info), info.get("size") or 0, _mtime(info))
+    kind, size, fault = _kind(info), info.get("size"), None
+    if not info.get("type"):
+        # A WebDAV server tells nothing of what it does not let us see.
+        fault = Fault("PERMISSION_DENIED", f"The store lists {name}, and does not tell what it is.")
+    return Entry(name, kind, size if kind == "file" else 0, mtime_of(info), fault)
 
 
-class _Open:
-    """An open file of fsspec."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+def _bytes_as_latin(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-class RemoteReader(_Open):
-    """A file of the store, open for reading."""
-
-    def __init__(self, filesystem: Any, path: str) -> None:
-        self._filesystem, self._path = filesystem, path
-        info = filesystem.info(path)
-        if info.get("type") == "directory":
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        self.size: int | None = info.get("size")
-        self.mtime = _mtime(info)
-        self.parts, self.proof, self.mark = False, "", ""
-        super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
-
-    def read_at(self, offset: int, block: memoryview) -> int:
-        """Not for a plain file of fsspec, which has one position."""
-        raise NotImplementedError
-
-    def readinto(self, block: memoryview) -> int:
-        """Fill the block; see `Reader.readinto`."""
-        data = self._file.read(len(block))
-        block[: len(data)] = data
-        return len(data)
-
-    def changed(self) -> bool:
-        """Ask the store again for size and modification time."""
-        with suppress(AttributeError):
-            self._filesystem.invalidate_cache(self._path)
-        info = self._filesystem.info(self._path)
-        return (info.get("size"), _mtime(info)) != (self.size, self.mtime)
+def _latin_as_bytes(name: str) -> str:
+    return name.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
-class RemoteDraft(_Open):
-    """A file that is being written beside its real name."""
+def _escaped(name: str) -> str:
+    return quote(name, safe="")
 
-    def __init__(self, filesystem: Any, folder: str, name: str) -> None:
-        self._filesystem = filesystem
-        self._draft, self._path = f"{folder}/{temporary(secrets.token_hex(8))}", f"{folder}/{name}"
-        self._committed = False
-        self.part: int | None = None
-        self.proves = False
-        super().__init__(filesystem.open(self._draft, "wb"))
 
-    def kept(self, offset: int, count: int) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, count
-
-    def step(self, reader: Reader) -> None:
-        """Have none: a request for each would cost more."""
-
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Have no means of its own."""
-        del reader, offset, count, verify
-        return False
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Not for a plain file of fsspec, which has one position."""
-        raise NotImplementedError
-
-    def write(self, block: memoryview) -> None:
-        """Append the block."""
-        self._file.write(bytes(block))
-
-    def whole(self, offset: int, digest: bytes) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, digest
-
-    def read_back(self) -> RemoteReader:
-        """Close what was written, and open it again from the store."""
-        self._file.close()
-        return RemoteReader(self._filesystem, self._draft)
-
-    def commit(self, mtime: float | None) -> None:
-        """Rename where the filesystem has a rename of its own; else copy within the store, then remove the draft."""
-        del mtime  # fsspec has no way to set one; the backend refuses preserve_timestamp before anything is submitted.
-        self._file.close()
-        if type(self._filesystem).mv is AbstractFileSystem.mv:
-            self._filesystem.cp_file(self._draft, self._path)
-            self._filesystem.rm_file(self._draft)
-        else:
-            self._rename()
-        self._committed = True
-
-    def _rename(self) -> None:
-        try:
-            self._filesystem.mv(self._draft, self._path)
-        except OSError:
-            # Not every rename replaces (SMB's does not); there is no whole-or-not way then.
-            if not self._filesystem.isfile(self._path):
-                raise
-            self._filesystem.rm_file(self._path)
-            self._filesystem.mv(self._draft, self._path)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        if not self._committed:
-            with suppress(FileNotFoundError):
-                self._filesystem.rm_file(self._draft)
+def _same(name: str) -> str:
+    return name
 
 
 class RemoteFolder:
-    """One folder of the store; ``links`` says whether an entry may be one."""
+    """One folder of the store."""
 
     #: A folder has one name here.
     identity = None
 
-    def __init__(self, filesystem: Any, path: str, *, links: bool) -> None:
-        self._filesystem, self._path, self._links = filesystem, path, links
+    def __init__(self, store: RemoteStore, parts: Parts) -> None:
+        self._store, self.filesystem, self.shapes = store, store.filesystem, store.shapes
+        self._parts, self._path = parts, store.path(parts)
+
+    def path(self, name: str) -> str:
+        """Return the path that the filesystem has for a name."""
+        return self._store.path((*self._parts, name))
+
+    def names(self) -> set[str]:
+        """Return all names that are listed."""
+        return {entry.name for entry in self.entries(drafts=True)}
 
     def __enter__(self) -> Self:
         return self
@@ -206,27 +106,32 @@ class RemoteFolder:
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries but the marker that object stores keep for the folder itself."""
-        for info in self._filesystem.ls(self._path, detail=True):
+        for info in self.filesystem.ls(self._path, detail=True):
             path = info["name"].rstrip("/")
-            name = path.rsplit("/", 1)[-1]
-            if path.strip("/") != self._path.strip("/") and (drafts or not is_draft(name)):
-                if not sound(name):
-                    raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
-                yield _entry(info, name)
+            name = self._store.read_name(path.rsplit("/", 1)[-1])
+            if self._is_marker(path) or (is_draft(name) and not drafts):
+                continue
+            if not sound(name):
+                raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
+            yield _entry(info, name)
+
+    def _is_marker(self, path: str) -> bool:
+        """Whether an entry is the folder itself, which object stores keep as an object."""
+        return path.strip("/") == self._path.strip("/")
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""
         try:
-            if self._links:
+            if self._store.may_link:
                 # Where there are links, info mostly follows them, and ls tells them.
                 return next((entry for entry in self.entries(drafts=True) if entry.name == name), None)
-            return _entry(self._filesystem.info(f"{self._path}/{name}"), name)
+            return _entry(self.filesystem.info(self.path(name)), name)
         except FileNotFoundError:
             return None
 
     def read(self, name: str) -> RemoteReader:
         """Open a file."""
-        return RemoteReader(self._filesystem, f"{self._path}/{name}")
+        return RemoteReader(self.filesystem, self.path(name))
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Have no shorter way."""
@@ -240,13 +145,13 @@ class RemoteFolder:
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> RemoteDraft:
         """Begin a file; one that ends in a folder's name is refused."""
         del size, mark
-        if self._filesystem.isdir(f"{self._path}/{name}"):
+        if self.filesystem.isdir(self.path(name)):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        return RemoteDraft(self._filesystem, self._path, name)
+        return RemoteDraft(self, name)
 
     def remove(self, name: str) -> None:
         """Remove a file, by its exact name."""
-        self._filesystem.rm_file(f"{self._path}/{name}")
+        self.filesystem.rm_file(self.path(name))
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         """Remove them one by one."""
@@ -259,7 +164,7 @@ class RemoteFolder:
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder, where the store has folders at all."""
         with suppress(FileNotFoundError):
-            self._filesystem.rmdir(f"{self._path}/{name}")
+            self.filesystem.rmdir(self.path(name))
 
 
 def opened(url: str, options: Mapping[str, Any]) -> Store:
@@ -268,6 +173,24 @@ def opened(url: str, options: Mapping[str, Any]) -> Store:
     if isinstance(store.filesystem, AbstractArchiveFileSystem):
         return ArchiveStore(store.filesystem, store.root)
     return store
+
+
+def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return an instance of our own, and the path of the root in it: what is set on it must not reach the user's."""
+    scheme = urlsplit(url).scheme
+    kind: Any = None
+    if scheme == "ftp":
+        kind = FtpFileSystem
+    elif scheme in ("webdav", "dav"):
+        # Here, as webdav4 need not be installed.
+        from chiltepin.backends.filesystem.webdav import DavFileSystem  # noqa: PLC0415
+
+        kind = DavFileSystem
+    if kind is None:
+        filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
+        return filesystem, root
+    # What url_to_fs does for one that is registered.
+    return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
 
 
 class RemoteStore:
@@ -282,11 +205,21 @@ class RemoteStore:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        # An instance of our own: what is set on it below must not reach the user's.
-        self.filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
-        self.root = root.rstrip("/")
+        self.filesystem, root = _filesystem(url, options)
         protocol = self.filesystem.protocol
-        self._links = _LINKLESS.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
+        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        #: How names are written for the filesystem, and read in its listings.
+        self._write_name, self.read_name = _same, _same
+        if "webdav" in protocols:
+            # Its client takes what is escaped in a name for that of a URL, and lists names that are not.
+            self._write_name = _escaped
+        elif isinstance(self.filesystem, FtpFileSystem) and "encoding" not in options:
+            self._write_name, self.read_name = _bytes_as_latin, _latin_as_bytes
+        self.root = str(root)
+        #: Shapes of names that this store has been seen to keep as they are; see `RemoteDraft`.
+        self.shapes: set[str] = set()
+        #: Whether an entry may be a link.
+        self.may_link = _LINKLESS.isdisjoint(protocols)
         # A listing that is kept shows what was there before somebody else changed it (s3fs keeps it for good).
         # Set here and not as an option, because some hand every option to their connection.
         with suppress(AttributeError):
@@ -301,12 +234,16 @@ class RemoteStore:
         if isinstance(error, OSError) and error.errno in _PASSING:
             return True
         # The clients of object stores tell the status of the answer by one of these names, as a number or as text.
-        told = str(getattr(error, "status", None) or getattr(error, "code", ""))
+        names = ("status", "status_code", "code")
+        told = str(next((value for name in names if (value := getattr(error, name, None))), ""))
+        # A line that failed, as httpx says it, which is no error of the operating system.
+        if any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
+            return True
         return told in _BUSY or (len(told) == _STATUS_DIGITS and told.isdecimal() and told.startswith("5"))
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Return the same place, or refuse it if a link is on the way."""
-        for depth in range(len(parts) if follow else len(parts) - 1) if self._links else ():
+        for depth in range(len(parts) if follow else len(parts) - 1) if self.may_link else ():
             entry = self._folder(parts[:depth]).entry(parts[depth])
             if entry is None:
                 break
@@ -319,10 +256,14 @@ class RemoteStore:
 
     def path(self, parts: Parts) -> str:
         """Return the name that fsspec has for a place."""
-        return "/".join((self.root, *parts))
+        if not parts:
+            return self.root
+        # Some filesystems, such as those of archives, have paths without a slash at their start.
+        above = self.root if not self.root or self.root.endswith("/") else f"{self.root}/"
+        return above + "/".join(map(self._write_name, parts))
 
     def _folder(self, parts: Parts) -> RemoteFolder:
-        return RemoteFolder(self.filesystem, self.path(parts), links=self._links)
+        return RemoteFolder(self, parts)
 
     def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
         """Open a folder; a file or a link on the way to it is an error."""
@@ -330,8 +271,7 @@ class RemoteStore:
         self.resolve(parts, follow=True)
         path = self.path(parts)
         if create:
-            with suppress(FileExistsError):  # A file: told below, in the same words by every filesystem.
-                self.filesystem.makedirs(path, exist_ok=True)
+            self._make(parts)
         if parts and not self.filesystem.isdir(path):
             if self.filesystem.exists(path):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -339,6 +279,25 @@ class RemoteStore:
             if not create:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return self._folder(parts)
+
+    def _make(self, parts: Parts) -> None:
+        """Make a folder and those above it, and see that the store calls each as it was told."""
+        if self.filesystem.isdir(self.path(parts)) and all(shape_of(name) in ("", *self.shapes) for name in parts):
+            return
+        for depth, name in enumerate(parts):
+            place, shape = parts[: depth + 1], shape_of(name)
+            with suppress(FileExistsError):  # A file: told by `folder`, in the same words by every filesystem.
+                self.filesystem.makedirs(self.path(place), exist_ok=True)
+            if shape in ("", *self.shapes) or not self.filesystem.isdir(self.path(place)):
+                continue
+            listed = self._folder(parts[:depth]).names()
+            if name in listed:
+                self.shapes.add(shape)
+            # Object stores list no folder that is empty.
+            elif listed:
+                with suppress(Exception):
+                    self.filesystem.rmdir(self.path(place))
+                raise renamed(name)
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, RemoteFolder]:
         """Refuse links, then open; see `Store.enter`."""

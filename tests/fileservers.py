@@ -1,0 +1,159 @@
+"""Real FTP and WebDAV servers on ports of the loopback, each over a folder; for tests."""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from waiting import until
+from webservers import answers, free_port, web_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PYFTPDLIB = """
+import os, sys
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.filesystems import AbstractedFS
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import ThreadedFTPServer
+
+class Windows(AbstractedFS):
+    def rename(self, src, dst):
+        if os.path.exists(dst):
+            raise FileExistsError(17, "Cannot create a file when that file already exists")
+        super().rename(src, dst)
+
+root, port, kind = sys.argv[1:]
+users = DummyAuthorizer()
+users.add_anonymous(root, perm="elradfmwMT")
+FTPHandler.authorizer = users
+if kind == "windows":
+    FTPHandler.abstracted_fs = Windows
+if kind == "old":
+    FTPHandler.proto_cmds = {name: it for name, it in FTPHandler.proto_cmds.items() if name not in ("MLSD", "MLST")}
+ThreadedFTPServer(("127.0.0.1", int(port)), FTPHandler).serve_forever()
+"""
+
+VSFTPD = """
+listen=YES
+listen_address=127.0.0.1
+listen_port={port}
+background=NO
+run_as_launching_user=YES
+anonymous_enable=YES
+no_anon_password=YES
+anon_root={root}
+write_enable=YES
+anon_upload_enable=YES
+anon_mkdir_write_enable=YES
+anon_other_write_enable=YES
+anon_umask=022
+connect_from_port_20=NO
+seccomp_sandbox=NO
+secure_chroot_dir={folder}
+"""
+
+
+@contextmanager
+def _running(words: list[str], port: int) -> Iterator[None]:
+    # Not a pipe, which would be full after some files: pyftpdlib tells of each.
+    with tempfile.TemporaryFile() as said, subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said) as started:
+        until(lambda: answers(port) or started.poll() is not None)
+        assert started.poll() is None, said.seek(0) or said.read().decode()
+        try:
+            yield
+        finally:
+            started.terminate()
+
+
+def _needs(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"There is no {module} here; it is in the dependency group test.")
+
+
+@contextmanager
+def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
+    with tempfile.TemporaryDirectory() as top:
+        root, port = Path(top, "served"), free_port()
+        (root / "data").mkdir(parents=True)
+        if kind == "vsftpd":
+            found = shutil.which("vsftpd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+            if found is None:
+                pytest.skip("There is no vsftpd here; install the package of that name.")
+            settings = Path(top, "settings")
+            settings.write_text(VSFTPD.format(port=port, root=root, folder=top))
+            words = [found, str(settings)]
+        else:
+            _needs("pyftpdlib")
+            words = [sys.executable, "-c", PYFTPDLIB, str(root), str(port), kind]
+        # vsftpd refuses a root in which everybody may write.
+        root.chmod(0o555)
+        (root / "data").chmod(0o777)
+        with _running(words, port):
+            # As whoever starts it, vsftpd cannot make its folder the root of all paths.
+            above = root if kind == "vsftpd" else ""
+            yield {"url": f"ftp://127.0.0.1:{port}{above}/data/"}, root / "data"
+        with suppress(FileNotFoundError):
+            root.chmod(0o755)
+
+
+@contextmanager
+def _wsgidav() -> Iterator[tuple[dict[str, Any], Path]]:
+    _needs("wsgidav")
+    _needs("webdav4")
+    with tempfile.TemporaryDirectory() as root:
+        port = free_port()
+        script = "from wsgidav.server.server_cli import run; run()"
+        words = [sys.executable, "-c", script, "--host", "127.0.0.1", "-p", str(port), "-r", root]
+        with _running([*words, "--auth", "anonymous", "-q"], port):
+            yield {"url": "webdav://", "options": {"base_url": f"http://127.0.0.1:{port}"}}, Path(root)
+
+
+@contextmanager
+def _apache() -> Iterator[tuple[dict[str, Any], Path]]:
+    _needs("webdav4")
+    with web_server("apache-dav") as (url, root):
+        yield {"url": "webdav://", "options": {"base_url": url}}, root
+
+
+#: Each kind of server that is written to.
+SERVERS = {
+    "pyftpdlib": lambda: _ftp("plain"),
+    "pyftpdlib-windows": lambda: _ftp("windows"),
+    "pyftpdlib-old": lambda: _ftp("old"),
+    "vsftpd": lambda: _ftp("vsftpd"),
+    "wsgidav": _wsgidav,
+    "apache-dav": _apache,
+}
+
+
+#: Servers that run until the end of the tests, each with its endpoint and its folder.
+_started: dict[str, tuple[dict[str, Any], Path]] = {}
+_ends = ExitStack()
+atexit.register(_ends.close)
+
+
+@contextmanager
+def file_server(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Yield the settings of an endpoint, and its folder, which is new; the server is started once. Skip without it."""
+    if kind not in _started:
+        _started[kind] = _ends.enter_context(SERVERS[kind]())
+    settings, root = _started[kind]
+    name = uuid.uuid4().hex
+    folder = root / name
+    folder.mkdir()
+    # Some servers are another user.
+    folder.chmod(0o777)
+    yield {**settings, "url": f"{settings['url']}{name}"}, folder
+    shutil.rmtree(folder)

@@ -1,0 +1,220 @@
+"""FTP and WebDAV servers that are real: what is in their folders, and what they make of names and renames."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import os
+import random
+import threading
+
+import pytest
+from fileservers import SERVERS, file_server
+from test_web_indexes import seeds
+from webservers import files_of, odd_tree
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.places import place_of
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+FTP = ["pyftpdlib", "pyftpdlib-windows", "pyftpdlib-old", "vsftpd"]
+DAV = ["wsgidav", "apache-dav"]
+
+
+@pytest.fixture(params=SERVERS)
+def served(request, tmp_path, monkeypatch):
+    """The endpoints ``there``, on a server, and ``here``; and the folder of the server."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with file_server(request.param) as (settings, root):
+        endpoints = {"there": settings, "here": {"url": str(tmp_path)}}
+        places = {name: place_of(name, told) for name, told in endpoints.items()}
+        # What is tried again is tried at once.
+        yield Transfers(FilesystemBackend(places, pause=lambda *_: None)), root, tmp_path
+
+
+def on(*kinds):
+    """Only these servers."""
+    return pytest.mark.parametrize("served", kinds, indirect=True)
+
+
+def move(transfers, source, target, path, **options):
+    """Copy from one endpoint to the other, to the same path unless another is given."""
+    told = {"src_path": path, "dst_path": path, **options}
+    request = transfer_request(src_ep=source, dst_ep=target, **told)
+    return transfers.run(request, timeout=60, polling_interval=1)
+
+
+@pytest.mark.timeout(3600)
+def test_a_tree_goes_there_and_back(served):
+    """Of generated trees with any names, all arrives on a server, and all comes back from it; or it is an error."""
+    transfers, root, here = served
+    for seed in seeds(3):
+        tree, back = here / f"t{seed}", here / f"back{seed}"
+        tree.mkdir()
+        odd_tree(random.Random(seed), tree, names=8)  # noqa: S311 - to be repeated, not to be secret
+        (tree / ".hidden").write_text("hidden")
+        (tree / " spaces ").write_text("in a name")
+        status = move(transfers, "here", "there", f"/t{seed}", recursive=True)
+        wanted, found = files_of(tree), files_of(root / f"t{seed}")
+        assert found == wanted if status.state is TaskState.SUCCEEDED else set(found.items()) < set(wanted.items()), (
+            seed
+        )
+        status = move(transfers, "there", "here", f"/t{seed}", dst_path=f"/back{seed}", recursive=True)
+        # Apache lists no folder in which a name is not UTF-8: its answer is not XML then, and the transfer fails.
+        assert status.state is not TaskState.SUCCEEDED or files_of(back) == found, seed
+
+
+@pytest.mark.timeout(3600)
+@on(*FTP)
+def test_what_is_in_a_folder_of_an_ftp_server_arrives(served):
+    """Of generated trees on the disk of an FTP server, all arrives, hidden names and links to files of it included."""
+    transfers, root, here = served
+    for seed in seeds(6):
+        tree = root / f"t{seed}"
+        tree.mkdir()
+        odd_tree(random.Random(seed), tree)  # noqa: S311 - to be repeated, not to be secret
+        (tree / ".hidden").mkdir()
+        (tree / ".hidden" / "  two spaces before").write_text("and a name")
+        (tree / "a[1]*").mkdir()
+        (tree / "a[1]*" / "pattern").write_text("in brackets")
+        status = move(transfers, "there", "here", f"/t{seed}", recursive=True)
+        # pyftpdlib reads names as UTF-8, and fails for others.
+        if status.state is TaskState.SUCCEEDED or not served_by_pyftpdlib(transfers):
+            assert (status.state, files_of(here / f"t{seed}")) == (TaskState.SUCCEEDED, files_of(tree)), status.reason
+
+
+def served_by_pyftpdlib(transfers):
+    """Whether a server of FTP is not vsftpd, which has all paths of the machine."""
+    return transfers.backend._place("there").store().root.startswith("/data")
+
+
+def test_what_is_there_is_replaced(served):
+    """A file that is moved again replaces the old one, and leaves nothing else behind."""
+    transfers, root, here = served
+    for content in ("one", "two, and longer", ""):
+        (here / "f").write_text(content)
+        assert move(transfers, "here", "there", "/f").state is TaskState.SUCCEEDED
+        assert files_of(root) == {b"f": content.encode()}
+
+
+@on("pyftpdlib-windows")
+def test_the_old_file_is_kept_where_the_new_one_cannot_be_put_in_place(served):
+    """Where a rename does not replace, a file that is moved out of the way comes back if the new one cannot follow."""
+    transfers, root, here = served
+    (here / "f").write_text("new")
+    (root / "f").write_text("old")
+    filesystem = transfers.backend._place("there").store().filesystem
+    known, names = filesystem.mv, []
+
+    def failing(old, new):
+        names.append((old, new))
+        if len(names) == 3:
+            raise ConnectionResetError
+        known(old, new)
+
+    filesystem.mv = failing
+    status = move(transfers, "here", "there", "/f")
+    # It is tried again after that, and then goes.
+    assert (status.state, status.faults) == (TaskState.SUCCEEDED, 1)
+    assert names[3] == names[1][::-1]
+    assert files_of(root) == {b"f": b"new"}
+
+
+NAMES = ["a%20b", "50%", "a#b", "a?b", "%2e%2e", "a;b", "a:b", "é", "e\u0301", " x ", "a+b&c", "~"]
+
+
+def test_a_name_is_kept_or_refused(served):
+    """A file gets its name on the server, or the transfer says that it cannot, and leaves nothing under another."""
+    transfers, root, here = served
+    # What a name could be taken for is another file.
+    others = {b"a b": b"other", b"a": b"other", b"..x": b"other"}
+    for name in others:
+        (root / os.fsdecode(name)).write_text("other")
+    for name, text in itertools.product(NAMES, ("one", "two")):
+        (here / name).write_text(text)
+        status = move(transfers, "here", "there", f"/{name}")
+        found = files_of(root)
+        if status.state is TaskState.SUCCEEDED:
+            assert found.pop(os.fsencode(name)) == text.encode()
+            assert move(transfers, "there", "here", f"/{name}", dst_path="/back").state is TaskState.SUCCEEDED
+            assert (here / "back").read_text() == text
+            (root / name).unlink()
+        else:
+            assert "under another name" in status.reason
+        assert found == others, name
+
+
+@on("pyftpdlib")
+def test_a_folder_that_gets_another_name_is_refused(served):
+    """A server that puts another character for a byte of a folder's name is noticed before anything is in it."""
+    transfers, root, here = served
+    os.mkdir(os.path.join(os.fsencode(here), b"caf\xe9"))
+    with open(os.path.join(os.fsencode(here), b"caf\xe9", b"f"), "w") as file:
+        file.write("x")
+    status = move(transfers, "here", "there", "/", dst_path="/d", recursive=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    assert os.listdir(root / "d") == []
+
+
+@on(*FTP)
+def test_files_go_both_ways_at_once(served):
+    """Several transfers from and to one FTP server at a time do not get into each other's way, within it neither."""
+    transfers, root, here = served
+    states = []
+    for number in range(4):
+        (root / f"down{number}").write_bytes(bytes([number]) * 1_000_000)
+        (here / f"up{number}").write_bytes(bytes([number + 10]) * 1_000_000)
+        (root / f"in{number}").write_bytes(bytes([number + 20]) * 1_000_000)
+
+    def one(source, target, name):
+        states.append(move(transfers, source, target, f"/{name}", dst_path=f"/got/{name}").state)
+
+    ways = [("there", "here", "down"), ("here", "there", "up"), ("there", "there", "in")]
+    threads = [threading.Thread(target=one, args=(*way[:2], f"{way[2]}{n}")) for way in ways for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert states == [TaskState.SUCCEEDED] * 12
+    for number in range(4):
+        assert (here / "got" / f"down{number}").read_bytes() == (root / f"down{number}").read_bytes()
+        assert (root / "got" / f"up{number}").read_bytes() == (here / f"up{number}").read_bytes()
+        assert (root / "got" / f"in{number}").read_bytes() == (root / f"in{number}").read_bytes()
+
+
+@on(*FTP)
+def test_a_connection_that_the_server_has_ended_is_made_again(served):
+    """What was kept for the next file is not trusted, if the server ended it meanwhile."""
+    transfers, _, here = served
+    (here / "f").write_text("x")
+    assert move(transfers, "here", "there", "/f").state is TaskState.SUCCEEDED
+    for _, ftp in transfers.backend._place("there").store().filesystem._idle:
+        ftp.sock.shutdown(2)
+    assert move(transfers, "there", "here", "/f", dst_path="/g").state is TaskState.SUCCEEDED
+    assert (here / "g").read_text() == "x"
+
+
+@on("apache-dav")
+def test_what_a_webdav_server_keeps_compressed_arrives_as_it_is_kept(served):
+    """The content of a file whose server says that it is encoded is not decoded on the way."""
+    transfers, root, here = served
+    stored = gzip.compress(b"text" * 100_000)
+    (root / "t.csv.gz").write_bytes(stored)
+    assert move(transfers, "there", "here", "/t.csv.gz").state is TaskState.SUCCEEDED
+    assert (here / "t.csv.gz").read_bytes() == stored
+
+
+def test_a_tree_is_deleted(served):
+    """A tree on a server goes with all that is in it, hidden names included, and nothing beside it."""
+    transfers, root, here = served
+    for name in ("d/a", "d/e/.b", "d/e/c d", "beside"):
+        (here / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "t" / name).write_text(name)
+    assert move(transfers, "here", "there", "/t", recursive=True).state is TaskState.SUCCEEDED
+    request = delete_request(src_ep="there", src_path="/t/d", recursive=True)
+    status = transfers.run(request, timeout=30, polling_interval=1)
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert files_of(root) == {b"t/beside": b"beside"}
+    assert not (root / "t" / "d").exists()
