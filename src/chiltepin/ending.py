@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 
-from chiltepin import callbacks, forks, guards
+from chiltepin import callbacks, exits, forks, guards
+from chiltepin.draining import LOOK, awaited, joined, unfinished
 from chiltepin.errors import TaskCanceledError
+from chiltepin.unread import Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,18 +37,21 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["Ending", "StandIn", "ending_of", "unfinished"]
+__all__ = ["Ending", "StandIn", "ending_of", "runs"]
 
 logger = logging.getLogger(__name__)
 
 _ATTENDING = threading.Lock()
 _ENDING = "_chiltepin_ending"
-# Seconds between two looks at the tasks of a run that ends: a task that is just being launched, or made by another
-# task, shows up only in the next look.
-_LOOK = 0.05
 # Seconds for which such an end waits for callbacks, which may wait for something that does not come.
 _CALLBACKS = 1.0
 _LONGEST_CHAIN = 20
+
+_ENDED_FIRST = "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
+_ENDED_LAST = "Python ended, and nothing was about to end what it waits for"
+
+#: All of this process.
+runs: weakref.WeakSet[Ending] = weakref.WeakSet()
 
 
 def _renew() -> None:
@@ -67,6 +73,7 @@ def ending_of(dfk: DataFlowKernel) -> Ending:
             dfk.cleanup = ending.cleanup
             _shorten_chains(dfk)
             guards.put_on(dfk)
+            runs.add(ending)
         return ending
 
 
@@ -84,11 +91,6 @@ def _release_logs() -> None:
                 handler.lock.release()
 
 
-def unfinished(dfk: DataFlowKernel) -> list[TaskRecord]:
-    """Return the records of the tasks whose futures are not done."""
-    return [record for record in list(dfk.tasks.values()) if not record["app_fu"].done()]
-
-
 class StandIn(futures.Future[Any]):
     """What Parsl waits for in the place of somebody else's future, which is left to its owner."""
 
@@ -103,6 +105,8 @@ class StandIn(futures.Future[Any]):
     def follow(self, theirs: futures.Future[Any], error: TaskCanceledError) -> None:
         """End as `theirs` ends; if that is cancelled, with `error`."""
         self.follows = True
+        if theirs.running():
+            self.set_running_or_notify_cancel()
         theirs.add_done_callback(functools.partial(self._copy, error))
 
     def _copy(self, error: TaskCanceledError, theirs: futures.Future[Any]) -> None:
@@ -119,7 +123,8 @@ class Ending:
     """The orderly end of one DataFlowKernel."""
 
     def __init__(self, dfk: DataFlowKernel) -> None:
-        self._dfk = dfk
+        self.dfk = dfk
+        self.unread = Unread()
         self._parsl_cleanup: Callable[[], None] = dfk.cleanup
         self._reason = ""
         self._callbacks: dict[object, Callable[[str], object]] = {}
@@ -152,31 +157,54 @@ class Ending:
             self._forbid_retry(record)
             self._end_launched(record, error, patient=True)
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to end here."""
+        return bool(self.forked or self.dfk.cleanup_called)
+
     def cleanup(self) -> None:
         """End every task, then let Parsl clean up; takes the place of ``DataFlowKernel.cleanup``."""
         if self.forked:
             return
         with self._turn:
-            if self._dfk.cleanup_called:
+            if self.dfk.cleanup_called:
                 # Parsl says itself that this is once too often.
                 self._parsl_cleanup()
                 return
-            try:
-                _release_logs()
-                self._begin()
-                self._end_tasks(patient=True)
-            except BaseException:
-                # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
-                self._leave_threads()
-                self._end_tasks(patient=False)
-                raise
-            finally:
-                self._clean_up()
+            left_by = sys.exc_info()[0]
+            self._end(_left_by(left_by.__name__) if left_by else _ENDED_FIRST)
+            self.unread.warn(clean=left_by is None)
+
+    def finish(self) -> None:
+        """End the run because the interpreter ends; what has failed goes to stderr, and no error leaves this."""
+        cause = exits.cause()
+        try:
+            with self._turn:
+                if not self.over:
+                    self._end(_left_by(cause) if cause else _ENDED_LAST)
+        except KeyboardInterrupt as interrupt:
+            exits.note(type(interrupt).__name__)
+        except Exception:
+            logger.exception("Parsl did not end in order.")
+        self.unread.say()
+
+    def _end(self, reason: str) -> None:
+        try:
+            _release_logs()
+            self._begin(reason)
+            self._end_tasks(patient=True)
+        except BaseException:
+            # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
+            self._leave_threads()
+            self._end_tasks(patient=False)
+            raise
+        finally:
+            self._clean_up()
 
     def _clean_up(self) -> None:
-        if self._dfk.cleanup_called:
+        if self.dfk.cleanup_called:
             return
-        logs = _log_files(self._dfk)
+        logs = _log_files(self.dfk)
         try:
             self._parsl_cleanup()
         finally:
@@ -185,19 +213,15 @@ class Ending:
                 log.emit = _drop  # type: ignore[method-assign]
                 log.close()
 
-    def _begin(self) -> None:
-        left_by = sys.exc_info()[0]
+    def _begin(self, reason: str) -> None:
+        self.unread.end_begins()
         with self._lock:
-            self._reason = (
-                f"the workflow was left by {left_by.__name__}"
-                if left_by is not None
-                else "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
-            )
+            self._reason = reason
             callbacks = list(self._callbacks.values())
             self._callbacks.clear()
-        self._dfk.launch_task = self._refuse
+        self.dfk.launch_task = self._refuse
         # Before a callback sets a thread free, which would take the next task from its queue.
-        for record in unfinished(self._dfk):
+        for record in unfinished(self.dfk):
             if record["status"] is States.launched and self._in_thread(record):
                 self._stand_in(record, self._error(record))
         for callback in callbacks:
@@ -218,10 +242,10 @@ class Ending:
         raise self._error(record)
 
     def _forbid_retry(self, record: TaskRecord) -> None:
-        record["fail_cost"] = self._dfk.config.retries + 1
+        record["fail_cost"] = self.dfk.config.retries + 1
 
     def _leave_threads(self) -> None:
-        for executor in self._dfk.executors.values():
+        for executor in self.dfk.executors.values():
             if isinstance(executor, ThreadPoolExecutor):
                 executor.shutdown = functools.partial(executor.shutdown, block=False)
 
@@ -229,18 +253,18 @@ class Ending:
         """Whether a future is that of a task of this run, or of a file that one makes."""
         while isinstance(future, DataFuture):
             future = future.parent
-        return isinstance(future, AppFuture) and future.task_record["dfk"] is self._dfk
+        return isinstance(future, AppFuture) and future.task_record["dfk"] is self.dfk
 
     def _end_tasks(self, *, patient: bool) -> None:
         """End every task, and those that callbacks make of the end of others."""
         until = time.monotonic() + _CALLBACKS
-        while unfinished(self._dfk) or not callbacks.settled(self.concerns, 0):
+        while unfinished(self.dfk) or not callbacks.settled(self.concerns, 0):
             self._end_known(patient=patient)
             if not callbacks.settled(self.concerns, until - time.monotonic()) and time.monotonic() > until:
                 return
 
     def _end_known(self, *, patient: bool) -> None:
-        while records := unfinished(self._dfk):
+        while records := unfinished(self.dfk):
             for record in records:
                 self._forbid_retry(record)
                 if record["status"] is States.launched:
@@ -249,10 +273,10 @@ class Ending:
                     self._end_pending(record)
                 elif record["status"] is States.joining:
                     self._end_joining(record)
-            futures.wait([record["app_fu"] for record in records], timeout=_LOOK)
+            futures.wait([record["app_fu"] for record in records], timeout=LOOK)
 
     def _in_thread(self, record: TaskRecord) -> bool:
-        return isinstance(self._dfk.executors.get(record["executor"]), ThreadPoolExecutor)
+        return isinstance(self.dfk.executors.get(record["executor"]), ThreadPoolExecutor)
 
     def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:
         stand_in = self._stand_in(record, error)
@@ -275,7 +299,7 @@ class Ending:
             kept = [call for call in theirs._done_callbacks if not self._is_parsl(call)]  # noqa: SLF001
             theirs._done_callbacks = kept  # noqa: SLF001
         ours = StandIn()
-        ours.add_done_callback(functools.partial(self._dfk.handle_exec_update, record))
+        ours.add_done_callback(functools.partial(self.dfk.handle_exec_update, record))
         record["exec_fu"] = ours
         # What still queues for a thread is cancelled and never runs; what runs does not notice, and is waited for.
         if self._in_thread(record) and not theirs.cancel():
@@ -285,15 +309,15 @@ class Ending:
     def _is_parsl(self, callback: object) -> bool:
         # What was launched before the run was attended has Parsl's own method.
         return isinstance(callback, functools.partial) and inspect.unwrap(callback.func) == inspect.unwrap(
-            self._dfk.handle_exec_update
+            self.dfk.handle_exec_update
         )
 
     def _end_pending(self, record: TaskRecord) -> None:
         """End a task that waits for something which this end does not reach: a future of the user's own, say."""
-        awaited = [future for future in record["depends"] if not future.done()]
+        waits = awaited(record)
         # One that was tried already is stuck (see _shorten_chains), or is about to be retried.
         tried = record["exec_fu"] is not None
-        if not tried and (not awaited or any(self._reaches(future) for future in awaited)):
+        if not tried and (not waits or any(self._reaches(future) for future in waits)):
             return
         with record["task_launch_lock"]:
             if record["status"] is not States.pending:
@@ -301,20 +325,19 @@ class Ending:
             streams = {name: record["kwargs"][name] for name in ("stdout", "stderr") if name in record["kwargs"]}
             record.update(depends=[], args=(), kwargs=streams)
         # To be refused, as every launch is by now.
-        self._dfk.launch_if_ready(record)
+        self.dfk.launch_if_ready(record)
 
     def _end_joining(self, record: TaskRecord) -> None:
         """End a join task that waits for something which this end does not reach."""
-        joined = record["joins"] if isinstance(record["joins"], list) else [record["joins"]]
-        awaited = [future for future in joined if not future.done()]
+        waits = awaited(record)
         # Parsl stumbles over a cancelled future and leaves the task joining for ever.
-        stuck = awaited or any(future.cancelled() for future in joined)
-        if not stuck or any(self._reaches(future) for future in awaited):
+        stuck = waits or any(future.cancelled() for future in joined(record))
+        if not stuck or any(self._reaches(future) for future in waits):
             return
         failed: futures.Future[Any] = futures.Future()
         failed.set_exception(self._error(record))
         record["joins"] = failed
-        self._dfk.handle_join_update(record, failed)
+        self.dfk.handle_join_update(record, failed)
 
     def _reaches(self, future: futures.Future[Any]) -> bool:
         """Whether the end of the tasks of this run ends `future` too."""
@@ -323,7 +346,11 @@ class Ending:
         if not isinstance(future, AppFuture):
             return False
         record = future.task_record
-        return record["dfk"] is self._dfk and not record["app_fu"].done()
+        return record["dfk"] is self.dfk and not record["app_fu"].done()
+
+
+def _left_by(name: str) -> str:
+    return f"the workflow was left by {name}"
 
 
 def _shorten_chains(dfk: DataFlowKernel) -> None:

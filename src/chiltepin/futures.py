@@ -8,10 +8,10 @@ import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from parsl.data_provider.files import File
-from parsl.dataflow.errors import JoinError
+from parsl.dataflow.errors import DependencyError, JoinError
 from parsl.dataflow.futures import AppFuture
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
@@ -170,9 +170,11 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._given_up = ""
+        self._unwanted = False
         self._patience: threading.Timer | None = None
         self._left: TaskCanceledError | None = None
         self._ending = threading.Lock()
+        self._read: Callable[[], object] = int
         self._forget = kernel.on_end(app_future.task_record["dfk"], self._give_up)
         app_future.add_done_callback(self._settle)
         if watcher := vars(app_future.task_record["dfk"]).get(_WATCHER):
@@ -243,6 +245,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         """
         if self.done():
             return False
+        self._unwanted = True
         self._line.stop()
         if self.task_record["status"].name == "pending":
             self._end_unsuccessful(TaskCanceledError(f"{self._what} was cancelled before it began."))
@@ -271,6 +274,20 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
             "one that takes it up moves nothing."
         )
         kernel.give_up(self.task_record["dfk"], self.task_record, self._left, far=True)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return ``True``, or raise the error; as ``concurrent.futures.Future.result``."""
+        try:
+            return super().result(timeout)
+        finally:
+            self._read()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error, if there is one; as ``concurrent.futures.Future.exception``."""
+        try:
+            return super().exception(timeout)
+        finally:
+            self._read()
 
     def cancelled(self) -> bool:
         """Whether the task has ended because it was cancelled."""
@@ -362,11 +379,20 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     def _fail(self, error: BaseException) -> None:
         self._end(end_of(error, self._what, self.task_handle or NO_TASK), error)
 
+    def _failure(self, why: BaseException | str) -> str:
+        """Return a line about how it failed, and what it needed failed."""
+        while isinstance(why, DependencyError) and why.__cause__ is not None:
+            why = why.__cause__
+        said = " ".join(str(why).split())
+        return said if said.startswith(self._what) else f"{self._what}: {said}"
+
     def _end(self, status: TaskStatus, error: BaseException | None) -> None:
         with self._ending:
             if self.done():
                 return
             self._status = status
+            if status.state is not TaskState.SUCCEEDED and not self._unwanted:
+                self._read = kernel.failed(self.task_record["dfk"], self._failure(error or status.reason))
             if error is None:
                 self.set_result(status.state is TaskState.SUCCEEDED)
             else:

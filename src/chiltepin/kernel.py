@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from concurrent import futures
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 import parsl
 from parsl.errors import NoDataFlowKernelError
 
-from chiltepin import callbacks
-from chiltepin.ending import ending_of, unfinished
+from chiltepin import last as _last  # noqa: F401 - registers what ends the runs that a script leaves
+from chiltepin.draining import drain as _drain
+from chiltepin.ending import ending_of
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chiltepin.errors import TaskCanceledError
 
-__all__ = ["attend", "current", "drain", "entered", "executors", "give_up", "name", "on_end"]
+__all__ = ["attend", "current", "drain", "entered", "executors", "failed", "give_up", "name", "on_end"]
 
 # A weak reference: the context of a thread may outlive the run that it once entered.
 _CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
@@ -162,10 +162,9 @@ def drain(dfk: DataFlowKernel) -> None:
 
     In a child made by ``fork`` there is nothing to wait for: the run is that of the parent.
     """
-    ending = ending_of(dfk)
-    while not ending.forked:
-        waiting = [*(record["app_fu"] for record in unfinished(dfk)), *callbacks.unfinished(ending.concerns)]
-        # A Ctrl-C that comes just before this wait begins is noticed only after it.
-        futures.wait(waiting, timeout=1)
-        if callbacks.settled(ending.concerns, 1) and not waiting:
-            return
+    _drain([ending_of(dfk)])
+
+
+def failed(dfk: DataFlowKernel, text: str) -> Callable[[], None]:
+    """Note a failure that the end of the run of `dfk` names, unless it is taken back by what this returns."""
+    return ending_of(dfk).unread.add(text)

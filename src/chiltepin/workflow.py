@@ -109,15 +109,16 @@ class Workflow:
         self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         workflow, in_order = str(self.dfk.run_id), False
+        clean = error is None or (isinstance(error, SystemExit) and not error.code)
         try:
             try:
-                if exc_type is None:
+                if clean:
                     kernel.drain(self.dfk)
             except BaseException:
                 self._end(quietly=True)
                 raise
             self._end(quietly=exc_type is not None)
-            in_order = exc_type is None
+            in_order = clean
         finally:
             # For this workflow alone: others of this process may still run, or have ended by an error.
             hub.settle(workflow, in_order=in_order)

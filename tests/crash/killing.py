@@ -159,9 +159,9 @@ def processes(folder, word=""):
     return found
 
 
-def check_alone(folder):
-    """See that no process is left of any run."""
-    _, left = psutil.wait_procs(processes(folder), timeout=GONE)
+def check_alone(folder, within=GONE):
+    """See that no process is left of any run after so many seconds."""
+    _, left = psutil.wait_procs(processes(folder), timeout=within)
     assert not left, [(process.pid, process.cmdline()) for process in left]
 
 

@@ -1,0 +1,207 @@
+"""Scripts that end in every way, and what must hold when one of them has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from killing import LIMIT, POOL, check_alone
+
+from chiltepin.testing.simulator import Simulator
+
+SIZE = 1 << 20
+
+BACKENDS = ("globus", "local")
+
+#: Where the transfers run.
+HOLDERS = {
+    "with": "with Workflow(config, run_dir='runinfo'):\n    body()\n    end()",
+    "load": "parsl.load(chiltepin.configure.load(config, run_dir='runinfo'))\nbody()\nend()",
+    "hand-made": "parsl.load(by_hand())\nbody()\nend()",
+}
+
+#: How the transfers are started, for each of the names ``one``, ``two``.
+STARTS = {
+    "main": "for name in NAMES:\n    move(name)",
+    "later": "for name in NAMES:\n    move(name, inputs=[nap(executor=EXECUTOR)])",
+    "dependent": "move('two', inputs=[move('one')])",
+    "function": "move('two', inputs=[pause(move('one'), executor=EXECUTOR)])",
+    "argument": "move(spelled('one', executor=EXECUTOR))\nmove('two')",
+    "callback": "move('one').add_done_callback(lambda _: move('two'))",
+    "thread": "for name in NAMES:\n    threading.Thread(target=lambda name=name: move(name).result()).start()",
+    "late thread": "threading.Thread(target=lambda: [time.sleep(1), *map(move, NAMES)]).start()",
+    "waiting thread": "threading.Thread(target=lambda: [move(name).result() for name in NAMES]).start()",
+    "daemon": "begun = threading.Event()\n"
+    "threading.Thread(target=lambda: [[move(name) for name in NAMES], begun.set()], daemon=True).start()\n"
+    "begun.wait()",
+    "pool": "pool = ThreadPoolExecutor(1)\nfor name in NAMES:\n    pool.submit(lambda name=name: move(name).result())",
+    "fork": "for name in NAMES:\n    move(name)\nif not os.fork():\n    sys.exit()\nos.wait()",
+    "process": "for name in NAMES:\n    move(name)\nchild = get_context('fork').Process(target=int)\n"
+    "child.start()\nchild.join()",
+}
+
+#: What a block does not wait for.
+THREADED = {"thread", "late thread", "waiting thread", "pool"}
+
+#: How the script ends when they have been started.
+ENDS = {
+    "done": "pass",
+    "error": "raise KeyError('mine')",
+    "exit 0": "sys.exit()",
+    "exit 3": "sys.exit(3)",
+    "SIGINT": "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
+    "wait and SIGINT": "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()",
+}
+
+SCRIPT = """
+import json, os, signal, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+
+# Whatever runs in the background of a shell ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import parsl
+import chiltepin.configure
+from chiltepin import Workflow, python_task, transfer_task
+
+NAMES, EXECUTOR = ("one", "two"), {executor!r}
+config = json.loads({config!r})
+
+@python_task
+def pause(arrived):
+    return arrived
+
+@python_task
+def nap():
+    import time
+
+    time.sleep(1)
+
+@python_task
+def spelled(name):
+    return "/" + name
+
+def by_hand():
+    made = chiltepin.configure.load(config, run_dir="runinfo")
+    if EXECUTOR != "local":
+        made.executors[1] = parsl.HighThroughputExecutor(
+            EXECUTOR, address="127.0.0.1", max_workers_per_node=1, cores_per_worker=0.1, encrypted=False,
+            provider=made.executors[1].provider,
+        )
+    return made
+
+def move(name, **options):
+    path = name if not isinstance(name, str) else "/" + name
+    future = transfer_task("a", "b", path, path, executor=EXECUTOR, polling_interval=1, **options)
+    # Opened for each, as threads and processes come here.
+    with open("asked", "a") as asked:
+        asked.write(name if isinstance(name, str) else "one")
+    return future
+
+def body():
+    {start}
+
+def end():
+    {end}
+
+{holder}
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one script is made."""
+
+    executor: str
+    backend: str
+    holder: str
+    start: str
+    end: str
+
+    @property
+    def clean(self):
+        """Whether all has to arrive: it does not end early, nor the block before its threads have begun."""
+        early = self.holder == "with" and (self.end == "exit 3" or self.start in THREADED)
+        return self.end in {"done", "exit 0", "exit 3"} and not early
+
+    def __str__(self):
+        return f"{self.executor}, {self.backend}, {self.holder}, {self.start}, {self.end}"
+
+
+def kinds(seed, count, executor):
+    """Return some of all scripts; those of one seed have few parts in common."""
+    chance = random.Random(f"{seed} {executor}")  # noqa: S311 - to be repeated, not to be secret
+    parts = [chance.sample(sorted(part), len(part)) for part in (BACKENDS, HOLDERS, STARTS, ENDS)]
+    return [Kind(executor, *(part[number % len(part)] for part in parts)) for number in range(count)]
+
+
+def run(kind, folder):
+    """Run a script, and see what it leaves and says."""
+    folder.mkdir()
+    with Simulator({end: folder / end for end in "ab"}, task_latency=3) as simulator:
+        check(kind, folder, *ended(kind, folder, simulator))
+
+
+def ended(kind, folder, simulator):
+    """Run a script; return how it has ended, and what was to be moved."""
+    content = {name: random.Random(name).randbytes(SIZE) for name in ("one", "two")}  # noqa: S311 - as above
+    for name, inside in content.items():
+        (folder / "a" / name).write_bytes(inside)
+    config = {"data": settings(kind, folder, simulator)}
+    if kind.executor != "local":
+        config[kind.executor] = POOL
+    parts = {"start": STARTS[kind.start], "end": ENDS[kind.end]}
+    text = SCRIPT.format(
+        executor=kind.executor,
+        config=json.dumps(config),
+        holder=HOLDERS[kind.holder],
+        **{name: part.replace("\n", "\n    ") for name, part in parts.items()},
+    )
+    (folder / "script.py").write_text(text)
+    (folder / "asked").touch()
+    environment = {**os.environ, **simulator.environment(), "XDG_STATE_HOME": str(folder / "state")}
+    # With pipes, as in `python script.py | tee log`: what is left behind and holds them keeps the reader waiting.
+    end = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    return end, content
+
+
+def settings(kind, folder, simulator):
+    """Return what the settings of a script say of its data."""
+    if kind.backend == "local":
+        return {"backend": "local", "root": str(folder), "endpoints": {"a": None, "b": None}}
+    endpoints = {name: {"globus": simulator.collection(name).id} for name in "ab"}
+    return {"backend": "globus", "endpoints": endpoints}
+
+
+def check(kind, folder, ended, content):
+    """See that each file has arrived, or that it was named and the exit code says so; and that no process is left."""
+    told = f"\n{kind}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+    asked = (folder / "asked").read_text()
+    missing = [name for name in content if not (folder / "b" / name).exists()]
+    for name in content.keys() - missing:
+        assert (folder / "b" / name).read_bytes() == content[name], f"{name} is half{told}"
+    for name in missing:
+        if name in asked:
+            # Without its path, where that is a future.
+            named = f"/{name}" in ended.stderr or "The transfer_task" in ended.stderr
+            assert named, f"{name} is missing, and not named{told}"
+            assert ended.returncode, f"{name} is missing, and the exit code is 0{told}"
+    if kind.clean:
+        assert not missing, f"{missing} is missing{told}"
+        assert not ended.stderr, told
+    wanted = {"error": 1, "exit 3": 3}.get(kind.end)
+    assert wanted in (None, ended.returncode), told
+    check_alone(folder, within=10)

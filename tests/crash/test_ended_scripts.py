@@ -1,0 +1,36 @@
+"""However a script ends, its files have arrived, or it names them and its exit code says so; no process is left.
+
+CHILTEPIN_KILLS=100 runs a hundred times as many scripts.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import scripts
+from killing import seeds
+
+pytestmark = pytest.mark.timeout(900)
+
+every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {seed}")
+
+
+def run_all(kinds, folder):
+    """Run scripts, some at a time; fail with all that went wrong."""
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(scripts.run, kind, folder / str(number)) for number, kind in enumerate(kinds)]
+    wrong = [str(error) for run in runs if (error := run.exception()) is not None]
+    assert not wrong, "\n\n".join(wrong)
+
+
+@every_seed
+def test_with_threads(seed, folder):
+    """A script whose tasks run in threads of its own."""
+    run_all(scripts.kinds(seed, 6, "local"), folder)
+
+
+@every_seed
+def test_with_workers(seed, folder):
+    """A script whose tasks run in worker processes."""
+    run_all(scripts.kinds(seed, 2, "pool"), folder)
