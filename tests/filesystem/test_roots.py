@@ -188,11 +188,12 @@ def test_a_root_that_is_a_link_is_resolved_for_each_task(tmp_path):
     assert sorted(os.listdir(link)) == ["four", "two"]
 
 
-@pytest.mark.parametrize("how", ["delete", "tree", "mirror", "replace"])
+@pytest.mark.parametrize("how", ["delete", "tree", "mirror", "replace", "into", "folder"])
 def test_the_link_that_a_root_is_named_by_stays(tmp_path, how):
     """A link on the way to the root of an endpoint is neither deleted nor replaced through another endpoint."""
-    for name in ("laptop/d", "disk/d", "disk/runs/1"):
+    for name in ("laptop/d", "laptop/with-folder/current", "laptop/with-file", "disk/d", "disk/runs/1"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "laptop/with-file/current").write_text("f")
     (tmp_path / "laptop/f").write_text("f")
     (tmp_path / "disk/d/current").symlink_to("../runs/1")
     world = world_of(
@@ -207,6 +208,8 @@ def test_the_link_that_a_root_is_named_by_stays(tmp_path, how):
         "tree": lambda: world.remove("/d", recursive=True),
         "mirror": lambda: world.move("/d", "/d", recursive=True, delete_destination_extra=True),
         "replace": lambda: world.move("/f", "/d/current"),
+        "into": lambda: world.move("/with-file", "/d", recursive=True),
+        "folder": lambda: world.move("/with-folder", "/d", recursive=True, delete_destination_extra=True),
     }[how]()
     assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
     assert world.move("/f", "/g", dst_ep="run").state is TaskState.SUCCEEDED

@@ -318,6 +318,6 @@ class ArchiveStore:
         del parts
         return ()
 
-    def links(self) -> Collection[Hashable]:
+    def links(self) -> Collection[tuple[Hashable, str]]:
         """Return none: nothing in an archive is ever removed."""
         return ()

@@ -53,8 +53,8 @@ __all__ = ["FilesystemBackend", "LocalBackend"]
 #: Ended tasks that are remembered, for `poll` and for submissions that come twice; about 1 KB each.
 MEMORY = 10_000
 
-#: Schemes of SFTP, whose servers are asked nothing before they are needed.
-_SFTP = frozenset({"sftp", "ssh"})
+#: Schemes whose roots can be one another's, of stores that ask no server anything before they are needed.
+_KIN = (frozenset({"file"}), frozenset({"memory"}), frozenset({"sftp", "ssh"}), frozenset({"s3", "s3a"}))
 
 
 class FilesystemBackend:
@@ -206,7 +206,8 @@ class FilesystemBackend:
     def _roots(self, endpoint: str) -> list[Spot]:
         """Return the roots of endpoints, which are never removed from this one."""
         # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
-        schemes = {"file", "memory"} | (_SFTP if self._place(endpoint).scheme in _SFTP else set())
+        own = self._place(endpoint).scheme
+        schemes = next((kin for kin in _KIN if own in kin), frozenset())
         roots: list[Spot] = []
         for name, place in self._places.items():
             if place.scheme in schemes:

@@ -358,9 +358,9 @@ class LocalStore:
             found.append((facts.st_dev, facts.st_ino) if facts is not None and there else (*found[-1], name))
         return found
 
-    def links(self) -> Collection[Hashable]:
+    def links(self) -> Collection[tuple[Hashable, str]]:
         """Follow the root as it is configured from link to link; see `Store.links`."""
-        found: list[Hashable] = []
+        found: list[tuple[Hashable, str]] = []
         place, rest = "/", _steps(self._given)
         while rest and len(found) < LINK_LIMIT:
             name = rest.pop()

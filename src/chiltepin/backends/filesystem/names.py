@@ -31,4 +31,4 @@ def body_of(name: str) -> str | None:
 
 def is_draft(name: str) -> bool:
     """Whether a name is that of a temporary file of Chiltepin."""
-    return body_of(name) is not None
+    return name.startswith(DRAFT_PREFIX) and body_of(name) is not None

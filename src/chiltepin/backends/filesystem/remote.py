@@ -318,6 +318,6 @@ class RemoteStore:
         del parts
         return ()
 
-    def links(self) -> Collection[Hashable]:
+    def links(self) -> Collection[tuple[Hashable, str]]:
         """Return none: a link on the way to the root is the server's."""
         return ()

@@ -46,7 +46,8 @@ def rights_of(folder: int, name: str) -> Rights | None:
     if not stat.S_ISREG(facts.st_mode):
         return None
     acl = None
-    if hasattr(os, "getxattr"):
+    # Without rights of the group, the mask of an access list lets none of its entries in (acl(5)).
+    if facts.st_mode & 0o070 and hasattr(os, "getxattr"):
         with suppress(OSError):
             acl = os.getxattr(f"/proc/self/fd/{folder}/{name}", _ACL, follow_symlinks=False)
     return Rights(facts.st_mode & 0o777, facts.st_uid, facts.st_gid, acl)

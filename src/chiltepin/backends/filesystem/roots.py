@@ -51,16 +51,24 @@ class Roots:
 
     def refuse_link(self, folder: Folder, spot: Spot) -> None:
         """Raise a ``Fault`` if a link in an open folder is on the way to one of them, as the settings name it."""
-        if (folder.identity, spot.parts[-1]) in self._links:
+        if spot.parts[-1] in self.linked(folder):
             raise _stays(spot)
+
+    def linked(self, folder: Folder) -> frozenset[str]:
+        """Return the names in an open folder that are links on the way to one of them."""
+        return self._names.get(folder.identity, frozenset()) if folder.identity is not None else frozenset()
 
     @cached_property
     def _identities(self) -> frozenset[Hashable]:
         return frozenset[Hashable]().union(*(spot.store.holders(spot.parts) for spot in self._spots))
 
     @cached_property
-    def _links(self) -> frozenset[Hashable]:
-        return frozenset[Hashable]().union(*(spot.store.links() for spot in self._spots))
+    def _names(self) -> dict[Hashable, frozenset[str]]:
+        names: dict[Hashable, frozenset[str]] = {}
+        for spot in self._spots:
+            for identity, name in spot.store.links():
+                names[identity] = names.get(identity, frozenset()) | {name}
+        return names
 
 
 def _stays(spot: Spot) -> Fault:

@@ -342,7 +342,7 @@ class Store(Protocol):
         """Return the `Folder.identity` of a place and of all it lies in; none where a folder has one name."""
         ...
 
-    def links(self) -> Collection[Hashable]:
+    def links(self) -> Collection[tuple[Hashable, str]]:
         """Return the links on the way to the root as it is configured, each as its folder's identity and its name."""
         ...
 

@@ -179,6 +179,8 @@ class _Tree:
 
     def _own(self, pair: _Pair, source: Spot, items: list[T], name_of: Callable[[T], str], apart: Apart) -> list[T]:
         """Return what of a folder has a name of its own at the destination; the others fail."""
+        for name in self._roots.linked(pair.there):
+            items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
         if self._folding is None and isinstance(pair.there, LocalFolder):
             self._folding = folds(pair.there, map(name_of, items))
         if not self._folding:
@@ -187,6 +189,15 @@ class _Tree:
         for name in twins:
             self._work.fail(is_twin(source.below(name)), "")
         return [item for item in items if name_of(item) not in twins]
+
+    def _may_replace(self, pair: _Pair, name: str) -> bool:
+        """Whether a name may be written to; a link that leads to a root stays, and what would replace it fails."""
+        try:
+            self._roots.refuse_link(pair.there, pair.goal.below(name))
+        except Fault as err:
+            self._work.fail(err, "")
+            return False
+        return True
 
     def _open(self, source: Spot, target: Spot) -> _Pair:
         try:
