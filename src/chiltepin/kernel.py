@@ -117,8 +117,17 @@ def attend(dfk: DataFlowKernel) -> None:
     From then on ``dfk.cleanup()``, however it is reached, first ends every task that is not done, and with it every
     task that depends on it, each with an error that says so. Tasks that run in a thread are waited for, since nothing
     can stop them; tasks elsewhere are ended at once, and the executor that holds them stops their processes.
+
+    Raises
+    ------
+    ConfigError
+        In a child made by ``fork``, for a run of its parent.
     """
-    ending_of(dfk)
+    if ending_of(dfk).forked:
+        raise ConfigError(
+            "This process was forked from one that runs a workflow, and that workflow runs there only; use transfer() "
+            "and delete() here, or start a Workflow in this process."
+        )
 
 
 def on_end(dfk: DataFlowKernel, callback: Callable[[str], object]) -> Callable[[], object]:

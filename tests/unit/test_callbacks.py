@@ -1,0 +1,210 @@
+"""Callbacks of futures: each by itself, in order, and on no thread that ends futures."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent import futures
+from concurrent.futures import Future
+
+import pytest
+from waiting import until
+
+from chiltepin import callbacks
+from chiltepin.callbacks import CallbackFuture
+
+LIMIT = 20
+
+
+def ended(result=1):
+    """A future that ends with no callback yet."""
+    future = CallbackFuture()
+    future.set_running_or_notify_cancel()
+    return future, lambda: future.set_result(result)
+
+
+def test_a_callback_does_not_run_in_the_thread_that_ends_the_future():
+    """The thread that sets the result goes on at once, and the callback gets the future."""
+    future, end = ended("done")
+    seen, told = [], threading.Event()
+    future.add_done_callback(lambda one: (seen.append((one.result(), threading.get_ident())), told.set()))
+    end()
+    assert told.wait(LIMIT)
+    assert seen[0][0] == "done"
+    assert seen[0][1] != threading.get_ident()
+
+
+def test_callbacks_run_in_their_order():
+    """Those of one future run as they were added, and those of two as the futures ended."""
+    seen, told = [], threading.Event()
+    pairs = [ended() for _ in range(200)]
+    for number, (future, _) in enumerate(pairs):
+        for position in range(3):
+            future.add_done_callback(lambda _, key=(number, position): seen.append(key))
+    pairs[-1][0].add_done_callback(lambda _: told.set())
+    for _, end in pairs:
+        end()
+    assert told.wait(LIMIT)
+    assert seen == sorted(seen)
+    assert len(seen) == 600
+
+
+@pytest.mark.parametrize("blocking", [1, 5, 40])
+def test_callbacks_that_block_hold_up_no_other(blocking):
+    """However many callbacks wait for something, those behind them run, also those of the same future."""
+    go, last = threading.Event(), threading.Event()
+    future, end = ended()
+    for _ in range(blocking):
+        future.add_done_callback(lambda _: go.wait(LIMIT))
+    future.add_done_callback(lambda _: last.set())
+    end()
+    assert last.wait(LIMIT)
+    go.set()
+    assert callbacks.settled(lambda one: one is future, LIMIT)
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+def test_a_callback_that_raises_ends_itself_only(error):
+    """Whatever a callback raises, the next one runs, and so do those of later futures."""
+    seen, told = [], threading.Event()
+
+    def fail(_):
+        raise error
+
+    for number in range(3):
+        future, end = ended()
+        future.add_done_callback(fail)
+        future.add_done_callback(lambda _, number=number: seen.append(number))
+        end()
+    future, end = ended()
+    future.add_done_callback(lambda _: told.set())
+    end()
+    assert told.wait(LIMIT)
+    assert seen == [0, 1, 2]
+
+
+def test_a_callback_may_wait_for_the_callback_of_another_future():
+    """Futures that wait for each other's callbacks, many deep, all end."""
+    pairs = [ended() for _ in range(30)]
+    told = [threading.Event() for _ in pairs]
+    for number, (future, _) in enumerate(pairs):
+
+        def wait(_, number=number):
+            if number + 1 < len(pairs):
+                assert told[number + 1].wait(LIMIT)
+            told[number].set()
+
+        future.add_done_callback(wait)
+    for _, end in pairs:
+        end()
+    assert told[0].wait(LIMIT)
+
+
+def test_a_callback_may_end_futures_and_add_callbacks():
+    """What a callback ends, and what it adds, is called as well."""
+    first, end = ended()
+    second, end_second = ended()
+    told = threading.Event()
+    first.add_done_callback(lambda _: second.add_done_callback(lambda _: told.set()))
+    first.add_done_callback(lambda _: end_second())
+    end()
+    assert told.wait(LIMIT)
+
+
+def test_who_waits_is_woken_before_callbacks_run():
+    """The result is there, and `futures.wait` returns, while a callback blocks."""
+    go = threading.Event()
+    future, end = ended()
+    future.add_done_callback(lambda _: go.wait(LIMIT))
+    end()
+    assert future.result(0) == 1
+    assert futures.wait([future], timeout=0).done == {future}
+    go.set()
+    assert callbacks.settled(lambda one: one is future, LIMIT)
+
+
+def test_without_threads_a_callback_runs_where_the_future_ends():
+    """If the system has no thread to give for a moment, no callback is lost and none comes twice."""
+    until(lambda: not [one for one in threading.enumerate() if one.name == "chiltepin-callbacks"])
+    seen = []
+    future, end = ended()
+    future.add_done_callback(lambda _: seen.append(threading.get_ident()))
+    # The kernel refuses a stack of this size, as it refuses a thread beyond the limit.
+    size = threading.stack_size(1 << 46)
+    try:
+        end()
+    finally:
+        threading.stack_size(size)
+    assert seen == [threading.get_ident()]
+    told = threading.Event()
+    other, end = ended()
+    other.add_done_callback(lambda _: told.set())
+    end()
+    assert told.wait(LIMIT)
+    assert len(seen) == 1
+
+
+def test_idle_threads_end():
+    """A burst of callbacks that block leaves no thread behind."""
+    go = threading.Event()
+    future, end = ended()
+    for _ in range(20):
+        future.add_done_callback(lambda _: go.wait(LIMIT))
+    end()
+    go.set()
+    until(lambda: not [one for one in threading.enumerate() if one.name == "chiltepin-callbacks"])
+
+
+def test_short_callbacks_need_few_threads():
+    """A thousand futures that end together start two threads or so, not a thousand."""
+    most, told = [], threading.Event()
+    pairs = [ended() for _ in range(1000)]
+    for future, _ in pairs:
+        future.add_done_callback(
+            lambda _: most.append(sum(one.name == "chiltepin-callbacks" for one in threading.enumerate()))
+        )
+    pairs[-1][0].add_done_callback(lambda _: told.set())
+    for _, end in pairs:
+        end()
+    assert told.wait(LIMIT)
+    # On a busy machine a short callback may be kept from running for longer than its turn.
+    assert max(most) < 20
+
+
+def test_settled_leaves_out_the_callback_that_asks():
+    """A callback that waits for all callbacks does not wait for itself."""
+    future, end = ended()
+    seen, told = [], threading.Event()
+    future.add_done_callback(lambda one: (seen.append(callbacks.settled(lambda two: two is one, 5)), told.set()))
+    end()
+    assert told.wait(LIMIT)
+    assert seen == [True]
+
+
+def test_a_method_of_such_a_future_is_called_at_once():
+    """A future that follows another one has ended when that one has."""
+
+    class Follower(CallbackFuture):
+        def follow(self, other):
+            self.set_result(other.result())
+
+    first, end = ended(7)
+    second = Follower()
+    first.add_done_callback(second.follow)
+    end()
+    assert second.result(0) == 7
+
+
+def test_a_plain_future_can_be_adopted():
+    """A future made elsewhere calls back on other threads once it is of such a class."""
+
+    class Adopted(CallbackFuture):
+        pass
+
+    future = Future()
+    Adopted.adopt(future)
+    told = threading.Event()
+    future.add_done_callback(lambda _: sys.exit("only the callback"))
+    future.add_done_callback(lambda _: told.set())
+    future.set_result(1)
+    assert told.wait(LIMIT)

@@ -1,0 +1,369 @@
+"""Processes made by fork, and moments without threads: nothing hangs, is done twice, or is left to be done later."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from concurrent import futures
+from contextlib import contextmanager
+
+import pytest
+from station import Station
+from waiting import until
+
+import chiltepin
+from chiltepin import delete, transfer
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.filesystem import LocalBackend
+from chiltepin.callbacks import CallbackFuture
+from chiltepin.chores import Chore, SystemClock
+from chiltepin.errors import BackendError, ConfigError, TaskLostError
+from chiltepin.hub import Hub
+from chiltepin.model import TaskState
+from chiltepin.testing.simulator import Simulator
+from chiltepin.underway import start
+
+LIMIT = 30
+TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}
+
+
+class Now(SystemClock):
+    """The time of this machine, as `Station` reads it."""
+
+    @property
+    def time(self):
+        """Tell the seconds."""
+        return self.monotonic()
+
+
+def in_child(work):
+    """Run something in a child made by fork, and fail if it fails or hangs there."""
+    ours, theirs = os.pipe()
+    with warnings.catch_warnings():
+        # Since Python 3.12 a fork is warned of where there are threads, which is the point here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = os.fork()
+    if not process:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 - told to the parent
+            os.write(theirs, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(status)
+    os.close(theirs)
+    ends = []
+
+    def over():
+        ends.append(os.waitpid(process, os.WNOHANG))
+        return ends[-1][0]
+
+    try:
+        until(over, LIMIT)
+    except AssertionError:
+        os.kill(process, 9)
+        os.waitpid(process, 0)
+        raise
+    with os.fdopen(ours, "rb") as told:
+        assert ends[-1][1] == 0, told.read().decode()
+
+
+@contextmanager
+def without_threads():
+    """Have the system refuse every thread, by a stack that no machine has room for."""
+    size = threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(size)
+
+
+@pytest.fixture
+def local(tmp_path):
+    """A local backend with a file on each endpoint."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/small").write_text("small")
+    (tmp_path / "b/result").write_text("old")
+    return LocalBackend.from_config({"a": {}, "b": {}}, {"root": str(tmp_path)})
+
+
+@pytest.fixture
+def hub():
+    """A hub of a service whose tasks last until they are told to end."""
+    station = Station(Now(), lasts=1e9)
+    hub = Hub(station)
+    yield hub
+    station.lasts = 0
+    hub.close()
+    until(lambda: hub._speaker._thread is None)
+
+
+def move(origin="/small", goal="/copy"):
+    """Ask for a transfer."""
+    return transfer_request(src_ep="a", dst_ep="b", src_path=origin, dst_path=goal)
+
+
+def done(backend, request):
+    """Have a backend do a request, and return its end."""
+    handle = backend.submit(request, backend.new_submission_id())
+    backend.wait(handle, LIMIT)
+    return backend.poll([handle])[0].state
+
+
+# Forks
+
+
+def test_a_child_repeats_nothing_that_its_parent_has_queued(local, tmp_path):
+    """A deletion that waits for a thread of the parent is done once, by the parent; the child's own transfer works."""
+    held, go = threading.Event(), threading.Event()
+    local.witness = lambda *_: (held.set(), go.wait(LIMIT))
+    copying = local.submit(move(goal="/held"), "held")
+    assert held.wait(LIMIT)
+    local.submit(delete_request(src_ep="b", src_path="/result"), "deletion")
+    local.witness = None
+
+    def child():
+        assert done(local, move(goal="/of-the-child")) is TaskState.SUCCEEDED
+        assert local.poll([copying])[0].state is TaskState.LOST
+        assert (tmp_path / "b/result").read_text() == "old"
+
+    in_child(child)
+    go.set()
+    local.wait(copying, LIMIT)
+    until(lambda: not (tmp_path / "b/result").exists())
+    assert (tmp_path / "b/of-the-child").read_text() == "small"
+
+
+def test_a_future_of_the_parent_has_ended_in_the_child(hub):
+    """Who asks for it there gets an error that says so, by whatever means; callbacks belong to the parent."""
+    called = []
+    errand = hub.start("one", move(), **TIMES)
+    errand.future.add_done_callback(lambda _: called.append(os.getpid()))
+    until(lambda: errand.handle)
+
+    def child():
+        with pytest.raises(TaskLostError, match="the process that this one was forked from"):
+            errand.future.result(0)
+        assert futures.wait([errand.future], timeout=0).done
+        assert [*futures.as_completed([errand.future], timeout=0)] == [errand.future]
+        assert not errand.future.cancel()
+        assert hub.find("one") is None
+        assert not called
+
+    in_child(child)
+    assert not errand.future.done()
+    assert not hub._backend.cancelled
+
+
+def test_a_child_uses_the_service_by_itself(hub):
+    """The hub of the parent works in the child, from the beginning, and in a child of that one."""
+    hub.start("one", move(), **TIMES)
+
+    def child():
+        hub._backend.lasts = 0
+        errand = hub.start("two", move(goal="/two"), **TIMES)
+        assert errand.future.result(LIMIT).state is TaskState.SUCCEEDED
+
+    in_child(lambda: (child(), in_child(child)))
+
+
+def test_locks_that_other_threads_hold_do_not_hold_up_a_child(hub, local):
+    """Another thread of the parent is in the middle of something when the child is made."""
+    held, go = threading.Event(), threading.Event()
+    future = CallbackFuture()
+    locks = [hub._lock, hub._speaker._changed, local._lock, local._movers._lock, future._condition]
+
+    def hold():
+        for lock in locks:
+            lock.acquire()
+        held.set()
+        go.wait(LIMIT)
+        for lock in reversed(locks):
+            lock.release()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(LIMIT)
+
+    def child():
+        hub._backend.lasts = 0
+        assert hub.start("in the child", move(), **TIMES).future.result(LIMIT).state is TaskState.SUCCEEDED
+        assert done(local, move()) is TaskState.SUCCEEDED
+        assert isinstance(future.exception(0), TaskLostError)
+
+    try:
+        in_child(child)
+    finally:
+        go.set()
+        thread.join()
+
+
+def test_a_callback_may_fork(local):
+    """The child of a callback uses the backend by itself; the parent's other callbacks run once, in the parent."""
+    seen, told = [], threading.Event()
+    future = CallbackFuture()
+
+    def child():
+        assert done(local, move()) is TaskState.SUCCEEDED
+        other, ended = CallbackFuture(), threading.Event()
+        other.add_done_callback(lambda _: ended.set())
+        other.set_result(1)
+        assert ended.wait(LIMIT)
+
+    def fork(_):
+        try:
+            in_child(child)
+            seen.append("well")
+        except BaseException as err:  # noqa: BLE001 - compared below
+            seen.append(err)
+
+    future.add_done_callback(fork)
+    future.add_done_callback(lambda _: seen.append(os.getpid()))
+    future.add_done_callback(lambda _: told.set())
+    future.set_result(1)
+    assert told.wait(LIMIT)
+    until(lambda: len(seen) == 2)
+    assert set(seen) == {"well", os.getpid()}
+
+
+def _moved(number):
+    return transfer("a", "b", "/small", f"/copy-{number}")
+
+
+def test_a_pool_of_processes_moves_files(local, tmp_path, monkeypatch):
+    """`multiprocessing.Pool` with fork, in the middle of a workflow: its processes move, and the workflow goes on."""
+    monkeypatch.chdir(tmp_path)
+    config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with chiltepin.Workflow(config, run_dir=tmp_path / "run") as workflow:
+            before = chiltepin.transfer_task("a", "b", "/small", "/before", executor="local")
+            with multiprocessing.get_context("fork").Pool(3) as pool:
+                assert pool.map_async(_moved, range(9)).get(LIMIT) == [True] * 9
+            assert before.result(LIMIT) is True
+
+            def child():
+                with pytest.raises(ConfigError, match="forked"):
+                    chiltepin.transfer_task("a", "b", "/small", "/never", executor="local")
+                workflow.__exit__(None, None, None)
+
+            in_child(child)
+            assert chiltepin.transfer_task("a", "b", "/small", "/after", executor="local").result(LIMIT) is True
+    assert not (tmp_path / "b/never").exists()
+
+
+LEAVING = """
+import os, sys, warnings
+import chiltepin
+warnings.simplefilter("ignore", DeprecationWarning)
+with chiltepin.Workflow({"data": {"backend": "globus", "journal": "journal"}}, run_dir="run"):
+    future = chiltepin.transfer_task("a", "b", "/slow", "/slow", executor="local", polling_interval=0.2)
+    while future.task_handle is None:
+        pass
+    child = os.fork()
+    if not child:
+        assert "forked" in str(future.exception(5)), future
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert future.result(60) is True
+"""
+
+
+def test_the_end_of_a_child_cancels_nothing_of_its_parent(tmp_path):
+    """A child that leaves the block of a workflow by `sys.exit` stops no task, and its parent gets its result."""
+    with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, bandwidth=50.0) as globus:
+        (tmp_path / "a/slow").write_bytes(b"s" * 200)
+        environment = {**os.environ, **globus.environment()}
+        ran = subprocess.run(
+            [sys.executable, "-c", LEAVING],
+            cwd=tmp_path,
+            env=environment,
+            timeout=120,
+            capture_output=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr.decode()
+        assert [task.status for task in globus.tasks.values()] == ["SUCCEEDED"]
+
+
+# Threads
+
+
+def test_what_could_not_begin_is_not_done_later(local, tmp_path):
+    """A deletion for which no thread could be started raises one clear sentence, and no later call carries it out."""
+    with without_threads(), pytest.raises(BackendError, match=r"No thread could be started .*ulimit -u") as caught:
+        local.submit(delete_request(src_ep="b", src_path="/result"), "deletion")
+    assert caught.value.transient
+    assert done(local, move()) is TaskState.SUCCEEDED
+    assert (tmp_path / "b/result").exists()
+    # It is not even known: asked for again, it is done.
+    handle = local.submit(delete_request(src_ep="b", src_path="/result"), "deletion")
+    local.wait(handle, LIMIT)
+    assert not (tmp_path / "b/result").exists()
+
+
+def test_a_service_is_used_again_when_threads_can_be_started(hub):
+    """What could not be handed to the hub is not submitted later; the next call is."""
+    with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+        hub.start("one", move(), **TIMES)
+    assert hub.find("one") is None
+    assert not hub._departures.batches
+    hub._backend.lasts = 0
+    assert hub.start("two", move(goal="/two"), **TIMES).future.result(LIMIT).state is TaskState.SUCCEEDED
+    assert [request.items[0].destination for request in hub._backend.requests.values()] == ["/two"]
+
+
+def test_nothing_is_under_way_without_a_thread(local):
+    """A request of the command line that no thread can be started for raises, and moves nothing."""
+    transfers = chiltepin.transfers.Transfers(local)
+    with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+        start(transfers, move(), **TIMES)
+    assert not local._tasks
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
+def test_a_thread_survives_what_its_work_raises(error):
+    """Whatever the work of a thread raises, it is done again, and the thread that does it is there."""
+    counts, told = [], threading.Event()
+
+    def work():
+        counts.append(1)
+        if len(counts) == 1:
+            raise error
+        told.set()
+
+    chore = Chore("chiltepin-test", work)
+    chore.wake()
+    assert told.wait(LIMIT)
+    until(lambda: chore._thread is None)
+
+
+def test_a_task_survives_what_a_store_raises(local, monkeypatch):
+    """SystemExit in the code of a store fails that task, and the next one is done."""
+    monkeypatch.setattr(local, "_deed", lambda _: lambda _: sys.exit("no reason"))
+    assert done(local, move()) is TaskState.FAILED
+    monkeypatch.undo()
+    assert done(local, move()) is TaskState.SUCCEEDED
+
+
+def test_delete_raises_and_forgets_without_threads(tmp_path, monkeypatch):
+    """The same through the front door."""
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    (tmp_path / "chiltepin.yaml").write_text(
+        f"data:\n  backend: local\n  root: {tmp_path}\n  endpoints: {{a: {{}}, b: {{}}}}\n"
+    )
+    (tmp_path / "a/small").write_text("small")
+    (tmp_path / "b/result").write_text("old")
+    with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+        delete("b", "/result")
+    assert transfer("a", "b", "/small", "/copy") is True
+    assert (tmp_path / "b/result").read_text() == "old"
