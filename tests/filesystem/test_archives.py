@@ -196,6 +196,20 @@ def test_a_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kept):
         moved(f"tar://::{tmp_path}/x", tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("lost", [0, 4, 12, 60])
+def test_a_compressed_tar_that_was_cut_is_not_a_shorter_one(tmp_path, kind, lost):
+    """A compressed tar arrives; one whose compressed form was cut, if only in its checksum, is an error."""
+    tar_of(tmp_path / f"x.tar.{kind}", "a", "b", mode=f"w:{kind}")
+    os.truncate(tmp_path / f"x.tar.{kind}", os.path.getsize(tmp_path / f"x.tar.{kind}") - lost)
+    if lost:
+        with pytest.raises(BackendError, match="cannot be opened"):
+            moved(f"tar://::{tmp_path}/x.tar.{kind}", tmp_path)
+    else:
+        assert moved(f"tar://::{tmp_path}/x.tar.{kind}", tmp_path).state is TaskState.SUCCEEDED
+        assert arrived(tmp_path) == {"a": "in a", "b": "in b"}
+
+
 def test_a_tar_with_a_damaged_header_is_not_a_shorter_one(tmp_path):
     """A header that does not read as one ends no list."""
     tar_of(tmp_path / "x", "a", "b", "c")

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise Fault("ENDPOINT_ERROR", "The archive is damaged, or was cut: it has no end mark; get it again.")
+    # What compressed it has a checksum behind that, which is compared at the end.
+    while archive.fileobj.read(BLOCK):
+        pass
 
 
 def _of_any(filesystem: Any) -> Iterator[Member]:
