@@ -23,8 +23,10 @@ from parsl.executors import HighThroughputExecutor, MPIExecutor
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError
 from parsl.jobs.errors import TooManyJobFailuresError
+from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
 
+from chiltepin.descendants import WORKFLOW
 from chiltepin.errors import AppFailedError
 from chiltepin.remote import described, flaw_of, headline
 
@@ -100,7 +102,10 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
     def _start_local_interchange_process(self) -> None:
         # Here and not where it is made: a process may be forked in between.
         self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid())]
-        self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, WORKERS, 1)
+        workers = WORKERS
+        if isinstance(self.provider, LocalProvider):
+            workers = f"{WORKFLOW}={os.getpid()} {WORKERS}"
+        self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
         self.command_client = _Line(self.command_client, self._is_dead)
         super()._start_local_interchange_process()
 

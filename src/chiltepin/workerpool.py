@@ -30,6 +30,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from parsl import curvezmq
 
+from chiltepin import descendants
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -89,6 +91,8 @@ class SafeQueue:
 
     def __setstate__(self, state: tuple[int, socket.socket, socket.socket, Any]) -> None:
         self._maker, self._reader, self._writer, turn = state
+        # A worker has got the queue. If it ignores SIGTERM, or nobody is left to send it, it is still to end.
+        descendants.end_with_parent(self._maker)
         self._turn = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
         self._reset()
 
@@ -222,4 +226,8 @@ def main() -> None:
     # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]
-    runpy.run_module("parsl.executors.high_throughput.process_worker_pool", run_name="__main__", alter_sys=True)
+    descendants.watch()
+    try:
+        runpy.run_module("parsl.executors.high_throughput.process_worker_pool", run_name="__main__", alter_sys=True)
+    finally:
+        descendants.end_descendants(kept=descendants.helpers())

@@ -59,6 +59,7 @@ FLOORS = {
     "workerpool": 5,
     "interchange": 5,
     "configure": 5,
+    "descendants": 5,
     "draining": 5,
     "last": 5,
     "ending": 5,

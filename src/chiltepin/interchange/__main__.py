@@ -7,6 +7,13 @@ It is run by the path of its folder, in which there is nothing else that another
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+
+# First, for what follows takes a while: a signal to the workflow's process group or terminal (`timeout`, Ctrl-C) is not
+# for this process, which has to send the workers home.
+with suppress(PermissionError):
+    os.setsid()
+
 import pickle  # nosec B403
 import sys
 import time

@@ -1,0 +1,128 @@
+"""A signal to a whole process group, as `timeout`, Ctrl-C, a closed terminal and `kill -- -PGID` send it, and its end.
+
+CHILTEPIN_KILLS=100 asks for a hundred kills of each kind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+from killing import LIMIT, POOL, check_alone, processes, seeds
+
+pytestmark = pytest.mark.timeout(900)
+
+every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {seed}")
+
+#: Seconds after which no process is left.
+GONE = 10
+
+SCRIPT = """
+import json, sys
+from chiltepin import Workflow, python_task, transfer_task
+
+@python_task
+def stubborn():
+    import signal, subprocess, time
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The first one would not hear SIGTERM either; the second one is in a session of its own.
+    subprocess.Popen(["sleep", "600"])
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    open("stubborn", "w").close()
+    time.sleep(600)
+
+print("begun", flush=True)
+with Workflow(json.loads(sys.argv[1]), run_dir="runinfo"):
+    moved = transfer_task("a", "b", "/big", "/big", executor=sys.argv[2])
+    if sys.argv[3] == "task":
+        moved.result()
+        stubborn(executor="pool").result()
+    print("started", flush=True)
+    moved.result()
+    print("moved", flush=True)
+"""
+
+
+class Script:
+    """A script that is the first of its session and of its process group."""
+
+    def __init__(self, folder, executor, moment):
+        config = {
+            "data": {"backend": "local", "root": str(folder), "endpoints": {"a": None, "b": None}},
+            "pool": POOL,
+        }
+        (folder / "script.py").write_text(SCRIPT)
+        for end in "ab":
+            (folder / end).mkdir(exist_ok=True)
+        words = [sys.executable, "script.py", json.dumps(config), executor, moment]
+        self.process = subprocess.Popen(
+            words,
+            cwd=folder,
+            env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # Whatever runs in the background of a shell ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+
+    def await_line(self, line):
+        """Wait until it has printed a line."""
+        assert select.select([self.process.stdout], [], [], LIMIT)[0], "it hangs"
+        assert self.process.stdout.readline().decode().strip() == line
+
+    def end(self):
+        """Wait for its end, and that of its output: nobody is left who holds it. Return both."""
+        output, _ = self.process.communicate(timeout=LIMIT)
+        return self.process.returncode, output.decode()
+
+
+def kill_at(moment, script, folder, chance):
+    """Wait for a moment of a script."""
+    script.await_line("begun")
+    if moment == "task":
+        while not (folder / "stubborn").exists() or len(processes(folder, "sleep")) < 2:
+            assert script.process.poll() is None
+            threading.Event().wait(0.05)
+    else:
+        threading.Event().wait(chance.uniform(0, 6 if moment == "start" else 1))
+
+
+@pytest.mark.parametrize("to", ["group", "process"])
+@pytest.mark.parametrize("moment", ["start", "task", "transfer"])
+@every_seed
+def test_nothing_is_left(folder, seed, moment, to):
+    """Ten seconds after a signal no process is left, the destination is whole or absent, and the next run goes on."""
+    chance = random.Random(f"{seed} {moment} {to}")  # noqa: S311 - to be repeated, not to be secret
+    (folder / "a").mkdir()
+    content = chance.randbytes(50 << 20)
+    (folder / "a" / "big").write_bytes(content)
+    script = Script(folder, "local" if moment == "transfer" else "pool", moment)
+    kill_at(moment, script, folder, chance)
+    number = chance.choice([signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+    before = psutil.Process().children(recursive=True)
+    if to == "group":
+        os.killpg(script.process.pid, number)
+    else:
+        script.process.send_signal(number)
+    code, output = script.end()
+    assert code or "moved" in output, (number, output)
+    check_alone(folder, within=GONE)
+    left = psutil.wait_procs(before, timeout=0)[1]
+    assert not left, (number, [(one.pid, one.cmdline()) for one in left])
+    place = folder / "b" / "big"
+    assert not place.exists() or place.read_bytes() == content
+    again = Script(folder, "local", "again")
+    for line in ("begun", "started", "moved"):
+        again.await_line(line)
+    assert again.end() == (0, "")
+    assert place.read_bytes() == content
