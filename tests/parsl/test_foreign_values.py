@@ -7,6 +7,8 @@ import pickle
 import traceback
 from concurrent.futures import Future
 
+import fsspec
+import oddstore
 import pytest
 import strangers
 from hypothesis import HealthCheck, example, given, settings
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from parsl import python_app
 from realparsl import HERE, make_config, make_htex
 
-from chiltepin.errors import AppFailedError
+from chiltepin import transfer_task
+from chiltepin.errors import AppFailedError, TaskFailedError
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 
@@ -199,6 +202,34 @@ def test_parsls_own_executor_survives_a_task(tmp_path):
         for deed, plan in (("raise", ("lambda", "")), ("return", ("exploding", "exit"))):
             assert isinstance(error_of(strangers.act(deed, plan, executor="htex")), AppFailedError)
         assert strangers.one(executor="htex").result(timeout=LIMIT) == 1
+
+
+@pytest.mark.parametrize("method", ["info", "ls", "open", "read"])
+def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
+    """Whatever the library of a store raises, the transfer fails, and so does no other one."""
+    kinds = sorted(strangers.RAISED)
+    places = {
+        kind.replace(" ", "-"): {"filesystem": {"url": "odd://d", "options": {"method": method, "kind": kind}}}
+        for kind in kinds
+    }
+    places["fine"] = {"filesystem": {"url": "odd://d"}}
+    places["scratch"] = {"filesystem": str(tmp_path)}
+    settings = {
+        "local": {"provider": "threads", "max_threads": 2},
+        "data": {"backend": "filesystem", "journal": False, "endpoints": places},
+    }
+    fsspec.register_implementation("odd", oddstore.OddFileSystem, clobber=True)
+    with Workflow(settings, run_dir=tmp_path / "run"):
+
+        def move(name):
+            folder = method == "ls"
+            source = "/" if folder else "/f"
+            return transfer_task(name, "scratch", source, f"/{name}", recursive=folder, executor="local", timeout=LIMIT)
+
+        futures = [move(name) for name in places if name not in ("fine", "scratch")]
+        assert all(isinstance(error_of(future), TaskFailedError) for future in futures)
+        if method != "ls":
+            assert move("fine").result(timeout=LIMIT) is True
 
 
 def test_the_error_itself_crosses():
