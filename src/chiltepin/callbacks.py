@@ -171,9 +171,11 @@ class CallbackFuture(Future[T]):
     @classmethod
     def adopt(cls, future: Future[Any]) -> None:
         """Make a future one of this class, which has to have the layout of its own and no more."""
+        # First: another thread may end it at any moment, and takes it out if it is one of these by then.
+        _open[id(future)] = future  # type: ignore[assignment] # it will be one
         future.__class__ = cls
-        if not future.done():
-            _open[id(future)] = future  # type: ignore[assignment] # it is one by now
+        if future.done():
+            _open.pop(id(future), None)
 
     def abandon(self, error: TaskLostError) -> None:
         """End in a child made by ``fork``: with an error, and without callbacks, which belong to the parent."""

@@ -208,3 +208,19 @@ def test_a_plain_future_can_be_adopted():
     future.add_done_callback(lambda _: told.set())
     future.set_result(1)
     assert told.wait(LIMIT)
+
+
+def test_a_future_that_ends_while_it_is_adopted_is_not_unfinished():
+    """A future that another thread ends just then is not one of those for which the end of a run waits."""
+
+    class EndsMeanwhile(CallbackFuture):
+        def done(self):
+            before = super().done()
+            if not before:
+                self.set_result(1)
+            return before
+
+    future = Future()
+    EndsMeanwhile.adopt(future)
+    assert Future.done(future)
+    assert not callbacks.unfinished(lambda one: one is future)
