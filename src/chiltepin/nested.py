@@ -22,10 +22,10 @@ from chiltepin.worker import Call
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["SCHEME", "Nested", "futures_in", "nested"]
+__all__ = ["PLAIN", "SCHEME", "Nested", "futures_in", "nested"]
 
 #: What holds no future, and is not looked into.
-_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, Call, TransferRequest, DeleteRequest})
+PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, Call, TransferRequest, DeleteRequest})
 #: What can be made anew with other elements.
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict)
@@ -68,7 +68,7 @@ def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False)
     TypeError
         If a future is where it cannot be waited for.
     """
-    if type(value) in _PLAIN or isinstance(value, Future):
+    if isinstance(value, Future):
         return value
     futures = futures_in(what, value, moved=moved, only_waited_for=only_waited_for)
     if not futures:
@@ -92,7 +92,7 @@ def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: b
     while waiting:
         one, holder = waiting.pop()
         kind = type(one)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             continue
         if isinstance(one, Future):
             if holder:

@@ -29,7 +29,7 @@ from chiltepin import kernel, remote
 from chiltepin.callbacks import CallbackFuture
 from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, suggest
-from chiltepin.nested import nested
+from chiltepin.nested import PLAIN, nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -239,15 +239,20 @@ class _Task:
             else:
                 positional.append(value)
         _copy_file_lists(named)
-        positional = [self._nested(f"argument {number}", value) for number, value in enumerate(positional, start=1)]
-        if "inputs" in named:
-            named["inputs"] = [self._nested("inputs", value, only_waited_for=True) for value in named["inputs"]]
-        named.update({name: self._nested(f"argument {name!r}", named[name]) for name in named.keys() - PARSL_KEYWORDS})
+        for name, value in named.items():
+            if name == "inputs":
+                named[name] = [self._nested(name, one, only_waited_for=True) for one in value]
+            elif name not in PARSL_KEYWORDS:
+                named[name] = self._nested(name, value)
+        positional = [self._nested(number, value) for number, value in enumerate(positional, start=1)]
         return positional, {_disguised(name): value for name, value in named.items()}
 
-    def _nested(self, what: str, value: Any, *, only_waited_for: bool = False) -> Any:
+    def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
+        if type(value) in PLAIN:
+            return value
         # A join task hands files on to the tasks that it calls; nothing is moved for itself.
-        return nested(f"{what} of {self.name}()", value, moved=self.kind != "join", only_waited_for=only_waited_for)
+        what = f"argument {argument} of {self.name}()"
+        return nested(what, value, moved=self.kind != "join", only_waited_for=only_waited_for)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         parameters = self.signature.parameters
