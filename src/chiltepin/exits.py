@@ -18,11 +18,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["busy_threads", "cause", "fail", "note", "say", "while_threads_work"]
+__all__ = ["busy_threads", "cause", "fail", "listed", "note", "say", "while_threads_work"]
 
 logger = logging.getLogger(__name__)
+
+#: Most lines of one list.
+MOST_LINES = 20
 
 _noted: list[str] = []
 
@@ -93,6 +96,13 @@ def _idles(thread: threading.Thread, frame: Any) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def listed(head: str, lines: Iterable[str]) -> str:
+    """Return a headline, and one line for each of a list; of many, the rest is summed up."""
+    every = list(lines)
+    rest = [f"... and {len(every) - MOST_LINES} more"] if len(every) > MOST_LINES else []
+    return "\n  ".join([head, *every[:MOST_LINES], *rest])
 
 
 def say(text: str) -> None:

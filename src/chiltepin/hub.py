@@ -20,7 +20,7 @@ from concurrent import futures
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from chiltepin import forks
+from chiltepin import exits, forks
 from chiltepin.absence import absent
 from chiltepin.arrivals import Arrivals
 from chiltepin.batch import LOOK_SHARE, single
@@ -30,6 +30,7 @@ from chiltepin.departures import Departures
 from chiltepin.errand import Errand
 from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
 from chiltepin.model import NO_TASK, UNREAD, DeleteRequest, TaskState, TaskStatus
+from chiltepin.outcomes import describe
 from chiltepin.record import Record
 
 if TYPE_CHECKING:
@@ -58,11 +59,23 @@ _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
 forks.register(_hubs.clear)
 
 
+@exits.while_threads_work
+def _await_errands() -> None:
+    """Wait, at the end of a script, for what services do for it: the process that asks is not to end before."""
+    while not exits.cause() and (live := [errand.future for hub in list(_hubs) for errand in hub.wanted()]):
+        # A Ctrl-C that comes just before this wait begins is noticed only after it.
+        futures.wait(live, timeout=1)
+
+
 @atexit.register
 def _say_last_words() -> None:
     """Cancel at the services what nobody will wait for any more."""
-    for hub in list(_hubs):
+    hubs = list(_hubs)
+    wanted = [describe(errand.request) for hub in hubs for errand in hub.wanted()]
+    for hub in hubs:
         hub.close()
+    if wanted:
+        exits.say(exits.listed("Cancelled when Python ended:", wanted))
 
 
 def settle(workflow: str, *, in_order: bool) -> None:
@@ -243,6 +256,14 @@ class Hub:
         with self._lock:
             self._unwanted.discard(key)
             self._known.pop(key, None)
+
+    def wanted(self) -> list[Errand]:
+        """Return what is under way and nobody has stopped; nothing if the clock is moved by hand."""
+        if not self._threaded or not isinstance(self._clock, SystemClock):
+            return []
+        with self._lock:
+            live = [errand for batch in self._departures.batches for errand in batch.errands]
+        return [errand for errand in live if not errand.stopping]
 
     def close(self, seconds: float = LAST_WORDS) -> None:
         """Stop every errand, and wait so many seconds at most until all have ended."""

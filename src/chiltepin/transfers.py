@@ -5,15 +5,17 @@ This floor knows neither Parsl nor any SDK. A script, the command line and a Par
 
 from __future__ import annotations
 
+import atexit
 import json
 import threading
+import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin import forks, registry
+from chiltepin import exits, forks, registry
 from chiltepin.activity import Diary
 from chiltepin.batch import STOP_GRACE
 from chiltepin.chores import SystemClock
@@ -42,6 +44,28 @@ __all__ = ["Transfers", "opened"]
 #: Seconds between two looks at a task of this process. Its end is told at once; a look is for a cancellation that comes
 #: from another process, and costs nothing.
 WORKER_LOOK = 0.25
+
+
+#: What this process moves, and what tells that it is to stop.
+_here: dict[object, tuple[Request, Callable[[], bool]]] = {}
+forks.register(_here.clear)
+
+
+def _wanted() -> list[Request]:
+    return [request for request, stopped in _here.copy().values() if not stopped()]
+
+
+@exits.while_threads_work
+def _await_transfers() -> None:
+    """Wait, at the end of a script, for what its threads move: one that is a daemon would end with the process."""
+    while _wanted() and not exits.cause():
+        time.sleep(WORKER_LOOK)
+
+
+@atexit.register
+def _name_lost() -> None:
+    if lost := _wanted():
+        exits.say(exits.listed("Not done when Python ended:", map(describe, lost)))
 
 
 class Transfers:
@@ -153,13 +177,17 @@ class Transfers:
         start = self._clock.monotonic()
         # A backend of this process uses the submission id as the task id (`WorkerBackend`).
         handle = TaskHandle(backend=self.backend.name, task_id=name, submission_id=name)
+        key = object()
         try:
+            _here[key] = request, stopped
             handle = self.backend.submit(request, name)
             status = self._follow(handle, start, timeout, longest, stopped, told)
         except BaseException:
             # An interrupted submission or wait (Ctrl-C, say) leaves no task behind.
             self.backend.cancel(handle)
             raise
+        finally:
+            _here.pop(key, None)
         if status.state.final:
             return status
         return self._stop(handle, request, None if stopped() else timeout)

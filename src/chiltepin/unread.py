@@ -14,9 +14,6 @@ __all__ = ["Unread"]
 
 logger = logging.getLogger(__name__)
 
-#: Most lines of one list.
-MOST_LINES = 20
-
 #: What workflows have given up at a clean end, and nobody has read.
 _abandoned: dict[object, str] = {}
 
@@ -61,12 +58,9 @@ class Unread:
             exits.say(text)
 
     def _listed(self) -> str:
-        lines = list(self._failures.copy().values())
-        if not lines:
-            return ""
-        rest = [f"... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+        lines = self._failures.copy().values()
         head = "These transfers and deletions did not succeed, and their results were not read:"
-        return "\n  ".join([head, *lines[:MOST_LINES], *rest])
+        return exits.listed(head, lines) if lines else ""
 
 
 @exits.while_threads_work

@@ -39,6 +39,9 @@ STARTS = {
     "threading.Thread(target=lambda: [[move(name) for name in NAMES], begun.set()], daemon=True).start()\n"
     "begun.wait()",
     "pool": "pool = ThreadPoolExecutor(1)\nfor name in NAMES:\n    pool.submit(lambda name=name: move(name).result())",
+    "plain": "for name in NAMES:\n    threading.Thread(target=plainly, args=[name]).start()\ntime.sleep(0.5)",
+    "plain daemon": "for name in NAMES:\n    threading.Thread(target=plainly, args=[name], daemon=True).start()\n"
+    "time.sleep(0.5)",
     "fork": "for name in NAMES:\n    move(name)\nif not os.fork():\n    sys.exit()\nos.wait()",
     "process": "for name in NAMES:\n    move(name)\nchild = get_context('fork').Process(target=int)\n"
     "child.start()\nchild.join()",
@@ -67,7 +70,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import parsl
 import chiltepin.configure
-from chiltepin import Workflow, python_task, transfer_task
+from chiltepin import Workflow, python_task, transfer, transfer_task
 
 NAMES, EXECUTOR = ("one", "two"), {executor!r}
 config = json.loads({config!r})
@@ -102,6 +105,11 @@ def move(name, **options):
     with open("asked", "a") as asked:
         asked.write(name if isinstance(name, str) else "one")
     return future
+
+def plainly(name):
+    with open("asked", "a") as asked:
+        asked.write(name)
+    transfer("a", "b", "/" + name, "/" + name, polling_interval=1)
 
 def body():
     {start}

@@ -19,7 +19,7 @@ from realparsl import HERE, living, make_htex
 from recording import FarExecutor, RecordingExecutor
 from waiting import until
 
-from chiltepin import kernel
+from chiltepin import kernel, transfer_task
 from chiltepin.errors import AppFailedError, TaskCanceledError
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
@@ -340,6 +340,57 @@ class TestOnEnd:
         assert len(seen) == 1
         assert "the end goes on without it" in caplog.text
         assert_given_up(future)
+
+
+class TestUnread:
+    """Failures that nobody has asked for are named when the workflow ends."""
+
+    @pytest.fixture
+    def moving(self, tmp_path):
+        """A workflow in which transfers of files that are not there fail."""
+        data = {"backend": "local", "root": str(tmp_path), "endpoints": {"a": None, "b": None}}
+        for end in "ab":
+            (tmp_path / end).mkdir()
+        return Workflow({"data": data}, run_dir=tmp_path / "runinfo")
+
+    def test_each_is_named_once(self, moving, caplog):
+        """A failure that nobody has read is in one warning, with what it comes from; one that was read is not."""
+        with moving:
+            read = transfer_task("a", "b", "/read", "/read", executor="local")
+            assert read.exception(LIMIT) is not None
+            first = transfer_task("a", "b", "/one", "/one", executor="local")
+            transfer_task("a", "b", "/two", "/two", executor="local", inputs=[first])
+            transfer_task("a", "b", "/false", "/false", executor="local", check=False)
+        [warning] = [record.getMessage() for record in caplog.records if record.name == "chiltepin.unread"]
+        assert "/one" in warning
+        assert "/two" in warning
+        assert "/false" in warning
+        assert "/read" not in warning
+
+    def test_what_is_read_or_cancelled_is_no_failure(self, moving, caplog):
+        """Nothing is said of results that a task or the user has read, nor of what the user has cancelled."""
+        with moving:
+            add(transfer_task("a", "b", "/one", "/one", executor="local"))
+            assert transfer_task("a", "b", "/two", "/two", executor="local", check=False).result(LIMIT) is False
+            transfer_task("a", "b", "/three", "/three", executor="local", inputs=[add(1)]).cancel()
+        assert not [record for record in caplog.records if record.name == "chiltepin.unread"]
+
+    def test_what_an_error_gives_up_is_named_although_tasks_need_it(self, moving, caplog):
+        """A transfer that an error gives up is named, also if a task that depends on it got to know."""
+        with left_early(moving):
+            add(transfer_task("a", "b", "/one", "/one", executor="local", inputs=[Future()]))
+        [warning] = [record.getMessage() for record in caplog.records if record.name == "chiltepin.unread"]
+        assert "/one" in warning
+        assert "was left by KeyError" in warning
+
+    def test_many_are_summed_up(self, moving, caplog):
+        """Of many failures twenty are named."""
+        with moving:
+            for number in range(30):
+                transfer_task("a", "b", f"/{number}", "/x", executor="local")
+        [warning] = [record.getMessage() for record in caplog.records if record.name == "chiltepin.unread"]
+        assert warning.count("\n") == 21
+        assert warning.endswith("... and 10 more")
 
 
 class TestWorkers:

@@ -7,6 +7,7 @@ from importlib import import_module
 
 import click
 
+from chiltepin import exits
 from chiltepin.cli.output import complain
 from chiltepin.errors import ChiltepinError, ConfigError, LoginRequiredError
 
@@ -87,5 +88,6 @@ def main() -> None:
     except click.Abort as err:
         # Of click's own making: from Ctrl-C, or from a question that was answered with no or not at all.
         interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)
+        exits.note(type(err).__name__)
         complain("Interrupted." if interrupted else "Nothing was done.")
         sys.exit(INTERRUPTED if interrupted else 1)
