@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.absence import absent
 from chiltepin.batch import OF_ITEMS, UNHEALING
 from chiltepin.deletions import NOT_FOUND
+from chiltepin.errors import BackendError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ class Arrivals:
         backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
         try:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
+            if len(outcomes) != len(items_of(request)):
+                raise BackendError(f"{len(outcomes)} outcomes came for {len(items_of(request))} items.")  # noqa: TRY301
         except Exception as err:  # noqa: BLE001 - asked again, some times; each errand has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             batch.unanswered += 1

@@ -341,9 +341,12 @@ class Hub:
             # Nothing that belongs to a service: it would be kept with the error.
             kind = type(err).__name__
         failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
-        self._arrivals.drop(batch)
-        self._arrivals.end_all(batch, lambda _: failure)
-        if batch.handle is not None and not _is_over(batch):
+        if batch.handle is None or _is_over(batch):
+            self._arrivals.drop(batch)
+            self._arrivals.end_all(batch, lambda _: failure)
+        else:
+            batch.stop("trouble", self._clock.monotonic())
+            self._arrivals.abandon(batch, lambda _: failure)
             self._cancel(batch, self._clock.monotonic())
         return None
 
@@ -559,7 +562,7 @@ class Hub:
             self._guarded(batch, self._hear, batch, status, now)
 
     def _hear(self, batch: Batch, status: TaskStatus, now: float) -> None:
-        if not isinstance(status, TaskStatus) or status.code == UNREAD:
+        if not isinstance(status, TaskStatus) or not isinstance(status.state, TaskState) or status.code == UNREAD:
             logger.warning("Nothing could be learnt of %s: %s", batch.handle, getattr(status, "reason", status))
             batch.asking.failed(now)
             return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
-from chiltepin.model import Capabilities, ItemOutcome, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import UNREAD, Capabilities, ItemOutcome, TaskHandle, TaskState, TaskStatus
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -139,6 +139,8 @@ class Depot:
     def __init__(self, clock):
         self.clock, self.missing, self.denied = clock, set(), set()
         self.tasks, self.faults, self._ids = {}, {}, 0
+        #: What is wrong with the answers about a task, by its id.
+        self.bad = {}
 
     def fail(self, method, error, *, after):
         """Have the next call of a method fail, before or after it has done its work."""
@@ -241,6 +243,16 @@ class Depot:
 
     def _status(self, handle):
         self._work()
+        told = self._told(handle)
+        wrong = {
+            "none": None,
+            "text": "ACTIVE",
+            "unread": replace(told, state=TaskState.ACTIVE, code=UNREAD),
+            "no state": replace(told, state="SUCCEEDED"),
+        }
+        return wrong.get(self.bad.get(handle.task_id, ""), told)
+
+    def _told(self, handle):
         task = self.tasks[handle.task_id]
         state = TaskState.PAUSED if task.paused and not task.state.final else task.state
         return TaskStatus(
@@ -256,7 +268,9 @@ class Depot:
 
         def tell():
             task = self.tasks[handle.task_id]
-            return [self._outcome(task, item) for item in task.items]
+            if self.bad.get(handle.task_id) == "outcomes":
+                raise KeyError("DATA")
+            return [self._outcome(task, item) for item in task.items][self.bad.get(handle.task_id) == "too few" :]
 
         return self._guarded("outcomes", tell)
 

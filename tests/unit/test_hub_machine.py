@@ -14,13 +14,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from station import Clock, Depot, as_said
 
 from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.errors import BackendError, ServiceUnavailableError
+from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
 from chiltepin.hub import Hub, _hubs
 from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
+
+#: Seconds within which the end of a task has been told, with polls that fail now and then.
+LONG = 130.0
 FILES = st.integers(0, 7)
 
 #: 200 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
@@ -91,6 +94,22 @@ class Histories(RuleBasedStateMachine):
         """The next submission is refused for good."""
         self.depot.fail("submit", BackendError("No.", code="BadRequest"), after=False)
 
+    @rule()
+    def busy(self):
+        """An endpoint of the next submission is busy."""
+        self.depot.fail("submit", EndpointUnavailableError("The endpoint is busy."), after=False)
+
+    @rule(what=st.sampled_from(["none", "text", "unread", "no state", "outcomes", "too few"]), data=st.data())
+    def bad_answer(self, what, data):
+        """What is told of one task makes no sense from now on."""
+        if self.depot.live():
+            self.depot.bad[data.draw(st.sampled_from([key for key, one in self.depot.tasks.items()]))] = what
+
+    @rule()
+    def good_answers(self):
+        """All that is told makes sense again."""
+        self.depot.bad.clear()
+
     @rule(what=st.sampled_from(["fail", "cancel", "expire", "lose", "pause", "resume"]))
     def elsewhere(self, what):
         """Something happens to the oldest live task, by other hands."""
@@ -139,9 +158,20 @@ class Histories(RuleBasedStateMachine):
                 if status.state is TaskState.SUCCEEDED:
                     assert self.depot.done_since(request, errand.begun)
 
+    @invariant()
+    def a_bad_answer_holds_up_no_other_task(self):
+        """What succeeded long ago has ended for its callers, whatever is told of other tasks."""
+        for _, errand in self.errands.values():
+            task = self.depot.tasks.get(errand.handle.task_id) if errand.handle else None
+            if task is None or task.state is not TaskState.SUCCEEDED or errand.handle.task_id in self.depot.bad:
+                continue
+            if max(task.done.values(), default=self.clock.time) < self.clock.time - LONG:
+                assert errand.future.done()
+
     def teardown(self):
         """However it went on, in the end every future has ended, and no task is left."""
         self.depot.faults.clear()
+        self.depot.bad.clear()
         self.depot.strike("resume")
         self.wait(2 * TIMEOUT)
         assert all(errand.future.done() for _, errand in self.errands.values())
