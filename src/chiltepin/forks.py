@@ -36,11 +36,18 @@ def register(forget: Callable[[], object]) -> None:
         Makes new what the child must not share, locks above all: a thread that is not there may hold them, so it must
         not wait for one. A bound method is held weakly, and goes with its object.
     """
-    number = next(_numbers)
-    if isinstance(forget, MethodType):
-        _forgets[number] = weakref.WeakMethod(forget, lambda _: _forgets.pop(number, None))
-    else:
-        _forgets[number] = lambda: forget
+    number, forgets = next(_numbers), _forgets
+    if not isinstance(forget, MethodType):
+        forgets[number] = lambda: forget
+        return
+    # Not a WeakMethod, whose own callback fails at the end of the interpreter, when its parts are gone already.
+    owner, function = weakref.ref(forget.__self__, lambda _: forgets.pop(number, None)), forget.__func__
+
+    def method() -> Callable[[], object] | None:
+        kept = owner()
+        return None if kept is None else MethodType(function, kept)
+
+    forgets[number] = method
 
 
 def leave(*things: object) -> None:

@@ -41,6 +41,7 @@ class Histories(RuleBasedStateMachine):
         self.clock = Clock()
         self.depot = Depot(self.clock)
         self.folder = tempfile.mkdtemp(dir=MEMORY)
+        self.healed = 0.0
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self._begin()
 
@@ -58,6 +59,9 @@ class Histories(RuleBasedStateMachine):
     @rule(file=FILES, level=st.sampled_from([None, "size"]), timeout=st.sampled_from([5.0, TIMEOUT]))
     def transfer(self, file, level, timeout):
         """Somebody asks for a file."""
+        self._transfer(file, level, timeout)
+
+    def _transfer(self, file, level, timeout):
         self._start(
             transfer_request(src_ep="a", dst_ep="b", src_path=f"/{file}", dst_path=f"/to/{file}", sync_level=level),
             timeout,
@@ -99,16 +103,26 @@ class Histories(RuleBasedStateMachine):
         """An endpoint of the next submission is busy."""
         self.depot.fail("submit", EndpointUnavailableError("The endpoint is busy."), after=False)
 
-    @rule(what=st.sampled_from(["none", "text", "unread", "no state", "outcomes", "too few"]), data=st.data())
-    def bad_answer(self, what, data):
-        """What is told of one task makes no sense from now on."""
-        if self.depot.live():
-            self.depot.bad[data.draw(st.sampled_from([key for key, one in self.depot.tasks.items()]))] = what
+    @rule(
+        files=st.lists(FILES, min_size=1, max_size=3),
+        what=st.sampled_from(["none", "text", "unread", "no state", "outcomes", "too few"]),
+        seconds=st.sampled_from([0.0, 1.0, 30.0, LONG]),
+        data=st.data(),
+    )
+    def bad_answer(self, files, what, seconds, data):
+        """What is told of one of some tasks makes no sense from now on."""
+        for file in files:
+            self._transfer(file, data.draw(st.sampled_from([None, "size"])), TIMEOUT)
+        self.wait(1.0)
+        if live := sorted(key for key, task in self.depot.tasks.items() if not task.state.final):
+            self.depot.bad[data.draw(st.sampled_from(live))] = what
+        self.wait(seconds)
 
     @rule()
     def good_answers(self):
         """All that is told makes sense again."""
         self.depot.bad.clear()
+        self.healed = self.clock.time
 
     @rule(what=st.sampled_from(["fail", "cancel", "expire", "lose", "pause", "resume"]))
     def elsewhere(self, what):
@@ -165,7 +179,7 @@ class Histories(RuleBasedStateMachine):
             task = self.depot.tasks.get(errand.handle.task_id) if errand.handle else None
             if task is None or task.state is not TaskState.SUCCEEDED or errand.handle.task_id in self.depot.bad:
                 continue
-            if max(task.done.values(), default=self.clock.time) < self.clock.time - LONG:
+            if max([*task.done.values(), self.healed, errand.begun]) < self.clock.time - LONG:
                 assert errand.future.done()
 
     def teardown(self):
