@@ -124,14 +124,22 @@ def _sent_failure(app: str, failure: BaseException) -> RemoteFailure:
     except BaseException as error:  # noqa: BLE001 - pickling runs code of the user
         flaw = f"it cannot be sent from one process to another ({headline(error)})"
     words = described(app, failure, flaw)
+    # Most that do not unpickle have an __init__ with arguments of its own, which tblib does without; or it is what they
+    # came from that cannot be sent, or a traceback of a thousand frames.
+    failure.__cause__, failure.__context__ = AppFailedError(words), None
+    for frames in (failure.__traceback__, None):
+        if content := _dulled(failure.with_traceback(frames)):
+            return RemoteFailure(words, content)
+    return RemoteFailure(words)
+
+
+def _dulled(failure: BaseException) -> bytes:
+    """Return an exception as tblib pickles it; empty if it cannot be sent so either."""
     try:
-        # Most that do not unpickle have an __init__ with arguments of its own, which tblib does without; or it is what
-        # they came from that cannot be sent.
         tblib.pickling_support.install(type(failure))
-        failure.__cause__, failure.__context__ = AppFailedError(words), None
-        return RemoteFailure(words, _pickled(failure))
-    except BaseException:  # noqa: BLE001 - as above
-        return RemoteFailure(words)
+        return _pickled(failure)
+    except BaseException:  # noqa: BLE001 - pickling runs code of the user
+        return b""
 
 
 def _pickled(failure: BaseException) -> bytes:

@@ -116,6 +116,21 @@ def test_an_exception_that_survives_arrives_as_itself(htex):
     assert "explode" in frames_of(error)
 
 
+def test_an_exception_of_endless_recursion_arrives(htex):
+    """A `RecursionError`, whose traceback is too long to be pickled, keeps its type."""
+
+    @python_task
+    def descend(depth):
+        def further(number):
+            return further(number + 1)
+
+        return further(depth)
+
+    error = error_of(descend(0, executor="pool"))
+    assert type(error) is RecursionError
+    assert "further" in str(error.__cause__)
+
+
 @pytest.mark.parametrize("deed", ["cause", "context"])
 def test_an_exception_survives_what_it_came_from(htex, deed):
     """An exception whose cause cannot be sent arrives with its own type; the cause is told in words."""
