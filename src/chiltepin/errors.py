@@ -229,7 +229,7 @@ class ServiceUnavailableError(BackendError):
 
 
 class AppFailedError(ChiltepinError):
-    """An app ended with something that Parsl cannot hand on as it is, such as `SystemExit`.
+    """An app ended with something that Parsl cannot hand on as it is, such as ``SystemExit``.
 
     It stands for an exception, or a result, that does not survive pickling. The message names its type, repeats its
     message and, where there is one, has the traceback of the worker.
