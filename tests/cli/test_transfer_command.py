@@ -135,11 +135,12 @@ def test_one_bad_line_does_not_keep_the_others(filled):
 
 
 def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
-    """Where a service tries a missing source again, also of a batch, that is said before it is given up."""
+    """While a service retries a source that may not be read, also of a batch, the message says for how long."""
     service.write(fault_grace=2)
-    ended = service.run("transfer", "a", "b", "--batch", "-", stdin="/none /x\n/neither /y\n")
+    service.simulator.collection("a").denied.add("/secret")
+    ended = service.run("transfer", "a", "b", "--batch", "-", stdin="/secret/x /x\n/secret/y /y\n")
     assert ended.code == 1
-    assert re.search(r"Waits up to 2 s for this to heal: .*/n", ended.err)
+    assert re.search(r"Waits up to 2 s for this to heal: .*/secret", ended.err)
 
 
 @pytest.mark.parametrize(
