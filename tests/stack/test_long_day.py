@@ -18,8 +18,9 @@ HOURS, CALLS, FIRST = 12, 12, 3
 @pytest.fixture
 def stack(monkeypatch):
     """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
-    for name, value in (("writing.FILE_LIMIT", 4_000), ("killed.MOST", 20)):
-        monkeypatch.setattr(f"chiltepin.journal.{name}", value)
+    monkeypatch.setattr("chiltepin.journal.writing.FILE_LIMIT", 4_000)
+    for module in ("chiltepin.journal.journal", "chiltepin.journal.others", "chiltepin.repeats"):
+        monkeypatch.setattr(f"{module}.REMEMBERED", 20)
     monkeypatch.setattr("chiltepin.activity.diary.ENOUGH", 8_000)
     made = Stack()
     yield made
