@@ -6,10 +6,15 @@ own, which tries 20 schedules.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
+import signal
+import sys
 import threading
+import warnings
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,10 +31,11 @@ from hypothesis.stateful import (
 )
 from mishaps import MISHAPS, PLACES
 from parsl.dataflow.errors import DependencyError
-from wholestack import Left, Stack, moves_of, paths_of
+from wholestack import PATIENCE, Left, Stack, moves_of, paths_of
 
 from chiltepin import delete_task, python_task, transfer_task
-from chiltepin.errors import ChiltepinError, TaskCanceledError
+from chiltepin.arguments import transfer_request
+from chiltepin.errors import BackendError, ChiltepinError, TaskCanceledError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -44,7 +50,7 @@ EACH, STEPS = (20 if "CHILTEPIN_SCHEDULES" in os.environ else 6), 30
 
 #: What was tried, by all schedules together.
 TRIED = Counter()
-WHAT = ("schedules", "calls", "successes", "errors", "faults", "requests")
+WHAT = ("schedules", "calls", "callbacks", "successes", "errors", "faults", "requests")
 
 #: Files of a folder that is moved as a whole.
 TREE = ("x", "deep/y", "deep/z")
@@ -92,6 +98,9 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.stack = Stack()
         self.items, self.calls, self.resumed = {}, [], []
+        #: Lets callbacks go on that wait; futures with what was called behind such a callback; and what never began.
+        self.go, self.behind, self.never = threading.Event(), [], []
+        self.numbers = itertools.count()
         for number in FILES:
             self._write(f"/out/{number}")
             self._write(f"/old/{number}")
@@ -198,6 +207,91 @@ class Schedules(RuleBasedStateMachine):
         for place in self._places(f"/out/{number}"):
             place.unlink(missing_ok=True)
 
+    # Code of the user, threads and processes.
+
+    @precondition(lambda self: any(not call.future.done() for call in self.calls))
+    @rule(kind=st.sampled_from(["raises", "exits", "waits", "moves"]), data=st.data())
+    def call_back(self, kind, data):
+        """A callback does what it should not, before another one of the same future."""
+        call = data.draw(st.sampled_from([call for call in self.calls if not call.future.done()]))
+        called = []
+        call.future.add_done_callback(getattr(self, f"_{kind}"))
+        call.future.add_done_callback(called.append)
+        self.behind.append((call.future, called))
+        TRIED["callbacks"] += 1
+
+    def _raises(self, _):
+        raise ValueError("a callback of the user")
+
+    def _exits(self, _):
+        sys.exit(3)
+
+    @contextmanager
+    def _blocked(self):
+        """Say that this thread waits, so that time goes by all the same."""
+        self.stack.blocked.add(threading.current_thread())
+        try:
+            yield
+        finally:
+            self.stack.blocked.discard(threading.current_thread())
+
+    def _waits(self, _):
+        go = self.go
+        with self._blocked():
+            assert go.wait(10 * PATIENCE)
+
+    def _moves(self, _):
+        future = transfer_task("a", "b", "/0", f"/called/{next(self.numbers)}", TIMEOUT, executor="local")
+        self.resumed.append(future)
+        with self._blocked():
+            future.exception()
+
+    def _let_go(self):
+        self.go.set()
+        self.go = threading.Event()
+
+    @rule()
+    def let_go(self):
+        """What the callbacks wait for is there."""
+        self._let_go()
+        self.stack.rest()
+
+    @rule()
+    def no_threads(self):
+        """For a moment no thread can be started."""
+        number, size = next(self.numbers), threading.stack_size(1 << 46)
+        request = transfer_request(src_ep="a", dst_ep="b", src_path="/0", dst_path=f"/never/{number}")
+        try:
+            errand = self.stack.hub.start(str(number), request, timeout=TIMEOUT, polling_interval=30, grace=20)
+        except BackendError:
+            assert self.stack.hub.find(str(number)) is None
+            self.never.append(number)
+        else:
+            self.resumed.append(errand.future)
+        finally:
+            threading.stack_size(size)
+        TRIED["faults"] += 1
+        self.stack.rest()
+
+    @rule()
+    def fork(self):
+        """A child is made in the middle; the futures of its parent have ended there, and it has nothing to do."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:
+            status = 1
+            try:
+                signal.alarm(20)
+                for call in self.calls:
+                    call.future.exception(0)
+                assert not self.stack.hub._departures.batches
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        TRIED["faults"] += 1
+
     # Faults.
 
     @rule(name=st.sampled_from(sorted(MISHAPS)), place=st.sampled_from(PLACES), times=st.sampled_from([1, 1, 3, 4, 9]))
@@ -255,7 +349,7 @@ class Schedules(RuleBasedStateMachine):
         if what == "forget":
             # Nobody knows any more what it had moved.
             for path in paths_of(task):
-                self.items[path].wishes += 1
+                self._forget_moves(path)
             self.stack.globus.forget_task(task.id)
         elif what == "cancel":
             self.stack.globus._engine.cancel(task)
@@ -292,6 +386,11 @@ class Schedules(RuleBasedStateMachine):
         self.stack.jump(seconds)
         TRIED["faults"] += 1
 
+    def _forget_moves(self, path):
+        """Take note that a path may be moved once more; what callbacks move is not counted."""
+        if path in self.items:
+            self.items[path].wishes += 1
+
     def _over(self, *, dead):
         for call in self.calls:
             call.dead = call.dead or (dead and not call.checked)
@@ -299,6 +398,7 @@ class Schedules(RuleBasedStateMachine):
     @rule()
     def kill(self):
         """The process dies, and another one begins."""
+        self._let_go()
         self._over(dead=True)
         for item in self.items.values():
             item.lost += sum(call.dead and not call.checked for call in item.calls)
@@ -310,6 +410,7 @@ class Schedules(RuleBasedStateMachine):
     @rule(error=st.booleans())
     def leave(self, error):
         """The workflow ends, in order or not, and another one begins in the same process."""
+        self._let_go()
         self.stack.leave(Left() if error else None)
         assert all(call.future.done() for call in self.calls)
 
@@ -319,7 +420,7 @@ class Schedules(RuleBasedStateMachine):
         before = Counter(path for task in self.stack.tasks() for path in set(paths_of(task)))
         self.resumed += self.stack.transfers.resume(timeout=TIMEOUT)
         for path in before:
-            self.items[path].wishes += 1
+            self._forget_moves(path)
         self.stack.rest()
 
     # What must hold.
@@ -357,11 +458,17 @@ class Schedules(RuleBasedStateMachine):
     def nothing_is_done_twice(self):
         """A file is written at most once for each call, and is in one task of a kind unless somebody has lost one."""
         for path, count in moves_of(self.stack.tasks()).items():
-            if not path.startswith("/tree"):
+            if path in self.items and path != "/tree":
                 assert count <= self.items[path].wishes, path
         live = Counter(path for task in self.stack.live() for path in set(paths_of(task)))
         for path, count in live.items():
             assert count <= 1, path
+
+    @invariant()
+    def no_callback_is_held_up(self):
+        """Behind a callback that blocks, raises or exits the next one has been called, once."""
+        for future, called in self.behind:
+            assert called == [future] * future.done()
 
     @invariant()
     def no_thread_stumbles(self):
@@ -373,6 +480,9 @@ class Schedules(RuleBasedStateMachine):
         try:
             self._heal()
             self.stack.wait(3 * TIMEOUT)
+            self._let_go()
+            self.stack.rest()
+            assert not [one for one in self.never if (self.stack.folder / "scratch/never" / str(one)).exists()]
             assert all(call.future.done() for call in self.calls)
             assert all(future.done() for future in self.resumed)
             self.success_has_its_bytes()
@@ -387,6 +497,7 @@ class Schedules(RuleBasedStateMachine):
             assert not self.stack.live()
             self.no_thread_stumbles()
         finally:
+            self._let_go()
             self.stack.close()
         TRIED["schedules"] += 1
         TRIED["requests"] += self.stack.requests

@@ -65,7 +65,9 @@ class Stumbles(logging.Handler):
         self.told = []
 
     def emit(self, record):
-        """Keep it."""
+        """Keep it, but for what callbacks of the user raise."""
+        if record.name == "chiltepin.callbacks":
+            return
         text = record.getMessage()
         self.told.append(text + "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else text)
 
