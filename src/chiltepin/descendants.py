@@ -30,7 +30,7 @@ __all__ = ["WORKFLOW", "end_descendants", "end_with_parent", "helpers", "watch"]
 WORKFLOW = "CHILTEPIN_WORKFLOW"
 
 #: Seconds in which workers end by themselves when their workflow has ended: the interchange tells them.
-HEARD = 4.0
+HEARD = 3.0
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 1.0

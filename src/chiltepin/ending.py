@@ -26,7 +26,7 @@ from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 
-from chiltepin import callbacks, exits, forks, guards
+from chiltepin import callbacks, exits, forks, guards, signals
 from chiltepin.draining import LOOK, awaited, joined, unfinished
 from chiltepin.errors import TaskCanceledError
 from chiltepin.unread import Unread
@@ -74,7 +74,17 @@ def ending_of(dfk: DataFlowKernel) -> Ending:
             _shorten_chains(dfk)
             guards.put_on(dfk)
             runs.add(ending)
+            signals.handle(_running, _name_left)
         return ending
+
+
+def _running() -> bool:
+    return any(not run.over for run in list(runs))
+
+
+def _name_left() -> None:
+    for run in list(runs):
+        run.name_left()
 
 
 def _release_logs() -> None:
@@ -175,6 +185,14 @@ class Ending:
             self._end(_left_by(left_by.__name__) if left_by else _ENDED_FIRST)
             self.unread.warn(clean=left_by is None)
 
+    def name_left(self) -> None:
+        """Write to stderr what has failed, and what has not ended and will not."""
+        for future in callbacks.unfinished(self.concerns):
+            # That of a transfer or deletion says what it is.
+            if what := vars(future).get("_what"):
+                self.unread.add(f"{what} had not ended: {self._reason or _left_by(exits.cause())}.")
+        self.unread.say()
+
     def finish(self) -> None:
         """End the run because the interpreter ends; what has failed goes to stderr, and no error leaves this."""
         cause = exits.cause()
@@ -182,8 +200,8 @@ class Ending:
             with self._turn:
                 if not self.over:
                     self._end(_left_by(cause) if cause else _ENDED_LAST)
-        except KeyboardInterrupt as interrupt:
-            exits.note(type(interrupt).__name__)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            exits.interrupted(interrupt)
         except Exception:
             logger.exception("Parsl did not end in order.")
         self.unread.say()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["busy_threads", "cause", "fail", "listed", "note", "say", "while_threads_work"]
+__all__ = ["busy_threads", "cause", "fail", "interrupted", "listed", "note", "say", "while_threads_work"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,14 @@ _noted: list[str] = []
 def while_threads_work(callback: Callable[[], None]) -> Callable[[], None]:
     """Have a function called when the interpreter begins to end; a child of `os.fork` calls it too.
 
-    The last one registered is called first. What it raises is logged; Ctrl-C is noted as the `cause`.
+    The last one registered is called first. What it raises is logged; an interrupt is noted as the `cause`.
     """
 
     def guarded() -> None:
         try:
             callback()
-        except KeyboardInterrupt as error:
-            note(type(error).__name__)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            interrupted(interrupt)
         except BaseException:
             logger.exception("%r failed while Python was ending.", callback)
 
@@ -54,6 +54,12 @@ def while_threads_work(callback: Callable[[], None]) -> Callable[[], None]:
 def note(name: str) -> None:
     """Note that an error or a signal of this name ends the process."""
     _noted.append(name)
+
+
+def interrupted(error: BaseException) -> None:
+    """Note an interrupt of the end itself: the exit code that Python has by then is not its."""
+    note(type(error).__name__)
+    fail()
 
 
 def cause() -> str:
@@ -109,7 +115,8 @@ def say(text: str) -> None:
     """Write to stderr, and make the exit code tell that something is missing; after an uncaught error it does so."""
     with contextlib.suppress(Exception):
         print(f"chiltepin: {text}", file=sys.stderr, flush=True)  # noqa: T201
-    if not _uncaught():
+    # An uncaught error, and a signal (chiltepin.signals), have seen to it.
+    if not _uncaught() and not cause().startswith("SIG"):
         fail()
 
 

@@ -23,8 +23,8 @@ def _end_runs() -> None:
     if left and not exits.cause():
         try:
             drain(left, last=True)
-        except KeyboardInterrupt as interrupt:
-            exits.note(type(interrupt).__name__)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            exits.interrupted(interrupt)
     for run in left:
         run.finish()
         hub.settle(str(run.dfk.run_id), in_order=not exits.cause())

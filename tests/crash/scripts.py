@@ -57,6 +57,9 @@ ENDS = {
     "exit 0": "sys.exit()",
     "exit 3": "sys.exit(3)",
     "SIGINT": "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
+    "SIGHUP": "os.kill(os.getpid(), signal.SIGHUP); time.sleep(60)",
+    "wait and SIGTERM": "threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()",
     "wait and SIGINT": "threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()",
 }
 

@@ -31,9 +31,11 @@ from chiltepin import Workflow, python_task, transfer_task
 
 @python_task
 def stubborn():
-    import signal, subprocess, time
+    import contextlib, signal, subprocess, time
 
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # In a thread there is no need to.
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The first one would not hear SIGTERM either; the second one is in a session of its own.
     subprocess.Popen(["sleep", "600"])
     subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -43,9 +45,17 @@ def stubborn():
 print("begun", flush=True)
 with Workflow(json.loads(sys.argv[1]), run_dir="runinfo"):
     moved = transfer_task("a", "b", "/big", "/big", executor=sys.argv[2])
-    if sys.argv[3] == "task":
+    if sys.argv[3] in ("task", "thread"):
         moved.result()
-        stubborn(executor="pool").result()
+        held = stubborn(executor=sys.argv[2])
+        transfer_task("a", "b", "/big", "/late", executor=sys.argv[2], inputs=[held])
+        try:
+            held.result()
+        except:
+            if sys.argv[3] == "task":
+                raise
+            print("goes on", flush=True)
+            held.result()
     print("started", flush=True)
     moved.result()
     print("moved", flush=True)
@@ -89,12 +99,28 @@ class Script:
 def kill_at(moment, script, folder, chance):
     """Wait for a moment of a script."""
     script.await_line("begun")
-    if moment == "task":
+    if moment in {"task", "thread"}:
         while not (folder / "stubborn").exists() or len(processes(folder, "sleep")) < 2:
             assert script.process.poll() is None
             threading.Event().wait(0.05)
     else:
         threading.Event().wait(chance.uniform(0, 6 if moment == "start" else 1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@every_seed
+def test_a_script_that_goes_on(folder, seed, number):
+    """A script that catches everything, with a task in a thread that nothing stops, ends and names what is lost."""
+    (folder / "a").mkdir()
+    (folder / "a" / "big").write_bytes(b"content")
+    script = Script(folder, "local", "thread")
+    kill_at("thread", script, folder, random.Random(seed))  # noqa: S311 - to be repeated, not to be secret
+    script.process.send_signal(number)
+    code, output = script.end()
+    assert code == -number, output
+    assert "goes on" in output
+    assert f"of /big to /late had not ended: the workflow was left by {number.name}." in output
+    check_alone(folder, within=GONE - 4)
 
 
 @pytest.mark.parametrize("to", ["group", "process"])

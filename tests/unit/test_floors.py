@@ -72,6 +72,7 @@ FLOORS = {
     "remote": 5,
     "progress": 5,
     "schedulers": 5,
+    "signals": 5,
     "staging": 5,
     "tasks": 5,
     "data": 5,
