@@ -22,7 +22,8 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from chiltepin import forks
-from chiltepin.backends.filesystem.packets import DATA, Ask, Request, extensions, number, text
+from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.packets import DATA, HANDLE, Ask, Request, extensions, number, text
 from chiltepin.backends.filesystem.ssh import ConnectionLostError
 
 if TYPE_CHECKING:
@@ -96,8 +97,16 @@ class Channel:
         self.broken = False
         #: Bursts that are under way.
         self.load = 0
+        #: Files and listings that are open on the server.
+        self.handles = 0
         self.extensions = self._greet()
         self.reads, self.writes = self._limits()
+        #: Whether a file that is open can be cut; None before that was tried.
+        self.cuts: bool | None = None
+        #: Whether it does what is asked of one file in the order of the asking, and lets a file be read that is being
+        #: written. The draft of the protocol asks for the first (draft-ietf-secsh-filexfer-02, 6.1), but servers over
+        #: object stores can do neither, and those that can say so by an extension for files that are open.
+        self.orderly = "fsync@openssh.com" in self.extensions
 
     def _leave(self) -> None:
         """Leave the connection to the parent, in a process made by ``fork``."""
@@ -109,14 +118,22 @@ class Channel:
         """Agree on version 3."""
         try:
             self._write([struct.pack(">IBI", 5, Ask.INIT, 3)])
-            (size,) = struct.unpack(">I", self._read(4))
-            answer = self._read(size) if 5 <= size <= _LARGEST else b""  # noqa: PLR2004 - a kind and a number
+            head = self._output.read(4)
+            size = int.from_bytes(head, "big")
+            answer = self._read(size) if 5 <= size <= _LARGEST and len(head) == 4 else head  # noqa: PLR2004 - two numbers
         except OSError:
             answer = b""
-        if answer[:1] != bytes([Ask.VERSION]):
+        if answer[:5] != struct.pack(">BI", Ask.VERSION, 3):
             self.broken = True
+            # What a shell printed; of words that are no more than four bytes there may be more by now.
+            words = answer if answer[:1] != bytes([Ask.VERSION]) else b""
+            with suppress(OSError):
+                words += self._output.peek() if words else b""
             self._end()
-            raise self._login.failure(self._errors)
+            if answer and not words:
+                version = int.from_bytes(answer[1:5], "big")
+                raise Fault("ENDPOINT_ERROR", f"{self._login.host} speaks version {version} of SFTP; 3 is needed.")
+            raise self._login.failure(self._errors, words)
         self._errors.close()
         return extensions(answer[5:])
 
@@ -125,7 +142,9 @@ class Channel:
         if "limits@openssh.com" not in self.extensions:
             return _SAFE, _SAFE
         (request,) = self.ask(Request(Ask.EXTENDED, text("limits@openssh.com")))
-        _, reads, writes, _ = struct.unpack_from(">QQQQ", request.result())
+        if request.status is not None or len(request.body) < 32:  # noqa: PLR2004 - four numbers of 64 bits
+            return _SAFE, _SAFE
+        _, reads, writes, _ = struct.unpack_from(">QQQQ", request.body)
         # 0 says that there is none; then OpenSSH's own are a good choice.
         largest = _LARGEST - 2048
         return min(reads or largest, largest), min(writes or largest, largest)
@@ -215,13 +234,19 @@ class Channel:
         if kind == DATA and request.into is not None:
             request.body = self._read(4)
             (count,) = struct.unpack(">I", request.body)
-            if count > len(request.into) or count + 9 != size:
+            if count > len(request.into) or count + 9 > size:
                 raise ValueError(count)
             if self._output.readinto(request.into[:count]) != count:
                 raise EOFError
+            # A flag of later versions, which says that this is the end of the file.
+            self._read(size - 9 - count)
         else:
             request.body = self._read(size - 5)
+            if kind == HANDLE:
+                # Of what some servers add, nothing comes back to them.
+                request.body = request.body[: 4 + int.from_bytes(request.body[:4], "big")]
         request.answer = kind
+        self.handles += (kind == HANDLE) - (request.kind == Ask.CLOSE)
         with self._lock:
             burst.left -= 1
             if not burst.left and burst in self._waiting:

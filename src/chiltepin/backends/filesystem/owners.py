@@ -16,7 +16,7 @@ import uuid
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 import xxhash
@@ -24,10 +24,16 @@ import xxhash
 from chiltepin import forks
 from chiltepin.backends.filesystem.names import body_of, temporary
 
-__all__ = ["Owner", "abandoned", "begun", "ended", "mark_of"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["Owner", "abandoned", "aside", "begun", "ended", "mark_of", "stands_aside"]
 
 #: Seconds without a write after which the draft of a writer whom nobody can look at is given up.
 DAY = 86_400.0
+
+#: How the name of a file begins that made way for another one.
+_ASIDE = "old"
 
 _ours: set[str] = set()
 _lock = threading.Lock()
@@ -104,6 +110,19 @@ def begun(mark: str = "0") -> str:
     with _lock:
         _ours.add(name)
     return name
+
+
+def aside(name: str) -> str:
+    """Return a name for a file that makes way for another one of this name."""
+    return temporary(f"{_ASIDE}-{mark_of(_ASIDE, name)}-{secrets.token_hex(4)}")
+
+
+def stands_aside(draft: str, names: Collection[str] | None = None) -> bool:
+    """Whether a temporary file made way for another one; for one of ``names``, if those are given."""
+    fields = (body_of(draft) or "").split("-")
+    if len(fields) != 3 or fields[0] != _ASIDE:  # noqa: PLR2004 - see `aside`
+        return False
+    return names is None or any(mark_of(_ASIDE, name) == fields[1] for name in names)
 
 
 def ended(name: str) -> None:

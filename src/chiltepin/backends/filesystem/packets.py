@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.faults import Fault
@@ -28,14 +29,28 @@ class Ask:
 
 STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
 _OK, EOF, _NO_SUCH_FILE, _PERMISSION_DENIED, _FAILURE, _BAD_MESSAGE, _, _, _UNSUPPORTED = range(9)
+_NO_CONNECTION, _CONNECTION_LOST = 6, 7
 _ERRNO = {
     _NO_SUCH_FILE: errno.ENOENT,
     _PERMISSION_DENIED: errno.EACCES,
+    _NO_CONNECTION: errno.ECONNRESET,
+    _CONNECTION_LOST: errno.ECONNRESET,
     _UNSUPPORTED: errno.EOPNOTSUPP,
+    # Of later versions (draft-ietf-secsh-filexfer-13, 9.1); some servers send them in version 3, too.
+    10: errno.ENOENT,
+    11: errno.EEXIST,
+    12: errno.EROFS,
+    14: errno.ENOSPC,
+    15: errno.EDQUOT,
+    18: errno.ENOTEMPTY,
+    19: errno.ENOTDIR,
+    20: errno.EILSEQ,
+    21: errno.ELOOP,
+    24: errno.EISDIR,
 }
 
 #: How a file is opened.
-READING, WRITING, CREATING, EXCLUSIVELY = 0x01, 0x02, 0x08, 0x20
+READING, WRITING, CREATING, EMPTYING, EXCLUSIVELY = 0x01, 0x02, 0x08, 0x10, 0x20
 
 #: Which attributes follow.
 _SIZE, _OWNER, _MODE, _TIMES, _MORE = 0x1, 0x2, 0x4, 0x8, 0x80000000
@@ -113,6 +128,11 @@ class Request:
         """The code of a status; None for any other answer."""
         return struct.unpack_from(">I", self.body)[0] if self.answer == STATUS else None
 
+    @property
+    def failed(self) -> bool:
+        """Whether the server says that it failed, and not why."""
+        return self.answer == STATUS and self.status not in (_OK, EOF, *_ERRNO)
+
     def result(self) -> bytes:
         """Return the body of the answer.
 
@@ -126,11 +146,9 @@ class Request:
             return self.body
         if code in _ERRNO:
             raise OSError(_ERRNO[code], os.strerror(_ERRNO[code]), self.about)
-        raise Fault(
-            "ENDPOINT_ERROR", f"The server says {self._words()!r} of {self.about or 'a file'} and nothing more."
-        )
+        raise Fault("ENDPOINT_ERROR", f"The server says {self.words()!r} of {self.about or 'a file'} and nothing more.")
 
-    def _words(self) -> str:
+    def words(self) -> str:
         """Return what the server wrote for people."""
         count = struct.unpack_from(">I", self.body, 4)[0] if len(self.body) >= 8 else 0  # noqa: PLR2004 - two numbers
         return self.body[8 : 8 + count].decode(errors="replace")[:200] or "failure"
@@ -153,7 +171,7 @@ class Attributes:
 
     @property
     def kind(self) -> Literal["file", "dir", "link", "other"]:
-        """What kind of entry it is."""
+        """What kind of entry it is; ``other`` also where the server does not tell."""
         mode = self.mode or 0
         if stat.S_ISREG(mode):
             return "file"
@@ -161,9 +179,23 @@ class Attributes:
             return "dir"
         return "link" if stat.S_ISLNK(mode) else "other"
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether the server does not tell all that is asked of a file."""
+        return self.mode is None or self.mtime is None or (self.size is None and self.kind == "file")
+
+    def fill(self, other: Attributes) -> None:
+        """Take over what is not known yet."""
+        for name in self.__slots__:
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(other, name))
+
     def entry(self, name: str) -> Entry:
         """Return it as an entry of a folder."""
-        return Entry(name, self.kind, self.size or 0, None if self.mtime is None else float(self.mtime))
+        fault, size = None, self.size if self.kind == "file" else self.size or 0
+        if self.mode is None:
+            fault = Fault("ENDPOINT_ERROR", f"The server does not tell whether {name} is a file, a folder or a link.")
+        return Entry(name, self.kind, size, None if self.mtime is None else float(self.mtime), fault)
 
     @classmethod
     def of(cls, body: bytes, offset: int = 0) -> tuple[Attributes, int]:
@@ -210,7 +242,9 @@ def names(body: bytes) -> Iterator[tuple[str, Attributes]]:
 def extensions(body: bytes) -> dict[str, bytes]:
     """Return the extensions that the server announces in its first answer."""
     found, offset = {}, 0
-    while offset < len(body):
-        name, offset = _text(body, offset)
-        found[name.decode(errors="replace")], offset = _text(body, offset)
+    # What follows and makes no pair of texts is no extension.
+    with suppress(struct.error):
+        while offset < len(body):
+            name, offset = _text(body, offset)
+            found[name.decode(errors="replace")], offset = _text(body, offset)
     return found

@@ -21,13 +21,14 @@ from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.links import resolved
 from chiltepin.backends.filesystem.names import is_draft
-from chiltepin.backends.filesystem.packets import NO_ATTRIBUTES, Ask, Attributes, Request, names, text
-from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.backends.filesystem.packets import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
+from chiltepin.backends.filesystem.sftp_files import PART, TooManyOpenFault, classified
 from chiltepin.backends.filesystem.sftp_folder import SftpFolder
 from chiltepin.backends.filesystem.ssh import Login
+from chiltepin.backends.filesystem.store import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 
     from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
@@ -69,7 +70,7 @@ class SftpStore:
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
-        return isinstance(error, ConnectionError | TimeoutError)
+        return isinstance(error, ConnectionError | TimeoutError | TooManyOpenFault)
 
     def channel(self) -> Channel:
         """Return the connection that has the least to do; make one if there is none, or all have much to do."""
@@ -111,7 +112,10 @@ class SftpStore:
         told, looked = channel.ask(
             Request(Ask.REALPATH, text(self._login.path or ".")), Request(Ask.STAT, text(self._login.path or "."))
         )
-        if looked.status is not None or Attributes.of(looked.body)[0].kind != "dir":
+        facts = Attributes.of(looked.body)[0] if looked.status is None else None
+        if facts is not None and facts.mode is None:
+            classified(channel, [(f"{(self._login.path or '.').rstrip('/')}/", facts)])
+        if facts is None or facts.kind != "dir":
             raise Fault(
                 "FILE_NOT_FOUND",
                 f"The root of the endpoint, {self._login.path} on {self._login.host}, is not there; make it first.",
@@ -132,19 +136,51 @@ class SftpStore:
     def _look(self, parts: Parts) -> list[Attributes | None]:
         """Return what is at each step of the way, links not followed; None where nothing is. One burst."""
         paths = [self.path(parts[: depth + 1]) for depth in range(len(parts))]
-        asked = self.channel().ask(*(Request(Ask.LSTAT, text(path), about=path) for path in paths))
+        channel = self.channel()
+        asked = channel.ask(*(Request(Ask.LSTAT, text(path), about=path) for path in paths))
         found: list[Attributes | None] = []
         for request in asked:
-            try:
-                found.append(Attributes.of(request.result())[0])
-            except FileNotFoundError:  # noqa: PERF203 - an answer each
-                found.append(None)
-            except (OSError, Fault):
-                # OpenSSH says "failure" of what is below a file. What is below a folder that is closed to us is told.
-                if found and found[-1] is not None and found[-1].kind == "dir":
-                    raise
-                found.append(None)
+            # OpenSSH says "failure" of what is below a file. What is below a folder that is closed to us is told.
+            below = not found or (found[-1] is not None and found[-1].kind == "dir")
+            found.append(self._told(channel, request) if below or request.status is None else None)
         return found
+
+    def look(self, path: str) -> Attributes | None:
+        """Return what the server tells of a path, a link not followed; None if nothing is there."""
+        channel = self.channel()
+        (request,) = channel.ask(Request(Ask.LSTAT, text(path), about=path))
+        return self._told(channel, request)
+
+    def _told(self, channel: Channel, looked: Request) -> Attributes | None:
+        """Return what a look has shown; see `look`."""
+        if looked.failed and not self._is_listed(channel, looked.about):
+            return None
+        try:
+            facts = Attributes.of(looked.result())[0]
+        except FileNotFoundError:
+            return None
+        classified(channel, [(looked.about, facts)])
+        return facts
+
+    @staticmethod
+    def _is_listed(channel: Channel, path: str) -> bool:
+        """Whether a name is in the list of its folder: some servers say "failure" of all, also of what is not there."""
+        above, _, wanted = path.rpartition("/")
+        (asked,) = channel.ask(Request(Ask.OPENDIR, text(above or "/"), about=above or "/"))
+        if asked.status is not None:
+            return True
+
+        def listed() -> Iterator[str]:
+            while True:
+                (more,) = channel.ask(Request(Ask.READDIR, asked.body))
+                if more.status == EOF:
+                    return
+                yield from (name for name, _ in names(more.result()))
+
+        try:
+            return wanted in bounded(listed(), above)
+        finally:
+            channel.close_file(asked.body)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""
@@ -186,7 +222,11 @@ class SftpStore:
     def _make(self, parts: Parts, there: int) -> None:
         """Make the folders of which the first ``there`` exist, in one burst."""
         paths = [self.path(parts[: depth + 1]) for depth in range(there, len(parts))]
-        asked = self.channel().ask(*(Request(Ask.MKDIR, text(path), NO_ATTRIBUTES, about=path) for path in paths))
+        channel = self.channel()
+        asked = [Request(Ask.MKDIR, text(path), NO_ATTRIBUTES, about=path) for path in paths]
+        # The outer one has to be there before the inner one.
+        for burst in [asked] if channel.orderly else [[request] for request in asked]:
+            channel.ask(*burst)
         if all(request.status == 0 for request in asked):
             # What was not there has no leftovers.
             self._swept.add(parts)
@@ -251,7 +291,11 @@ class SftpStore:
 
     def _sort_drafts(self, folder: SftpFolder, parts: Parts, doomed: list[str]) -> None:
         """Find the drafts of dead writers: those to remove, and those to go on with."""
+        aside = False
         for entry in folder.entries(drafts=True):
+            if owners.stands_aside(entry.name):
+                aside = True
+                continue
             if not is_draft(entry.name) or not owners.abandoned(entry.name, entry.mtime):
                 continue
             owner = owners.Owner.of(entry.name)
@@ -260,6 +304,10 @@ class SftpStore:
                 self.leftovers[parts, owner.mark] = entry.name
             else:
                 doomed.append(entry.name)
+        if aside:
+            listed = {entry.name for entry in folder.entries(drafts=True)}
+            # Until the new file has its name, the old one is the only one.
+            doomed += [name for name in listed if owners.stands_aside(name, listed)]
 
     def close(self) -> None:
         """End the connections."""

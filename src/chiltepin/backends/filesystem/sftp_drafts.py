@@ -21,7 +21,18 @@ from chiltepin.backends.filesystem.packets import (
     text,
     times,
 )
-from chiltepin.backends.filesystem.sftp_files import PART, Handles, fetched, moved, opening, written
+from chiltepin.backends.filesystem.sftp_files import (
+    PART,
+    Handles,
+    fetched,
+    moved,
+    opened,
+    opening,
+    refuse_lost_time,
+    refuse_other_size,
+    time_set,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +43,13 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.channel import Channel
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["SftpDraft"]
+__all__ = ["SftpDraft", "Written"]
 
 #: Bytes of the digest that stands behind a file that is being written, for each of its parts.
 _DIGEST = 16
 
 
-class _Written:
+class Written:
     """What is in a draft, read from its start."""
 
     def __init__(self, handles: Handles, size: int) -> None:
@@ -113,15 +124,23 @@ class SftpDraft:
         self._handles = Handles(choose, draft, READING | WRITING)
         channel = choose()
         flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
-        (opened,) = channel.ask(opening(draft, flags))
-        self._handles.add(channel, opened.result())
+        (asked,) = channel.ask(opening(draft, flags))
+        handle = opened(channel, asked)
+        self._handles.add(channel, handle)
+        #: Whether digests of parts stand behind its end; only if they can be cut off, which is asked once.
+        self._marked = adopted
+        if not adopted and (size or 0) > PART:
+            if channel.cuts is None:
+                (cut,) = channel.ask(Request(Ask.FSETSTAT, handle, length(0)))
+                channel.cuts = cut.status == 0
+            self._marked = channel.cuts
 
     def __enter__(self) -> Self:
         return self
 
     def _digest_at(self, offset: int) -> int | None:
         """Return where the digest of a part stands; None for a file of one part, which is not worth continuing."""
-        if self._size is None or self._size <= PART:
+        if not self._marked or self._size is None or self._size <= PART:
             return None
         return self._size + offset // PART * _DIGEST
 
@@ -177,23 +196,26 @@ class SftpDraft:
         """Have noted a checksum of the part already, with its writing: one burst less."""
         del offset, digest
 
-    def read_back(self) -> _Written:
+    def read_back(self) -> Written:
         """Read what was written, from its start."""
         self._flush()
-        return _Written(self._handles, self._end)
+        return Written(self._handles, self._end)
 
     def commit(self, mtime: float | None) -> None:
         """Cut the digests off, set the time, and rename it in place of what had its name."""
         self._flush()
         channel, handle = self._handles.one()
-        asked = [Request(Ask.FSETSTAT, handle, length(self._end), about=self._path)]
+        cut, look = Request(Ask.FSETSTAT, handle, length(self._end), about=self._path), Request(Ask.FSTAT, handle)
+        timed = Request(Ask.FSETSTAT, handle, times(mtime or 0))
+        channel.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look)
+        if self._marked:
+            cut.result()
+        facts = Attributes.of(look.result())[0]
+        refuse_other_size(channel, handle, facts, self._end, self._path)
         if mtime is not None:
-            asked.append(Request(Ask.FSETSTAT, handle, times(mtime), about=self._path))
-        look = Request(Ask.FSTAT, handle)
-        for request in channel.ask(*asked, look):
-            request.result()
-        if Attributes.of(look.result())[0].size != self._end:
-            raise Fault("FILE_SIZE_CHANGED", f"{self._path} was written, but has not the size of what was sent.")
+            if timed.status:
+                facts = time_set(channel, self._draft, mtime, self._path)
+            refuse_lost_time(mtime, facts, self._path)
         self._handles.closing()
         moved(channel, self._draft, self._path)
         self._committed = True

@@ -10,7 +10,8 @@ from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.packets import EOF, Ask, Attributes, Request, names, text
 from chiltepin.backends.filesystem.sftp_drafts import SftpDraft
-from chiltepin.backends.filesystem.sftp_files import PART, SftpReader
+from chiltepin.backends.filesystem.sftp_files import PART, SftpReader, classified, opened
+from chiltepin.backends.filesystem.sftp_plain import PlainDraft
 from chiltepin.backends.filesystem.sftp_small import SMALL, Fetched, Outgoing, fetched_all, groups, send_all
 from chiltepin.backends.filesystem.store import sound
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from chiltepin.backends.filesystem.channel import Channel
     from chiltepin.backends.filesystem.sftp import SftpStore
     from chiltepin.backends.filesystem.store import Entry, Folder, Wish
     from chiltepin.paths import Parts
@@ -57,34 +59,43 @@ class SftpFolder:
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries, as the server lists them."""
         channel = self._store.channel()
-        (opened,) = channel.ask(Request(Ask.OPENDIR, text(self._path), about=self._path))
-        handle = opened.result()
+        (asked,) = channel.ask(Request(Ask.OPENDIR, text(self._path), about=self._path))
+        handle = opened(channel, asked)
         try:
             more = True
             while more:
                 for request in channel.ask(*(Request(Ask.READDIR, handle) for _ in range(_READ_DIRS))):
                     if request.status == EOF:
+                        # An answer after it may hold names all the same, where they are given in any order.
                         more = False
-                        break
+                        continue
                     found = list(names(request.result()))
                     if not found:
                         raise Fault("ENDPOINT_ERROR", f"The server lists nothing, again and again, in {self._path}.")
-                    for name, facts in found:
-                        if name in (".", "..") or (not drafts and is_draft(name)):
-                            continue
-                        if not sound(name):
-                            raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
-                        yield facts.entry(name)
+                    wanted = [pair for pair in found if pair[0] not in (".", "..")]
+                    if not all(sound(name) for name, _ in wanted):
+                        raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
+                    self._complete(channel, wanted)
+                    yield from (facts.entry(name) for name, facts in wanted if drafts or not is_draft(name))
         finally:
             channel.close_file(handle)
 
+    def _complete(self, channel: Channel, found: Sequence[tuple[str, Attributes]]) -> None:
+        """Look at each entry of which the listing does not tell what it is, how large it is or how old."""
+        unclear = [(self._below(name), facts) for name, facts in found if facts.incomplete]
+        if not unclear:
+            return
+        asked = [Request(Ask.LSTAT, text(path), about=path) for path, _ in unclear]
+        channel.ask(*asked)
+        for (_, facts), looked in zip(unclear, asked, strict=True):
+            if looked.status is None:
+                facts.fill(Attributes.of(looked.body)[0])
+        classified(channel, unclear)
+
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""
-        (looked,) = self._store.channel().ask(Request(Ask.LSTAT, text(self._below(name)), about=self._below(name)))
-        try:
-            return Attributes.of(looked.result())[0].entry(name)
-        except FileNotFoundError:
-            return None
+        facts = self._store.look(self._below(name))
+        return facts.entry(name) if facts is not None else None
 
     def read(self, name: str) -> SftpReader | Fetched:
         """Open a regular file; a link is refused."""
@@ -92,11 +103,13 @@ class SftpFolder:
 
     def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
         """Copy a small file with few and long bursts; see `Folder.take`."""
-        if not entry.fits(SMALL) or wish.checksum:
+        if not entry.fits(SMALL) or wish.checksum or not self._store.channel().orderly:
             return None
         self._store.sweep_once(self, self._parts)
         file = Outgoing(entry, self._below(name))
         send_all(self._store.channel, origin, [file], wish)
+        if _unclear(file):
+            return None
         if isinstance(file.outcome, Exception):
             raise file.outcome
         return file.outcome
@@ -110,28 +123,27 @@ class SftpFolder:
     ) -> Iterator[tuple[Entry, int | Exception | None]]:
         """Copy small files, many with the bursts of one; see `Batching.take_all`."""
         self._store.sweep_once(self, self._parts)
+        orderly = self._store.channel().orderly
         for entry in entries:
-            if not entry.fits(SMALL):
+            if not orderly or not entry.fits(SMALL):
                 yield entry, None
-        for group in groups([entry for entry in entries if entry.fits(SMALL)]):
+        for group in groups([entry for entry in entries if orderly and entry.fits(SMALL)]):
             files = [Outgoing(entry, self._below(entry.name)) for entry in group]
             send_all(self._store.channel, origin, files, wish)
             for file in files:
-                # "Failure" may mean that so many cannot be open at once; alone it is seen.
-                unclear = isinstance(file.outcome, Fault) and file.outcome.code == "ENDPOINT_ERROR"
-                yield file.entry, None if unclear else file.outcome
+                yield file.entry, None if _unclear(file) else file.outcome
 
     def ahead(self, entries: Sequence[Entry]) -> SftpFolder:
         """Return this folder, with small files read many at a time; see `Batching.ahead`."""
-        return _Ahead(self._store, self._parts, entries)
+        return _Ahead(self._store, self._parts, entries) if self._store.channel().orderly else self
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> SftpDraft:
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> SftpDraft | PlainDraft:
         """Begin a file, or go on with one of the same mark whose writer died."""
         self._store.sweep_once(self, self._parts)
         word = owners.mark_of(mark, name)
         draft = owners.begun(word)
         key = (self._parts, word)
-        adopted = size is not None and size > PART and self._adopt(key, draft)
+        adopted = size is not None and size > PART and self._store.channel().orderly and self._adopt(key, draft)
 
         def ended(left: bool) -> None:  # noqa: FBT001 - a callback of one argument
             owners.ended(draft)
@@ -139,6 +151,8 @@ class SftpFolder:
                 self._store.leftovers[key] = draft
 
         try:
+            if not self._store.channel().orderly:
+                return PlainDraft(self._store.channel, self._below(draft), self._below(name), ended=ended)
             return SftpDraft(
                 self._store.channel, self._below(draft), self._below(name), size=size, adopted=adopted, ended=ended
             )
@@ -183,6 +197,11 @@ class SftpFolder:
         """Remove an empty folder."""
         (asked,) = self._store.channel().ask(Request(Ask.RMDIR, text(self._below(name)), about=self._below(name)))
         asked.result()
+
+
+def _unclear(file: Outgoing) -> bool:
+    """Whether a file failed that may go alone: "failure" may mean that so many cannot be open at once."""
+    return isinstance(file.outcome, Fault) and file.outcome.code == "ENDPOINT_ERROR"
 
 
 class _Ahead(SftpFolder):

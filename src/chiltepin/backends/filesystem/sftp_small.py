@@ -26,7 +26,7 @@ from chiltepin.backends.filesystem.packets import (
     times,
 )
 from chiltepin.backends.filesystem.proof import not_what_was_sent
-from chiltepin.backends.filesystem.sftp_files import moved, opening, renaming, written
+from chiltepin.backends.filesystem.sftp_files import moved, opening, refuse_lost_time, renaming, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -165,8 +165,7 @@ def _fill(channel: Channel, files: Sequence[Outgoing], *, verify: bool) -> list[
     backs = [memoryview(bytearray(len(file.content) if verify else 0)) for file in files]
     writes = [_pieces(writing, file.handle, file.content, step) for file in files]
     for file, asked in zip(files, writes, strict=True):
-        if file.mtime is not None:
-            asked.append(Request(Ask.FSETSTAT, file.handle, times(file.mtime)))
+        asked.extend(_timing(file))
     reads = [_pieces(reading, file.handle, back, step) for file, back in zip(files, backs, strict=True)]
     for file, asked in zip(files, reads, strict=True):
         asked.append(Request(Ask.CLOSE, file.handle))
@@ -175,7 +174,11 @@ def _fill(channel: Channel, files: Sequence[Outgoing], *, verify: bool) -> list[
     def check(file: Outgoing, wrote: Sequence[Request], read: Sequence[Request], back: memoryview) -> None:
         for request in wrote:
             request.about = file.path
+            if request.kind == Ask.FSETSTAT and request.status:
+                raise Fault("ENDPOINT_ERROR", "Alone its time is set by its name.")
             written(channel, request)
+        if file.mtime is not None:
+            refuse_lost_time(file.mtime, Attributes.of(wrote[-1].body)[0], file.path)
         *got, closed = read
         if sum(request.count() for request in got) != len(back) or (verify and back != file.content):
             raise not_what_was_sent(file.path)
@@ -186,6 +189,13 @@ def _fill(channel: Channel, files: Sequence[Outgoing], *, verify: bool) -> list[
         if file.judge(partial(check, file, wrote, read, back)):
             whole.append(file)
     return whole
+
+
+def _timing(file: Outgoing) -> list[Request]:
+    """Return the requests that set the time of a file, and look whether it is kept."""
+    if file.mtime is None:
+        return []
+    return [Request(Ask.FSETSTAT, file.handle, times(file.mtime)), Request(Ask.FSTAT, file.handle)]
 
 
 def _pieces(
@@ -265,7 +275,8 @@ def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[st
         if opened.status is not None:
             continue
         if look.status is None and Attributes.of(look.body)[0].kind == "file":
-            content = memoryview(bytearray(entry.size or 0))
+            # One byte of an empty file: what is made when it is read may have more than it tells.
+            content = memoryview(bytearray(entry.size or 1))
             reads = _pieces(reading, opened.body, content, channel.reads)
             before, after = Request(Ask.FSTAT, opened.body), Request(Ask.FSTAT, opened.body)
             asked += [before, *reads, after]
@@ -278,5 +289,5 @@ def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[st
             continue
         facts = Attributes.of(before.body)[0]
         if facts.size == entry.size == sum(len(read.body) and read.count() for read in reads if read.status is None):
-            found[entry.name] = Fetched(path, content, facts, Attributes.of(after.body)[0])
+            found[entry.name] = Fetched(path, content[: facts.size], facts, Attributes.of(after.body)[0])
     return found

@@ -76,6 +76,9 @@ _QUICK = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 #: Seconds for ssh to tell its settings, for which it connects to nobody.
 _TELLING = 10.0
 
+#: Bytes that are shown of what came instead of an answer.
+_SHOWN = 120
+
 #: Bytes that a pipe to ssh holds, where that can be said.
 _PIPE = 1 << 20
 
@@ -195,11 +198,18 @@ class Login:
         _widen(process)
         return process, errors
 
-    def failure(self, errors: IO[bytes]) -> Exception:
-        """Return what it means that a connection did not begin."""
+    def failure(self, errors: IO[bytes], words: bytes = b"") -> Exception:
+        """Return what it means that a connection did not begin; ``words`` came instead of an answer."""
         errors.seek(0)
         said = errors.read().decode(errors="replace")
         errors.close()
+        if words:
+            shown = " ".join(words[:_SHOWN].decode(errors="replace").split())
+            reason = (
+                f"{self.host} sends text before SFTP begins ({shown!r}); "
+                "see that the start files of the shell there, such as .bashrc, print nothing."
+            )
+            return Fault("ENDPOINT_ERROR", reason)
         return _failure(self.host, said)
 
 

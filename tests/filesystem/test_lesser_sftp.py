@@ -1,0 +1,109 @@
+"""SFTP servers that can less than OpenSSH's: what they do is right, or one sentence says what they lack."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import lesserserver
+import pytest
+from lesserserver import LACKS
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.places import place_of
+from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.model import TaskState
+from chiltepin.transfers import Transfers
+
+#: Sizes around those at which the way of copying changes.
+FILES = {"empty": 0, "one": 1, "small": 40_000, "small too": 999, "mid\udcffdle": (1 << 20) + 1, "large": PART + 70_000}
+
+#: What a server has that says all that OpenSSH's says.
+ABLE = ("fsync@openssh.com", "limits@openssh.com")
+
+
+def subsets():
+    """Each ability alone, the pairs of some, and random sets; so many as CHILTEPIN_SERVERS says."""
+    chance = random.Random(15)  # noqa: S311 - to be repeated, not to be secret
+    yield from ((), LACKS)
+    yield from ((lack,) for lack in LACKS)
+    for _ in range(int(os.environ.get("CHILTEPIN_SERVERS", "8"))):
+        yield tuple(lack for lack in LACKS if chance.random() < 0.3)
+
+
+def told(lacks):
+    """Leave out what cannot be with another one."""
+    return [lack for lack in lacks if not (lack == "deaf" and "setstat" in lacks)]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """What makes the endpoints ``there``, on a server that lacks something, and ``here``."""
+    for name in ("here", "there", "back"):
+        (tmp_path / name).mkdir()
+    stores = []
+
+    def made(lacks, extensions=()):
+        lesserserver.install(tmp_path / "bin", monkeypatch, lacks, extensions)
+        settings = {name: {"url": str(tmp_path / name)} for name in ("here", "back")}
+        settings["there"] = {"url": f"sftp://nobody@nowhere{tmp_path}/there", "options": {"silence": 20}}
+        places = {name: place_of(name, where) for name, where in settings.items()}
+        stores.append(places["there"].store())
+        return Transfers(FilesystemBackend(places, pause=lambda *_: None))
+
+    yield made
+    for store in stores:
+        store.close()
+
+
+def move(transfers, source, target, path="/d", **options):
+    """Transfer a tree from one endpoint to the other."""
+    request = transfer_request(src_ep=source, dst_ep=target, src_path=path, dst_path=path, recursive=True, **options)
+    return transfers.run(request, timeout=60, polling_interval=1)
+
+
+def fill(folder):
+    """Write the files."""
+    (folder / "sub" / "inner").mkdir(parents=True)
+    for name, size in FILES.items():
+        (folder / name).write_bytes(os.urandom(size))
+        os.utime(folder / name, (1e9, 1e9))
+    (folder / "sub" / "inner" / "f").write_bytes(b"data")
+
+
+def held(folder):
+    """All files below a folder, and their contents."""
+    return {os.fsencode(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("extensions", [(), ABLE], ids=["modest", "boasting"])
+@pytest.mark.parametrize("lacks", list(subsets()), ids="-".join)
+def test_a_tree_goes_there_and_back(world, tmp_path, lacks, extensions):
+    """Whatever a server lacks, success means that all is there, whole; what fails leaves the old files as they were."""
+    transfers = world(told(lacks), extensions)
+    fill(tmp_path / "here" / "d")
+    wanted = held(tmp_path / "here" / "d")
+    (tmp_path / "there" / "d").mkdir()
+    (tmp_path / "there" / "d" / "small").write_bytes(b"old")
+    up = move(transfers, "here", "there")
+    found = held(tmp_path / "there" / "d")
+    old = {b"small": b"old"}
+    assert all(content in (wanted.get(name), old.get(name)) for name, content in found.items())
+    assert b"small" in found
+    # Who says that it can all of it, and cannot, is believed; an honest one is served.
+    if not extensions:
+        assert up.state is TaskState.SUCCEEDED or {"mode", "links"} <= set(lacks), up.reason
+    if up.state is not TaskState.SUCCEEDED:
+        assert up.reason.endswith(".")
+        return
+    assert found == wanted
+    down = move(transfers, "there", "here", "/d", sync_level="checksum")
+    assert down.state is TaskState.SUCCEEDED, down.reason
+    down = move(transfers, "there", "back")
+    assert down.state is TaskState.SUCCEEDED, down.reason
+    assert held(tmp_path / "back" / "d") == wanted
+    gone = transfers.run(delete_request(src_ep="there", src_path="/d", recursive=True), timeout=60, polling_interval=1)
+    assert gone.state is TaskState.SUCCEEDED, gone.reason
+    assert not (tmp_path / "there" / "d").exists()
