@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from badwires import BadWire
+from children import in_child
 
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend, s3uploads
@@ -592,3 +593,21 @@ def test_a_listing_that_breaks_off_is_begun_again(bucket, elsewhere, tmp_path):
         status = move(elsewhere(line), ("cloud", "/"), ("disk", "/copy"), recursive=True)
     assert (status.state, status.files_done, status.faults) == (TaskState.SUCCEEDED, PORTION + 20, 1)
     assert len(os.listdir(tmp_path / "disk" / "copy")) == PORTION + 20
+
+
+def test_a_child_made_by_fork_moves_objects_by_itself(bucket, tmp_path):
+    """While its parent uses the bucket, small and large objects go both ways in a child, which hangs nowhere."""
+    transfers = bucket.backend(tmp_path)
+    (tmp_path / "disk/small").write_bytes(b"small")
+    (tmp_path / "disk/large").write_bytes(content_of(2 * PART + 7))
+
+    def there_and_back(name):
+        for size in ("small", "large"):
+            assert move(transfers, ("disk", size), ("cloud", f"{name}-{size}")).state is TaskState.SUCCEEDED
+            assert move(transfers, ("cloud", f"{name}-{size}"), ("disk", f"{name}-{size}")).state is TaskState.SUCCEEDED
+            assert (tmp_path / f"disk/{name}-{size}").read_bytes() == (tmp_path / f"disk/{size}").read_bytes()
+
+    there_and_back("parent")
+    in_child(lambda: there_and_back("child"))
+    there_and_back("again")
+    assert len(bucket.keys("cloud/child-")) == 2

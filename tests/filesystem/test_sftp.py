@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import shutil
@@ -9,10 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import psutil
 import pytest
+from children import in_child
 from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.arguments import transfer_request
@@ -23,6 +26,7 @@ from chiltepin.backends.filesystem.sftp import SftpStore
 from chiltepin.backends.filesystem.sftp_files import PART
 from chiltepin.backends.filesystem.store import Wish
 from chiltepin.errors import ConfigError
+from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
 
 LARGE = os.urandom(PART * 3 + 12345)
@@ -44,6 +48,7 @@ READ = """
 import sys
 from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.model import TaskState
 from chiltepin.transfers import Transfers
 options = dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5]))
 endpoints = {"server": {"url": sys.argv[1], "options": options}, "disk": {"url": sys.argv[5]}}
@@ -414,3 +419,27 @@ def test_a_root_that_is_not_there_stays_not_there(server, tmp_path):
             folder.remove("victim")
     assert (tmp_path / "victim").read_bytes() == b"outside"
     store.close()
+
+
+def test_a_child_made_by_fork_has_connections_of_its_own(transfers, far, tmp_path):
+    """A child moves over SFTP by itself, and its end leaves the connections of its parent alone."""
+    (tmp_path / "disk/f").write_bytes(b"content")
+
+    def send(name):
+        assert move(transfers, "disk", "server", path=name).state is TaskState.SUCCEEDED
+
+    def child():
+        (tmp_path / "disk/child").write_bytes(b"of the child")
+        send("/child")
+        gc.collect()
+        # What the interpreter does at its end.
+        weakref.finalize._exitfunc()
+
+    send("/f")
+    [channel] = transfers.backend._places["server"].store()._channels
+    in_child(child)
+    assert (far / "child").read_bytes() == b"of the child"
+    (tmp_path / "disk/again").write_bytes(b"again")
+    send("/again")
+    assert transfers.backend._places["server"].store()._channels[0] is channel
+    assert not channel.broken

@@ -22,6 +22,7 @@ from botocore.loaders import create_loader
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ObjectStore
 
+from chiltepin import forks
 from chiltepin.backends.filesystem.s3faults import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.s3logs import hush
 from chiltepin.backends.filesystem.s3pages import read_page
@@ -59,6 +60,20 @@ _AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 _KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
 _NO_STYLE: Mapping[str, str] = {}
+
+
+class _Process:
+    """What this process may use: the threads of obstore are gone in a child made by ``fork``, and it would hang."""
+
+    used = forked = False
+
+    @classmethod
+    def leave(cls) -> None:
+        """Use boto3 alone from now on, if the parent has used obstore."""
+        cls.forked = cls.used
+
+
+forks.register(_Process.leave)
 
 
 class Got(NamedTuple):
@@ -100,7 +115,8 @@ class Bucket:
         #: The bucket of this server, as `s3uploads` has it.
         self.place = f"{self.endpoint}\n{self.name}"
         self._objects = _objects(session, settings, address, self.client.meta.region_name)
-        self._partial = True
+        self._partial = not _Process.forked
+        _Process.used = True
         self._always = {"RequestPayer": "requester"} if settings.payer else {}
 
     def call(self, method: str, key: str = "", **given: Any) -> dict[str, Any]:
@@ -121,7 +137,7 @@ class Bucket:
 
         S3 compares the content with the SHA-256 in the signature.
         """
-        if self.settings.wishes:
+        if self.settings.wishes or _Process.forked:
             # obstore has no ACL, and takes the others for a whole store.
             answer = self.call("put_object", key, Body=content, **self.settings.wishes)
             return str(answer["ETag"]).strip('"')
@@ -139,6 +155,15 @@ class Bucket:
             tag, mtime = (meta["e_tag"] or "").strip('"'), meta["last_modified"].timestamp()
             return Got(memoryview(data)[:most], tag, meta["size"], mtime)
 
+        def get_slowly() -> Got:
+            answer = self.client.get_object(Bucket=self.name, Key=key, **self._always)
+            with answer["Body"] as body:
+                data = body.read(most)
+            tag, mtime = answer["ETag"].strip('"'), answer["LastModified"].timestamp()
+            return Got(memoryview(data), tag, answer["ContentLength"], mtime)
+
+        if _Process.forked:
+            return asked(get_slowly, self._what("get_object", key))
         return asked(get, self._what("get", key))
 
     def fill(self, key: str, start: int, block: memoryview, etag: str) -> tuple[int, str]:
@@ -178,6 +203,9 @@ class Bucket:
 
     def head(self, key: str) -> tuple[int, float, str]:
         """Return the size, the time and the entity tag of an object."""
+        if _Process.forked:
+            told = self.call("head_object", key)
+            return told["ContentLength"], told["LastModified"].timestamp(), told["ETag"].strip('"')
         meta = asked(partial(obstore.head, self._objects, key), self._what("head", key))
         return meta["size"], meta["last_modified"].timestamp(), (meta["e_tag"] or "").strip('"')
 
