@@ -75,7 +75,11 @@ class BadWire:
                         self.send_header(name, value)
                 for name, value in added.items():
                     self.send_header(name, value)
-                whole = response.getheader("Content-Length") if self.command == "HEAD" else str(len(data))
+                whole = (
+                    response.getheader("Content-Length")
+                    if self.command == "HEAD"
+                    else str(len(data if back is None else back))
+                )
                 self.send_header("Content-Length", whole or "0")
                 self.end_headers()
                 self.wfile.write(data[: len(data) // 2] if back is None else back)

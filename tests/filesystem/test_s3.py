@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -363,8 +364,9 @@ def test_a_missing_bucket_is_named(bucket, tmp_path):
 
 def test_names_that_no_path_can_hold_stay_where_they_are(bucket, tmp_path):
     """Such objects are neither copied nor made into paths that lead elsewhere, and the others are."""
-    for key in ("t/../../escaped", "t//double", "t/./dot", "t/..", "t/good", "t/sub/", "t/a+b %&é"):
+    for key in ("t/../../escaped", "t//double", "t/./dot", "t/..", "t/good", "t/a+b %&é"):
         bucket.put(f"cloud/{key}")
+    bucket.put("cloud/t/sub/", b"")
     status = move(bucket.backend(tmp_path), ("cloud", "/t"), ("disk", "/t"), recursive=True)
     assert status.state is TaskState.SUCCEEDED
     assert status.files_skipped
@@ -383,6 +385,69 @@ def test_a_folder_with_such_names_is_not_said_to_be_gone(bucket, tmp_path):
     status = bucket.backend(tmp_path).run(request, timeout=60, polling_interval=1)
     assert status.state is TaskState.FAILED
     assert bucket.keys("cloud/") == {"cloud/t//double"}
+
+
+@pytest.mark.parametrize("keys", [{"t/"}, {"t/sub/"}, {"t/sub/", "t/sub/x"}, {"t/", "t/x", "t//double"}])
+@pytest.mark.parametrize("goal", ["disk", "other"])
+def test_an_object_with_the_name_of_a_folder_is_not_lost(bucket, tmp_path, keys, goal):
+    """Where such an object has content, the copy fails with its name, the others arrive, and nothing is removed."""
+    for key in keys:
+        bucket.put(f"cloud/{key}")
+    bucket.put("other/t/more")
+    (tmp_path / "disk" / "t").mkdir(parents=True)
+    (tmp_path / "disk" / "t" / "more").touch()
+    transfers = bucket.backend(tmp_path)
+    status = move(transfers, ("cloud", "/t"), (goal, "/t"), recursive=True, delete_destination_extra=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    assert "the name of a folder" in status.reason
+    files = {key for key in keys if not key.endswith("/") and "//" not in key}
+    if goal == "disk":
+        found = {path.relative_to(tmp_path / "disk").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    else:
+        found = {key.removeprefix("other/") for key in bucket.keys("other/") if not key.endswith("/")}
+    assert found == {"t/more", *files}
+
+
+def test_a_folder_is_deleted_with_the_content_of_its_name(bucket, tmp_path):
+    """An object with the name of the folder and content goes with the folder, and is an extra of a mirror."""
+    for key in ("t/", "t/x", "u/", "u/x"):
+        bucket.put(f"cloud/{key}")
+    bucket.put("other/u/x")
+    transfers = bucket.backend(tmp_path)
+    request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
+    assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
+    status = move(transfers, ("other", "/u"), ("cloud", "/u"), recursive=True, delete_destination_extra=True)
+    assert status.state is TaskState.SUCCEEDED
+    assert bucket.keys("cloud/") == {"cloud/u/x"}
+
+
+@pytest.mark.parametrize("tokens", [[b""], [b"one"], [b"one", b"two"], [b"one", b"two", b"three"]])
+def test_a_listing_that_goes_round_in_a_circle_ends(bucket, tmp_path, tokens):
+    """Pages that are repeated, and a page that says there are more and not how to get them, are errors."""
+    bucket.put("cloud/t/x")
+    count = 0
+
+    def first_page(handler, body):
+        handler.path = re.sub("&?continuation-token=[^&]*", "", handler.path)
+        return body
+
+    def again(handler, body):
+        nonlocal count
+        if "delimiter" not in handler.path:
+            return body
+        count += 1
+        token = tokens[count % len(tokens)]
+        told = b"<IsTruncated>true</IsTruncated><NextContinuationToken>%s</NextContinuationToken>" % token
+        return body.replace(b"<IsTruncated>false</IsTruncated>", told)
+
+    with BadWire(bucket.url, first_page, again) as line:
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url)
+        request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
+        status = transfers.run(request, timeout=60, polling_interval=1)
+        with pytest.raises(Exception, match="listing"):
+            transfers.ls("cloud", "/t")
+    assert status.state is TaskState.FAILED
+    assert bucket.keys("cloud/") == {"cloud/t/x"}
 
 
 def test_a_listing_has_all_pages_and_is_never_old(bucket):
@@ -611,3 +676,48 @@ def test_a_child_made_by_fork_moves_objects_by_itself(bucket, tmp_path):
     in_child(lambda: there_and_back("child"))
     there_and_back("again")
     assert len(bucket.keys("cloud/child-")) == 2
+
+
+DIRECT = ["*", "127.0.0.1", "127.0.0.0/8", "127.0.0.1:{port}", "example.org, 127.0.0.1", "example.org *"]
+
+
+@pytest.mark.parametrize("told", DIRECT)
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_no_request_goes_to_the_proxy_where_no_proxy_names_the_server(bucket, tmp_path, monkeypatch, name, told):
+    """Small and large objects, listings and deletions are asked of the server itself, by both libraries."""
+    bucket.put("cloud/t/large", os.urandom(PART + 5))
+    bucket.put("cloud/t/small")
+    with BadWire(bucket.url) as proxy:
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+        monkeypatch.setenv(name, told.format(port=bucket.url.rpartition(":")[2]))
+        transfers = bucket.backend(tmp_path)
+        status = move(transfers, ("cloud", "/t"), ("disk", "/t"), recursive=True)
+        request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
+        assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
+        assert proxy.asked == []
+    assert (status.state, status.files_done) == (TaskState.SUCCEEDED, 2)
+
+
+@pytest.mark.parametrize(
+    "variables", [{"http_proxy": ""}, {"ALL_PROXY": ""}, {"HTTP_PROXY": "", "no_proxy": "27.0.0.1"}]
+)
+def test_all_requests_go_to_the_proxy_of_the_environment(bucket, tmp_path, monkeypatch, variables):
+    """A server that NO_PROXY does not name is asked through the proxy, by both libraries."""
+    bucket.put("cloud/t/small")
+    with BadWire(bucket.url) as proxy:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value or proxy.url)
+        status = move(bucket.backend(tmp_path), ("cloud", "/t"), ("disk", "/t"), recursive=True)
+        assert status.state is TaskState.SUCCEEDED
+        assert {request.partition(" ")[2].partition("?")[0] for request in proxy.asked if "GET" in request} == {
+            f"{bucket.url}/{bucket.name}",
+            f"{bucket.url}/{bucket.name}/cloud/t/small",
+        }
+
+
+def test_a_proxy_that_is_not_an_http_proxy_is_named(bucket, monkeypatch):
+    """A SOCKS proxy is an error in one sentence, not passed over."""
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="not an HTTP proxy"):
+        bucket.store()

@@ -55,8 +55,17 @@ class S3Entry(Entry):
 
     __slots__ = ("etag",)
 
-    def __init__(self, name: str, kind: Any, size: int = 0, mtime: float | None = None, *, etag: str = "") -> None:
-        super().__init__(name, kind, size, mtime)
+    def __init__(
+        self,
+        name: str,
+        kind: Any,
+        size: int = 0,
+        mtime: float | None = None,
+        *,
+        etag: str = "",
+        fault: Fault | None = None,
+    ) -> None:
+        super().__init__(name, kind, size, mtime, fault)
         self.etag = etag
 
 
@@ -103,7 +112,7 @@ class S3Folder:
         empty = not self._fresh
         for entry in self.store.listed(self.prefix):
             empty = False
-            # Else it is the object that keeps the folder.
+            # Else it is the empty object that keeps the folder.
             if entry.name or entry.kind == "other":
                 yield entry
         if empty:
@@ -190,7 +199,8 @@ class S3Folder:
         # In the list of what is to go they cannot be written.
         for name in filter(_UNWRITABLE.search, names):
             self.store.bucket.call("delete_object", self.prefix + name)
-        names = [name for name in names if name and not _UNWRITABLE.search(name)]
+        # An empty name is that of the object that keeps this folder, and is listed where it has content.
+        names = [name for name in names if (self.prefix + name) and not _UNWRITABLE.search(name)]
         for start in range(0, len(names), DELETED_AT_ONCE):
             yield from self._removed(names[start : start + DELETED_AT_ONCE])
 
@@ -299,20 +309,26 @@ class S3Store:
     def listed(self, prefix: str) -> Iterator[S3Entry]:
         """Yield what is directly below a prefix, itself included, page by page."""
         query: dict[str, Any] = {"Prefix": prefix, "Delimiter": "/", "MaxKeys": self.page}
+        tokens: set[str] = set()
         while True:
             page = self.bucket.call("list_objects_v2", **query)
             for item in page.get("Contents", ()):
                 name, mtime = _below(prefix, item["Key"]), item["LastModified"].timestamp()
-                kind = _kind(name, "file") if name else "dir"
-                yield S3Entry(name, kind, item["Size"], mtime, etag=item["ETag"].strip('"'))
+                kind, fault = _kind(name, "file") if name else "dir", None
+                if not name and item["Size"]:
+                    kind, fault = "other", _is_data(prefix, item["Size"])
+                yield S3Entry(name, kind, item["Size"], mtime, etag=item["ETag"].strip('"'), fault=fault)
             for item in page.get("CommonPrefixes", ()):
                 name = _below(prefix, item["Prefix"][:-1])
                 yield S3Entry(name, _kind(name, "dir"))
-            token = page.get("NextContinuationToken", "")
-            if not page.get("IsTruncated") or not token:
+            if not page.get("IsTruncated"):
                 return
-            if token == query.get("ContinuationToken"):
-                raise Fault("ENDPOINT_ERROR", f"S3 sends the same page of {prefix!r} again; its answer makes no sense.")
+            token = page.get("NextContinuationToken", "")
+            if not token:
+                raise Fault("ENDPOINT_ERROR", f"S3 sent only a part of the listing of {prefix!r}; try again.")
+            if token in tokens:
+                raise Fault("ENDPOINT_ERROR", f"S3 sent the same page of the listing of {prefix!r} again; try again.")
+            tokens.add(token)
             query["ContinuationToken"] = token
 
     def sweep_once(self) -> None:
@@ -357,3 +373,9 @@ def _below(prefix: str, key: str) -> str:
 def _kind(name: str, kind: Any) -> Any:
     """Return the kind of an entry: no path can hold these names, so that nobody can ask for what has them."""
     return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_draft(name) else kind
+
+
+def _is_data(key: str, size: int) -> Fault:
+    """Return the fault of an object that has the name of a folder and content."""
+    reason = f"The S3 object {key!r} has {size} bytes and the name of a folder; rename it so that it can be copied."
+    return Fault("INVALID_PATH_NAME", reason)

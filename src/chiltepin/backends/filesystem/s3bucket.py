@@ -19,10 +19,12 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.loaders import create_loader
+from botocore.utils import get_environ_proxies
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ObjectStore
 
 from chiltepin import forks
+from chiltepin.backends.filesystem.proxies import proxy_for
 from chiltepin.backends.filesystem.s3faults import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.s3logs import hush
 from chiltepin.backends.filesystem.s3pages import read_page
@@ -60,6 +62,9 @@ _AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 _KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
 _NO_STYLE: Mapping[str, str] = {}
+
+#: Every host and address, as reqwest reads a list of hosts without proxy; it does not apply ``*`` to addresses.
+_ALL_HOSTS = "*,0.0.0.0/0,::/0"
 
 
 class _Process:
@@ -105,16 +110,13 @@ class Bucket:
         session, self.client = _opened(settings)
         # The connections go with the last who can use them.
         weakref.finalize(self, self.client.close)
-        address, _, _ = self.client.generate_presigned_url(
-            "head_object", Params={"Bucket": settings.bucket, "Key": "k"}
-        ).partition("/k")
         #: Names the server.
         self.endpoint: str = self.client.meta.endpoint_url
         #: Who asks which server: within one identity the server can copy by itself.
         self.who = (self.endpoint, settings.who)
         #: The bucket of this server, as `s3uploads` has it.
         self.place = f"{self.endpoint}\n{self.name}"
-        self._objects = _objects(session, settings, address, self.client.meta.region_name)
+        self._objects = _objects(session, settings, self.client)
         self._partial = not _Process.forked
         _Process.used = True
         self._always = {"RequestPayer": "requester"} if settings.payer else {}
@@ -246,6 +248,8 @@ def _opened(settings: S3Settings) -> tuple[botocore.session.Session, Any]:
             "No keys for S3 were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, name "
             "a profile: in the options, or write anon: true for a public bucket."
         )
+    except ConfigError:
+        raise
     except (BotoCoreError, ValueError, TypeError) as err:
         failure = f"S3 cannot be asked with these options or keys ({type(err).__name__}); look at them, or log in anew."
     raise ConfigError(failure)
@@ -279,13 +283,36 @@ def _made(
         # The parts carry their MD5, and the SHA-256 of a body is what botocore leaves away with https anyway.
         "s3": {"payload_signing_enabled": False, **(settings.config.get("s3") or {}), **style},
     }
-    return session.create_client(
-        "s3",
-        region_name=region or session.get_config_variable("region") or "us-east-1",
-        endpoint_url=settings.endpoint,
-        verify=settings.verify,
-        config=Config(**config),
-    )
+
+    def create(**more: Any) -> Any:
+        return session.create_client(
+            "s3",
+            region_name=region or session.get_config_variable("region") or "us-east-1",
+            endpoint_url=settings.endpoint,
+            verify=settings.verify,
+            config=Config(**config, **more),
+        )
+
+    client = create()
+    url = client.meta.endpoint_url
+    proxies = _proxies(settings, url)
+    scheme = urlsplit(url).scheme
+    # botocore reads NO_PROXY as Python does. The URL is known only now; a second client is rarely necessary.
+    if "proxies" in config or proxies.get(scheme) == get_environ_proxies(url).get(scheme):
+        return client
+    client.close()
+    return create(proxies=proxies)
+
+
+def _proxies(settings: S3Settings, url: str) -> Mapping[str, str]:
+    """Return the proxy of the options or else of the environment, by the scheme of the URL; empty for none."""
+    given: Mapping[str, str] | None = settings.config.get("proxies")
+    if given is not None:
+        return given
+    proxy = proxy_for(url)
+    if proxy and not proxy.startswith(("http://", "https://")):
+        raise ConfigError("The environment names a proxy that is not an HTTP proxy; use one that is.")
+    return {urlsplit(url).scheme: proxy} if proxy else {}
 
 
 def _region(client: Any, bucket: str) -> str | None:
@@ -301,8 +328,12 @@ def _region(client: Any, bucket: str) -> str | None:
     return region
 
 
-def _objects(session: botocore.session.Session, settings: S3Settings, address: str, region: str) -> ObjectStore:
-    """Return obstore's view of the same bucket, asked by the same keys."""
+def _objects(session: botocore.session.Session, settings: S3Settings, client: Any) -> ObjectStore:
+    """Return obstore's view of the bucket of a client, asked by the same keys and through the same proxy."""
+    address, _, _ = client.generate_presigned_url(
+        "head_object", Params={"Bucket": settings.bucket, "Key": "k"}
+    ).partition("/k")
+    url, region = client.meta.endpoint_url, client.meta.region_name
     # Given, too, what obstore would else take from the environment by itself.
     config: ObjectConfig = {
         "aws_endpoint_url_s3": address,
@@ -317,7 +348,7 @@ def _objects(session: botocore.session.Session, settings: S3Settings, address: s
     return ObjectStore(
         settings.bucket,
         config=config,
-        client_options=_line(session, settings, address),
+        client_options=_line(session, settings, address, _proxies(settings, url)),
         retry_config={
             "max_retries": TRIES - 1,
             "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
@@ -326,7 +357,9 @@ def _objects(session: botocore.session.Session, settings: S3Settings, address: s
     )
 
 
-def _line(session: botocore.session.Session, settings: S3Settings, address: str) -> ClientConfig:
+def _line(
+    session: botocore.session.Session, settings: S3Settings, address: str, proxies: Mapping[str, str]
+) -> ClientConfig:
     """Return what obstore is told of connections."""
     given = settings.config
     line: ClientConfig = {
@@ -336,9 +369,11 @@ def _line(session: botocore.session.Session, settings: S3Settings, address: str)
         # Its default, 30 seconds for the whole request, is too short for a part on a slow line.
         "timeout": timedelta(hours=1),
     }
-    proxy = (given.get("proxies") or {}).get(urlsplit(address).scheme)
-    if proxy:
-        line["proxy_url"] = proxy
+    proxy = proxies.get(urlsplit(address).scheme)
+    # A proxy that is given keeps obstore from reading the environment by itself; without one, it is for no host.
+    line["proxy_url"] = proxy or "http://127.0.0.1:9"
+    if not proxy:
+        line["proxy_excludes"] = _ALL_HOSTS
     trusted = session.get_config_variable("ca_bundle") if settings.verify is None else settings.verify
     if trusted is False:
         line["allow_invalid_certificates"] = True
