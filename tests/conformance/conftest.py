@@ -7,12 +7,14 @@ import threading
 import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
 from fileservers import file_server
 from fsspec.implementations.memory import MemoryFileSystem
+from sftpservers import sftp_server
 from sshserver import ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
@@ -201,6 +203,29 @@ def sftp_rig(tmp_path, ssh_server):  # noqa: F811 - that fixture
     made = folders(tmp_path)
     config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
     return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+
+
+@pytest.fixture(scope="session")
+def other_sftp(tmp_path_factory):
+    """What starts a server of SFTP of another make than OpenSSH's, once for all tests."""
+    with ExitStack() as ends:
+        yield cache(lambda kind: ends.enter_context(sftp_server(kind, tmp_path_factory.mktemp(kind))))
+
+
+@pytest.fixture
+def other_sftp_rig(other_sftp):
+    """What makes the rig of two folders behind such a server."""
+
+    def made(kind):
+        settings, root = other_sftp(kind)
+        top = uuid.uuid4().hex
+        (root / top).mkdir()
+        config = {name: {**settings, "url": f"{settings['url']}/{top}/{name}"} for name in NAMES}
+        # rclone follows the links of its folder, and tells of none.
+        rig = ServedRig if kind == "rclone" else FolderRig
+        return rig(FilesystemBackend.from_config(config, {}), folders(root / top), config=(config, {}))
+
+    return made
 
 
 class ServedRig(FolderRig):

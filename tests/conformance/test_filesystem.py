@@ -61,6 +61,15 @@ class TestSftp(BackendLaws):
         return sftp_rig
 
 
+class TestOtherSftp(BackendLaws):
+    """``filesystem`` over servers of SFTP of other makes."""
+
+    @pytest.fixture(params=["rclone", "asyncssh"])
+    def rig(self, request, other_sftp_rig):
+        """Two folders behind a server, which does what is asked at once in any order, or can what OpenSSH can."""
+        return other_sftp_rig(request.param)
+
+
 class TestFtp(BackendLaws):
     """``filesystem`` over servers of FTP."""
 

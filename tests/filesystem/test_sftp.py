@@ -365,6 +365,89 @@ def test_a_server_of_another_make_serves_too(tmp_path):
     assert (tmp_path / "far" / "f").read_bytes() == LARGE
 
 
+@pytest.mark.parametrize("refused", ["setstat,fsetstat", "fsetstat", "posix-rename,limits,statvfs,fsync"])
+def test_a_server_that_refuses_some_requests_serves_too(tmp_path, refused):
+    """Files of all sizes arrive and are replaced where OpenSSH's server refuses requests, without times if need be."""
+    if daemon() is None:
+        pytest.skip("There is no sshd here; install openssh-server.")
+    for name in ("ssh", "far", "disk"):
+        (tmp_path / name).mkdir()
+    with SshServer(tmp_path / "ssh", subsystem=f"internal-sftp -P {refused}") as server:
+        endpoints = {"server": server.endpoint(tmp_path / "far"), "disk": {"url": str(tmp_path / "disk")}}
+        transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+        for size in (300_000, len(LARGE), 0):
+            (tmp_path / "disk" / "f").write_bytes(LARGE[:size])
+            assert move(transfers, "disk", "server").state.name == "SUCCEEDED"
+            assert (tmp_path / "far" / "f").read_bytes() == LARGE[:size]
+        (tmp_path / "far" / "f").write_bytes(b"old")
+        status = move(transfers, "disk", "server", preserve_timestamp=True)
+        if refused == "setstat,fsetstat":
+            assert "cannot set modification times" in status.reason
+            assert (tmp_path / "far" / "f").read_bytes() == b"old"
+        else:
+            assert status.state.name == "SUCCEEDED"
+        assert [entry.name for entry in (tmp_path / "far").iterdir()] == ["f"]
+
+
+def test_a_shell_that_talks_is_named(tmp_path, monkeypatch):
+    """Text before the protocol, of any length, is told as the cause, and is not tried again."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for words in ("Welcome to the cluster", "hi", "Hey!", "x" * 100_000):
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\nprintf '{words}'\n")
+        (tmp_path / "ssh").chmod(0o755)
+        store = SftpStore("sftp://me@host/x", {"silence": 5})
+        with pytest.raises(Fault, match=f"sends text before SFTP begins .'{words[:100]}") as caught:
+            store.folder(())
+        assert not store.transient(caught.value)
+
+
+def test_a_size_that_is_made_when_it_is_read_is_not_zero(server, tmp_path):
+    """Files of /proc, whose sizes are told as 0, arrive whole; one that is empty is empty."""
+    if not os.path.exists("/proc/version"):
+        pytest.skip("There is no /proc here.")
+    (tmp_path / "disk").mkdir()
+    endpoints = {"server": server.endpoint("/proc"), "disk": {"url": str(tmp_path / "disk")}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    assert move(transfers, "server", "disk", "/version").state.name == "SUCCEEDED"
+    assert (tmp_path / "disk" / "version").read_text() == Path("/proc/version").read_text()
+
+
+def test_an_address_of_ipv6_is_reached(tmp_path):
+    """A host may be an address of IPv6, in brackets and with a port."""
+    if daemon() is None or not Path("/proc/net/if_inet6").exists() or not Path("/proc/net/if_inet6").read_text():
+        pytest.skip("There is no sshd here, or no IPv6.")
+    for name in ("ssh", "far"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "far" / "f").write_bytes(b"data")
+    with SshServer(tmp_path / "ssh", more="ListenAddress ::1") as server:
+        known = (tmp_path / "ssh" / "known_hosts").read_text().replace("127.0.0.1", "::1")
+        (tmp_path / "ssh" / "known_hosts").write_text(known)
+        store = SftpStore(server.url(tmp_path / "far").replace("127.0.0.1", "[::1]"), server.options)
+        assert store.folder(()).entry("f").size == 4
+        store.close()
+
+
+def test_a_jump_host_is_passed(server, far, tmp_path):
+    """A server that is reached through another one, as the settings of ssh say, is an endpoint like any other."""
+    (far / "f").write_bytes(b"data")
+    known, key = server.options["known_hosts"], server.options["key_filename"]
+    both = f"HostName 127.0.0.1\n Port {server.port}\n IdentityFile {key}\n UserKnownHostsFile {known}\n"
+    (tmp_path / "config").write_text(f"Host gate\n {both}Host inside\n {both} ProxyJump {server.user}@gate\n")
+    store = SftpStore(f"sftp://{server.user}@inside{far}", {"ssh_config": str(tmp_path / "config")})
+    assert store.folder(()).entry("f").size == 4
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b", "a;b", "::"])
+def test_a_root_is_the_path_that_is_written(server, tmp_path, name):
+    """No character of a path on the server begins another part of the URL."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "f").write_bytes(b"data")
+    store = SftpStore(server.url(tmp_path / name), server.options)
+    assert store.folder(()).entry("f").size == 4
+    store.close()
+
+
 def test_a_source_that_changes_is_no_copy(store, far):
     """A file of the server that grows while it is read is noticed."""
     (far / "f").write_bytes(LARGE)

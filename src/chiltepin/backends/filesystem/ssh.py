@@ -119,7 +119,9 @@ class Login:
             raise ConfigError("A URL of SFTP names a host; write one such as 'sftp://user@host/folder'.")
         self.user = unquote(parts.username or "") or str(options.get("username", ""))
         self.port = int(parts.port or options.get("port", 0))
-        self.path = parts.path.removeprefix("/~/") if parts.path.startswith("/~/") else parts.path or "/"
+        # All of it: a folder of the server may have "?" or "#" in its name.
+        path = url.partition("://")[2].removeprefix(parts.netloc)
+        self.path = path.removeprefix("/~/") if path.startswith("/~/") else path or "/"
         self.connections = max(1, int(options.get("connections", 4)))
         #: Seconds for which a server may answer nothing that it is asked.
         self.silence = float(options.get("silence", 120))
