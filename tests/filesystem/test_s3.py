@@ -24,6 +24,7 @@ from chiltepin.backends.filesystem.portions import PORTION
 from chiltepin.backends.filesystem.s3bucket import TRIES
 from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3objects import PART
+from chiltepin.backends.filesystem.s3servers import same_server
 from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import Wish
 from chiltepin.errors import ConfigError
@@ -721,3 +722,42 @@ def test_a_proxy_that_is_not_an_http_proxy_is_named(bucket, monkeypatch):
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
     with pytest.raises(ConfigError, match="not an HTTP proxy"):
         bucket.store()
+
+
+SERVERS = [
+    ("http://127.0.0.1:9000", "http://127.0.0.1:9000/", True),
+    ("http://127.0.0.1:9000", "http://localhost:9000", True),
+    ("http://LOCALHOST.:9000", "http://[::1]:9000", True),
+    ("http://127.0.0.1:9000", "http://127.1:9000", True),
+    ("http://127.0.0.1:9000", "http://[::ffff:127.0.0.1]:9000", True),
+    ("http://0.0.0.0:9000", "http://localhost:9000", True),
+    ("http://127.0.0.1:9000", "http://127.0.0.1:9001", False),
+    ("http://127.0.0.1", "http://localhost:80", True),
+    ("https://S3.example.invalid", "https://s3.example.invalid.:443/", True),
+    ("https://s3.example.invalid", "https://s4.example.invalid", False),
+    ("https://s3.amazonaws.com", "https://s3.us-east-1.amazonaws.com", True),
+    ("https://s3.dualstack.eu-west-1.amazonaws.com", "https://s3.eu-west-1.amazonaws.com", True),
+    ("https://s3.cn-north-1.amazonaws.com.cn", "https://s3.amazonaws.com", False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), SERVERS)
+def test_a_server_is_the_same_by_each_of_its_urls(one, other, same):
+    """Neither letters, dots, slashes and default ports nor an address in place of a name make two servers of one."""
+    assert same_server(one, other) == same_server(other, one) == same
+
+
+@pytest.mark.parametrize("folder", ["proj/b", "/proj//b/", "proj/b/c/"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{}/", "http://LOCALHOST:{}"])
+def test_a_folder_that_holds_the_root_of_another_endpoint_stays(bucket, folder, url):
+    """Whatever URL the other endpoint names its server and folder by, its root is not deleted; its neighbour is."""
+    for key in ("proj/b/c/data", "proj/bb/data"):
+        bucket.put(key)
+    inner = bucket.settings(endpoint_url=url.format(bucket.url.rpartition(":")[2]))
+    inner["url"] = f"s3://{bucket.name}/{folder}"
+    places = {"outer": bucket.settings("proj"), "inner": inner}
+    transfers = Transfers(FilesystemBackend.from_config(places, {}))
+    for path, state in (("/b", TaskState.FAILED), ("/bb", TaskState.SUCCEEDED)):
+        request = delete_request(src_ep="outer", src_path=path, recursive=True)
+        assert transfers.run(request, timeout=60, polling_interval=1).state is state
+    assert bucket.keys() == {"proj/b/c/data"}

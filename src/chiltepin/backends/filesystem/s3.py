@@ -23,6 +23,7 @@ from chiltepin.backends.filesystem.s3bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.s3config import settings_of
 from chiltepin.backends.filesystem.s3faults import S3Fault
 from chiltepin.backends.filesystem.s3objects import MOST_COPIED, S3Draft, S3Reader, is_md5, put_whole, tag_is_plain
+from chiltepin.backends.filesystem.s3servers import same_server
 from chiltepin.backends.filesystem.s3uploads import GRACE, dead
 from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import Entry, sound
@@ -272,10 +273,12 @@ class S3Store:
         return parts, self.folder(parts, create=create)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
-        """Compare the two names, if both are in one bucket of one server."""
-        if not isinstance(other, S3Store):
+        """Compare the two names, if both are in one bucket of one server, by whatever URLs."""
+        if not isinstance(other, S3Store) or self.bucket.name != other.bucket.name:
             return False
-        return self.bucket.place == other.bucket.place and other.prefix(other_parts).startswith(self.prefix(parts))
+        if not other.prefix(other_parts).startswith(self.prefix(parts)):
+            return False
+        return same_server(self.bucket.endpoint, other.bucket.endpoint)
 
     def holders(self, parts: Parts) -> Collection[Hashable]:
         """Return none: a folder has one name here."""

@@ -28,6 +28,7 @@ from chiltepin.backends.filesystem.proxies import proxy_for
 from chiltepin.backends.filesystem.s3faults import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.s3logs import hush
 from chiltepin.backends.filesystem.s3pages import read_page
+from chiltepin.backends.filesystem.s3servers import AWS
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.errors import ConfigError
 
@@ -56,9 +57,6 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
 #: How long obstore may use keys before it asks boto3 again, which it does in the last 5 minutes of that time. boto3
 #: renews keys that last for less than 10 minutes (botocore.credentials, mandatory refresh): none is used out of date.
 KEYS_LAST = timedelta(minutes=10)
-
-#: What the hosts of AWS end with, in China too.
-_AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 _KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
 _NO_STYLE: Mapping[str, str] = {}
@@ -260,7 +258,7 @@ def _placed(session: botocore.session.Session, settings: S3Settings) -> Any:
     region = settings.region or _region(client, settings.bucket) or client.meta.region_name
     plain = (settings.config.get("s3") or {}).get("addressing_style", "auto") == "auto" and "." not in settings.bucket
     # Else signed URLs, from which obstore gets its address, have the host that is the same for all regions.
-    virtual = plain and (urlsplit(client.meta.endpoint_url).hostname or "").endswith(_AWS)
+    virtual = plain and (urlsplit(client.meta.endpoint_url).hostname or "").endswith(AWS)
     if virtual or region != client.meta.region_name:
         client.close()
         return _made(session, settings, region, style={"addressing_style": "virtual"} if virtual else {})
