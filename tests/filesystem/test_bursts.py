@@ -208,6 +208,26 @@ def test_a_connection_that_is_shared_is_used(server, roots, tmp_path_factory):
             shared.kill()
 
 
+@pytest.mark.parametrize("path", ["/link", "/second", "/d"])
+def test_a_link_that_leads_to_a_root_stays(server, roots, path):
+    """No link on the way to the root of another endpoint of the server is deleted, nor the folder that it lies in."""
+    (roots["server"] / "d").mkdir()
+    (roots["server"] / "d" / "third").symlink_to(roots["other"])
+    (roots["server"] / "second").symlink_to("d/third")
+    (roots["server"] / "link").symlink_to(roots["server"] / "second")
+    (roots["other"] / "kept").write_bytes(b"data")
+    settings = {
+        "outer": server.endpoint(roots["server"]),
+        "inner": server.endpoint(roots["server"] / "link") | {"home": "/"},
+    }
+    settings["inner"]["url"] = settings["inner"]["url"].replace(f"{server.user}@", "another@")
+    transfers = Transfers(FilesystemBackend.from_config(settings, {}))
+    request = delete_request(src_ep="outer", src_path=path, recursive=True)
+    status = transfers.run(request, timeout=20, polling_interval=1)
+    assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
+    assert held(roots["server"] / "link") == {"kept": b"data"}
+
+
 def test_a_root_inside_a_deleted_folder_stays(server, roots, tmp_path):
     """Another endpoint's root on the same server is not removed with the folder that it lies in."""
     (roots["server"] / "d" / "inner").mkdir(parents=True)

@@ -10,7 +10,7 @@ import pytest
 from lesserserver import LACKS
 
 from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem import FilesystemBackend, owners
 from chiltepin.backends.filesystem.places import place_of
 from chiltepin.backends.filesystem.sftp_files import PART
 from chiltepin.model import TaskState
@@ -75,6 +75,24 @@ def fill(folder):
 def held(folder):
     """All files below a folder, and their contents."""
     return {os.fsencode(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
+    """Where a rename does not replace, an old file that a killed run moved out of the way stays till it is replaced."""
+    aside = owners.aside("f")
+    (tmp_path / "there" / aside).write_bytes(b"old")
+    (tmp_path / "here" / "g").write_bytes(b"g")
+    os.utime(tmp_path / "there" / aside, (0, 0))
+
+    def put(name):
+        transfers = world(("replace",))
+        request = transfer_request(src_ep="here", dst_ep="there", src_path="/g", dst_path=f"/{name}")
+        assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
+        return {file.name for file in (tmp_path / "there").iterdir()}
+
+    assert put("g") == {aside, "g"}
+    assert put("f") == {aside, "f", "g"}
+    assert put("g") == {"f", "g"}
 
 
 @pytest.mark.timeout(600)

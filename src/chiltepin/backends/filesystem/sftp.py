@@ -19,7 +19,7 @@ from chiltepin.backends.filesystem import owners
 from chiltepin.backends.filesystem.channel import BUSY, Channel
 from chiltepin.backends.filesystem.crew import processors
 from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.links import resolved
+from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.names import is_draft
 from chiltepin.backends.filesystem.packets import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
 from chiltepin.backends.filesystem.sftp_files import PART, TooManyOpenFault, classified
@@ -60,8 +60,8 @@ class SftpStore:
         self._lock = threading.Lock()
         self._root: str | None = None
         self._swept: set[Parts] = set()
-        #: Where other roots on the same server really are.
-        self._others: dict[str, str] = {}
+        #: Where other roots on the same server really are, and the links that lead there.
+        self._others: dict[str, list[str]] = {}
         #: Large drafts that somebody left and that may be continued, by folder and mark.
         self.leftovers: dict[tuple[Parts, str], str] = {}
         self.times, self.writable = True, True
@@ -252,8 +252,10 @@ class SftpStore:
         """Compare the paths of the two places, if both are on one server by one name."""
         if not isinstance(other, SftpStore) or not self._login.same(other._login):  # noqa: SLF001 - of our own kind
             return False
-        ours, theirs = self.path(parts), "/".join((self._root_of(other).rstrip("/"), *other_parts))
-        return f"{theirs}/".startswith(f"{ours.rstrip('/')}/")
+        ours = f"{self.path(parts).rstrip('/')}/"
+        root, *links = self._ways_to(other)
+        theirs = "/".join((root.rstrip("/"), *other_parts))
+        return any(f"{way}/".startswith(ours) for way in (theirs, *links))
 
     def holders(self, parts: Parts) -> Collection[Hashable]:
         """Return none: a folder has one name here."""
@@ -264,14 +266,35 @@ class SftpStore:
         """Return none: a link on the way to the root is the server's."""
         return ()
 
-    def _root_of(self, other: SftpStore) -> str:
-        """Return where another store of the same server begins, asked over our own connection."""
+    def _ways_to(self, other: SftpStore) -> list[str]:
+        """Return where another store of the same server begins, and the links that lead there; asked by ourselves."""
         path = other._login.path or "."
         if path not in self._others:
             (told,) = self.channel().ask(Request(Ask.REALPATH, text(path), about=path))
             # What is not there, or cannot be seen, holds nothing but its name.
-            self._others[path] = path if told.status is not None else next(name for name, _ in names(told.body))
+            root = path if told.status is not None else next(name for name, _ in names(told.body))
+            self._others[path] = [root, *(self._links_to(path) if path.startswith("/") else ())]
         return self._others[path]
+
+    def _links_to(self, path: str) -> list[str]:
+        """Return the links on the way to an absolute path, each with the place where it really is."""
+        found: list[str] = []
+        place, rest = "", path.split("/")[::-1]
+        while rest and len(found) < LINK_LIMIT:
+            name = rest.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                place = place.rpartition("/")[0]
+                continue
+            here = f"{place}/{name}"
+            (asked,) = self.channel().ask(Request(Ask.READLINK, text(here)))
+            target = next((name for name, _ in names(asked.body)), "") if asked.status is None else ""
+            if target:
+                found.append(here)
+                rest += target.split("/")[::-1]
+            place = here if not target else "" if target.startswith("/") else place
+        return found
 
     def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
         """Remove leftovers from a folder, the first time that this store writes there.

@@ -173,8 +173,9 @@ class Login:
         return dict(os.environ) | secrets | asking
 
     def same(self, other: Login) -> bool:
-        """Whether the other one leads to the same server, as far as the settings tell."""
-        return (self.host, self.port or 22, self.user) == (other.host, other.port or 22, other.user)
+        """Whether the other one leads to the same server by the settings; of another user, if its path is absolute."""
+        users = self.user == other.user or other.path.startswith("/")
+        return users and (self.host, self.port or 22) == (other.host, other.port or 22)
 
     def start(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         """Start ssh with the server's SFTP at its other end; return it, with the file that gets its complaints.
