@@ -761,3 +761,27 @@ def test_a_folder_that_holds_the_root_of_another_endpoint_stays(bucket, folder, 
         request = delete_request(src_ep="outer", src_path=path, recursive=True)
         assert transfers.run(request, timeout=60, polling_interval=1).state is state
     assert bucket.keys() == {"proj/b/c/data"}
+
+
+@pytest.mark.parametrize("part", ["001", "789", "999"])
+def test_milliseconds_of_a_listing_do_not_move_an_object_again(bucket, tmp_path, part):
+    """A copy that keeps the time in whole seconds is unchanged to a server that lists milliseconds, for a second."""
+    bucket.put("cloud/t/x")
+    later = False
+
+    def finer(handler, body):
+        body = re.sub(rb"\.\d+Z</LastModified>", f".{part}Z</LastModified>".encode(), body)
+        return re.sub(rb"<LastModified>\d+", b"<LastModified>2099", body) if later else body
+
+    with BadWire(bucket.url, answer=finer) as line:
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url)
+
+        def again():
+            options = {"recursive": True, "preserve_timestamp": True, "sync_level": "mtime"}
+            status = move(transfers, ("cloud", "/t"), ("disk", "/t"), **options)
+            return status.state, status.files_done, status.files_skipped
+
+        assert again() == (TaskState.SUCCEEDED, 1, 0)
+        assert again() == (TaskState.SUCCEEDED, 0, 1)
+        later = True
+        assert again() == (TaskState.SUCCEEDED, 1, 0)

@@ -51,14 +51,17 @@ def in_place(level: SyncLevel, entry: Entry, existing: Entry | None, kept: Calla
         return False
     if level != "mtime":
         return True
-    return _is_as_new(entry.mtime, existing.mtime, kept)
+    return _is_as_new(entry, existing.mtime, kept)
 
 
-def _is_as_new(origin: float | None, copy: float | None, kept: Callable[[int], int] | None) -> bool:
-    """Whether a copy is not older than its origin, of whose time the destination may keep less."""
+def _is_as_new(entry: Entry, copy: float | None, kept: Callable[[int], int] | None) -> bool:
+    """Whether a copy is not older than its origin, of whose time both stores may keep less."""
+    origin = entry.mtime
     if origin is None or copy is None:
         return False
-    return copy >= origin or (kept is not None and nanoseconds(copy) >= kept(nanoseconds(origin)))
+    if copy >= origin:
+        return True
+    return kept is not None and nanoseconds(copy) >= kept(nanoseconds(origin) // entry.unit * entry.unit)
 
 
 class Listing:

@@ -56,6 +56,9 @@ class S3Entry(Entry):
 
     __slots__ = ("etag",)
 
+    #: Some servers list milliseconds, but Last-Modified of HTTP has whole seconds (RFC 9110, 5.6.7).
+    unit = 10**9
+
     def __init__(
         self,
         name: str,

@@ -7,7 +7,7 @@ components, so that nothing can be reached from a folder but its own entries.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from chiltepin.backends.filesystem.faults import Fault
 from chiltepin.paths import joined
@@ -76,6 +76,9 @@ class Entry:
     """One entry of a folder, its link not followed."""
 
     __slots__ = ("fault", "kind", "mtime", "name", "size")
+
+    #: Nanoseconds to which the store cuts the time that it tells of an open file, where a listing tells it finer.
+    unit: ClassVar[int] = 1
 
     def __init__(
         self,
