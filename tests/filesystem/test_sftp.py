@@ -393,7 +393,9 @@ def test_a_shell_that_talks_is_named(tmp_path, monkeypatch):
     """Text before the protocol, of any length, is told as the cause, and is not tried again."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for words in ("Welcome to the cluster", "hi", "Hey!", "x" * 100_000):
-        (tmp_path / "ssh").write_text(f"#!/bin/sh\nprintf '{words}'\n")
+        # Over before we have said anything, or after that.
+        ends = "exit" if words == "hi" else "head -c 9 >/dev/null"
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\nprintf '{words}'\n{ends}\n")
         (tmp_path / "ssh").chmod(0o755)
         store = SftpStore("sftp://me@host/x", {"silence": 5})
         with pytest.raises(Fault, match=f"sends text before SFTP begins .'{words[:100]}") as caught:

@@ -117,7 +117,9 @@ class Channel:
     def _greet(self) -> dict[str, bytes]:
         """Agree on version 3."""
         try:
-            self._write([struct.pack(">IBI", 5, Ask.INIT, 3)])
+            # One that has ended already may have said why.
+            with suppress(BrokenPipeError):
+                self._write([struct.pack(">IBI", 5, Ask.INIT, 3)])
             head = self._output.read(4)
             size = int.from_bytes(head, "big")
             answer = self._read(size) if 5 <= size <= _LARGEST and len(head) == 4 else head  # noqa: PLR2004 - two numbers
