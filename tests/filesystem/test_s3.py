@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -785,3 +786,26 @@ def test_milliseconds_of_a_listing_do_not_move_an_object_again(bucket, tmp_path,
         assert again() == (TaskState.SUCCEEDED, 0, 1)
         later = True
         assert again() == (TaskState.SUCCEEDED, 1, 0)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("goal", ["disk", "other"])
+def test_an_object_beside_a_folder_of_its_name_is_not_lost(bucket, tmp_path, goal, mirror):
+    """Where an object has the name of a folder, the copy is not a success that leaves one of them out."""
+    for key in ("t/a", "t/a/x", "t/b"):
+        bucket.put(f"cloud/{key}")
+    options = {"recursive": True, "delete_destination_extra": mirror}
+    status = move(bucket.backend(tmp_path), ("cloud", "/t"), (goal, "/t"), **options)
+    assert status.state is TaskState.FAILED
+    assert bucket.keys("cloud/") == {"cloud/t/a", "cloud/t/a/x", "cloud/t/b"}
+
+
+@pytest.mark.parametrize("size", [5000, SMALL + 5, PART + 5])
+def test_an_object_with_a_content_encoding_arrives_as_it_is_stored(bucket, tmp_path, size):
+    """What a server says of the encoding of an object changes nothing in its bytes, on a disk and in a bucket."""
+    content = gzip.compress(os.urandom(size), 0)
+    bucket.client.put_object(Bucket=bucket.name, Key="cloud/z", Body=content, ContentEncoding="gzip")
+    transfers = bucket.backend(tmp_path)
+    for goal in ("disk", "other"):
+        assert move(transfers, ("cloud", "/z"), (goal, "/z")).state is TaskState.SUCCEEDED
+    assert (tmp_path / "disk" / "z").read_bytes() == bucket.get("other/z") == content
