@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["awaited", "drain", "joined", "unfinished"]
 
-#: Seconds between two looks at callbacks and threads.
+#: Seconds between two looks at the tasks of a run that ends, and at threads: a task that is just being launched, or
+#: made by another task, shows up only in the next look.
 LOOK = 0.05
+
+#: Seconds for which futures and callbacks are waited for when the interpreter ends, before threads are looked at.
+PAUSE = 0.25
 
 #: Seconds after which, when the interpreter ends, nothing more is expected of callbacks that do not return, and of
 #: tasks that wait for a future which nothing in this process is about to end.
@@ -75,11 +79,9 @@ def drain(runs: Sequence[Ending], *, last: bool = False) -> None:
             return
         if waiting:
             # A Ctrl-C that comes just before this wait begins is noticed only after it.
-            futures.wait(waiting, timeout=LOOK if last else 1)
-        elif not callbacks.settled(concerns, LOOK if last else 1):
-            continue
-        else:
-            time.sleep(LOOK if threads else 0)
+            futures.wait(waiting, timeout=PAUSE if last else 1)
+        elif callbacks.settled(concerns, PAUSE) and threads:
+            time.sleep(LOOK)
 
 
 def _moves(record: TaskRecord) -> bool:

@@ -93,13 +93,15 @@ def spelled(name):
     return "/" + name
 
 def by_hand():
-    made = chiltepin.configure.load(config, run_dir="runinfo")
-    if EXECUTOR != "local":
-        made.executors[1] = parsl.HighThroughputExecutor(
-            EXECUTOR, address="127.0.0.1", max_workers_per_node=1, cores_per_worker=0.1, encrypted=False,
-            provider=made.executors[1].provider,
+    open("chiltepin.yaml", "w").write(json.dumps(config))
+    os.environ["CHILTEPIN_CONFIG"] = os.path.abspath("chiltepin.yaml")
+    if EXECUTOR == "local":
+        executor = parsl.ThreadPoolExecutor(EXECUTOR)
+    else:
+        executor = parsl.HighThroughputExecutor(
+            EXECUTOR, address="127.0.0.1", max_workers_per_node=1, cores_per_worker=0.1, encrypted=False
         )
-    return made
+    return parsl.Config(executors=[executor], run_dir="runinfo")
 
 def move(name, **options):
     path = name if not isinstance(name, str) else "/" + name
