@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
-from chiltepin.model import UNREAD, Capabilities, ItemOutcome, TaskHandle, TaskState, TaskStatus
+from chiltepin.errors import PathsInUseError
+from chiltepin.model import UNREAD, Capabilities, DirEntry, ItemOutcome, TaskHandle, TaskState, TaskStatus
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -109,6 +112,10 @@ class Station:
         """Hold nothing."""
 
 
+def _handle(task_id):
+    return TaskHandle(backend="depot", task_id=task_id, submission_id=task_id)
+
+
 @dataclass
 class Task:
     """A task of the depot, as its books say."""
@@ -116,6 +123,9 @@ class Task:
     request: object
     begun: float
     items: tuple
+    #: Seconds before its first item is done, and until it stops after it was cancelled.
+    lasts: float = 1.0
+    stops: float | None = None
     state: TaskState = TaskState.ACTIVE
     code: str = ""
     paused: bool = False
@@ -125,13 +135,11 @@ class Task:
     cancelled: bool = False
 
 
-def as_said(item):
-    """An item as it was asked for: what a killed process had moved is compared in place of being written anew."""
-    return (*item[:2], None) if item[0] == "move" and item[2] == "checksum" else item
-
-
 class Depot:
-    """A service that batches and keeps books; a missing source is left out, or holds all up."""
+    """A service that batches and keeps books; a missing source is left out, or holds all up.
+
+    Each source has a version, which counts how often it was written; a destination holds the version that was read.
+    """
 
     name = "depot"
     capabilities = Capabilities(runs_on="service", durable=True, batches=True, slots=3, max_items=100)
@@ -139,8 +147,28 @@ class Depot:
     def __init__(self, clock):
         self.clock, self.missing, self.denied = clock, set(), set()
         self.tasks, self.faults, self._ids = {}, {}, 0
+        #: The version of each source; of each destination that is there, the version that it holds.
+        self.sources, self.holds, self.replaced = Counter(), {}, {}
+        #: How long a task takes from now on, how long it goes on after a cancellation, and whether it tells of items.
+        self.lasts, self.stops_in, self.tells = 1.0, 0.0, True
+        self.writes = Counter()
         #: What is wrong with the answers about a task, by its id.
         self.bad = {}
+
+    def write(self, source):
+        """Have a source made anew."""
+        self._work()
+        self.sources[source] += 1
+
+    def put(self, path):
+        """Have other hands make a file at a destination, of no source."""
+        self._work()
+        self.replaced.setdefault(path, []).append((self.clock.time, self.holds.get(path)))
+        self.holds[path] = None, 0
+
+    def held_since(self, path, moment):
+        """What a destination holds, and what other hands have replaced there since a moment; None where nothing was."""
+        return [self.holds.get(path), *(held for until, held in self.replaced.get(path, ()) if until >= moment)]
 
     def fail(self, method, error, *, after):
         """Have the next call of a method fail, before or after it has done its work."""
@@ -156,27 +184,45 @@ class Depot:
         return found
 
     def _work(self):
-        """Do what is due of every live task."""
+        """Do what is due of every live task, each thing in its turn."""
+        due = [
+            (task.begun + task.lasts + 0.1 * position, number, item, task)
+            for number, task in enumerate(self.live())
+            for position, item in enumerate(task.items)
+            if not (task.paused or item in task.done or item in task.skipped)
+        ]
+        for moment, _, item, task in sorted(due, key=lambda one: one[:3]):
+            if moment <= self.clock.time and (task.stops is None or moment < task.stops):
+                self._do(task, item)
         for task in self.live():
-            if task.paused:
+            if task.stops is not None and self.clock.time >= task.stops:
+                task.state, task.code = TaskState.CANCELED, "CANCELED"
+            elif task.paused:
                 continue
-            for position, item in enumerate(task.items):
-                if item in task.done or item in task.skipped or self.clock.time < task.begun + 1 + 0.1 * position:
-                    continue
-                path = item[1]
-                if item[0] == "move" and f"/{path.rpartition('/')[2]}" in self.missing:
-                    if task.request.skip_source_errors:
-                        task.skipped[item] = "FILE_NOT_FOUND"
-                    else:
-                        task.code = "FILE_NOT_FOUND"
-                elif item[0] == "move" and path in self.denied:
-                    task.code = "PERMISSION_DENIED"
-                else:
-                    task.done[item] = self.clock.time
-            if len(task.done) + len(task.skipped) == len(task.items):
+            elif len(task.done) + len(task.skipped) == len(task.items):
                 task.state, task.code = TaskState.SUCCEEDED, ""
             elif self.clock.time >= (task.request.deadline - EPOCH).total_seconds():
                 task.state, task.code = TaskState.EXPIRED, "EXPIRED"
+
+    def _do(self, task, item):
+        kind, path, *rest = item
+        source = rest[0] if rest else ""
+        if kind == "move" and source in self.missing:
+            if task.request.skip_source_errors:
+                task.skipped[item] = "FILE_NOT_FOUND"
+            else:
+                task.code = "FILE_NOT_FOUND"
+        elif kind == "move" and path in self.denied:
+            task.code = "PERMISSION_DENIED"
+        elif kind == "delete" and path not in self.holds and not task.request.ignore_missing:
+            task.code = "FILE_NOT_FOUND"
+        else:
+            task.done[item] = self.clock.time
+            if kind == "delete":
+                self.holds.pop(path, None)
+            elif task.request.sync_level is None or self.holds.get(path) != (source, self.sources[source]):
+                self.holds[path] = source, self.sources[source]
+                self.writes[path] += 1
 
     def live(self):
         """The tasks that have not ended."""
@@ -189,6 +235,7 @@ class Depot:
 
     def strike(self, what):
         """Do something to the oldest live task, or to all."""
+        self._work()
         if what == "resume":
             for task in self.live():
                 task.paused = False
@@ -202,18 +249,10 @@ class Depot:
                 ends = {"fail": TaskState.FAILED, "cancel": TaskState.CANCELED, "expire": TaskState.EXPIRED}
                 task.state, task.code = ends[what], "FILE_NOT_FOUND" if what == "fail" else what.upper()
 
-    def done_since(self, request, moment):
-        """Whether what a request asks for was done since a moment, or not long before by a task that it has joined."""
-        wanted = {as_said(item) for item in self._items(request)}
-        done = {
-            as_said(item) for task in self.tasks.values() for item, when in task.done.items() if when >= moment - 400
-        }
-        return wanted <= done
-
     def _items(self, request):
         if hasattr(request, "paths"):
             return tuple(("delete", path) for path in request.paths)
-        return tuple(("move", item.destination, request.sync_level) for item in request.items)
+        return tuple(("move", posixpath.normpath(item.destination), item.source) for item in request.items)
 
     def new_submission_id(self):
         """Count."""
@@ -229,8 +268,14 @@ class Depot:
 
         def start():
             # An id that was taken before is answered with its task, whatever is refused to new ones.
-            self.tasks.setdefault(submission_id, Task(request, self.clock.time, self._items(request)))
-            return TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
+            items = self._items(request)
+            self._work()
+            if submission_id not in self.tasks:
+                for name, task in self.tasks.items():
+                    if not task.state.final and items[0][0] == "move" and set(items) == set(task.items):
+                        raise PathsInUseError("They are.", status=self._told(_handle(name)), code="Conflict")
+                self.tasks[submission_id] = Task(request, self.clock.time, items, lasts=self.lasts)
+            return _handle(submission_id)
 
         error, _ = self.faults.get("submit", (None, False))
         if submission_id in self.tasks and error is not None and not error.transient:
@@ -270,7 +315,8 @@ class Depot:
             task = self.tasks[handle.task_id]
             if self.bad.get(handle.task_id) == "outcomes":
                 raise KeyError("DATA")
-            return [self._outcome(task, item) for item in task.items][self.bad.get(handle.task_id) == "too few" :]
+            told = [self._outcome(task, item) if self.tells else None for item in task.items]
+            return told[self.bad.get(handle.task_id) == "too few" :]
 
         return self._guarded("outcomes", tell)
 
@@ -287,16 +333,19 @@ class Depot:
         """Stop a task."""
 
         def stop():
+            self._work()
             task = self.tasks[handle.task_id]
-            task.cancelled = True
-            if not task.state.final:
-                task.state, task.code = TaskState.CANCELED, "CANCELED"
+            if not task.cancelled:
+                task.cancelled, task.stops = True, self.clock.time + self.stops_in
+            self._work()
 
         return self._guarded("cancel", stop)
 
     def ls(self, endpoint, path):
-        """Have no files."""
-        return []
+        """List the destinations."""
+        self._work()
+        names = [one.rpartition("/")[2] for one in self.holds if one.rpartition("/")[0] == path]
+        return [DirEntry(name=name, kind="file") for name in names]
 
     def close(self):
         """Hold nothing."""

@@ -1,23 +1,25 @@
-"""Random histories of the hub: no task twice, no future without an end, no success without its bytes."""
+"""Random histories of hubs: no task twice, no future without an end, no success that is not true of its own call."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import posixpath
 import shutil
 import tempfile
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from station import Clock, Depot, as_said
+from station import Clock, Depot
 
 from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
 from chiltepin.hub import Hub, _hubs
 from chiltepin.journal import Journal, Owner
-from chiltepin.model import TaskState
+from chiltepin.model import TaskState, items_of
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
@@ -25,6 +27,7 @@ GRACE, TIMEOUT = 20.0, 300.0
 #: Seconds within which the end of a task has been told, with polls that fail now and then.
 LONG = 130.0
 FILES = st.integers(0, 7)
+PROCESSES = st.just(0)
 
 #: 200 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
 HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "200"))
@@ -33,8 +36,19 @@ HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "200"))
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
 
 
+@dataclass
+class Call:
+    """A request that waits for its end."""
+
+    request: object
+    errand: object
+    #: The version of the source when it was asked for.
+    version: int
+    judged: bool = False
+
+
 class Histories(RuleBasedStateMachine):
-    """One hub after the other, one service that keeps books, and everything that can happen to them."""
+    """Two processes at a time, one service that keeps books, and everything that can happen to them."""
 
     def __init__(self):
         super().__init__()
@@ -43,49 +57,77 @@ class Histories(RuleBasedStateMachine):
         self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.healed = 0.0
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
-        self._begin()
+        self.hubs, self.calls, self.resumed = [None, None], [{}, {}], []
+        for number in range(2):
+            self._begin(number)
 
-    def _begin(self):
+    def _begin(self, number):
         # Each in a process of a machine that is gone by the time of the next one.
         owner = Owner("gone", next(self.numbers), "0")
         journal = Journal(self.folder, clock=self.clock.now, owner=owner)
-        self.hub = Hub(self.depot, clock=self.clock, threaded=False, journal=journal)
-        self.errands = {}
+        self.hubs[number] = Hub(self.depot, clock=self.clock, threaded=False, journal=journal)
+        self.calls[number] = {}
 
-    def _start(self, request, timeout):
+    def _start(self, process, request, timeout, source=""):
         key = next(self.keys)
-        self.errands[key] = request, self.hub.start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
+        self.depot._work()
+        errand = self.hubs[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
+        self.calls[process][key] = Call(request, errand, self.depot.sources[source])
 
-    @rule(file=FILES, level=st.sampled_from([None, "size"]), timeout=st.sampled_from([5.0, TIMEOUT]))
-    def transfer(self, file, level, timeout):
-        """Somebody asks for a file."""
-        self._transfer(file, level, timeout)
+    @rule(
+        process=PROCESSES,
+        file=FILES,
+        spelled=st.sampled_from(["/to/{}", "/to//{}", "/to/./{}"]),
+        level=st.sampled_from([None, None, "size"]),
+        other=st.just(0),
+        timeout=st.sampled_from([5.0, TIMEOUT, TIMEOUT]),
+    )
+    def transfer(self, process, file, spelled, level, other, timeout):
+        """A file is asked for, mostly from the same source."""
+        self._transfer(process, file, level, spelled=spelled, other=other, timeout=timeout)
 
-    def _transfer(self, file, level, timeout):
-        self._start(
-            transfer_request(src_ep="a", dst_ep="b", src_path=f"/{file}", dst_path=f"/to/{file}", sync_level=level),
-            timeout,
-        )
+    def _transfer(self, process, file, level, *, spelled="/to/{}", other=0, timeout=TIMEOUT):
+        source, goal = f"/{(file + other) % 8}", spelled.format(file)
+        request = transfer_request(src_ep="a", dst_ep="b", src_path=source, dst_path=goal, sync_level=level)
+        self._start(process, request, timeout, source)
+
+    @rule(process=PROCESSES, file=FILES, ignore=st.booleans())
+    def delete(self, process, file, ignore):
+        """A deletion is asked for."""
+        self._start(process, delete_request(src_ep="b", src_path=f"/to/{file}", ignore_missing=ignore), TIMEOUT)
 
     @rule(file=FILES)
-    def delete(self, file):
-        """Somebody asks for a deletion."""
-        self._start(delete_request(src_ep="b", src_path=f"/to/{file}", ignore_missing=True), TIMEOUT)
+    def write(self, file):
+        """A source is made anew."""
+        self.depot.write(f"/{file}")
 
-    @rule(data=st.data())
-    def cancel(self, data):
-        """Somebody does not want it any more."""
-        if self.errands:
-            self.hub.stop(data.draw(st.sampled_from(sorted(self.errands))))
+    @rule(file=FILES)
+    def put(self, file):
+        """A file is made where it may be to be deleted."""
+        self.depot.put(f"/to/{file}")
+
+    @rule(lasts=st.sampled_from([1.0, 10.0, 100.0]), stops_in=st.sampled_from([0.0, 0.0, 15.0]), tells=st.booleans())
+    def speed(self, lasts, stops_in, tells):
+        """The service is quick, or slow, or slow to stop, or does not tell what became of items."""
+        self.depot._work()
+        self.depot.lasts, self.depot.stops_in, self.depot.tells = lasts, stops_in, tells
+
+    @rule(process=PROCESSES, data=st.data())
+    def cancel(self, process, data):
+        """A request is cancelled."""
+        if self.calls[process]:
+            self.hubs[process].stop(data.draw(st.sampled_from(sorted(self.calls[process]))))
 
     @rule(file=FILES, code=st.sampled_from(["FILE_NOT_FOUND", ""]))
     def source(self, file, code):
         """A source goes, or comes back."""
+        self.depot._work()
         self.depot.missing.discard(f"/{file}") if not code else self.depot.missing.add(f"/{file}")
 
     @rule(file=FILES, refused=st.booleans())
     def destination(self, file, refused):
         """A destination is refused from now on, or is not."""
+        self.depot._work()
         (self.depot.denied.add if refused else self.depot.denied.discard)(f"/to/{file}")
 
     @rule(method=st.sampled_from(["new_submission_id", "submit", "poll", "cancel", "outcomes"]), lost=st.booleans())
@@ -112,7 +154,7 @@ class Histories(RuleBasedStateMachine):
     def bad_answer(self, files, what, seconds, data):
         """What is told of one of some tasks makes no sense from now on."""
         for file in files:
-            self._transfer(file, data.draw(st.sampled_from([None, "size"])), TIMEOUT)
+            self._transfer(0, file, data.draw(st.sampled_from([None, "size"])))
         self.wait(1.0)
         if live := sorted(key for key, task in self.depot.tasks.items() if not task.state.final):
             self.depot.bad[data.draw(st.sampled_from(live))] = what
@@ -129,53 +171,66 @@ class Histories(RuleBasedStateMachine):
         """Something happens to the oldest live task, by other hands."""
         self.depot.strike(what)
 
-    @rule()
-    def settle(self):
+    @rule(process=PROCESSES)
+    def settle(self, process):
         """A workflow ends in order, and its process goes on."""
-        self.hub.settle()
+        self.hubs[process].settle()
 
-    @rule()
-    def kill(self):
-        """The process dies without a word, and another takes its place; nobody waits for the futures of the first."""
-        _hubs.discard(self.hub)
-        self._begin()
+    @rule(process=PROCESSES)
+    def kill(self, process):
+        """The process dies without a word, and another takes its place; nothing waits for the futures of the first."""
+        _hubs.discard(self.hubs[process])
+        self._begin(process)
 
-    @rule()
-    def resume(self):
-        """Somebody wants to see the end of whatever dead processes have begun."""
-        for errand in self.hub.resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE):
-            self.errands[next(self.keys)] = errand.request, errand
+    @rule(process=PROCESSES)
+    def resume(self, process):
+        """The end of all that other processes have begun is waited for."""
+        self.resumed += self.hubs[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE)
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
     def wait(self, seconds):
         """Time goes by, and what is due is done."""
         end = self.clock.time + seconds
         while True:
-            pause = self.hub.step()
+            pauses = []
+            for hub in self.hubs:
+                pauses.append(hub.step())
+                self._judge()
+            pause = min((one for one in pauses if one is not None), default=None)
             if pause is None or self.clock.time + pause > end:
                 self.clock.time = max(self.clock.time, end)
                 return
             self.clock.time += max(pause, 0.001)
 
-    @invariant()
-    def nothing_is_asked_for_twice_at_a_time(self):
-        """No item is in two live tasks, unless its callers want different things of it."""
-        live = [as_said(item) for task in self.depot.live() for item in task.items]
-        assert len(live) == len(set(live))
+    def _judge(self):
+        """Check that each success is true of its own call, at the moment at which it is told."""
+        for call in [call for calls in self.calls for call in calls.values()]:
+            if call.judged or not call.errand.future.done():
+                continue
+            call.judged = True
+            if call.errand.future.exception() is None and call.errand.future.result().state is TaskState.SUCCEEDED:
+                self._is_true(call)
+
+    def _is_true(self, call):
+        [item] = items_of(call.request)
+        path = posixpath.normpath(item if isinstance(item, str) else item.destination)
+        held = self.depot.held_since(path, call.errand.begun)
+        if isinstance(item, str):
+            assert None in held, call
+        else:
+            assert any(one and one[0] == item.source and one[1] >= call.version for one in held), call
 
     @invariant()
-    def success_is_success(self):
-        """A future that ended well ended after its item was done."""
-        for request, errand in self.errands.values():
-            if errand.future.done() and errand.future.exception() is None:
-                status = errand.future.result()
-                if status.state is TaskState.SUCCEEDED:
-                    assert self.depot.done_since(request, errand.begun)
+    def each_path_is_in_one_task(self):
+        """No path is in two live tasks."""
+        live = [item[1] for task in self.depot.live() for item in task.items]
+        assert len(live) == len(set(live))
 
     @invariant()
     def a_bad_answer_holds_up_no_other_task(self):
         """What succeeded long ago has ended for its callers, whatever is told of other tasks."""
-        for _, errand in self.errands.values():
+        for call in [call for calls in self.calls for call in calls.values()]:
+            errand = call.errand
             task = self.depot.tasks.get(errand.handle.task_id) if errand.handle else None
             if task is None or task.state is not TaskState.SUCCEEDED or errand.handle.task_id in self.depot.bad:
                 continue
@@ -188,10 +243,11 @@ class Histories(RuleBasedStateMachine):
         self.depot.bad.clear()
         self.depot.strike("resume")
         self.wait(2 * TIMEOUT)
-        assert all(errand.future.done() for _, errand in self.errands.values())
-        assert self.hub.step() is None
+        assert all(call.judged for calls in self.calls for call in calls.values())
+        assert all(hub.step() is None for hub in self.hubs)
         assert not self.depot.unattended()
-        _hubs.discard(self.hub)
+        for hub in self.hubs:
+            _hubs.discard(hub)
         shutil.rmtree(self.folder)
 
 
