@@ -145,6 +145,8 @@ class Batch:
         self.looked_for = False
         #: When to ask again what was refused, or could not be read, of this one task.
         self.asking = Patience()
+        #: Whether that process was killed, so that only we can see to a trouble of the task.
+        self.orphan = False
         self.cancel_heard = False
         self._cancel_tried = float("-inf")
         self._stopped_at: float | None = None
@@ -322,8 +324,8 @@ class Batch:
     def hear(self, status: TaskStatus, now: float) -> None:
         """Take note of what a look said, and wish the task stopped if it stands in a trouble for too long."""
         self.status = status
-        # A task without errands is another process's, and that one sees to its troubles.
-        if self.stopping or status.state.final or not any(self.riders.values()):
+        # A task without errands is another process's, and that one sees to its troubles if it lives.
+        if self.stopping or status.state.final or not (self.orphan or any(self.riders.values())):
             return
         if status.state is not TaskState.PAUSED and status.code not in UNHEALING:
             self._trouble = None
@@ -340,7 +342,8 @@ class Batch:
         return self._trouble[1] if self._trouble else None
 
     def _grace(self) -> float:
-        return max((errand.grace for errand in self.errands), default=0.0)
+        waiting = [errand for batch in self.ahead_of for errand in batch.errands]
+        return max((errand.grace for errand in self.errands or waiting), default=0.0)
 
     @property
     def end(self) -> TaskStatus | None:

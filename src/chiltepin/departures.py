@@ -128,9 +128,23 @@ class Departures:
             self._claims.add(batch, item)
         return batch
 
-    def _remember(self, now: float) -> None:
+    def overtaken(self, batch: Batch, now: float) -> bool:
+        """Have the errands of a batch wait if another process has submitted a task with their paths meanwhile."""
+        self._remember(now, always=True)
+        found = self._claims.overlapping(batch.kind, tuple(batch.riders))
+        others = {one for one in found if one.inherited}
+        if not others:
+            return False
+        for one in batch.ahead_of:
+            one.wait_for(others)
+        self.drop(batch)
+        for errand in batch.errands:
+            self.place(errand, now)
+        return True
+
+    def _remember(self, now: float, *, always: bool = False) -> None:
         """Take note of what other processes have written."""
-        for news in self._record.news():
+        for news in self._record.news(always=always):
             entry = news.entry
             if entry.state is not None:
                 self._repeats.take(news)
@@ -142,6 +156,8 @@ class Departures:
                 batch.handle = batch.handle or entry.handle
             else:
                 batch = self.follow(entry.request, entry.handle, now, submission_id=entry.submission_id)
+                others = self._record.others
+                batch.orphan = others is not None and any(others.killed(asker) for asker, _ in news.began)
                 self._told[entry.submission_id] = batch
 
     # The end of a batch.

@@ -395,19 +395,7 @@ class Hub:
         """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
         now = self._clock.monotonic()
         if batch.handle is None:
-            if not batch.stopping and self._sorts_out(batch, now):
-                return True
-            with self._lock:
-                # If the reply to the last try was lost, its task is not to be left behind.
-                due = batch.refused if batch.stopping else now >= self._departure(batch, now)
-                if due:
-                    self._departures.close(batch)
-                    request = batch.seal(now, self._clock.now(), apart=self._batching)
-            if due:
-                self._submit(batch, request)
-            if batch.stopping and batch.handle is None:
-                self._give_up(batch, now, None)
-            return bool(due)
+            return self._depart(batch, now)
         over = _is_over(batch)
         if now >= batch.patience:
             # Before it is told once more: a service that cannot be asked would be told for ever. Of a task that is over
@@ -423,6 +411,24 @@ class Hub:
             self._cancel(batch, now)
             return True
         return False
+
+    def _depart(self, batch: Batch, now: float) -> bool:
+        """Submit a task if that is due, or give it up; return whether the service was asked."""
+        if not batch.stopping and self._sorts_out(batch, now):
+            return True
+        with self._lock:
+            # If the reply to the last try was lost, its task is not to be left behind.
+            due = bool(batch.refused if batch.stopping else now >= self._departure(batch, now))
+            if due and not batch.submission_id and self._departures.overtaken(batch, now):
+                return False
+            if due:
+                self._departures.close(batch)
+                request = batch.seal(now, self._clock.now(), apart=self._batching)
+        if due:
+            self._submit(batch, request)
+        if batch.stopping and batch.handle is None:
+            self._give_up(batch, now, None)
+        return due
 
     def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
         """End the errands of a task as far as is known; while others wait for its end, it is followed on."""
@@ -479,10 +485,6 @@ class Hub:
             self._submitting.succeeded()
             self._record.submitted(handle)
             return
-        if isinstance(refusal, PathsInUseError) and refusal.status is not None:
-            self._record.refused(batch.submission_id, refusal)
-            self._wait_for(refusal.status, batch, request)
-            return
         if isinstance(refusal, EndpointUnavailableError) and batch.bears(self._clock.monotonic()):
             batch.refused = str(refusal)
             batch.asking.failed(self._clock.monotonic())
@@ -492,7 +494,13 @@ class Hub:
             self._submitting.failed(self._clock.monotonic())
             return
         self._record.refused(batch.submission_id, refusal)
+        if isinstance(refusal, PathsInUseError) and refusal.status is not None and not batch.stopping:
+            self._wait_for(refusal.status, batch, request)
+            return
         self._arrivals.drop(batch)
+        if batch.stopping:
+            # There is no task, and `_depart` ends what wanted one.
+            return
         if batch.apart and not isinstance(refusal, EndpointError | EndpointUnavailableError | LoginRequiredError):
             # One of its items may be to blame.
             self._arrivals.again(batch.errands, share=max(1, len(batch.riders) // 2))

@@ -48,9 +48,9 @@ class Record:
     def _service(self) -> str:
         return str(getattr(self._backend, "service", self._backend.name))
 
-    def news(self) -> list[News]:
+    def news(self, *, always: bool = False) -> list[News]:
         """Return what other processes have written since the last call; see `chiltepin.journal.Others.look`."""
-        return [] if self.others is None else self.others.look()
+        return [] if self.others is None else self.others.look(always=always)
 
     def settle(self, workflow: str | None = None) -> None:
         """Write down that a workflow has ended in order; None stands for all of this process."""

@@ -146,7 +146,7 @@ class Depot:
 
     def __init__(self, clock):
         self.clock, self.missing, self.denied = clock, set(), set()
-        self.tasks, self.faults, self._ids = {}, {}, 0
+        self.tasks, self.faults, self.refused, self._ids = {}, {}, {}, 0
         #: The version of each source; of each destination that is there, the version that it holds.
         self.sources, self.holds, self.replaced = Counter(), {}, {}
         #: How long a task takes from now on, how long it goes on after a cancellation, and whether it tells of items.
@@ -280,6 +280,11 @@ class Depot:
         error, _ = self.faults.get("submit", (None, False))
         if submission_id in self.tasks and error is not None and not error.transient:
             return start()
+        # What is refused for good is refused to every process.
+        if error is not None and not error.transient:
+            self.refused[submission_id] = self.faults.pop("submit")[0]
+        if submission_id in self.refused:
+            raise self.refused[submission_id]
         return self._guarded("submit", start)
 
     def poll(self, handles):
