@@ -186,13 +186,14 @@ class Departures:
 
     def stricter(self, batch: Batch, items: Iterable[Item]) -> list[Errand]:
         """Take back the errands that wait for a deletion which found nothing, if they want to be told of that."""
-        found = [errand for one in batch.ahead_of for item in items for errand in one.riders.get(item, ())]
+        waiting = [one for one in self.batches if batch in one.behind]
+        found = [errand for one in waiting for item in items for errand in one.riders.get(item, ())]
         strict = [one for one in found if isinstance(one.request, DeleteRequest) and not one.request.ignore_missing]
         for errand in strict:
-            waiting = cast("Batch", errand.batch)
-            self.part(waiting, errand)
-            if not waiting.riders:
-                self.drop(waiting)
+            left = cast("Batch", errand.batch)
+            self.part(left, errand)
+            if not left.riders:
+                self.drop(left)
         return strict
 
     def moment(self, batch: Batch, now: float) -> float:

@@ -555,8 +555,7 @@ class Hub:
         else:
             self._heard(asked, statuses)
             return
-        waiting = {id(one): one for batch in asked for one in batch.ahead_of}
-        for batch in waiting.values():
+        for batch in [one for one in self._departures.batches if not one.behind.isdisjoint(asked)]:
             self._arrivals.drop(batch)
             self._arrivals.end_all(batch, lambda _: lost)
         for batch in asked:

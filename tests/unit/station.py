@@ -123,7 +123,9 @@ class Task:
     request: object
     begun: float
     items: tuple
-    #: Seconds before its first item is done, and until it stops after it was cancelled.
+    #: Which process has submitted it.
+    process: int = 0
+    #: Seconds before its first item is done, and when it stops after it was cancelled.
     lasts: float = 1.0
     stops: float | None = None
     state: TaskState = TaskState.ACTIVE
@@ -151,7 +153,8 @@ class Depot:
         self.sources, self.holds, self.replaced = Counter(), {}, {}
         #: How long a task takes from now on, how long it goes on after a cancellation, and whether it tells of items.
         self.lasts, self.stops_in, self.tells = 1.0, 0.0, True
-        self.writes = Counter()
+        #: The process that asks now, as the test says.
+        self.process = 0
         #: What is wrong with the answers about a task, by its id.
         self.bad = {}
 
@@ -163,12 +166,19 @@ class Depot:
     def put(self, path):
         """Have other hands make a file at a destination, of no source."""
         self._work()
-        self.replaced.setdefault(path, []).append((self.clock.time, self.holds.get(path)))
-        self.holds[path] = None, 0
+        self._replace(path, (None, 0), by=None)
 
-    def held_since(self, path, moment):
-        """What a destination holds, and what other hands have replaced there since a moment; None where nothing was."""
-        return [self.holds.get(path), *(held for until, held in self.replaced.get(path, ()) if until >= moment)]
+    def _replace(self, path, held, *, by):
+        self.replaced.setdefault(path, []).append((self.clock.time, by, self.holds.get(path)))
+        if held is None:
+            self.holds.pop(path, None)
+        else:
+            self.holds[path] = held
+
+    def held_since(self, path, moment, *, process):
+        """What a destination holds, and what other hands than a process's have replaced there since a moment."""
+        others = [held for until, by, held in self.replaced.get(path, ()) if until >= moment and by != process]
+        return [self.holds.get(path), *others]
 
     def fail(self, method, error, *, after):
         """Have the next call of a method fail, before or after it has done its work."""
@@ -218,11 +228,9 @@ class Depot:
             task.code = "FILE_NOT_FOUND"
         else:
             task.done[item] = self.clock.time
-            if kind == "delete":
-                self.holds.pop(path, None)
-            elif task.request.sync_level is None or self.holds.get(path) != (source, self.sources[source]):
-                self.holds[path] = source, self.sources[source]
-                self.writes[path] += 1
+            read = (source, self.sources[source]) if kind == "move" else None
+            if self.holds.get(path) != read:
+                self._replace(path, read, by=task.process)
 
     def live(self):
         """The tasks that have not ended."""
@@ -274,7 +282,9 @@ class Depot:
                 for name, task in self.tasks.items():
                     if not task.state.final and items[0][0] == "move" and set(items) == set(task.items):
                         raise PathsInUseError("They are.", status=self._told(_handle(name)), code="Conflict")
-                self.tasks[submission_id] = Task(request, self.clock.time, items, lasts=self.lasts)
+                self.tasks[submission_id] = Task(
+                    request, self.clock.time, items, lasts=self.lasts, process=self.process
+                )
             return _handle(submission_id)
 
         error, _ = self.faults.get("submit", (None, False))

@@ -56,6 +56,9 @@ class Histories(RuleBasedStateMachine):
         self.depot = Depot(self.clock)
         self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.healed = 0.0
+        # Journals are read whenever it is due, not as often as this machine has time for.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr("chiltepin.journal.others.SAVED", float("inf"))
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self.hubs, self.calls, self.resumed = [None, None], [{}, {}], []
         for number in range(2):
@@ -193,7 +196,8 @@ class Histories(RuleBasedStateMachine):
         end = self.clock.time + seconds
         while True:
             pauses = []
-            for hub in self.hubs:
+            for number, hub in enumerate(self.hubs):
+                self.depot.process = number
                 pauses.append(hub.step())
                 self._judge()
             pause = min((one for one in pauses if one is not None), default=None)
@@ -204,17 +208,17 @@ class Histories(RuleBasedStateMachine):
 
     def _judge(self):
         """Check that each success is true of its own call, at the moment at which it is told."""
-        for call in [call for calls in self.calls for call in calls.values()]:
+        for process, call in [(number, call) for number, calls in enumerate(self.calls) for call in calls.values()]:
             if call.judged or not call.errand.future.done():
                 continue
             call.judged = True
             if call.errand.future.exception() is None and call.errand.future.result().state is TaskState.SUCCEEDED:
-                self._is_true(call)
+                self._is_true(call, process)
 
-    def _is_true(self, call):
+    def _is_true(self, call, process):
         [item] = items_of(call.request)
         path = posixpath.normpath(item if isinstance(item, str) else item.destination)
-        held = self.depot.held_since(path, call.errand.begun)
+        held = self.depot.held_since(path, call.errand.begun, process=process)
         if isinstance(item, str):
             assert None in held, call
         else:
@@ -248,6 +252,7 @@ class Histories(RuleBasedStateMachine):
         assert not self.depot.unattended()
         for hub in self.hubs:
             _hubs.discard(hub)
+        self.patch.undo()
         shutil.rmtree(self.folder)
 
 
