@@ -147,7 +147,7 @@ _open: weakref.WeakValueDictionary[int, CallbackFuture[Any]] = weakref.WeakValue
 class CallbackFuture(Future[T]):
     """A future whose callbacks run on threads of their own, in order, each guarded by itself.
 
-    Whoever waits for its result is woken at once. In a child made by ``fork`` it has ended, with `TaskLostError`.
+    A thread that waits for its result is woken at once. In a child made by ``fork`` it has ended, with `TaskLostError`.
     """
 
     #: Those of ``concurrent.futures.Future``, which has no other place to change how they are run.

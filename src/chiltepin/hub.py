@@ -258,7 +258,7 @@ class Hub:
             self._known.pop(key, None)
 
     def wanted(self) -> list[Errand]:
-        """Return what is under way and nobody has stopped; nothing if the clock is moved by hand."""
+        """Return what is under way and was not stopped; nothing if the clock is moved by hand."""
         if not self._threaded or not isinstance(self._clock, SystemClock):
             return []
         with self._lock:

@@ -66,7 +66,7 @@ def _write(file: str, status: TaskStatus) -> None:
         # Other users may write to the run folder too, and put a link there.
         with os.fdopen(create_own(draft), "w", encoding="utf-8") as note:
             json.dump({**asdict(status), "state": status.state.value}, note)
-        # Whoever reads it sees the old one or the new one, whole.
+        # A reader sees the old one or the new one, whole.
         os.replace(draft, file)
     except BaseException:
         with suppress(OSError):

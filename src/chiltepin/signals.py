@@ -33,7 +33,7 @@ _ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
 
 
 def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None:
-    """Take both signals over, where nobody has said what they do.
+    """Take both signals over where they still have their default action.
 
     Parameters
     ----------

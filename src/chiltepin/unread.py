@@ -1,4 +1,4 @@
-"""Failures that nobody has read: the end of a workflow names them."""
+"""Failures whose results were never read: the end of a workflow names them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Unread"]
 
 logger = logging.getLogger(__name__)
 
-#: What workflows have given up at a clean end, and nobody has read.
+#: What workflows have given up at a clean end, and whose results were never read.
 _abandoned: dict[object, str] = {}
 
 

@@ -91,7 +91,7 @@ class SafeQueue:
 
     def __setstate__(self, state: tuple[int, socket.socket, socket.socket, Any]) -> None:
         self._maker, self._reader, self._writer, turn = state
-        # A worker has got the queue. If it ignores SIGTERM, or nobody is left to send it, it is still to end.
+        # A worker has got the queue. If it ignores SIGTERM, or no process is left to send it, it is still to end.
         descendants.end_with_parent(self._maker)
         self._turn = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
         self._reset()

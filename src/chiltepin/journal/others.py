@@ -1,7 +1,7 @@
 """What other processes have written: what they have begun, and what those had done that were killed.
 
 A process that ends in order says of each workflow that it is settled. One that has not, and that does not live, was
-killed, and whoever asks for the same things now is most likely the same workflow, started again.
+killed, and a process that asks for the same things now is most likely the same workflow, started again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class News:
     saw: _Askers = ()
 
     def askers(self, item: int) -> list[Asker]:
-        """Return who asked for an item: in the process that saw it end, or, if nobody there, in the one that began."""
+        """Return who asked for an item: in the process that saw it end; if none did there, in the one that began."""
         for asked in (self.saw, self.began):
             if found := [asker for asker, items in asked if items is None or item in items]:
                 return found

@@ -141,12 +141,12 @@ def _changed(path: str, absent: datetime) -> datetime:
 
 
 def said(path: str) -> Iterator[Event]:
-    """Yield what the lines of a file say; a line that makes no sense is left out and logged."""
+    """Yield what the lines of a file say; a line that cannot be parsed is left out and logged."""
     yield from understood(path, (line for line, _ in lines_from(path, 0)))
 
 
 def understood(path: str, lines: Iterable[bytes]) -> Iterator[Event]:
-    """Yield what lines of a file say; a line that makes no sense is left out and logged."""
+    """Yield what lines of a file say; a line that cannot be parsed is left out and logged."""
     strange = 0
     for line in lines:
         if (event := _event(line)) is None:

@@ -177,7 +177,7 @@ def _tidied(path: str) -> str:
     """Return an absolute path without ``.``, and without ``..`` unless it stands behind a link."""
     place = ""
     for name in path.split("/"):
-        # The kernel goes up from where the link leads (path_resolution(7)); whoever opens the path does it.
+        # The kernel goes up from where the link leads (path_resolution(7)); the process that opens the path does it.
         if name == ".." and os.path.basename(place) != ".." and not os.path.islink(place):
             place = os.path.dirname(place).rstrip("/")
         elif name not in ("", "."):

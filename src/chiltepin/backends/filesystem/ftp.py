@@ -216,7 +216,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             with self.talking() as ftp:
                 ftp.mkd(path)
         except OSError:
-            # Perhaps somebody else was faster.
+            # Perhaps another process was faster.
             if not exist_ok or not self.isdir(path):
                 raise
 

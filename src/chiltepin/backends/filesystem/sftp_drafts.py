@@ -162,7 +162,7 @@ class SftpDraft:
         """Have none: a request for each would cost more."""
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Have no means of its own."""
+        """Return None: this store has no faster path."""
         del reader, offset, count, verify
         return False
 
