@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
@@ -369,7 +370,12 @@ class GlobusBackend:
                 raise
             except BackendError as err:
                 return wire.untold(handle, str(err))
-        return wire.status_of(handle, task, self._event(task))
+        status = wire.status_of(handle, task, self._event(task))
+        left_out = int(task.get("subtasks_skipped_errors") or 0)
+        if status.state is TaskState.SUCCEEDED and left_out and task.get("skip_source_errors") is False:
+            reason = f"Globus left out {left_out} paths whose source it could not read, though it was not asked to."
+            return replace(status, state=TaskState.FAILED, code="SKIPPED", reason=reason)
+        return status
 
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the last event of a troubled task that was an error; asked for once for each trouble."""

@@ -1,0 +1,193 @@
+"""Requests that meet a task under way: success is of the own call, and so is every other end."""
+
+from __future__ import annotations
+
+import pytest
+from guided import Guided
+
+from chiltepin.arguments import delete_request, transfer_request
+from chiltepin.errors import TaskTimeoutError
+from chiltepin.journal import Journal, Owner
+from chiltepin.model import TaskState
+
+DONE = TaskState.SUCCEEDED
+
+
+def move(origin="/x", goal="/out/x", **options):
+    """Ask for one file."""
+    return transfer_request(src_ep="a", dst_ep="b", src_path=origin, dst_path=goal, **options)
+
+
+def delete(path="/old", **options):
+    """Ask for one deletion."""
+    return delete_request(src_ep="b", src_path=path, **options)
+
+
+@pytest.fixture
+def old(laptop, scratch):
+    """A source, and a file to delete, that are made anew later."""
+    (laptop / "x").write_text("old")
+    (scratch / "old").write_text("old")
+    return laptop
+
+
+def state(errand):
+    """How a request has ended."""
+    return errand.future.result(0).state
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"preserve_timestamp": True}, {"verify_checksum": False}, {"sync_level": "size"}]
+)
+def test_a_transfer_reads_its_source_after_its_call(guided, globus, old, scratch, options):
+    """A source that is made anew when a task has read it, and before that is noticed, arrives for the next call."""
+    first = guided.start(move(**options))
+    guided.live(seconds=0.2)
+    globus.clock.advance(60)
+    (old / "x").write_text("anew, and longer")
+    second = guided.start(move(**options))
+    guided.live()
+    assert [state(first), state(second)] == [DONE, DONE]
+    assert (scratch / "out" / "x").read_text() == "anew, and longer"
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+def test_a_deletion_deletes_after_its_call(guided, globus, old, scratch, lenient):
+    """A file that is made anew when a task has deleted it, and before that is noticed, goes for the next call."""
+    first = guided.start(delete(ignore_missing=lenient))
+    guided.live(seconds=0.2)
+    globus.clock.advance(60)
+    (scratch / "old").write_text("anew")
+    second = guided.start(delete())
+    guided.live()
+    assert [state(first), state(second)] == [DONE, DONE]
+    assert not (scratch / "old").exists()
+
+
+def test_a_deletion_that_waits_for_an_equal_one_finds_nothing_without_an_error(guided, globus, old):
+    """What another task has deleted after the call is deleted."""
+    globus.settings.task_latency = 20
+    first = guided.start(delete())
+    guided.live(seconds=5)
+    second = guided.start(delete())
+    guided.live()
+    assert [state(first), state(second)] == [DONE, DONE]
+
+
+def test_a_deletion_that_waits_for_one_that_found_nothing_fails_as_well(guided, globus, scratch):
+    """Where nothing was there to delete, each call that wants to know is told."""
+    globus.settings.task_latency = 5
+    first = guided.start(delete("/no"), grace=0)
+    guided.live(seconds=3)
+    second = guided.start(delete("/no"), grace=0)
+    guided.live()
+    assert [errand.future.result(0).code for errand in (first, second)] == ["FILE_NOT_FOUND"] * 2
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "not heard"])
+@pytest.mark.parametrize("end", ["timeout", "cancel"])
+def test_the_end_of_one_caller_is_not_that_of_another(guided, globus, old, scratch, end, heard):
+    """A caller whose equal request runs out of time, or is cancelled, also where the service does not hear of it."""
+    globus.settings.task_latency = 60
+    first = guided.start(move(), timeout=10 if end == "timeout" else 3600)
+    guided.live(seconds=2)
+    second = guided.start(move())
+    if not heard:
+        globus.fail_next(30, 503, path="/cancel")
+    if end == "cancel":
+        guided.hub.stop("errand 1")
+    guided.live()
+    assert first.future.exception(0) is not None or state(first) is not DONE
+    assert state(second) is DONE
+    assert (scratch / "out" / "x").read_text() == "old"
+
+
+def test_a_request_that_waits_has_its_own_timeout(guided, globus, old):
+    """A caller who waits for another one's task waits for the own timeout, and makes no task."""
+    globus.settings.task_latency = 1000
+    guided.start(move())
+    guided.live(seconds=5)
+    begun = globus.clock.time()
+    second = guided.start(move(), timeout=30)
+    guided.live(seconds=31)
+    assert globus.clock.time() - begun < 32
+    assert isinstance(second.future.exception(0), TaskTimeoutError)
+    assert len(globus.tasks) == 1
+
+
+@pytest.mark.parametrize("how", ["cancel", "fail"])
+def test_the_failure_of_another_task_is_not_that_of_a_request(guided, globus, old, how):
+    """What other hands do to the first task ends its own caller; the next one is submitted for itself."""
+    globus.settings.task_latency = 30
+    first = guided.start(move())
+    guided.live(seconds=5)
+    second = guided.start(move())
+    if how == "fail":
+        globus.task(first.handle.task_id).fail()
+    else:
+        globus.client().cancel_task(first.handle.task_id)
+    guided.live()
+    assert state(first) is not DONE
+    assert state(second) is DONE
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (move(), delete("/out/x")),
+        (delete("/out/x", ignore_missing=True), move()),
+        (move(), move(sync_level="size")),
+        (move(), move("/y")),
+        (move(), move(goal="/out//x")),
+        (move(), move(goal="/out/./x")),
+        (move(), move(goal="/out/../out/x")),
+        (move(), move(goal="/OUT/X")),
+        (move(goal="~/x"), move(goal="/home/x")),
+        (move(goal="x"), move(goal="~/x")),
+        (move("/d", "/out", recursive=True), move()),
+        (move(), move("/d", "/out", recursive=True)),
+        (move(), delete("/out", recursive=True, ignore_missing=True)),
+    ],
+)
+def test_requests_for_one_path_run_one_after_the_other(guided, globus, old, scratch, first, second):
+    """Whatever the spelling, two tasks that may touch the same path are not under way at the same time."""
+    (old / "y").write_text("y")
+    (old / "d").mkdir()
+    (old / "d" / "x").write_text("d")
+    globus.settings.task_latency = 20
+    errands = [guided.start(first)]
+    guided.live(seconds=5)
+    errands.append(guided.start(second))
+    guided.live(seconds=10)
+    assert len(globus.tasks) == 1
+    guided.live()
+    assert [state(errand) for errand in errands] == [DONE, DONE]
+    assert len(globus.tasks) == 2
+
+
+def test_requests_for_other_paths_do_not_wait(guided, globus, old):
+    """A name that begins like another one, and the same name elsewhere, are other paths."""
+    globus.settings.task_latency = 20
+    for goal in ("/out/x", "/out/x2", "/else/x"):
+        guided.start(move(goal=goal))
+        guided.live(seconds=2)
+    assert len(globus.tasks) == 3
+
+
+def test_a_killed_process_s_missing_source_does_not_take_the_whole_timeout(backend, globus, laptop, tmp_path):
+    """A task of a killed process that stands in a fault is cancelled after the grace of the call that waits for it."""
+    guided = [
+        Guided(
+            backend,
+            globus,
+            journal=Journal(tmp_path / "journal", clock=globus.clock.now, owner=Owner("gone", pid, "0")),
+        )
+        for pid in (1, 2)
+    ]
+    guided[0].start(move("/no"), grace=1e5)
+    guided[0].live(seconds=5)
+    begun = globus.clock.time()
+    second = guided[1].start(move("/no"), grace=20)
+    guided[1].live()
+    assert second.future.result(0).code == "FILE_NOT_FOUND"
+    assert globus.clock.time() - begun < 100

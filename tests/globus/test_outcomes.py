@@ -1,0 +1,144 @@
+"""What became of the items of a shared task, where the service tells it badly: no success without proof."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chiltepin.arguments import transfer_request
+from chiltepin.backends.globus import items
+from chiltepin.backends.globus.collections import Collection
+from chiltepin.model import TaskState, TransferItem, TransferRequest
+
+DONE = TaskState.SUCCEEDED
+NUMBERS = range(4)
+MISSING = 2
+
+#: What the service says of the one source that it has left out.
+ENTRY = {
+    "DATA_TYPE": "skipped_error",
+    "source_path": f"/{MISSING}",
+    "destination_path": f"/out/{MISSING}",
+    "error_code": "FILE_NOT_FOUND",
+    "error_details": "No such file or directory",
+}
+
+
+def without(*keys):
+    """The entry without some of its keys."""
+    return {key: value for key, value in ENTRY.items() if key not in keys}
+
+
+def page(*entries, following=None):
+    """A page of the list of what was left out."""
+    return json.dumps({"DATA_TYPE": "skipped_errors", "DATA": entries, "next_marker": following}).encode()
+
+
+PAGES = {
+    "no source": page({**ENTRY, "source_path": None}),
+    "no path": page({**ENTRY, "source_path": None, "destination_path": None}),
+    "another spelling": page({**ENTRY, "source_path": f"/.//{MISSING}/"}),
+    "another root": page({**ENTRY, "source_path": f"/data/{MISSING}", "destination_path": f"/data/out/{MISSING}"}),
+    "a path that is a number": page({**ENTRY, "source_path": MISSING, "destination_path": []}),
+    "twice": page(ENTRY, ENTRY),
+    "another one as well": page(ENTRY, {**ENTRY, "source_path": "/else", "destination_path": "/else"}),
+    "without paths": page(without("source_path", "destination_path")),
+    "without a reason": page(without("error_code", "error_details")),
+    "nothing": page(),
+    "an entry that is a number": page(1),
+    "a page that comes again": page(ENTRY, following="same"),
+    "empty pages without an end": page(following="same"),
+    "not a list": b'{"DATA": {}}',
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_source_that_was_left_out_is_no_success_however_it_is_told(guided, globus, laptop, scratch, name):
+    """One source of four is missing and told badly: its future alone fails, with the reason, after few tasks."""
+    for number in NUMBERS:
+        if number != MISSING:
+            (laptop / str(number)).write_text(str(number))
+    globus.fail_next(10_000, 200, path="/skipped_errors", body=PAGES[name])
+    errands = [
+        guided.start(
+            transfer_request(src_ep="a", dst_ep="b", src_path=f"/{number}", dst_path=f"/out/{number}"), grace=20
+        )
+        for number in NUMBERS
+    ]
+    guided.live()
+    ends = [errand.future.result(0) for errand in errands]
+    assert [end.state is DONE for end in ends] == [number != MISSING for number in NUMBERS]
+    assert ends[MISSING].code in ("FILE_NOT_FOUND", "SKIPPED")
+    assert {int(file.read_text()) for file in (scratch / "out").iterdir()} == set(NUMBERS) - {MISSING}
+    assert len(globus.tasks) <= 12
+
+
+def test_what_was_left_out_without_being_asked_is_no_success(guided, globus, laptop):
+    """A task of one request that says it has left something out has not done what was asked."""
+    globus.settings.task_latency = 1
+    errand = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/file", dst_path="/copy"))
+    guided.live(seconds=0.5)
+    globus.clock.advance(30)
+    [task] = globus.tasks.values()
+    listed = {**task.document(), "subtasks_skipped_errors": 1}
+    globus.fail_next(1, 200, path="/task_list", body=json.dumps({"DATA": [listed]}).encode())
+    guided.live()
+    end = errand.future.result(0)
+    assert (end.state, end.code) == (TaskState.FAILED, "SKIPPED")
+
+
+SIDES = st.one_of(
+    st.none(),
+    st.sampled_from(["/0", "/1", "/2", "//0", "/./1", "/0/", "/out/0", "/out/1", "/else", "", "0", "/~/0"]),
+    st.integers(),
+)
+ENTRIES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={"source_path": SIDES, "destination_path": SIDES, "error_code": st.one_of(st.none(), st.integers())},
+    ),
+    max_size=4,
+)
+REQUEST = TransferRequest(
+    source="a",
+    destination="b",
+    items=tuple(TransferItem(source=f"/{number}", destination=f"/out/{number}") for number in range(3)),
+)
+
+
+@given(skipped=ENTRIES, moved=ENTRIES, count=st.integers(1, 4))
+def test_nothing_is_done_without_proof(skipped, moved, count):
+    """Whatever the lists hold: an item is done if it is listed as moved, or if all that was left out has its owner."""
+    find = {"a": Collection("a", "1"), "b": Collection("b", "2")}.__getitem__
+    whole = items.all_told(REQUEST, find, skipped, count)
+    outcomes = items.outcomes_of(REQUEST, find, whole=whole, skipped=skipped, moved=moved, errors=[])
+    listed, arrived = pairs(skipped), pairs(moved)
+    owners = [[item for item in REQUEST.items if is_of(item, pair)] for pair in listed]
+    for item, outcome in zip(REQUEST.items, outcomes, strict=True):
+        if any(item in found for found in owners):
+            assert outcome is not None
+            assert not outcome.done
+        elif outcome is not None:
+            assert outcome.done
+            assert whole or (item.source, item.destination) in arrived
+    assert whole == (all(owners) and len(set(listed)) >= count)
+
+
+def is_of(item, pair):
+    """Whether an entry with such paths is about an item."""
+    return item.source == pair[0] or item.destination == pair[1]
+
+
+def pairs(entries):
+    """Source and destination of entries, as they are compared."""
+    return [tuple(spelled(entry.get(f"{side}_path")) for side in ("source", "destination")) for entry in entries]
+
+
+def spelled(path):
+    """A path as it is compared; None for what is not one."""
+    if not isinstance(path, str) or not path:
+        return None
+    return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
