@@ -197,6 +197,9 @@ class Transfers:
     ) -> list[Future[TaskStatus]]:
         """Follow what other processes have had a service do, and have not seen the end of: they were killed, or live.
 
+        Success says that a task has done its item since it was submitted, which may have been before this call. To have
+        what the source holds now, make the request again.
+
         Parameters
         ----------
         timeout, polling_interval, fault_grace
