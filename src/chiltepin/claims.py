@@ -45,6 +45,8 @@ class Claims:
     def __init__(self, place: Callable[[str, str], Place]) -> None:
         self._place = place
         self._claims: dict[Hashable, Counter[Batch]] = {}
+        #: The last path that was asked about, and where it is.
+        self._last: tuple[tuple[str, str], Place | None] = ("", ""), None
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -52,7 +54,9 @@ class Claims:
     def add(self, batch: Batch, item: Item) -> None:
         """Note that a batch has an item."""
         for mark in self._marks(batch.kind, item):
-            self._claims.setdefault(mark, Counter())[batch] += 1
+            if (claims := self._claims.get(mark)) is None:
+                claims = self._claims[mark] = Counter()
+            claims[batch] += 1
 
     def remove(self, batch: Batch, item: Item) -> None:
         """Note that a batch no longer has an item."""
@@ -100,12 +104,20 @@ class Claims:
             endpoint, path = kind.endpoint, str(item)
         else:
             endpoint, path = kind.destination, item.destination  # type: ignore[union-attr] # it is that of a transfer
+        # An item is looked for, and then added.
+        if self._last[0] != (endpoint, path):
+            self._last = (endpoint, path), self._folded(endpoint, path)
+        return self._last[1]
+
+    def _folded(self, endpoint: str, path: str) -> Place | None:
         try:
             place = self._place(endpoint, path)
         except (PermissionDeniedError, ValueError):
             # It names nothing, and is refused when it is submitted.
             return None
-        return tuple(unicodedata.normalize("NFC", name).casefold() for name in place)
+        text = "\0".join(place)
+        folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+        return tuple(folded.split("\0"))
 
 
 def _style(place: Place) -> bool:

@@ -72,7 +72,9 @@ class Departures:
     def place(self, errand: Errand, now: float) -> bool:
         """Find a batch for an errand; return whether it is one that nothing waits for yet."""
         self._remember(now)
-        items, said = items_of(errand.request), replace(kind_of(errand.request), deadline=errand.request.deadline)
+        items, said = items_of(errand.request), kind_of(errand.request)
+        if errand.request.deadline is not None:
+            said = replace(said, deadline=errand.request.deadline)
         before = self._claims.overlapping(said, items)
         kind = self._form(errand, said, before)
         twin = max(before, key=self.batches.index, default=None)

@@ -50,6 +50,8 @@ class Repeats:
         items : tuple of Item
             The items.
         """
+        if not self._done:
+            return kind
         harmless = self.harmless(kind, items)
         if harmless == kind:
             return kind
