@@ -161,7 +161,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
 
     Its result is ``True``; a task that did not succeed raises its error, or gives ``False`` where ``check`` is off.
     Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails. Its callbacks run
-    on threads of their own (`chiltepin.callbacks`).
+    on threads of their own.
     """
 
     def __init__(self, app_future: AppFuture, line: Line, what: str, *, check: bool) -> None:

@@ -76,7 +76,7 @@ class TransferBackend(Protocol):
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Return the status of each task, in the same order, at the price of one round trip.
 
-        If the answer about one task cannot be read, its status is ``ACTIVE`` with the code `chiltepin.model.UNREAD`;
+        If the answer about one task cannot be read, its status is ``ACTIVE`` with the code ``chiltepin.model.UNREAD``;
         this task is polled again later, and the others are not affected.
 
         Raises

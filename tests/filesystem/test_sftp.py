@@ -19,7 +19,7 @@ from children import in_child
 from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem import FilesystemBackend, ssh
 from chiltepin.backends.filesystem.faults import Fault, fault_of
 from chiltepin.backends.filesystem.names import DRAFT_PREFIX, temporary
 from chiltepin.backends.filesystem.sftp import SftpStore
@@ -482,6 +482,8 @@ def ciphers(server, far, **options):
 
 def test_a_cipher_of_the_processor_is_preferred_unless_one_is_chosen(server, far, tmp_path):
     """Where nobody says anything of ciphers, the one that the processor has is first; a choice is left as it is."""
+    # Another test may have had an ssh of its own, which told of none.
+    ssh._told_ciphers.cache_clear()
     settings = tmp_path / "config"
     settings.write_text("Ciphers aes256-ctr\n")
     assert ciphers(server, far, ssh_config=str(settings)) == []

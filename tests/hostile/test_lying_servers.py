@@ -301,7 +301,7 @@ def test_pages_of_a_bucket_without_an_end_end(bucket, here, again):
         with pytest.raises(ChiltepinError):
             moved(transfers, timeout=2)
         return
-    assert "makes no sense" in asked(transfers)
+    assert "sent the same page" in asked(transfers)
     assert moved(transfers).state is TaskState.FAILED
 
 

@@ -97,7 +97,7 @@ def main(top: Path) -> None:
                     if error := outcome(future, expected):
                         wrong.append(f"{name}, operation {number} to {last}, error {folders.error}: {error}")
         folders.error = 0
-    print(json.dumps({"failed": folders.failed, "wrong": wrong}))  # noqa: T201 - the result
+    print(json.dumps({"failed": folders.failed, "wrong": wrong}), flush=True)  # noqa: T201 - the result
     os._exit(0)
 
 
