@@ -7,6 +7,7 @@ order as long as each is short. As soon as one has run for `TURN` seconds, anoth
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -33,6 +34,10 @@ TURN = 0.02
 #: Seconds after which a thread with nothing to do ends, and the number of threads that may have nothing to do: one that
 #: takes the next callback, and one that watches how long it takes.
 IDLE, SPARE = 0.5, 2
+
+#: Packages whose own callbacks run in place. Parsl hangs one on every task: a change of threads for each would cost a
+#: tenth of a task that does nothing.
+_INTERNAL = frozenset({"chiltepin", "parsl"})
 
 
 class _Threads:
@@ -160,11 +165,7 @@ class CallbackFuture(Future[T]):
 
     def _invoke_callbacks(self) -> None:
         for callback in self._done_callbacks:
-            # A method of such a future ends that one, which is ours to do and takes no time.
-            if isinstance(getattr(callback, "__self__", None), CallbackFuture):
-                _run(self, callback)
-            else:
-                _threads.put(self, callback)
+            (_run if _is_internal(callback) else _threads.put)(self, callback)
         # Only now, so that at no moment it seems that there is nothing more to come.
         _open.pop(id(self), None)
 
@@ -185,6 +186,14 @@ class CallbackFuture(Future[T]):
         self._done_callbacks.clear()
         if not self.done():
             self.set_exception(error)
+
+
+def _is_internal(callback: Callable[[Any], object]) -> bool:
+    """Whether a callback is one of Parsl or of Chiltepin, which ends or launches other tasks and takes no time."""
+    function = callback.func if isinstance(callback, functools.partial) else callback
+    if isinstance(getattr(function, "__self__", None), CallbackFuture):
+        return True
+    return str(getattr(function, "__module__", "")).partition(".")[0] in _INTERNAL
 
 
 def unfinished(concerns: Callable[[Future[Any]], bool]) -> list[CallbackFuture[Any]]:

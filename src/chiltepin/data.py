@@ -351,7 +351,8 @@ def _start(
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
     waits = {"timeout": asked.pop("timeout"), "polling_interval": asked.pop("polling_interval")}
-    pending = {name for name, value in asked.items() if isinstance(value, Future) or _holds_futures(name, value)}
+    pending = {name for name, value in asked.items() if isinstance(value, Future)}
+    pending |= {name for name in ("include", "exclude") if name in asked and futures_in(name, asked[name])}
     request = None if pending else request_of(**asked)
     for argument, value in ({**waits, **asked} if pending else waits).items():
         if argument not in pending and not isinstance(value, Future):
@@ -370,11 +371,6 @@ def _start(
     return TransferFuture(
         at_service(call, transfers, **options), AtService(call, transfers.hub), what, check=call.check
     )
-
-
-def _holds_futures(argument: str, value: Any) -> bool:
-    """Whether an argument that may be a list is one with futures in it."""
-    return argument in ("include", "exclude") and bool(futures_in(argument, value))
 
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:

@@ -45,7 +45,8 @@ def put_on(dfk: DataFlowKernel) -> None:
     """Guard the steps of all tasks of a run."""
     for name in _STEPS:
         setattr(dfk, name, _ended_anyway(dfk, getattr(dfk, name)))
-    for name in _TIDYING:
+    # Without monitoring there is nothing to send, and Parsl tries it six times for each task.
+    for name in _TIDYING if dfk.monitoring_radio else _TIDYING[1:]:
         setattr(dfk, name, _harmless(getattr(dfk, name)))
     for name in ("update_memo_result", "update_memo_exception"):
         setattr(dfk.memoizer, name, _harmless(getattr(dfk.memoizer, name)))

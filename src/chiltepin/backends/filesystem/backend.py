@@ -157,7 +157,7 @@ class FilesystemBackend:
     def _crew(self, request: Request) -> Crew:
         """Return a crew as large as the stores of a request can use, the narrower one deciding."""
         ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
-        stores = [self._place(name).store() for name in ends]
+        stores = [self._place(name).opened for name in ends]
         return Crew(
             self._movers, width=min(store.width for store in stores), least=max(store.least for store in stores)
         )

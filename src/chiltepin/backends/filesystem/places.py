@@ -56,6 +56,11 @@ class Place:
         """Return the names from the root down to ``path``; see `chiltepin.paths.parts`."""
         return paths.parts(path, home=self._home, endpoint=self._endpoint)
 
+    @property
+    def opened(self) -> Store:
+        """The store that the last task was given, or a new one; errors are those of `store`."""
+        return self._store or self.store()
+
     def store(self) -> Store:
         """Return the store, opened; a task asks once, so that one root serves all of it.
 
