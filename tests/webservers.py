@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ import pytest
 from waiting import until
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Iterator
 
 NGINX = """
@@ -87,10 +87,13 @@ KINDS = {
 
 
 def free_port() -> int:
-    """Return a port of the loopback that is free now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """Return a port that nothing listens on, of those that the kernel does not give by itself."""
+    # One that the kernel has given is given again, at once, to another process that asks for any.
+    while True:
+        port = random.randrange(10_000, 32_000)  # noqa: S311 - not a secret
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 def answers(port: int) -> bool:
