@@ -113,7 +113,7 @@ class OrderedDraft(Open):
         """Have no parts, and so no steps."""
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Return None: this store has no faster path."""
+        """Return False: this store has no faster path."""
         del reader, offset, count, verify
         return False
 

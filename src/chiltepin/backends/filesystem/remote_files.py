@@ -162,7 +162,7 @@ class RemoteDraft(_Open):
         """Have none: a request for each would cost more."""
 
     def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Return None: this store has no faster path."""
+        """Return False: this store has no faster path."""
         del reader, offset, count, verify
         return False
 
