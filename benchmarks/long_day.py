@@ -19,9 +19,10 @@ from rich.table import Table
 from service import serving
 
 import chiltepin
-from chiltepin import configure, delete_task, transfer_task, transfers
-from chiltepin.chores import Chore
+from chiltepin import configure, delete_task, transfer_task
 from chiltepin.testing.simulator import RunningClock
+from chiltepin.transfers import runner as transfers
+from chiltepin.transfers.timing import Chore
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from service import Service
 
     from chiltepin import TransferFuture
-    from chiltepin.hub import Hub
+    from chiltepin.transfers.service.manager import Hub
 
 SOURCE, TARGET = "laptop", "scratch"
 HOUR, DAY = 3600.0, 24 * 3600.0

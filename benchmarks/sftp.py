@@ -24,9 +24,9 @@ from measure import Stopwatch, alternate, scratch
 from rich.console import Console
 from rich.table import Table
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from sshserver import SshServer  # the tests' own server

@@ -203,9 +203,10 @@ def _child(said: dict[str, Any], *, quiet: bool = False) -> None:
 
 
 def _chiltepin(work: str, folder: str, servers: list[str], name: str) -> Callable[[], Any]:
-    from chiltepin.arguments import transfer_request  # noqa: PLC0415
-    from chiltepin.backends.filesystem import FilesystemBackend, s3  # noqa: F401, PLC0415 - imported before it is timed
-    from chiltepin.transfers import Transfers  # noqa: PLC0415
+    from chiltepin.backends.filesystem import FilesystemBackend  # noqa: PLC0415
+    from chiltepin.backends.filesystem.stores.s3 import store  # noqa: F401, PLC0415 - imported before it is timed
+    from chiltepin.transfers.arguments import transfer_request  # noqa: PLC0415
+    from chiltepin.transfers.runner import Transfers  # noqa: PLC0415
 
     places: dict[str, Any] = {"disk": {"url": f"file://{folder}"}}
     for place, url in zip(("a", "b"), servers, strict=False):

@@ -25,7 +25,7 @@ from rich.table import Table
 import chiltepin
 from chiltepin import configure
 from chiltepin.data import transfer_task
-from chiltepin.progress import shown
+from chiltepin.parsl.progress import shown
 from chiltepin.tasks import python_task
 
 if TYPE_CHECKING:

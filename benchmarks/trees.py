@@ -45,9 +45,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 #: Syncs ``tree`` with ``copy`` below a folder, in a process that has loaded no more than that needs.
 SYNC = """
 import sys
-from chiltepin.arguments import transfer_request
+from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 transfers = Transfers(FilesystemBackend.from_config({"disk": {"url": sys.argv[1]}}, {}))
 ends = {"src_ep": "disk", "dst_ep": "disk", "src_path": "/tree", "dst_path": "/copy"}
 request = transfer_request(**ends, recursive=True, sync_level="mtime")

@@ -17,8 +17,8 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import ThreadedMotoServer
 
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.s3 import S3Store
-from chiltepin.transfers import Transfers
+from chiltepin.backends.filesystem.stores.s3.store import S3Store
+from chiltepin.transfers.runner import Transfers
 
 if TYPE_CHECKING:
     from pathlib import Path

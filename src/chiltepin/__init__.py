@@ -35,7 +35,7 @@ __all__ = [
 
 _HOMES = {
     "ChiltepinError": "errors",
-    "TransferFuture": "futures",
+    "TransferFuture": "data",
     "Workflow": "workflow",
     "bash_task": "tasks",
     "delete": "data",

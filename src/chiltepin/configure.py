@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from parsl.config import Config
 from parsl.data_provider.data_manager import default_staging
 
-from chiltepin import registry
-from chiltepin.choice import BACKEND_VARIABLE, default_data, with_backend
+from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, suggest
-from chiltepin.executors import create_executor
+from chiltepin.parsl.executors import create_executor
 from chiltepin.settings import LOCAL, Document, Settings, check, read
 from chiltepin.staging import ChiltepinStaging
+from chiltepin.transfers.resolve import BACKEND_VARIABLE, default_data, with_backend
 
 if TYPE_CHECKING:
     from parsl.executors.base import ParslExecutor

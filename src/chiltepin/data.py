@@ -7,16 +7,20 @@ import uuid
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import arguments, kernel, paths, registry, service, worker
-from chiltepin.choice import default_data, place_of
+from chiltepin import paths
+from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, EndpointMismatchError
-from chiltepin.files import awaited
-from chiltepin.futures import AtService, AtWorker, TransferFuture
 from chiltepin.model import DeleteRequest, TaskState
-from chiltepin.nested import futures_in
-from chiltepin.outcomes import describe
+from chiltepin.parsl import kernel
+from chiltepin.parsl.files import awaited
+from chiltepin.parsl.futures import AtService, AtWorker, TransferFuture
+from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.tasks import join_task, python_task
-from chiltepin.transfers import opened
+from chiltepin.transfers import arguments, worker
+from chiltepin.transfers import submitter as service
+from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.resolve import default_data, place_of
+from chiltepin.transfers.runner import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

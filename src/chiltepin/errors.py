@@ -34,9 +34,8 @@ pickled and unpickled. That is a safety rule: an exception that cannot be unpick
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
-
-from chiltepin.screen import printable
+import re
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -278,3 +277,43 @@ class TaskPausedError(TaskError):
 
 class TaskTimeoutError(TaskError, TimeoutError):
     """The ``timeout`` of the call has passed; the task was asked to stop."""
+
+
+#: Longest value in a message, in characters.
+_SHOWN_WIDTH = 80
+
+_ESCAPES = {"\a": r"\a", "\b": r"\b", "\t": r"\t", "\n": r"\n", "\v": r"\v", "\f": r"\f", "\r": r"\r"}
+
+
+def printable(text: str) -> str:
+    r"""Return a text on one line, in which nothing moves the cursor, changes a colour or turns the reading around.
+
+    Parameters
+    ----------
+    text : str
+        A name, a path or a message.
+
+    Returns
+    -------
+    str
+        The same where it is printable; any other character is escaped as in a string of Python (``\n``, ``\x1b``,
+        ``\u202e``), as ``ls -b`` does. A backslash stays one: who needs the exact name asks for JSON.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _ESCAPES.get(char) or _escaped(char) for char in text)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in a message: on one line, not endless, and whatever its own text does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - of an int with 5,000 digits, say; and a class of the user's may do anything
+        return f"<{type(value).__name__}>"
+    # Messages end in logs, so that a password in a URL is left out of them.
+    text = re.sub(r"://[^/@\s]*@", "://***@", text)
+    return printable(text if len(text) <= _SHOWN_WIDTH else f"{text[:_SHOWN_WIDTH]}...")
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHECKSUMS",
     "FAULT_GRACE",
+    "LABEL_LIMIT",
     "NO_TASK",
     "SYNC_LEVELS",
     "THIS_MACHINE",
@@ -48,6 +49,9 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 #: Seconds for which a trouble that does not heal by itself is borne, if nobody says otherwise: enough for a file that
 #: is just being put in its place, and for a laptop that changes its network.
 FAULT_GRACE = 60.0
+
+#: Longest label that the Globus service takes (docs.globus.org, "Task Submission", 2.2).
+LABEL_LIMIT = 128
 
 #: The name of the collection of Globus Connect Personal on the machine where the workflow runs.
 THIS_MACHINE = "this-machine"

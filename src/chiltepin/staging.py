@@ -13,12 +13,13 @@ from parsl.app.futures import DataFuture
 from parsl.data_provider.staging import Staging
 from parsl.utils import RepresentationMixin
 
-from chiltepin import kernel, paths
-from chiltepin.choice import place_of
+from chiltepin import paths
 from chiltepin.data import data_settings, local_path, transfer_task
 from chiltepin.errors import ConfigError
-from chiltepin.files import SCHEME, location_of
-from chiltepin.worker import InFolder
+from chiltepin.parsl import kernel
+from chiltepin.parsl.files import SCHEME, location_of
+from chiltepin.transfers.resolve import place_of
+from chiltepin.transfers.worker import InFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from parsl.data_provider.files import File
     from parsl.dataflow.dflow import DataFlowKernel
 
-    from chiltepin.futures import TransferFuture
+    from chiltepin.parsl.futures import TransferFuture
 
 __all__ = ["ChiltepinStaging"]
 

@@ -25,11 +25,12 @@ from parsl import bash_app, join_app, python_app
 from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
-from chiltepin import kernel, remote
-from chiltepin.callbacks import CallbackFuture
-from chiltepin.ending import StandIn
 from chiltepin.errors import TaskCanceledError, suggest
-from chiltepin.nested import PLAIN, nested
+from chiltepin.parsl import kernel
+from chiltepin.parsl import serialization as remote
+from chiltepin.parsl.nested_futures import PLAIN, nested
+from chiltepin.parsl.shutdown import StandIn
+from chiltepin.transfers.callbacks import CallbackFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -360,7 +361,7 @@ def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            from chiltepin import remote as here  # noqa: PLC0415 - in the worker
+            from chiltepin.parsl import serialization as here  # noqa: PLC0415 - in the worker
         except ImportError:
             # A worker needs Parsl only.
             return function(*args, **kwargs)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import parsl
 from parsl.errors import NoDataFlowKernelError
 
-from chiltepin import configure, hub, kernel, settings
+from chiltepin import configure, settings
 from chiltepin.errors import ConfigError
+from chiltepin.parsl import kernel
+from chiltepin.transfers.service import manager as hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -100,7 +102,7 @@ class Workflow:
         kernel.attend(self._dfk)
         self._entered.enter_context(kernel.entered(self._dfk))
         if self._progress and sys.stderr is not None and sys.stderr.isatty():
-            from chiltepin.progress import shown  # noqa: PLC0415 - rich is loaded for those who look
+            from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded for those who look
 
             self._entered.enter_context(shown(self._dfk))
         return self

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from chiltepin.activity.moves import facts_of, move_of
-from chiltepin.activity.page import write
+from chiltepin.transfers.activity.page import write
+from chiltepin.transfers.activity.records import facts_of, move_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 TASKS = 250

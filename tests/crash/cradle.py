@@ -18,7 +18,7 @@ import obstore.store  # noqa: F401
 from answering import process_id
 
 from chiltepin import Workflow, transfer_task
-from chiltepin.backends.filesystem import s3  # noqa: F401
+from chiltepin.backends.filesystem.stores.s3 import store as s3  # noqa: F401
 
 LIMIT = 120
 # Not buffered: parent and child read from one pipe.

@@ -18,8 +18,8 @@ import psutil
 import xxhash
 from buckets import KEYS
 
-from chiltepin.backends.filesystem.drafts import PART
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.local.temp_files import PART
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 
 HERE = Path(__file__).parent
 #: What the settings name, and do not hold.

@@ -6,8 +6,8 @@ import pytest
 from buckets_killed import BucketCase
 from killing import kept_bytes, seeds
 
-from chiltepin.backends.filesystem.drafts import PART
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.local.temp_files import PART
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 
 MIB = 1 << 20
 

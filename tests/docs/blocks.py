@@ -31,7 +31,8 @@ import recorded
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
-from chiltepin import registry, settings
+from chiltepin import settings
+from chiltepin.backends import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

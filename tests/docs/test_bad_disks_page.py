@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chiltepin.backends.filesystem.faults import fault_of
+from chiltepin.backends.filesystem.errors import fault_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "bad-disks.md"
 TOLD = re.findall(r"^\| [^|]+ \| `([A-Z_]+)` \| ([^|]+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from elsewhere import Faulty
 from worlds import World, file_world
 
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 from chiltepin.errors import BackendError
 from chiltepin.model import TaskState
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import delete_request, transfer_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.transfers import Transfers
+    from chiltepin.transfers.runner import Transfers
 
 __all__ = ["Outside", "Swapper", "Tally", "ask_all", "link_target", "odd_path", "plant"]
 

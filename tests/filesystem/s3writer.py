@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from chiltepin.backends.filesystem.s3 import S3Store
+from chiltepin.backends.filesystem.stores.s3.store import S3Store
 
 
 def main() -> None:

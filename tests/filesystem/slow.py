@@ -13,9 +13,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from worlds import World, folders
 
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.local import LocalFolder, LocalStore
-from chiltepin.backends.filesystem.places import Place
-from chiltepin.transfers import Transfers
+from chiltepin.backends.filesystem.local.store import LocalFolder, LocalStore
+from chiltepin.backends.filesystem.locations import Place
+from chiltepin.transfers.runner import Transfers
 
 #: Never set: who waits for it waits for its whole limit.
 NEVER = threading.Event()

@@ -16,11 +16,11 @@ import pytest
 from test_web_indexes import seeds
 from webservers import files_of, odd_name, odd_tree
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.errors import BackendError, UnsupportedOptionError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 NAMES = ("top", "run/a.nc", "run/deep/er/b.nc")
 

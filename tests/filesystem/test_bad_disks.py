@@ -26,9 +26,9 @@ def test_a_file_that_is_larger_than_files_may_be_is_named(tmp_path):
         (tmp_path / "laptop" / "d" / str(number)).write_bytes(b"x" * size)
     code = f"""
 import os, resource
-from chiltepin.arguments import transfer_request
+from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 endpoints = {{name: {{"url": f"{tmp_path}/{{name}}"}} for name in ("laptop", "scratch")}}
 transfers = Transfers(FilesystemBackend.from_config(endpoints, {{}}))

@@ -10,11 +10,11 @@ import uuid
 import fsspec
 import pytest
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
 from chiltepin.errors import ConfigError, UnsupportedOptionError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 # A store of zeros: a file is a length, what is written is counted, what is read is zeros. It takes no room, so that
 # whatever room the process takes is the copy's own.
@@ -22,9 +22,9 @@ LARGE = """
 import io, resource, sys
 import fsspec
 from fsspec.spec import AbstractFileSystem
-from chiltepin.arguments import transfer_request
+from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 
 class Zeros(io.RawIOBase):
     def __init__(self, files, path, mode):

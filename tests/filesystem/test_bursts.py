@@ -11,15 +11,15 @@ import pytest
 from sshserver import ssh_server  # noqa: F401 - a fixture
 from waiting import until
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.faults import fault_of
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX
-from chiltepin.backends.filesystem.places import place_of
-from chiltepin.backends.filesystem.sftp import SftpStore
+from chiltepin.backends.filesystem.errors import fault_of
+from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.runner import Transfers
 
 #: More than go into one burst, by their number and by their bytes.
 MANY = {f"{number:03}": os.urandom(number * 700) for number in range(120)} | {"large": os.urandom(1_500_000)}

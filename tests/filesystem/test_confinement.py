@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from worlds import World
 
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
-from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.errors import ConfigError, PermissionDeniedError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from slow import LATENCY, NEVER
 from waiting import until
 
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem.crew import Crew
-from chiltepin.backends.filesystem.movers import LENT, Movers
-from chiltepin.backends.filesystem.work import Work
+from chiltepin.backends.filesystem.mover.pool import Crew
+from chiltepin.backends.filesystem.mover.task import Work
+from chiltepin.backends.filesystem.mover.threads import LENT, Movers
 from chiltepin.model import NO_TASK, TaskState
+from chiltepin.transfers.arguments import transfer_request
 
 
 @pytest.fixture

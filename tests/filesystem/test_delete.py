@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from chiltepin.arguments import delete_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.names import temporary
+from chiltepin.backends.filesystem.temp_names import temporary
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import delete_request
+from chiltepin.transfers.runner import Transfers
 
 
 def test_a_file_goes_and_its_neighbours_stay(world):

@@ -13,11 +13,11 @@ from fileservers import SERVERS, file_server
 from test_web_indexes import seeds
 from webservers import files_of, odd_tree
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.places import place_of
+from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.runner import Transfers
 
 FTP = ["pyftpdlib", "pyftpdlib-windows", "pyftpdlib-old", "vsftpd"]
 DAV = ["wsgidav", "apache-dav"]

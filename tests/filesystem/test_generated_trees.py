@@ -17,7 +17,7 @@ import pytest
 from hostiletrees import MARK, Outside, Swapper, Tally, ask_all, nothing_came_in, odd_path, plant
 
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 
 ROOTS = ("laptop", "scratch")
 

@@ -14,13 +14,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.http import HttpStore
-from chiltepin.backends.filesystem.places import place_of
-from chiltepin.backends.filesystem.proxies import proxy_for
+from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.backends.filesystem.stores.http.store import HttpStore
+from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError, UnsupportedOptionError
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.runner import Transfers
 
 CONTENT = os.urandom(3 << 20)
 SECRET = "Bearer hush"  # noqa: S105 - no secret, and that is what is tested
@@ -169,7 +169,7 @@ def test_a_truncated_answer_is_a_fault(transfers, web, tmp_path):
 )
 def test_an_answer_has_its_code(web, status, code, transient):
     """What the server refuses is told by the code of the fault, and whether another try is worth it."""
-    from chiltepin.backends.filesystem.faults import fault_of
+    from chiltepin.backends.filesystem.errors import fault_of
 
     web.answers["/data/f.dat"] = lambda _: Response("no", status)
     opened = store(web)

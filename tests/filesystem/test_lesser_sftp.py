@@ -9,12 +9,13 @@ import lesserserver
 import pytest
 from lesserserver import LACKS
 
-from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend, owners
-from chiltepin.backends.filesystem.places import place_of
-from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores.sftp.files import PART
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.runner import Transfers
 
 #: Sizes around those at which the way of copying changes.
 FILES = {"empty": 0, "one": 1, "small": 40_000, "small too": 999, "mid\udcffdle": (1 << 20) + 1, "large": PART + 70_000}

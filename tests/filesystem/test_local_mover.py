@@ -14,33 +14,33 @@ from contextlib import contextmanager
 
 import pytest
 
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem import pieces
-from chiltepin.backends.filesystem.copy import copy_file
-from chiltepin.backends.filesystem.crew import Crew
-from chiltepin.backends.filesystem.drafts import PART
-from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.local import LocalStore
-from chiltepin.backends.filesystem.movers import Movers
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local import kernel_copy as pieces
+from chiltepin.backends.filesystem.local.small_files import SMALL
+from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.backends.filesystem.local.temp_files import PART
+from chiltepin.backends.filesystem.mover.file import copy_file
+from chiltepin.backends.filesystem.mover.pool import Crew
+from chiltepin.backends.filesystem.mover.task import Work
+from chiltepin.backends.filesystem.mover.threads import Movers
 from chiltepin.backends.filesystem.roots import Roots
-from chiltepin.backends.filesystem.small import SMALL
 from chiltepin.backends.filesystem.store import Spot
-from chiltepin.backends.filesystem.work import Work
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 from chiltepin.model import TaskHandle, TaskState
+from chiltepin.transfers.arguments import transfer_request
 
 #: Copies a file or folder, and stops at its look number sys.argv[4], two for each part, until somebody writes to it.
 STOPPING = """
 import sys, threading
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem.copy import copy_file
-from chiltepin.backends.filesystem.crew import Crew
-from chiltepin.backends.filesystem.local import LocalStore
-from chiltepin.backends.filesystem.movers import Movers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.backends.filesystem.mover.file import copy_file
+from chiltepin.backends.filesystem.mover.pool import Crew
+from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.backends.filesystem.mover.threads import Movers
 from chiltepin.backends.filesystem.roots import Roots
 from chiltepin.backends.filesystem.store import Spot
-from chiltepin.backends.filesystem.tree import copy_tree
-from chiltepin.backends.filesystem.work import Work
+from chiltepin.backends.filesystem.mover.tree import copy_tree
+from chiltepin.backends.filesystem.mover.task import Work
 
 class Stopping(Work):
     left = int(sys.argv[4])
@@ -61,7 +61,7 @@ print("done", flush=True)
 #: Begins three drafts in a folder and waits.
 WRITING = """
 import os, sys
-from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.backends.filesystem.local.store import LocalStore
 folder = LocalStore(sys.argv[1]).folder(())
 drafts = [folder.draft(str(number)) for number in range(3)]
 print("middle", flush=True)
@@ -320,9 +320,9 @@ def test_links_between_files_modes_and_times(disk):
 CLONING = """
 mount -o loop "$1/image" "$1/disk" && "$0" -c '
 import os, sys
-from chiltepin.arguments import transfer_request
+from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 top = sys.argv[1]
 with open(top + "/f", "wb") as file:
     file.write(os.urandom(40 << 20))

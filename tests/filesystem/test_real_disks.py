@@ -15,7 +15,7 @@ from elsewhere import Faulty, NoDiskError, mounted
 from waiting import until
 from worlds import world_of
 
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 from chiltepin.errors import PermissionDeniedError
 
 KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}

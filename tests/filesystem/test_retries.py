@@ -10,12 +10,12 @@ import pytest
 from slow import Flaky
 from worlds import World
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.places import place_of
-from chiltepin.backends.filesystem.retry import TRIES
+from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.backends.filesystem.mover.retry import TRIES
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 fsspec.register_implementation("flaky", Flaky)
 

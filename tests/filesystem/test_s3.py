@@ -17,20 +17,21 @@ import pytest
 from badwires import BadWire
 from children import in_child
 
-from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend, s3uploads
-from chiltepin.backends.filesystem.faults import Fault
-from chiltepin.backends.filesystem.local import LocalStore
-from chiltepin.backends.filesystem.portions import PORTION
-from chiltepin.backends.filesystem.s3bucket import TRIES
-from chiltepin.backends.filesystem.s3faults import S3Fault
-from chiltepin.backends.filesystem.s3objects import PART
-from chiltepin.backends.filesystem.s3servers import same_server
-from chiltepin.backends.filesystem.small import SMALL
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.small_files import SMALL
+from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.backends.filesystem.mover.listing import PORTION
 from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.stores.s3 import uploads as s3uploads
+from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
+from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
+from chiltepin.backends.filesystem.stores.s3.objects import PART
+from chiltepin.backends.filesystem.stores.s3.same_server import same_server
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.runner import Transfers
 
 WRITER = Path(__file__).with_name("s3writer.py")
 
@@ -212,7 +213,8 @@ def test_a_download_that_is_killed_leaves_no_file(bucket, tmp_path):
         places = {"disk": {"url": f"file://{tmp_path}/disk"}, "cloud": bucket.settings("cloud", endpoint_url=line.url)}
         code = (
             "import json, sys; from chiltepin.backends.filesystem import FilesystemBackend as B;"
-            "from chiltepin.transfers import Transfers; from chiltepin.arguments import transfer_request as r;"
+            "from chiltepin.transfers.runner import Transfers;"
+            "from chiltepin.transfers.arguments import transfer_request as r;"
             "Transfers(B.from_config(json.loads(sys.argv[1]), {})).run("
             "r(src_ep='cloud', dst_ep='disk', src_path='/big', dst_path='/big'), timeout=60, polling_interval=1)"
         )

@@ -18,23 +18,24 @@ import pytest
 from children import in_child
 from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.filesystem import FilesystemBackend, ssh
-from chiltepin.backends.filesystem.faults import Fault, fault_of
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX, temporary
-from chiltepin.backends.filesystem.sftp import SftpStore
-from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.stores.sftp import openssh as ssh
+from chiltepin.backends.filesystem.stores.sftp.files import PART
+from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX, temporary
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 LARGE = os.urandom(PART * 3 + 12345)
 
 WRITE = """
 import sys
-from chiltepin.backends.filesystem.sftp import SftpStore
-from chiltepin.backends.filesystem.sftp_files import PART
+from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
+from chiltepin.backends.filesystem.stores.sftp.files import PART
 store = SftpStore(sys.argv[1], dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5])))
 content = open(sys.argv[5], "rb").read()
 with store.folder(()) as folder, folder.draft("f", size=len(content), mark="m") as draft:
@@ -46,10 +47,10 @@ with store.folder(()) as folder, folder.draft("f", size=len(content), mark="m") 
 
 READ = """
 import sys
-from chiltepin.arguments import transfer_request
+from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.runner import Transfers
 options = dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5]))
 endpoints = {"server": {"url": sys.argv[1], "options": options}, "disk": {"url": sys.argv[5]}}
 transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
@@ -61,7 +62,7 @@ transfers.run(request, timeout=60, polling_interval=1)
 LEAVE = """
 import gc, sys
 from concurrent.futures import ThreadPoolExecutor
-from chiltepin.backends.filesystem.sftp import SftpStore
+from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
 store = SftpStore(sys.argv[1], dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5])))
 folder = store.folder(())
 gc.set_threshold(200, 3, 3)

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from chiltepin.backends.filesystem.remote import RemoteStore
+from chiltepin.backends.filesystem.stores.fsspec.store import RemoteStore
 
 
 class AnswerError(Exception):

@@ -9,12 +9,12 @@ import pytest
 from worlds import World
 
 from chiltepin import settings
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.errors import EndpointNotFoundError, PermissionDeniedError, UnsupportedOptionError
 from chiltepin.model import TaskHandle, TaskState, TransferItem, TransferRequest
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 
 def test_a_file_arrives_with_its_bytes(world):

@@ -11,11 +11,11 @@ import pytest
 from slow import slow_world, vanishing_world
 from worlds import World, file_world
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.delete import LISTED
+from chiltepin.backends.filesystem.mover.delete import LISTED
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from elsewhere import NoDiskError, mounted
 from worlds import world_of
 
-from chiltepin.backends.filesystem.reading import LocalReader
+from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.model import TaskState
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="there is no /proc here")

@@ -12,11 +12,11 @@ import pytest
 from liars import Liar
 from webservers import KINDS, files_of, odd_name, odd_tree, web_server
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.places import place_of
+from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 SERVERS = [kind for kind in KINDS if kind != "apache-dav"]
 

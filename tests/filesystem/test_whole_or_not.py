@@ -14,13 +14,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from waiting import until
 from worlds import World
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.names import DRAFT_PREFIX, temporary
 from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX, temporary
 from chiltepin.errors import TaskTimeoutError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 #: Names of users' own files; the last two are those of temporary files of earlier versions.
 USERS = (
@@ -147,7 +147,7 @@ def test_a_timeout_stops_the_copy(slow):
 
 def test_a_copy_that_hangs_does_not_hold_its_caller(slow, monkeypatch):
     """If the disk does not even let the copy stop, the caller gets its error all the same."""
-    monkeypatch.setattr("chiltepin.transfers.STOP_GRACE", 0.1)
+    monkeypatch.setattr("chiltepin.transfers.runner.STOP_GRACE", 0.1)
     with pytest.raises(TaskTimeoutError) as caught:
         slow.move("/f", "/f", timeout=1)
     assert caught.value.status.state is TaskState.ACTIVE

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
-from chiltepin.backends.filesystem.places import place_of
-from chiltepin.transfers import Transfers
+from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.runner import Transfers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chiltepin.hub import Hub
+from chiltepin.transfers.service.manager import Hub
 
 
 class SimulatorClock:

@@ -14,7 +14,7 @@ import pytest
 from logins import log_in
 
 from chiltepin.backends.globus import auth, login
-from chiltepin.backends.globus.tokens import FILE_VARIABLE
+from chiltepin.backends.globus.token_storage import FILE_VARIABLE
 from chiltepin.errors import (
     BackendError,
     ConfigError,

@@ -13,8 +13,8 @@ import globus_sdk
 import pytest
 from globus_sdk import MISSING
 
-from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.backends.globus import GlobusBackend, wire
+from chiltepin.backends.globus import GlobusBackend
+from chiltepin.backends.globus import documents as wire
 from chiltepin.backends.globus.collections import Collection
 from chiltepin.errors import (
     BackendError,
@@ -34,6 +34,7 @@ from chiltepin.errors import (
     UnsupportedOptionError,
 )
 from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import delete_request, transfer_request
 
 
 def move(source="a", destination="b", origin="/file", goal="/file", **options):

@@ -7,9 +7,9 @@ import hashlib
 import pytest
 from guided import Guided
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import delete_request, transfer_request
 
 
 def move(number, **options):

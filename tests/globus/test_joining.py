@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from guided import Guided
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import TaskTimeoutError
-from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.journal import Journal, Owner
 
 DONE = TaskState.SUCCEEDED
 

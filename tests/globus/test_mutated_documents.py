@@ -15,11 +15,11 @@ from guided import Guided
 from logins import log_in
 
 import chiltepin.backends.globus
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.globus import GlobusBackend, login
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
-from chiltepin.outcomes import error_of
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.outcomes import error_of
 
 #: How many each scenario tries; all of them, some 3,000, take half an hour.
 SOME = int(os.environ.get("CHILTEPIN_MUTATIONS", "40"))

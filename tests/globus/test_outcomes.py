@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chiltepin.arguments import transfer_request
-from chiltepin.backends.globus import items
+from chiltepin.backends.globus import item_outcomes as items
 from chiltepin.backends.globus.collections import Collection
 from chiltepin.model import TaskState, TransferItem, TransferRequest
+from chiltepin.transfers.arguments import transfer_request
 
 DONE = TaskState.SUCCEEDED
 NUMBERS = range(4)

@@ -9,9 +9,9 @@ import json
 import pytest
 from guided import Guided
 
-from chiltepin.arguments import delete_request, transfer_request
-from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.journal import Journal, Owner
 
 
 class Death(BaseException):

@@ -15,8 +15,8 @@ import pytest
 from filelock import FileLock
 from globus_sdk.token_storage import TokenStorageData
 
-from chiltepin.backends.globus import tokens
-from chiltepin.backends.globus.tokens import TokenFile, token_file
+from chiltepin.backends.globus import token_storage as tokens
+from chiltepin.backends.globus.token_storage import TokenFile, token_file
 from chiltepin.errors import LoginRequiredError
 
 
@@ -131,7 +131,7 @@ def test_the_environment_names_another_file_and_a_link_stays_one(tmp_path, monke
 WRITER = """
 import sys, time
 from globus_sdk.token_storage import TokenStorageData
-from chiltepin.backends.globus.tokens import TokenFile
+from chiltepin.backends.globus.token_storage import TokenFile
 path, name = sys.argv[1:]
 sys.stdin.readline()
 for number in range(12):

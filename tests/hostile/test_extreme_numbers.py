@@ -20,11 +20,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import chiltepin
-from chiltepin import Workflow, limits
+from chiltepin import Workflow
 from chiltepin.cli import main
-from chiltepin.errors import TaskError
-from chiltepin.screen import shown
-from chiltepin.settings import ConfigWarning, check
+from chiltepin.errors import TaskError, shown
+from chiltepin.settings import ConfigWarning, check, limits
 from chiltepin.settings.endpoints import _General
 from chiltepin.settings.resources import Resource
 from chiltepin.testing.simulator import Simulator

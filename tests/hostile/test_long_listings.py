@@ -148,7 +148,7 @@ def test_pages_that_do_not_fit_together_are_an_error(world, lie):
 def test_a_listing_without_an_end_ends(world, monkeypatch):
     """A service that has new names on every page is left after so many."""
     liar, backend = world
-    monkeypatch.setattr("chiltepin.backends.globus.pages.MOST_ENTRIES", 500)
+    monkeypatch.setattr("chiltepin.backends.globus.listing.MOST_ENTRIES", 500)
     told = []
 
     def answer(method, path):

@@ -11,11 +11,11 @@ import re
 import pytest
 from liars import Liar, document
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.errors import BackendError, ChiltepinError, EndpointError, ServiceUnavailableError
 from chiltepin.model import TaskHandle, TaskStatus
 from chiltepin.testing.simulator import Simulator
+from chiltepin.transfers.arguments import delete_request, transfer_request
 
 ONE, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 TASK = "33333333-3333-4333-8333-333333333333"

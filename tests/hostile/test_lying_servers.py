@@ -10,13 +10,13 @@ import pytest
 from liars import Liar, document
 from peers import install
 
-from chiltepin.arguments import transfer_request
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.names import temporary
-from chiltepin.backends.filesystem.places import place_of
+from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.backends.filesystem.temp_names import temporary
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
-from chiltepin.transfers import Transfers
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
 
 
 @pytest.fixture

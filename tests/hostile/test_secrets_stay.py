@@ -19,9 +19,9 @@ import pytest
 
 from chiltepin import Workflow, delete_task, python_task, transfer_task
 from chiltepin.backends.globus import auth
-from chiltepin.backends.globus.tokens import FILE_VARIABLE
+from chiltepin.backends.globus.token_storage import FILE_VARIABLE
 from chiltepin.errors import ChiltepinError
-from chiltepin.executors import KEPT_BACK
+from chiltepin.parsl.executors import KEPT_BACK
 
 LIMIT = 90
 

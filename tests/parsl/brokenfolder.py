@@ -14,8 +14,9 @@ import sys
 import threading
 from pathlib import Path
 
-from chiltepin import Workflow, delete_task, notes, transfer_task
+from chiltepin import Workflow, delete_task, transfer_task
 from chiltepin.errors import TaskCanceledError
+from chiltepin.transfers import status_file as notes
 
 LIMIT = 15
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ESTALE, errno.ENOTDIR)

@@ -19,8 +19,9 @@ from realparsl import HERE, living, make_htex
 from recording import FarExecutor, RecordingExecutor
 from waiting import until
 
-from chiltepin import kernel, transfer_task
+from chiltepin import transfer_task
 from chiltepin.errors import AppFailedError, TaskCanceledError
+from chiltepin.parsl import kernel
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 
@@ -361,7 +362,9 @@ class TestUnread:
             first = transfer_task("a", "b", "/one", "/one", executor="local")
             transfer_task("a", "b", "/two", "/two", executor="local", inputs=[first])
             transfer_task("a", "b", "/false", "/false", executor="local", check=False)
-        [warning] = [record.getMessage() for record in caplog.records if record.name == "chiltepin.unread"]
+        [warning] = [
+            record.getMessage() for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"
+        ]
         assert "/one" in warning
         assert "/two" in warning
         assert "/false" in warning
@@ -373,13 +376,15 @@ class TestUnread:
             add(transfer_task("a", "b", "/one", "/one", executor="local"))
             assert transfer_task("a", "b", "/two", "/two", executor="local", check=False).result(LIMIT) is False
             transfer_task("a", "b", "/three", "/three", executor="local", inputs=[add(1)]).cancel()
-        assert not [record for record in caplog.records if record.name == "chiltepin.unread"]
+        assert not [record for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"]
 
     def test_what_an_error_gives_up_is_named_although_tasks_need_it(self, moving, caplog):
         """A transfer that an error gives up is named, also if a task that depends on it got to know."""
         with left_early(moving):
             add(transfer_task("a", "b", "/one", "/one", executor="local", inputs=[Future()]))
-        [warning] = [record.getMessage() for record in caplog.records if record.name == "chiltepin.unread"]
+        [warning] = [
+            record.getMessage() for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"
+        ]
         assert "/one" in warning
         assert "was left by KeyError" in warning
 
@@ -388,7 +393,9 @@ class TestUnread:
         with moving:
             for number in range(30):
                 transfer_task("a", "b", f"/{number}", "/x", executor="local")
-        [warning] = [record.getMessage() for record in caplog.records if record.name == "chiltepin.unread"]
+        [warning] = [
+            record.getMessage() for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"
+        ]
         assert warning.count("\n") == 21
         assert warning.endswith("... and 10 more")
 

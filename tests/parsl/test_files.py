@@ -16,9 +16,9 @@ from parsl.dataflow.errors import DependencyError
 import chiltepin
 from chiltepin import configure, delete_task, join_task, paths, python_task, staging, transfer_task
 from chiltepin.errors import ConfigError, TaskFailedError
-from chiltepin.files import location_of, url_of
-from chiltepin.futures import watch
 from chiltepin.model import endpoint_name
+from chiltepin.parsl.files import location_of, url_of
+from chiltepin.parsl.futures import watch
 
 LIMIT = 60
 HERE = Path(__file__).parent

@@ -15,7 +15,7 @@ import pytest
 
 from chiltepin import Workflow, delete_task, python_task, transfer_task
 from chiltepin.errors import ConfigError, TaskCanceledError
-from chiltepin.progress import Meter
+from chiltepin.parsl.progress import Meter
 from chiltepin.testing.simulator import ManualClock, Simulator
 from chiltepin.testing.simulator.clock import utc
 

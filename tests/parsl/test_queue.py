@@ -7,9 +7,10 @@ import threading
 import pytest
 from recording import FarExecutor
 
-from chiltepin import Workflow, configure, delete_task, futures, python_task, transfer_task
+from chiltepin import Workflow, configure, delete_task, python_task, transfer_task
 from chiltepin.errors import TaskCanceledError
 from chiltepin.model import TaskState
+from chiltepin.parsl import futures
 
 LIMIT = 30
 

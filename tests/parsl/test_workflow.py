@@ -17,8 +17,8 @@ from parsl.dataflow.dflow import DataFlowKernelLoader
 from recording import BrokenExecutor, RecordingExecutor
 from waiting import until
 
-from chiltepin import kernel
 from chiltepin.errors import ConfigError, TaskCanceledError
+from chiltepin.parsl import kernel
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 

@@ -15,7 +15,7 @@ from slurmcluster import Cluster, until
 import chiltepin
 from chiltepin import configure, transfer_task
 from chiltepin.errors import TaskCanceledError, TaskLostError
-from chiltepin.schedulers import SlurmJobs
+from chiltepin.parsl.slurm import SlurmJobs
 
 pytestmark = pytest.mark.timeout(600)
 

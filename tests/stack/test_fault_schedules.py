@@ -34,8 +34,8 @@ from parsl.dataflow.errors import DependencyError
 from wholestack import PATIENCE, Left, Stack, moves_of, paths_of
 
 from chiltepin import delete_task, python_task, transfer_task
-from chiltepin.arguments import transfer_request
 from chiltepin.errors import BackendError, ChiltepinError, TaskCanceledError
+from chiltepin.transfers.arguments import transfer_request
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -18,10 +18,14 @@ HOURS, CALLS, FIRST = 12, 12, 3
 @pytest.fixture
 def stack(monkeypatch):
     """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
-    monkeypatch.setattr("chiltepin.journal.writing.FILE_LIMIT", 4_000)
-    for module in ("chiltepin.journal.journal", "chiltepin.journal.others", "chiltepin.repeats"):
+    monkeypatch.setattr("chiltepin.transfers.journal.writer.FILE_LIMIT", 4_000)
+    for module in (
+        "chiltepin.transfers.journal.journal",
+        "chiltepin.transfers.journal.other_processes",
+        "chiltepin.transfers.service.restart",
+    ):
         monkeypatch.setattr(f"{module}.REMEMBERED", 20)
-    monkeypatch.setattr("chiltepin.activity.diary.ENOUGH", 8_000)
+    monkeypatch.setattr("chiltepin.transfers.activity.log.ENOUGH", 8_000)
     made = Stack()
     yield made
     made.close()

@@ -21,13 +21,14 @@ import pytest
 from globus_sdk.transport import RetryConfig
 
 import chiltepin
-from chiltepin import callbacks, configure
-from chiltepin.activity import Diary
+from chiltepin import configure
 from chiltepin.backends.globus import GlobusBackend
-from chiltepin.hub import _hubs
-from chiltepin.journal import Journal, Owner
 from chiltepin.testing.simulator import ManualClock, Simulator
-from chiltepin.transfers import Transfers
+from chiltepin.transfers import callbacks
+from chiltepin.transfers.activity import Diary
+from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.runner import Transfers
+from chiltepin.transfers.service.manager import _hubs
 
 #: Where nobody waits for a disk, if there is such a place.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
@@ -66,7 +67,7 @@ class Stumbles(logging.Handler):
 
     def emit(self, record):
         """Keep it, but for what callbacks of the user raise."""
-        if record.name == "chiltepin.callbacks":
+        if record.name == "chiltepin.transfers.callbacks":
             return
         text = record.getMessage()
         self.told.append(text + "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else text)

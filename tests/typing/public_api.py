@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import chiltepin
-from chiltepin import data, registry
+from chiltepin import data
+from chiltepin.backends import registry
 from chiltepin.model import Capabilities, DirEntry, Request, TaskHandle, TaskStatus
 from chiltepin.protocol import TransferBackend
 

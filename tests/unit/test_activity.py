@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from chiltepin.activity import Chapter, Diary, Reader
-from chiltepin.activity.page import page, write
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import ChiltepinError
-from chiltepin.journal import Journal
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
-from chiltepin.record import Record
-from chiltepin.transfers import opened
+from chiltepin.transfers.activity import Chapter, Diary, Reader
+from chiltepin.transfers.activity.page import page, write
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.journal import Journal
+from chiltepin.transfers.recorder import Record
+from chiltepin.transfers.runner import opened
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
@@ -192,8 +192,8 @@ def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock
     """A task whose process is gone without its end is told as unknown, not as under way."""
     code = f"""
 import os, datetime
-from chiltepin.activity import Chapter, Diary
-from chiltepin.arguments import transfer_request
+from chiltepin.transfers.activity import Chapter, Diary
+from chiltepin.transfers.arguments import transfer_request
 request = transfer_request(src_ep="a", dst_ep="b", src_path="/x", dst_path="/y")
 now = lambda: datetime.datetime.now(datetime.timezone.utc)
 Chapter(Diary({folder!r}, now), "1", request, backend="local", asked=now()).began()
@@ -327,7 +327,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 def test_the_library_is_the_one_that_was_taken():
     """The script of uPlot is, byte by byte, that of its release 1.6.32, and its licence is on the page."""
-    assets = files("chiltepin.activity") / "assets"
+    assets = files("chiltepin.transfers.activity") / "assets"
     digest = hashlib.sha256((assets / "uPlot.min.js").read_bytes()).hexdigest()
     assert digest == "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
     assert (assets / "uPlot.LICENSE").read_text() in page([], since=NOW, now=NOW)

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from chiltepin.arguments import check, delete_request, transfer_request
 from chiltepin.model import DeleteRequest, FilterRule, TransferItem, TransferRequest
+from chiltepin.transfers.arguments import check, delete_request, transfer_request
 
 WHERE = {"src_ep": "a", "dst_ep": "b", "src_path": "/x", "dst_path": "/y"}
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 import pytest
 from waiting import until
 
-from chiltepin import callbacks
-from chiltepin.callbacks import CallbackFuture
+from chiltepin.transfers import callbacks
+from chiltepin.transfers.callbacks import CallbackFuture
 
 LIMIT = 20
 

@@ -14,10 +14,10 @@ from parsl.launchers import MpiExecLauncher, SimpleLauncher, SingleNodeLauncher,
 from parsl.providers import LocalProvider, PBSProProvider
 
 from chiltepin import configure
-from chiltepin.compute import ComputeExecutor
 from chiltepin.errors import ConfigError
-from chiltepin.pools import MPIPool, Pool
-from chiltepin.schedulers import SlurmJobs
+from chiltepin.parsl.globus_compute import ComputeExecutor
+from chiltepin.parsl.htex import MPIPool, Pool
+from chiltepin.parsl.slurm import SlurmJobs
 
 UUID = "87654321-4321-4321-4321-cba987654321"
 

@@ -18,15 +18,15 @@ from waiting import until
 
 import chiltepin
 from chiltepin import delete, transfer
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.backends.filesystem import LocalBackend
-from chiltepin.callbacks import CallbackFuture
-from chiltepin.chores import Chore, SystemClock
 from chiltepin.errors import BackendError, ConfigError, TaskLostError
-from chiltepin.hub import Hub
 from chiltepin.model import TaskState
 from chiltepin.testing.simulator import Simulator
-from chiltepin.underway import start
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.transfers.running import start
+from chiltepin.transfers.service.manager import Hub
+from chiltepin.transfers.timing import Chore, SystemClock
 
 LIMIT = 30
 TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}
@@ -289,7 +289,7 @@ def test_a_service_is_used_again_when_threads_can_be_started(hub):
 
 def test_nothing_is_under_way_without_a_thread(local):
     """A request of the command line that no thread can be started for raises, and moves nothing."""
-    transfers = chiltepin.transfers.Transfers(local)
+    transfers = chiltepin.transfers.runner.Transfers(local)
     with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
         start(transfers, move(), **TIMES)
     assert not local._tasks

@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 from station import Clock, Station
 
-from chiltepin.arguments import transfer_request
 from chiltepin.errors import (
     BackendError,
     LoginRequiredError,
@@ -17,8 +16,9 @@ from chiltepin.errors import (
     TaskCanceledError,
     TaskTimeoutError,
 )
-from chiltepin.hub import Hub
 from chiltepin.model import TaskState
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.service.manager import Hub
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from station import Clock, Depot
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
-from chiltepin.hub import Hub, _hubs
-from chiltepin.journal import Journal, Owner
 from chiltepin.model import TaskState, items_of
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.service.manager import Hub, _hubs
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
@@ -58,7 +58,7 @@ class Histories(RuleBasedStateMachine):
         self.healed = 0.0
         # Journals are read whenever it is due, not as often as this machine has time for.
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("chiltepin.journal.others.SAVED", float("inf"))
+        self.patch.setattr("chiltepin.transfers.journal.other_processes.SAVED", float("inf"))
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self.hubs, self.calls, self.resumed = [None, None], [{}, {}], []
         for number in range(2):

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chiltepin.journal import Entry, Journal, Owner
 from chiltepin.model import (
     CHECKSUMS,
     SYNC_LEVELS,
@@ -30,6 +29,7 @@ from chiltepin.model import (
     TransferItem,
     TransferRequest,
 )
+from chiltepin.transfers.journal import Entry, Journal, Owner
 
 START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
@@ -291,8 +291,8 @@ def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
 @pytest.fixture
 def small(monkeypatch):
     """Files that are left for a new one after 4 kB, and of which ten items are remembered."""
-    monkeypatch.setattr("chiltepin.journal.writing.FILE_LIMIT", 4096)
-    monkeypatch.setattr("chiltepin.journal.journal.REMEMBERED", 10)
+    monkeypatch.setattr("chiltepin.transfers.journal.writer.FILE_LIMIT", 4096)
+    monkeypatch.setattr("chiltepin.transfers.journal.journal.REMEMBERED", 10)
 
 
 def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader):
@@ -675,7 +675,7 @@ def test_each_intent_is_tried_anew(folder, journal, reader, caplog):
 FULL_DISK = """
 import resource, sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, Owner
 from chiltepin.model import DeleteRequest
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -702,7 +702,7 @@ def test_a_full_disk_costs_only_what_did_not_fit(folder):
 WRITER = """
 import sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, Owner
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -771,7 +771,7 @@ def test_threads_write_whole_lines(folder, journal, reader):
 FORK = """
 import os, sys, threading
 from datetime import datetime, timedelta, timezone
-from chiltepin.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, Owner
 from chiltepin.model import DeleteRequest
 where = {"backend": "globus", "service": "s", "deadline": datetime.now(timezone.utc) + timedelta(hours=1)}
 journal = Journal(sys.argv[1])

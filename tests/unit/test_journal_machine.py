@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from chiltepin.journal import Journal, Owner
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
+from chiltepin.transfers.journal import Journal, Owner
 
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
 WORKFLOWS = st.sampled_from(["", "a", "b"])
@@ -28,7 +28,7 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a fol
 @pytest.fixture(autouse=True)
 def looking(monkeypatch):
     """Let no look be left out because the last one was a moment ago."""
-    monkeypatch.setattr("chiltepin.journal.others.SHARE", 1.0)
+    monkeypatch.setattr("chiltepin.transfers.journal.other_processes.SHARE", 1.0)
 
 
 class Files(RuleBasedStateMachine):

@@ -9,8 +9,8 @@ import pytest
 from station import Clock
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
-from chiltepin.notes import Notes, read
-from chiltepin.owned import create_own, exists_own
+from chiltepin.transfers.own_files import create_own, exists_own
+from chiltepin.transfers.status_file import Notes, read
 
 HANDLE = TaskHandle(backend="filesystem", task_id="id", submission_id="id")
 

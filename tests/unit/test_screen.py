@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chiltepin.screen import printable
+from chiltepin.errors import printable
 
 
 @pytest.mark.parametrize(

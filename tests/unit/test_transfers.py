@@ -7,7 +7,6 @@ import pickle
 import pytest
 from station import Clock, Station
 
-from chiltepin.arguments import delete_request, transfer_request
 from chiltepin.errors import (
     ConfigError,
     TaskCanceledError,
@@ -19,9 +18,10 @@ from chiltepin.errors import (
     TaskTimeoutError,
 )
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
-from chiltepin.outcomes import error_of
 from chiltepin.protocol import TransferBackend, WorkerBackend
-from chiltepin.transfers import Transfers, opened
+from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.outcomes import error_of
+from chiltepin.transfers.runner import Transfers, opened
 
 REQUEST = transfer_request(src_ep="laptop", dst_ep="hpc", src_path="/a", dst_path="/b")
 

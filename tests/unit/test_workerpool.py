@@ -11,7 +11,7 @@ from queue import Empty
 
 import pytest
 
-from chiltepin.workerpool import SafeQueue
+from chiltepin.parsl.worker_pool import SafeQueue
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Parsl's own queue serves elsewhere than on Linux.")
 

@@ -67,7 +67,7 @@ class EndpointPath(click.ParamType):  # type: ignore[type-arg] # generic from cl
         """Return the endpoints of the settings that begin so."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - for a shell only
 
-        from chiltepin.cli.desk import Desk  # noqa: PLC0415 - help needs no settings
+        from chiltepin.cli.context import Desk  # noqa: PLC0415 - help needs no settings
         from chiltepin.errors import ChiltepinError  # noqa: PLC0415
 
         del param

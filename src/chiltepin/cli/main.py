@@ -7,9 +7,9 @@ from importlib import import_module
 
 import click
 
-from chiltepin import exits
 from chiltepin.cli.output import complain
 from chiltepin.errors import ChiltepinError, ConfigError, LoginRequiredError
+from chiltepin.transfers import interpreter_exit as exits
 
 __all__ = ["COMMANDS", "INTERRUPTED", "chiltepin", "exit_code", "main"]
 
@@ -58,7 +58,7 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"chiltepin.cli.{cmd_name}"), cmd_name)
+        command = getattr(import_module(f"chiltepin.cli.commands.{cmd_name}"), cmd_name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

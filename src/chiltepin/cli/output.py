@@ -1,6 +1,6 @@
 """What commands print: tables and colours on a terminal, plain text into a pipe, JSON for programs.
 
-What goes through here and came from elsewhere is escaped (`chiltepin.screen.printable`); markup of rich is off.
+What goes through here and came from elsewhere is escaped (`chiltepin.errors.printable`); markup of rich is off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.screen import printable
+from chiltepin.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,21 +1,21 @@
 """Settings: from a YAML file to checked plain data, in which a wrong key is named by file, line and path.
 
 `read` turns a file into a `Document`, `check` turns that (or a dict) into `Settings`. Nothing is contacted, and no
-backend, no Parsl and no SDK is loaded.
+backend, no Parsl and no SDK is loaded. The names below are loaded when they are first used, so that a worker, which
+needs the limits of numbers only, loads neither pydantic nor a YAML parser.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
-from chiltepin.errors import ConfigError
-from chiltepin.settings.checking import ConfigWarning, Settings, check
-from chiltepin.settings.data import DataSettings, Endpoint
-from chiltepin.settings.document import Document, read
-from chiltepin.settings.resources import LOCAL, Resource
+if TYPE_CHECKING:
+    from chiltepin.settings.data import DataSettings, Endpoint
+    from chiltepin.settings.document import Document, read
+    from chiltepin.settings.file import FILE_NAME, FILE_VARIABLE, default_file, user_folder
+    from chiltepin.settings.resources import LOCAL, Resource
+    from chiltepin.settings.validation import ConfigWarning, Settings, check
 
 __all__ = [
     "FILE_NAME",
@@ -30,52 +30,20 @@ __all__ = [
     "check",
     "default_file",
     "read",
+    "user_folder",
 ]
 
-#: The environment variable that names the settings file.
-FILE_VARIABLE = "CHILTEPIN_CONFIG"
-
-#: What the settings file is called where it is looked for.
-FILE_NAME = "chiltepin.yaml"
-
-
-def default_file() -> Path | None:
-    """Return the settings file that is meant when none is named.
-
-    Returns
-    -------
-    Path or None
-        Absolute: the file that the environment variable ``CHILTEPIN_CONFIG`` names, else ``chiltepin.yaml`` in the
-        working directory, else in the user's config folder; None if there is none of them.
-
-    Raises
-    ------
-    ConfigError
-        If ``CHILTEPIN_CONFIG`` names a file that is not there.
-    """
-    if named := os.environ.get(FILE_VARIABLE):
-        path = Path(named).expanduser().absolute()
-        if not _is_file(path):
-            raise ConfigError(
-                f"The environment variable {FILE_VARIABLE} names {named!r}, and there is no such file; "
-                f"correct it, or type 'unset {FILE_VARIABLE}'.",
-                file=named,
-            )
-        return path
-    for folder in (Path.cwd(), user_folder()):
-        if _is_file(folder / FILE_NAME):
-            return folder / FILE_NAME
-    return None
+_HOMES = {
+    "data": ("DataSettings", "Endpoint"),
+    "document": ("Document", "read"),
+    "file": ("FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder"),
+    "resources": ("LOCAL", "Resource"),
+    "validation": ("ConfigWarning", "Settings", "check"),
+}
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:
-        problem = error.strerror
-    raise ConfigError(f"The settings file {str(path)!r} cannot be looked for: {problem}.", file=str(path))
-
-
-def user_folder() -> Path:
-    """Return the user's config folder, which may not exist."""
-    return platformdirs.user_config_path("chiltepin", appauthor=False)
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"chiltepin.settings.{home}"), name)
+    raise AttributeError(f"module 'chiltepin.settings' has no attribute {name!r}")

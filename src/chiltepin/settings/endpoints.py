@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from chiltepin.errors import suggest
+from chiltepin.errors import shown, suggest
 from chiltepin.model import FAULT_GRACE, THIS_MACHINE, endpoint_name
 from chiltepin.paths import machine_path
-from chiltepin.screen import shown
 from chiltepin.settings.data import DataSettings, Endpoint
-from chiltepin.settings.names import folder_problems, name_problems
+from chiltepin.settings.duplicate_endpoints import folder_problems, name_problems
+from chiltepin.settings.messages import Problem, misfit, validate
 from chiltepin.settings.options import option_problems, plain
-from chiltepin.settings.problems import Problem, misfit, validate
 from chiltepin.settings.resources import Resource, Seconds, Text, uuid_text
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from chiltepin.limits import GRACE, Range
+from chiltepin.errors import shown
 from chiltepin.paths import machine_path
-from chiltepin.screen import shown
-from chiltepin.settings.problems import Problem
+from chiltepin.settings.limits import GRACE, Range
+from chiltepin.settings.messages import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,10 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from chiltepin import limits
 from chiltepin.errors import suggest
 from chiltepin.model import UUID
-from chiltepin.settings.problems import misfit
+from chiltepin.settings import limits
+from chiltepin.settings.messages import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin import registry
+from chiltepin.backends import registry
 from chiltepin.data import local_path
 from chiltepin.settings import ConfigWarning, check, read
-from chiltepin.transfers import opened
+from chiltepin.transfers.runner import opened
 from chiltepin.workflow import Workflow
 
 if TYPE_CHECKING:

@@ -10,18 +10,18 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from chiltepin import forks
-from chiltepin.backends.filesystem.copy import copy_file, is_missing
-from chiltepin.backends.filesystem.crew import Crew
-from chiltepin.backends.filesystem.delete import delete
-from chiltepin.backends.filesystem.faults import Fault, fault_of
-from chiltepin.backends.filesystem.movers import PATIENCE, Movers
-from chiltepin.backends.filesystem.places import Place, local_places, place_of
-from chiltepin.backends.filesystem.retry import patiently
+from chiltepin.backends import forks
+from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.locations import Place, local_places, place_of
+from chiltepin.backends.filesystem.mover.delete import delete
+from chiltepin.backends.filesystem.mover.file import copy_file, is_missing
+from chiltepin.backends.filesystem.mover.pool import Crew
+from chiltepin.backends.filesystem.mover.retry import patiently
+from chiltepin.backends.filesystem.mover.task import Work
+from chiltepin.backends.filesystem.mover.threads import PATIENCE, Movers
+from chiltepin.backends.filesystem.mover.tree import copy_tree
 from chiltepin.backends.filesystem.roots import Roots
 from chiltepin.backends.filesystem.store import Spot, bounded
-from chiltepin.backends.filesystem.tree import copy_tree
-from chiltepin.backends.filesystem.work import Work
 from chiltepin.errors import (
     BackendError,
     ConfigError,

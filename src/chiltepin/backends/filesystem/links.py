@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

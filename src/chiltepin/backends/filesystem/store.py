@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.small import Small
+    from chiltepin.backends.filesystem.local.small_files import Small
     from chiltepin.paths import Parts
 
 __all__ = [

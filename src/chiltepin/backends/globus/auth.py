@@ -24,9 +24,9 @@ from globus_sdk.token_storage import TokenStorage, TokenValidationError
 from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError, UnmetScopeRequirementsError
 from globus_sdk.transport import RetryConfig
 
-from chiltepin.backends.globus.line import guarded
-from chiltepin.backends.globus.tokens import FILE_VARIABLE, TokenFile, token_file
-from chiltepin.backends.globus.words import one_line, word
+from chiltepin.backends.globus.text import one_line, word
+from chiltepin.backends.globus.token_storage import FILE_VARIABLE, TokenFile, token_file
+from chiltepin.backends.globus.transport import guarded
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
 
-from chiltepin import forks
-from chiltepin.backends.globus import auth, items, pages, wire
+from chiltepin.backends import forks
+from chiltepin.backends.globus import auth
+from chiltepin.backends.globus import documents as wire
+from chiltepin.backends.globus import item_outcomes as items
+from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.line import unshare
-from chiltepin.backends.globus.refusals import BACKEND, TOO_MANY_PENDING, ask
-from chiltepin.backends.globus.words import identifier
+from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, ask
+from chiltepin.backends.globus.text import identifier
+from chiltepin.backends.globus.transport import unshare
 from chiltepin.errors import (
     BackendError,
     ConfigError,

@@ -17,8 +17,8 @@ from globus_sdk.transport import RetryConfig
 
 from chiltepin.backends.globus import auth
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.line import guarded
-from chiltepin.backends.globus.refusals import ask
+from chiltepin.backends.globus.errors import ask
+from chiltepin.backends.globus.transport import guarded
 from chiltepin.errors import BackendError, ChiltepinError, ConsentRequiredError, LoginRequiredError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chiltepin import paths
-from chiltepin.backends.filesystem.local import LocalStore
+from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import UUID
 from chiltepin.testing.simulator.trouble import Trouble

@@ -17,7 +17,7 @@ from chiltepin.testing.simulator.trouble import FROM_DISK, Trouble, trouble_of
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
-    from chiltepin.backends.filesystem.local import LocalFolder
+    from chiltepin.backends.filesystem.local.store import LocalFolder
     from chiltepin.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.gate import Gate

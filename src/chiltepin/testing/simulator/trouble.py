@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from chiltepin.backends.filesystem.faults import Fault
+from chiltepin.backends.filesystem.errors import Fault
 
 __all__ = ["FROM_DISK", "SKIPPABLE", "Trouble", "trouble_of"]
 

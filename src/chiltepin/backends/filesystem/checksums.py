@@ -1,0 +1,60 @@
+"""What proves that a content is the right one: checksums that come from outside."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.model import CHECKSUMS
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["Proof", "meet", "not_what_was_sent"]
+
+
+class Proof:
+    """A checksum that a content has to have.
+
+    Parameters
+    ----------
+    checksum : str
+        Such as ``sha256:`` and the digest in hexadecimal digits.
+
+    Raises
+    ------
+    Fault
+        If the algorithm is not known.
+    """
+
+    def __init__(self, checksum: str) -> None:
+        algorithm, _, self._wanted = checksum.partition(":")
+        if algorithm.lower() not in CHECKSUMS:
+            known = ", ".join(CHECKSUMS)
+            raise Fault("VERIFY_CHECKSUM", f"{checksum!r} is no checksum that can be checked; known are {known}.")
+        self._algorithm = algorithm.lower()
+        self._digest = hashlib.new(self._algorithm, usedforsecurity=False)
+
+    def update(self, block: Buffer) -> None:
+        """Go on with the next bytes."""
+        self._digest.update(block)
+
+    def check(self, name: str) -> None:
+        """Raise a ``Fault`` unless all bytes together have the checksum."""
+        found = self._digest.hexdigest()
+        if found != self._wanted.lower():
+            reason = f"{name} has the checksum {self._algorithm}:{found}, and not the one that was given; "
+            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason + "see that both belong together.")
+
+
+def meet(checksum: str, content: Buffer, name: str) -> None:
+    """Raise a ``Fault`` unless the whole content of a file has this checksum."""
+    proof = Proof(checksum)
+    proof.update(content)
+    proof.check(name)
+
+
+def not_what_was_sent(name: str) -> Fault:
+    """Return the fault of a file that was damaged on its way or on the disk."""
+    return Fault("VERIFY_CHECKSUM", f"{name} was written, but what is read back is not what was sent.")

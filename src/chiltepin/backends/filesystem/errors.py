@@ -1,0 +1,109 @@
+"""The wall of this backend: what the operating system and fsspec say, in the words of a task.
+
+The codes are Globus's event codes, so that a workflow that looks at them need not know which backend moved its data.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from chiltepin.errors import printable
+
+__all__ = ["HOPELESS", "Fault", "fault_of"]
+
+_CODES = {
+    errno.ENOENT: "FILE_NOT_FOUND",
+    errno.EACCES: "PERMISSION_DENIED",
+    errno.EPERM: "PERMISSION_DENIED",
+    errno.EROFS: "PERMISSION_DENIED",
+    errno.EISDIR: "IS_A_DIRECTORY",
+    errno.ENOTDIR: "NOT_A_DIRECTORY",
+    errno.ENOTEMPTY: "NOT_EMPTY",
+    errno.ENOSPC: "NO_SPACE_LEFT",
+    errno.EDQUOT: "QUOTA_EXCEEDED",
+    errno.EFBIG: "LIMIT_EXCEEDED",
+    errno.EMFILE: "LIMIT_EXCEEDED",
+    errno.ENFILE: "LIMIT_EXCEEDED",
+    errno.ENAMETOOLONG: "INVALID_PATH_NAME",
+    errno.EILSEQ: "INVALID_PATH_NAME",
+    errno.ELOOP: "INVALID_SYMLINK",
+    errno.ETIMEDOUT: "TIMEOUT",
+    errno.ECONNREFUSED: "CONNECT_FAILED",
+    errno.ECONNRESET: "CONNECTION_RESET",
+}
+
+#: After one of these no other file of the task can fare better.
+HOPELESS = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED"})
+
+_RENAME = "the disk does not take this name, so rename it"
+_ROOM = "make room there, then run it again"
+
+#: What to do about it; docs/concepts/bad-disks.md has the table.
+_CURES = {
+    errno.EACCES: "see what whoever runs this may do there",
+    errno.EPERM: "see what whoever runs this may do there",
+    errno.EROFS: "have the disk mounted for writing",
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "the disk, or a limit on whoever runs this, takes no file of that size",
+    errno.EMFILE: "allow this process more (ulimit -n)",
+    errno.ENAMETOOLONG: _RENAME,
+    errno.EILSEQ: _RENAME,
+    errno.ELOOP: "links lead in a circle, so name what they should lead to",
+    errno.EIO: "the disk is damaged, or was taken away; ask who runs it",
+    errno.ESTALE: "the disk of a server has changed, or was taken away; run it again",
+}
+
+_BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
+    (FileNotFoundError, "FILE_NOT_FOUND"),
+    (PermissionError, "PERMISSION_DENIED"),
+    (IsADirectoryError, "IS_A_DIRECTORY"),
+    (NotADirectoryError, "NOT_A_DIRECTORY"),
+    (FileExistsError, "FILE_EXISTS"),
+    (TimeoutError, "TIMEOUT"),
+    (OSError, "ENDPOINT_ERROR"),
+)
+
+
+class Fault(Exception):  # noqa: N818 - the glossary's word
+    """Why one file or folder could not be moved or removed.
+
+    Parameters
+    ----------
+    code : str
+        Globus's word for it.
+    reason : str
+        The same as a sentence for people; names in it may hold anything, and are escaped where they do not print.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, printable(reason)
+        super().__init__(self.reason)
+
+
+def fault_of(error: BaseException, what: str) -> Fault:
+    """Return the fault that an exception stands for.
+
+    Parameters
+    ----------
+    error : BaseException
+        What a store raised.
+    what : str
+        What was being done, to which path on which endpoint; the start of the sentence.
+    """
+    if isinstance(error, Fault):
+        return error
+    number = meant = error.errno if isinstance(error, OSError) else None
+    # What the kernel finds invalid of a call with a name is that name: on VFAT, characters that it does not have.
+    if number == errno.EINVAL and isinstance(error, OSError) and isinstance(error.filename, (str, bytes)):
+        meant = errno.EILSEQ
+    by_class = (code for kind, code in _BY_CLASS if isinstance(error, kind))
+    code = _CODES.get(meant or 0) or next(by_class, "INTERNAL_ERROR")
+    # The text of a foreign error may name a URL with a key in it; strerror and the class name cannot.
+    if number:
+        cure = _CURES.get(meant or 0)
+        return Fault(code, f"{what}: {os.strerror(number)}{f'; {cure}' if cure else ''}.")
+    if isinstance(error, OSError):
+        return Fault(code, f"{what}: {code.replace('_', ' ').lower()}.")
+    return Fault(code, f"{what}: {type(error).__name__}.")

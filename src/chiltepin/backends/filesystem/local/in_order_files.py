@@ -1,0 +1,171 @@
+"""Writing to disks that take a file in order only, and give nothing back of it before it is closed.
+
+Such are many disks over FUSE that keep their files in an object store (``rclone mount``, Mountpoint for Amazon S3).
+Which disk is one is found out when something is refused for the first time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.local.permissions import give_rights
+from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, Open, let_go
+from chiltepin.backends.filesystem.local.temp_files import give_name
+from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
+from chiltepin.backends.filesystem.temp_names import temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from chiltepin.backends.filesystem.local.permissions import Rights
+    from chiltepin.backends.filesystem.local.temp_files import Drafts
+    from chiltepin.backends.filesystem.store import Reader
+
+__all__ = ["OrderedDraft", "in_order_only"]
+
+#: What such disks say of a write elsewhere than at the end, of a read, or of a file that is to be opened for both.
+_REFUSALS = frozenset(
+    {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESPIPE, errno.EBADF, errno.EIO}
+)
+
+_PIECE = 4096
+
+
+def in_order_only(error: OSError, drafts: Drafts) -> bool:
+    """Whether a disk has refused something since it takes files in order only; tried with two files of its own.
+
+    Parameters
+    ----------
+    error : OSError
+        What it said.
+    drafts : Drafts
+        Those of a folder on the disk.
+    """
+    return error.errno in _REFUSALS and _works(drafts, _by_order) and not _works(drafts, _by_place)
+
+
+def _works(drafts: Drafts, way: Callable[[int, str], bool]) -> bool:
+    name = temporary(secrets.token_hex(8))
+    try:
+        return way(drafts.folder, name)
+    except OSError:
+        return False
+    finally:
+        drafts.give_up(name)
+
+
+def _by_order(folder: int, name: str) -> bool:
+    target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        for letter in (b"a", b"b"):
+            os.write(target, letter * _PIECE)
+    finally:
+        os.close(target)
+    source = os.open(name, FILE, dir_fd=folder)
+    try:
+        return os.read(source, 3 * _PIECE) == b"a" * _PIECE + b"b" * _PIECE
+    finally:
+        let_go(source)
+
+
+def _by_place(folder: int, name: str) -> bool:
+    target = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        # In order first: rclone makes a file that got nothing only after it was closed, when it is removed already.
+        for offset, letter in ((0, b"x"), (_PIECE, b"b"), (0, b"a")):
+            os.pwrite(target, letter * _PIECE, offset)
+        return os.pread(target, 3 * _PIECE, 0) == b"a" * _PIECE + b"b" * _PIECE
+    finally:
+        let_go(target)
+
+
+class OrderedDraft(Open):
+    """A file that is written from its start to its end, closed, and then read back by its name.
+
+    Parameters
+    ----------
+    drafts : Drafts
+        Those of its folder.
+    name : str
+        The name that it gets in the end.
+    rights : Rights or None
+        Those of the file that it replaces.
+    """
+
+    part: int | None = None
+    proves = False
+
+    def __init__(self, drafts: Drafts, name: str, rights: Rights | None) -> None:
+        self._draft, descriptor = drafts.ordered(rights)
+        super().__init__(descriptor)
+        self._drafts, self._name, self._rights = drafts, name, rights
+        self._written = self._committed = False
+
+    def kept(self, offset: int, count: int) -> None:
+        """Keep nothing from dead drafts."""
+        del offset, count
+
+    def step(self, reader: Reader) -> None:
+        """Have no parts, and so no steps."""
+
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Return False: this store has no faster path."""
+        del reader, offset, count, verify
+        return False
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Not for a file that is written in order."""
+        raise NotImplementedError
+
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Keep nothing from dead drafts."""
+        del offset, digest
+
+    def write(self, block: memoryview) -> None:
+        """Append the block; a disk may take it in pieces."""
+        while block:
+            block = block[os.write(self.descriptor, block) :]
+
+    def _end(self) -> None:
+        """Close the file for writing, which is when such a disk tells of what went wrong."""
+        if not self._written:
+            self._written = True
+            os.close(self.descriptor)
+
+    def read_back(self) -> LocalReader:
+        """Open what was written, from its start."""
+        self._end()
+        descriptor = os.open(self._draft, FILE, dir_fd=self._drafts.folder)
+        try:
+            return LocalReader(descriptor, self._draft)
+        except BaseException:
+            let_go(descriptor)
+            raise
+
+    def commit(self, mtime: float | None) -> None:
+        """Give the file its time, its rights and its name."""
+        self._end()
+        if mtime is not None or self._rights is not None:
+            descriptor = os.open(self._draft, FILE, dir_fd=self._drafts.folder)
+            try:
+                if mtime is not None:
+                    keep_time(descriptor, nanoseconds(mtime))
+                if self._rights is not None:
+                    give_rights(descriptor, self._rights)
+            finally:
+                let_go(descriptor)
+        give_name(self._drafts.folder, self._draft, self._name)
+        self._committed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._written:
+            self._written = True
+            let_go(self.descriptor)
+        if not self._committed:
+            self._drafts.give_up(self._draft)

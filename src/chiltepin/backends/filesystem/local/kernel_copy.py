@@ -1,0 +1,147 @@
+"""How bytes get from one file of this machine to another without passing through Python.
+
+Which way the kernel has depends on the two disks, and only trying tells. What was found is remembered for each pair of
+devices, for as long as the process lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chiltepin.backends.filesystem.local.reader import LocalReader
+
+__all__ = ["WRITTEN", "clonable", "clone", "data", "move", "write_at"]
+
+#: Bytes that are written at a time. For larger writes the kernel takes memory in larger pieces, which a virtual machine
+#: may have to get from its host first: with 256 KiB, 4 GiB took up to five times as long there, and with 32 KiB never
+#: (docs/decisions/verification.md).
+WRITTEN = 1 << 15
+
+#: The request of ioctl_ficlone(2); 0 where there is none.
+_FICLONE = 0x40049409 if os.uname().sysname == "Linux" else 0
+
+#: What a kernel says of a way that it does not have for these two files (copy_file_range(2), sendfile(2),
+#: ioctl_ficlone(2)). EPERM: seccomp, in some containers.
+_CANNOT = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.EBADF})
+
+#: Bytes that pass through Python at a time where the kernel has no way.
+_BLOCK = 1 << 18
+
+_unclonable: set[tuple[int, int]] = set()
+_way: dict[tuple[int, int], int] = {}
+
+
+def clonable(devices: tuple[int, int]) -> bool:
+    """Whether it is worth a try to `clone` from the one to the other."""
+    return bool(_FICLONE) and devices not in _unclonable
+
+
+def clone(source: int, target: int, devices: tuple[int, int]) -> bool:
+    """Make an empty file share the blocks of another one; False if the disk cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as err:
+        if err.errno not in _CANNOT:
+            raise
+        # EINVAL may be this file's own matter (btrfs: a file without checksums), the others are the disk's.
+        if err.errno != errno.EINVAL:
+            _unclonable.add(devices)
+        return False
+    return True
+
+
+def move(reader: LocalReader, target: int, reopen: Callable[[], int], offset: int, count: int) -> int:
+    """Copy bytes to the same place of another file.
+
+    Parameters
+    ----------
+    reader : LocalReader
+        Where they come from.
+    target : int
+        Descriptor of the other file.
+    reopen : callable
+        Opens the other file once more, for a way that needs a position of its own there.
+    offset, count : int
+        Which bytes.
+
+    Returns
+    -------
+    int
+        How many were copied; fewer than ``count`` only if the file ends before.
+    """
+    devices = (reader.facts.st_dev, os.fstat(target).st_dev)
+    done = 0
+    for way in range(_way.get(devices, 0), len(_WAYS)):
+        try:
+            done += _WAYS[way](reader.descriptor, target, reopen, offset + done, count - done)
+        except OSError as err:
+            if err.errno not in _CANNOT or way == len(_WAYS) - 1:
+                raise
+            _way[devices] = way + 1
+        # A way that ends early may not see the whole file (some FUSE and kernel filesystems); the last one decides.
+        if done == count:
+            break
+    return done
+
+
+def _by_range(source: int, target: int, _: Callable[[], int], offset: int, count: int) -> int:
+    if not hasattr(os, "copy_file_range"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    done = 0
+    while done < count and (got := os.copy_file_range(source, target, count - done, offset + done, offset + done)):
+        done += got
+    return done
+
+
+def _by_sendfile(source: int, _: int, reopen: Callable[[], int], offset: int, count: int) -> int:
+    done, target = 0, reopen()
+    try:
+        os.lseek(target, offset, os.SEEK_SET)
+        while done < count and (got := os.sendfile(target, source, offset + done, count - done)):
+            done += got
+    finally:
+        os.close(target)
+    return done
+
+
+def _by_hand(source: int, target: int, _: Callable[[], int], offset: int, count: int) -> int:
+    block, done = memoryview(bytearray(min(_BLOCK, count))), 0
+    while done < count and (got := os.preadv(source, [block[: count - done]], offset + done)):
+        write_at(target, block[:got], offset + done)
+        done += got
+    return done
+
+
+# On macOS, sendfile takes no file as its target (ENOTSOCK).
+_WAYS = (_by_range, _by_sendfile, _by_hand) if os.uname().sysname == "Linux" else (_by_range, _by_hand)
+
+
+def write_at(descriptor: int, block: memoryview, offset: int) -> None:
+    """Write all of a block; a disk may take it in pieces."""
+    while block:
+        written = os.pwrite(descriptor, block[:WRITTEN], offset)
+        offset, block = offset + written, block[written:]
+
+
+def data(reader: LocalReader, offset: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yield where there is something in a part of a file: offsets and counts, the holes between them left out."""
+    end = offset + count
+    if not reader.sparse:
+        yield offset, count
+        return
+    while offset < end:
+        try:
+            start = min(end, os.lseek(reader.descriptor, offset, os.SEEK_DATA))
+            stop = min(end, os.lseek(reader.descriptor, start, os.SEEK_HOLE))
+        except OSError as err:
+            # ENXIO: nothing but a hole up to the end of the file (lseek(2)). Else the disk does not tell of holes.
+            start, stop = (end, end) if err.errno == errno.ENXIO else (offset, end)
+        if start < stop:
+            yield start, stop - start
+        offset = max(stop, start)

@@ -1,0 +1,118 @@
+"""Copying a small file of this machine in as few system calls as it can be done safely.
+
+Of a file of 4 KiB, most of what a copy costs is the calls themselves (benchmarks/README.md), so the content is read,
+written and read back at once, and compared byte by byte: at that size a checksum would cost more.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from chiltepin.backends.filesystem.checksums import meet, not_what_was_sent
+from chiltepin.backends.filesystem.local.permissions import give_rights
+from chiltepin.backends.filesystem.local.reader import FILE, is_changed, let_go
+from chiltepin.backends.filesystem.local.temp_files import give_name, settled
+from chiltepin.backends.filesystem.local.times import keep_time
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from chiltepin.backends.filesystem.local.temp_files import Drafts
+    from chiltepin.backends.filesystem.store import Wish
+
+__all__ = ["SMALL", "Small", "read_small", "write_small"]
+
+#: Bytes up to which a file is small. Above, memory that is asked for anew for each file costs more than calls do.
+SMALL = 1 << 18
+
+
+class Small(NamedTuple):
+    """A small file, in memory as a whole; `mtime` is in nanoseconds since 1970 UTC."""
+
+    content: Buffer
+    size: int
+    mtime: int
+
+
+def read_small(origin: int, name: str) -> Small | None:
+    """Read a file at once.
+
+    Parameters
+    ----------
+    origin : int
+        The descriptor of its folder.
+    name : str
+        What it is called there.
+
+    Returns
+    -------
+    Small or None
+        None if it is no small file any more or was written to just now.
+    """
+    source = os.open(name, FILE, dir_fd=origin)
+    try:
+        before = os.fstat(source)
+        size = before.st_size
+        if size > SMALL or not stat.S_ISREG(before.st_mode):
+            return None
+        # One byte more than there should be, to see a file that has grown.
+        content = os.read(source, size + 1)
+        after = os.fstat(source)
+    finally:
+        let_go(source)
+    if len(content) != size or is_changed(before, after):
+        return None
+    return Small(content, size, before.st_mtime_ns)
+
+
+def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) -> int:
+    """Write a file, whole or not at all.
+
+    Parameters
+    ----------
+    small : Small
+        What it is to be.
+    goal : int
+        The descriptor of its folder.
+    name : str
+        What it will be called there.
+    wish : Wish
+        How it is to be copied.
+    drafts : Drafts
+        Those of the folder.
+
+    Returns
+    -------
+    int
+        Its bytes.
+    """
+    if wish.checksum:
+        meet(wish.checksum, small.content, name)
+    rights = drafts.replaced(name)
+    draft, target = drafts.new(rights)
+    try:
+        _write(target, small.content, name, verify=wish.verify)
+        if wish.mtime:
+            keep_time(target, small.mtime)
+        if rights is not None:
+            give_rights(target, rights)
+        settled(target)
+        give_name(goal, draft, name)
+    except BaseException:
+        drafts.give_up(draft)
+        raise
+    finally:
+        let_go(target)
+    return small.size
+
+
+def _write(target: int, content: Buffer, name: str, *, verify: bool) -> None:
+    """Write all of it, which a disk may take in pieces, and read it back."""
+    rest = memoryview(content)
+    size = len(rest)
+    while rest:
+        rest = rest[os.write(target, rest) :]
+    if verify and os.pread(target, size + 1, 0) != content:
+        raise not_what_was_sent(name)

@@ -1,0 +1,369 @@
+"""Files of this machine that are being written: their names, their locks, and what dead writers leave.
+
+The name of a draft begins with the name of its *claim*: a file in the same folder that its writer holds locked
+(``flock``) for as long as it lives, and that the kernel lets go of however the writer ends. A draft may be its own
+claim; where many files are written into one folder they share one, which costs less. Whoever sweeps removes a claim
+that nobody holds, with all its drafts.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import threading
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
+from chiltepin.backends.filesystem.local.permissions import create_mode, give_rights, rights_of
+from chiltepin.backends.filesystem.local.reader import LocalReader, Open, let_go
+from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
+from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.temp_names import body_of, temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from chiltepin.backends.filesystem.local.permissions import Rights
+    from chiltepin.backends.filesystem.store import Reader
+
+__all__ = ["PART", "Drafts", "LocalDraft", "give_name", "settled", "sweep"]
+
+#: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
+#: takes long enough that handing it to another thread does not count (benchmarks/README.md).
+PART = 1 << 23
+
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = _OPEN | os.O_CREAT | os.O_EXCL
+_DIGEST = xxhash.xxh3_128().digest_size
+
+#: Bytes of the random text in the name of a claim; hexadecimal digits in that of a draft that may be continued.
+_TOKEN, _MARKED = 8, 32
+
+#: What the names of this file hold. Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
+_LOCAL = re.compile(f"[0-9a-f]{{{2 * _TOKEN}}}(-[0-9]+)?|[0-9a-f]{{{_MARKED}}}")
+
+
+def _locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
+    """Open a file and lock it; None if somebody else holds it, or if the name has come to mean another file."""
+    descriptor = os.open(name, flags, mode, dir_fd=folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | wait)
+        # Between the two calls a sweeper may have removed it, or its writer may have given it its real name.
+        if os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False)):
+            return descriptor
+    except FileNotFoundError:
+        pass
+    except OSError:
+        # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
+        if flags & os.O_EXCL:
+            return descriptor
+    let_go(descriptor)
+    return None
+
+
+def give_name(folder: int, draft: str, name: str) -> None:
+    """Rename a file to its real name, in place of what had it, which the kernel does whole or not at all (rename(2)).
+
+    Raises
+    ------
+    Fault
+        If the disk cannot rename at all.
+    """
+    try:
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as err:
+        if err.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+            reason = "The disk cannot rename files, so that a copy would be seen before it is whole; use another disk."
+            raise Fault("ENDPOINT_ERROR", reason) from None
+        if err.errno != errno.EEXIST:
+            raise
+        # Some disks over FUSE do not replace what has the name: for a moment there is neither, as on some SFTP servers.
+        os.unlink(name, dir_fd=folder)
+        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def settled(descriptor: int) -> None:
+    """Have the disk say now what it else says when a file is closed, and that is after it got its name.
+
+    NFS, and other disks that keep what is written for a while, tell of a full disk or a quota only then (close(2)).
+    """
+    os.close(os.dup(descriptor))
+
+
+class Drafts:
+    """The drafts that are written into one open folder; `close` when the last of them has ended.
+
+    Parameters
+    ----------
+    folder : int
+        Its descriptor.
+    fresh : bool
+        Whether the folder was made just now, so that no file in it is replaced.
+    """
+
+    def __init__(self, folder: int, *, fresh: bool = False) -> None:
+        self.folder = folder
+        self._fresh = fresh
+        #: Whether the disk did not let one be removed, which is left to the next sweep then.
+        self.left = False
+        self._lock, self._count = threading.Lock(), count()
+        self._claim: tuple[str, int] | None = None
+
+    def replaced(self, name: str) -> Rights | None:
+        """Return the rights of the file that one of this name will replace."""
+        return None if self._fresh else rights_of(self.folder, name)
+
+    def new(self, rights: Rights | None = None) -> tuple[str, int]:
+        """Return name and descriptor of an empty draft: the first is its own claim, the others share one."""
+        number, mode = next(self._count), create_mode(rights)
+        if not number:
+            return self._claimed(mode)
+        if self._claim is None:
+            with self._lock:
+                self._claim = self._claim or self._claimed()
+        name = temporary(f"{body_of(self._claim[0])}-{number}")
+        try:
+            return name, os.open(name, _NEW, mode, dir_fd=self.folder)
+        except OSError:
+            # A disk that fails just after it has made a file (NFS: when it is to get its mode) has made it.
+            self.give_up(name)
+            raise
+
+    def ordered(self, rights: Rights | None) -> tuple[str, int]:
+        """Return name and descriptor of a draft that is its own claim, and is open for writing only."""
+        return self._claimed(create_mode(rights), os.O_WRONLY | _NEW & ~os.O_RDWR)
+
+    def _claimed(self, mode: int = 0o600, flags: int = _NEW) -> tuple[str, int]:
+        """Make a file with a new name, and lock it."""
+        while True:
+            name = temporary(secrets.token_hex(_TOKEN))
+            try:
+                descriptor = _locked(self.folder, name, flags, 0, mode)
+            except OSError:
+                self.give_up(name)
+                raise
+            if descriptor is not None:
+                return name, descriptor
+
+    def marked(self, mark: str, rights: Rights | None) -> tuple[str, int, bool]:
+        """Return name and descriptor of the draft of that mark, and whether a dead writer has left something in it."""
+        name = temporary(hashlib.sha256(mark.encode(errors="surrogateescape")).hexdigest()[:_MARKED])
+        # Twice: a disk that fails once has perhaps made the file before, which would stay.
+        mode = create_mode(rights)
+        found = self._kept(name, mode) or self._kept(name, mode)
+        return found or (*self.new(rights), False)
+
+    def _kept(self, name: str, mode: int) -> tuple[str, int, bool] | None:
+        with suppress(OSError):
+            descriptor = _locked(self.folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB, mode)
+            if descriptor is not None:
+                try:
+                    facts = os.fstat(descriptor)
+                except OSError:
+                    facts = None
+                # What somebody else has put there, or linked to another name, is not written to.
+                if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
+                    return name, descriptor, facts.st_size > 0
+                let_go(descriptor)
+        return None
+
+    def give_up(self, name: str) -> None:
+        """Remove a draft; why it is given up is known, so that a disk that does not even allow that says no more."""
+        try:
+            os.unlink(name, dir_fd=self.folder)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            self.left = True
+
+    def close(self) -> None:
+        """Let the claim go."""
+        if self._claim is not None:
+            name, descriptor = self._claim
+            self.give_up(name)
+            let_go(descriptor)
+
+
+def sweep(folder: int) -> bool:
+    """Remove the drafts of writers that are dead; return whether the disk let all of them go."""
+    claims: dict[str, list[str]] = {}
+    with os.scandir(folder) as found:
+        for entry in found:
+            body = body_of(entry.name)
+            if body is not None and _LOCAL.fullmatch(body):
+                claims.setdefault(temporary(body.partition("-")[0]), []).append(entry.name)
+    clean = True
+    for claim, names in claims.items():
+        try:
+            _remove_dead(folder, claim, names)
+        except OSError:  # noqa: PERF203 - the others go all the same
+            clean = False
+    return clean
+
+
+def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
+    descriptor = None
+    with suppress(FileNotFoundError):
+        descriptor = _locked(folder, claim, _OPEN, fcntl.LOCK_NB)
+        if descriptor is None:
+            return
+    # A claim goes after its drafts: a draft without one has no writer.
+    try:
+        for name in sorted(names, reverse=True):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+    finally:
+        if descriptor is not None:
+            let_go(descriptor)
+
+
+class LocalDraft(Open):
+    """A file that is being written.
+
+    Parameters
+    ----------
+    drafts : Drafts
+        Those of its folder.
+    draft : str
+        Its name for now.
+    descriptor : int
+        Its own.
+    name : str
+        The name that it gets in the end.
+    size : int or None
+        Bytes that it will have, where that is known.
+    rights : Rights or None
+        Those of the file that it replaces.
+    continued : bool
+        Whether a dead writer has left something in it.
+    learns : callable
+        Whether an error has told of the disk how it had better be written to; see `inorder`.
+
+    Notes
+    -----
+    Behind the last byte, a large draft has the digests of its parts that are whole, each at the place of its part, so
+    that the next run knows what it need not copy again. `commit` cuts them off.
+    """
+
+    part: int | None = PART
+    proves = False
+
+    def __init__(
+        self,
+        drafts: Drafts,
+        draft: str,
+        descriptor: int,
+        name: str,
+        size: int | None,
+        *,
+        rights: Rights | None = None,
+        continued: bool = False,
+        learns: Callable[[OSError], bool] = lambda _: False,
+    ) -> None:
+        super().__init__(descriptor)
+        self._rights, self._learns = rights, learns
+        self._drafts, self._draft, self._name, self._size = drafts, draft, name, size
+        self._committed = self._parted = False
+        self._continued = continued
+
+    def kept(self, offset: int, count: int) -> bytes | None:
+        """Read the part, and compare it with the digest that was noted when it was whole."""
+        if not self._continued:
+            return None
+        noted = os.pread(self.descriptor, _DIGEST, self._note(offset))
+        digest, block = xxhash.xxh3_128(), memoryview(bytearray(min(BLOCK, count)))
+        for start in range(offset, offset + count, BLOCK):
+            got = os.preadv(self.descriptor, [block[: offset + count - start]], start)
+            digest.update(block[:got])
+        return noted if noted == digest.digest() else None
+
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Note the digest of a part; a disk that has no room for it will say so of the next part."""
+        if self._size is not None and self._size > PART:
+            self._parted = True
+            with suppress(OSError):
+                write_at(self.descriptor, memoryview(digest), self._note(offset))
+
+    def _note(self, offset: int) -> int:
+        return (self._size or 0) + offset // PART * _DIGEST
+
+    def step(self, reader: Reader) -> int | None:
+        """Go by small steps within this machine; what comes from a server had best come a part at a time."""
+        return WRITTEN if isinstance(reader, LocalReader) else None
+
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Have the kernel copy a part of another file of this machine; holes stay holes."""
+        # What is read at both ends all the same costs less by steps (benchmarks/README.md).
+        if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
+            return False
+        if reader.sparse:
+            self._stretch()
+        # Where a dead run has written already, a hole would let it show through.
+        segments = [(offset, count)] if self._continued else data(reader, offset, count)
+        for start, length in segments:
+            if move(reader, self.descriptor, self._opened, start, length) < length:
+                raise Fault("FILE_SIZE_CHANGED", "The file became shorter while it was copied; move it again.")
+        return True
+
+    def _stretch(self) -> None:
+        """Give the file its size, so that a hole is read back as one also at its end."""
+        if os.fstat(self.descriptor).st_size < (self._size or 0):
+            os.ftruncate(self.descriptor, self._size or 0)
+
+    def _opened(self) -> int:
+        return os.open(self._draft, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._drafts.folder)
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Write one part."""
+        write_at(self.descriptor, block, offset)
+
+    def write(self, block: memoryview) -> None:
+        """Append the block; a disk may take it in pieces."""
+        while block:
+            block = block[os.write(self.descriptor, block[:WRITTEN]) :]
+
+    def read_back(self) -> LocalReader:
+        """Open what was written, from its start."""
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        return _ReadBack(self.descriptor, self._draft)
+
+    def commit(self, mtime: float | None) -> None:
+        """Give the file its time, its rights and its name."""
+        if self._size is not None and (self._parted or self._continued):
+            os.ftruncate(self.descriptor, self._size)
+        if mtime is not None:
+            keep_time(self.descriptor, nanoseconds(mtime))
+        if self._rights is not None:
+            give_rights(self.descriptor, self._rights)
+        settled(self.descriptor)
+        give_name(self._drafts.folder, self._draft, self._name)
+        self._committed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            self._drafts.give_up(self._draft)
+        super().__exit__(kind, error, trace)
+        if not self._committed and isinstance(error, OSError) and self._learns(error):
+            # Worth another try, see `LocalStore.transient`: that one goes another way.
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+
+
+class _ReadBack(LocalReader):
+    """A draft that is read; its descriptor stays with the draft."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the descriptor open."""

@@ -1,0 +1,189 @@
+"""Where the endpoints are: from plain settings to stores, opened when they are first needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from chiltepin import paths
+from chiltepin.backends import forks
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.paths import Parts
+
+__all__ = ["Place", "local_places", "place_of"]
+
+
+#: What installs the package that is missing for a kind of store.
+_EXTRA = dict.fromkeys(("s3", "s3a"), "; type: pip install 'chiltepin[s3]'")
+
+
+class Place:
+    """Where one endpoint is.
+
+    Parameters
+    ----------
+    endpoint : str
+        Its name.
+    scheme : str
+        What kind of store it is: ``file``, ``memory``, ``s3``, ...
+    home : str
+        Where relative paths count from.
+    opener : callable
+        Opens the store; called once, or again when its root has come to be another folder.
+    """
+
+    def __init__(self, endpoint: str, scheme: str, home: str, opener: Callable[[], Store]) -> None:
+        self.scheme = scheme
+        self._endpoint, self._home, self._opener = endpoint, home, opener
+        self._store: Store | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin with a store that is not open, as in a process made by ``fork``."""
+        forks.leave(self._store)
+        self._store, self._lock = None, threading.Lock()
+
+    def parts(self, path: str) -> Parts:
+        """Return the names from the root down to ``path``; see `chiltepin.paths.parts`."""
+        return paths.parts(path, home=self._home, endpoint=self._endpoint)
+
+    @property
+    def opened(self) -> Store:
+        """The store that the last task was given, or a new one; errors are those of `store`."""
+        return self._store or self.store()
+
+    def store(self) -> Store:
+        """Return the store, opened; a task asks once, so that one root serves all of it.
+
+        Raises
+        ------
+        BackendError
+            If it cannot be opened; `UnsupportedOptionError` if the package for this kind of store is not installed.
+        """
+        with self._lock:
+            store = self._store
+            # The root of a folder of this machine may be a link, and is resolved anew for each task.
+            if store is None or (isinstance(store, LocalStore) and store.moved()):
+                store = self._store = self._open()
+            return store
+
+    def _open(self) -> Store:
+        error: BackendError
+        try:
+            return self._opener()
+        except ConfigError:
+            raise
+        except Fault as err:
+            error = BackendError(
+                f"The store of endpoint {self._endpoint!r} ({self.scheme}) cannot be opened: {err.reason}"
+            )
+        except ImportError as err:
+            error = UnsupportedOptionError(
+                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing ({err.name or err})"
+                f"{_EXTRA.get(self.scheme, '')}."
+            )
+        except ValueError:
+            error = UnsupportedOptionError(
+                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, a kind of store that fsspec does not know; "
+                f"write a URL such as 'file:///scratch' or 's3://bucket/folder'."
+            )
+        except Exception as err:  # noqa: BLE001 - any store's own error; its text may hold a key
+            error = BackendError(
+                f"The store of endpoint {self._endpoint!r} ({self.scheme}) cannot be opened: {type(err).__name__}."
+            )
+        # Raised here, after the except: a Parsl worker would pickle the store's own error along as __context__.
+        raise error
+
+
+def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
+    """Return the place that an endpoint's settings for the filesystem backend describe."""
+    url, home = str(settings["url"]), settings.get("home", "/")
+    folder = paths.machine_path(url)
+    if folder is not None:
+        if not folder.startswith("/"):
+            raise ConfigError(
+                f"Endpoint {endpoint!r} is at {url!r}, which is no absolute path; write 'file:///...'.",
+                key=f"data.endpoints.{endpoint}.filesystem",
+            )
+        return Place(endpoint, "file", home, lambda: LocalStore(folder))
+    options, scheme = settings.get("options", {}), urlsplit(url).scheme
+
+    def remote() -> Store:
+        if scheme in ("s3", "s3a"):
+            # Here, too: nobody who moves nothing to S3 needs its extra.
+            from chiltepin.backends.filesystem.stores.s3.store import S3Store  # noqa: PLC0415
+
+            return S3Store(url, _with_secrets(endpoint, options))
+        if scheme in ("sftp", "ssh"):
+            from chiltepin.backends.filesystem.stores.sftp.store import SftpStore  # noqa: PLC0415
+
+            return SftpStore(url, _with_secrets(endpoint, options))
+        if scheme in ("http", "https"):
+            from chiltepin.backends.filesystem.stores.http.store import HttpStore  # noqa: PLC0415
+
+            return HttpStore(url, _with_secrets(endpoint, options))
+        # Here and not above: a process that moves nothing but local files does not pay for fsspec.
+        from chiltepin.backends.filesystem.stores.fsspec.store import opened  # noqa: PLC0415
+
+        return opened(url, _with_secrets(endpoint, options))
+
+    return Place(endpoint, scheme, home, remote)
+
+
+def local_places(root: str, endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, Place]:
+    """Return the places of the endpoints of the ``local`` backend: folders below its root, made when needed."""
+    folders = {name: os.path.join(root, settings.get("folder", name)) for name, settings in endpoints.items()}
+
+    def spelled(folder: str) -> tuple[str, ...]:
+        return tuple(map(paths.folded, folder.split("/")))
+
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, folder in folders.items():
+        alike.setdefault(spelled(folder), []).append(name)
+
+    def opener(name: str) -> Callable[[], Store]:
+        others = [other for other in alike[spelled(folders[name])] if folders[other] != folders[name]]
+        return lambda: _opened(name, folders, others)
+
+    return {name: Place(name, "file", settings.get("home", "/"), opener(name)) for name, settings in endpoints.items()}
+
+
+def _opened(name: str, folders: Mapping[str, str], others: list[str]) -> Store:
+    """Open the folder of an endpoint, unless the disk takes that of another one for it."""
+    store = LocalStore(folders[name], create=True)
+    for other in others:
+        with suppress(FileNotFoundError):
+            if os.path.samefile(folders[name], folders[other]):
+                raise ConfigError(
+                    f"Endpoints {name!r} and {other!r} have the same folder {folders[name]!r}, because its disk does "
+                    f"not tell their names apart; add 'local: some-folder' below one of them.",
+                    key=f"data.endpoints.{name}",
+                )
+    return store
+
+
+def _with_secrets(endpoint: str, value: Any) -> Any:
+    """Put the values of the environment variables that ``{"env": NAME}`` names in their place."""
+    if isinstance(value, list):
+        return [_with_secrets(endpoint, inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"env"}:
+        secret = os.environ.get(str(value["env"]))
+        if secret is None:
+            raise ConfigError(
+                f"Endpoint {endpoint!r} wants the environment variable {value['env']!r}, which is not set here; "
+                f"set it where the transfer runs (environment: of the resource).",
+            )
+        return secret
+    return {key: _with_secrets(endpoint, inner) for key, inner in value.items()}

@@ -1,0 +1,1 @@
+"""Copy and delete files and trees, from any store to any store."""

@@ -1,0 +1,249 @@
+"""How the content of one file gets from a reader to a draft, and is proved to be there."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.backends.filesystem.checksums import Proof, not_what_was_sent
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.reader import LocalReader
+from chiltepin.backends.filesystem.store import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from chiltepin.backends.filesystem.store import Draft, Reader, Wish
+
+__all__ = ["Content", "digest_of"]
+
+_threads = threading.local()
+
+
+def _buffer(size: int) -> memoryview:
+    """Return memory of this thread, used again and again: new memory costs as much as the copying."""
+    buffer: memoryview | None = getattr(_threads, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _threads.buffer = memoryview(bytearray(size))
+    return buffer[:size]
+
+
+def digest_of(reader: Reader, check: Callable[[], object]) -> tuple[bytes, int]:
+    """Read a file from where it is to its end; return the digest and the number of its bytes."""
+    digest, size, block = xxhash.xxh3_128(), 0, _buffer(BLOCK)
+    while count := reader.readinto(block):
+        check()
+        digest.update(block[:count])
+        size += count
+    return digest.digest(), size
+
+
+class _Turns:
+    """Lets the parts of a file, many of which are under way at once, do something one after the other.
+
+    They have to be begun in their order: then the one whose turn it is never waits for another.
+    """
+
+    def __init__(self) -> None:
+        self._at = 0
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, offset: int, count: int) -> Iterator[None]:
+        """Wait until all before a part have had their turn; raise what ended one of them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._error is not None or self._at == offset)
+            if self._error is not None:
+                raise self._error
+        yield
+        with self._changed:
+            self._at = offset + count
+            self._changed.notify_all()
+
+    @contextmanager
+    def among(self) -> Iterator[None]:
+        """Tell the others if the part that is at work fails, so that they do not wait for it."""
+        try:
+            yield
+        except BaseException as err:
+            with self._changed:
+                self._error = self._error or err
+                self._changed.notify_all()
+            raise
+
+
+class Content:
+    """The content of one file on its way; several threads may work at its parts.
+
+    Parameters
+    ----------
+    reader : Reader
+        Where it comes from.
+    draft : Draft
+        Where it goes to.
+    wish : Wish
+        How it is to be copied.
+    name : str
+        What the file is called in messages.
+    passed : callable
+        Told of each part and block how many bytes have been written, and 0 before it; what it raises ends the copy.
+    """
+
+    def __init__(self, reader: Reader, draft: Draft, wish: Wish, name: str, passed: Callable[[int], object]) -> None:
+        self._reader, self._draft, self._wish, self._name, self._passed = reader, draft, wish, name, passed
+        proofs = {wish.checksum, reader.proof if wish.verify else ""} - {""}
+        self._proofs = [Proof(checksum) for checksum in proofs]
+        self._turns = _Turns()
+
+    def copy(self, do_all: Callable[[Iterable[Callable[[], None]]], None]) -> int:
+        """Copy all of it, and see that it is there as wished.
+
+        Parameters
+        ----------
+        do_all : callable
+            Does several deeds, perhaps with several threads (`Crew.all`).
+
+        Returns
+        -------
+        int
+            Its bytes.
+
+        Raises
+        ------
+        Fault
+            ``FILE_SIZE_CHANGED`` if the file changed meanwhile; ``VERIFY_CHECKSUM`` if what is there is not right.
+        """
+        size, part = self._reader.size, self._draft.part
+        if not size or not part or not self._reader.parts:
+            size = self._in_order()
+        elif size > part:
+            parts = ((offset, min(part, size - offset)) for offset in range(0, size, part))
+            do_all(partial(self._part, offset, count) for offset, count in parts)
+        elif self._draft.step(self._reader):
+            self._part(0, size)
+        elif not self._taken(0, size):
+            size = self._in_order()
+        if self._reader.changed():
+            raise self._has_changed()
+        for proof in self._proofs:
+            proof.check(self._name)
+        return size
+
+    def _has_changed(self) -> Fault:
+        reason = f"{self._name} changed while it was copied; move it again when it is complete."
+        return Fault("FILE_SIZE_CHANGED", reason)
+
+    def _in_order(self) -> int:
+        """Copy block by block, then read back all of it."""
+        digest, size, block, known = xxhash.xxh3_128(), 0, _buffer(BLOCK), self._reader.size
+        # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
+        while (known is None or size < known) and (count := self._reader.readinto(block)):
+            self._draft.write(block[:count])
+            self._passed(count)
+            if self._wish.verify and not self._draft.proves:
+                digest.update(block[:count])
+            for proof in self._proofs:
+                proof.update(block[:count])
+            size += count
+        if known is not None and size != known:
+            raise self._has_changed()
+        if not self._draft.proves:
+            with self._draft.read_back() as written:
+                right = written.size in (size, None)
+                if self._wish.verify:
+                    right = right and digest_of(written, partial(self._passed, 0)) == (digest.digest(), size)
+            if not right:
+                raise not_what_was_sent(self._name)
+        return size
+
+    def _part(self, offset: int, count: int) -> None:
+        with self._turns.among():
+            self._passed(0)
+            self._copy_part(offset, count)
+            self._passed(count)
+
+    def _copy_part(self, offset: int, count: int) -> None:
+        if self._wish.verify and self._is_kept(offset, count):
+            self._pass_written(offset, count)
+        elif not self._taken(offset, count):
+            self._copy_by_steps(offset, count)
+
+    def _is_kept(self, offset: int, count: int) -> bool:
+        """Whether a dead run has left this part, and it is what the source holds now."""
+        kept = self._draft.kept(offset, count)
+        if kept is None or not isinstance(self._reader, LocalReader):
+            return kept is not None
+        # Clocks are coarse: a source that was rewritten in place may have the times that it had.
+        return kept == self._digest(self._reader, offset, count)
+
+    def _copy_by_steps(self, offset: int, count: int) -> None:
+        """Read, write and read back so little at a time that all three find it in the processor's cache."""
+        sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
+        # A checksum of the whole takes a part when all before it have had their turn: then it is all read already.
+        step = count if self._proofs else self._draft.step(self._reader) or count
+        proved = self._draft.proves or not self._wish.verify
+        with nullcontext() if proved else self._draft.read_back() as written:
+            for start in range(offset, end, step):
+                block = _buffer(min(step, end - start))
+                if self._reader.read_at(start, block) < len(block):
+                    raise self._has_changed()
+                self._pass_proofs(start, block)
+                self._draft.write_at(start, block)
+                if written is not None:
+                    sent.update(block)
+                    found.update(block[: written.read_at(start, block)])
+        if not proved:
+            self._compare(offset, sent.digest(), found.digest())
+
+    def _taken(self, offset: int, count: int) -> bool:
+        """Have the store copy a part by itself, and see that it is what it is at its origin; False if it cannot."""
+        # What the store itself proves is not given back, so that it has to pass by us for a checksum.
+        if (self._proofs and self._draft.proves) or not self._draft.take(
+            self._reader, offset, count, verify=self._wish.verify
+        ):
+            return False
+        if self._wish.verify and not self._draft.proves:
+            with self._draft.read_back() as written:
+                found = self._digest(written, offset, count)
+            self._compare(offset, self._digest(self._reader, offset, count), found)
+        self._pass_written(offset, count)
+        return True
+
+    def _compare(self, offset: int, sent: bytes, found: bytes) -> None:
+        """Refuse a part that is not what it is at its origin."""
+        if found != sent:
+            raise self._has_changed() if self._reader.changed() else not_what_was_sent(self._name)
+        self._draft.whole(offset, sent)
+
+    @staticmethod
+    def _digest(reader: Reader, offset: int, count: int) -> bytes:
+        digest, end = xxhash.xxh3_128(), offset + count
+        block = _buffer(BLOCK)
+        while offset < end and (got := reader.read_at(offset, block[: end - offset])):
+            digest.update(block[:got])
+            offset += got
+        return digest.digest()
+
+    def _pass_proofs(self, offset: int, block: memoryview) -> None:
+        """Let the checksums of the whole go on with a part, when it is its turn."""
+        if self._proofs:
+            with self._turns.turn(offset, len(block)):
+                for proof in self._proofs:
+                    proof.update(block)
+
+    def _pass_written(self, offset: int, count: int) -> None:
+        """Do the same with a part that is in the draft."""
+        if not self._proofs:
+            return
+        end, block = offset + count, _buffer(BLOCK)
+        with self._turns.turn(offset, count), self._draft.read_back() as written:
+            while offset < end and (got := written.read_at(offset, block[: end - offset])):
+                self._passed(0)
+                for proof in self._proofs:
+                    proof.update(block[:got])
+                offset += got

@@ -1,0 +1,180 @@
+"""Copying one file from one store to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.store import LocalFolder
+from chiltepin.backends.filesystem.mover.content import Content, digest_of
+from chiltepin.backends.filesystem.mover.selection import in_place
+from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.paths import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
+    from chiltepin.model import TransferRequest
+
+__all__ = ["Copier", "copy_file", "is_missing", "refuse_temporary"]
+
+
+def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots, checksum: str = "") -> None:
+    """Copy one file to its whole new path, making the folders that lead there.
+
+    A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
+    content has to have the ``checksum`` of the item, if that has one. A link on the way to one
+    of the ``roots`` is not replaced.
+    """
+    refuse_temporary(goal)
+    try:
+        origin, here = _opened(origin, create=False)
+    except (FileNotFoundError, NotADirectoryError):
+        raise is_missing(origin) from None
+    with here:
+        entry = here.entry(origin.parts[-1])
+        if entry is not None and entry.kind == "link":
+            copy_file(work, request, origin.resolved(follow=True), goal, roots, checksum)
+            return
+        if entry is None:
+            raise is_missing(origin)
+        if entry.kind == "dir":
+            raise _is_folder(origin)
+        if entry.kind != "file":
+            raise Fault("NOT_A_FILE", f"{origin} is neither a file nor a folder.")
+        if not goal.parts:
+            raise _needs_whole_path(origin, goal)
+        goal, there = _opened(goal, create=True)
+        with there:
+            if _same(here, origin, there, goal):
+                raise Fault("SAME_FILE", f"{origin} would be copied onto itself.")
+            taken = there.entry(goal.parts[-1])
+            if taken is not None and taken.kind != "file":
+                _refuse_taken(origin, goal, there, taken, roots)
+            copier = Copier(work, request)
+            if copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum):
+                work.arrived(origin, goal)
+
+
+def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
+    """Open the folder of a place; return it with the place that it really is, where links lead to it."""
+    if not spot.parts:
+        raise _is_folder(spot)
+    above, folder = spot.store.enter(spot.parts[:-1], create=create)
+    return replace(spot, parts=above + spot.parts[-1:]), folder
+
+
+def refuse_temporary(goal: Spot) -> None:
+    """Raise a ``Fault`` if a destination has a name that Chiltepin would hide, and remove later."""
+    for name in goal.parts:
+        if is_draft(name):
+            reason = (
+                f"{name} is the name of a temporary file of Chiltepin, so {goal} cannot be a destination; rename it."
+            )
+            raise Fault("INVALID_PATH_NAME", reason)
+
+
+def _refuse_taken(origin: Spot, goal: Spot, there: Folder, taken: Entry, roots: Roots) -> None:
+    """Raise a ``Fault`` if what has the name of the destination may not be replaced."""
+    if taken.kind == "dir":
+        raise _needs_whole_path(origin, goal)
+    if taken.kind == "link":
+        roots.refuse_link(there, goal)
+
+
+def _same(here: Folder, origin: Spot, there: Folder, goal: Spot) -> bool:
+    """Whether a file and its destination are one; folders that are open are compared without asking again."""
+    if here.identity is None or there.identity is None:
+        return origin.contains(goal) and goal.contains(origin)
+    return here.identity == there.identity and origin.parts[-1] == goal.parts[-1]
+
+
+def is_missing(spot: Spot) -> Fault:
+    """Return the fault of a place where nothing is."""
+    return Fault("FILE_NOT_FOUND", f"There is no {spot}.")
+
+
+def _is_folder(spot: Spot) -> Fault:
+    return Fault("IS_A_DIRECTORY", f"{spot} is a folder; give recursive=True to move it.")
+
+
+def _needs_whole_path(origin: Spot, goal: Spot) -> Fault:
+    whole = joined((*goal.parts, origin.parts[-1]))
+    return Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
+
+
+class Copier:
+    """Copies files as one request wants them copied; several threads may use it.
+
+    Parameters
+    ----------
+    work : Work
+        The task; its crew works at the parts of large files.
+    request : TransferRequest
+        What is asked for.
+    """
+
+    def __init__(self, work: Work, request: TransferRequest) -> None:
+        self._work, self._level = work, request.sync_level
+        #: How each file is to be copied.
+        self.wish = Wish(verify=request.verify_checksum, mtime=request.preserve_timestamp)
+
+    def file(
+        self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
+    ) -> bool:
+        """Copy one file, unless the sync level says that its destination is good as it is.
+
+        Parameters
+        ----------
+        here, there : Folder
+            Where it is, and where it goes.
+        entry : Entry
+            The file.
+        name : str
+            Its new name.
+        existing : Entry or None
+            What has that name now; None also where it is known that no sync level leaves it alone.
+        checksum : str
+            What its content has to have, such as ``sha256:...``; empty for anything.
+
+        Returns
+        -------
+        bool
+            Whether it was copied.
+        """
+        if self._left_alone(here, entry, there, existing):
+            self._work.count(skipped=1)
+            return False
+        wish = replace(self.wish, checksum=checksum) if checksum else self.wish
+        size = there.take(here, entry, name, wish)
+        if size is None:
+            size = self._through_draft(here, entry, there, name, wish)
+        self._work.count(files=1, size=size)
+        return True
+
+    def _through_draft(self, here: Folder, entry: Entry, there: Folder, name: str, wish: Wish) -> int:
+        with (
+            here.read(entry.name) as reader,
+            there.draft(name, size=reader.size, mark=reader.mark) as draft,
+            self._work.moving() as passed,
+        ):
+            size = Content(reader, draft, wish, entry.name, passed).copy(self._work.crew.all)
+            draft.commit(reader.mtime if wish.mtime else None)
+        return size
+
+    def kept(self, there: Folder) -> Callable[[int], int] | None:
+        """Return what tells how much of a time a folder keeps; None where that does not matter."""
+        return there.kept if self.wish.mtime and isinstance(there, LocalFolder) else None
+
+    def _left_alone(self, here: Folder, entry: Entry, there: Folder, existing: Entry | None) -> bool:
+        if self._level is None or existing is None or not in_place(self._level, entry, existing, self.kept(there)):
+            return False
+        if self._level != "checksum":
+            return True
+        with here.read(entry.name) as origin, there.read(existing.name) as copy:
+            return digest_of(origin, self._work.check) == digest_of(copy, self._work.check)

@@ -1,0 +1,216 @@
+"""The files of a folder, a portion at a time: listed in one thread, looked at and copied in any.
+
+On this machine a listing tells names and kinds at once, and size and time of each file cost another call. So that call
+is left to whoever gets the portion: on a disk with latency these calls are what a listing waits for. What is unchanged
+at both ends is found here in two calls and few steps of Python for each file, since of a tree that is synced again
+that is all there is to do.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.local.store import LocalFolder
+from chiltepin.backends.filesystem.mover.retry import patiently
+from chiltepin.backends.filesystem.mover.selection import KEPT
+from chiltepin.backends.filesystem.store import MOST_KEPT, Entry
+from chiltepin.backends.filesystem.temp_names import is_draft
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.store import Folder, Store
+    from chiltepin.model import SyncLevel
+
+    Item = os.DirEntry[str] | Entry
+
+__all__ = ["PORTION", "Found", "changed", "entries", "portions"]
+
+#: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
+PORTION = 100
+
+
+class Found:
+    """What else a listing has told than files: the names of the folders, and how many entries there are."""
+
+    def __init__(self) -> None:
+        self.folders: list[str] = []
+        self.count = 0
+
+
+def portions(
+    work: Work, folder: Folder, found: Found, wanted: Callable[[str], bool] | None, store: Store
+) -> Iterator[list[Item]]:
+    """List a folder; yield its files, and put into ``found`` what else there is.
+
+    Links, devices, pipes and sockets are counted as skipped, as are files that are not wanted.
+
+    Parameters
+    ----------
+    work : Work
+        Where they are counted, and which says when to stop.
+    folder : Folder
+        The folder; it stays open as long as its portions are used.
+    found : Found
+        Gets the names of folders, and the number of all entries.
+    wanted : callable or None
+        Whether a file of a name is; None: all are.
+    store : Store
+        The one that the folder is of; what may pass of its failures is tried again.
+    """
+    listing: AbstractContextManager[Callable[[], list[Any]]]
+    if isinstance(folder, LocalFolder):
+        listing, split = _scanned(folder), _split_local
+    else:
+        listing, split = nullcontext(partial(patiently, work, _Listed(folder).portion, store)), partial(_split, work)
+    with listing as portion:
+        while listed := portion():
+            work.check()
+            files, inner, others = split(listed)
+            found.folders.extend(inner)
+            if len(found.folders) > MOST_KEPT:
+                raise Fault(
+                    "LIMIT_EXCEEDED", f"There are more than {MOST_KEPT:,} folders in one; name those that are meant."
+                )
+            found.count += len(files) + len(inner) + others
+            kept = files if wanted is None else [item for item in files if wanted(item.name)]
+            if skipped := others + len(files) - len(kept):
+                work.count(skipped=skipped)
+            yield kept
+
+
+@contextmanager
+def _scanned(folder: LocalFolder) -> Iterator[Callable[[], list[Any]]]:
+    with folder.scan() as items:
+        yield lambda: list(islice(items, PORTION))
+
+
+class _Listed:
+    """What is in a folder of a store; after a failure it is listed from its start again, and each name given once.
+
+    For that names are kept, `KEPT` at most: in a larger folder a failure after these is the last.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._entries: Iterator[Entry] | None = None
+        self._given: set[str] = set()
+
+    def portion(self) -> list[Entry]:
+        """Return the next entries; none at the end."""
+        if self._entries is None:
+            self._entries = (entry for entry in self._folder.entries() if entry.name not in self._given)
+        try:
+            listed = list(islice(self._entries, PORTION))
+        except Exception as err:
+            if len(self._given) >= KEPT:
+                raise fault_of(err, "Listing a large folder") from None
+            self._entries = None
+            raise
+        if len(self._given) < KEPT:
+            self._given.update(entry.name for entry in listed)
+        return listed
+
+
+def _split(work: Work, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+    """Return what of a portion are files, the names of the folders, and how many others there are."""
+    faulty = [entry for entry in listed if entry.fault is not None]
+    if faulty:
+        listed = [entry for entry in listed if entry.fault is None]
+        for entry in faulty:
+            work.fail(entry.fault, f"Copying {entry.name}")
+    files = [entry for entry in listed if entry.kind == "file"]
+    folders = [entry.name for entry in listed if entry.kind == "dir"]
+    return files, folders, len(listed) - len(files) - len(folders)
+
+
+def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+    """Do the same for a listing of this machine, in which drafts have to be passed over."""
+    files = [item for item in listed if item.is_file(follow_symlinks=False) and not is_draft(item.name)]
+    if len(files) == len(listed):
+        return files, [], 0
+    shown = [item for item in listed if not is_draft(item.name)]
+    folders = [item.name for item in shown if item.is_dir(follow_symlinks=False)]
+    return files, folders, len(shown) - len(files) - len(folders)
+
+
+def entries(items: Sequence[Item], failed: Callable[[str, Exception], object]) -> Iterator[Entry]:
+    """Yield the entries of a portion; tell by name, and why, of those that cannot be looked at."""
+    for item in items:
+        if isinstance(item, Entry):
+            yield item
+            continue
+        try:
+            facts = item.stat(follow_symlinks=False)
+        except OSError as err:
+            failed(item.name, err)
+        else:
+            yield _entry(item.name, facts)
+
+
+def _entry(name: str, facts: os.stat_result) -> Entry:
+    return Entry(name, "file" if stat.S_ISREG(facts.st_mode) else "other", facts.st_size, facts.st_mtime)
+
+
+def changed(
+    items: Sequence[Item],
+    there: LocalFolder,
+    level: SyncLevel | None,
+    kept: Callable[[int], int] | None,
+    failed: Callable[[str, Exception], object],
+) -> tuple[list[Entry], int]:
+    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.in_place`.
+
+    Parameters
+    ----------
+    items : sequence
+        A portion of a folder of this machine.
+    there : LocalFolder
+        The destination.
+    level : SyncLevel
+        The level.
+    kept : callable or None
+        What the destination keeps of a time; see `decide.in_place`.
+    failed : callable
+        Told by name, and why, of a file that cannot be looked at.
+
+    Returns
+    -------
+    tuple of list of Entry and int
+        The files that it does not leave alone, and how many it does.
+    """
+    look, folder = os.stat, there.descriptor
+    by_size, by_time = level != "exists", level == "mtime"
+    found: list[Entry] = []
+    unchanged = 0
+    for item in cast("Sequence[os.DirEntry[str]]", items):
+        try:
+            facts = item.stat(follow_symlinks=False)
+            existing = look(item.name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            found.extend(entries([item], failed))
+            continue
+        except OSError as err:
+            failed(item.name, err)
+            continue
+        if (
+            not stat.S_ISREG(existing.st_mode)
+            or (by_size and existing.st_size != facts.st_size)
+            or (
+                by_time
+                and existing.st_mtime_ns < facts.st_mtime_ns
+                and (kept is None or existing.st_mtime_ns < kept(facts.st_mtime_ns))
+            )
+        ):
+            found.append(_entry(item.name, facts))
+        else:
+            unchanged += 1
+    return found, unchanged

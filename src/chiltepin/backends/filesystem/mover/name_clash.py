@@ -1,0 +1,92 @@
+"""Names that are two at their source and one at their destination: a disk that does not tell ``a`` from ``A``.
+
+On such a disk (macOS, VFAT, folders of ext4 with ``casefold``) the second of two files would take the place of the
+first, and both would count as copied.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.reader import let_go
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chiltepin.backends.filesystem.local.store import LocalFolder
+    from chiltepin.backends.filesystem.store import Spot
+
+__all__ = ["Apart", "folded", "folds", "is_twin"]
+
+
+def folded(name: str) -> str:
+    """Return what is the same for all names that a folding disk might take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def folds(there: LocalFolder, names: Iterable[str]) -> bool | None:
+    """Whether the disk of a folder takes names for one that differ in small and capital letters alone.
+
+    It is seen of a file that is there, or else of one that is made for it and removed: others will be written anyway.
+
+    Parameters
+    ----------
+    there : LocalFolder
+        The folder.
+    names : iterable of str
+        Names that files have or will have there.
+
+    Returns
+    -------
+    bool or None
+        None if none of the names has a letter, so that it does not matter yet.
+    """
+    telling = next((name for name in names if name.swapcase() != name), None)
+    if telling is None:
+        return None
+    if there.entry(telling) is not None:
+        return _same(there, telling, telling.swapcase())
+    drafts = there.begun()
+    try:
+        name, descriptor = drafts.new()
+    except OSError:
+        # What keeps this file from being made will be told of the first one that is wanted.
+        return None
+    try:
+        return _same(there, name, name.swapcase())
+    finally:
+        drafts.give_up(name)
+        let_go(descriptor)
+
+
+def _same(there: LocalFolder, *names: str) -> bool:
+    try:
+        return os.path.samestat(*(os.stat(name, dir_fd=there.descriptor, follow_symlinks=False) for name in names))
+    except OSError:
+        return False
+
+
+class Apart:
+    """The names of one folder that are taken already, where its disk folds."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def twins(self, names: Iterable[str]) -> set[str]:
+        """Take some more names; return those that another one has taken."""
+        found = set()
+        for name in names:
+            key = folded(name)
+            if key in self._taken:
+                found.add(name)
+            self._taken.add(key)
+        return found
+
+
+def is_twin(spot: Spot) -> Fault:
+    """Return the fault of a file or folder whose name is taken at the destination."""
+    reason = "its name is that of another one at the destination, where small letters and capital ones are the same"
+    return Fault("AMBIGUOUS_PATH", f"{spot} was not copied, since {reason}; rename one of the two.")

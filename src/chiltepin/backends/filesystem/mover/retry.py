@@ -1,0 +1,82 @@
+"""Trying again what may go better the next time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.store import Store
+
+__all__ = ["patiently"]
+
+T = TypeVar("T")
+
+#: Seconds before the second try, twice as long before each other one; and the longest.
+FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
+
+#: How often one step is tried; with these waits that bears a trouble of some eight seconds. One that lasts
+#: longer fails the file, and whoever runs the transfer again goes on where it ended.
+TRIES = 6
+
+
+def patiently(work: Work, deed: Callable[[], T], *stores: Store) -> T:
+    """Do something, and again after a while if it fails with what a store calls transient.
+
+    Parameters
+    ----------
+    work : Work
+        Whose faults are counted, and which ends the waiting when it has to stop.
+    deed : callable
+        What is to be done; it leaves nothing behind when it fails.
+    stores : Store
+        Whose errors it may raise.
+
+    Returns
+    -------
+    T
+        What the deed returned.
+
+    Raises
+    ------
+    Exception
+        The last error, which is not counted: the caller does that.
+    Stopped
+        If the task has to stop.
+    """
+    try:
+        return deed()
+    except Exception as err:
+        if not any(store.transient(err) for store in stores):
+            raise
+        failed = [err]
+
+    def again() -> T:
+        if failed:
+            raise failed.pop()
+        return deed()
+
+    # Only here: what it costs, some 50 microseconds and its import, is most of a small file.
+    from tenacity import (  # noqa: PLC0415
+        Retrying,
+        retry_if_exception,
+        stop_after_attempt,
+        wait_exponential,
+        wait_random,
+    )
+
+    return Retrying(
+        sleep=work.pause,
+        stop=stop_after_attempt(TRIES),
+        # A random part more, so that the threads of a crew do not come back all at once.
+        wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, FIRST_WAIT),
+        retry=retry_if_exception(lambda err: any(_transient(store, err) for store in stores)),
+        before_sleep=lambda _: work.count(faults=1),
+        reraise=True,
+    )(again)
+
+
+def _transient(store: Store, error: BaseException) -> bool:
+    return isinstance(error, Exception) and store.transient(error)

@@ -1,0 +1,87 @@
+"""Which files of a tree are copied: filters, and what a sync level leaves alone."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.local.times import nanoseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from chiltepin.backends.filesystem.store import Entry, Folder
+    from chiltepin.model import FilterRule, SyncLevel
+
+__all__ = ["KEPT", "Listing", "chooser", "in_place"]
+
+#: Entries of a folder that are kept in memory, at some 300 bytes each.
+KEPT = 100_000
+
+
+def chooser(rules: Iterable[FilterRule]) -> Callable[[str], bool]:
+    """Return whether a file of some name is wanted, as a function; the first rule that matches decides, else it is."""
+    compiled = [(re.compile(fnmatch.translate(rule.name)).match, rule.method == "include") for rule in rules]
+
+    def wanted(name: str) -> bool:
+        for match, include in compiled:
+            if match(name):
+                return include
+        return True
+
+    return wanted
+
+
+def in_place(level: SyncLevel, entry: Entry, existing: Entry | None, kept: Callable[[int], int] | None = None) -> bool:
+    """Whether an existing destination is good, where that can be told without reading it.
+
+    Each level also checks what those before it check; for ``checksum`` the contents are still to be compared. ``kept``
+    tells what the destination keeps of a modification time, if this transfer preserves them.
+    """
+    if existing is None or existing.kind != "file":
+        return False
+    if level == "exists":
+        return True
+    if existing.size is None or entry.size is None:
+        # Only the contents can tell.
+        return level == "checksum"
+    if existing.size != entry.size:
+        return False
+    if level != "mtime":
+        return True
+    return _is_as_new(entry, existing.mtime, kept)
+
+
+def _is_as_new(entry: Entry, copy: float | None, kept: Callable[[int], int] | None) -> bool:
+    """Whether a copy is not older than its origin, of whose time both stores may keep less."""
+    origin = entry.mtime
+    if origin is None or copy is None:
+        return False
+    if copy >= origin:
+        return True
+    return kept is not None and nanoseconds(copy) >= kept(nanoseconds(origin) // entry.unit * entry.unit)
+
+
+class Listing:
+    """What is in a folder, listed once where each question would be a request of its own.
+
+    Of a folder with more than `KEPT` entries only so many are kept, and the others are asked for one by one.
+
+    Parameters
+    ----------
+    folder : Folder
+        The folder, which stays open as long as it is asked.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        entries = folder.entries()
+        self._known = {entry.name: entry for entry in islice(entries, KEPT)}
+        self._whole = len(self._known) < KEPT
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None."""
+        known = self._known.get(name)
+        return known if known is not None or self._whole else self._folder.entry(name)

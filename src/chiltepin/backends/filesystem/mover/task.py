@@ -1,0 +1,185 @@
+"""One task at work: its progress, its failures, and when it has to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import HOPELESS, Fault, fault_of
+from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.paths import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chiltepin.backends.filesystem.mover.pool import Crew
+    from chiltepin.backends.filesystem.store import Spot
+    from chiltepin.model import Request
+
+__all__ = ["Stopped", "Work"]
+
+#: Failures that are told one by one; the others are counted.
+TOLD = 3
+
+
+class Stopped(BaseException):
+    """The task has to end now, done or not. It is no ``Exception``, so that nothing on the way holds it up."""
+
+
+class Work:
+    """The state of one task, written by the threads that do it and read by `poll`.
+
+    Parameters
+    ----------
+    request : TransferRequest or DeleteRequest
+        What is asked for.
+    handle : TaskHandle
+        The task.
+    crew : Crew
+        The threads that may help with it.
+    wait : callable
+        Waits until an event is set, or some seconds.
+    """
+
+    def __init__(
+        self, request: Request, handle: TaskHandle, crew: Crew, wait: Callable[[threading.Event, float], object]
+    ) -> None:
+        self.request, self.handle, self.crew, self._wait = request, handle, crew, wait
+        self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
+        self.bytes_moving = 0
+        self._state = TaskState.ACTIVE
+        self._told: list[Fault] = []
+        self._lock = threading.Lock()
+        self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
+        self._cancelled = False
+        # Set when nothing more may be begun, so that whoever waits does so no longer.
+        self._stopping = threading.Event()
+        #: Set when the outcome is known.
+        self.ended = threading.Event()
+        #: Told of each file that has arrived: endpoint and path it came from, and those that it has now.
+        self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
+
+    def cancel(self) -> None:
+        """Ask the threads to stop at their next block or file."""
+        self._cancelled = True
+        self._stopping.set()
+
+    def check(self) -> None:
+        """Raise `Stopped` if the task has to stop; to be called at least once for each block and each entry."""
+        if self._stopping.is_set() or time.time() >= self._deadline:
+            raise Stopped
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not when the task has to stop.
+
+        Raises
+        ------
+        Stopped
+            If it has.
+        """
+        self._wait(self._stopping, max(0.0, min(seconds, self._deadline - time.time())))
+        self.check()
+
+    def count(self, *, files: int = 0, size: int = 0, moving: int = 0, skipped: int = 0, faults: int = 0) -> None:
+        """Add to the progress; exact, however many threads do.
+
+        Parameters
+        ----------
+        files, skipped, faults : int
+            Files done, files left alone, and hiccups.
+        size, moving : int
+            Bytes done, and bytes of files that are not whole yet; below 0 when they are, or were given up.
+        """
+        with self._lock:
+            self.files_done += files
+            self.bytes_done += size
+            self.bytes_moving += moving
+            self.files_skipped += skipped
+            self.faults += faults
+
+    def arrived(self, origin: Spot, goal: Spot, *names: str) -> None:
+        """Tell the witness, if there is one, of a file that is whole; ``names`` lead to it from both places."""
+        if self.witness is not None:
+            self.witness(
+                (origin.endpoint, joined((*origin.parts, *names))), (goal.endpoint, joined((*goal.parts, *names)))
+            )
+
+    @contextmanager
+    def moving(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of a file on its way: give what is to be told of them, from any thread.
+
+        It raises `Stopped` if the task has to stop. At the end they are no longer on their way, arrived or not.
+        """
+        counts: list[int] = []
+
+        def passed(count: int) -> None:
+            self.check()
+            counts.append(count)
+            self.count(moving=count)
+
+        try:
+            yield passed
+        finally:
+            self.count(moving=-sum(counts))
+
+    def fail(self, error: Exception, what: str) -> None:
+        """Take note of a file or folder that failed; the caller goes on with the next.
+
+        Raises
+        ------
+        Stopped
+            If the next cannot fare better, because the disk is full for instance.
+        """
+        fault = fault_of(error, what)
+        with self._lock:
+            self.faults += 1
+            self.failures += 1
+            if len(self._told) < TOLD:
+                self._told.append(fault)
+        if fault.code in HOPELESS:
+            self._stopping.set()
+            raise Stopped
+
+    def perform(self, deed: Callable[[Work], None]) -> None:
+        """Do the work and keep its outcome, whatever it is."""
+        state = TaskState.FAILED
+        try:
+            deed(self)
+            state = TaskState.FAILED if self.failures else TaskState.SUCCEEDED
+        except Stopped:
+            expired = time.time() >= self._deadline
+            if self._cancelled or expired:
+                state = TaskState.CANCELED if self._cancelled else TaskState.EXPIRED
+                self._told = [Fault(state.name, f"The task was {state.value} before it was done.")]
+                self.failures = min(self.failures, 1)
+        except BaseException as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
+            # Also what ends a thread elsewhere, such as SystemExit from the code of a store.
+            self.faults += 1
+            self._told = [fault_of(err, "The task could not go on")]
+            self.failures = 1
+        finally:
+            self.crew.close()
+            self._state = state
+            self.ended.set()
+
+    @property
+    def status(self) -> TaskStatus:
+        """What is known now."""
+        with self._lock:
+            told, failures = list(self._told), self.failures
+        reasons = [fault.reason for fault in told]
+        if failures > len(told):
+            reasons.append(f"{failures - len(told)} more failed.")
+        return TaskStatus(
+            handle=self.handle,
+            state=self._state,
+            code=told[0].code if told else "",
+            reason=" ".join(reasons),
+            bytes_done=self.bytes_done,
+            bytes_moving=self.bytes_moving,
+            files_done=self.files_done,
+            files_skipped=self.files_skipped,
+            faults=self.faults,
+        )

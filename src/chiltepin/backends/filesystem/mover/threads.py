@@ -1,0 +1,110 @@
+"""The threads in which tasks are done.
+
+Copying small files between local folders is short system calls, and with each of them Python hands its lock to another
+thread: with a thread for each task, 1,000 transfers of 4 KiB took twice as long as with one thread for all of them
+(benchmarks/README.md). So there is one thread as long as tasks are short. A task that has waited for some milliseconds
+gets another one, so that no task waits for a long one, or for a disk that hangs. A task may be lent more of them, for
+as long as it has more to wait for than to compute (`crew`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.backends import threads
+from chiltepin.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.mover.task import Work
+
+__all__ = ["Movers"]
+
+#: Seconds that a task waits for a thread before it gets one of its own.
+PATIENCE = 0.02
+
+#: Threads that are lent to tasks at a time, over all tasks of a backend. Twice what one task on the widest store takes.
+LENT = 128
+
+_NAME = "chiltepin-mover"
+
+
+class Movers:
+    """Threads that come with the tasks and go with them."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without tasks and threads, as in a process made by ``fork``."""
+        self._waiting: deque[tuple[float, Work, Callable[[Work], None]]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._lent = 0
+        self._lock = threading.Lock()
+
+    def take(self, work: Work, deed: Callable[[Work], None]) -> None:
+        """Have the work done, as soon as a thread is free.
+
+        Raises
+        ------
+        BackendError
+            If there is no thread and none can be started; the work is not done then.
+        """
+        task = (time.monotonic(), work, deed)
+        with self._lock:
+            self._waiting.append(task)
+            try:
+                if not any(thread.is_alive() for thread in self._threads):
+                    self._hire()
+            except BaseException:
+                self._waiting.remove(task)
+                raise
+
+    def relieve(self) -> None:
+        """Hire a thread if a task has been waiting for too long; called by whoever waits for one, or looks at one."""
+        with self._lock:
+            if self._waiting and time.monotonic() - self._waiting[0][0] >= PATIENCE:
+                # Without one the task waits for a thread that is there.
+                with suppress(BackendError):
+                    self._hire()
+
+    def lend(self, deed: Callable[[], None]) -> bool:
+        """Start a thread for a deed of a task; False if as many are lent as may be, or can be started."""
+        with self._lock:
+            if self._lent >= LENT:
+                return False
+            try:
+                threads.start(self._return, deed, name=_NAME)
+            except BackendError:
+                return False
+            self._lent += 1
+            return True
+
+    def _return(self, deed: Callable[[], None]) -> None:
+        try:
+            deed()
+        finally:
+            with self._lock:
+                self._lent -= 1
+
+    def _hire(self) -> None:
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        self._threads.add(threads.start(self._move, name=_NAME))
+
+    def _move(self) -> None:
+        while (task := self._next()) is not None:
+            _, work, deed = task
+            work.perform(deed)
+
+    def _next(self) -> tuple[float, Work, Callable[[Work], None]] | None:
+        """Return the task that has waited longest, or None to end."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._threads.discard(threading.current_thread())
+            return None

@@ -1,0 +1,382 @@
+"""Copying a tree of files from one store to another."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.store import LocalFolder
+from chiltepin.backends.filesystem.mover.file import Copier, is_missing, refuse_temporary
+from chiltepin.backends.filesystem.mover.listing import Found, changed, entries, portions
+from chiltepin.backends.filesystem.mover.mirror import make_way, remove_extra
+from chiltepin.backends.filesystem.mover.name_clash import Apart, folds, is_twin
+from chiltepin.backends.filesystem.mover.retry import patiently
+from chiltepin.backends.filesystem.mover.selection import Listing, chooser, in_place
+from chiltepin.backends.filesystem.mover.walk import walk
+from chiltepin.backends.filesystem.store import Batching, bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.mover.listing import Item
+    from chiltepin.backends.filesystem.mover.pool import Shift
+    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.walk import Node
+    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
+    from chiltepin.model import SyncLevel, TransferRequest
+
+__all__ = ["copy_tree"]
+
+T = TypeVar("T")
+
+#: Small files that are one deed: enough that handing it to a thread costs little beside them, and few enough that on a
+#: disk with latency there are deeds for many threads.
+FEW = 10
+
+
+def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
+    """Copy what is in a folder into another folder, making the latter if need be.
+
+    Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
+    and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots``
+    are the places that are never removed.
+    """
+    refuse_temporary(goal)
+    origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
+    if origin.contains(goal):
+        raise _into_itself(origin, goal)
+    entry = origin.entry()
+    if entry is None:
+        raise is_missing(origin)
+    if entry.kind != "dir":
+        raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
+    if request.delete_destination_extra and goal.contains(origin):
+        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
+    tree = _Tree(work, request, origin, goal, roots.also(origin))
+    walk(work, tree.copy)
+    if request.delete_destination_extra and not work.failures:
+        walk(work, tree.mirror)
+
+
+def _into_itself(origin: Spot, goal: Spot) -> Fault:
+    reason = f"{origin} would be copied into itself, to {goal}; choose a destination outside of it."
+    return Fault("INVALID_PATH_NAME", reason)
+
+
+def _refuse_itself(here: Folder, top: Hashable | None, origin: Spot, goal: Spot) -> None:
+    """Raise a ``Fault`` where a walk meets its own destination, which a bind mount may have put into the source."""
+    if top is not None and here.identity == top:
+        raise _into_itself(origin, goal)
+
+
+class _Pair:
+    """A folder and the one that it is copied to, open until the last file of it is done."""
+
+    def __init__(self, origin: Spot, goal: Spot, top: Hashable | None) -> None:
+        self.origin, self.goal = origin, goal
+        self.here = origin.store.folder(origin.parts)
+        try:
+            _refuse_itself(self.here, top, origin, goal)
+            self.there = goal.store.folder(goal.parts, create=True)
+        except BaseException:
+            _close(self.here)
+            raise
+        #: What is in the destination, where that is listed before.
+        self.listing: Listing | None = None
+        ends = (self.here, self.there)
+        #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
+        self.batched = any(isinstance(end, Batching) for end in ends) and all(
+            isinstance(end, Batching | LocalFolder) for end in ends
+        )
+        self._users, self._lock = 1, threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        _close(self.here)
+        _close(self.there)
+
+    def shared(self) -> Self:
+        """Keep it open for another ``with``."""
+        with self._lock:
+            self._users += 1
+        return self
+
+
+def _using(pair: _Pair, deed: Callable[[], None]) -> None:
+    with pair:
+        deed()
+
+
+def _close(folder: Folder) -> None:
+    folder.__exit__(None, None, None)
+
+
+def _vanished(pair: _Pair, file: Spot) -> Fault:
+    """Return the fault of a file that was listed and is not found, or whose destination is not."""
+    with suppress(Exception):
+        if pair.here.entry(file.parts[-1]) is not None:
+            reason = f"{file} could not be copied, since the folder that it goes to was removed; run it again."
+            return Fault("FILE_NOT_FOUND", reason)
+    return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
+
+
+def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries; raise the fault of one that the store cannot tell what it is."""
+    for entry in entries:
+        if entry.fault is not None:
+            raise entry.fault
+        yield entry
+
+
+class _Tree:
+    """The tree below one folder, on its way to another."""
+
+    def __init__(self, work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
+        self._work, self._request, self._origin, self._goal, self._roots = work, request, origin, goal, roots
+        self._level, self._stores = request.sync_level, (origin.store, goal.store)
+        self._wanted = chooser(request.filters) if request.filters else None
+        self._copier = Copier(work, request)
+        #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
+        self._folding: bool | None = None
+        #: What the folder is that all is copied to, by all its names; None: not known yet.
+        self._top: Hashable | None = None
+        #: How many entries each source folder had, by the hash of its path: some 100 bytes a folder.
+        self._listed: dict[int, int] = {}
+
+    def copy(self, node: Node, shift: Shift) -> list[str]:
+        """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
+        source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
+        found = Found()
+        try:
+            with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
+                apart = Apart()
+                for items in portions(self._work, pair.here, found, self._wanted, source.store):
+                    mine = self._own(pair, source, items, attrgetter("name"), apart)
+                    self._give(shift, pair, partial(self._files, pair, mine, source, shift))
+                found.folders = self._own(pair, source, found.folders, str, apart)
+            if self._request.delete_destination_extra:
+                self._listed[hash(node.parts)] = found.count
+        except Exception as err:  # noqa: BLE001 - the other folders go on
+            self._work.fail(err, f"Copying folder {source} to {target}")
+        return found.folders
+
+    def _own(self, pair: _Pair, source: Spot, items: list[T], name_of: Callable[[T], str], apart: Apart) -> list[T]:
+        """Return what of a folder has a name of its own at the destination; the others fail."""
+        for name in self._roots.linked(pair.there):
+            items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
+        if self._folding is None and isinstance(pair.there, LocalFolder):
+            self._folding = folds(pair.there, map(name_of, items))
+        if not self._folding:
+            return items
+        twins = apart.twins(map(name_of, items))
+        for name in twins:
+            self._work.fail(is_twin(source.below(name)), "")
+        return [item for item in items if name_of(item) not in twins]
+
+    def _may_replace(self, pair: _Pair, name: str) -> bool:
+        """Whether a name may be written to; a link that leads to a root stays, and what would replace it fails."""
+        try:
+            self._roots.refuse_link(pair.there, pair.goal.below(name))
+        except Fault as err:
+            self._work.fail(err, "")
+            return False
+        return True
+
+    def _open(self, source: Spot, target: Spot) -> _Pair:
+        try:
+            pair = _Pair(source, target, self._top)
+        except Exception:
+            if target.parts == self._goal.parts or not self._way_is_made(source, target, folder=True):
+                raise
+            pair = _Pair(source, target, self._top)
+        if target.parts == self._goal.parts:
+            try:
+                self._top = pair.there.identity
+            except BaseException:
+                pair.__exit__(None, None, None)
+                raise
+        # A file of this machine is asked for at no more than its line in a listing costs; elsewhere that is a request.
+        if self._level and not isinstance(pair.there, LocalFolder):
+            pair.listing = Listing(pair.there)
+        return pair
+
+    def _give(self, shift: Shift, pair: _Pair, deed: Callable[[], None]) -> None:
+        """Have somebody idle do something with two folders, or do it."""
+        if shift.free():
+            deed = partial(_using, pair.shared(), deed)
+            if shift.offer(deed):
+                return
+        deed()
+
+    def _files(self, pair: _Pair, items: Sequence[Item], source: Spot, shift: Shift) -> None:
+        """Copy a portion of a folder."""
+        try:
+            if self._level != "checksum" and isinstance(pair.here, LocalFolder) and isinstance(pair.there, LocalFolder):
+                rest = iter(self._changed(pair, pair.there, items, source))
+                while few := list(islice(rest, FEW)):
+                    small = partial(self._small, pair, pair.here, pair.there, few, source, shift)
+                    self._give(shift, pair, small)
+                return
+            files = entries(items, partial(self._fail, pair, source))
+            if pair.batched:
+                self._together(pair, list(files), self._level, source)
+                return
+            for entry in files:
+                self._work.check()
+                self._give(shift, pair, partial(self._file, pair, entry, self._level, source))
+        except Exception as err:  # noqa: BLE001 - the other portions go on
+            self._work.fail(err, f"Copying files of {source}")
+
+    def _changed(self, pair: _Pair, there: LocalFolder, items: Sequence[Item], source: Spot) -> Sequence[Item]:
+        """Return what the sync level does not leave alone, where that takes few steps."""
+        # Of files whose size is untold only their content could tell.
+        if self._level is None or (self._level != "exists" and isinstance(pair.here, LocalFolder) and pair.here.untold):
+            return items
+        kept = self._copier.kept(there)
+        files, unchanged = changed(items, there, self._level, kept, partial(self._fail, pair, source))
+        self._work.count(skipped=unchanged)
+        return files
+
+    def _small(
+        self, pair: _Pair, here: LocalFolder, there: LocalFolder, items: Sequence[Item], source: Spot, shift: Shift
+    ) -> None:
+        """Copy files within this machine; one that is not small becomes a deed of its own."""
+        for item in items:
+            self._work.check()
+            size = failed = None
+            try:
+                size = there.take_small(here, item.name, item.name, self._copier.wish)
+            except Exception as err:  # noqa: BLE001 - it may be worth another try
+                failed = err
+            if size is not None:
+                self._work.count(files=1, size=size)
+                self._work.arrived(pair.origin, pair.goal, item.name)
+                continue
+            for entry in entries([item], partial(self._fail, pair, source)):
+                self._give(shift, pair, partial(self._file, pair, entry, None, source, failed=failed))
+
+    def _together(self, pair: _Pair, files: Sequence[Entry], level: SyncLevel | None, source: Spot) -> None:
+        """Copy the files of a portion with as few requests as their stores can."""
+        if level and level != "checksum":
+            files, level = [entry for entry in files if not self._left_alone(pair, entry, level, source)], None
+        here, there = pair.here, pair.there
+        if isinstance(here, Batching):
+            here = here.ahead(files)
+        taken: Iterable[tuple[Entry, int | Exception | None]] = ((entry, None) for entry in files)
+        if level is None and isinstance(there, Batching):
+            taken = there.take_all(here, files, self._copier.wish)
+        for entry, outcome in taken:
+            self._work.check()
+            if isinstance(outcome, int):
+                self._work.count(files=1, size=outcome)
+                self._work.arrived(pair.origin, pair.goal, entry.name)
+            else:
+                self._file(pair, entry, level, source, here=here, failed=outcome)
+
+    def _left_alone(self, pair: _Pair, entry: Entry, level: SyncLevel, source: Spot) -> bool:
+        """Whether nothing is to be done for a file any more, since it is in place or cannot be judged."""
+        try:
+            existing = (pair.listing or pair.there).entry(entry.name)
+        except Exception as err:  # noqa: BLE001 - the other files go on
+            self._work.fail(err, f"Copying {source.below(entry.name)}")
+            return True
+        if existing is None or not in_place(level, entry, existing, self._copier.kept(pair.there)):
+            return False
+        self._work.count(skipped=1)
+        return True
+
+    def _file(
+        self,
+        pair: _Pair,
+        entry: Entry,
+        level: SyncLevel | None,
+        source: Spot,
+        *,
+        here: Folder | None = None,
+        failed: Exception | None = None,
+    ) -> None:
+        """Copy one file, perhaps after a try with others; one that fails does not keep the others."""
+        failures = [failed] if failed else []
+
+        def move() -> None:
+            if failures:
+                raise failures.pop()
+            self._move(pair, here or pair.here, entry, level)
+
+        try:
+            try:
+                patiently(self._work, move, *self._stores)
+            except Exception:
+                if not self._way_is_made(source.below(entry.name), pair.goal.below(entry.name), folder=False):
+                    raise
+                patiently(self._work, move, *self._stores)
+        except Exception as err:  # noqa: BLE001 - the other files go on
+            self._fail(pair, source, entry.name, err)
+
+    def _way_is_made(self, source: Spot, target: Spot, *, folder: bool) -> bool:
+        """Remove what keeps a source from arriving since it is of the other kind, if a mirror is asked for."""
+        if not self._request.delete_destination_extra:
+            return False
+        try:
+            # What cannot be read does not take the place of what is there.
+            with source.store.folder(source.parts) if folder else source.parent() as opened:
+                if not folder:
+                    with opened.read(source.parts[-1]):
+                        pass
+        except Exception:  # noqa: BLE001 - the first failure is the one to tell
+            return False
+        return make_way(self._work, target, folder=folder, wanted=self._wanted, roots=self._roots)
+
+    def _fail(self, pair: _Pair, source: Spot, name: str, error: Exception) -> None:
+        """Take note of a file that failed."""
+        file = source.below(name)
+        if isinstance(error, FileNotFoundError):
+            error = _vanished(pair, file)
+        self._work.fail(error, f"Copying {file}")
+
+    def _move(self, pair: _Pair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
+        existing = (pair.listing or pair.there).entry(entry.name) if level else None
+        if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
+            self._work.arrived(pair.origin, pair.goal, entry.name)
+
+    def mirror(self, node: Node, shift: Shift) -> list[str]:
+        """Remove from one destination folder what its source does not hold; return the folders of the latter."""
+        del shift
+        source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
+        names: set[str] = set()
+        folders: list[str] = []
+        try:
+            with patiently(self._work, partial(source.store.folder, source.parts), source.store) as here:
+                for entry in _all_known(bounded(here.entries(), source)):
+                    self._work.check()
+                    names.add(entry.name)
+                    if entry.kind == "dir":
+                        folders.append(entry.name)
+            self._refuse_fewer(node, len(names), source)
+        except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
+            self._work.fail(err, f"Listing {source} to see what is too much in {target}")
+            return []
+        remove_extra(self._work, target, names, wanted=self._wanted, roots=self._roots)
+        return folders
+
+    def _refuse_fewer(self, node: Node, count: int, source: Spot) -> None:
+        """See that the source is all there: a disk that went away since it was copied is an empty folder."""
+        if count < self._listed.get(hash(node.parts), count + 1):
+            raise Fault("FILE_SIZE_CHANGED", f"{source} has changed since it was copied; move it again.")

@@ -1,0 +1,1 @@
+"""One package or module for each kind of storage other than local folders."""

@@ -1,0 +1,1 @@
+"""Stores that fsspec opens, among them FTP, WebDAV and archives."""

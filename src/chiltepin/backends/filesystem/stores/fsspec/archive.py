@@ -1,0 +1,326 @@
+"""A zip, tar or other archive that fsspec opens, as a store that can be read.
+
+fsspec's listings of archives leave out members whose names begin with ``/`` or ``./``, and lists a folder as itself if
+there is no entry for it. So the members are taken from the archive's own table, and folders are made of their names, as
+``unzip`` and ``tar`` do it: a leading ``/`` or ``./`` is dropped, and of two members of one name the later counts. What
+these programs refuse is reported as a fault of that member.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tarfile
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
+from chiltepin.paths import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+    from types import TracebackType
+    from zipfile import ZipInfo
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.paths import Parts
+
+__all__ = ["ArchiveStore"]
+
+#: Bits of a member of a zip: its content is encrypted; its name is UTF-8 (APPNOTE.TXT, 4.4.4).
+_ENCRYPTED, _UTF8 = 0x1, 0x800
+
+#: What made a member of a zip, where names are bytes of any encoding and attributes hold a mode (APPNOTE.TXT, 4.4.2).
+_UNIX = 3
+
+
+class Member(NamedTuple):
+    """One member of an archive."""
+
+    name: str
+    kind: Literal["file", "dir", "link", "other"]
+    #: Bytes; None where they are those of the file that a hard link leads to.
+    size: int | None
+    mtime: float | None
+    open: Callable[[], Any]
+
+
+def _zip_name(info: ZipInfo) -> str:
+    """Return the name of a member, whose bytes zipfile takes for code page 437 where they are not said to be UTF-8."""
+    if info.create_system != _UNIX or info.flag_bits & _UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return info.filename
+
+
+def _zip_kind(info: ZipInfo) -> Literal["file", "dir", "link", "other"]:
+    if info.is_dir():
+        return "dir"
+    mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
+    if stat.S_ISLNK(mode):
+        return "link"
+    return "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) else "other"
+
+
+def _open_zip(archive: Any, info: ZipInfo) -> Any:
+    if info.flag_bits & _ENCRYPTED:
+        raise Fault("PERMISSION_DENIED", f"{info.filename} is encrypted in the archive; decrypt the archive first.")
+    return archive.open(info)
+
+
+def _of_zip(archive: Any) -> Iterator[Member]:
+    for info in archive.infolist():
+        yield Member(_zip_name(info), _zip_kind(info), info.file_size, None, partial(_open_zip, archive, info))
+
+
+def _open_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Any:
+    try:
+        return archive.extractfile(info)
+    except KeyError:
+        reason = f"{info.name} is a hard link in the archive to {info.linkname}, which the archive does not hold."
+        raise Fault("FILE_NOT_FOUND", reason) from None
+
+
+def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
+    for info in archive.getmembers():
+        kind: Literal["file", "dir", "link", "other"] = "file" if info.isreg() or info.islnk() else "other"
+        kind = "dir" if info.isdir() else "link" if info.issym() else kind
+        size = None if info.islnk() else info.size
+        yield Member(info.name, kind, size, info.mtime, partial(_open_tar, archive, info))
+    # A header that is cut or damaged ends the list without a word; all others end with a block of zeros (POSIX, pax).
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise Fault("ENDPOINT_ERROR", "The archive is damaged, or was cut: it has no end mark; get it again.")
+    # What compressed it has a checksum behind that, which is compared at the end.
+    while archive.fileobj.read(BLOCK):
+        pass
+
+
+def _of_any(filesystem: Any) -> Iterator[Member]:
+    """Yield what the index of fsspec for another kind of archive holds."""
+    filesystem.ls("", detail=True)
+    for name, info in filesystem.dir_cache.items():
+        kind: Literal["file", "dir"] = "dir" if info["type"] == "directory" else "file"
+        yield Member(name, kind, info.get("size"), info.get("mtime"), partial(filesystem.open, name, "rb"))
+
+
+def _members(filesystem: Any) -> Iterator[Member]:
+    """Yield the members of an archive that fsspec has opened."""
+    if hasattr(filesystem, "zip"):
+        return _of_zip(filesystem.zip)
+    if hasattr(filesystem, "tar"):
+        return _of_tar(filesystem.tar)
+    return _of_any(filesystem)
+
+
+def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
+    """Return what is in each folder, by name."""
+    tree: dict[Parts, dict[str, Member | Fault]] = {(): {}}
+    files: dict[Parts, Member] = {}
+    for member in members:
+        parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
+        if ".." in parts or not all(map(sound, parts)):
+            reason = f"The archive holds {member.name}, which leads out of a folder; make it again with other names."
+            tree[()][ascii(member.name).replace("/", "%2F")] = Fault("INVALID_PATH_NAME", reason)
+        elif member.kind == "dir":
+            tree.setdefault(parts, {})
+        elif parts:
+            files[parts] = member
+    for parts in [*tree, *(parts[:-1] for parts in files)]:
+        for depth in range(len(parts)):
+            tree.setdefault(parts[: depth + 1], {})
+            tree[parts[:depth]][parts[depth]] = Member("", "dir", 0, None, _nothing)
+    for parts, member in files.items():
+        if parts in tree:
+            reason = (
+                f"The archive holds {joined(parts)} both as a file and as a folder; make it again with other names."
+            )
+            tree[parts[:-1]][parts[-1]] = Fault("INVALID_PATH_NAME", reason)
+        else:
+            tree[parts[:-1]][parts[-1]] = member
+    return tree
+
+
+def _nothing() -> NoReturn:
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+class ArchiveReader:
+    """A member that is open for reading."""
+
+    parts, proof, mark = False, "", ""
+
+    def __init__(self, member: Member, lock: threading.Lock) -> None:
+        self.size, self.mtime, self._lock = member.size, member.mtime, lock
+        with lock:
+            self._file = member.open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._file.close()
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Not for a member, which is read in order."""
+        raise NotImplementedError
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block; see `Reader.readinto`."""
+        with self._lock:
+            data = self._file.read(len(block))
+        block[: len(data)] = data
+        return len(data)
+
+    def changed(self) -> bool:
+        """Whether more comes than the archive said; at the end of a member of a zip its checksum is compared."""
+        with self._lock:
+            return bool(self._file.read(1))
+
+
+class ArchiveFolder:
+    """One folder of an archive."""
+
+    #: A folder has one name here.
+    identity = None
+
+    def __init__(self, content: dict[str, Member | Fault], lock: threading.Lock) -> None:
+        self._content, self._lock = content, lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries."""
+        del drafts
+        return map(self._entry, self._content)
+
+    def _entry(self, name: str) -> Entry:
+        member = self._content[name]
+        if isinstance(member, Fault):
+            return Entry(name, "other", None, fault=member)
+        return Entry(name, member.kind, member.size, member.mtime)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None."""
+        return self._entry(name) if name in self._content else None
+
+    def read(self, name: str) -> ArchiveReader:
+        """Open a file."""
+        member = self._content.get(name)
+        if isinstance(member, Fault):
+            raise member
+        if member is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return ArchiveReader(member, self._lock)
+
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> NoReturn:
+        """Refuse."""
+        del origin, entry, wish
+        raise _read_only(name)
+
+    def at_once(self, entry: Entry) -> None:
+        """Return None: there is no faster path."""
+        del entry
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> NoReturn:
+        """Refuse."""
+        del size, mark
+        raise _read_only(name)
+
+    def remove(self, name: str) -> NoReturn:
+        """Refuse."""
+        raise _read_only(name)
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Refuse each of them."""
+        return ((name, _read_only(name)) for name in names)
+
+    def remove_folder(self, name: str) -> NoReturn:
+        """Refuse."""
+        raise _read_only(name)
+
+
+def _read_only(name: str) -> Fault:
+    return Fault("PERMISSION_DENIED", f"{name} is in an archive, which can only be read; write to another endpoint.")
+
+
+class ArchiveStore:
+    """The members of an archive.
+
+    Parameters
+    ----------
+    filesystem : fsspec.archive.AbstractArchiveFileSystem
+        The archive, opened.
+    root : str
+        The path of the folder in it that is the root; empty for all of it.
+
+    Raises
+    ------
+    Fault
+        If its table of members is not complete.
+    """
+
+    times, writable = False, False
+    width = least = 1
+
+    def __init__(self, filesystem: Any, root: str) -> None:
+        self.filesystem = filesystem
+        self._root = tuple(part for part in root.split("/") if part)
+        # All members are read through one open file.
+        self._lock = threading.Lock()
+        self._tree = _tree(_members(filesystem))
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`; the archive may lie on a server."""
+        return isinstance(error, ConnectionError | TimeoutError)
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Return the same place, or refuse it if it is a link."""
+        member = self._tree.get((*self._root, *parts[:-1]), {}).get(parts[-1]) if parts else None
+        if follow and isinstance(member, Member) and member.kind == "link":
+            raise Fault("PERMISSION_DENIED", f"{joined(parts)} is a link in an archive; name what it leads to.")
+        return parts
+
+    def folder(self, parts: Parts, *, create: bool = False) -> ArchiveFolder:
+        """Open a folder."""
+        if create:
+            raise _read_only(joined(parts))
+        place = self._root + parts
+        if place in self._tree:
+            return ArchiveFolder(self._tree[place], self._lock)
+        kind = NotADirectoryError if place[-1] in self._tree.get(place[:-1], {}) else FileNotFoundError
+        number = errno.ENOTDIR if kind is NotADirectoryError else errno.ENOENT
+        raise kind(number, os.strerror(number), joined(parts))
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, ArchiveFolder]:
+        """See `Store.enter`."""
+        return parts, self.folder(parts, create=create)
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the two places, if both are in one archive."""
+        return isinstance(other, ArchiveStore) and other is self and other_parts[: len(parts)] == parts
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[tuple[Hashable, str]]:
+        """Return none: nothing in an archive is ever removed."""
+        return ()

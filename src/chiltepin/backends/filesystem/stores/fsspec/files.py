@@ -1,0 +1,249 @@
+"""Files of a store that fsspec opens: read in order, written under a temporary name, then put in place.
+
+Not every rename replaces what has the name: that of SMB and of FTP servers on Windows does not, and WebDAV's does only
+if it is asked to. Where it does not, the old file is renamed out of the way first, and back if the new one cannot be
+put in its place; so it is never lost, and no half file is ever seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import unicodedata
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.temp_names import temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Reader
+
+__all__ = ["RemoteDraft", "RemoteReader", "Within", "mtime_of", "renamed", "shape_of"]
+
+#: Where the filesystems that we know keep the modification time in what ``info`` returns.
+_MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
+
+#: What no store is known to store under another name, and what a URL would decode.
+_PLAIN, _ESCAPE = re.compile(r"[A-Za-z0-9_.+=@~-]+"), re.compile("%[0-9A-Fa-f]{2}")
+
+#: Characters of a temporary name that says which name it stands for; a longer one does not fit beside its checksum.
+_LONGEST = 160
+
+
+def mtime_of(info: Mapping[str, Any]) -> float | None:
+    """Return the time of last modification in what fsspec tells, in seconds since 1970 UTC; None if there is none."""
+    for key in _MTIME_KEYS:
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+class Within(Protocol):
+    """What a file needs of its folder."""
+
+    filesystem: Any
+    #: The shapes of names (`shape_of`) that the store is known to keep as they are.
+    shapes: set[str]
+
+    def path(self, name: str) -> str:
+        """Return the path that the filesystem has for a name."""
+        ...
+
+    def names(self) -> set[str]:
+        """Return all names that are listed."""
+        ...
+
+
+def shape_of(name: str) -> str:
+    """Return what may be odd about a name; names of one shape are kept alike."""
+    escaped = "%00" if _ESCAPE.search(name) else ""
+    ends = "".join(f"{end}|" for end in (name[0], name[-1]) if end in " .")
+    forms = [form for form in ("NFC", "NFD") if not name.isascii() and unicodedata.normalize(form, name) != name]
+    # Of letters that are not ASCII only the form matters, and whether they are letters: else they stand for bytes.
+    odd = {
+        char if char.isascii() else "\udc80" if "\udc80" <= char <= "\udcff" else "é" for char in _PLAIN.sub("", name)
+    }
+    return "".join([escaped, ends, *forms, *sorted(odd)])
+
+
+def renamed(name: str) -> Fault:
+    """Return the fault of a name that a store does not keep as it is."""
+    reason = f"The store keeps {name} under another name; give it a name of letters and digits."
+    return Fault("INVALID_PATH_NAME", reason)
+
+
+class _Open:
+    """An open file of fsspec."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class RemoteReader(_Open):
+    """A file of the store, open for reading."""
+
+    def __init__(self, filesystem: Any, path: str) -> None:
+        self._filesystem, self._path = filesystem, path
+        info = filesystem.info(path)
+        if info.get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        self.size: int | None = info.get("size")
+        self.mtime = mtime_of(info)
+        self.parts, self.proof, self.mark = False, "", ""
+        super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Not for a plain file of fsspec, which has one position."""
+        raise NotImplementedError
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block; see `Reader.readinto`."""
+        data = self._file.read(len(block))
+        block[: len(data)] = data
+        return len(data)
+
+    def changed(self) -> bool:
+        """Ask the store again for size and modification time; and whether the file is longer than it said.
+
+        A client that undoes an encoding of HTTP gives more bytes than the store keeps.
+        """
+        if self._file.read(1):
+            return True
+        with suppress(AttributeError):
+            self._filesystem.invalidate_cache(self._path)
+        info = self._filesystem.info(self._path)
+        return (info.get("size"), mtime_of(info)) != (self.size, self.mtime)
+
+
+class RemoteDraft(_Open):
+    """A file that is being written beside its real name."""
+
+    def __init__(self, folder: Within, name: str) -> None:
+        self._folder, self._filesystem, self._name = folder, folder.filesystem, name
+        token, self._shape = secrets.token_hex(8), shape_of(name)
+        #: Whether it is still to be seen that the store keeps such a name as it is.
+        self._unsure = self._shape not in ("", *folder.shapes)
+        shown = self._unsure and name.isascii() and len(name) < _LONGEST
+        self._draft_name = temporary(f"{token}-{name}" if shown else token)
+        self._draft, self._path = folder.path(self._draft_name), folder.path(name)
+        self._committed = False
+        self.part: int | None = None
+        self.proves = False
+        super().__init__(self._filesystem.open(self._draft, "wb"))
+
+    def kept(self, offset: int, count: int) -> None:
+        """Keep nothing from dead drafts."""
+        del offset, count
+
+    def step(self, reader: Reader) -> None:
+        """Have none: a request for each would cost more."""
+
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Return False: this store has no faster path."""
+        del reader, offset, count, verify
+        return False
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Not for a plain file of fsspec, which has one position."""
+        raise NotImplementedError
+
+    def write(self, block: memoryview) -> None:
+        """Append the block."""
+        self._file.write(bytes(block))
+
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Keep nothing from dead drafts."""
+        del offset, digest
+
+    def read_back(self) -> RemoteReader:
+        """Close what was written, and open it again from the store."""
+        self._file.close()
+        return RemoteReader(self._filesystem, self._draft)
+
+    def commit(self, mtime: float | None) -> None:
+        """Put the file in place, and see that the store calls it so."""
+        del mtime  # fsspec has no way to set one; the backend refuses preserve_timestamp before anything is submitted.
+        self._file.close()
+        before = self._folder.names() if self._unsure else {self._draft_name}
+        # Before anything is replaced: the name that the store makes of it may be that of another file.
+        if self._draft_name not in before:
+            raise renamed(self._name)
+        self._replace()
+        self._committed = True
+        if self._unsure:
+            self._check_name(before)
+
+    def _check_name(self, before: set[str]) -> None:
+        """See that the file has its name; ``before`` are the names that were listed when it was a temporary file."""
+        after = self._folder.names()
+        if self._name in after:
+            self._folder.shapes.add(self._shape)
+            return
+        for name in after - before:
+            with suppress(Exception):
+                self._filesystem.rm_file(self._folder.path(name))
+        raise renamed(self._name)
+
+    def _replace(self) -> None:
+        """Rename where the filesystem has a rename of its own; else copy within the store, then remove the draft."""
+        filesystem = self._filesystem
+        if type(filesystem).mv is AbstractFileSystem.mv:
+            filesystem.cp_file(self._draft, self._path)
+            filesystem.rm_file(self._draft)
+        else:
+            self._rename()
+
+    def _rename(self) -> None:
+        filesystem = self._filesystem
+        try:
+            filesystem.mv(self._draft, self._path)
+        except Exception:
+            # Not every rename replaces, and some say so by an error of their own kind.
+            if not filesystem.isfile(self._path):
+                raise
+        else:
+            return
+        aside = self._folder.path(temporary(f"old-{secrets.token_hex(8)}"))
+        filesystem.mv(self._path, aside)
+        try:
+            filesystem.mv(self._draft, self._path)
+        except BaseException:
+            filesystem.mv(aside, self._path)
+            raise
+        filesystem.rm_file(aside)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._committed:
+            return
+        # What ended the copy is what is told, not what is left of it.
+        with suppress(Exception):
+            # The one of fsspec's own files only forgets, and uploads the rest when it is collected.
+            buffered = isinstance(self._file, AbstractBufferedFile)
+            (self._file.close if buffered else getattr(self._file, "discard", self._file.close))()
+        with suppress(Exception):
+            self._filesystem.rm_file(self._draft)

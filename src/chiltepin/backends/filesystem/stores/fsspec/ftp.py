@@ -1,0 +1,328 @@
+"""An FTP server as a filesystem of fsspec: listings are complete, and several files may be on their way at once.
+
+fsspec's own filesystem has one connection for all threads, stops a transfer in the middle to read a part, asks vsftpd
+for a listing without the names that begin with a dot, and drops what it cannot read of it. Here each file, and each
+command, has a connection of its own, which is kept for the next. Names are bytes: they are carried as Latin-1, which
+has a character for each (`RemoteStore` translates them), unless ``encoding`` is given as an option.
+"""
+
+from __future__ import annotations
+
+import errno
+import ftplib
+import os
+import re
+import ssl
+import threading
+import time
+import weakref
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fsspec.implementations.ftp import FTPFileSystem
+
+from chiltepin.backends.filesystem.errors import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FtpFileSystem"]
+
+#: Seconds after which a connection that was kept is asked whether it is still one; servers end them after minutes.
+_FRESH = 10
+
+#: Replies that say that the server does not have a command (RFC 959, 4.2).
+_UNKNOWN = ("500", "502", "504")
+
+_MLSD_KINDS = {"file": "file", "dir": "directory"}
+
+#: A line of ``ls -l``, and one of a server on Windows. One space ends what is before a name, which may begin with more.
+_UNIX = re.compile(r"([-bcdlpsD])[-rwxsStTlL]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+(\d+)\s+\w{3}\s+\d{1,2}\s+[\d:]{4,5} (.+)")
+_DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d[AP]?M?\s+(?:(<DIR>)\s{0,10}|(\d+)) (.+)")
+
+
+def _plain(error: Exception) -> Exception:
+    """Return the error of the operating system that a reply stands for."""
+    said, code = str(error), str(error)[:3]
+    number = errno.ECONNRESET
+    if isinstance(error, ftplib.error_perm):
+        number = {"552": errno.EDQUOT}.get(code, errno.EACCES)
+        if code == "550" and re.search(r"no such|not found|not exist", said, re.IGNORECASE):
+            number = errno.ENOENT
+        if code in _UNKNOWN:
+            return Fault("ENDPOINT_ERROR", f"The FTP server refuses a command that is needed (reply {code}).")
+    elif isinstance(error, ftplib.error_temp):
+        number = {"450": errno.EAGAIN, "451": errno.EAGAIN, "452": errno.ENOSPC}.get(code, errno.ECONNRESET)
+    elif isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return error
+    return OSError(number, os.strerror(number))
+
+
+class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
+    """The files of an FTP server; for options see `fsspec.implementations.ftp.FTPFileSystem`."""
+
+    cachable = False
+
+    def __init__(self, host: str, *, encoding: str = "latin-1", **options: Any) -> None:
+        self._lock = threading.Lock()
+        #: Connections that nothing uses now, each with the time when it was last used.
+        self._idle: list[tuple[float, ftplib.FTP]] = []
+        #: Whether the server has MLSD and MLST; asked for once.
+        self._machine_readable = True
+        # Not in __del__, before which the sockets may be finalized, each with a warning.
+        weakref.finalize(self, _close_all, self._idle)
+        super().__init__(host, encoding=encoding, **options)
+        self._idle.append((time.monotonic(), self.ftp))
+
+    def lend(self) -> ftplib.FTP:
+        """Return a connection, for one command or file."""
+        with self._lock:
+            kept = self._idle.pop() if self._idle else None
+        if kept is not None:
+            used, ftp = kept
+            with suppress(OSError, EOFError, ftplib.Error):
+                if time.monotonic() - used > _FRESH:
+                    ftp.voidcmd("NOOP")
+                return ftp
+            ftp.close()
+        with self._lock:
+            self._connect()
+            made: ftplib.FTP = self.ftp
+            if isinstance(made, ftplib.FTP_TLS) and self.tls is True:
+                made.prot_p()
+            return made
+
+    def give_back(self, ftp: ftplib.FTP) -> None:
+        """Keep a connection on which all is said, for the next."""
+        with self._lock:
+            self._idle.append((time.monotonic(), ftp))
+
+    @contextmanager
+    def talking(self) -> Iterator[ftplib.FTP]:
+        """Lend a connection; what the server refuses is raised as an error of the operating system."""
+        ftp = None
+        try:
+            ftp = self.lend()
+            yield ftp
+        except (OSError, EOFError, ftplib.Error) as err:
+            if ftp is not None and isinstance(err, (ftplib.error_perm, FileNotFoundError)):
+                self.give_back(ftp)
+            elif ftp is not None:
+                ftp.close()
+            failure = _plain(err)
+        except BaseException:
+            if ftp is not None:
+                ftp.close()
+            raise
+        else:
+            self.give_back(ftp)
+            return
+        raise failure
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
+        """List a folder, hidden names included; a line that cannot be read is an error."""
+        del options
+        path = self._strip_protocol(path)
+        with self.talking() as ftp:
+            found = self._listed(ftp, path)
+        above = path.rstrip("/")
+        entries = [{**info, "name": f"{above}/{info['name']}"} for info in found if info["name"] not in (".", "..")]
+        return entries if detail else sorted(info["name"] for info in entries)
+
+    def _listed(self, ftp: ftplib.FTP, path: str) -> list[dict[str, Any]]:
+        if self._machine_readable:
+            try:
+                return [info for name, facts in ftp.mlsd(path) if (info := _of_facts(name, facts))]
+            except ftplib.error_perm as err:
+                if str(err)[:3] not in _UNKNOWN:
+                    raise
+                self._machine_readable = False
+        with _inside(ftp, path):
+            return self._printed(ftp)
+
+    @staticmethod
+    def _printed(ftp: ftplib.FTP) -> list[dict[str, Any]]:
+        """Return what LIST shows of the folder that the connection is in."""
+        lines: list[str] = []
+        ftp.dir("-a", lines.append)
+        listed = [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
+        if any(info["name"] == "." for info in listed):
+            return listed
+        # It did not understand the option; where it shows hidden names nevertheless, it shows them without.
+        lines.clear()
+        ftp.dir(lines.append)
+        return [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        """Ask for one file or folder; links are followed."""
+        del options
+        path = self._strip_protocol(path)
+        if path == "/":
+            return {"name": "/", "size": 0, "type": "directory"}
+        with self.talking() as ftp:
+            if self._machine_readable:
+                try:
+                    told, _, _ = ftp.sendcmd(f"MLST {path}").splitlines()[1].strip().partition(" ")
+                except ftplib.error_perm as err:
+                    if str(err)[:3] not in _UNKNOWN:
+                        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+                    self._machine_readable = False
+                else:
+                    facts = dict(fact.split("=", 1) for fact in told.lower().split(";") if "=" in fact)
+                    return _of_facts(path, facts) or {"name": path, "size": 0, "type": "directory"}
+            with suppress(ftplib.error_perm):
+                ftp.voidcmd("TYPE I")
+                return {"name": path, "size": ftp.size(path), "type": "file"}
+            try:
+                with _inside(ftp, path):
+                    return {"name": path, "size": 0, "type": "directory"}
+            except ftplib.error_perm:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> _Transfer:
+        """Open a file, to be read or written from its start to its end."""
+        del options
+        command = {"rb": "RETR", "wb": "STOR"}[mode]
+        return _Transfer(self, f"{command} {self._strip_protocol(path)}")
+
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        """Rename; whether that replaces what has the name is the server's affair."""
+        del options
+        with self.talking() as ftp:
+            ftp.rename(self._strip_protocol(path1), self._strip_protocol(path2))
+
+    def cp_file(self, path1: str, path2: str, **options: Any) -> NoReturn:
+        """Refuse: FTP has no command for it."""
+        raise NotImplementedError
+
+    def rm_file(self, path: str) -> None:
+        """Remove a file."""
+        with self.talking() as ftp:
+            ftp.delete(self._strip_protocol(path))
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        with self.talking() as ftp:
+            ftp.rmd(self._strip_protocol(path))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - fsspec's
+        """Make a folder and those above it."""
+        path = self._strip_protocol(path)
+        if path == "/" or self.isdir(path):
+            return
+        self.makedirs(self._parent(path), exist_ok=True)
+        try:
+            with self.talking() as ftp:
+                ftp.mkd(path)
+        except OSError:
+            # Perhaps another process was faster.
+            if not exist_ok or not self.isdir(path):
+                raise
+
+
+@contextmanager
+def _inside(ftp: ftplib.FTP, path: str) -> Iterator[None]:
+    """Go into a folder, and out again: some servers take the argument of LIST for a pattern."""
+    ftp.cwd(path)
+    yield
+    ftp.cwd("/")
+
+
+def _close_all(idle: list[tuple[float, ftplib.FTP]]) -> None:
+    for _, ftp in idle:
+        ftp.close()
+
+
+def _of_facts(name: str, facts: dict[str, str]) -> dict[str, Any] | None:
+    """Return what MLSD tells of an entry (RFC 3659, 7); None for the folder itself and the one above."""
+    kind, size = facts.get("type", "").lower(), facts.get("size", "")
+    if kind in ("cdir", "pdir"):
+        return None
+    told = "link" if re.match(r"os\.unix=(slink|symlink|lnk)", kind) else _MLSD_KINDS.get(kind, "other")
+    info: dict[str, Any] = {"name": name, "size": int(size) if size.isdecimal() else None, "type": told}
+    with suppress(ValueError):
+        modified = facts.get("modify", "").partition(".")[0]
+        info["mtime"] = datetime.strptime(modified, "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
+    return info
+
+
+def _of_line(line: str) -> dict[str, Any]:
+    """Return what a line of LIST tells, which has no format by the standard; its times have no zone."""
+    if found := _UNIX.fullmatch(line):
+        kind = {"d": "directory", "-": "file", "l": "link"}.get(found[1], "other")
+        name = found[3].partition(" -> ")[0] if kind == "link" else found[3]
+        return {"name": name, "size": int(found[2]), "type": kind}
+    if found := _DOS.fullmatch(line):
+        return {"name": found[3], "size": int(found[2] or 0), "type": "directory" if found[1] else "file"}
+    raise Fault("ENDPOINT_ERROR", f"Could not parse a line of the FTP server's listing: {line[:200]!r}.")
+
+
+class _Transfer:
+    """A file on its way; whether it is whole is known when the server has said so."""
+
+    def __init__(self, filesystem: FtpFileSystem, command: str) -> None:
+        self._filesystem, self._writing = filesystem, command.startswith("STOR")
+        #: Lent until the end of the file.
+        self._ftp: ftplib.FTP | None = None
+        with self._failing():
+            self._ftp = filesystem.lend()
+            self._ftp.voidcmd("TYPE I")
+            self._socket = self._ftp.transfercmd(command)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Give the connection up if the transfer fails."""
+        try:
+            yield
+        except (OSError, EOFError, ftplib.Error) as err:
+            self.discard()
+            failure = _plain(err)
+        else:
+            return
+        raise failure
+
+    def read(self, count: int) -> bytes:
+        """Read so many bytes; fewer only at the end."""
+        pieces: list[bytes] = []
+        with self._failing():
+            while self._ftp is not None and count:
+                piece = self._socket.recv(count)
+                if not piece:
+                    self._end()
+                pieces.append(piece)
+                count -= len(piece)
+        return b"".join(pieces)
+
+    def write(self, block: bytes) -> None:
+        """Append a block."""
+        with self._failing():
+            self._socket.sendall(block)
+
+    def _end(self) -> None:
+        """Hear from the server that all went well."""
+        ftp = self._ftp
+        if ftp is None:
+            return
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._socket.unwrap()
+        self._socket.close()
+        ftp.voidresp()
+        self._ftp = None
+        self._filesystem.give_back(ftp)
+
+    def close(self) -> None:
+        """End the file: what was written is complete; what was read may be left unread."""
+        with self._failing():
+            if self._writing:
+                self._end()
+            else:
+                self.discard()
+
+    def discard(self) -> None:
+        """Leave it in the middle, with its connection."""
+        if self._ftp is not None:
+            with suppress(AttributeError, OSError):
+                self._socket.close()
+            self._ftp.close()
+            self._ftp = None

@@ -1,0 +1,323 @@
+"""Any other fsspec filesystem as a store, by its plain methods.
+
+For stores that have no way of their own here, as S3 and SFTP have. Names are checked (`chiltepin.paths`) before they
+are put behind the root. Where a store may have links (SMB, for one), a path that goes through a link is refused, since
+fsspec cannot tell where it leads; whoever changes such a store between that look and the use can still get a link in
+the way. The methods that expand patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: there, a file
+called ``a[1].txt`` means another one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlsplit
+
+from fsspec.archive import AbstractArchiveFileSystem
+from fsspec.core import url_to_fs
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
+from chiltepin.backends.filesystem.stores.fsspec.files import RemoteDraft, RemoteReader, mtime_of, renamed, shape_of
+from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
+from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.paths import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.paths import Parts
+
+__all__ = ["RemoteStore", "opened"]
+
+#: Kinds of stores that have no links, so that nobody need look for them.
+_LINKLESS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "http", "https", "memory", "oci", "oss", "s3", "s3a"})
+
+
+#: What may pass by itself: a line that fails, a file server that is busy.
+_PASSING = frozenset({errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH})
+
+#: Answers of HTTP that ask for another try (RFC 9110, 15.5.9; RFC 6585, 4); so do those from 500 up.
+_BUSY, _STATUS_DIGITS = frozenset({"408", "429"}), 3
+
+
+def _kind(info: Mapping[str, Any]) -> Literal["file", "dir", "link", "other"]:
+    if info.get("islink") or info.get("type") == "link":
+        return "link"
+    return {"file": "file", "directory": "dir"}.get(info.get("type", ""), "other")  # type: ignore[return-value]
+
+
+def _entry(info: Mapping[str, Any], name: str) -> Entry:
+    kind, size, fault = _kind(info), info.get("size"), None
+    if not info.get("type"):
+        # A WebDAV server tells nothing of what it does not let us see.
+        fault = Fault("PERMISSION_DENIED", f"The store lists {name}, and does not tell what it is.")
+    return Entry(name, kind, size if kind == "file" else 0, mtime_of(info), fault)
+
+
+def _bytes_as_latin(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _latin_as_bytes(name: str) -> str:
+    return name.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _escaped(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _same(name: str) -> str:
+    return name
+
+
+class RemoteFolder:
+    """One folder of the store."""
+
+    #: A folder has one name here.
+    identity = None
+
+    def __init__(self, store: RemoteStore, parts: Parts) -> None:
+        self._store, self.filesystem, self.shapes = store, store.filesystem, store.shapes
+        self._parts, self._path = parts, store.path(parts)
+
+    def path(self, name: str) -> str:
+        """Return the path that the filesystem has for a name."""
+        return self._store.path((*self._parts, name))
+
+    def names(self) -> set[str]:
+        """Return all names that are listed."""
+        return {entry.name for entry in self.entries(drafts=True)}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries but the marker that object stores keep for the folder itself."""
+        for info in self.filesystem.ls(self._path, detail=True):
+            path = info["name"].rstrip("/")
+            name = self._store.read_name(path.rsplit("/", 1)[-1])
+            if self._is_marker(path) or (is_draft(name) and not drafts):
+                continue
+            if not sound(name):
+                raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
+            yield _entry(info, name)
+
+    def _is_marker(self, path: str) -> bool:
+        """Whether an entry is the folder itself, which object stores keep as an object."""
+        return path.strip("/") == self._path.strip("/")
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None."""
+        try:
+            if self._store.may_link:
+                # Where there are links, info mostly follows them, and ls tells them.
+                return next((entry for entry in self.entries(drafts=True) if entry.name == name), None)
+            return _entry(self.filesystem.info(self.path(name)), name)
+        except FileNotFoundError:
+            return None
+
+    def read(self, name: str) -> RemoteReader:
+        """Open a file."""
+        return RemoteReader(self.filesystem, self.path(name))
+
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+        """Have no shorter way."""
+        del origin, entry, name, wish
+        return None
+
+    def at_once(self, entry: Entry) -> None:
+        """Have no shorter way."""
+        del entry
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> RemoteDraft:
+        """Begin a file; one that ends in a folder's name is refused."""
+        del size, mark
+        if self.filesystem.isdir(self.path(name)):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        return RemoteDraft(self, name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, by its exact name."""
+        self.filesystem.rm_file(self.path(name))
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove them one by one."""
+        for name in names:
+            try:
+                self.remove(name)
+            except Exception as err:  # noqa: BLE001, PERF203 - whatever a filesystem raises is told
+                yield name, err
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder, where the store has folders at all."""
+        with suppress(FileNotFoundError):
+            self.filesystem.rmdir(self.path(name))
+
+
+def opened(url: str, options: Mapping[str, Any]) -> Store:
+    """Open what fsspec opens, with its storage options; archives are read by their own tables."""
+    store = RemoteStore(url, options)
+    if isinstance(store.filesystem, AbstractArchiveFileSystem):
+        return ArchiveStore(store.filesystem, store.root)
+    return store
+
+
+def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return an instance of our own, and the path of the root in it: what is set on it must not reach the user's."""
+    scheme = urlsplit(url).scheme
+    kind: Any = None
+    if scheme == "ftp":
+        kind = FtpFileSystem
+    elif scheme in ("webdav", "dav"):
+        # Here, as webdav4 need not be installed.
+        from chiltepin.backends.filesystem.stores.fsspec.webdav import DavFileSystem  # noqa: PLC0415
+
+        kind = DavFileSystem
+    if kind is None:
+        filesystem, root = url_to_fs(url, skip_instance_cache=True, **options)
+        return filesystem, root
+    # What url_to_fs does for one that is registered.
+    return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
+
+
+class RemoteStore:
+    """The tree below a URL.
+
+    Parameters
+    ----------
+    url : str
+        Any URL that fsspec can open.
+    options : mapping of str to Any
+        fsspec's storage options.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.filesystem, root = _filesystem(url, options)
+        protocol = self.filesystem.protocol
+        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        #: How names are written for the filesystem, and read in its listings.
+        self._write_name, self.read_name = _same, _same
+        if "webdav" in protocols:
+            # Its client takes what is escaped in a name for that of a URL, and lists names that are not.
+            self._write_name = _escaped
+        elif isinstance(self.filesystem, FtpFileSystem) and "encoding" not in options:
+            self._write_name, self.read_name = _bytes_as_latin, _latin_as_bytes
+        self.root = str(root)
+        #: Shapes of names that this store has been seen to keep as they are; see `RemoteDraft`.
+        self.shapes: set[str] = set()
+        #: Whether an entry may be a link.
+        self.may_link = _LINKLESS.isdisjoint(protocols)
+        # A listing that is kept shows what was there before somebody else changed it (s3fs keeps it for good).
+        # Set here and not as an option, because some hand every option to their connection.
+        with suppress(AttributeError):
+            self.filesystem.dircache.use_listings_cache = False
+        self.times, self.writable = False, True
+        self.width = self.least = 1
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        if isinstance(error, ConnectionError | TimeoutError):
+            return True
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        # The clients of object stores tell the status of the answer by one of these names, as a number or as text.
+        names = ("status", "status_code", "code")
+        told = str(next((value for name in names if (value := getattr(error, name, None))), ""))
+        # A line that failed, as httpx says it, which is no error of the operating system.
+        if any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
+            return True
+        return told in _BUSY or (len(told) == _STATUS_DIGITS and told.isdecimal() and told.startswith("5"))
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Return the same place, or refuse it if a link is on the way."""
+        for depth in range(len(parts) if follow else len(parts) - 1) if self.may_link else ():
+            entry = self._folder(parts[:depth]).entry(parts[depth])
+            if entry is None:
+                break
+            if entry.kind == "link":
+                where = joined(parts[: depth + 1])
+                raise Fault(
+                    "PERMISSION_DENIED", f"{where} is a link, and where a link of this store leads is not told."
+                )
+        return parts
+
+    def path(self, parts: Parts) -> str:
+        """Return the name that fsspec has for a place."""
+        if not parts:
+            return self.root
+        # Some filesystems, such as those of archives, have paths without a slash at their start.
+        above = self.root if not self.root or self.root.endswith("/") else f"{self.root}/"
+        return above + "/".join(map(self._write_name, parts))
+
+    def _folder(self, parts: Parts) -> RemoteFolder:
+        return RemoteFolder(self, parts)
+
+    def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
+        """Open a folder; a file or a link on the way to it is an error."""
+        # Also within a tree: what is a folder at its origin may be a link here.
+        self.resolve(parts, follow=True)
+        path = self.path(parts)
+        if create:
+            self._make(parts)
+        if parts and not self.filesystem.isdir(path):
+            if self.filesystem.exists(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            # Object stores make no folder before there is something in it.
+            if not create:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return self._folder(parts)
+
+    def _make(self, parts: Parts) -> None:
+        """Make a folder and those above it, and see that the store calls each as it was told."""
+        if self.filesystem.isdir(self.path(parts)) and all(shape_of(name) in ("", *self.shapes) for name in parts):
+            return
+        for depth, name in enumerate(parts):
+            place, shape = parts[: depth + 1], shape_of(name)
+            with suppress(FileExistsError):  # A file: told by `folder`, in the same words by every filesystem.
+                self.filesystem.makedirs(self.path(place), exist_ok=True)
+            if shape in ("", *self.shapes) or not self.filesystem.isdir(self.path(place)):
+                continue
+            listed = self._folder(parts[:depth]).names()
+            if name in listed:
+                self.shapes.add(shape)
+            # Object stores list no folder that is empty.
+            elif listed:
+                with suppress(Exception):
+                    self.filesystem.rmdir(self.path(place))
+                raise renamed(name)
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, RemoteFolder]:
+        """Refuse links, then open; see `Store.enter`."""
+        parts = self.resolve(parts, follow=True)
+        return parts, self.folder(parts, create=create)
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the two places, if both are on one filesystem."""
+        if not isinstance(other, RemoteStore) or type(other.filesystem) is not type(self.filesystem):
+            return False
+        if other.filesystem.storage_options != self.filesystem.storage_options:
+            return False
+        ours, theirs = self.path(parts), other.path(other_parts)
+        return f"{theirs}/".startswith(f"{ours}/")
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[tuple[Hashable, str]]:
+        """Return none: a link on the way to the root is the server's."""
+        return ()

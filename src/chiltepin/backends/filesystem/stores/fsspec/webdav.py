@@ -1,0 +1,80 @@
+"""A WebDAV server as a filesystem of fsspec, by webdav4: files as they are stored, and a rename that replaces.
+
+webdav4's own filesystem undoes content encodings, so that a file that is kept compressed arrives with another size than
+the server tells; its ``mv`` copies and deletes, and does not replace; it cannot read a path that is escaped, which is
+the only way to write a name such as ``a%20b``; and it does not follow Apache, which redirects a folder without a slash.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import weakref
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from webdav4.client import HTTPError, ResourceAlreadyExists
+from webdav4.fsspec import WebdavFileSystem
+
+from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.stores.fsspec.files import renamed
+
+__all__ = ["DavFileSystem"]
+
+
+class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not be there
+    """The files of a WebDAV server; for options see ``webdav4.fsspec.WebdavFileSystem``."""
+
+    cachable = False
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        super().__init__(base_url, **{"follow_redirects": True, **options})
+        # Not left to the collector, which may finalize the sockets first, each with a warning.
+        weakref.finalize(self, self.client.http.close)
+        self.client.propfind = partial(self.client.propfind, follow_redirects=True)
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        """Open a file, to be read or written from its start to its end."""
+        return _Download(self.client, path) if mode == "rb" else super().open(path, mode, **options)
+
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        """Rename, in place of what has the name."""
+        del options
+        try:
+            self.client.move(path1, path2)
+        except ResourceAlreadyExists:
+            # Some servers cut the new name, say at a question mark: that may be another file, which is not replaced.
+            replacing = self.exists(path2)
+        else:
+            return
+        if not replacing:
+            raise renamed(unquote(path2.rpartition("/")[2]))
+        self.client.move(path1, path2, overwrite=True)
+
+
+class _Download:
+    """A file that is read as it is stored."""
+
+    def __init__(self, client: Any, path: str) -> None:
+        asked = client.http.stream("GET", client.join_url(path), headers={"Accept-Encoding": "identity"})
+        self._asked, self._rest = asked, b""
+        response = asked.__enter__()
+        if response.status_code != HTTPStatus.OK:
+            self.close()
+            if response.status_code == HTTPStatus.NOT_FOUND:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise HTTPError(response)
+        self._pieces = response.iter_raw(BLOCK)
+
+    def read(self, count: int) -> bytes:
+        """Read so many bytes; fewer only at the end."""
+        while len(self._rest) < count and (piece := next(self._pieces, b"")):
+            self._rest += piece
+        data, self._rest = self._rest[:count], self._rest[count:]
+        return data
+
+    def close(self) -> None:
+        """End the request."""
+        self._asked.__exit__(None, None, None)

@@ -1,0 +1,258 @@
+"""What the index page of a web folder lists.
+
+Web servers write the links of an index page in many ways: relative, absolute or as whole URLs, escaped more or less,
+and in any encoding. So a link is resolved as a browser does it, against the URL that the page came from in the end, and
+paths are compared as decoded bytes. A link that looks like an entry of the folder and cannot be one is reported, never
+left out.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from email.utils import parsedate_to_datetime
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import sound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Listed", "absolute", "listed"]
+
+_TITLE = re.compile(rb"<title[^>]*>\s*(index of|directory listing (for|of)|directory:)", re.IGNORECASE)
+
+#: Bytes at the start of a page that hold its title, and at its end that hold the end tag.
+_HEAD, _TAIL = 4096, 1024
+
+#: Links of a page to itself that show the next part of a list; those that sort it have other keys (Apache: C, O).
+_NEXT = re.compile(
+    r"(^|[?&;])(page|offset|start|marker|after|next|cursor|skip|continuation|token)[^=&;]*=", re.IGNORECASE
+)
+
+#: How Apache and nginx end a name that is too long for its column.
+_CUT = re.compile(r"(\.\.>|\.\.\.|\.\.|\N{HORIZONTAL ELLIPSIS})$")
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Listed(NamedTuple):
+    """One entry of an index page."""
+
+    name: str
+    #: "file" is also what may turn out to be a folder; "other" is what cannot be followed.
+    kind: str
+    #: Bytes and time of last modification, where the page tells them exactly.
+    size: int | None = None
+    mtime: float | None = None
+    #: Whether size and time need not be asked for.
+    known: bool = False
+    #: Why an "other" entry cannot be followed; empty for a device or a pipe.
+    why: str = ""
+
+
+class _Links(HTMLParser):
+    """The links of a page with their texts, and its base URL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base, self.more = "", False
+        #: Target and text of each link.
+        self.links: list[list[str]] = []
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep the target of a link."""
+        told = {name: value or "" for name, value in reversed(attrs)}
+        if tag == "base":
+            self.base = self.base or told.get("href", "")
+        if tag in ("a", "link") and "next" in told.get("rel", "").lower().split():
+            self.more = True
+        if tag == "a":
+            self._inside = bool(told.get("href"))
+            if self._inside:
+                self.links.append([told["href"], ""])
+
+    def handle_endtag(self, tag: str) -> None:
+        """End the text of a link."""
+        if tag == "a":
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text of a link."""
+        if self._inside:
+            self.links[-1][1] += data
+
+
+def listed(page: bytes, headers: Mapping[str, str], url: str, where: str, *, told: bool) -> Iterator[Listed]:
+    """Yield what an index page lists, each name once.
+
+    Parameters
+    ----------
+    page : bytes
+        Its content, decoded.
+    headers : mapping of str to str
+        Those of the answer.
+    url : str
+        Where it came from, after all redirects.
+    where : str
+        What messages call the folder.
+    told : bool
+        Whether the length of the answer was told, so that it cannot have been cut.
+
+    Raises
+    ------
+    Fault
+        If it is not an index page, or not all of one.
+    """
+    kind = headers.get("Content-Type", "").lower()
+    attached = headers.get("Content-Disposition", "").lower().startswith("attachment")
+    if "json" in kind and not attached:
+        return _of_json(page, where)
+    if "html" not in kind or attached or not _TITLE.search(page[:_HEAD]):
+        raise _no_index(where)
+    if not told and b"</html>" not in page[-_TAIL:].lower():
+        raise Fault("CONNECTION_RESET", f"The index page of {where} ends before its end; run it again.")
+    return _of_html(_text(page, kind), url, where)
+
+
+def _no_index(where: str) -> Fault:
+    return Fault("ENDPOINT_ERROR", f"The web server sends no index of {where}; name the files one by one.")
+
+
+def _text(page: bytes, kind: str) -> str:
+    """Decode a page; bytes that are not of its encoding are kept, for a name may have them."""
+    found = re.search(r"charset\s*=\s*[\"']?([\w-]+)", kind)
+    try:
+        encoding = codecs.lookup(found[1]).name if found else "utf-8"
+        return page.decode(encoding, "surrogateescape")
+    except (LookupError, UnicodeDecodeError):
+        return page.decode("utf-8", "surrogateescape")
+
+
+def _of_json(page: bytes, where: str) -> Iterator[Listed]:
+    """Yield the entries of nginx's ``autoindex_format json``."""
+    try:
+        entries = json.loads(page.decode("utf-8", "surrogateescape"))
+        found = {entry["name"]: _of_line(entry) for entry in entries}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise _no_index(where) from None
+    return iter(found.values())
+
+
+def _of_line(entry: Mapping[str, Any]) -> Listed:
+    name, kind = str(entry["name"]), {"directory": "dir", "file": "file"}.get(entry["type"], "other")
+    if not sound(name):
+        return Listed(ascii(name).replace("/", "%2F"), "other", why="is not a name")
+    size = entry.get("size")
+    try:
+        mtime = parsedate_to_datetime(entry["mtime"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        mtime = None
+    return Listed(name, kind, size if type(size) is int and size >= 0 else None, mtime, known=type(size) is int)
+
+
+def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
+    parser = _Links()
+    parser.feed(text)
+    parser.close()
+    # A folder may be sent on to its index.html, say.
+    here, base = urlsplit(urljoin(url, ".")), url
+    if parser.base:
+        base = absolute(url, parser.base) or url
+    found: dict[str, Listed] = {}
+    more = parser.more
+    for target, shown in parser.links:
+        entry = _entry(target.strip(), shown.strip(), base, here)
+        if entry is None:
+            more = more or _is_next(target, base, here)
+        # A file in preference to a folder: the server tells whether it is one, when it is asked for.
+        elif entry.name not in found or entry.kind == "file":
+            found[entry.name] = entry
+    if more:
+        raise Fault("LIMIT_EXCEEDED", f"The index of {where} comes in several pages; name the files one by one.")
+    return iter(sorted(found.values()))
+
+
+def _entry(target: str, shown: str, base: str, here: SplitResult) -> Listed | None:
+    """Return what a link lists; None for one that leads up, sorts the page, or belongs to its decoration."""
+    whole = absolute(base, target)
+    link = urlsplit(whole) if whole else None
+    if link is None or link.scheme not in _PORTS:
+        # A name with a colon, such as 12:00.nc or run:1.nc, that was not escaped.
+        raw = target.partition("#")[0].partition("?")[0]
+        return _named(_raw(raw), raw) if _shows(shown, _raw(raw)) else None
+    top, names = _names(here.path), _names(link.path)
+    if not names or names == top[: len(names)]:
+        return None
+    shows = _shows(shown, names[-1])
+    ours = _same_site(link, here)
+    if names[: len(top)] == top and (ours or shows):
+        # Whatever a server calls itself, the entry is asked for where its index was.
+        deeper = len(names) > len(top) + 1 or link.path.endswith("/")
+        raw = [part for part in link.path.split("/") if part][-1]
+        return _named(names[len(top)], raw, folder=deeper)
+    if not shows:
+        return None
+    why = "leads out of the folder" if ours else "leads to another server"
+    return Listed(_named(names[-1], link.path.rstrip("/").rpartition("/")[2]).name, "other", why=why)
+
+
+def _named(name: bytes, raw: str, *, folder: bool = False) -> Listed:
+    told = name.decode("utf-8", "surrogateescape")
+    if not sound(told):
+        return Listed(raw.replace("/", "%2F") or "%2F", "other", why="is not a name")
+    return Listed(told, "dir" if folder else "file")
+
+
+def absolute(base: str, target: str) -> str:
+    """Return the URL that a link means on a page; empty for what cannot be one."""
+    # For urljoin, a semicolon begins the parameters of RFC 1808, and it drops those that are empty.
+    path, mark, rest = target.partition("?")
+    try:
+        return urljoin(base, path.replace(";", "%3B") + mark + rest)
+    except ValueError:
+        return ""
+
+
+def _raw(text: str) -> bytes:
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def _names(path: str) -> list[bytes]:
+    """Return the names on a path, decoded one by one, so that an escaped slash separates nothing."""
+    names: list[bytes] = []
+    for part in map(_raw, path.split("/")):
+        if part == b"..":
+            del names[-1:]
+        elif part not in (b"", b"."):
+            names.append(part)
+    return names
+
+
+def _shows(shown: str, name: bytes) -> bool:
+    """Whether the text of a link is a name, perhaps cut, as that of an entry is."""
+    text, told = shown.rstrip("/"), name.decode("utf-8", "surrogateescape")
+    if text == told:
+        return bool(text)
+    start = _CUT.sub("", text)
+    return start not in ("", text) and told.startswith(start)
+
+
+def _same_site(one: SplitResult, other: SplitResult) -> bool:
+    """Whether two URLs are of one server; behind a proxy that ends TLS it may take ``https`` for ``http``."""
+    try:
+        ends = {(end.scheme, end.port or _PORTS.get(end.scheme)) for end in (one, other)}
+    except ValueError:
+        return False
+    return one.hostname == other.hostname and (len(ends) == 1 or ends == set(_PORTS.items()))
+
+
+def _is_next(target: str, base: str, here: SplitResult) -> bool:
+    """Whether a link leads to a further part of the same list."""
+    link = urlsplit(absolute(base, target.strip()))
+    return _names(link.path) == _names(here.path) and bool(_NEXT.search(link.query))

@@ -1,0 +1,167 @@
+"""A file of a web server, in ranges of one content or in order."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import urllib3
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.stores.http.store import HttpStore, Page
+
+__all__ = ["HttpReader", "mtime_of", "total_of"]
+
+#: Bytes that are asked for at first: a smaller file needs no second request.
+_FIRST = 1 << 20
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+
+
+def mtime_of(answer: urllib3.BaseHTTPResponse) -> float | None:
+    """Return the time of last modification that an answer tells, in seconds since 1970 UTC; None if it tells none."""
+    return _time_of(answer, "Last-Modified")
+
+
+def _time_of(answer: urllib3.BaseHTTPResponse, header: str) -> float | None:
+    try:
+        return parsedate_to_datetime(answer.headers[header]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
+    """Return how many bytes the whole file has, of which an answer may be a part; None if it does not tell."""
+    if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        found = _TOTAL.fullmatch(answer.headers.get("Content-Range", "").strip())
+        return int(found[1]) if found else None
+    told = answer.headers.get("Content-Length", "")
+    # With both headers the length is to be ignored (RFC 9112, 6.3).
+    return int(told) if told.isdecimal() and "Transfer-Encoding" not in answer.headers else None
+
+
+def _validator(answer: urllib3.BaseHTTPResponse) -> str:
+    """Return what names the content for ``If-Range``: a strong ETag, else the time; empty if there is neither."""
+    tag = answer.headers.get("ETag", "")
+    if tag.startswith('"'):
+        return tag
+    # A file may change twice in the second of its time, which then names both contents (RFC 9110, 8.8.2.2).
+    now, then = _time_of(answer, "Date"), mtime_of(answer)
+    if now is None or then is None or now - then < 1:
+        return ""
+    return answer.headers["Last-Modified"]
+
+
+class HttpReader:
+    """A file of a web server, open for reading."""
+
+    def __init__(self, store: HttpStore, page: Page) -> None:
+        self._store, self._page, self._head, self._position = store, page, b"", 0
+        self.proof = ""
+        got = store.ask("GET", page, {"Range": f"bytes=0-{_FIRST - 1}"})
+        answer = got.answer
+        if got.is_folder:
+            answer.close()
+            # Its index page is not its content.
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self.mtime = mtime_of(answer)
+        self._validator, self._coding = _validator(answer), answer.headers.get("Content-Encoding")
+        self.size: int | None = None
+        self._stream: urllib3.BaseHTTPResponse | None = None
+        if answer.status == HTTPStatus.PARTIAL_CONTENT:
+            self._begin(answer)
+        elif answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # Perhaps it is empty; perhaps the server gives no ranges of it.
+            answer.close()
+            self._whole(store.ask("GET", page).answer)
+        else:
+            self._whole(answer)
+        self.parts = self._stream is None
+        self.mark = f"{page.where}:{self._validator}:{self.size}" if self.parts and self._validator else ""
+
+    def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
+        """Take the first range; without a name for the content, only a whole file is good."""
+        first, last, total = _range_of(answer)
+        self._head = self._store.body(answer, _FIRST)
+        self.size = total
+        count = len(self._head)
+        if first or last + 1 != count or total < count or (count < total and not self._validator):
+            answer.close()
+            self._head, self.size = b"", None
+            self._whole(self._store.ask("GET", self._page).answer)
+
+    def _whole(self, answer: urllib3.BaseHTTPResponse) -> None:
+        """Take the content in order."""
+        self.size = total_of(answer)
+        self._stream = answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            # What was not read is not waited for.
+            self._stream.close()
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there; see `Reader.read_at`."""
+        size = self.size or 0
+        block = block[: max(0, size - offset)]
+        if not block:
+            return 0
+        if offset + len(block) <= len(self._head):
+            block[:] = self._head[offset : offset + len(block)]
+            return len(block)
+        headers = {"Range": f"bytes={offset}-{offset + len(block) - 1}", "If-Range": self._validator}
+        answer = self._store.ask("GET", self._page, headers).answer
+        same = answer.status == HTTPStatus.PARTIAL_CONTENT and _range_of(answer) == (
+            offset,
+            offset + len(block) - 1,
+            size,
+        )
+        same = same and answer.headers.get("Content-Encoding") == self._coding
+        if not same or _validator(answer) not in ("", self._validator):
+            answer.close()
+            raise self._another()
+        data = self._store.body(answer, len(block))
+        if len(data) != len(block):
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        block[:] = data
+        return len(block)
+
+    def _another(self) -> Fault:
+        name = self._page.where
+        return Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block; see `Reader.readinto`."""
+        if self._stream is None:
+            count = self.read_at(self._position, block)
+        else:
+            data = self._store.body(self._stream, len(block))
+            count = len(data)
+            block[:count] = data
+        self._position += count
+        return count
+
+    def changed(self) -> bool:
+        """Every part was asked for as one of the same content, or all came in one answer."""
+        return False
+
+
+def _range_of(answer: urllib3.BaseHTTPResponse) -> tuple[int, int, int]:
+    """Return the first and the last byte of a range, and the size of the whole; -1 each if that is not told."""
+    found = _RANGE.fullmatch(answer.headers.get("Content-Range", "").strip())
+    return (int(found[1]), int(found[2]), int(found[3])) if found else (-1, -1, -1)

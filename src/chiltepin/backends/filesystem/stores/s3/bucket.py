@@ -1,0 +1,381 @@
+"""One bucket, by two libraries: obstore for what is asked for each small object, boto3 for all else.
+
+obstore takes a fifth of boto3's processor time for a request, but has no single parts of uploads, no condition and no
+answer of a copy, and fails on listings with names such as ``a/../b`` (docs/decisions/s3-client.md). boto3 finds the
+keys, the region and the server for both, so that there is one answer to who asks whom.
+"""
+
+from __future__ import annotations
+
+import weakref
+from datetime import timedelta
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import botocore.session
+import obstore
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import create_loader
+from botocore.utils import get_environ_proxies
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store as ObjectStore
+
+from chiltepin.backends import forks
+from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.stores.proxies import proxy_for
+from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
+from chiltepin.backends.filesystem.stores.s3.listing import read_page
+from chiltepin.backends.filesystem.stores.s3.logs import hush
+from chiltepin.backends.filesystem.stores.s3.same_server import AWS
+from chiltepin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from obstore.store import ClientConfig
+    from obstore.store import S3Config as ObjectConfig
+    from typing_extensions import Buffer
+
+    from chiltepin.backends.filesystem.stores.s3.config import S3Settings
+
+__all__ = ["WIDTH", "Bucket", "Got"]
+
+#: Requests that may be under way at once. With parts of 8 MiB that is at most 128 MiB of memory for the parts.
+WIDTH = 16
+
+#: How often a request is sent: a hiccup in one part must not cost the whole object, and what lasts longer is left to
+#: whoever tries the whole file again (`retry`). Defaults of the libraries: 11 within 3 minutes, and 5 or 3.
+TRIES = 3
+
+#: Seconds for a connection, and for the server to be silent. A server that takes no connection is given up after
+#: `TRIES` of the first: a quarter of a minute.
+CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
+
+#: How long obstore may use keys before it asks boto3 again, which it does in the last 5 minutes of that time. boto3
+#: renews keys that last for less than 10 minutes (botocore.credentials, mandatory refresh): none is used out of date.
+KEYS_LAST = timedelta(minutes=10)
+
+_KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
+_NO_STYLE: Mapping[str, str] = {}
+
+#: Every host and address, as reqwest reads a list of hosts without proxy; it does not apply ``*`` to addresses.
+_ALL_HOSTS = "*,0.0.0.0/0,::/0"
+
+
+class _Process:
+    """What this process may use: the threads of obstore are gone in a child made by ``fork``, and it would hang."""
+
+    used = forked = False
+
+    @classmethod
+    def leave(cls) -> None:
+        """Use boto3 alone from now on, if the parent has used obstore."""
+        cls.forked = cls.used
+
+
+forks.register(_Process.leave)
+
+
+class Got(NamedTuple):
+    """The beginning of an object, or all of it, and what it belongs to."""
+
+    data: memoryview
+    etag: str
+    size: int
+    mtime: float
+
+
+class Bucket:
+    """A bucket, and who asks.
+
+    Parameters
+    ----------
+    settings : S3Settings
+        Where the bucket is and who asks.
+
+    Raises
+    ------
+    ConfigError
+        If no keys are found, or the libraries cannot make anything of an option.
+    """
+
+    def __init__(self, settings: S3Settings) -> None:
+        hush()
+        self.settings, self.name = settings, settings.bucket
+        session, self.client = _opened(settings)
+        # The connections go with the last who can use them.
+        weakref.finalize(self, self.client.close)
+        #: Names the server.
+        self.endpoint: str = self.client.meta.endpoint_url
+        #: Who asks which server: within one identity the server can copy by itself.
+        self.who = (self.endpoint, settings.who)
+        #: The bucket of this server, as `s3uploads` has it.
+        self.place = f"{self.endpoint}\n{self.name}"
+        self._objects = _objects(session, settings, self.client)
+        self._partial = not _Process.forked
+        _Process.used = True
+        self._always = {"RequestPayer": "requester"} if settings.payer else {}
+
+    def call(self, method: str, key: str = "", **given: Any) -> dict[str, Any]:
+        """Call a method of boto3's client with this bucket; see `asked` for what it raises."""
+        if key:
+            given["Key"] = key
+        if method not in ("head_bucket", "list_parts", "create_bucket"):
+            given |= self._always
+        call = partial(getattr(self.client, method), Bucket=self.name, **given)
+        answer: dict[str, Any] = asked(call, self._what(method, key))
+        return answer
+
+    def _what(self, method: str, key: str) -> str:
+        return f"{method} of {key!r} in bucket {self.name!r}" if key else f"{method} of bucket {self.name!r}"
+
+    def put(self, key: str, content: Buffer) -> str:
+        """Send an object in one request; return its entity tag.
+
+        S3 compares the content with the SHA-256 in the signature.
+        """
+        if self.settings.wishes or _Process.forked:
+            # obstore has no ACL, and takes the others for a whole store.
+            answer = self.call("put_object", key, Body=content, **self.settings.wishes)
+            return str(answer["ETag"]).strip('"')
+        sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), self._what("put", key))
+        return (sent["e_tag"] or "").strip('"')
+
+    def first(self, key: str, most: int) -> Got:
+        """Return an object of at most so many bytes, or the beginning of a larger one."""
+
+        def get() -> Got:
+            found = obstore.get(self._objects, key)
+            meta = found.meta
+            # What is left of a larger one is not waited for: the connection is closed with it.
+            data = found.bytes() if meta["size"] <= most else next(iter(found.stream(min_chunk_size=most)))
+            tag, mtime = (meta["e_tag"] or "").strip('"'), meta["last_modified"].timestamp()
+            return Got(memoryview(data)[:most], tag, meta["size"], mtime)
+
+        def get_slowly() -> Got:
+            answer = self.client.get_object(Bucket=self.name, Key=key, **self._always)
+            with answer["Body"] as body:
+                data = body.read(most)
+            tag, mtime = answer["ETag"].strip('"'), answer["LastModified"].timestamp()
+            return Got(memoryview(data), tag, answer["ContentLength"], mtime)
+
+        if _Process.forked:
+            return asked(get_slowly, self._what("get_object", key))
+        return asked(get, self._what("get", key))
+
+    def fill(self, key: str, start: int, block: memoryview, etag: str) -> tuple[int, str]:
+        """Get a range of an object in one state.
+
+        Returns
+        -------
+        tuple of int and str
+            How many bytes came, and the tag of what came, as not every server heeds ``etag``.
+        """
+        end = start + len(block)
+
+        def get() -> tuple[int, str]:
+            found = obstore.get(self._objects, key, options={"range": (start, end), "if_match": f'"{etag}"'})
+            data = memoryview(found.bytes())[: len(block)]
+            block[: len(data)] = data
+            return len(data), (found.meta["e_tag"] or "").strip('"')
+
+        def get_slowly() -> tuple[int, str]:
+            answer = self.client.get_object(
+                Bucket=self.name, Key=key, Range=f"bytes={start}-{end - 1}", IfMatch=f'"{etag}"', **self._always
+            )
+            with answer["Body"] as body:
+                if "ContentRange" not in answer:
+                    raise S3Fault("ENDPOINT_ERROR", f"S3 did not send the range of {key} that it was asked for.")
+                return _filled(body, block), answer["ETag"].strip('"')
+
+        if self._partial:
+            try:
+                return asked(get, self._what("get", key))
+            except S3Fault as err:
+                if err.word != NOT_PARTIAL:
+                    raise
+            # Some servers answer to a range with the wrong status (rclone's, for one): for obstore that is an error.
+            self._partial = False
+        return asked(get_slowly, self._what("get_object", key))
+
+    def head(self, key: str) -> tuple[int, float, str]:
+        """Return the size, the time and the entity tag of an object."""
+        if _Process.forked:
+            told = self.call("head_object", key)
+            return told["ContentLength"], told["LastModified"].timestamp(), told["ETag"].strip('"')
+        meta = asked(partial(obstore.head, self._objects, key), self._what("head", key))
+        return meta["size"], meta["last_modified"].timestamp(), (meta["e_tag"] or "").strip('"')
+
+
+def _filled(body: Any, block: memoryview) -> int:
+    """Read an answer into a block, in pieces that stay in the processor's cache on their way."""
+    count = 0
+    while count < len(block) and (got := body.readinto(block[count : count + BLOCK])):
+        count += got
+    return count
+
+
+def _session(settings: S3Settings) -> botocore.session.Session:
+    session = botocore.session.Session(profile=settings.profile)
+    session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
+    session.register("before-parse.s3.ListObjectsV2", read_page)
+    if settings.keys:
+        session.set_credentials(*(settings.keys.get(f"aws_{name}") for name in _KEY_PARTS))
+    return session
+
+
+@cache
+def _descriptions(path: str | None) -> Any:
+    """Return botocore's descriptions of AWS, read once: that was most of opening a bucket, a tenth of a second."""
+    return create_loader(path)
+
+
+def _opened(settings: S3Settings) -> tuple[botocore.session.Session, Any]:
+    """Return a session, and a client that knows where the bucket is and has keys."""
+    try:
+        session = _session(settings)
+        keys = None if settings.anonymous else session.get_credentials()
+        if keys:
+            keys.get_frozen_credentials()
+        if keys or settings.anonymous:
+            return session, _placed(session, settings)
+        failure = (
+            "No keys for S3 were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, name "
+            "a profile: in the options, or write anon: true for a public bucket."
+        )
+    except ConfigError:
+        raise
+    except (BotoCoreError, ValueError, TypeError) as err:
+        failure = f"S3 cannot be asked with these options or keys ({type(err).__name__}); look at them, or log in anew."
+    raise ConfigError(failure)
+
+
+def _placed(session: botocore.session.Session, settings: S3Settings) -> Any:
+    client = _made(session, settings, settings.region)
+    region = settings.region or _region(client, settings.bucket) or client.meta.region_name
+    plain = (settings.config.get("s3") or {}).get("addressing_style", "auto") == "auto" and "." not in settings.bucket
+    # Else signed URLs, from which obstore gets its address, have the host that is the same for all regions.
+    virtual = plain and (urlsplit(client.meta.endpoint_url).hostname or "").endswith(AWS)
+    if virtual or region != client.meta.region_name:
+        client.close()
+        return _made(session, settings, region, style={"addressing_style": "virtual"} if virtual else {})
+    return client
+
+
+def _made(
+    session: botocore.session.Session, settings: S3Settings, region: str | None, *, style: Mapping[str, str] = _NO_STYLE
+) -> Any:
+    config: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": READ_TIMEOUT,
+        "retries": {"mode": "standard", "total_max_attempts": TRIES},
+        "max_pool_connections": WIDTH,
+        "signature_version": UNSIGNED if settings.anonymous else "s3v4",
+        # MD5 is what we send and compare; not every server knows the newer checksums, and S3 keeps one anyway.
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        **settings.config,
+        # The parts carry their MD5, and the SHA-256 of a body is what botocore leaves away with https anyway.
+        "s3": {"payload_signing_enabled": False, **(settings.config.get("s3") or {}), **style},
+    }
+
+    def create(**more: Any) -> Any:
+        return session.create_client(
+            "s3",
+            region_name=region or session.get_config_variable("region") or "us-east-1",
+            endpoint_url=settings.endpoint,
+            verify=settings.verify,
+            config=Config(**config, **more),
+        )
+
+    client = create()
+    url = client.meta.endpoint_url
+    proxies = _proxies(settings, url)
+    scheme = urlsplit(url).scheme
+    # botocore reads NO_PROXY as Python does. The URL is known only now; a second client is rarely necessary.
+    if "proxies" in config or proxies.get(scheme) == get_environ_proxies(url).get(scheme):
+        return client
+    client.close()
+    return create(proxies=proxies)
+
+
+def _proxies(settings: S3Settings, url: str) -> Mapping[str, str]:
+    """Return the proxy of the options or else of the environment, by the scheme of the URL; empty for none."""
+    given: Mapping[str, str] | None = settings.config.get("proxies")
+    if given is not None:
+        return given
+    proxy = proxy_for(url)
+    if proxy and not proxy.startswith(("http://", "https://")):
+        raise ConfigError("The environment names a proxy that is not an HTTP proxy; use one that is.")
+    return {urlsplit(url).scheme: proxy} if proxy else {}
+
+
+def _region(client: Any, bucket: str) -> str | None:
+    """Ask for the region of a bucket; None where nobody says."""
+    try:
+        answer = client.head_bucket(Bucket=bucket)
+    except ClientError as err:
+        # Who may not look at a bucket is told where it is nevertheless.
+        answer = err.response
+    except BotoCoreError:
+        return None
+    region: str | None = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    return region
+
+
+def _objects(session: botocore.session.Session, settings: S3Settings, client: Any) -> ObjectStore:
+    """Return obstore's view of the bucket of a client, asked by the same keys and through the same proxy."""
+    address, _, _ = client.generate_presigned_url(
+        "head_object", Params={"Bucket": settings.bucket, "Key": "k"}
+    ).partition("/k")
+    url, region = client.meta.endpoint_url, client.meta.region_name
+    # Given, too, what obstore would else take from the environment by itself.
+    config: ObjectConfig = {
+        "aws_endpoint_url_s3": address,
+        "endpoint": address,
+        "region": region,
+        # The address has the bucket in it, wherever that belongs.
+        "virtual_hosted_style_request": True,
+        "skip_signature": settings.anonymous,
+        "request_payer": settings.payer,
+    }
+    keys = None if settings.anonymous else Boto3CredentialProvider(session, ttl=KEYS_LAST)
+    return ObjectStore(
+        settings.bucket,
+        config=config,
+        client_options=_line(session, settings, address, _proxies(settings, url)),
+        retry_config={
+            "max_retries": TRIES - 1,
+            "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=1), "base": 2},
+        },
+        credential_provider=keys,
+    )
+
+
+def _line(
+    session: botocore.session.Session, settings: S3Settings, address: str, proxies: Mapping[str, str]
+) -> ClientConfig:
+    """Return what obstore is told of connections."""
+    given = settings.config
+    line: ClientConfig = {
+        "allow_http": address.startswith("http:"),
+        "connect_timeout": timedelta(seconds=given.get("connect_timeout", CONNECT_TIMEOUT)),
+        "read_timeout": timedelta(seconds=given.get("read_timeout", READ_TIMEOUT)),
+        # Its default, 30 seconds for the whole request, is too short for a part on a slow line.
+        "timeout": timedelta(hours=1),
+    }
+    proxy = proxies.get(urlsplit(address).scheme)
+    # A proxy that is given keeps obstore from reading the environment by itself; without one, it is for no host.
+    line["proxy_url"] = proxy or "http://127.0.0.1:9"
+    if not proxy:
+        line["proxy_excludes"] = _ALL_HOSTS
+    trusted = session.get_config_variable("ca_bundle") if settings.verify is None else settings.verify
+    if trusted is False:
+        line["allow_invalid_certificates"] = True
+    elif isinstance(trusted, str) and address.startswith("https:"):
+        with open(trusted, encoding="ascii", errors="replace") as file:
+            line["root_certificate"] = file.read()
+    return line

@@ -1,0 +1,136 @@
+"""What S3, or the two libraries that speak to it, refuse: in the words of a task, and with none of theirs in it.
+
+Their own texts name URLs, keys and answers of the server, so that only S3's own code and HTTP's status are taken out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+import obstore.exceptions
+from botocore import exceptions as botocore
+
+from chiltepin.backends.filesystem.errors import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["NOT_PARTIAL", "S3Fault", "asked"]
+
+#: Our own word: the server answered to the wish for a range, but not as HTTP has it.
+NOT_PARTIAL = "NotPartial"
+
+T = TypeVar("T")
+
+# Words of S3 that stand for troubles that pass (docs.aws.amazon.com, S3 API, "Error responses").
+_PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "OperationAborted"})
+_PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
+_CODES = {
+    "NoSuchBucket": "FILE_NOT_FOUND",
+    "PreconditionFailed": "FILE_SIZE_CHANGED",
+    "BadDigest": "VERIFY_CHECKSUM",
+    "InvalidDigest": "VERIFY_CHECKSUM",
+    "XAmzContentSHA256Mismatch": "VERIFY_CHECKSUM",
+    "QuotaExceeded": "QUOTA_EXCEEDED",
+    "EntityTooLarge": "LIMIT_EXCEEDED",
+    "KeyTooLongError": "INVALID_PATH_NAME",
+    "ExpiredToken": "PERMISSION_DENIED",
+    "InvalidToken": "PERMISSION_DENIED",
+    "RequestTimeout": "TIMEOUT",
+}
+_BY_STATUS = {401: "PERMISSION_DENIED", 403: "PERMISSION_DENIED", 412: "FILE_SIZE_CHANGED"}
+
+# How obstore 0.11 and 0.12 tell what a server answered; what is not found there has the code ENDPOINT_ERROR.
+_ANSWER = re.compile(r"status code: (\d{3})(?:.*?<Code>(\w+)</Code>)?", re.DOTALL)
+
+
+class S3Fault(Fault):
+    """What an S3 server refused, or why it could not be asked.
+
+    Parameters
+    ----------
+    code, reason : str
+        See `Fault`; no key, signature or URL is in them.
+    transient : bool
+        Whether the same request may go better the next time.
+    word : str
+        S3's own code, such as ``NoSuchKey``.
+    """
+
+    def __init__(self, code: str, reason: str, *, transient: bool = False, word: str = "") -> None:
+        super().__init__(code, reason)
+        self.transient, self.word = transient, word
+
+
+def asked(request: Callable[[], T], what: str) -> T:
+    """Send a request by one of the libraries.
+
+    Parameters
+    ----------
+    request : callable
+        Sends it.
+    what : str
+        What it is, for messages.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such object or upload.
+    S3Fault
+        For everything else that the libraries raise.
+    """
+    try:
+        return request()
+    except (FileNotFoundError, obstore.exceptions.BaseError) as err:
+        failure = _answered(str(err), what)
+    except botocore.ClientError as err:
+        status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        failure = _refusal(status, err.response.get("Error", {}).get("Code", ""), what)
+    except botocore.BotoCoreError as err:
+        failure = _unanswered(err, what)
+    except ValueError:
+        # Both libraries say so of a name that is no UTF-8, and obstore of one with control characters.
+        failure = S3Fault("INVALID_PATH_NAME", f"S3 takes only names of printable characters in UTF-8: {what}.")
+    # Raised here, after the except: what the libraries raise holds what was sent.
+    raise failure
+
+
+def _answered(text: str, what: str) -> Exception:
+    """Return what an error of obstore means."""
+    found = _ANSWER.search(text)
+    if found:
+        return _refusal(int(found[1]), found[2] or "", what)
+    if "redirect" in text:
+        return S3Fault("ENDPOINT_ERROR", f"The bucket is in another region, write region: in its options ({what}).")
+    if "non-partial" in text:
+        return S3Fault("ENDPOINT_ERROR", f"S3 did not send a range: {what}.", word=NOT_PARTIAL)
+    code = "CONNECT_FAILED" if "kind: Connect" in text else "TIMEOUT" if "kind: Timeout" in text else "CONNECTION_RESET"
+    reason = f"The S3 server gave no answer, or not all of it, to {what}."
+    return S3Fault(code, reason, transient="certificate" not in text)
+
+
+def _refusal(status: int, word: str, what: str) -> Exception:
+    """Return what an answer that is no success means; to HEAD there is no word, for which botocore puts the status."""
+    word = "" if word.isdigit() else word
+    if status == 404 and word != "NoSuchBucket":  # noqa: PLR2004 - HTTP's
+        return FileNotFoundError(2, f"S3 has no such object: {what}")
+    transient = word in _PASSING or status in _PASSING_STATUS
+    code = _CODES.get(word) or _BY_STATUS.get(status) or "ENDPOINT_ERROR"
+    said = f"{word} ({status})" if word else f"status {status}"
+    return S3Fault(code, f"S3 answered {said} to {what}.", transient=transient, word=word)
+
+
+def _unanswered(error: Exception, what: str) -> S3Fault:
+    """Return what an error of botocore's own means: of the line, of a certificate, or in getting keys."""
+    kind = type(error).__name__
+    if isinstance(error, botocore.SSLError):
+        return S3Fault("CONNECT_FAILED", f"There is no safe line to the S3 server ({kind}): {what}.")
+    if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError | botocore.IncompleteReadError):
+        code = "CONNECTION_RESET"
+        if isinstance(error, botocore.ReadTimeoutError | botocore.ConnectTimeoutError):
+            code = "TIMEOUT"
+        elif isinstance(error, botocore.EndpointConnectionError | botocore.ProxyConnectionError):
+            code = "CONNECT_FAILED"
+        return S3Fault(code, f"The S3 server gave no answer ({kind}) to {what}.", transient=True)
+    return S3Fault("PERMISSION_DENIED", f"S3 could not be asked, as keys are missing or out of date ({kind}): {what}.")

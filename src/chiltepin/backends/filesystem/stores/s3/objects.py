@@ -1,0 +1,401 @@
+"""One object of an S3 server: read by ranges, and written in one request or in parts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from base64 import b64encode
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.small_files import SMALL, Small
+from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
+from chiltepin.backends.filesystem.stores.s3.uploads import Record, begin, dead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from typing_extensions import Buffer, Self
+
+    from chiltepin.backends.filesystem.store import Reader
+    from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
+
+__all__ = ["MOST_COPIED", "PART", "S3Draft", "S3Reader", "is_md5", "tag_is_plain"]
+
+#: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
+#: what the aws command takes, and sixteen of them are not too much memory.
+PART = 8 << 20
+
+#: Most parts of one upload (S3 API, "Amazon S3 multipart upload limits").
+MOST_PARTS = 10_000
+
+#: Bytes of the largest object that one request copies (S3 API, CopyObject).
+MOST_COPIED = 5 << 30
+
+
+def is_md5(tag: str) -> bool:
+    """Whether an entity tag looks like the MD5 of a content, and not like that of an object that came in parts."""
+    return re.fullmatch("[0-9a-f]{32}", tag) is not None
+
+
+def digest_of(block: Buffer) -> hashlib._Hash:
+    """Return the MD5 of a block: no secret hangs on it, and it is what S3 names contents by."""
+    return hashlib.md5(block, usedforsecurity=False)
+
+
+def tag_of_parts(digests: Iterable[bytes]) -> str:
+    """Return the entity tag of an object that came in parts of these MD5s, as S3 and most other servers make it."""
+    digests = list(digests)
+    return f"{digest_of(b''.join(digests)).hexdigest()}-{len(digests)}"
+
+
+def tag_is_plain(answer: Mapping[str, Any]) -> bool:
+    """Whether an object's entity tag is made of MD5s.
+
+    It is not with keys of a customer or of KMS (docs.aws.amazon.com, S3 API, "Object", ETag).
+    """
+    return "SSECustomerAlgorithm" not in answer and not answer.get("ServerSideEncryption", "").startswith("aws:kms")
+
+
+def _is_wrong(key: str) -> Fault:
+    return Fault("VERIFY_CHECKSUM", f"{key} was sent, but what S3 got has another checksum.")
+
+
+def put_whole(bucket: Bucket, key: str, content: Buffer) -> None:
+    """Send an object in one request, and see by its entity tag that S3 has got it.
+
+    Raises
+    ------
+    Fault
+        ``VERIFY_CHECKSUM`` if it has got something else, which is removed again.
+    """
+    tag = bucket.put(key, content)
+    # With keys of KMS the tag is something else; there the signature, which holds a SHA-256, has to do.
+    if not is_md5(tag) or tag == digest_of(content).hexdigest():
+        return
+    if tag_is_plain(bucket.call("head_object", key)):
+        # Only of a server that does not look at the signature: it shows what is wrong already.
+        bucket.call("delete_object", key)
+        raise _is_wrong(key)
+
+
+class S3Reader:
+    """An object that is open for reading: one state of it, whatever is put in its place meanwhile.
+
+    What came is compared with the entity tag: at once where it is one part at most, and at the end, when `changed` is
+    asked, where all of it came in the parts that it was written in. The tag of a larger object that was written in one
+    request is the `proof`, which whoever reads compares.
+
+    Parameters
+    ----------
+    bucket : Bucket
+        The way to its bucket.
+    key : str
+        The object's name.
+    """
+
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self.bucket, self.key = bucket, key
+        got = bucket.first(key, PART)
+        # What is in memory of the object, and where it begins: the first part came with the first answer.
+        self._window, self._start, self._at = got.data, 0, 0
+        #: The entity tag; every other request is for this one.
+        self.tag = got.etag
+        self.size: int | None = got.size
+        self.mtime: float | None = got.mtime
+        self.parts = True
+        self.proof = ""
+        self.mark = f"{bucket.endpoint}/{bucket.name}/{key}:{self.tag}"
+        self._length = got.size
+        self._digests: dict[int, bytes] = {}
+        self._note(0, self._window)
+        if is_md5(self.tag) and len(self._window) == got.size:
+            if self._digests[0].hex() != self.tag:
+                self._refuse_if_plain()
+        elif is_md5(self.tag) and tag_is_plain(self._asked()):
+            self.proof = f"md5:{self.tag}"
+
+    def _asked(self, **more: Any) -> dict[str, Any]:
+        return self.bucket.call("head_object", self.key, **more)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held but memory."""
+        self._window = memoryview(b"")
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there; see `Reader.read_at`."""
+        block = block[: max(0, self._length - offset)]
+        head = self._window[offset : offset + len(block)] if not self._start else self._window[:0]
+        block[: len(head)] = head
+        if len(head) < len(block):
+            self._get(offset + len(head), block[len(head) :])
+        return len(block)
+
+    def _get(self, offset: int, block: memoryview) -> None:
+        count, tag = self.bucket.fill(self.key, offset, block, self.tag)
+        # Some servers do not know If-Match (rclone's, for one).
+        if tag != self.tag:
+            raise Fault(
+                "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; move it again when it is complete."
+            )
+        if count != len(block):
+            raise Fault("ENDPOINT_ERROR", f"S3 did not send the range of {self.key} that it was asked for.")
+        self._note(offset, block)
+
+    def _note(self, offset: int, block: memoryview) -> None:
+        """Keep the MD5 of what may be one part of the object, or all of it."""
+        if is_md5(self.tag) and len(block) < self._length:
+            return
+        if offset % PART == 0 and len(block) == min(PART, self._length - offset) and (block or not offset):
+            self._digests[offset // PART] = digest_of(block).digest()
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block from where the last call ended, a part being got at a time; see `Reader.readinto`."""
+        left = self._length - self._at
+        if left > 0 and self._at >= self._start + len(self._window):
+            window = memoryview(bytearray(min(PART, left)))
+            self._get(self._at, window)
+            self._window, self._start = window, self._at
+        found = self._window[self._at - self._start :][: len(block)]
+        block[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def small(self) -> Small | None:
+        """Return all of a small object, which came with the first answer; None of a larger one."""
+        if self._length > SMALL:
+            return None
+        self.changed()
+        return Small(self._window, self._length, round((self.mtime or 0.0) * 1e9))
+
+    def changed(self) -> bool:
+        """Answer no, as all that was read was of one state; compare it with the entity tag, if all of it was read.
+
+        Raises
+        ------
+        Fault
+            ``VERIFY_CHECKSUM`` if it is something else.
+        """
+        count = max(1, -(-self._length // PART))
+        if self.tag.endswith(f"-{count}") and len(self._digests) == count:
+            found = tag_of_parts(self._digests[number] for number in range(count))
+            if found != self.tag and self._in_such_parts(count):
+                self._refuse_if_plain()
+        return False
+
+    def _in_such_parts(self, count: int) -> bool:
+        """Whether the object was written in parts of our size; asked only where the tag says that it was not."""
+        for number in range(count):
+            wanted = min(PART, self._length - number * PART)
+            if self._asked(PartNumber=number + 1).get("ContentLength") != wanted:
+                return False
+        return True
+
+    def _refuse_if_plain(self) -> None:
+        if tag_is_plain(self._asked()):
+            raise Fault("VERIFY_CHECKSUM", f"What came of {self.key} has another checksum than S3 tells of it.")
+
+
+class S3Draft:
+    """An object that is being written; nobody sees it before `commit`.
+
+    Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come; those of an
+    upload that lost its writer are kept where they have the MD5 of ours.
+
+    Parameters
+    ----------
+    bucket, key
+        See `S3Reader`.
+    size : int or None
+        Bytes, where that is known.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, size: int | None) -> None:
+        self._bucket, self._key = bucket, key
+        least = -(-(size or 0) // MOST_PARTS)
+        # In whole MiB, and the same for the same size, so that a second run cuts the content at the same places.
+        self._part = max(PART, -(-least // (1 << 20)) << 20)
+        self.part: int | None = None if size is None else self._part
+        self._in_parts = (size or 0) > self._part
+        self.proves = True
+        #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
+        self.sent = 0
+        self._pending = bytearray()
+        self._next = 1
+        self._upload = ""
+        self._record: Record | None = None
+        self._there: dict[int, tuple[str, int]] = {}
+        self._tags: dict[int, str] = {}
+        self._plain = True
+        self._lock = threading.Lock()
+        self._committed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def kept(self, offset: int, count: int) -> None:
+        """Answer no: `write_at` sees by the content that a part is there already, and does not send it."""
+        del offset, count
+
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Note nothing: S3 keeps the MD5 of each part."""
+        del offset, digest
+
+    def step(self, reader: Reader) -> None:
+        """Have none: a request for each would cost more."""
+
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Have the server copy a part, where both objects are on one and it is asked by the same user."""
+        del verify  # it is not read back
+        if not isinstance(reader, S3Reader) or not self._in_parts or reader.bucket.who != self._bucket.who:
+            return False
+        number = offset // self._part + 1
+        answer = self._call(
+            "upload_part_copy",
+            number,
+            CopySource={"Bucket": reader.bucket.name, "Key": reader.key},
+            CopySourceRange=f"bytes={offset}-{offset + count - 1}",
+            CopySourceIfMatch=f'"{reader.tag}"',
+        )
+        self._tags[number] = answer["CopyPartResult"]["ETag"].strip('"')
+        return True
+
+    def write(self, block: memoryview) -> None:
+        """Append the block; whole parts are sent."""
+        self._pending += block
+        while len(self._pending) > self._part:
+            self._send(self._next, memoryview(bytes(self._pending[: self._part])))
+            del self._pending[: self._part]
+            self._next += 1
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Send one part, unless it is there already."""
+        self._send(offset // self._part + 1, block)
+
+    def _send(self, number: int, block: memoryview) -> None:
+        digest = digest_of(block)
+        self._ready()
+        if self._there.get(number) == (digest.hexdigest(), len(block)):
+            self._tags[number] = digest.hexdigest()
+            return
+        # S3 compares the content with this.
+        sent = b64encode(digest.digest()).decode()
+        # botocore cannot send a view of memory a second time, so it gets what is viewed, or a copy.
+        viewed = block.obj
+        body = viewed if isinstance(viewed, bytes | bytearray) and len(viewed) == len(block) else bytes(block)
+        answer = self._call("upload_part", number, Body=body, ContentMD5=sent)
+        tag = answer["ETag"].strip('"')
+        if not tag_is_plain(answer):
+            self._plain = False
+        elif is_md5(tag) and tag != digest.hexdigest():
+            raise _is_wrong(self._key)
+        self._tags[number] = tag
+        self.sent += 1
+
+    def _call(self, method: str, number: int, **given: Any) -> dict[str, Any]:
+        self._ready()
+        return self._bucket.call(method, self._key, PartNumber=number, UploadId=self._upload, **given)
+
+    def _ready(self) -> None:
+        """Continue the upload of a dead writer, or begin one, if that is not done yet."""
+        with self._lock:
+            if not self._upload:
+                self._begin()
+
+    def _begin(self) -> None:
+        where = self._bucket.place
+        for record in dead(where, self._key):
+            if not self._upload and record.part == self._part and self._listed(record):
+                self._upload, self._record = record.upload, record
+            else:
+                # Nobody will continue it any more: this object is being made by us.
+                self._abort(record.upload)
+                record.remove()
+        if not self._upload:
+            wishes = self._bucket.settings.wishes
+            self._upload = self._bucket.call("create_multipart_upload", self._key, **wishes)["UploadId"]
+            self._record = begin(where, self._key, self._upload, self._part)
+
+    def _listed(self, record: Record) -> bool:
+        """Take note of the parts of an upload; False if it is gone, or we may not look at it."""
+        there: dict[int, tuple[str, int]] = {}
+        after = 0
+        try:
+            while True:
+                page = self._bucket.call(
+                    "list_parts", self._key, UploadId=record.upload, **({"PartNumberMarker": after} if after else {})
+                )
+                for part in page.get("Parts", ()):
+                    there[part["PartNumber"]] = (part["ETag"].strip('"'), part["Size"])
+                if not page.get("IsTruncated"):
+                    break
+                after = page["NextPartNumberMarker"]
+        except FileNotFoundError:
+            return False
+        except S3Fault as err:
+            if err.transient:
+                raise
+            return False
+        self._there = there
+        return True
+
+    def read_back(self) -> S3Reader:
+        """Not asked of a draft that proves what it writes."""
+        raise NotImplementedError
+
+    def commit(self, mtime: float | None) -> None:
+        """Send what is left, and have it seen; S3 sets the time itself."""
+        del mtime
+        if self._upload:
+            if self._pending:
+                self._send(self._next, memoryview(self._pending))
+            self._complete()
+        else:
+            put_whole(self._bucket, self._key, self._pending)
+        self._committed = True
+        if self._record is not None:
+            self._record.remove()
+
+    def _complete(self) -> None:
+        tags = [tag for _, tag in sorted(self._tags.items())]
+        parts = [{"PartNumber": number, "ETag": f'"{tag}"'} for number, tag in sorted(self._tags.items())]
+        plain = self._plain and all(is_md5(tag) for tag in tags)
+        expected = tag_of_parts(bytes.fromhex(tag) for tag in tags) if plain else ""
+        try:
+            answer = self._bucket.call(
+                "complete_multipart_upload", self._key, UploadId=self._upload, MultipartUpload={"Parts": parts}
+            )
+            got = answer["ETag"].strip('"')
+        except FileNotFoundError:
+            # The answer to a first request may have been lost, after which there is no upload any more.
+            _, _, got = self._bucket.head(self._key)
+            if got != expected:
+                raise
+        if expected and "-" in got and got != expected:
+            raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 has put others together.")
+
+    def _abort(self, upload: str) -> None:
+        # If it is gone, or the server is, then so is its record, and the bucket's own rules have to see to it.
+        with suppress(FileNotFoundError, S3Fault):
+            self._bucket.call("abort_multipart_upload", self._key, UploadId=upload)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Abort what was not committed; but if the trouble may pass, leave it to the next try."""
+        if self._committed or not self._upload:
+            return
+        if self._record is not None and isinstance(error, S3Fault) and error.transient:
+            self._record.release()
+            return
+        self._abort(self._upload)
+        if self._record is not None:
+            self._record.remove()

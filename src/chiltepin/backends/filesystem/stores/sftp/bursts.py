@@ -1,0 +1,293 @@
+"""Small files of an SFTP server, many in one burst.
+
+What a small file costs over SFTP is the way there and back, not its bytes. So the requests of many files travel
+together: two bursts bring what is in them; three open, fill and rename them, however many they are. Each file has its
+own fate all the same: it is whole or it is not seen, and one that fails does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.checksums import not_what_was_sent
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores.sftp.connection import reading, writing
+from chiltepin.backends.filesystem.stores.sftp.files import moved, opening, refuse_lost_time, renaming, written
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    CREATING,
+    EXCLUSIVELY,
+    READING,
+    WRITING,
+    Ask,
+    Attributes,
+    Request,
+    text,
+    times,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Entry, Folder, Reader, Wish
+    from chiltepin.backends.filesystem.stores.sftp.connection import Channel
+
+__all__ = ["SMALL", "Outgoing", "fetched_all", "groups", "send_all"]
+
+#: Bytes of a file that is copied in bursts with others.
+SMALL = 1 << 20
+
+#: Files and bytes in one burst. The bytes are in memory for each thread, as they are sent and as they are read back;
+#: with more files in it a burst is no shorter for each (docs/decisions/sftp-client.md).
+_FILES, _BYTES = 50, 2 << 20
+
+
+def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries again, so many at a time as one burst may have."""
+    group: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if group and (len(group) == _FILES or size + (entry.size or 0) > _BYTES):
+            yield group
+            group, size = [], 0
+        group.append(entry)
+        size += entry.size or 0
+    if group:
+        yield group
+
+
+class Outgoing:
+    """A small file on its way to the server.
+
+    Parameters
+    ----------
+    entry : Entry
+        What it is at its origin.
+    path : str
+        Where it goes.
+    """
+
+    def __init__(self, entry: Entry, path: str) -> None:
+        self.entry, self.path = entry, path
+        self.draft = f"{path.rpartition('/')[0]}/{owners.begun()}"
+        self.content = memoryview(b"")
+        self.mtime: float | None = None
+        self.handle = b""
+        #: Its bytes when it is there, or why it is not; None for what is no small file any more.
+        self.outcome: int | Exception | None = None
+
+    def load(self, origin: Folder, *, mtime: bool) -> bool:
+        """Read all of it; return whether it is to be sent."""
+        try:
+            with origin.read(self.entry.name) as reader:
+                if reader.size is None or reader.size > SMALL:
+                    return False
+                self.content = _whole(reader, reader.size, self.entry.name)
+                self.mtime = reader.mtime if mtime else None
+        except Exception as err:  # noqa: BLE001 - whatever a store raises is told of this file
+            self.outcome = err
+            return False
+        return True
+
+    def judge(self, deed: Callable[[], object]) -> bool:
+        """Do something of which the file depends; return whether it went well."""
+        try:
+            deed()
+        except (OSError, Fault) as err:
+            self.outcome = err
+            return False
+        return True
+
+
+def _whole(reader: Reader, size: int, name: str) -> memoryview:
+    """Return all of a file."""
+    content, count = memoryview(bytearray(size)), 0
+    while count < size and (got := reader.readinto(content[count:])):
+        count += got
+    if count < size or reader.changed():
+        raise Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
+    return content
+
+
+def send_all(choose: Callable[[], Channel], origin: Folder, files: Sequence[Outgoing], wish: Wish) -> None:
+    """Copy small files to the server in three bursts, and set the outcome of each.
+
+    Parameters
+    ----------
+    choose : callable
+        Returns the connection to use.
+    origin : Folder
+        Where they are, whatever store it is of.
+    files : sequence of Outgoing
+        The files.
+    wish : Wish
+        How they are to be copied.
+    """
+    loaded: list[Outgoing] = []
+    try:
+        loaded += [file for file in files if file.load(origin, mtime=wish.mtime)]
+        channel = choose()
+        opened = _open(channel, loaded)
+        filled = _fill(channel, opened, verify=wish.verify)
+        _rename(channel, filled)
+    except (OSError, Fault) as err:
+        for file in loaded:
+            file.outcome = file.outcome or err
+    finally:
+        left = [file for file in loaded if file.handle and not isinstance(file.outcome, int)]
+        if left:
+            with suppress(OSError, Fault):
+                choose().ask(*(Request(Ask.REMOVE, text(file.draft)) for file in left))
+        for file in files:
+            owners.ended(file.draft.rpartition("/")[2])
+
+
+def _open(channel: Channel, files: Sequence[Outgoing]) -> list[Outgoing]:
+    asked = [opening(file.draft, READING | WRITING | CREATING | EXCLUSIVELY) for file in files]
+    channel.ask(*asked)
+    for file, request in zip(files, asked, strict=True):
+        if file.judge(request.result):
+            file.handle = request.body
+    return [file for file in files if file.handle]
+
+
+def _fill(channel: Channel, files: Sequence[Outgoing], *, verify: bool) -> list[Outgoing]:
+    """Write them, read them back, set their times and close them.
+
+    A server does what is asked of one file in the order of the asking (draft-ietf-secsh-filexfer-02, 6.1).
+    """
+    step = min(channel.writes, channel.reads)
+    backs = [memoryview(bytearray(len(file.content) if verify else 0)) for file in files]
+    writes = [_pieces(writing, file.handle, file.content, step) for file in files]
+    for file, asked in zip(files, writes, strict=True):
+        asked.extend(_timing(file))
+    reads = [_pieces(reading, file.handle, back, step) for file, back in zip(files, backs, strict=True)]
+    for file, asked in zip(files, reads, strict=True):
+        asked.append(Request(Ask.CLOSE, file.handle))
+    channel.ask(*(request for asked in writes for request in asked), *(request for asked in reads for request in asked))
+
+    def check(file: Outgoing, wrote: Sequence[Request], read: Sequence[Request], back: memoryview) -> None:
+        for request in wrote:
+            request.about = file.path
+            if request.kind == Ask.FSETSTAT and request.status:
+                raise Fault("ENDPOINT_ERROR", "Alone its time is set by its name.")
+            written(channel, request)
+        if file.mtime is not None:
+            refuse_lost_time(file.mtime, Attributes.of(wrote[-1].body)[0], file.path)
+        *got, closed = read
+        if sum(request.count() for request in got) != len(back) or (verify and back != file.content):
+            raise not_what_was_sent(file.path)
+        closed.result()
+
+    whole = []
+    for file, wrote, read, back in zip(files, writes, reads, backs, strict=True):
+        if file.judge(partial(check, file, wrote, read, back)):
+            whole.append(file)
+    return whole
+
+
+def _timing(file: Outgoing) -> list[Request]:
+    """Return the requests that set the time of a file, and look whether it is kept."""
+    if file.mtime is None:
+        return []
+    return [Request(Ask.FSETSTAT, file.handle, times(file.mtime)), Request(Ask.FSTAT, file.handle)]
+
+
+def _pieces(
+    make: Callable[[bytes, int, memoryview], Request], handle: bytes, block: memoryview, step: int
+) -> list[Request]:
+    return [make(handle, at, block[at : at + step]) for at in range(0, len(block), step)]
+
+
+def _rename(channel: Channel, files: Sequence[Outgoing]) -> None:
+    """Give them their names, each in place of what has it."""
+    asked = [renaming(channel, file.draft, file.path) for file in files]
+    channel.ask(*asked)
+    for file, request in zip(files, asked, strict=True):
+        # What is in the way of one is looked at alone.
+        if request.status == 0 or file.judge(partial(moved, channel, file.draft, file.path)):
+            file.outcome = len(file.content)
+
+
+class Fetched:
+    """A small file of the server that was read whole; nothing of it is open any more."""
+
+    def __init__(self, path: str, content: memoryview, before: Attributes, after: Attributes) -> None:
+        self._content, self._position = content, 0
+        self._changed = (before.size, before.mtime) != (after.size, after.mtime)
+        self.size: int | None = len(content)
+        self.mtime = None if before.mtime is None else float(before.mtime)
+        self.parts, self.proof = True, ""
+        self.mark = f"{path}:{before.size}:{before.mtime}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the memory go."""
+        self._content = memoryview(b"")
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there."""
+        piece = self._content[offset : offset + len(block)]
+        block[: len(piece)] = piece
+        return len(piece)
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block from where the last call ended."""
+        count = self.read_at(self._position, block)
+        self._position += count
+        return count
+
+    def changed(self) -> bool:
+        """Whether it was another one after it was read than before."""
+        return self._changed
+
+
+def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[str, Fetched]:
+    """Read small files in two bursts.
+
+    Parameters
+    ----------
+    channel : Channel
+        The connection.
+    files : sequence of tuple of Entry and str
+        The files, and the path of each.
+
+    Returns
+    -------
+    dict of str to Fetched
+        By their names. What cannot be read, is no file or has another size than its entry says is not there: whoever
+        opens it alone sees why.
+    """
+    looks = [Request(Ask.LSTAT, text(path)) for _, path in files]
+    opens = [opening(path, READING) for _, path in files]
+    channel.ask(*(request for both in zip(looks, opens, strict=True) for request in both))
+    asked, coming = [], []
+    for (entry, path), look, opened in zip(files, looks, opens, strict=True):
+        if opened.status is not None:
+            continue
+        if look.status is None and Attributes.of(look.body)[0].kind == "file":
+            # One byte of an empty file: what is made when it is read may have more than it tells.
+            content = memoryview(bytearray(entry.size or 1))
+            reads = _pieces(reading, opened.body, content, channel.reads)
+            before, after = Request(Ask.FSTAT, opened.body), Request(Ask.FSTAT, opened.body)
+            asked += [before, *reads, after]
+            coming.append((entry, path, content, before, reads, after))
+        asked.append(Request(Ask.CLOSE, opened.body))
+    channel.ask(*asked)
+    found = {}
+    for entry, path, content, before, reads, after in coming:
+        if before.status is not None or after.status is not None:
+            continue
+        facts = Attributes.of(before.body)[0]
+        if facts.size == entry.size == sum(len(read.body) and read.count() for read in reads if read.status is None):
+            found[entry.name] = Fetched(path, content[: facts.size], facts, Attributes.of(after.body)[0])
+    return found

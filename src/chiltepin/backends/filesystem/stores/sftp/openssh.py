@@ -1,0 +1,289 @@
+"""OpenSSH as the carrier of SFTP: its command line, and what its last words mean.
+
+The encryption, the keys and the host keys are OpenSSH's: what works with the command ``ssh`` works here, with the same
+``~/.ssh/config``, agent, jump hosts and shared connections, and nothing else does. It never asks anybody anything.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import cache, cached_property
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from chiltepin.backends import forks
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ConnectionLostError", "Login"]
+
+#: What is asked of ssh whatever its settings say, the first word winning (ssh_config(5)): nothing is prompted for, no
+#: host is taken unknown, nothing but the files is forwarded, and a server that is gone is noticed within a minute.
+_ALWAYS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "PermitLocalCommand": "no",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+    # A connection that is shared already is used; ours is none that others share, since it ends with us.
+    "ControlMaster": "no",
+    "LogLevel": "ERROR",
+}
+
+#: What is asked unless the options say otherwise.
+_USUALLY = {"ConnectTimeout": "30", "ServerAliveInterval": "15", "ServerAliveCountMax": "4"}
+
+_SECRETS = ("passphrase", "password")
+_KNOWN = (
+    "connections",
+    "key_filename",
+    "known_hosts",
+    "port",
+    "silence",
+    "ssh_config",
+    "ssh_options",
+    "username",
+    *_SECRETS,
+)
+
+#: What answers when ssh asks for a password or a passphrase, from its own environment; it knows no other answer.
+_ANSWER = """#!/bin/sh
+case "$1" in
+*assphrase*) [ -n "$CHILTEPIN_SSH_PASSPHRASE" ] && printf '%s\\n' "$CHILTEPIN_SSH_PASSPHRASE" ;;
+*assword*) [ -n "$CHILTEPIN_SSH_PASSWORD" ] && printf '%s\\n' "$CHILTEPIN_SSH_PASSWORD" ;;
+*) exit 1 ;;
+esac
+"""
+
+#: Ciphers that processors have in hardware. OpenSSH prefers one that they have not, for twice the processor time
+#: (docs/decisions/sftp-client.md).
+_QUICK = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+#: Seconds for ssh to tell its settings, for which it connects to nobody.
+_TELLING = 10.0
+
+#: Bytes that are shown of what came instead of an answer.
+_SHOWN = 120
+
+#: Bytes that a pipe to ssh holds, where that can be said.
+_PIPE = 1 << 20
+
+
+class ConnectionLostError(ConnectionResetError):
+    """The connection ended, or never began; a later try may find it better."""
+
+
+class Login:
+    """How a server is reached.
+
+    Parameters
+    ----------
+    url : str
+        ``sftp://user@host:port/path``; a host may be an alias of ``~/.ssh/config``. A path that begins with ``/~/``
+        counts from the folder where one is after logging in.
+    options : mapping
+        See `docs/howto/sftp.md`.
+
+    Raises
+    ------
+    ConfigError
+        For an option that is not known, or a URL that names no host.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.url, parts = url, urlsplit(url)
+        for option in options:
+            if option not in _KNOWN:
+                raise ConfigError(f"SFTP has no option {option!r}; {suggest(option, _KNOWN)}")
+        if parts.password:
+            raise ConfigError(
+                "A URL of SFTP takes no password; write sftp://user@host/path, and use a key or password: {env: NAME}."
+            )
+        self.host = parts.hostname or ""
+        # ssh would take it for an option, or a part of one.
+        if not self.host or self.host.startswith("-"):
+            raise ConfigError("A URL of SFTP names a host; write one such as 'sftp://user@host/folder'.")
+        self.user = unquote(parts.username or "") or str(options.get("username", ""))
+        self.port = int(parts.port or options.get("port", 0))
+        # All of it: a folder of the server may have "?" or "#" in its name.
+        path = url.partition("://")[2].removeprefix(parts.netloc)
+        self.path = path.removeprefix("/~/") if path.startswith("/~/") else path or "/"
+        self.connections = max(1, int(options.get("connections", 4)))
+        #: Seconds for which a server may answer nothing that it is asked.
+        self.silence = float(options.get("silence", 120))
+        self.options = dict(options)
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command, but for the last ones, which say what is to be run there."""
+        words = ["ssh"]
+        if config := self.options.get("ssh_config"):
+            words += ["-F", str(config)]
+        keys = self.options.get("key_filename", ())
+        for key in [keys] if isinstance(keys, str) else keys:
+            words += ["-i", str(key)]
+        said = dict(self.options.get("ssh_options", {}))
+        if known_hosts := self.options.get("known_hosts"):
+            said["UserKnownHostsFile"] = known_hosts
+        if self.user:
+            said["User"] = self.user
+        if self.port:
+            said["Port"] = self.port
+        # Asked is nobody in either case: with a secret, our own script answers.
+        always = _ALWAYS | ({"BatchMode": "no", "NumberOfPasswordPrompts": "1"} if self._secrets() else {})
+        for name, value in (always | {k: v for k, v in (_USUALLY | said).items() if k not in always}).items():
+            words += ["-o", f"{name}={value}"]
+        return words
+
+    @cached_property
+    def _ciphers(self) -> list[str]:
+        """The words that let ciphers of the processor come first; none where anybody has chosen any, or it has none."""
+        usual = _told_ciphers("ssh", "-F", "none", "-G", "--", "localhost") if _in_hardware() else ""
+        known = usual.split(",")
+        quick = [cipher for cipher in _QUICK if cipher in known]
+        if not quick or usual != _told_ciphers(*self.command, "-G", "--", self.host):
+            return []
+        return ["-o", f"Ciphers={','.join(dict.fromkeys((*quick, *known)))}"]
+
+    def _secrets(self) -> dict[str, str]:
+        """Return the secrets that are given, as variables of ssh's environment."""
+        given = {name: self.options.get(name) for name in _SECRETS}
+        return {f"CHILTEPIN_SSH_{name.upper()}": str(value) for name, value in given.items() if value}
+
+    def _environment(self) -> dict[str, str]:
+        secrets = self._secrets()
+        if not secrets:
+            return dict(os.environ)
+        # DISPLAY: before OpenSSH 8.4, only who had one was answered.
+        asking = {"SSH_ASKPASS": _answering(), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
+        return dict(os.environ) | secrets | asking
+
+    def same(self, other: Login) -> bool:
+        """Whether the other one leads to the same server by the settings; of another user, if its path is absolute."""
+        users = self.user == other.user or other.path.startswith("/")
+        return users and (self.host, self.port or 22) == (other.host, other.port or 22)
+
+    def start(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        """Start ssh with the server's SFTP at its other end; return it, with the file that gets its complaints.
+
+        Raises
+        ------
+        Fault
+            If there is no ssh on this machine.
+        """
+        if shutil.which("ssh") is None:
+            raise Fault("ENDPOINT_ERROR", "SFTP needs the command ssh, which is not here; install OpenSSH's client.")
+        # Not a pipe: a shared connection may keep it open, and nobody would read it.
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever gets it
+        process = subprocess.Popen(  # noqa: S603 - no shell, and the host is no option
+            [*self.command, *self._ciphers, "-s", "--", self.host, "sftp"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=self._environment(),
+            # Without a terminal it cannot ask, and Ctrl-C does not end it before what is half done is taken away.
+            start_new_session=True,
+        )
+        _widen(process)
+        return process, errors
+
+    def failure(self, errors: IO[bytes], words: bytes = b"") -> Exception:
+        """Return what it means that a connection did not begin; ``words`` came instead of an answer."""
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+        errors.close()
+        if words:
+            shown = " ".join(words[:_SHOWN].decode(errors="replace").split())
+            reason = (
+                f"{self.host} sends text before SFTP begins ({shown!r}); "
+                "see that the start files of the shell there, such as .bashrc, print nothing."
+            )
+            return Fault("ENDPOINT_ERROR", reason)
+        return _failure(self.host, said)
+
+
+@cache
+def _in_hardware() -> bool:
+    """Whether this processor has AES; where nobody says, it is one of a kind that has (macOS)."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return re.search(r"^(flags|Features)\b.*\baes\b", file.read(), re.MULTILINE) is not None
+    except OSError:
+        return True
+
+
+@cache
+def _told_ciphers(*words: str) -> str:
+    """Return the ciphers that ssh would offer, the one that it prefers first; empty if it does not tell."""
+    try:
+        told = subprocess.run(  # noqa: S603 - no shell, and the host is no option
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TELLING, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(rb"^ciphers (\S+)$", told.stdout, re.MULTILINE)
+    return found[1].decode() if found else ""
+
+
+@cache
+def _answering() -> str:
+    """Return the path of a script that answers for us; it is removed when this process ends."""
+    folder = tempfile.mkdtemp(prefix="chiltepin-")
+    atexit.register(_remove, folder, os.getpid())
+    path = os.path.join(folder, "answer")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o700), "w", encoding="ascii") as script:
+        script.write(_ANSWER)
+    return path
+
+
+# A child made by fork has one of its own, for the parent may end first.
+forks.register(_answering.cache_clear)
+
+
+def _remove(folder: str, process: int) -> None:
+    """Remove a folder, but not in a child made by ``fork`` while its parent uses it."""
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """Let the pipes hold more, so that processes change less often."""
+    for pipe in (process.stdin, process.stdout):
+        # Linux only, and only so far as this user may.
+        with suppress(OSError, AttributeError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)  # type: ignore[arg-type]
+
+
+def _failure(host: str, said: str) -> Exception:
+    if "Host key verification failed" in said or "IDENTIFICATION HAS CHANGED" in said:
+        return Fault(
+            "CONNECT_FAILED",
+            f"The host key of {host} is not in known_hosts, or another one is; compare it with what its operators "
+            f"publish, and accept it by `ssh {host}`.",
+        )
+    if "Permission denied" in said or "Too many authentication failures" in said:
+        return Fault(
+            "PERMISSION_DENIED",
+            f"{host} lets nobody in without being asked; see that `ssh -o BatchMode=yes {host}` works here.",
+        )
+    if "subsystem request failed" in said:
+        return Fault("ENDPOINT_ERROR", f"{host} has no SFTP; ask its operators for it.")
+    if "Could not resolve hostname" in said:
+        return Fault("CONNECT_FAILED", f"No host is named {host}; correct the URL of the endpoint, or ~/.ssh/config.")
+    if "Bad configuration option" in said or "Bad owner or permissions" in said or "command-line" in said:
+        return Fault("ENDPOINT_ERROR", f"ssh does not take its settings for {host}; see what `ssh {host}` says.")
+    return ConnectionLostError(errno.ECONNREFUSED, f"{host} cannot be reached")

@@ -1,0 +1,148 @@
+"""Who is writing a file where no lock can be held: names of drafts that tell their writer.
+
+A name holds what the file is to be, the machine and the process that write it, and when that process began. On the same
+machine it is known, then, whether the writer lives. Of a writer on another machine nothing is known: its draft is left
+alone until nobody has written to it for a day.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+import xxhash
+
+from chiltepin.backends import forks
+from chiltepin.backends.filesystem.temp_names import body_of, temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["Owner", "abandoned", "aside", "begun", "ended", "mark_of", "stands_aside"]
+
+#: Seconds without a write after which the draft of a writer whom nobody can look at is given up.
+DAY = 86_400.0
+
+#: How the name of a file begins that made way for another one.
+_ASIDE = "old"
+
+_ours: set[str] = set()
+_lock = threading.Lock()
+
+
+def _renew() -> None:
+    """Begin without drafts, as in a process made by ``fork``."""
+    global _lock  # noqa: PLW0603 - a thread of the parent may hold it
+    _lock = threading.Lock()
+    _ours.clear()
+
+
+forks.register(_renew)
+
+
+class Owner(NamedTuple):
+    """What the name of a draft tells."""
+
+    mark: str
+    machine: str
+    process: int
+    began: int
+
+    @classmethod
+    def of(cls, name: str) -> Owner | None:
+        """Read a name; None for one that is not of this kind."""
+        fields = (body_of(name) or "").split("-")
+        if len(fields) != 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `begun`
+            return None
+        return cls(fields[0], fields[1], int(fields[2]), int(fields[3]))
+
+    def lives(self, name: str) -> bool | None:
+        """Whether the writer still writes; None if that cannot be known from here."""
+        if self.machine != _machine():
+            return None
+        if (self.process, self.began) == _process():
+            return name in _ours
+        try:
+            return abs(psutil.Process(self.process).create_time() - self.began) < 2  # noqa: PLR2004 - seconds, rounded
+        except psutil.NoSuchProcess:
+            return False
+
+
+@cache
+def _machine() -> str:
+    """Return a name for this machine, this start of it, and this set of processes (a container has its own)."""
+    told = [socket.gethostname(), str(uuid.getnode())]
+    # Linux only; elsewhere a name of the machine has to do.
+    with suppress(OSError):
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return xxhash.xxh3_64_hexdigest("\0".join(told).encode())
+
+
+def _process() -> tuple[int, int]:
+    process = os.getpid()
+    return process, _began(process)
+
+
+@cache
+def _began(process: int) -> int:
+    return int(psutil.Process(process).create_time())
+
+
+def mark_of(mark: str, name: str) -> str:
+    """Return a short word for a content under a name; ``0`` where the source does not tell its content apart."""
+    return xxhash.xxh3_64_hexdigest(f"{mark}\0{name}".encode(errors="surrogateescape")) if mark else "0"
+
+
+def begun(mark: str = "0") -> str:
+    """Return a name for a new draft of ours, which lives from now on."""
+    process, began = _process()
+    name = temporary(f"{mark}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}")
+    with _lock:
+        _ours.add(name)
+    return name
+
+
+def aside(name: str) -> str:
+    """Return a name for a file that makes way for another one of this name."""
+    return temporary(f"{_ASIDE}-{mark_of(_ASIDE, name)}-{secrets.token_hex(4)}")
+
+
+def stands_aside(draft: str, names: Collection[str] | None = None) -> bool:
+    """Whether a temporary file made way for another one; for one of ``names``, if those are given."""
+    fields = (body_of(draft) or "").split("-")
+    if len(fields) != 3 or fields[0] != _ASIDE:  # noqa: PLR2004 - see `aside`
+        return False
+    return names is None or any(mark_of(_ASIDE, name) == fields[1] for name in names)
+
+
+def ended(name: str) -> None:
+    """Say that nobody here writes a draft any more."""
+    with _lock:
+        _ours.discard(name)
+
+
+def abandoned(name: str, mtime: float | None) -> bool:
+    """Whether nobody will go on with a draft.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    mtime : float or None
+        When it was last written, by the clock of its store, which may differ from ours by hours.
+    """
+    owner = Owner.of(name)
+    lives = owner.lives(name) if owner else None
+    if lives is None:
+        return mtime is not None and time.time() - mtime > DAY
+    return not lives

@@ -1,0 +1,339 @@
+"""A folder of an SFTP server as a store.
+
+What is not to be had over SFTP: a way to hold a folder open. Every request names a path, so a link that is put in the
+way between the look at a path and its use is followed by the server. Links that are there when we look are followed by
+us, inside the root, or refused. And a pipe that takes the place of a file after that look holds the connection until
+somebody writes to the pipe. Let an SFTP endpoint begin where nobody else makes links or pipes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
+from chiltepin.backends.filesystem.mover.pool import processors
+from chiltepin.backends.filesystem.store import bounded
+from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores.sftp.connection import BUSY, Channel
+from chiltepin.backends.filesystem.stores.sftp.files import PART, TooManyOpenFault, classified
+from chiltepin.backends.filesystem.stores.sftp.folder import SftpFolder
+from chiltepin.backends.filesystem.stores.sftp.messages import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
+from chiltepin.backends.filesystem.stores.sftp.openssh import Login
+from chiltepin.backends.filesystem.temp_names import is_draft
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+
+    from chiltepin.backends.filesystem.store import Store
+    from chiltepin.paths import Parts
+
+__all__ = ["SftpStore"]
+
+#: Seconds of the way there and back from which on what one connection carries is bounded by its window: 2 MiB in
+#: OpenSSH, which makes 100 MB/s at this delay.
+FAR = 0.02
+
+
+class SftpStore:
+    """The tree below a folder of an SFTP server.
+
+    Nothing is connected before the first question is asked.
+
+    Parameters
+    ----------
+    url : str
+        ``sftp://user@host:port/path``.
+    options : mapping
+        See `Login`.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._login = Login(url, options)
+        self._channels: list[Channel] = []
+        self._most = self._login.connections
+        self._lock = threading.Lock()
+        self._root: str | None = None
+        self._swept: set[Parts] = set()
+        #: Where other roots on the same server really are, and the links that lead there.
+        self._others: dict[str, list[str]] = {}
+        #: Large drafts that somebody left and that may be continued, by folder and mark.
+        self.leftovers: dict[tuple[Parts, str], str] = {}
+        self.times, self.writable = True, True
+        # More threads than bursts would only change places (benchmarks/README.md).
+        self.width, self.least = max(BUSY, self._most), 1
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        return isinstance(error, ConnectionError | TimeoutError | TooManyOpenFault)
+
+    def channel(self) -> Channel:
+        """Return the connection that has the least to do; make one if there is none, or all have much to do."""
+        with self._lock:
+            self._channels = [channel for channel in self._channels if not channel.broken]
+            best = min(self._channels, key=lambda channel: channel.load, default=None)
+            if best is None:
+                best = self._first()
+                self._channels.append(best)
+            elif self._worthwhile(best):
+                try:
+                    best = Channel(self._login)
+                    self._channels.append(best)
+                except (OSError, Fault):
+                    # A server may allow few at a time; then these are all.
+                    self._most = len(self._channels)
+            return best
+
+    def _first(self) -> Channel:
+        """Return a new connection, when it is known where the root really is: nobody gets one before."""
+        channel = Channel(self._login)
+        try:
+            self._root = self._root or self._real_root(channel)
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _worthwhile(self, channel: Channel) -> bool:
+        """Whether another connection is of use, this being the one that has the least to do.
+
+        Over a short way it is the processor that limits them: each takes one for ssh, and one for us.
+        """
+        if channel.delay > FAR:
+            return channel.load > 0 and len(self._channels) < self._most
+        return channel.load >= BUSY // 2 and len(self._channels) < min(self._most, processors() // 2)
+
+    def _real_root(self, channel: Channel) -> str:
+        told, looked = channel.ask(
+            Request(Ask.REALPATH, text(self._login.path or ".")), Request(Ask.STAT, text(self._login.path or "."))
+        )
+        facts = Attributes.of(looked.body)[0] if looked.status is None else None
+        if facts is not None and facts.mode is None:
+            classified(channel, [(f"{(self._login.path or '.').rstrip('/')}/", facts)])
+        if facts is None or facts.kind != "dir":
+            raise Fault(
+                "FILE_NOT_FOUND",
+                f"The root of the endpoint, {self._login.path} on {self._login.host}, is not there; make it first.",
+            )
+        root = next((name for name, _ in names(told.result())), "")
+        if not root.startswith("/"):
+            raise Fault("ENDPOINT_ERROR", f"{self._login.host} does not tell where {self._login.path} is.")
+        return root
+
+    def path(self, parts: Parts) -> str:
+        """Return the absolute path on the server."""
+        root = self._root
+        while root is None:
+            self.channel()
+            root = self._root
+        return "/".join((root.rstrip("/"), *parts)) or "/"
+
+    def _look(self, parts: Parts) -> list[Attributes | None]:
+        """Return what is at each step of the way, links not followed; None where nothing is. One burst."""
+        paths = [self.path(parts[: depth + 1]) for depth in range(len(parts))]
+        channel = self.channel()
+        asked = channel.ask(*(Request(Ask.LSTAT, text(path), about=path) for path in paths))
+        found: list[Attributes | None] = []
+        for request in asked:
+            # OpenSSH says "failure" of what is below a file. What is below a folder that is closed to us is told.
+            below = not found or (found[-1] is not None and found[-1].kind == "dir")
+            found.append(self._told(channel, request) if below or request.status is None else None)
+        return found
+
+    def look(self, path: str) -> Attributes | None:
+        """Return what the server tells of a path, a link not followed; None if nothing is there."""
+        channel = self.channel()
+        (request,) = channel.ask(Request(Ask.LSTAT, text(path), about=path))
+        return self._told(channel, request)
+
+    def _told(self, channel: Channel, looked: Request) -> Attributes | None:
+        """Return what a look has shown; see `look`."""
+        if looked.failed and not self._is_listed(channel, looked.about):
+            return None
+        try:
+            facts = Attributes.of(looked.result())[0]
+        except FileNotFoundError:
+            return None
+        classified(channel, [(looked.about, facts)])
+        return facts
+
+    @staticmethod
+    def _is_listed(channel: Channel, path: str) -> bool:
+        """Whether a name is in the list of its folder: some servers say "failure" of all, also of what is not there."""
+        above, _, wanted = path.rpartition("/")
+        (asked,) = channel.ask(Request(Ask.OPENDIR, text(above or "/"), about=above or "/"))
+        if asked.status is not None:
+            return True
+
+        def listed() -> Iterator[str]:
+            while True:
+                (more,) = channel.ask(Request(Ask.READDIR, asked.body))
+                if more.status == EOF:
+                    return
+                yield from (name for name, _ in names(more.result()))
+
+        try:
+            return wanted in bounded(listed(), above)
+        finally:
+            channel.close_file(asked.body)
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Follow links by hand, inside the root; see `Store.resolve`."""
+        return resolved(parts, follow=follow, roots=(self.path(()),), first_link=self._first_link)
+
+    def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
+        """Find the first link on a way; see `links.resolved`."""
+        looked = self._look(parts if follow else parts[:-1])
+        at = next((depth for depth, facts in enumerate(looked) if facts and facts.kind == "link"), None)
+        if at is None:
+            if folder:
+                self._refuse_no_folder(parts, looked)
+            return None
+        place = self.path(parts[: at + 1])
+        (asked,) = self.channel().ask(Request(Ask.READLINK, text(place), about=place))
+        target = next((name for name, _ in names(asked.result())), "")
+        if not target:
+            raise Fault("INVALID_SYMLINK", f"The server does not tell where the link {place} leads.")
+        return at, target
+
+    def _refuse_no_folder(self, parts: Parts, looked: Sequence[Attributes | None]) -> None:
+        """Raise an error unless all that is on a way is a folder."""
+        for depth, facts in enumerate(looked):
+            path = self.path(parts[: depth + 1])
+            if facts is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            if facts.kind != "dir":
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+
+    def folder(self, parts: Parts, *, create: bool = False) -> SftpFolder:
+        """Open a folder; see `Store.folder`."""
+        looked = self._look(parts)
+        there = next((depth for depth, facts in enumerate(looked) if facts is None), len(parts))
+        self._refuse_no_folder(parts, looked[:there] if create else looked)
+        if there < len(parts):
+            self._make(parts, there)
+        return SftpFolder(self, parts)
+
+    def _make(self, parts: Parts, there: int) -> None:
+        """Make the folders of which the first ``there`` exist, in one burst."""
+        paths = [self.path(parts[: depth + 1]) for depth in range(there, len(parts))]
+        channel = self.channel()
+        asked = [Request(Ask.MKDIR, text(path), NO_ATTRIBUTES, about=path) for path in paths]
+        # The outer one has to be there before the inner one.
+        for burst in [asked] if channel.orderly else [[request] for request in asked]:
+            channel.ask(*burst)
+        if all(request.status == 0 for request in asked):
+            # What was not there has no leftovers.
+            self._swept.add(parts)
+            return
+        # Somebody else may have made them at the same moment.
+        looked = self._look(parts)
+        for request, facts in zip(asked, looked[there:], strict=True):
+            if facts is None or facts.kind != "dir":
+                request.result()
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), request.about)
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, SftpFolder]:
+        """Open the folder as if there were no link on the way, and follow links only if that fails."""
+        try:
+            return parts, self.folder(parts, create=create)
+        except NotADirectoryError:
+            real = self.resolve(parts, follow=True)
+            if real == parts:
+                raise
+        return real, self.folder(real, create=create)
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the paths of the two places, if both are on one server by one name."""
+        if not isinstance(other, SftpStore) or not self._login.same(other._login):  # noqa: SLF001 - of our own kind
+            return False
+        ours = f"{self.path(parts).rstrip('/')}/"
+        root, *links = self._ways_to(other)
+        theirs = "/".join((root.rstrip("/"), *other_parts))
+        return any(f"{way}/".startswith(ours) for way in (theirs, *links))
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[tuple[Hashable, str]]:
+        """Return none: a link on the way to the root is the server's."""
+        return ()
+
+    def _ways_to(self, other: SftpStore) -> list[str]:
+        """Return where another store of the same server begins, and the links that lead there; asked by ourselves."""
+        path = other._login.path or "."
+        if path not in self._others:
+            (told,) = self.channel().ask(Request(Ask.REALPATH, text(path), about=path))
+            # What is not there, or cannot be seen, holds nothing but its name.
+            root = path if told.status is not None else next(name for name, _ in names(told.body))
+            self._others[path] = [root, *(self._links_to(path) if path.startswith("/") else ())]
+        return self._others[path]
+
+    def _links_to(self, path: str) -> list[str]:
+        """Return the links on the way to an absolute path, each with the place where it really is."""
+        found: list[str] = []
+        place, rest = "", path.split("/")[::-1]
+        while rest and len(found) < LINK_LIMIT:
+            name = rest.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                place = place.rpartition("/")[0]
+                continue
+            here = f"{place}/{name}"
+            (asked,) = self.channel().ask(Request(Ask.READLINK, text(here)))
+            target = next((name for name, _ in names(asked.body)), "") if asked.status is None else ""
+            if target:
+                found.append(here)
+                rest += target.split("/")[::-1]
+            place = here if not target else "" if target.startswith("/") else place
+        return found
+
+    def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
+        """Remove leftovers from a folder, the first time that this store writes there.
+
+        Large ones are kept for a day: who copies the same file again goes on with them.
+        """
+        with self._lock:
+            if parts in self._swept:
+                return
+            self._swept.add(parts)
+        doomed: list[str] = []
+        # What cannot be listed now is swept by another run, and may be written to all the same.
+        with suppress(OSError, Fault):
+            self._sort_drafts(folder, parts, doomed)
+        for _ in folder.remove_all(doomed):
+            """What stays is another one's to remove."""
+
+    def _sort_drafts(self, folder: SftpFolder, parts: Parts, doomed: list[str]) -> None:
+        """Find the drafts of dead writers: those to remove, and those to go on with."""
+        aside = False
+        for entry in folder.entries(drafts=True):
+            if owners.stands_aside(entry.name):
+                aside = True
+                continue
+            if not is_draft(entry.name) or not owners.abandoned(entry.name, entry.mtime):
+                continue
+            owner = owners.Owner.of(entry.name)
+            young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY
+            if owner and owner.mark != "0" and not entry.fits(PART) and young:
+                self.leftovers[parts, owner.mark] = entry.name
+            else:
+                doomed.append(entry.name)
+        if aside:
+            listed = {entry.name for entry in folder.entries(drafts=True)}
+            # Until the new file has its name, the old one is the only one.
+            doomed += [name for name in listed if owners.stands_aside(name, listed)]
+
+    def close(self) -> None:
+        """End the connections."""
+        with self._lock:
+            for channel in self._channels:
+                channel.close()

@@ -1,0 +1,233 @@
+"""Files that are being written on an SFTP server."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.sftp.connection import writing
+from chiltepin.backends.filesystem.stores.sftp.files import (
+    PART,
+    Handles,
+    fetched,
+    moved,
+    opened,
+    opening,
+    refuse_lost_time,
+    refuse_other_size,
+    time_set,
+    written,
+)
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    CREATING,
+    EXCLUSIVELY,
+    READING,
+    WRITING,
+    Ask,
+    Attributes,
+    Request,
+    length,
+    text,
+    times,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Reader
+    from chiltepin.backends.filesystem.stores.sftp.connection import Channel
+
+__all__ = ["SftpDraft", "Written"]
+
+#: Bytes of the digest that stands behind a file that is being written, for each of its parts.
+_DIGEST = 16
+
+
+class Written:
+    """What is in a draft, read from its start."""
+
+    def __init__(self, handles: Handles, size: int) -> None:
+        self._handles, self._position, self._ahead = handles, 0, memoryview(b"")
+        self.size: int | None = size
+        self.mtime: float | None = None
+        self.parts, self.proof, self.mark = True, "", ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the handles to the draft."""
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there."""
+        return fetched(*self._handles.any(), offset, block)
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block from where the last call ended, from what is read ahead of it in whole parts."""
+        if not self._ahead:
+            part = memoryview(bytearray(min(PART, max((self.size or 0) - self._position, 0))))
+            count = fetched(*self._handles.any(), self._position, part) if part else 0
+            self._position, self._ahead = self._position + count, part[:count]
+        count = min(len(block), len(self._ahead))
+        block[:count] = self._ahead[:count]
+        self._ahead = self._ahead[count:]
+        return count
+
+    def changed(self) -> bool:
+        """Have nobody else who writes it."""
+        return False
+
+
+class SftpDraft:
+    """A file that is being written beside its real name.
+
+    Behind the end that it will have stand digests of its parts, each written after its part. Whoever continues it
+    after its writer died reads a part back and compares; `commit` cuts them off.
+
+    Parameters
+    ----------
+    choose : callable
+        Returns the connection to use next.
+    draft, path : str
+        Where it is written, and where it will be.
+    size : int or None
+        The bytes that it will have, if that is known.
+    adopted : bool
+        Whether it is there already, from a writer who died.
+    ended : callable
+        Called at the end with whether the draft is left there, to be continued.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[], Channel],
+        draft: str,
+        path: str,
+        *,
+        size: int | None,
+        adopted: bool,
+        ended: Callable[[bool], None],
+    ) -> None:
+        self._choose, self._draft, self._path, self._size, self._ended = choose, draft, path, size, ended
+        self._adopted, self._committed, self._end = adopted, False, 0
+        self._buffer = bytearray()
+        self.part: int | None = PART
+        self.proves = False
+        self._handles = Handles(choose, draft, READING | WRITING)
+        channel = choose()
+        flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
+        (asked,) = channel.ask(opening(draft, flags))
+        handle = opened(channel, asked)
+        self._handles.add(channel, handle)
+        #: Whether digests of parts stand behind its end; only if they can be cut off, which is asked once.
+        self._marked = adopted
+        if not adopted and (size or 0) > PART:
+            if channel.cuts is None:
+                (cut,) = channel.ask(Request(Ask.FSETSTAT, handle, length(0)))
+                channel.cuts = cut.status == 0
+            self._marked = channel.cuts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def _digest_at(self, offset: int) -> int | None:
+        """Return where the digest of a part stands; None for a file of one part, which is not worth continuing."""
+        if not self._marked or self._size is None or self._size <= PART:
+            return None
+        return self._size + offset // PART * _DIGEST
+
+    def kept(self, offset: int, count: int) -> bytes | None:
+        """Read the part and its digest back, if there was a writer before."""
+        where = self._digest_at(offset)
+        if not self._adopted or where is None:
+            return None
+        block, digest = memoryview(bytearray(count)), memoryview(bytearray(_DIGEST))
+        channel, handle = self._handles.any()
+        if fetched(channel, handle, where, digest) < _DIGEST or fetched(channel, handle, offset, block) < count:
+            return None
+        if bytes(digest) != xxhash.xxh3_128_digest(block):
+            return None
+        self._end = max(self._end, offset + count)
+        return bytes(digest)
+
+    def step(self, reader: Reader) -> None:
+        """Have none: a request for each would cost more."""
+
+    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Return False: this store has no faster path."""
+        del reader, offset, count, verify
+        return False
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Write one part, and its digest behind the end of the file."""
+        channel, handle = self._handles.any()
+        step = channel.writes
+        asked = [writing(handle, offset + at, block[at : at + step]) for at in range(0, len(block), step)]
+        where = self._digest_at(offset)
+        if where is not None:
+            asked.append(writing(handle, where, memoryview(xxhash.xxh3_128_digest(block))))
+        for request in channel.ask(*asked):
+            request.about = self._path
+            written(channel, request)
+        self._end = max(self._end, offset + len(block))
+
+    def write(self, block: memoryview) -> None:
+        """Append the block, a part at a time."""
+        self._buffer += block
+        if len(self._buffer) >= PART:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._buffer:
+            data, self._buffer = self._buffer, bytearray()
+            size, self._size = self._size, None  # in order, there are no parts to continue
+            self.write_at(self._end, memoryview(data))
+            self._size = size
+
+    def whole(self, offset: int, digest: bytes) -> None:
+        """Have noted a checksum of the part already, with its writing: one burst less."""
+        del offset, digest
+
+    def read_back(self) -> Written:
+        """Read what was written, from its start."""
+        self._flush()
+        return Written(self._handles, self._end)
+
+    def commit(self, mtime: float | None) -> None:
+        """Cut the digests off, set the time, and rename it in place of what had its name."""
+        self._flush()
+        channel, handle = self._handles.one()
+        cut, look = Request(Ask.FSETSTAT, handle, length(self._end), about=self._path), Request(Ask.FSTAT, handle)
+        timed = Request(Ask.FSETSTAT, handle, times(mtime or 0))
+        channel.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look)
+        if self._marked:
+            cut.result()
+        facts = Attributes.of(look.result())[0]
+        refuse_other_size(channel, handle, facts, self._end, self._path)
+        if mtime is not None:
+            if timed.status:
+                facts = time_set(channel, self._draft, mtime, self._path)
+            refuse_lost_time(mtime, facts, self._path)
+        self._handles.closing()
+        moved(channel, self._draft, self._path)
+        self._committed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handles.closing()
+        # After the end of a connection, a large one is left for the next try, which keeps its parts.
+        lost = isinstance(error, ConnectionError) and (self._size or 0) > PART
+        self._ended(lost and not self._committed)
+        if not self._committed and not lost:
+            with suppress(OSError, Fault):
+                (removal,) = self._choose().ask(Request(Ask.REMOVE, text(self._draft)))
+                removal.result()

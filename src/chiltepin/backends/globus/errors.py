@@ -1,0 +1,191 @@
+"""The wall of this backend: what the SDK raises, as our errors.
+
+No object of the SDK leaves: its errors hold the request with the bearer token, and cannot be unpickled, which ends the
+result thread of a Parsl ``HighThroughputExecutor``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import globus_sdk
+from globus_sdk.gare import to_gare
+
+from chiltepin.backends.globus.auth import login_error
+from chiltepin.backends.globus.session_requirements import login_command, options_in, options_of
+from chiltepin.backends.globus.text import one_line, word
+from chiltepin.errors import (
+    BackendError,
+    ChiltepinError,
+    ConsentRequiredError,
+    EndpointNotFoundError,
+    EndpointUnavailableError,
+    LoginRequiredError,
+    PathNotFoundError,
+    PermissionDeniedError,
+    ServiceUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BACKEND", "TOO_MANY_PENDING", "ask"]
+
+BACKEND = "globus"
+
+#: A user may have 100 tasks that have not ended; the next is refused with this code (seen in other clients' code; that
+#: it comes with HTTP 409 is assumed).
+TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
+
+#: What comes of an answer in which nothing is where it should be; JSON may be nested too deep to be read.
+NONSENSE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
+#: In the codes of external errors that no waiting cures (types of the JavaScript SDK, for a listing and a new folder,
+#: and reports).
+_FINAL = re.compile(r"NotFound|PermissionDenied|NotDirectory|Exists|SizeLimit|LoginFailed|NotSupported|ConsentRequired")
+
+#: The same in the words of an endpoint, for an external error whose code says no more than that.
+_FINAL_WORDS = re.compile(r"permission denied|no such file|not found|does not exist|consent|credential", re.IGNORECASE)
+
+T = TypeVar("T")
+
+_BY_CODE: dict[str, type[BackendError]] = {
+    "PermissionDenied": PermissionDeniedError,
+    "EndpointPermissionDenied": PermissionDeniedError,
+    "ClientError.NotFound": PathNotFoundError,
+    "NotFound": PathNotFoundError,
+    "ExternalError.DirListingFailed.PermissionDenied": PermissionDeniedError,
+    "ExternalError.MkdirFailed.PermissionDenied": PermissionDeniedError,
+}
+
+
+def ask(call: Callable[[], T], what: str) -> T:
+    """Run one call of the SDK; raise none of its errors, only ours.
+
+    Parameters
+    ----------
+    call : callable
+        The call, with nothing to pass.
+    what : str
+        What it was for; the start of the sentence that a failure becomes.
+    """
+    try:
+        return call()
+    except ChiltepinError:
+        raise
+    except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK, or us, raise anything
+        failure = _understood(err, what)
+    # Raised here, not above: tblib pickles __context__ too.
+    raise failure
+
+
+def _understood(err: Exception, what: str) -> ChiltepinError:
+    """Return the error for what was raised, also where the refusal itself makes no sense."""
+    if isinstance(err, globus_sdk.GlobusError):
+        with contextlib.suppress(Exception):
+            return _translated(err, what)
+    return nonsense(err, what)
+
+
+def nonsense(err: Exception, what: str) -> ServiceUnavailableError:
+    """Return the error for an answer in which the SDK does not find what it needs: that of a proxy, or a broken one."""
+    return ServiceUnavailableError(
+        f"{what}: the answer makes no sense ({type(err).__name__}); is there a proxy before Globus?",
+        backend=BACKEND,
+        transient=True,
+    )
+
+
+def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
+    if isinstance(err, globus_sdk.TransferAPIError):
+        return _refusal(err, what)
+    if (failure := login_error(err)) is not None:
+        return failure
+    if isinstance(err, globus_sdk.NetworkError):
+        return ServiceUnavailableError(
+            f"{what}: Globus could not be reached ({type(err).__name__}); see that this machine reaches "
+            "transfer.api.globus.org, and that HTTPS_PROXY is right.",
+            backend=BACKEND,
+            code=type(err).__name__,
+            transient=True,
+        )
+    if isinstance(err, globus_sdk.GlobusAPIError):
+        # An answer that is not the Transfer API's own, from a proxy for instance.
+        return _by_status(err, what)
+    return BackendError(f"{what}: {one_line(str(err))}.", backend=BACKEND, code=type(err).__name__)
+
+
+def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
+    """Return the error that an answer of the Transfer API stands for."""
+    facts = _facts(err)
+    said = one_line(str(err.message or "no reason given"))
+    login = _wants_login(err, what, said)
+    if login is not None:
+        return login
+    if err.code == "EndpointNotFound":
+        return EndpointNotFoundError(f"{what}: {said}.")
+    if err.code == TOO_MANY_PENDING:
+        return ServiceUnavailableError(
+            f"{what}: too many of your tasks have not ended at Globus; wait, or cancel some at "
+            "https://app.globus.org/activity",
+            transient=True,
+            **facts,
+        )
+    for code, kind in _BY_CODE.items():
+        if err.code == code:
+            return kind(f"{what}: {said}.", **facts)
+    if err.code and "GCDisconnected" in err.code:
+        return EndpointUnavailableError(f"{what}: Globus Connect Personal is not running there; start it.", **facts)
+    return _by_status(err, what)
+
+
+def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
+    if err.raw_json is None:
+        return nonsense(err, f"{what}, HTTP {err.http_status}")
+    said = one_line(str(err.message or "no reason given"))
+    if err.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ServiceUnavailableError(
+            f"{what}: Globus wants to be asked less often: {said}.", transient=True, **_facts(err)
+        )
+    # The answer of the service is that it could not use an endpoint; the service itself is well.
+    external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
+    final = _FINAL.search(err.code or "") or _FINAL_WORDS.search(said)
+    if external and err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not final:
+        return EndpointUnavailableError(f"{what}: {said} ({word(err.code)}).", **_facts(err))
+    if err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not external:
+        return ServiceUnavailableError(
+            f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
+        )
+    return BackendError(f"{what}: {said} ({word(err.code or err.http_status)}).", **_facts(err))
+
+
+def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
+    return {
+        "backend": BACKEND,
+        "code": word(err.code or err.http_status),
+        "request_id": word(getattr(err, "request_id", None)),
+    }
+
+
+def _wants_login(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
+    """Return the error that names the command, if a login has to come before this can work."""
+    # Policies of a session come with HTTP 502 or 403, and only the parameters tell them from a broken endpoint
+    # (SDK documentation, "Handling transfer authorization parameters"); some stand only inside of the message.
+    gare = to_gare(err)
+    options = options_of(gare.authorization_parameters.to_dict()) if gare else options_in(str(err.message or ""))
+    if err.info.consent_required or options.startswith(" --consent"):
+        return ConsentRequiredError(
+            f"{what}: Globus wants one more consent; type: {login_command(options)}", **_facts(err)
+        )
+    if gare is not None or options:
+        return LoginRequiredError(
+            f"{what}: the site wants a fresh login; type: {login_command(options)}", **_facts(err)
+        )
+    if err.http_status == HTTPStatus.UNAUTHORIZED:
+        return LoginRequiredError(
+            f"{what}: Globus does not accept the login ({said}); type: chiltepin login", **_facts(err)
+        )
+    return None

@@ -1,0 +1,146 @@
+"""What became of each item of a task, from the lists that Globus keeps of it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.globus.documents import global_path
+from chiltepin.backends.globus.text import one_line, word
+from chiltepin.model import DeleteRequest, ItemOutcome, TransferRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from chiltepin.backends.globus.collections import Collection
+    from chiltepin.model import Request
+
+__all__ = ["all_told", "outcomes_of"]
+
+#: In the details of an event, the file that it is about.
+_FILE = re.compile(r"^File: (.+)$", re.MULTILINE)
+
+_DONE = ItemOutcome(done=True)
+
+#: Source and destination as Globus calls them; of a deletion, the path twice.
+Pair = tuple[str, str]
+
+
+def outcomes_of(
+    request: Request,
+    find: Callable[[str], Collection],
+    *,
+    whole: bool,
+    skipped: Sequence[Mapping[str, Any]],
+    moved: Iterable[Mapping[str, Any]],
+    errors: Sequence[Mapping[str, Any]],
+) -> list[ItemOutcome | None]:
+    """Return what became of each item of a task that has ended.
+
+    Parameters
+    ----------
+    request : TransferRequest or DeleteRequest
+        What was submitted.
+    find : callable
+        Gives the collection of an endpoint.
+    whole : bool
+        Whether each item is done that was not left out: the task succeeded, and it is known what was left out.
+    skipped, moved : sequence of mapping
+        What the service left out because its source could not be read, and the files that it moved. Either path may be
+        null (types of the JavaScript SDK), and nothing else about an entry is certain.
+    errors : sequence of mapping
+        Its events that were errors, the newest first; their details name the file.
+
+    Returns
+    -------
+    list of ItemOutcome or None
+        None where nothing is known.
+    """
+    failures = _Failures(skipped, errors)
+    arrived = {(_path(entry, "source_path"), _path(entry, "destination_path")) for entry in moved}
+    found: list[ItemOutcome | None] = []
+    for pair in _pairs(request, find):
+        # Of a folder that has arrived in part it is not known what is missing.
+        sure = whole or (isinstance(request, TransferRequest) and not request.recursive and pair in arrived)
+        failure = failures.of(pair, deep=request.recursive, sure=sure)
+        found.append(failure or (_DONE if sure else None))
+    return found
+
+
+def all_told(
+    request: Request, find: Callable[[str], Collection], skipped: Sequence[Mapping[str, Any]], count: int
+) -> bool:
+    """Whether as much was listed as a task has left out, and each of it belongs to an item of the request."""
+    pairs = _pairs(request, find)
+    owners = [{pair[side] for pair in pairs} for side in (0, 1)]
+
+    def has_owner(path: str | None, paths: set[str]) -> bool:
+        return path is not None and (path in paths or (request.recursive and any(up in paths for up in _above(path))))
+
+    listed = {(_path(one, "source_path"), _path(one, "destination_path")) for one in skipped}
+    return len(listed) >= count and all(any(map(has_owner, sides, owners)) for sides in listed)
+
+
+def _pairs(request: Request, find: Callable[[str], Collection]) -> list[Pair]:
+    if isinstance(request, DeleteRequest):
+        place = find(request.endpoint)
+        paths = [(path, path) for path in (global_path(path, place) for path in request.paths)]
+    else:
+        source, destination = find(request.source), find(request.destination)
+        paths = [(global_path(one.source, source), global_path(one.destination, destination)) for one in request.items]
+    return [(_spelled(first), _spelled(second)) for first, second in paths]
+
+
+def _spelled(path: str) -> str:
+    """Return a path in the one spelling in which paths are compared here."""
+    return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
+
+
+def _path(entry: Mapping[str, Any], side: str) -> str | None:
+    path = entry.get(side)
+    return _spelled(path) if isinstance(path, str) and path else None
+
+
+def _above(path: str) -> list[str]:
+    """Return the folders above a path, the root among them."""
+    names = path.split("/")
+    return ["/".join(names[:length]) or "/" for length in range(1, len(names))]
+
+
+class _Failures:
+    """The paths that something is wrong with."""
+
+    def __init__(self, skipped: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]) -> None:
+        self._skipped = [
+            {path: _skipped(entry) for entry in skipped if (path := _path(entry, side)) is not None}
+            for side in ("source_path", "destination_path")
+        ]
+        self._errors: dict[str, ItemOutcome] = {}
+        for event in errors:
+            for path in _FILE.findall(str(event.get("details") or "")):
+                # The newest comes first, and says how it ended.
+                self._errors.setdefault(_spelled(path.strip()), _failed(event))
+
+    def of(self, pair: Pair, *, deep: bool, sure: bool) -> ItemOutcome | None:
+        """Return why an item was not done; None if no path of it is known to have failed."""
+        # An error of a file that was done in the end is history.
+        known = [*zip(self._skipped, pair, strict=True), *([] if sure else [(self._errors, path) for path in pair])]
+        for failures, path in known:
+            if path in failures:
+                return failures[path]
+            if deep:
+                below = (failure for one, failure in failures.items() if one.startswith(f"{path.rstrip('/')}/"))
+                if (failure := next(below, None)) is not None:
+                    return failure
+        return None
+
+
+def _skipped(entry: Mapping[str, Any]) -> ItemOutcome:
+    path = entry.get("source_path") or entry.get("destination_path")
+    reason = one_line(f"{path}: {entry.get('error_details') or 'it was left out'}")
+    return ItemOutcome(done=False, code=word(entry.get("error_code")) or "SKIPPED", reason=f"{reason}.")
+
+
+def _failed(event: Mapping[str, Any]) -> ItemOutcome:
+    reason = one_line(f"{event.get('description') or ''}: {event.get('details') or ''}")
+    return ItemOutcome(done=False, code=word(event.get("code")) or "FAILED", reason=f"{reason}.")

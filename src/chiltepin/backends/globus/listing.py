@@ -1,0 +1,93 @@
+"""A listing of a folder from its pages: complete, or an error.
+
+The service gives 100,000 entries at most in one answer, and reads the folder anew for each page (SDK documentation,
+``operation_ls``). A folder that changes meanwhile would leave entries out, or have them twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.globus.documents import entries, entry_of
+from chiltepin.errors import ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chiltepin.model import DirEntry
+
+__all__ = ["PAGE", "complete"]
+
+#: Entries of one page: the service's maximum, and its default.
+PAGE = 100_000
+
+#: Entries of one folder; the service promises to work with 5,000,000 (FAQ "Transfer and Sharing", limits).
+MOST_ENTRIES = 10_000_000
+
+#: Times that a listing is begun, before it counts as one that cannot be had.
+TRIES = 3
+
+
+def complete(ask: Callable[[int], Mapping[str, Any]], what: str) -> list[DirEntry]:
+    """Return all entries of a folder.
+
+    Parameters
+    ----------
+    ask : callable
+        Gives the ``file_list`` document that begins at an offset; the order of the names is the same each time.
+    what : str
+        The start of the message.
+
+    Raises
+    ------
+    ServiceUnavailableError
+        If the pages did not fit together each time.
+    TypeError, KeyError, ValueError
+        If an answer is not a listing.
+    """
+    for _ in range(TRIES):
+        found = _once(ask)
+        if found is not None:
+            return found
+    raise ServiceUnavailableError(
+        f"{what}: the folder changed while it was listed, {TRIES} times; try again when no program writes to it.",
+        backend="globus",
+        code="ListingChanged",
+        transient=True,
+    )
+
+
+def _once(ask: Callable[[int], Mapping[str, Any]]) -> list[DirEntry] | None:
+    """Return all entries; None if the pages do not fit together."""
+    found: dict[str, DirEntry] = {}
+    total = last = None
+    while True:
+        # From the second page on it begins with the last entry of the page before. If that is at another place now,
+        # others were left out or come twice, also where as many files went as came and the total is as before.
+        page = ask(max(0, len(found) - 1))
+        listed = [entry_of(entry) for entry in entries(page)]
+        if _count(page, "length") not in (None, len(listed)) or (found and _count(page, "total") != total):
+            return None
+        total = _count(page, "total")
+        if last is not None and (not listed or listed[0].name != last):
+            return None
+        new = listed if last is None else listed[1:]
+        before = len(found)
+        found.update((entry.name, entry) for entry in new)
+        if len(found) != before + len(new):
+            return None
+        if len(found) > MOST_ENTRIES:
+            raise ValueError("no end")
+        if len(found) == total or (total is None and not new):
+            return list(found.values())
+        if not new or (total is not None and len(found) > total):
+            return None
+        last = new[-1].name
+
+
+def _count(page: Mapping[str, Any], key: str) -> int | None:
+    """Return a count of a listing; None if it is not told."""
+    count = page.get(key)
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+        raise ValueError(key)
+    return count

@@ -1,0 +1,99 @@
+"""The line to Globus: what comes over it is bounded, and leads nowhere else.
+
+The SDK reads an answer whole, however long it is, and follows a redirect wherever it leads: after one with status 307
+the body of the request goes along, and that of a request for a token holds the refresh token (RFC 9110, 15.4.8).
+Neither Transfer nor Auth redirects, so none is followed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from requests.adapters import HTTPAdapter
+from requests.exceptions import ConnectionError  # noqa: A004 - the one that the SDK takes for a hiccup
+from urllib3.exceptions import HTTPError
+
+from chiltepin.backends import forks
+from chiltepin.errors import ServiceUnavailableError
+
+if TYPE_CHECKING:
+    import globus_sdk
+    import requests
+
+__all__ = ["guarded", "unshare"]
+
+#: Bytes of an answer that is no nonsense; a listing of 100,000 names, the most that Globus gives, has some 50 MB.
+LARGEST = 256 << 20
+
+#: Seconds for all of an answer; the SDK's own limit of 60 is for each piece of it.
+SLOWEST = 300.0
+
+_BLOCK = 1 << 16
+
+Client = TypeVar("Client", bound="globus_sdk.BaseClient")
+
+
+def guarded(client: Client) -> Client:
+    """Return the same client of the SDK, whose calls raise `ServiceUnavailableError` for an answer out of all bounds.
+
+    Parameters
+    ----------
+    client : globus_sdk.BaseClient
+        One of our own; a client of the caller's is left as it is.
+    """
+    for scheme in ("https://", "http://"):
+        client.transport.session.mount(scheme, _Guard())
+    return client
+
+
+def unshare(client: globus_sdk.BaseClient) -> None:
+    """Give a client connections of its own, in a process made by ``fork``; those of the parent stay open and unused."""
+    for adapter in client.transport.session.adapters.values():
+        if isinstance(adapter, HTTPAdapter):
+            forks.leave(adapter.poolmanager, adapter.proxy_manager)
+            # As after pickling, which is the public way to an adapter with the same settings and nothing open.
+            adapter.__setstate__(adapter.__getstate__())
+
+
+class _Guard(HTTPAdapter):
+    """Reads answers itself, so that the SDK gets only what was looked at."""
+
+    def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
+        """Send a request; return its answer, read."""
+        answer = super().send(request, **{**given, "stream": True})
+        try:
+            answer._content = _content(answer)  # noqa: SLF001 - what requests itself would read, and no public door to it
+        except HTTPError:
+            pass
+        except BaseException:
+            answer.close()
+            raise
+        else:
+            return answer
+        answer.close()
+        # In the words of requests, after which the SDK asks again.
+        raise ConnectionError("The answer broke off.", request=request)
+
+
+def _content(answer: requests.Response) -> bytes:
+    if answer.is_redirect:
+        raise _strange("is a redirect to another address")
+    content, until = bytearray(), time.monotonic() + SLOWEST
+    # As in `Response.iter_content`, but with what has come, and not only when a block is full.
+    while block := answer.raw.read1(_BLOCK, decode_content=True):
+        content += block
+        if len(content) > LARGEST:
+            raise _strange(f"has more than {LARGEST >> 20} MiB")
+        if time.monotonic() > until:
+            raise _strange(f"takes longer than {SLOWEST:.0f} s")
+    answer.raw.release_conn()
+    return bytes(content)
+
+
+def _strange(how: str) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"What comes instead of an answer of Globus {how}; is there a proxy before it?",
+        backend="globus",
+        transient=True,
+    )

@@ -1,0 +1,111 @@
+"""``chiltepin check``: what of each endpoint works, and what to do about the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chiltepin.cli.context import on_data
+from chiltepin.cli.location import ENDPOINT_PATH
+from chiltepin.cli.output import print_json, print_table, tell
+from chiltepin.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chiltepin.cli.context import Desk
+    from chiltepin.transfers.check import Finding
+
+__all__ = ["check"]
+
+#: Endpoints that are looked at together.
+AT_ONCE = 4
+
+
+@click.command()
+@click.argument("chosen", nargs=-1, type=ENDPOINT_PATH, metavar="[EP]...")
+@click.option("--write", is_flag=True, help="Also move a small file to each endpoint, and delete it there.")
+@on_data
+def check(*, desk: Desk, chosen: tuple[str, ...], write: bool) -> None:
+    """Look what of each endpoint works, and what to do about the rest.
+
+    In this order: the settings, the login, the consent, whether the endpoint is reached, whether its home folder can be
+    listed, and with --write whether a small file can be moved there, listed and deleted.
+    """
+    findings = _findings(desk, [word.rstrip(":") for word in chosen], write=write)
+    if desk.json:
+        print_json([_plain(finding) for finding in findings])
+    else:
+        _show(desk, findings, write=write)
+    broken = [finding for finding in findings if finding.failed]
+    if broken or (chosen and not all(finding.served for finding in findings)):
+        sys.exit(4 if any(finding.failed in ("login", "consent") for finding in broken) else 1)
+
+
+def _findings(desk: Desk, chosen: list[str], *, write: bool) -> list[Finding]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - help needs no threads
+
+    from chiltepin.transfers.check import Checkup  # noqa: PLC0415
+
+    names = chosen or list(desk.settings.endpoints)
+    if not names:
+        raise click.UsageError(
+            f"{desk.settings.file} declares no endpoint; write them under data: endpoints:, or name one here."
+        )
+    with _waiting(names), Checkup(desk.settings, write=write) as checkup, ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(checkup.examine, names))
+
+
+@contextlib.contextmanager
+def _waiting(names: list[str]) -> Iterator[None]:
+    """Show on a terminal that something is going on."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - a pipe needs no spinner
+
+    with Console(stderr=True).status(f"Looking at {len(names)} endpoints"):
+        yield
+
+
+def _plain(finding: Finding) -> dict[str, Any]:
+    return {
+        "endpoint": finding.endpoint,
+        "ok": finding.served and not finding.failed,
+        "served": finding.served,
+        "passed": list(finding.passed),
+        "failed": finding.failed or None,
+        "trouble": finding.trouble or None,
+        "cure": finding.cure or None,
+    }
+
+
+def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
+    from chiltepin.transfers.check import STAGES  # noqa: PLC0415
+
+    stages = [stage for stage in STAGES if write or stage != "write"]
+    click.echo(f"Backend {desk.settings.backend}, settings {printable(desk.settings.file)}")
+    print_table(
+        ("Endpoint", *(stage.capitalize() for stage in stages)),
+        [[finding.endpoint, *(_cell(finding, stage) for stage in stages)] for finding in findings],
+    )
+    for finding in findings:
+        if finding.failed:
+            tell(printable(finding.trouble), name=printable(finding.endpoint))
+            if finding.cure:
+                click.echo(f"  {printable(finding.cure)}")
+        elif not finding.served:
+            backend = desk.settings.backend
+            tell(
+                f"it has no place on backend {backend!r}; to give it one, add '{backend}:' below it.",
+                name=printable(finding.endpoint),
+            )
+
+
+def _cell(finding: Finding, stage: str) -> str:
+    if stage in finding.passed:
+        return "ok"
+    return "failed" if stage == finding.failed else "-"

@@ -1,0 +1,71 @@
+"""``chiltepin delete``: delete a file or a folder of an endpoint."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from chiltepin.cli.context import on_data
+from chiltepin.cli.location import ENDPOINT_PATH
+from chiltepin.cli.options import asked, label_option, show_requests, timeout_option
+from chiltepin.errors import printable
+
+if TYPE_CHECKING:
+    from chiltepin.cli.context import Desk
+
+__all__ = ["delete"]
+
+
+@click.command()
+@click.argument("location", type=ENDPOINT_PATH, metavar="EP:PATH")
+@click.option("-r", "--recursive", is_flag=True, help="Delete a folder, with all that is in it.")
+@click.option("--ignore-missing", is_flag=True, help="Let a path where nothing is count as deleted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be asked for, and ask for nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask whether it is meant.")
+@label_option
+@timeout_option
+@on_data
+def delete(
+    *,
+    desk: Desk,
+    location: str,
+    recursive: bool,
+    ignore_missing: bool,
+    dry_run: bool,
+    yes: bool,
+    label: str,
+    timeout: float,
+) -> None:
+    """Delete a file, or a folder with all that is in it.
+
+    The root of an endpoint is never deleted. Without a terminal nobody can be asked, and --yes is needed.
+    """
+    from chiltepin.cli.run import carry_out  # noqa: PLC0415
+    from chiltepin.transfers.arguments import delete_request  # noqa: PLC0415 - help needs no model
+
+    endpoint, path = desk.locate(location)
+    if not path:
+        raise click.UsageError(f"{location!r} names no path; write what is to go, such as {endpoint}:/data/old.dat.")
+    request = asked(
+        delete_request,
+        src_ep=endpoint,
+        src_path=path,
+        recursive=recursive,
+        ignore_missing=ignore_missing,
+        label=label,
+    )
+    if dry_run:
+        show_requests(desk, [request])
+        return
+    if not yes:
+        _ask(endpoint, path, recursive=recursive)
+    carry_out(desk, [request], timeout=timeout)
+
+
+def _ask(endpoint: str, path: str, *, recursive: bool) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError("There is no terminal to ask on whether the deletion is meant; add --yes.")
+    what = " and all that is in it" if recursive else ""
+    click.confirm(f"Delete {printable(f'{endpoint}:{path}')}{what}?", abort=True, err=True)

@@ -1,0 +1,83 @@
+"""``chiltepin login``: log in to Globus, once for all runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chiltepin.backends import registry
+from chiltepin.cli.context import config_option, format_option
+from chiltepin.cli.output import print_json
+from chiltepin.settings import check, default_file, read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["globus_settings", "login"]
+
+
+def globus_settings(config: str | None) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
+    """Return what a settings file says about Globus: the client to log in as, and where endpoints are.
+
+    Both are empty where no file is named and there is no default one: a login needs none.
+    """
+    file = config or default_file()
+    if file is None:
+        return None, {}
+    data = check(read(file), backends=registry.names()).data
+    return data.options("globus").get("client_id"), data.places("globus")
+
+
+@click.command()
+@click.option(
+    "--consent", multiple=True, metavar="ENDPOINT", help="Let Chiltepin reach the data of this endpoint; repeatable."
+)
+@click.option("--force", is_flag=True, help="Log in anew, even if somebody is logged in.")
+@click.option("--no-local-server", is_flag=True, help="Open no browser here: print a link, and ask for a code.")
+@click.option(
+    "--session-domain", multiple=True, metavar="DOMAIN", help="Log in with an identity of this domain; repeatable."
+)
+@click.option("--session-identity", multiple=True, metavar="ID", help="Log in with this identity; repeatable.")
+@click.option("--session-policy", multiple=True, metavar="ID", help="Log in as this policy wants it; repeatable.")
+@click.option("--session-mfa", is_flag=True, help="Log in with a second factor.")
+@config_option
+@format_option
+def login(
+    *,
+    consent: tuple[str, ...],
+    force: bool,
+    no_local_server: bool,
+    session_domain: tuple[str, ...],
+    session_identity: tuple[str, ...],
+    session_policy: tuple[str, ...],
+    session_mfa: bool,
+    config: str | None,
+    form: str,
+) -> None:
+    """Log in to Globus, once for all runs.
+
+    A browser opens; without one, open the link that is printed on any machine, and type in the code that it gives. The
+    login is kept until `chiltepin logout`, or until it is not used for six months.
+    """
+    from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
+
+    client_id, places = globus_settings(config)
+    session = globus.Session(
+        domains=session_domain, identities=session_identity, policies=session_policy, mfa=session_mfa
+    )
+    # Programs read stdout; a person reads the link, and the question for the code that it gives, which are the SDK's.
+    with contextlib.redirect_stdout(sys.stderr if form == "json" else sys.stdout):
+        identity = globus.login(
+            client_id,
+            places=places,
+            consent=consent,
+            session=session,
+            force=force,
+            browser=not no_local_server,
+            say=click.echo,
+        )
+    if form == "json":
+        print_json({"username": identity.username, "identity_id": identity.identity_id})

@@ -1,0 +1,26 @@
+"""``chiltepin logout``: end the login at Globus, and forget it here."""
+
+from __future__ import annotations
+
+import click
+
+from chiltepin.cli.context import config_option, format_option
+from chiltepin.cli.output import print_json
+
+__all__ = ["logout"]
+
+
+@click.command()
+@config_option
+@format_option
+def logout(*, config: str | None, form: str) -> None:
+    """End the login at Globus, and forget it here."""
+    from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
+    from chiltepin.cli.commands.login import globus_settings  # noqa: PLC0415
+
+    client_id, _ = globus_settings(config)
+    ended = globus.logout(client_id)
+    if form == "json":
+        print_json({"logged_out": ended})
+    else:
+        click.echo("Logged out." if ended else "Nobody was logged in.")

@@ -1,0 +1,75 @@
+"""``chiltepin ls``: list a folder of an endpoint."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chiltepin.cli.context import on_data
+from chiltepin.cli.location import ENDPOINT_PATH
+from chiltepin.cli.output import complain, print_json
+from chiltepin.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from chiltepin.cli.context import Desk
+    from chiltepin.errors import BackendError
+    from chiltepin.model import DirEntry
+
+__all__ = ["ls"]
+
+_COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
+
+
+@click.command()
+@click.argument("location", type=ENDPOINT_PATH, metavar="EP[:PATH]")
+@click.option("-l", "--long", is_flag=True, help="Show kind, bytes and time of the last change (UTC).")
+@click.option("-r", "--recursive", is_flag=True, help="Show what is in the folders below, too.")
+@on_data
+def ls(*, desk: Desk, location: str, long: bool, recursive: bool) -> None:
+    """List a folder of an endpoint.
+
+    Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in
+    a pipe as well; JSON has exact names.
+    """
+    troubles: list[BackendError] = []
+    found = _found(desk, location, troubles, recursive=recursive)
+    if desk.json:
+        print_json([_plain(path, entry) for path, entry in found])
+    else:
+        for path, entry in found:
+            click.echo(_line(path, entry, long=long))
+    for trouble in troubles:
+        complain(str(trouble))
+    if troubles:
+        sys.exit(1)
+
+
+def _found(
+    desk: Desk, location: str, troubles: list[BackendError], *, recursive: bool
+) -> Iterator[tuple[str, DirEntry]]:
+    from chiltepin.transfers.walk import walk  # noqa: PLC0415 - help needs no backend
+
+    endpoint, path = desk.locate(location)
+    path = path or "~"
+    if recursive:
+        return walk(desk.transfers, endpoint, path, failed=troubles.append)
+    return iter(sorted(((entry.name, entry) for entry in desk.transfers.ls(endpoint, path)), key=lambda pair: pair[0]))
+
+
+def _plain(path: str, entry: DirEntry) -> dict[str, Any]:
+    modified = entry.modified.isoformat() if entry.modified else None
+    return {"path": path, "kind": entry.kind, "size": entry.size, "modified": modified}
+
+
+def _line(path: str, entry: DirEntry, *, long: bool) -> str:
+    name = f"{printable(path)}{'/' if entry.kind == 'dir' else ''}"
+    shown = click.style(name, fg=_COLOURS[entry.kind]) if entry.kind in _COLOURS else name
+    if not long:
+        return shown
+    size = f"{entry.size}" if entry.kind == "file" and entry.size is not None else "-"
+    modified = f"{entry.modified:%Y-%m-%d %H:%M:%S}" if entry.modified else "-"
+    return f"{entry.kind:<5}  {size:>15}  {modified:<19}  {shown}"

@@ -1,0 +1,173 @@
+"""``chiltepin transfer``: move files and folders from one endpoint to another."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from chiltepin.cli.batch_file import Line, lines_of
+from chiltepin.cli.context import on_data
+from chiltepin.cli.location import ENDPOINT_PATH
+from chiltepin.cli.options import asked, label_option, show_requests, timeout_option
+from chiltepin.cli.output import print_json
+from chiltepin.model import SYNC_LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chiltepin.cli.context import Desk
+    from chiltepin.cli.location import Location
+    from chiltepin.model import TransferRequest
+
+__all__ = ["transfer"]
+
+
+@click.command()
+@click.argument("source", type=ENDPOINT_PATH, metavar="EP:PATH")
+@click.argument("destination", type=ENDPOINT_PATH, metavar="EP:PATH")
+@click.option("-r", "--recursive", is_flag=True, help="Move what is in a folder.")
+@click.option(
+    "-s",
+    "--sync-level",
+    type=click.Choice(SYNC_LEVELS),
+    help="Leave a file at the destination alone: if it is there, if also its size is right, if also it is not older, "
+    "if also its content is the same.",
+)
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Move files of such names, whatever --exclude says. Repeatable."
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files of such names. Repeatable.")
+@click.option(
+    "--batch",
+    type=click.File(encoding="utf-8"),
+    metavar="FILE",
+    help="Move the pairs of paths in this file, one a line; - is the standard input.",
+)
+@click.option(
+    "--checksum", default="", metavar="ALGORITHM:DIGITS", help="Fail a file whose content has another checksum."
+)
+@click.option(
+    "--delete-destination-extra",
+    is_flag=True,
+    help="Then delete what is in the destination folder and not in the source folder.",
+)
+@click.option("--preserve-timestamp", is_flag=True, help="Keep the time of the last change of files.")
+@click.option(
+    "--verify/--no-verify", default=True, help="Compare checksums of what was read and written.  [default: on]"
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be asked for, and ask for nothing.")
+@click.option("--detach", is_flag=True, help="Print the id of the task and do not wait for it; for a service.")
+@label_option
+@timeout_option
+@on_data
+def transfer(
+    *,
+    desk: Desk,
+    source: str,
+    destination: str,
+    batch: TextIO | None,
+    dry_run: bool,
+    detach: bool,
+    timeout: float,
+    **options: Any,
+) -> None:
+    """Move a file, or what is in a folder, to another endpoint.
+
+    A file's destination is its whole new path. A path counts from the root of its endpoint if it begins with /, else
+    from the home folder.
+
+    With --batch, each line of FILE is a source and a destination path, quoted as for a shell, with --recursive where it
+    is a folder, and --checksum where it is known; a # begins a comment. They count from the PATHs given here, if any.
+
+    Of --include and --exclude the first that matches decides, all of --include first.
+    """
+    from chiltepin.cli.run import carry_out  # noqa: PLC0415 - help needs no threads
+
+    requests = _requests(desk, desk.locate(source), desk.locate(destination), batch, options)
+    if dry_run:
+        show_requests(desk, requests)
+    elif detach:
+        _detach(desk, requests, timeout)
+    else:
+        carry_out(desk, requests, timeout=timeout)
+
+
+def _requests(
+    desk: Desk, source: Location, destination: Location, batch: TextIO | None, options: dict[str, Any]
+) -> list[TransferRequest]:
+    """Return what is asked for; files and folders apart, and no more items in one than the backend takes."""
+    pairs = lines_of(batch) if batch else [_single(source, destination, options)]
+    if batch and (options["recursive"] or options["checksum"]):
+        raise click.UsageError("--recursive and --checksum stand in the lines of --batch, behind their paths.")
+    if batch and options["delete_destination_extra"]:
+        raise click.UsageError("--delete-destination-extra is for one folder at a time; leave --batch out.")
+    if (options["include"] or options["exclude"]) and not any(pair.recursive for pair in pairs):
+        raise click.UsageError("--include and --exclude choose files of a folder; add --recursive, or leave them out.")
+    found: list[TransferRequest] = []
+    most = desk.transfers.backend.capabilities.max_items
+    for folders in (False, True):
+        chosen = [pair for pair in pairs if pair.recursive is folders]
+        made = [_request(source, destination, pair, options) for pair in chosen]
+        items = [request.items[0] for request in made]
+        step = most or len(items)
+        found += [replace(made[0], items=tuple(items[at : at + step])) for at in range(0, len(items), step or 1)]
+    return found
+
+
+def _single(source: Location, destination: Location, options: dict[str, Any]) -> Line:
+    for place in (source, destination):
+        if not place.path:
+            raise click.UsageError(f"{place.endpoint!r} has no path; write EP:PATH, such as {place.endpoint}:/data.")
+    return Line(source="", destination="", recursive=options["recursive"], checksum=options["checksum"])
+
+
+def _request(source: Location, destination: Location, pair: Line, options: dict[str, Any]) -> TransferRequest:
+    from chiltepin.transfers.arguments import transfer_request  # noqa: PLC0415 - help needs no model
+
+    origin, goal = _below(source.path, pair.source), _below(destination.path, pair.destination)
+    if not pair.recursive and goal.endswith(("/", "/.", "/..")):
+        whole = posixpath.join(posixpath.normpath(goal), posixpath.basename(posixpath.normpath(origin)))
+        raise click.UsageError(
+            f"{goal!r} is a folder, and a file needs its whole new path; write {destination.endpoint}:{whole}, or add "
+            "--recursive to move a folder."
+        )
+    return asked(
+        transfer_request,
+        src_ep=source.endpoint,
+        dst_ep=destination.endpoint,
+        src_path=origin,
+        dst_path=goal,
+        recursive=pair.recursive,
+        sync_level=options["sync_level"],
+        verify_checksum=options["verify"],
+        preserve_timestamp=options["preserve_timestamp"],
+        include=options["include"] if pair.recursive else (),
+        exclude=options["exclude"] if pair.recursive else (),
+        checksum=pair.checksum,
+        delete_destination_extra=options["delete_destination_extra"],
+        label=options["label"],
+    )
+
+
+def _below(base: str | None, path: str) -> str:
+    """Return a path of a line, counted from the one of the command."""
+    return posixpath.join(base, path) if base and path else base or path
+
+
+def _detach(desk: Desk, requests: Sequence[TransferRequest], timeout: float) -> None:
+    if not desk.transfers.backend.capabilities.durable:
+        raise click.UsageError(
+            f"On backend {desk.settings.backend!r} this command moves the bytes itself, and cannot go before they are "
+            "moved; leave --detach out."
+        )
+    handles = [desk.transfers.hand_in(request, timeout=timeout) for request in requests]
+    if desk.json:
+        print_json(
+            [{"backend": one.backend, "task_id": one.task_id, "submission_id": one.submission_id} for one in handles]
+        )
+    else:
+        for handle in handles:
+            click.echo(handle.task_id)

@@ -1,0 +1,113 @@
+"""What the commands that touch data have in common: options, settings, backend, and the form of the output."""
+
+from __future__ import annotations
+
+import functools
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chiltepin.cli.location import Location, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.settings import DataSettings
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["Desk", "config_option", "format_option", "on_data"]
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+config_option = click.option(
+    "--config", metavar="FILE", type=click.Path(dir_okay=False), help="The settings file to use."
+)
+format_option = click.option(
+    "-F",
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or for programs.",
+)
+
+
+class Desk:
+    """The settings and the backend of one command; both are read when they are first needed.
+
+    Parameters
+    ----------
+    config : str or None
+        The settings file; None for the default one.
+    backend : str or None
+        What moves the bytes, instead of what the environment and the settings say.
+    form : {"text", "json"}
+        What is printed.
+    """
+
+    def __init__(self, *, config: str | None = None, backend: str | None = None, form: str = "text") -> None:
+        self._config, self._backend, self.json = config, backend, form == "json"
+
+    @cached_property
+    def settings(self) -> DataSettings:
+        """What the settings file says about data.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or it is wrong.
+        """
+        from chiltepin.errors import ConfigError  # noqa: PLC0415
+        from chiltepin.settings import FILE_NAME, FILE_VARIABLE, default_file  # noqa: PLC0415
+        from chiltepin.transfers.resolve import file_data  # noqa: PLC0415 - help needs no settings
+
+        file = self._config or default_file()
+        if file is None:
+            raise ConfigError(
+                f"No settings say where data is: there is no {FILE_NAME} here nor in your config folder; write one, or "
+                f"name one with --config FILE or 'export {FILE_VARIABLE}=FILE'."
+            )
+        return file_data(file, self._backend)
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        """The backend, ready to be asked."""
+        from chiltepin.transfers.runner import opened  # noqa: PLC0415 - help needs no backend
+
+        return opened(self.settings.setup)
+
+    def locate(self, text: str) -> Location:
+        """Return what ``EP:PATH`` means; the path is None where no colon is.
+
+        Raises
+        ------
+        EndpointError
+            If there is no such endpoint, or it has no place on the backend.
+        click.UsageError
+            If no endpoint is named.
+        """
+        from chiltepin.model import endpoint_name  # noqa: PLC0415
+        from chiltepin.transfers.resolve import place_of  # noqa: PLC0415
+
+        settings = self.settings
+        # An endpoint that has a collection is also known by the collection's UUID.
+        endpoint, path = parse(text, {*settings.endpoints, *settings.active_places})
+        if not endpoint.strip():
+            raise click.UsageError(f"{text!r} names no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
+        place_of(settings, "src_ep", endpoint)
+        return Location(endpoint_name(endpoint), path)
+
+
+def on_data(command: Command) -> Command:
+    """Give a command the options of all that touch data; it is called with ``desk`` in their place."""
+
+    @config_option
+    @click.option("--backend", metavar="NAME", help="What moves the bytes, instead of what the settings say.")
+    @format_option
+    @functools.wraps(command)
+    def wrapped(*, config: str | None, backend: str | None, form: str, **given: Any) -> Any:
+        return command(desk=Desk(config=config, backend=backend, form=form), **given)
+
+    return wrapped  # type: ignore[return-value] # click has no type for what it decorates

@@ -1,0 +1,161 @@
+"""The bar of a transfer on a terminal: files, bytes, speed and time left."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.text import Text
+
+from chiltepin.backends import threads
+from chiltepin.cli.output import counted
+from chiltepin.cli.run import Picture, summed
+from chiltepin.errors import BackendError, printable
+from chiltepin.model import DeleteRequest
+from chiltepin.transfers.walk import Amount, amount_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["bars"]
+
+#: What a terminal of fewer columns than these has no room for: the word before the bar, and the speed.
+ROOMY = 64
+
+
+class _Files(TextColumn):
+    """``12/24 files``; the number behind the stroke is there when it is known."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        """Return the cell."""
+        done, total = task.fields["files"], task.fields["files_total"]
+        return Text(counted(done, "file") if total is None else f"{done:,}/{counted(total, 'file')}")
+
+
+class _Bytes(TextColumn):
+    """``3.1/5.2 MB``; empty where nothing is moved."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        """Return the cell."""
+        if task.fields["deletes"]:
+            return Text()
+        total = task.fields["bytes_total"]
+        done = decimal(task.fields["bytes"])
+        return Text(done if total is None else f"{done}/{decimal(total)}")
+
+
+class _Speed(TransferSpeedColumn):
+    def render(self, task: Task) -> Text:
+        """Return the cell."""
+        known = task.fields["by_bytes"] and (task.finished_speed or task.speed)
+        return super().render(task) if known else Text()
+
+
+class _Bars(Picture):
+    """Draws one bar for all tasks."""
+
+    def __init__(self, progress: Progress, requests: Sequence[Request], *, grace: float) -> None:
+        super().__init__(grace=grace)
+        self._progress = progress
+        deletes = isinstance(requests[0], DeleteRequest)
+        # What is left alone counts as a file that is done, and its bytes are never moved.
+        self._by_bytes = not deletes and not any(getattr(request, "sync_level", None) for request in requests)
+        self._task = progress.add_task(
+            "Deleting" if deletes else "Moving",
+            total=None,
+            files=0,
+            files_total=None,
+            bytes=0,
+            bytes_total=None,
+            deletes=deletes,
+            by_bytes=self._by_bytes,
+        )
+
+    def is_known(self, total: Amount) -> None:
+        """Have the bar know its end; from any thread."""
+        self._progress.update(
+            self._task,
+            total=total.bytes if self._by_bytes else total.files,
+            files_total=total.files,
+            bytes_total=total.bytes if self._by_bytes else None,
+        )
+
+    def update(self, statuses: Sequence[TaskStatus]) -> None:
+        """Draw how far it is."""
+        super().update(statuses)
+        done = summed(statuses)
+        moved = done.bytes + done.moving
+        completed = moved if self._by_bytes else done.files + done.skipped
+        self._progress.update(self._task, completed=completed, files=done.files, bytes=moved)
+
+    def finish(self) -> None:
+        """Fill the bar: whatever was expected, or if nobody knew, this was all."""
+        [task] = self._progress.tasks
+        self._progress.update(self._task, total=task.completed, files_total=None, bytes_total=None)
+
+    def tell(self, trouble: str) -> None:
+        """Print one line above the bar."""
+        self._progress.console.print(Text(printable(trouble), style="yellow"))
+
+
+@contextlib.contextmanager
+def bars(transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float) -> Iterator[Picture]:
+    """Draw a bar on stderr for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    transfers, requests
+        What is under way. How much it is, a thread finds out beside it.
+    most : int
+        Most folders that are listed for that.
+    grace : float
+        As for `Picture`.
+    """
+    console = Console(stderr=True, highlight=False)
+    columns: list[ProgressColumn] = [BarColumn(bar_width=None), _Files(), _Bytes()]
+    if console.width >= ROOMY:
+        columns = [TextColumn("{task.description}", markup=False), *columns, _Speed()]
+    columns.append(TimeRemainingColumn(compact=True, elapsed_when_finished=True))
+    stop = threading.Event()
+    with Progress(*columns, console=console, expand=True, redirect_stdout=False, redirect_stderr=False) as progress:
+        picture = _Bars(progress, requests, grace=grace)
+
+        def count() -> None:
+            amounts = [
+                None
+                if isinstance(request, DeleteRequest)
+                else amount_of(transfers, request, most=most, stopped=stop.is_set)
+                for request in requests
+            ]
+            known = [amount for amount in amounts if amount is not None]
+            if len(known) == len(amounts) and not stop.is_set():
+                picture.is_known(Amount(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known)))
+
+        # Without a thread there is no total to draw.
+        with contextlib.suppress(BackendError):
+            threads.start(count, name="chiltepin-count")
+        try:
+            yield picture
+        finally:
+            stop.set()

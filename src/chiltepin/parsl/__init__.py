@@ -1,0 +1,1 @@
+"""Everything that touches Parsl, behind the modules that users import."""

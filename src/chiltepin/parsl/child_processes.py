@@ -1,0 +1,118 @@
+"""What starts the workers of a node ends with its workflow, and all that its workers have started ends with it.
+
+A signal ends a process, but not the processes that it has started, nor one that ignores it. Linux has the means to find
+and to end these; elsewhere only what is found among the children is ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from types import FrameType
+
+__all__ = ["WORKFLOW", "end_descendants", "end_with_parent", "helpers", "watch"]
+
+#: Environment variable with the process id of the workflow, where it is on the same machine.
+WORKFLOW = "CHILTEPIN_WORKFLOW"
+
+#: Seconds in which workers end by themselves when their workflow has ended: the interchange tells them.
+HEARD = 3.0
+
+#: Seconds between SIGTERM and SIGKILL.
+GRACE = 1.0
+
+#: Seconds between two looks for orphans that have ended.
+REAP = 5.0
+
+# From <linux/prctl.h>.
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this process be killed when the thread that has started it ends, and with it the process `parent`."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def watch() -> None:
+    """Let this process end with its workflow, and everything that its children start end with this process."""
+    # What a killed worker has started becomes a child of this process.
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGTERM, _terminated)
+    threading.Thread(target=_reap, name="chiltepin-reaper", daemon=True).start()
+    if workflow := os.environ.pop(WORKFLOW, ""):
+        threading.Thread(target=_follow, args=(int(workflow),), name="chiltepin-follower", daemon=True).start()
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    # Another one comes when a child has ended by this one (chiltepin.parsl.worker_pool).
+    signal.signal(number, signal.SIG_IGN)
+    end_descendants(kept={_tracker()})
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _follow(workflow: int) -> None:
+    """End this process some seconds after the workflow."""
+    try:
+        with open(os.pidfd_open(workflow), "rb", buffering=0) as process:
+            select.select([process], [], [])
+    except (AttributeError, OSError):
+        # Not on every system; or it has ended already.
+        while psutil.pid_exists(workflow):
+            time.sleep(GRACE)
+    time.sleep(HEARD)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _tracker() -> int | None:
+    """Return the process that removes the semaphores of this one when that has ended."""
+    return getattr(getattr(resource_tracker, "_resource_tracker", None), "_pid", None)
+
+
+def helpers() -> set[int | None]:
+    """Return the children that ``multiprocessing`` ends and waits for."""
+    return {_tracker(), *(child.pid for child in multiprocessing.active_children())}
+
+
+def _reap() -> None:
+    """Take note of the end of orphans, so that they do not stay as zombies."""
+    me = psutil.Process()
+    while True:
+        time.sleep(REAP)
+        for child in me.children():
+            with suppress(psutil.Error, ChildProcessError):
+                if child.status() == psutil.STATUS_ZOMBIE and child.pid not in helpers():
+                    os.waitpid(child.pid, os.WNOHANG)
+
+
+def end_descendants(*, kept: Container[int | None]) -> None:
+    """End all processes that come from this one, but for some: with SIGTERM, and after a second with SIGKILL."""
+    found = [child for child in psutil.Process().children(recursive=True) if child.pid not in kept]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in found:
+            with suppress(psutil.Error):
+                process.send_signal(number)
+        _, found = psutil.wait_procs(found, timeout=GRACE)
+        if not found:
+            return

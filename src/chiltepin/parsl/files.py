@@ -1,0 +1,87 @@
+"""Parsl's ``File`` for a file on an endpoint: ``chiltepin://hpc-scratch/project/input.csv``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from parsl.app.futures import DataFuture
+from parsl.data_provider.files import File
+
+from chiltepin.errors import TaskCanceledError, TaskFailedError
+from chiltepin.model import endpoint_name
+from chiltepin.parsl.nested_futures import SCHEME, futures_in
+from chiltepin.parsl.shutdown import StandIn
+from chiltepin.transfers.callbacks import CallbackFuture
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from concurrent.futures import Future
+
+__all__ = ["SCHEME", "FileFuture", "awaited", "location_of", "url_of"]
+
+
+def url_of(endpoint: str, path: str) -> str:
+    """Return the URL of a file on an endpoint; a relative path counts from the endpoint's home, as everywhere.
+
+    Two files have two URLs: a path below the home folder begins with ``~/``, and an absolute one below a folder that is
+    called ``~`` with a slash before it.
+    """
+    if path.startswith("/"):
+        rest = path.lstrip("/")
+        rooted = f"/{rest}" if rest.startswith("~") else rest
+    else:
+        rooted = f"~/{path.removeprefix('~/')}" if path != "~" else "~/"
+    return f"{SCHEME}://{_quoted(endpoint, ' ')}/{_quoted(rooted, '/~ ')}"
+
+
+def _quoted(text: str, safe: str) -> str:
+    # A name may hold bytes that are no text (os.fsdecode).
+    return quote(text, safe=safe, errors="surrogateescape")
+
+
+def location_of(file: File) -> tuple[str, str]:
+    """Return the endpoint and the path that a ``File`` names.
+
+    Raises
+    ------
+    ValueError
+        If it names no file of an endpoint.
+    """
+    # Not the parts that Parsl has: they end at '?' and '#', which are letters of a name like any other.
+    endpoint, _, rest = file.url.partition("://")[2].partition("/")
+    path = unquote(rest, errors="surrogateescape")
+    if not endpoint or not path.strip("/") or path.endswith("/"):
+        raise ValueError(f"{file.url!r} names no file of an endpoint; write 'chiltepin://ENDPOINT/path/of/the.file'.")
+    name = endpoint_name(unquote(endpoint, errors="surrogateescape"))
+    return name, path if path.startswith("~/") else f"/{path.lstrip('/')}"
+
+
+class FileFuture(CallbackFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types
+    """A ``File`` that is there when a transfer has succeeded, as ``outputs[0]`` of an app is when the app has."""
+
+    def parent_callback(self, parent_fu: Future[bool]) -> None:
+        """End as the transfer has ended; one without ``check`` that did not succeed has moved no file."""
+        error = parent_fu.exception()
+        if error is None and not parent_fu.result():
+            error = TaskFailedError(f"Nothing is at {self.file_obj.url}: the transfer to it did not succeed.")
+        if error is None:
+            self.set_result(self.file_obj)
+        else:
+            self.set_exception(error)
+
+
+def awaited(inputs: Iterable[Any]) -> list[Any]:
+    """Return the futures that a transfer has to wait for, and no files: Parsl would move them to where it runs."""
+    return [_future_of(future) for value in inputs for future in futures_in("inputs", value, only_waited_for=True)]
+
+
+def _future_of(value: Any) -> Any:
+    # These two end alike; a FileFuture may fail where its transfer does not.
+    while type(value) is DataFuture:
+        value = value.parent
+    if not isinstance(value, DataFuture):
+        return value
+    stand_in = StandIn()
+    stand_in.follow(value, TaskCanceledError("What the transfer waits for was cancelled."))
+    return stand_in

@@ -1,0 +1,210 @@
+"""Pools of worker processes that end with their workflow, and that tell when they are gone.
+
+Parsl's ``HighThroughputExecutor`` hands tasks to its workers through a process of its own, the interchange. If that is
+killed, Parsl waits for its answer for ever, with the tasks that it held and at the end of the workflow; and if the
+workflow is killed, the interchange and the workers stay (docs/decisions/dead-workers.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import sys
+import threading
+from concurrent.futures import InvalidStateError
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from parsl.app.errors import RemoteExceptionWrapper
+from parsl.executors import HighThroughputExecutor, MPIExecutor
+from parsl.executors.errors import BadStateException
+from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError
+from parsl.jobs.errors import TooManyJobFailuresError
+from parsl.providers import LocalProvider
+from parsl.serialize import deserialize
+
+from chiltepin.errors import AppFailedError
+from chiltepin.parsl.child_processes import WORKFLOW
+from chiltepin.parsl.serialization import described, flaw_of, headline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parsl.executors.high_throughput.zmq_pipes import CommandClient
+
+__all__ = ["MPIPool", "Pool"]
+
+logger = logging.getLogger(__name__)
+
+INTERCHANGE = str(Path(__file__).parent / "interchange")
+
+#: Parsl's program that starts the workers of a node, and ours, which is beside it where chiltepin is installed
+#: (`chiltepin.parsl.worker_pool`); the shell of the node chooses.
+PARSLS_WORKERS = "process_worker_pool.py"
+WORKERS = f"$(command -v chiltepin-workers || echo {PARSLS_WORKERS})"
+
+#: Seconds after which a dead worker is noticed, and replaced; Parsl's 30 would be 30 s of waiting for its task.
+LOOK = 5
+
+#: Milliseconds between two looks at the interchange while it is asked something.
+_PATIENCE = 500
+
+
+#: The task id with which the interchange tells that it gives up.
+_EXECUTOR = -1
+
+#: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
+_END = 200
+
+
+class _Line:
+    """Parsl's line to the interchange; but it does not wait for the answer of one that is dead."""
+
+    def __init__(self, line: CommandClient, dead: Callable[[], bool]) -> None:
+        self._line, self._dead = line, dead
+        self._lock = threading.Lock()
+        self.port, self.close = line.port, line.close
+
+    def run(self, message: Any, max_retries: int = 3, timeout_s: float | None = None) -> Any:
+        """Ask, and return the answer; as ``CommandClient.run``."""
+        del max_retries  # Parsl's own does nothing with it either.
+        looks = float("inf") if timeout_s is None else timeout_s * 1000 / _PATIENCE
+        with self._lock:
+            self._await(zmq.POLLOUT, looks)
+            self._line.zmq_socket.send_pyobj(message)
+            self._await(zmq.POLLIN, looks)
+            return self._line.zmq_socket.recv_pyobj()
+
+    def _await(self, event: int, looks: float) -> None:
+        while not self._line.zmq_socket.poll(_PATIENCE, event):
+            looks -= 1
+            if self._dead():
+                raise CommandClientBadError
+            if looks <= 0:
+                raise CommandClientTimeoutError("The interchange does not answer.")
+
+
+def _in_short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 2 * _END else f"{words[:_END]} ... {words[-_END:]}"
+
+
+class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
+    """An executor of worker processes; it takes the arguments of Parsl's own."""
+
+    command_client: Any
+    launch_cmd: str
+    _suspected = False
+
+    def _start_local_interchange_process(self) -> None:
+        # Here and not where it is made: a process may be forked in between.
+        self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid())]
+        workers = WORKERS
+        if isinstance(self.provider, LocalProvider):
+            workers = f"{WORKFLOW}={os.getpid()} {WORKERS}"
+        self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
+        self.command_client = _Line(self.command_client, self._is_dead)
+        super()._start_local_interchange_process()
+
+    def _result_queue_worker(self) -> None:
+        """Hand each result to its task; Parsl's own thread ends with the first that cannot be unpickled."""
+        while not self.bad_state_is_set and not self._result_queue_thread_exit.is_set():
+            message = self.incoming_q.get(timeout_ms=self.poll_period)
+            if message is not None:
+                self._receive(pickle.loads(message))  # noqa: S301 - from our own interchange
+        self.incoming_q.close()
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        failed = "exception" in message
+        try:
+            answer = deserialize(message["exception" if failed else "result"])
+            if isinstance(answer, RemoteExceptionWrapper):
+                answer, failed = answer.get_exception(), True
+            if failed and (flaw := flaw_of(answer)):
+                answer = AppFailedError(described("", answer, flaw))
+        except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
+            answer, failed = (
+                AppFailedError(f"The answer of a worker cannot be unpickled here ({headline(error)})."),
+                True,
+            )
+        if message["task_id"] == _EXECUTOR:
+            self.set_bad_state_and_fail_all(answer)
+            return
+        future = self.tasks.pop(message["task_id"], None)
+        if future is not None:
+            # It may have been failed with its executor.
+            with contextlib.suppress(InvalidStateError):
+                (future.set_exception if failed else future.set_result)(answer)
+
+    def _is_dead(self) -> bool:
+        process = self.interchange_proc
+        return process is not None and process.poll() is not None
+
+    def poll_facade(self) -> None:
+        """See to it that nobody waits for what is dead; Parsl calls this at each tick of its strategy."""
+        if self.bad_state_is_set:
+            # What was just being handed over when it broke.
+            self._fail_all()
+        elif not self._is_dead():
+            super().poll_facade()
+        elif self._suspected:
+            self._give_up()
+        else:
+            # Till the next tick: it may have said why it ends.
+            self._suspected = True
+
+    def _give_up(self) -> None:
+        # First, so that nothing is moved any more when the tasks have ended.
+        self._stop_blocks()
+        status = self.interchange_proc.poll()
+        reason = (
+            f"the interchange, which hands tasks to its workers, ended with status {status}; start the workflow again"
+        )
+        self.set_bad_state_and_fail_all(BadStateException(self, reason))
+
+    def _stop_blocks(self) -> None:
+        _, jobs = self._get_block_and_job_ids()
+        try:
+            self.provider.cancel(jobs)
+        except Exception:
+            # They end by themselves when they have not heard of the interchange for two minutes.
+            logger.exception("The workers of executor %r could not be stopped.", self.label)
+
+    def set_bad_state_and_fail_all(self, exception: Exception) -> None:
+        """Fail all tasks, now and in the future."""
+        logger.error("Executor %r is given up: %s", self.label, exception)
+        if isinstance(exception, TooManyJobFailuresError):
+            # It holds all that the jobs have printed, line by line; the log has that.
+            exception = TooManyJobFailuresError(_in_short(str(exception)))
+        known = isinstance(exception, BadStateException)
+        self._executor_exception = exception if known else BadStateException(self, exception)
+        self._executor_bad_state.set()
+        self._fail_all()
+
+    def _fail_all(self) -> None:
+        # Parsl's own stumbles over a task that has just ended, or begun, and leaves the others waiting for ever.
+        for future in list(self.tasks.values()):
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(self.executor_exception)
+
+    def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
+        """Stop blocks of workers; as Parsl's own, but also without an interchange."""
+        try:
+            stopped: list[str] = super().scale_in(blocks, max_idletime)
+        except CommandClientBadError:
+            self._give_up()
+            return []
+        return stopped
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        """End; Parsl leaves the workers of an executor that has failed."""
+        if self.bad_state_is_set:
+            self._stop_blocks()
+        super().shutdown(timeout)
+
+
+class MPIPool(Pool, MPIExecutor):  # type: ignore[misc] # parsl has no types
+    """The same for MPI programs."""

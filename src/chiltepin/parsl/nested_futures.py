@@ -1,0 +1,168 @@
+"""Futures inside the arguments of a call: in lists, tuples, dicts and sets, at any depth.
+
+Parsl looks for futures among the arguments themselves and in ``inputs`` only. One that stands deeper is neither waited
+for nor replaced by its result: a task would run before its data is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from concurrent.futures import Future
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from parsl.app.futures import DataFuture
+from parsl.data_provider.files import File
+
+from chiltepin.model import DeleteRequest, TransferRequest
+from chiltepin.transfers.worker import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["PLAIN", "SCHEME", "Nested", "futures_in", "nested"]
+
+#: What holds no future, and is not looked into.
+PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, Call, TransferRequest, DeleteRequest})
+#: What can be made anew with other elements.
+_SEQUENCES = (list, tuple, set, frozenset, deque)
+_MAPPINGS = (dict, OrderedDict, defaultdict)
+#: What the URL of a file on an endpoint begins with.
+SCHEME = "chiltepin"
+#: What can be looked at once only, or not without a dict that may change.
+_STREAMS = (Iterator, KeysView, ValuesView, ItemsView)
+
+
+class Nested:
+    """An argument with futures inside, which `chiltepin.parsl.task_guards` waits for and replaces by their results."""
+
+    def __init__(self, value: Any, futures: list[Future[Any]]) -> None:
+        self.value, self.futures = value, futures
+
+    def resolved(self, result_of: Callable[[Any], Any]) -> Any:
+        """Return the argument with the result of each future in its place; the first that failed is raised."""
+        return _rebuilt(self.value, result_of, ())
+
+    def __repr__(self) -> str:
+        return f"<{type(self.value).__name__} with {len(self.futures)} futures>"
+
+
+def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False) -> Any:
+    """Return an argument as Parsl takes it: itself or, if there are futures inside, a `Nested`.
+
+    Parameters
+    ----------
+    what : str
+        The argument, for messages: ``argument 'files' of f()``.
+    value : Any
+        The argument.
+    moved : bool
+        Whether a ``File`` of an endpoint has to be moved to where the task runs; inside a container none is.
+    only_waited_for : bool
+        Whether it is one of ``inputs``, where a generator is a mistake.
+
+    Raises
+    ------
+    TypeError
+        If a future is where it cannot be waited for.
+    """
+    if isinstance(value, Future):
+        return value
+    futures = futures_in(what, value, moved=moved, only_waited_for=only_waited_for)
+    if not futures:
+        return value
+    try:
+        # To see now, and not in a thread of Parsl, that this can be done.
+        _rebuilt(value, lambda future: future, ())
+    except RecursionError:
+        raise TypeError(
+            f"{what} is nested too deeply to wait for the futures in it; give them in a flat list."
+        ) from None
+    return Nested(value, futures)
+
+
+def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: bool = False) -> list[Future[Any]]:
+    """Return the futures in an argument, itself included; arguments and errors are those of `nested`."""
+    found: list[Future[Any]] = []
+    seen: set[int] = set()
+    #: Each with the name of the type around it that cannot be made anew, if there is one.
+    waiting: list[tuple[Any, str]] = [(value, "")]
+    while waiting:
+        one, holder = waiting.pop()
+        kind = type(one)
+        if kind in PLAIN:
+            continue
+        if isinstance(one, Future):
+            if holder:
+                raise TypeError(
+                    f"A future is inside a {holder} in {what}, where it is not waited for; "
+                    "put it into a list, tuple, dict or set, or give its result."
+                )
+            if one is not value:
+                _refuse_file(what, getattr(one, "file_obj", None) if isinstance(one, DataFuture) else None, moved=moved)
+            found.append(one)
+        elif isinstance(one, File):
+            if one is not value:
+                _refuse_file(what, one, moved=moved)
+        elif id(one) not in seen:
+            seen.add(id(one))
+            inside = _inside(what, one, only_waited_for=only_waited_for)
+            holder = holder or ("" if _can_be_rebuilt(kind) else kind.__name__)
+            waiting.extend((element, holder) for element in inside)
+    return found
+
+
+def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
+    """Return what is to be looked at in a value; refuse what cannot be looked at and cannot be right."""
+    kind = type(one)
+    if isinstance(one, dict):
+        return [*one.keys(), *one.values()]
+    if isinstance(one, _SEQUENCES):
+        return one
+    if hasattr(kind, "_asyncio_future_blocking") or kind is CoroutineType:
+        raise TypeError(
+            f"A {kind.__name__} of asyncio is in {what}, for which Parsl cannot wait; await it first, "
+            "or give the future of asyncio.run_coroutine_threadsafe()."
+        )
+    if only_waited_for and isinstance(one, _STREAMS):
+        raise TypeError(f"A {kind.__name__} is in {what}, where futures are not seen; give a list, as list(...).")
+    if dataclasses.is_dataclass(kind):
+        return [getattr(one, field.name, None) for field in dataclasses.fields(kind)]
+    return ()
+
+
+def _refuse_file(what: str, file: File | None, *, moved: bool) -> None:
+    if moved and file is not None and file.scheme == SCHEME:
+        raise TypeError(
+            f"The file {file.url} is inside a container in {what}, where it is not moved to the task; "
+            "give it in inputs=[...] directly, or as an argument of its own."
+        )
+
+
+def _can_be_rebuilt(kind: type) -> bool:
+    return kind in _SEQUENCES or kind in _MAPPINGS or _is_namedtuple(kind)
+
+
+def _is_namedtuple(kind: type) -> bool:
+    return issubclass(kind, tuple) and hasattr(kind, "_make")
+
+
+def _rebuilt(value: Any, result_of: Callable[[Any], Any], around: tuple[int, ...]) -> Any:
+    """Return a value with results in place of futures; ``around`` are the ids of the containers that it is in."""
+    if isinstance(value, Future):
+        return result_of(value)
+    kind = type(value)
+    if not _can_be_rebuilt(kind):
+        return value
+    if id(value) in around:
+        raise TypeError(f"A {kind.__name__} with futures holds itself; give them in a list that does not.")
+    around = (*around, id(value))
+    if isinstance(value, dict):
+        pairs = [(_rebuilt(key, result_of, around), _rebuilt(one, result_of, around)) for key, one in value.items()]
+        return defaultdict(value.default_factory, pairs) if isinstance(value, defaultdict) else kind(pairs)
+    elements = [_rebuilt(one, result_of, around) for one in value]
+    if isinstance(value, deque):
+        return deque(elements, value.maxlen)
+    return kind._make(elements) if _is_namedtuple(kind) else kind(elements)

@@ -1,0 +1,332 @@
+"""What a workflow has in flight, as a live table for people at a terminal: `shown`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+import time
+from collections import Counter, deque
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.cells import set_cell_size
+from rich.console import Console, Group
+from rich.filesize import decimal
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text
+
+from chiltepin.backends import threads
+from chiltepin.errors import BackendError, printable
+from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.parsl.futures import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+    from typing import TextIO
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from rich.console import RenderableType
+
+    from chiltepin.model import Request, TaskHandle, TaskStatus
+    from chiltepin.parsl.futures import TransferFuture
+
+__all__ = ["View", "shown"]
+
+logger = logging.getLogger(__name__)
+
+#: Most tasks, and most failures, that are shown one by one.
+ROWS, FAILURES = 15, 3
+
+#: Least seconds between two pictures; and a picture takes at most one such share of the time.
+REFRESH, SHARE = 0.25, 20
+
+#: Seconds over which a speed is the mean. A service tells in leaps how far it is.
+WINDOW = 10.0
+
+#: Seconds that the end of a workflow waits for the last picture.
+LAST_LOOK = 5.0
+
+#: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
+#: columns can be left out from the right; and of the longest line.
+COLUMNS = {"State": 9, "Bytes": 8, "Files": 7, "Speed": 10}
+LEAST, WIDEST = 40, 120
+
+_LOCK = threading.Lock()
+_views: list[View] = []
+
+
+@contextlib.contextmanager
+def shown(dfk: DataFlowKernel) -> Iterator[None]:
+    """Show the transfers and deletions of a run on stderr, for the time of a ``with`` block.
+
+    A terminal has room for one view: a run that starts while another is shown is shown with it.
+    """
+    with _LOCK:
+        if not _views:
+            _views.append(View(sys.stderr))
+        view = _views[0]
+        view.users += 1
+    watch(dfk, view.add)
+    try:
+        yield
+    finally:
+        watch(dfk, None)
+        with _LOCK:
+            view.users -= 1
+            if not view.users:
+                _views.remove(view)
+                view.close()
+
+
+class View:
+    """A live table, drawn by a thread of its own until it is closed.
+
+    Parameters
+    ----------
+    terminal : file
+        Where it is drawn. Nothing is written as long as nothing was added.
+    """
+
+    def __init__(self, terminal: TextIO) -> None:
+        self.users = 0
+        self._console = Console(file=terminal, highlight=False)
+        self._began = time.monotonic()
+        # Guards what is added and ended in any thread; all else belongs to the thread that draws.
+        self._lock = threading.Lock()
+        self._live: dict[TransferFuture, None] = {}
+        self._ends: Counter[TaskState] = Counter()
+        self._failed: list[TransferFuture] = []
+        self._moved: dict[TaskHandle, int] = {}
+        self._bytes = 0
+        self._total = Meter()
+        self._meters: dict[Hashable, Meter] = {}
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        try:
+            self._thread = threads.start(self._run, name="chiltepin-progress")
+        except BackendError as err:
+            logger.warning("What is in flight is not shown: %s", err)
+
+    def add(self, future: TransferFuture) -> None:
+        """Show a transfer or a deletion from now on; from any thread."""
+        with self._lock:
+            self._live[future] = None
+        future.add_done_callback(lambda _: self._end(future))
+
+    def close(self) -> None:
+        """Draw how it ended, and leave that on the terminal."""
+        self._closed.set()
+        # No longer: a terminal may be stopped (Ctrl-S), and a workflow ends all the same.
+        if self._thread is not None:
+            self._thread.join(timeout=LAST_LOOK)
+
+    def _end(self, future: TransferFuture) -> None:
+        status = future.status()
+        with self._lock:
+            del self._live[future]
+            self._ends[status.state] += 1
+            if status.state not in (TaskState.SUCCEEDED, TaskState.CANCELED) and len(self._failed) < FAILURES:
+                self._failed.append(future)
+            self._count(status)
+
+    def _count(self, status: TaskStatus) -> None:
+        """Take note of the bytes of a task, which may be told by many; the lock is held."""
+        before = self._moved.get(status.handle, 0)
+        if status.bytes_done > before:
+            self._moved[status.handle] = status.bytes_done
+            self._bytes += status.bytes_done - before
+
+    # The thread that draws.
+
+    def _run(self) -> None:
+        try:
+            with contextlib.ExitStack() as drawing:
+                self._draw(drawing)
+        except Exception:
+            # The terminal may be gone, say.
+            logger.exception("The view of what is in flight has stumbled; the workflow goes on without it.")
+
+    def _draw(self, drawing: contextlib.ExitStack) -> None:
+        live: Live | None = None
+        pause, closed = REFRESH, False
+        while not closed:
+            closed = self._closed.wait(pause)
+            began = time.monotonic()
+            if live is None and (self._live or self._ends):
+                live = drawing.enter_context(self._live_table())
+                # A process may be killed, and is not to leave a shell without a cursor behind.
+                self._console.show_cursor(True)
+            if live is not None:
+                live.update(self._picture(final=closed), refresh=True)
+            pause = max(REFRESH, SHARE * (time.monotonic() - began))
+
+    def _live_table(self) -> Live:
+        # What others print to the same terminal has to go above the table; what goes elsewhere stays there.
+        streams = (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)
+        out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
+        return Live(console=self._console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
+
+    def _picture(self, *, final: bool) -> RenderableType:
+        now = time.monotonic()
+        with self._lock:
+            live, ends, failed = list(self._live), Counter(self._ends), list(self._failed)
+        page = Page(min(self._console.width, WIDEST))
+        troubles: list[RenderableType] = []
+        for future in failed:
+            status = future.status()
+            troubles.append(page.line(_what(future, 1, page.room), status.state.value, style="red"))
+            # Of what stays, nothing is cut off.
+            troubles += _remark(status.reason, whole=final)
+        begun, waiting = _grouped(live)
+        rows = self._rows(page, begun, self._console.height - len(troubles) - 4, now)
+        head = [page.line("In flight", *COLUMNS, style="bold")] if rows else []
+        # A terminal writes "^C" where the cursor is: behind the last line there has to be room for it.
+        last = Padding(self._summary(ends, len(live) - waiting, waiting, now), (0, 4, 0, 0), expand=False)
+        return Group(*head, *rows, *troubles, last)
+
+    def _rows(
+        self, page: Page, begun: dict[Hashable, list[TransferFuture]], height: int, now: float
+    ) -> list[RenderableType]:
+        """Return lines for as many tasks as there is room for."""
+        lines: list[RenderableType] = []
+        drawn = 0
+        for key, futures in begun.items():
+            row = self._row(page, key, futures, now)
+            if drawn == ROWS or (drawn and len(lines) + len(row) > height):
+                break
+            lines += row
+            drawn += 1
+        self._meters = {key: meter for key, meter in self._meters.items() if key in begun}
+        if left := sum(len(futures) for futures in list(begun.values())[drawn:]):
+            lines.append(Text(f"and {left:,} more", style="dim"))
+        return lines
+
+    def _row(self, page: Page, key: Hashable, futures: list[TransferFuture], now: float) -> list[RenderableType]:
+        what = _what(futures[0], len(futures), page.room)
+        status = futures[0].told()
+        if status is None:
+            # It is in the hands of Parsl: it waits for a worker, or has begun just now in another process.
+            return [page.line(what, "launched", style="dim")]
+        with self._lock:
+            self._count(status)
+        speed = self._meters.setdefault(key, Meter()).speed(status.bytes_done, now)
+        begun = bool(status.handle.task_id)
+        style = "yellow" if status.state is TaskState.PAUSED or status.faults else "" if begun else "dim"
+        state = status.state.value if begun else "waiting"
+        moved = decimal(status.bytes_done) if status.bytes_done else ""
+        files = f"{status.files_done:,}" if status.files_done else ""
+        faults = f"{status.faults:,} fault{'s' if status.faults > 1 else ''}. " if status.faults else ""
+        line = page.line(what, state, moved, files, _speed(speed), style=style)
+        return [line, *_remark(f"{faults}{status.reason}")]
+
+    def _summary(self, ends: Counter[TaskState], in_flight: int, waiting: int, now: float) -> Text:
+        done, canceled = ends[TaskState.SUCCEEDED], ends[TaskState.CANCELED]
+        failed = ends.total() - done - canceled
+        counts = {"done": done, "failed": failed, "canceled": canceled, "in flight": in_flight, "waiting": waiting}
+        said = [f"{count:,} {what}" for what, count in counts.items() if count or what == "done"]
+        speed = _speed(self._total.speed(self._bytes, now))
+        if self._bytes:
+            said.append(decimal(self._bytes))
+        if speed and in_flight:
+            said.append(speed)
+        said.append(str(timedelta(seconds=int(now - self._began))))
+        return Text(", ".join(said), style="bold")
+
+
+class Meter:
+    """How fast a number grows."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def speed(self, count: int, now: float) -> float:
+        """Return by how much it grows in a second, now that it is ``count``: the mean since `WINDOW` seconds ago."""
+        if not self._seen or count != self._seen[-1][1]:
+            self._seen.append((now, count))
+        while len(self._seen) > 1 and self._seen[1][0] <= now - WINDOW:
+            self._seen.popleft()
+        began, before = self._seen[0]
+        return (count - before) / (now - began) if now > began else 0.0
+
+
+class Page:
+    """The lines of a table of so many cells; its columns keep their places whatever is in them."""
+
+    def __init__(self, width: int) -> None:
+        self._widths = list(COLUMNS.values())
+        while len(self._widths) > 1 and self._left(width) < LEAST:
+            self._widths.pop()
+        #: Cells of the first column.
+        self.room = max(self._left(width), 1)
+
+    def _left(self, width: int) -> int:
+        return width - sum(self._widths) - len(self._widths)
+
+    def line(self, what: str, state: str, *numbers: str, style: str = "") -> Text:
+        """Return a line; numbers are set to the right, and those that have no column are left out."""
+        cells = [set_cell_size(printable(what), self.room), state.ljust(self._widths[0])]
+        cells += [number.rjust(width) for number, width in zip(numbers, self._widths[1:], strict=False)]
+        return Text(" ".join(cells), style=style, no_wrap=True, overflow="crop")
+
+
+def _remark(text: str, *, whole: bool = False) -> list[RenderableType]:
+    """Return what is said below a line: nothing, or as much as a line holds, or the ``whole``."""
+    said = Text(
+        printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
+    )
+    return [Padding(said, (0, 0, 0, 2))] if said else []
+
+
+def _grouped(live: list[TransferFuture]) -> tuple[dict[Hashable, list[TransferFuture]], int]:
+    """Return by their task those that have begun, the oldest first, and how many wait for other tasks."""
+    begun: dict[Hashable, list[TransferFuture]] = {}
+    waiting = 0
+    for future in live:
+        if future.task_record["status"].name == "pending":
+            waiting += 1
+        else:
+            begun.setdefault(future.task_handle or _endpoints(future.request), []).append(future)
+    return begun, waiting
+
+
+def _endpoints(request: Request | None) -> tuple[str, ...]:
+    if request is None:
+        return ()
+    return (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
+
+
+def _what(future: TransferFuture, count: int, room: int) -> str:
+    """Return in so many characters what a future is about, which stands for ``count`` of the same task."""
+    request = future.request
+    if request is None:
+        return str(future.task_record["func_name"])
+    verb = "delete " if isinstance(request, DeleteRequest) else ""
+    endpoints = _endpoints(request)
+    if count > 1:
+        return f"{verb}{' -> '.join(endpoints)}, {count:,} items"
+    item = items_of(request)[0]
+    paths = (item,) if isinstance(item, str) else (item.source, item.destination)
+    origin, *goal = zip(endpoints, paths, strict=True)
+    room -= len(verb)
+    if not goal:
+        return verb + _place(*origin, room)
+    room -= len(" -> ")
+    # What a short one leaves, the other one has.
+    first = _place(*origin, max(room // 2, room - len(":".join(goal[0]))))
+    return f"{first} -> {_place(*goal[0], room - len(first))}"
+
+
+def _place(endpoint: str, path: str, room: int) -> str:
+    """Return a place in so many characters; the end of a path tells more than its beginning."""
+    whole = f"{endpoint}:{path}"
+    if len(whole) <= room:
+        return whole
+    start = f"{endpoint}:" if len(endpoint) <= room // 2 + 2 else f"{endpoint[: room // 3]}…:"
+    return f"{start}…{path[len(start) + 1 - room :]}"
+
+
+def _speed(speed: float) -> str:
+    return f"{decimal(int(speed))}/s" if speed >= 1 else ""

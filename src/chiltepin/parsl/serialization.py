@@ -1,0 +1,213 @@
+"""What an app hands back to the workflow's process, in a form that Parsl can always receive.
+
+Parsl pickles a result, or an exception, where the app runs, and unpickles it in the one thread that receives the
+results of an executor. An exception that pickles and does not unpickle ends that thread, and every future of the
+executor stays pending; `SystemExit` passes through every ``except Exception`` of Parsl
+(docs/decisions/foreign-values.md). So `run` pickles by itself, in the worker, and gives Parsl bytes and text.
+"""
+
+from __future__ import annotations
+
+import traceback
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import tblib.pickling_support
+from parsl.app.errors import RemoteExceptionWrapper
+from parsl.serialize import deserialize, serialize
+
+from chiltepin.errors import AppFailedError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HOME", "RemoteFailure", "RemoteResult", "described", "flaw_of", "headline", "name_of", "run"]
+
+#: Tells this process, and those that it forks, from all others: a worker of another node may have the same process id.
+HOME = uuid.uuid4().hex
+
+#: Types of results that need no care.
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+#: Longest text, in characters, of an exception that is told in words; its end tells most.
+_LONGEST = 8000
+
+
+class RemoteResult:
+    """A result as bytes; `chiltepin.parsl.task_guards` opens it in the workflow's process."""
+
+    def __init__(self, app: str, kind: str, content: bytes) -> None:
+        self._app, self._kind, self._content = app, kind, content
+
+    def open(self) -> Any:
+        """Return the result; raise `AppFailedError` if it cannot be unpickled here."""
+        try:
+            return deserialize(self._content)
+        except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
+            why = headline(error)
+        raise _unsendable(self._app, self._kind, why)
+
+
+class RemoteFailure(RemoteExceptionWrapper):  # type: ignore[misc] # parsl has no types
+    """An exception as bytes, and in words for where these cannot be unpickled; Parsl raises what it holds."""
+
+    def __init__(self, words: str, content: bytes = b"") -> None:
+        self._words, self._content = words, content
+
+    def reraise(self) -> None:
+        """Raise the exception."""
+        raise self.get_exception()
+
+    def get_exception(self) -> BaseException:
+        """Return the exception."""
+        if self._content:
+            try:
+                error: BaseException = deserialize(self._content).get_exception()
+                if not flaw_of(error):
+                    return error
+            except BaseException:  # noqa: BLE001, S110 - unpickling runs code of the user; the words are left
+                pass
+        return AppFailedError(self._words)
+
+
+def run(app: str, home: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the function of an app, and return what Parsl can hand on.
+
+    Parameters
+    ----------
+    app : str
+        Its name, for messages.
+    home : str
+        `HOME` of the process that waits for it. In that one nothing is pickled.
+    function, args, kwargs
+        What is called. It may return a ``RemoteExceptionWrapper``, as Parsl's own wrappers do.
+
+    Raises
+    ------
+    Exception
+        What the function raised, if it runs in the same process and Parsl can handle it.
+    AppFailedError
+        In words, what it raised that Parsl cannot handle, such as `SystemExit`.
+    """
+    try:
+        result = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - also SystemExit
+        failure = error
+    else:
+        if isinstance(result, RemoteExceptionWrapper):
+            failure = result.e_value
+        else:
+            return result if home == HOME or type(result) in _PLAIN else _sent_result(app, result)
+    if home != HOME:
+        return _sent_failure(app, failure)
+    if flaw := flaw_of(failure):
+        raise AppFailedError(described(app, failure, flaw))
+    raise failure
+
+
+def _sent_result(app: str, result: object) -> RemoteResult | RemoteFailure:
+    kind = name_of(type(result))
+    try:
+        return RemoteResult(app, kind, serialize(result, buffer_threshold=1 << 62))
+    except BaseException as error:  # noqa: BLE001 - pickling runs code of the user
+        return RemoteFailure(str(_unsendable(app, kind, headline(error))))
+
+
+def _sent_failure(app: str, failure: BaseException) -> RemoteFailure:
+    flaw = flaw_of(failure)
+    words = described(app, failure, flaw)
+    if flaw:
+        return RemoteFailure(words)
+    try:
+        return RemoteFailure(words, _pickled(failure))
+    except BaseException as error:  # noqa: BLE001 - pickling runs code of the user
+        flaw = f"it cannot be sent from one process to another ({headline(error)})"
+    words = described(app, failure, flaw)
+    # Most that do not unpickle have an __init__ with arguments of its own, which tblib does without; or it is what they
+    # came from that cannot be sent, or a traceback of a thousand frames.
+    failure.__cause__, failure.__context__ = AppFailedError(words), None
+    for frames in (failure.__traceback__, None):
+        if content := _dulled(failure.with_traceback(frames)):
+            return RemoteFailure(words, content)
+    return RemoteFailure(words)
+
+
+def _dulled(failure: BaseException) -> bytes:
+    """Return an exception as tblib pickles it; empty if it cannot be sent so either."""
+    try:
+        tblib.pickling_support.install(type(failure))
+        return _pickled(failure)
+    except BaseException:  # noqa: BLE001 - pickling runs code of the user
+        return b""
+
+
+def _pickled(failure: BaseException) -> bytes:
+    """Return an exception as Parsl sends it; raise if another one comes out."""
+    content = serialize(RemoteExceptionWrapper(type(failure), failure, failure.__traceback__), buffer_threshold=1 << 62)
+    arrived = deserialize(content).get_exception()
+    if name_of(type(arrived)) != name_of(type(failure)):
+        raise TypeError(f"it would arrive as {name_of(type(arrived))}")
+    if flaw := flaw_of(arrived):
+        raise TypeError(flaw)
+    return bytes(content)
+
+
+def flaw_of(failure: object) -> str:
+    """Return why Parsl could not handle an exception, or what is taken for one, as a clause; empty if it can."""
+    if not isinstance(failure, BaseException):
+        return "it is not an exception"
+    if not isinstance(failure, Exception):
+        return "Parsl cannot hand on an exception that is not an Exception"
+    try:
+        # Parsl keeps the repr of each failure, and fails where there is none.
+        repr(failure), str(failure)
+    except BaseException as error:  # noqa: BLE001 - code of the user
+        return f"it cannot be shown ({type(error).__name__})"
+    seen: set[int] = set()
+    cause: BaseException | None = failure
+    while cause is not None:
+        if id(cause) in seen:
+            return "it is its own cause"
+        seen.add(id(cause))
+        cause = cause.__cause__
+    return ""
+
+
+def described(app: str, failure: object, flaw: str) -> str:
+    """Return in words how an app failed: kind and message of the exception, and its traceback."""
+    sentence = f"{f'App {app!r}' if app else 'The app'} failed with {headline(failure)}"
+    if flaw:
+        sentence += f"; this error stands for it, because {flaw}"
+    return f"{sentence}.\n{_traceback_of(failure)}".rstrip()
+
+
+def headline(failure: object) -> str:
+    """Return kind and message of an exception on one line."""
+    try:
+        message = printable(str(failure).strip())[:_LONGEST]
+    except BaseException:  # noqa: BLE001 - code of the user
+        message = ""
+    return f"{name_of(type(failure))}: {message}".rstrip(": .")
+
+
+def _traceback_of(failure: object) -> str:
+    if not isinstance(failure, BaseException):
+        return ""
+    try:
+        text = "".join(traceback.format_exception(type(failure), failure, failure.__traceback__))
+    except BaseException:  # noqa: BLE001 - code of the user; the frames alone need none
+        text = "".join(traceback.format_tb(failure.__traceback__))
+    return text[-_LONGEST:]
+
+
+def name_of(kind: type) -> str:
+    """Return the name of a type with its module, where that tells something."""
+    module = getattr(kind, "__module__", "builtins")
+    return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+
+
+def _unsendable(app: str, kind: str, why: str) -> AppFailedError:
+    return AppFailedError(
+        f"The result of app {app!r}, of type {kind}, cannot be sent from one process to another ({why}); "
+        "return plain data, or write it to a file."
+    )

@@ -1,0 +1,74 @@
+"""SIGTERM and SIGHUP end a workflow as Ctrl-C does: what it has not done is cancelled, and named on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from chiltepin.backends import threads
+from chiltepin.parsl import child_processes as descendants
+from chiltepin.transfers import interpreter_exit as exits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+__all__ = ["handle"]
+
+#: Seconds for an orderly end; `timeout` and batch systems send SIGKILL some time after SIGTERM.
+ORDERLY = 4.0
+
+
+class SIGTERM(SystemExit):
+    """Raised in the main thread."""
+
+
+class SIGHUP(SystemExit):
+    """Raised in the main thread."""
+
+
+_ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
+
+
+def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None:
+    """Take both signals over where they still have their default action.
+
+    Parameters
+    ----------
+    running : callable
+        Tells whether this process has a workflow; without one the signals end it at once, as ever.
+    name_left : callable
+        Names on stderr what is cancelled, if the end takes too long.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        # Another one ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+        name = signal.Signals(number).name
+        if not running():
+            os.kill(os.getpid(), number)
+            return
+        exits.note(name)
+        with contextlib.suppress(Exception):
+            threads.start(_insist, number, name_left, name="chiltepin-deadline")
+        raise _ENDS[name](128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in _ENDS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, stop)
+
+
+def _insist(number: int, name_left: Callable[[], object]) -> None:
+    """End this process, and what it has started, though a task or a bare ``except`` holds it up."""
+    time.sleep(ORDERLY)
+    with contextlib.suppress(Exception):
+        name_left()
+    with contextlib.suppress(Exception):
+        descendants.end_descendants(kept=())
+    os.kill(os.getpid(), number)

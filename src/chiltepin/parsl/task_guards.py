@@ -1,0 +1,166 @@
+"""Guards around the steps that Parsl takes with each task, so that every task ends whatever one of them raises.
+
+Between the launch of a task and the end of its future Parsl runs code of others: it pickles arguments, unpickles
+results, takes the ``repr`` of exceptions, asks a retry handler, writes a checkpoint and sends to its monitoring. It is
+prepared for an `Exception` from some of these, and for nothing from the rest; what is raised unexpectedly is logged,
+and the future stays pending (docs/decisions/foreign-values.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from parsl.dataflow.dependency_resolvers import DependencyResolver
+from parsl.dataflow.states import States
+from parsl.executors.threads import ThreadPoolExecutor
+from parsl.serialize import serialize
+
+from chiltepin.errors import AppFailedError
+from chiltepin.parsl.caching import uncacheable, writes_files
+from chiltepin.parsl.nested_futures import Nested
+from chiltepin.parsl.serialization import RemoteResult, described, flaw_of, headline, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.dataflow.taskrecord import TaskRecord
+
+__all__ = ["put_on"]
+
+logger = logging.getLogger(__name__)
+
+#: Each takes the record of a task, and is the whole of what a thread of Parsl does with it at that moment.
+_STEPS = ("_launch_if_ready_async", "handle_exec_update", "handle_join_update")
+#: What Parsl does on the way to the end of a future, and which does not have to succeed for that.
+_TIDYING = ("_send_task_info", "_log_std_streams")
+
+
+def put_on(dfk: DataFlowKernel) -> None:
+    """Guard the steps of all tasks of a run."""
+    for name in _STEPS:
+        setattr(dfk, name, _ended_anyway(dfk, getattr(dfk, name)))
+    # Without monitoring there is nothing to send, and Parsl tries it six times for each task.
+    for name in _TIDYING if dfk.monitoring_radio else _TIDYING[1:]:
+        setattr(dfk, name, _harmless(getattr(dfk, name)))
+    for name in ("update_memo_result", "update_memo_exception"):
+        setattr(dfk.memoizer, name, _harmless(getattr(dfk.memoizer, name)))
+    dfk.dependency_resolver = _thorough(dfk.dependency_resolver)
+    dfk.launch_task = _explained(dfk.launch_task)
+    dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
+
+
+def _ended_anyway(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:
+    """Return a step that, if it cannot be taken, ends its task."""
+
+    @functools.wraps(step)
+    def take(record: TaskRecord, *rest: Any) -> None:
+        try:
+            step(record, *rest)
+        except BaseException as error:
+            _fail(dfk, record, error)
+            # Ctrl-C, while the end of the workflow takes this step.
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
+
+    return take
+
+
+def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None:
+    future = record["app_fu"]
+    if future.done():
+        logger.error("%r was raised after the end of task %s; its future is not changed.", type(error), record["id"])
+        return
+    flaw = flaw_of(error) or "Parsl could not finish the task"
+    failure = AppFailedError(described(record["func_name"], error, flaw))
+    with suppress(Exception):
+        dfk._complete_task_exception(record, States.failed, failure)  # noqa: SLF001
+    # Parsl's own last line, should one before it fail.
+    with suppress(Exception):
+        future.set_exception(failure)
+
+
+def _harmless(tidy: Callable[..., None]) -> Callable[..., None]:
+    """Return what only logs that it fails."""
+
+    @functools.wraps(tidy)
+    def attempt(record: TaskRecord, *rest: Any) -> None:
+        try:
+            tidy(record, *rest)
+        except Exception:
+            logger.exception("%s failed for task %s; the task itself is not affected.", tidy.__name__, record["id"])
+
+    return attempt
+
+
+def _opened(unwrap: Callable[[Future[Any]], Any]) -> Callable[[Future[Any]], Any]:
+    """Return what gives the result of a task, or raises an exception that Parsl can handle."""
+
+    def result_of(future: Future[Any]) -> Any:
+        try:
+            result = unwrap(future)
+            return result.open() if isinstance(result, RemoteResult) else result
+        except BaseException as error:  # noqa: BLE001 - also SystemExit
+            failure = error
+        raise _handled("", failure)
+
+    return result_of
+
+
+def _thorough(resolver: DependencyResolver) -> DependencyResolver:
+    """Return a resolver that knows `Nested`, and raises what Parsl can handle where a future has failed oddly."""
+
+    def gather(value: object) -> Any:
+        return value.futures if isinstance(value, Nested) else resolver.traverse_to_gather(value)
+
+    def unwrap(value: object) -> Any:
+        try:
+            return value.resolved(unwrap) if isinstance(value, Nested) else resolver.traverse_to_unwrap(value)
+        except BaseException as error:  # noqa: BLE001 - a future of the user's own may have failed with anything
+            failure = error
+        raise _handled("", failure)
+
+    return DependencyResolver(traverse_to_gather=gather, traverse_to_unwrap=unwrap)
+
+
+def _handled(app: str, failure: BaseException) -> Exception:
+    flaw = flaw_of(failure)
+    return AppFailedError(described(app, failure, flaw)) if flaw else failure  # type: ignore[return-value]
+
+
+def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Future[Any]]:
+    """Return what launches a task, or raises an exception that tells which argument is at fault."""
+
+    def launch_task(record: TaskRecord) -> Future[Any]:
+        record["memoize"] = record["memoize"] and not writes_files(record)
+        try:
+            return launch(record)
+        except BaseException as error:  # noqa: BLE001 - also SystemExit
+            failure = error
+        if argument := uncacheable(record) or _unsendable(record):
+            raise argument
+        raise _handled(record["func_name"], failure)
+
+    return launch_task
+
+
+def _unsendable(record: TaskRecord) -> AppFailedError | None:
+    """Return an error that names the argument which cannot be sent to a worker; None if there is none."""
+    executor = record["dfk"].executors.get(record["executor"])
+    if executor is None or isinstance(executor, ThreadPoolExecutor):
+        return None
+    positional = {str(number): value for number, value in enumerate(record["args"], start=1)}
+    for name, value in {**positional, **record["kwargs"]}.items():
+        try:
+            serialize(value, buffer_threshold=1 << 62)
+        except BaseException as error:  # noqa: BLE001, PERF203 - pickling runs code of the user
+            return AppFailedError(
+                f"Argument {name} of app {record['func_name']!r}, of type {name_of(type(value))}, cannot be sent to "
+                f"a worker ({headline(error)}); give plain data, or the name of a file."
+            )
+    return None

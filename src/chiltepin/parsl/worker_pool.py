@@ -1,0 +1,233 @@
+"""What starts the worker processes of one node: Parsl's own program, with a queue that survives whoever uses it.
+
+Parsl hands tasks to the workers of a node, and takes their results, by queues of `multiprocessing`. Whoever waits at
+such a queue holds its lock, and a process that is killed keeps it for ever: after the death of an idle worker no other
+one of the node gets a task, and whoever waits for one hangs. A worker that has taken a task, and dies before it has
+noted that, takes the task along; and a result is written by a thread somewhat later, and lost if the worker dies in
+between. And a result that comes while the program ends makes it wait for ever, and its workers with it
+(docs/decisions/dead-workers.md).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from multiprocessing import connection, context, managers, queues
+from multiprocessing.reduction import DupFd
+from multiprocessing.reduction import ForkingPickler as _ForkingPickler
+from queue import Empty, SimpleQueue
+from typing import IO, TYPE_CHECKING, Any
+
+from parsl import curvezmq
+
+from chiltepin.parsl import child_processes as descendants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["SafeQueue", "main"]
+
+#: Bytes of the largest message that goes through the socket itself, in which Linux keeps 208 KiB. A larger one goes as
+#: an open file without a name.
+_LARGE = 1 << 14
+
+#: How a message begins, and the number of an open file.
+_HERE, _IN_FILE, _FILE = b"\0", b"\1", struct.Struct("i")
+
+
+class _Task(dict[str, Any]):
+    """A task that stays in its queue until it is read: a worker of Parsl's notes a task before it reads any of it."""
+
+    def __init__(self, task: dict[str, Any], take: Callable[[], None]) -> None:
+        super().__init__(task)
+        self._take = take
+
+    def __getitem__(self, key: str) -> Any:
+        self._take()
+        return super().__getitem__(key)
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+class SafeQueue:
+    """A queue whose readers and writers may be killed at any time: Linux gives each message whole to one, or to none.
+
+    In place of ``multiprocessing.Queue``, as far as Parsl uses that, for processes with one reading thread each.
+
+    Parameters
+    ----------
+    maxsize : int
+        Not heeded, as Parsl sets none.
+    ctx : multiprocessing.context.BaseContext
+        Not heeded.
+    """
+
+    def __init__(self, maxsize: int = 0, *, ctx: context.BaseContext) -> None:  # noqa: ARG002 - Python's own
+        self._maker = os.getpid()
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A POSIX lock of the file: the kernel takes it back from whoever dies.
+        self._turn: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the queue
+        self._reset()
+
+    def _reset(self) -> None:
+        self._held = False
+        self._outbox = SimpleQueue["tuple[bytes, IO[bytes] | None] | None"]()
+        self._thread: threading.Thread | None = None
+
+    def __getstate__(self) -> tuple[int, socket.socket, socket.socket, Any]:
+        context.assert_spawning(self)
+        return self._maker, self._reader, self._writer, DupFd(self._turn.fileno())
+
+    def __setstate__(self, state: tuple[int, socket.socket, socket.socket, Any]) -> None:
+        self._maker, self._reader, self._writer, turn = state
+        # A worker has got the queue. If it ignores SIGTERM, or no process is left to send it, it is still to end.
+        descendants.end_with_parent(self._maker)
+        self._turn = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
+        self._reset()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - Python's own
+        """Return the next message; as ``multiprocessing.Queue.get``.
+
+        A task, which is a `dict`, leaves the queue when an item of it is read, or with the next message. If its reader
+        dies before, another one gets it.
+        """
+        self._take()
+        end = float("inf") if block and timeout is None else time.monotonic() + (timeout or 0.0)
+        arrival = select.poll()
+        arrival.register(self._reader, select.POLLIN)
+        while arrival.poll(None if end == float("inf") else max(0.0, end - time.monotonic()) * 1000):
+            fcntl.lockf(self._turn, fcntl.LOCK_EX)
+            self._held = True
+            try:
+                message = _ForkingPickler.loads(self._first())
+            except BlockingIOError:
+                # Another reader was faster.
+                self._give_back()
+                continue
+            if isinstance(message, dict):
+                return _Task(message, self._take)
+            self._take()
+            return message
+        raise Empty
+
+    def _first(self) -> bytes:
+        """Return the first message, and leave it where it is."""
+        # Not `socket.recv_fds`: it ignores its flags (Python 3.11).
+        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
+        content, more, *_ = self._reader.recvmsg(len(_HERE) + _LARGE, socket.CMSG_LEN(_FILE.size), flags)
+        if content.startswith(_HERE):
+            return content[len(_HERE) :]
+        [number] = _FILE.unpack(more[0][-1])
+        with open(number, "rb") as file:
+            # A reader that has died may have read some of it.
+            file.seek(0)
+            return file.read()
+
+    def _take(self) -> None:
+        """Take out what was returned last."""
+        if self._held:
+            self._reader.recv(1)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Let others read."""
+        self._held = False
+        fcntl.lockf(self._turn, fcntl.LOCK_UN)
+
+    def put(self, obj: object) -> None:
+        """Put something in; in a worker it is there when this returns."""
+        content, file = bytes(_ForkingPickler.dumps(obj)), None
+        if len(content) > _LARGE:
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - open until it is sent
+            file.write(content)
+            file.flush()
+            content = b""
+        if os.getpid() != self._maker:
+            self._send(content, file)
+            return
+        # Whoever hands out tasks is not to wait until a worker has taken one.
+        self._outbox.put((content, file))
+        if not self._thread:
+            self._thread = threading.Thread(target=self._send_all, daemon=True)
+            self._thread.start()
+
+    def _send_all(self) -> None:
+        while message := self._outbox.get():
+            with suppress(BrokenPipeError):
+                self._send(*message)
+
+    def _send(self, content: bytes, file: IO[bytes] | None) -> None:
+        if not file:
+            self._writer.send(_HERE + content)
+            return
+        with file:
+            socket.send_fds(self._writer, [_IN_FILE], [file.fileno()])
+
+    def close(self) -> None:
+        """Give up what has not been read."""
+        self._reader.shutdown(socket.SHUT_RDWR)
+        self._outbox.put(None)
+        if self._thread:
+            self._thread.join()
+        for part in (self._reader, self._writer, self._turn):
+            part.close()
+
+    def qsize(self) -> int:
+        """Tell Parsl, which asks for its log, that this is not known."""
+        raise NotImplementedError
+
+
+class _Context(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no types
+    """What Parsl's program makes its sockets with: as none closes before all do, nobody sends to one that is gone."""
+
+    def __init__(self, cert_dir: str | None) -> None:
+        super().__init__(cert_dir)
+        self._kept: list[object] = []
+
+    def socket(self, socket_type: int, *args: Any, **kwargs: Any) -> Any:
+        """Make a socket, and keep it; Parsl drops one end of a pair while a thread may send to it."""
+        self._kept.append(super().socket(socket_type, *args, **kwargs))
+        return self._kept[-1]
+
+    def term(self) -> None:
+        """Close the sockets and end; Parsl asks for it when its threads have ended."""
+        self.destroy(linger=0)
+
+
+class _Notes(managers.SyncManager):
+    """The process by which workers note their tasks; without it no worker gets one, and no dead one is missed."""
+
+    def start(self, *args: Any, **kwargs: Any) -> None:
+        """Start it, and end this process with it, so that the node is given up and its tasks end."""
+        super().start(*args, **kwargs)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        connection.wait([self._process.sentinel])  # type: ignore[attr-defined]
+        if threading.main_thread().is_alive():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Run Parsl's program, with our parts in the places where it takes its own."""
+    curvezmq.ClientContext = _Context
+    managers.SyncManager = _Notes  # type: ignore[misc]
+    # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
+    if sys.platform == "linux":
+        queues.Queue = SafeQueue  # type: ignore[assignment,misc]
+    descendants.watch()
+    try:
+        runpy.run_module("parsl.executors.high_throughput.process_worker_pool", run_name="__main__", alter_sys=True)
+    finally:
+        descendants.end_descendants(kept=descendants.helpers())

@@ -1,0 +1,62 @@
+"""Endpoints that are one although the settings mean two: by name, or by folder on the backend ``local``."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.model import endpoint_name
+from chiltepin.settings.messages import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from chiltepin.settings.data import Endpoint
+
+__all__ = ["folder_problems", "name_problems"]
+
+_WHERE = "data", "endpoints"
+
+
+def name_problems(written: Iterable[Any]) -> Iterator[Problem]:
+    """Yield a problem for each name that is the same as one before it.
+
+    A UUID is the same in capital and in small letters, and a letter with an accent is the same in one character and in
+    two (Unicode, normal forms); a disk or a web service may take either for the other.
+
+    Parameters
+    ----------
+    written : iterable
+        The names as they are written.
+    """
+    first: dict[str, Any] = {}
+    for name in written:
+        same = first.setdefault(unicodedata.normalize("NFC", endpoint_name(str(name))), name)
+        if same is not name:
+            yield Problem(
+                path=(*_WHERE, name), sentence=f"is the same name as {same!r} above; give one of the two another name"
+            )
+
+
+def folder_problems(endpoints: Mapping[str, Endpoint]) -> Iterator[Problem]:
+    """Yield a problem for each endpoint whose folder on the backend ``local`` is that of another one, or around it.
+
+    Two that both say ``local:`` mean it; a folder that is only named after its endpoint is there by accident.
+
+    Parameters
+    ----------
+    endpoints : mapping of str to Endpoint
+        What the settings say, by the name as it is written.
+    """
+    inside: dict[str, tuple[str, str]] = {}
+    for name, endpoint in endpoints.items():
+        if folder := endpoint.places.get("local", {}).get("folder"):
+            inside.setdefault(folder.split("/")[0], (name, folder))
+    for name, endpoint in endpoints.items():
+        if not endpoint.places.get("local") and name in inside:
+            other, folder = inside[name]
+            yield Problem(
+                path=(*_WHERE, name),
+                sentence=f"has the folder {name!r} on the backend 'local', and endpoint {other!r} has {folder!r}; "
+                f"add 'local: some-folder' below it, or 'local: {name}' if that is meant",
+            )

@@ -1,0 +1,60 @@
+"""Which settings file is meant when none is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from chiltepin.errors import ConfigError
+
+__all__ = ["FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder"]
+
+#: The environment variable that names the settings file.
+FILE_VARIABLE = "CHILTEPIN_CONFIG"
+
+#: What the settings file is called where it is looked for.
+FILE_NAME = "chiltepin.yaml"
+
+
+def default_file() -> Path | None:
+    """Return the settings file that is meant when none is named.
+
+    Returns
+    -------
+    Path or None
+        Absolute: the file that the environment variable ``CHILTEPIN_CONFIG`` names, else ``chiltepin.yaml`` in the
+        working directory, else in the user's config folder; None if there is none of them.
+
+    Raises
+    ------
+    ConfigError
+        If ``CHILTEPIN_CONFIG`` names a file that is not there.
+    """
+    if named := os.environ.get(FILE_VARIABLE):
+        path = Path(named).expanduser().absolute()
+        if not _is_file(path):
+            raise ConfigError(
+                f"The environment variable {FILE_VARIABLE} names {named!r}, and there is no such file; "
+                f"correct it, or type 'unset {FILE_VARIABLE}'.",
+                file=named,
+            )
+        return path
+    for folder in (Path.cwd(), user_folder()):
+        if _is_file(folder / FILE_NAME):
+            return folder / FILE_NAME
+    return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        problem = error.strerror
+    raise ConfigError(f"The settings file {str(path)!r} cannot be looked for: {problem}.", file=str(path))
+
+
+def user_folder() -> Path:
+    """Return the user's config folder, which may not exist."""
+    return platformdirs.user_config_path("chiltepin", appauthor=False)

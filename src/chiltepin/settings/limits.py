@@ -1,0 +1,93 @@
+"""The numbers and labels that Chiltepin takes: one rule each for Python, the command line and settings."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+from chiltepin.model import LABEL_LIMIT
+
+__all__ = ["BANDWIDTH", "COUNT", "GRACE", "LABEL_LIMIT", "SECONDS", "SHARE", "SHORTEST_POLL", "Range", "label_problem"]
+
+#: Ten years. Python waits for `threading.TIMEOUT_MAX` at most (292 years on Linux, 49 days where that is 32 bits wide
+#: and no thread of ours waits so long in one piece), and a deadline has to be a date before the year 10000.
+TEN_YEARS = 3650 * 86400
+
+#: Least time between two polls, in seconds: Globus meters 20 requests a second (FAQ "Transfer and Sharing", limits).
+SHORTEST_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that a parameter takes.
+
+    Parameters
+    ----------
+    unit : str
+        What is counted, as in "a number of seconds".
+    least, most : int or float
+        The smallest and the largest number.
+    above : bool
+        Whether ``least`` itself is left out.
+    """
+
+    unit: str
+    least: float
+    most: float
+    above: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is a number of this range; a truth value is not a number, and neither is text."""
+        # Compared and not converted: an int may be too large for a float.
+        return is_number(value) and bool(self.least <= value <= self.most) and not (self.above and value == self.least)
+
+    def remedy(self, value: Any) -> str:
+        """Return what to give instead of a value."""
+        low = f"{self.unit} {'above' if self.above else 'from'} {self.least:g}"
+        if is_number(value) and value <= self.least:
+            return low if self.above else f"{low} up"
+        return f"{low} to {self.most}"
+
+
+#: How long something may take.
+SECONDS = Range("a number of seconds", 0, TEN_YEARS, above=True)
+
+#: How long a fault is borne, or a delay lasts.
+GRACE = Range("a number of seconds", 0, TEN_YEARS)
+
+#: Blocks, nodes, workers, threads: more than any machine has.
+COUNT = Range("a whole number", 1, 100_000)
+
+#: Cores for one worker. With less than a hundredth, a node would be filled with processes until it fails.
+SHARE = Range("a number", 0.01, 100_000)
+
+#: Bytes per second.
+BANDWIDTH = Range("a number of bytes", 0, 10**15, above=True)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number; True and False are not, although Python counts with them."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def plain_number(value: Any) -> int | float:
+    """Return a number of a range as one of Python's own."""
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def label_problem(label: str) -> str:
+    """Return what to give instead of a label that the Globus service refuses; empty if it is right.
+
+    The rule is that of docs.globus.org, "Task Submission", 2.2, and holds on every backend, so that a test without
+    Globus finds what Globus would refuse. Other control characters are left out too: terminals and logs show labels.
+    """
+    if len(label) > LABEL_LIMIT:
+        return f"give one line of at most {LABEL_LIMIT} characters"
+    if label != label.strip():
+        return "leave out the white space around it"
+    # Control characters, line and paragraph separators, and halves of characters, which UTF-8 cannot hold.
+    if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs") for letter in label):
+        return f"give one line of at most {LABEL_LIMIT} characters, without control characters"
+    return ""

@@ -1,0 +1,124 @@
+"""What is wrong with settings, as sentences: what, which value, what to type instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
+
+from chiltepin.errors import ConfigError, shown, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic_core import ErrorDetails
+
+    from chiltepin.settings.document import KeyPath
+
+__all__ = ["Problem", "Source", "misfit", "validate"]
+
+M = TypeVar("M", bound=BaseModel)
+
+#: What to write instead, by pydantic's name of the misfit; fields in braces come from pydantic.
+_REMEDIES = {
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "int_parsing": "write a whole number",
+    "int_parsing_size": "write a whole number",
+    "int_type": "write a whole number",
+    "int_from_float": "write a whole number",
+    "finite_number": "write a number",
+    "float_parsing": "write a number",
+    "float_type": "write a number",
+    "missing": "add it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: where, and a sentence that starts after the place."""
+
+    path: KeyPath
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where settings come from: the file as the user named it, or an empty string, and the lines of its keys."""
+
+    file: str
+    lines: Mapping[KeyPath, int]
+
+    def line(self, path: KeyPath) -> int:
+        """Return the line of a key, or of the nearest key around it; 0 if there is no file."""
+        for end in range(len(path), 0, -1):
+            if path[:end] in self.lines:
+                return self.lines[path[:end]]
+        return 1 if self.file and self.lines else 0
+
+    def sentence(self, problem: Problem) -> str:
+        """Return the problem with file, line and key in front."""
+        line = self.line(problem.path)
+        place = f"{self.file}:{line}: " if self.file and line else f"{self.file}: " if self.file else ""
+        return f"{place}{dotted(problem.path)} {problem.sentence.rstrip('.')}."
+
+    def refuse(self, problems: Iterable[Problem]) -> NoReturn:
+        """Raise one error that says all of the problems, in the order of the file."""
+        ordered = sorted(problems, key=lambda problem: self.line(problem.path))
+        first = ordered[0].path
+        raise ConfigError(
+            "\n".join(self.sentence(problem) for problem in ordered),
+            file=self.file,
+            key=dotted(first),
+            line=self.line(first),
+        )
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a path as users say it: ``compute.environment.0``."""
+    return ".".join(str(part) for part in path)
+
+
+def misfit(remedy: str) -> PydanticCustomError:
+    """Return the error that a validator raises; ``remedy`` says what to write instead."""
+    # The text is passed as a field: pydantic would take braces in it for fields of its own.
+    return PydanticCustomError("chiltepin", "{remedy}", {"remedy": remedy})
+
+
+def validate(
+    model: type[M], data: Mapping[str, Any], *, path: KeyPath, noun: str, known: Iterable[str] | None = None
+) -> tuple[M | None, list[Problem]]:
+    """Make an object of a model, or say all that keeps it from being made.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        What to make.
+    data : mapping of str to Any
+        What stands in the settings.
+    path : tuple
+        Where it stands.
+    noun : str
+        What it is, for messages about an unknown key: ``a resource``.
+    known : iterable of str, optional
+        The keys to suggest instead of an unknown one; the fields of the model if not given.
+    """
+    names = model.model_fields if known is None else known
+    try:
+        return model.model_validate(dict(data)), []
+    except ValidationError as err:
+        # A key that is missing is most often one that is misspelt: that one says it better, and so comes first.
+        details = sorted(err.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
+    return None, [_problem(detail, path, noun=noun, known=names) for detail in details]
+
+
+def _problem(detail: ErrorDetails, path: KeyPath, *, noun: str, known: Iterable[str]) -> Problem:
+    where = (*path, *detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return Problem(path=where, sentence=f"is no key of {noun}; {suggest(where[-1], known)}")
+    if detail["type"] == "missing":
+        return Problem(path=where, sentence="is missing; add it")
+    remedy = _REMEDIES.get(detail["type"], detail["msg"]).format(**detail.get("ctx", {}))
+    return Problem(path=where, sentence=f"is {shown(detail['input'])}; {remedy}")

@@ -1,0 +1,137 @@
+"""From what a settings file says to settings that can be used, or one error that says all that is wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import ConfigError, shown, suggest
+from chiltepin.settings.endpoints import read_data
+from chiltepin.settings.messages import Problem, Source, validate
+from chiltepin.settings.resources import LOCAL, Resource, label_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from chiltepin.settings.data import DataSettings
+
+__all__ = ["ConfigWarning", "Settings", "check"]
+
+DATA = "data"
+
+_DATA_KEYS = {"backend", "endpoints"}
+
+
+class ConfigWarning(UserWarning):
+    """The settings say something that has no effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Checked settings.
+
+    Parameters
+    ----------
+    file : str
+        The settings file, as the user named it; empty if the settings came from a dict.
+    resources : dict
+        The resources by label; ``local`` is always there, and first.
+    data : DataSettings
+        The ``data`` section.
+    """
+
+    file: str = ""
+    resources: dict[str, Resource] = field(default_factory=dict)
+    data: DataSettings
+
+
+def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
+    """Check settings, without contacting anything.
+
+    Parameters
+    ----------
+    config : mapping
+        A `Document`, whose file and lines then stand in the messages, or a plain dict.
+    backends : collection of str
+        Names of the installed backends; ``globus``, ``filesystem`` and ``local`` are known in any case.
+
+    Returns
+    -------
+    Settings
+        With every default filled in.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong: one sentence for each problem, each on its own line. ``file``, ``key`` and ``line`` are
+        those of the first.
+
+    Warns
+    -----
+    ConfigWarning
+        For each key that has no effect on its resource, as it belongs to another provider.
+    """
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"Settings are a mapping of names to resources, but this is {shown(config)}; give a dict.")
+    source = Source(file=getattr(config, "file", ""), lines=getattr(config, "lines", {}))
+    folder = str(Path(source.file).absolute().parent if source.file else Path.cwd())
+    data, problems = read_data(config.get(DATA), backends=backends, folder=folder, file=source.file)
+    resources = {LOCAL: Resource(provider="threads")}
+    for label, body in config.items():
+        if label == DATA:
+            continue
+        resource, found = _resource(label, body)
+        problems += found
+        if resource:
+            resources[label] = resource
+            problems += _folder_problems(label, resource, data)
+    if problems:
+        source.refuse(problems)
+    for label, resource in resources.items():
+        _warn(source, label, resource)
+    return Settings(file=source.file, resources=resources, data=data)
+
+
+def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:
+    """Check one resource; None if anything is wrong with it."""
+    if sentence := _shape_problem(label, body):
+        return None, [Problem(path=(label,), sentence=sentence)]
+    return validate(Resource, body or {}, path=(label,), noun="a resource")
+
+
+def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list[Problem]:
+    """Return what is wrong with the endpoint of a working folder."""
+    endpoint = (resource.working_dir or "").partition(":/")[0]
+    if not endpoint or endpoint in data.endpoints:
+        return []
+    sentence = f"names the endpoint {endpoint!r}, which is not declared; {suggest(endpoint, data.endpoints)}"
+    return [Problem(path=(label, "working_dir"), sentence=sentence)]
+
+
+def _shape_problem(label: Any, body: Any) -> str:
+    """Return why this is no resource at all; empty if it may be one."""
+    is_mapping = isinstance(body, Mapping)
+    if label in Resource.model_fields and not is_mapping:
+        return "belongs to a resource; indent it below the name of one"
+    if label in _DATA_KEYS:
+        return f"belongs to the data section; indent it below '{DATA}:'"
+    if sentence := label_problem(label):
+        return sentence
+    if body is not None and not is_mapping:
+        return f"is {shown(body)}; write the keys of a resource below it, such as 'provider: localhost'"
+    if is_mapping and _DATA_KEYS & set(body):
+        return f"holds keys of the data section, which is called '{DATA}'; rename it, or move them there"
+    return ""
+
+
+def _warn(source: Source, label: str, resource: Resource) -> None:
+    for key in resource.idle_keys():
+        problem = Problem(
+            path=(label, key),
+            sentence=f"has no effect with {resource.kind}; remove it, unless you mean to change back",
+        )
+        # One level up is `check`, two its caller; further up nobody knows.
+        warnings.warn(source.sentence(problem), ConfigWarning, stacklevel=3)

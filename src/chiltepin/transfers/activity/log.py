@@ -1,0 +1,180 @@
+"""Writing down what happens to a task, one line at a time, for whoever looks at it with ``chiltepin activity``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.transfers.journal.events import VERSION
+from chiltepin.transfers.journal.events import time as plain_time
+from chiltepin.transfers.journal.reader import KEPT, PRUNED
+from chiltepin.transfers.journal.writer import Lines
+from chiltepin.transfers.own_files import is_own
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from chiltepin.model import Request, TaskStatus
+
+__all__ = ["SUFFIX", "Chapter", "Diary"]
+
+#: One for all lines: ``json.dumps`` would make an encoder for each.
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+#: What the names of the files end with; the journal's own reader leaves them alone.
+SUFFIX = ".activity"
+
+#: Items of a task, and characters of a reason, that are written down; the number of items always is.
+ITEMS, REASON = 10, 1000
+
+#: Least and most seconds between two lines about a living task; in between, half of the time that it has lived.
+SOONEST, LATEST = 1.0, 300.0
+
+
+#: Bytes of lines that a process keeps, besides those of the file that it writes to: some 100,000 tasks.
+ENOUGH = 96 * 2**20
+
+
+class Diary(Lines):
+    """The lines of one process.
+
+    Parameters
+    ----------
+    folder : path
+        The folder of the journal.
+    clock : callable
+        Returns the time of day in UTC.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], clock: Callable[[], datetime]) -> None:
+        super().__init__(
+            folder,
+            clock=clock,
+            suffix=SUFFIX,
+            forced=False,
+            tidy=lambda: _remove_old(self.folder),
+            enough=ENOUGH,
+            loss="'chiltepin activity' will not show what moves now.",
+        )
+        self.clock = clock
+
+    def write(self, event: str, name: str, facts: dict[str, Any]) -> None:
+        """Write one line about the task of a submission id."""
+        whole = {"v": VERSION, "event": event, "id": name, "at": plain_time(self.clock()), **facts}
+        self.add(_encode(whole).encode() + b"\n")
+
+
+class Chapter:
+    """What one task has to tell.
+
+    Parameters
+    ----------
+    diary : Diary or None
+        Where it goes; None for nowhere.
+    name : str
+        The submission id.
+    request : TransferRequest or DeleteRequest
+        What is wanted.
+    backend : str
+        Who does it.
+    asked : datetime or None
+        Since when somebody waits for it, in UTC; None if an earlier process has written that down.
+    """
+
+    def __init__(
+        self, diary: Diary | None, name: str, request: Request, *, backend: str, asked: datetime | None
+    ) -> None:
+        self._diary, self._name, self._request, self._backend = diary, name, request, backend
+        self._asked, self._task = asked, ""
+        self._begun = False
+        #: Until when it had certainly not moved; when the next line is due, by seconds; what the last one said.
+        self._still, self._moving = asked, cast("datetime | None", None)
+        self._due = 0.0
+        self._start = time.monotonic()
+        self._said: tuple[object, ...] = ()
+
+    def began(self, task_id: str = "") -> None:
+        """Tell that it is under way, and what the backend calls it."""
+        if self._diary is not None:
+            self._task, self._begun = task_id, True
+            self._diary.write("began", self._name, self._facts())
+
+    def seen(self, status: TaskStatus) -> None:
+        """Take note of what a look has seen; it becomes a line if it is news, or if the last one is long ago."""
+        if self._diary is None or status.state.final:
+            return
+        said = (status.state, status.code, self._moves(status))
+        now = time.monotonic()
+        if said == self._said and now < self._due:
+            return
+        if not self._begun:
+            self.began(status.handle.task_id)
+        self._said, self._due = said, now + min(max((now - self._start) / 2, SOONEST), LATEST)
+        self._diary.write("seen", self._name, self._counts(status))
+
+    def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
+        """Tell how it has ended, and how many of its items have failed for themselves."""
+        if self._diary is None:
+            return
+        self._task = status.handle.task_id or self._task
+        if self._moves(status) or (status.state is TaskState.SUCCEEDED and failed < len(items_of(self._request))):
+            self._moving = self._moving or self._still
+        self._diary.write("ended", self._name, {**self._facts(), **self._counts(status), "failed": failed})
+
+    def _moves(self, status: TaskStatus) -> bool:
+        """Whether something has moved by now; keeps the moment before which nothing had."""
+        if self._moving is None and self._diary is not None:
+            if status.bytes_done or status.bytes_moving or status.files_done:
+                self._moving = self._still
+            else:
+                self._still = self._diary.clock()
+        return self._moving is not None
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what is known from the beginning."""
+        request = self._request
+        items = items_of(request)
+        deletes = isinstance(request, DeleteRequest)
+        return {
+            "backend": self._backend,
+            "task": self._task,
+            "kind": "delete" if deletes else "transfer",
+            "from": request.endpoint if isinstance(request, DeleteRequest) else request.source,
+            "to": "" if isinstance(request, DeleteRequest) else request.destination,
+            "items": [
+                [item, ""] if isinstance(item, str) else [item.source, item.destination] for item in items[:ITEMS]
+            ],
+            "count": len(items),
+            "label": request.label,
+            **({"asked": plain_time(self._asked)} if self._asked else {}),
+        }
+
+    def _counts(self, status: TaskStatus) -> dict[str, Any]:
+        """Return how it stands."""
+        return {
+            "state": status.state.value,
+            "code": status.code,
+            "reason": status.reason[:REASON],
+            "bytes": status.bytes_done + (0 if status.state.final else status.bytes_moving),
+            "files": status.files_done,
+            "skipped": status.files_skipped,
+            "faults": status.faults,
+            **({"moving": plain_time(self._moving)} if self._moving else {}),
+        }
+
+
+def _remove_old(folder: str) -> None:
+    """Remove files that nobody has written to for 30 days, a hundred at most."""
+    limit = time.time() - KEPT.total_seconds()
+    with contextlib.suppress(OSError):
+        names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+        for name in names[:PRUNED]:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                if is_own(facts := os.lstat(path)) and facts.st_mtime < limit:
+                    os.unlink(path)

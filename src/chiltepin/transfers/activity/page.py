@@ -1,0 +1,136 @@
+"""One page for a browser, with all that it needs in it: no server is asked for anything when it is looked at."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import printable
+from chiltepin.transfers.activity.records import BAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from chiltepin.transfers.activity.records import Move
+
+__all__ = ["page", "write"]
+
+
+def write(path: str, moves: Sequence[Move], *, since: datetime, now: datetime) -> int:
+    """Write the page; whoever has it open sees the old one or the new one, whole.
+
+    Parameters
+    ----------
+    path : str
+        Where to; what is there is replaced.
+    moves, since, now
+        As for `page`.
+
+    Returns
+    -------
+    int
+        Its bytes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there stays.
+    """
+    text = page(moves, since=since, now=now).encode("ascii")
+    draft = f"{path}.{secrets.token_hex(4)}.draft"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(draft)
+        raise
+    return len(text)
+
+
+def page(moves: Sequence[Move], *, since: datetime, now: datetime) -> str:
+    """Return the page as HTML in ASCII.
+
+    Parameters
+    ----------
+    moves : sequence of Move
+        What it shows.
+    since, now : datetime
+        The time that it is about.
+
+    Notes
+    -----
+    Names reach the page as JSON in a block that is not run, in which no ``<`` can end it (HTML, 4.12.1.3, "Restrictions
+    for contents of script elements"), and from there as text alone. The policy lets a browser run the scripts of these
+    very bytes, and ask nobody for anything (Content Security Policy 3, ``default-src 'none'``).
+    """
+    styles = _asset("uPlot.min.css") + _asset("page.css")
+    library, script = _asset("uPlot.min.js"), _asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src {_hash(styles)}; script-src {_hash(library)} {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = json.dumps(_plain(moves, since, now), separators=(",", ":")).replace("<", "\\u003c")
+    return Template(_asset("page.html")).substitute(
+        policy=policy, style=styles, data=data, library=library, script=script, licence=_asset("uPlot.LICENSE")
+    )
+
+
+def _asset(name: str) -> str:
+    return files("chiltepin.transfers.activity").joinpath("assets", name).read_text(encoding="ascii")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+class _Words:
+    """Texts, each once; a row has the number of its text."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        return self.known.setdefault(printable(text), len(self.known))
+
+
+def _plain(moves: Sequence[Move], since: datetime, now: datetime) -> dict[str, Any]:
+    """Return what the page is about, as its script reads it; times are milliseconds."""
+    states, pairs, whys = _Words(), _Words(), _Words()
+    rows = []
+    for move in moves:
+        # An arrow of its own: a browser breaks a line within two characters.
+        pair, what = move.told("\u2192")
+        row = [
+            round(move.asked.timestamp() * 1000),
+            round(move.waited * 1000),
+            round(move.lasted * 1000),
+            states(move.shown),
+            pairs(pair),
+            printable(f"{move.label}: {what}" if move.label else what),
+            move.files,
+            move.bytes,
+            whys(f"{move.failed} of {move.count} items failed. {move.reason}" if move.failed else move.reason),
+            printable(move.code),
+        ]
+        rows.append(row)
+    return {
+        "since": since.timestamp(),
+        "now": now.timestamp(),
+        "states": list(states.known),
+        "pairs": list(pairs.known),
+        "whys": list(whys.known),
+        "bad": ["partly", *(state.value for state in BAD)],
+        "live": ["active", "paused"],
+        "rows": rows,
+    }

@@ -1,0 +1,223 @@
+"""One task, as people want to see it, put together from lines of which none is believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from chiltepin.model import TaskState
+from chiltepin.transfers.journal.events import VERSION
+
+__all__ = ["BAD", "Move", "facts_of", "move_of"]
+
+#: The states that are a failure.
+BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST, TaskState.CANCELED)
+
+#: The most that a number of a line may be: what a program in JavaScript can hold exactly.
+_MOST = 2**53 - 1
+
+_EVENTS = ("began", "seen", "ended")
+_TEXTS = ("backend", "task", "kind", "from", "to", "label", "code", "reason")
+_NUMBERS = ("count", "bytes", "files", "skipped", "faults", "failed")
+_TIMES = ("asked", "moving")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One transfer or deletion; times are UTC.
+
+    Parameters
+    ----------
+    name : str
+        Its submission id.
+    backend, task_id : str
+        Who does it, and what that one calls it; the id may be empty.
+    kind : {"transfer", "delete"}
+        What it is.
+    source, destination : str
+        The endpoints; the destination of a deletion is empty.
+    items : tuple of (str, str)
+        The first ten pairs of paths; of a deletion, the second is empty.
+    count : int
+        How many items it has.
+    label : str
+        What the user calls it.
+    state : TaskState
+        Where it stands, as far as was seen.
+    code, reason : str
+        Why, as in `TaskStatus`.
+    bytes, files, skipped, faults : int
+        As in `TaskStatus`.
+    failed : int
+        How many of its items failed for themselves.
+    asked, moving, ended : datetime or None
+        Since when somebody waits for it; since when something moves; when it ended. None for what is not yet, and for a
+        ``moving`` that nobody saw.
+    seen : datetime
+        When it was last heard of.
+    followed : bool
+        Whether it has ended, or a process lives that will see its end.
+    """
+
+    name: str
+    backend: str
+    task_id: str
+    kind: str
+    source: str
+    destination: str
+    items: tuple[tuple[str, str], ...]
+    count: int
+    label: str
+    state: TaskState
+    code: str
+    reason: str
+    bytes: int
+    files: int
+    skipped: int
+    faults: int
+    failed: int
+    asked: datetime
+    moving: datetime | None
+    ended: datetime | None
+    seen: datetime
+    followed: bool
+
+    @property
+    def bad(self) -> bool:
+        """Whether it failed, or a part of it did."""
+        return self.state in BAD or self.failed > 0
+
+    @property
+    def shown(self) -> str:
+        """Its state in one word; ``unknown`` if nobody follows it any more, ``partly`` if some items failed."""
+        if not self.followed:
+            return "unknown"
+        if self.failed and self.state is TaskState.SUCCEEDED:
+            # That of Globus succeeds even if it has left out all of its items.
+            return "partly" if self.failed < self.count else TaskState.FAILED.value
+        return self.state.value
+
+    @property
+    def waited(self) -> float:
+        """Seconds before anything moved."""
+        return max(0.0, ((self.moving or self.ended or self.seen) - self.asked).total_seconds())
+
+    @property
+    def lasted(self) -> float:
+        """Seconds from the question to the end, or to the last look."""
+        return max(0.0, ((self.ended or self.seen) - self.asked).total_seconds())
+
+    @property
+    def speed(self) -> float | None:
+        """Bytes per second while it moved; None where that cannot be told."""
+        seconds = ((self.ended or self.seen) - (self.moving or self.asked)).total_seconds()
+        return self.bytes / seconds if self.bytes and seconds > 0 else None
+
+    def told(self, arrow: str = "->") -> tuple[str, str]:
+        """Return its endpoints as one text, and its first path with how many more there are as another."""
+        pair = f"{self.source} {arrow} {self.destination}" if self.destination else f"{self.source} (delete)"
+        source, target = self.items[0] if self.items else ("", "")
+        what = source if target in ("", source) else f"{source} {arrow} {target}"
+        return pair, f"{what} and {self.count - 1:,} more" if self.count > 1 else what
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            "id": self.name,
+            "backend": self.backend,
+            "task_id": self.task_id,
+            "kind": self.kind,
+            "source": self.source,
+            "destination": self.destination or None,
+            "items": [{"source": source, "destination": target or None} for source, target in self.items],
+            "items_total": self.count,
+            "label": self.label,
+            "state": self.shown,
+            "code": self.code,
+            "reason": self.reason,
+            "bytes_done": self.bytes,
+            "files_done": self.files,
+            "files_skipped": self.skipped,
+            "items_failed": self.failed,
+            "faults": self.faults,
+            "asked": self.asked.isoformat(),
+            "moving": self.moving.isoformat() if self.moving else None,
+            "ended": self.ended.isoformat() if self.ended else None,
+            "waited": round(self.waited, 3),
+            "seconds": round(self.lasted, 3),
+            "speed": None if self.speed is None else round(self.speed, 1),
+        }
+
+
+def facts_of(line: Any) -> dict[str, Any]:
+    """Return what a line says, checked; ValueError, TypeError or KeyError if that makes no sense."""
+    if type(line) is not dict or line["v"] != VERSION or line["event"] not in _EVENTS:
+        raise ValueError(line)
+    facts: dict[str, Any] = {"event": line["event"], "id": _text(line["id"]), "at": _moment(line["at"])}
+    facts |= {key: _text(line[key]) for key in _TEXTS if key in line}
+    facts |= {key: _number(line[key]) for key in _NUMBERS if key in line}
+    facts |= {key: _moment(line[key]) for key in _TIMES if key in line}
+    if "state" in line:
+        facts["state"] = TaskState(line["state"])
+    if "items" in line:
+        facts["items"] = tuple((_text(source), _text(target)) for source, target in line["items"])
+    if facts["event"] != "seen":
+        [facts[key] for key in ("backend", "kind", "from", "to", "items", "count", "label")]
+    if facts["event"] == "ended" and not facts["state"].final:
+        raise ValueError(line)
+    return facts
+
+
+def move_of(facts: dict[str, Any], *, followed: bool) -> Move:
+    """Return the task that the facts of all its lines amount to; KeyError if its beginning is not among them."""
+    asked, seen = facts.get("asked", facts["at"]), facts["at"]
+    over = facts["event"] == "ended"
+    return Move(
+        name=facts["id"],
+        backend=facts["backend"],
+        task_id=facts.get("task", ""),
+        kind=facts["kind"],
+        source=facts["from"],
+        destination=facts["to"],
+        items=facts["items"],
+        count=facts["count"],
+        label=facts["label"],
+        state=facts.get("state", TaskState.ACTIVE),
+        code=facts.get("code", ""),
+        reason=facts.get("reason", ""),
+        bytes=facts.get("bytes", 0),
+        files=facts.get("files", 0),
+        skipped=facts.get("skipped", 0),
+        faults=facts.get("faults", 0),
+        failed=facts.get("failed", 0),
+        asked=asked,
+        moving=facts.get("moving"),
+        ended=seen if over else None,
+        seen=seen,
+        followed=over or followed,
+    )
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(value)
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError(value)
+    return value
+
+
+#: No moment before, none after: what comes near the ends of the calendar cannot be shown in every time zone.
+_FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
+_LAST = datetime(9999, 1, 1, tzinfo=timezone.utc) - timedelta(days=1)
+
+
+def _moment(text: Any) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None or not _FIRST <= moment <= _LAST:
+        raise ValueError(text)
+    return moment.astimezone(timezone.utc)

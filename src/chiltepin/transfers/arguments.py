@@ -1,0 +1,227 @@
+"""From the arguments of a user's call to a request: every argument is checked here, and nowhere else.
+
+`check` looks at each argument by itself, so that a call can be refused at once even while another of its arguments is
+still a future; `transfer_request` and `delete_request` make the frozen request when all of them are known.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from chiltepin.errors import shown, suggest
+from chiltepin.model import (
+    CHECKSUMS,
+    SYNC_LEVELS,
+    DeleteRequest,
+    FilterRule,
+    TransferItem,
+    TransferRequest,
+    contradiction,
+    endpoint_name,
+    is_checksum,
+)
+from chiltepin.paths import named
+from chiltepin.settings import limits
+
+__all__ = ["check", "delete_request", "transfer_request"]
+
+
+def _name(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give the name of an endpoint as a string.")
+    if not value.strip():
+        raise ValueError(
+            f"{argument}={shown(value)} names no endpoint; give the name that stands under data: endpoints:."
+        )
+    return endpoint_name(value)
+
+
+def _path(argument: str, value: Any) -> str:
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a path as a string.")
+    if "\r\n" in text:
+        # docs.globus.org, "File Operations", 2.1; on every backend, so that a test without Globus finds it.
+        raise ValueError(f"{argument}={shown(value)} has a line break of Windows in it; rename that file or folder.")
+    return named(text)
+
+
+def _seconds(argument: str, value: Any) -> float:
+    if not limits.is_number(value):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a number of seconds, such as 3600.")
+    if not limits.SECONDS.holds(value):
+        raise ValueError(
+            f"{argument}={shown(value)} is out of range; give {limits.SECONDS.remedy(value)}, such as 3600."
+        )
+    return float(value)
+
+
+def _interval(argument: str, value: Any) -> float:
+    # A shorter one would be asked for as fast as the machine can.
+    return max(_seconds(argument, value), limits.SHORTEST_POLL)
+
+
+def _flag(argument: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give True or False.")
+    return value
+
+
+def _label(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a string.")
+    if remedy := limits.label_problem(value):
+        raise ValueError(f"{argument}={shown(value)} is not a valid label; {remedy}.")
+    return value
+
+
+def _sync_level(argument: str, value: Any) -> str | None:
+    if value is not None and value not in SYNC_LEVELS:
+        raise ValueError(f"{argument}={shown(value)} is no sync level; {suggest(value, SYNC_LEVELS)}")
+    return value  # type: ignore[no-any-return]
+
+
+def _patterns(argument: str, value: Any) -> tuple[str, ...]:
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, Iterable):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a list of patterns, such as ['*.nc'].")
+    patterns = tuple(patterns)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern or "/" in pattern or "\0" in pattern or "\r\n" in pattern:
+            raise ValueError(
+                f"{argument}={shown(value)} holds {shown(pattern)}; a pattern is for the name of a file, as '*.nc'."
+            )
+    return patterns
+
+
+def _checksum(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a string such as 'sha256:' and the digits.")
+    if not value:
+        return value
+    algorithm, colon, digits = value.lower().partition(":")
+    if not colon or algorithm not in CHECKSUMS:
+        raise ValueError(
+            f"{argument}={shown(value)} names no algorithm before a colon; give 'sha256:' and the digits, for example; "
+            f"{suggest(algorithm, CHECKSUMS)}"
+        )
+    if not is_checksum(f"{algorithm}:{digits}"):
+        raise ValueError(
+            f"{argument}={shown(value)} is no checksum; {algorithm} has {CHECKSUMS[algorithm]} hexadecimal digits, "
+            f"and there are {len(digits)} characters."
+        )
+    return f"{algorithm}:{digits}"
+
+
+CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "src_ep": _name,
+    "dst_ep": _name,
+    "src_path": _path,
+    "dst_path": _path,
+    "timeout": _seconds,
+    "polling_interval": _interval,
+    "recursive": _flag,
+    "sync_level": _sync_level,
+    "verify_checksum": _flag,
+    "preserve_timestamp": _flag,
+    "include": _patterns,
+    "exclude": _patterns,
+    "checksum": _checksum,
+    "delete_destination_extra": _flag,
+    "ignore_missing": _flag,
+    "label": _label,
+}
+
+
+def _inside(folder: str, source: str) -> str:
+    """Return the path that a file gets in a folder, under the name that it has."""
+    return posixpath.join(posixpath.normpath(folder), posixpath.basename(posixpath.normpath(source)))
+
+
+def _kind(value: Any) -> str:
+    return f"of type {type(value).__name__}"
+
+
+def check(argument: str, value: Any) -> Any:
+    """Return ``value`` as the requests want it.
+
+    Parameters
+    ----------
+    argument : str
+        A parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`.
+    value : Any
+        What the caller gave for it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the value makes no sense, in one sentence that says what to give instead.
+    """
+    return CHECKS[argument](argument, value)
+
+
+def transfer_request(
+    *,
+    src_ep: Any,
+    dst_ep: Any,
+    src_path: Any,
+    dst_path: Any,
+    recursive: Any = False,
+    sync_level: Any = None,
+    verify_checksum: Any = True,
+    preserve_timestamp: Any = False,
+    include: Any = (),
+    exclude: Any = (),
+    checksum: Any = "",
+    delete_destination_extra: Any = False,
+    label: Any = "",
+) -> TransferRequest:
+    """Return the request that a call of ``transfer`` asks for; its errors are those of `check`.
+
+    ``include`` and ``exclude`` become filter rules in that order, so that ``include=["*.nc"], exclude=["*"]`` moves
+    the ``.nc`` files and no other.
+    """
+    folder, origin, target = check("recursive", recursive), check("src_path", src_path), check("dst_path", dst_path)
+    filters = (
+        *(FilterRule(method="include", name=name) for name in check("include", include)),
+        *(FilterRule(method="exclude", name=name) for name in check("exclude", exclude)),
+    )
+    if not folder and target.endswith(("/", "/.", "/..")):
+        raise ValueError(
+            f"dst_path={target!r} is a folder, and a file needs its whole new path; "
+            f"write {_inside(target, origin)!r}, or give recursive=True to move a folder."
+        )
+    request = TransferRequest(
+        source=check("src_ep", src_ep),
+        destination=check("dst_ep", dst_ep),
+        items=(TransferItem(source=origin, destination=target, checksum=check("checksum", checksum)),),
+        recursive=folder,
+        sync_level=check("sync_level", sync_level),
+        verify_checksum=check("verify_checksum", verify_checksum),
+        preserve_timestamp=check("preserve_timestamp", preserve_timestamp),
+        filters=filters,
+        delete_destination_extra=check("delete_destination_extra", delete_destination_extra),
+        label=check("label", label),
+    )
+    if why := contradiction(request):
+        raise ValueError(why)
+    return request
+
+
+def delete_request(
+    *, src_ep: Any, src_path: Any, recursive: Any = False, ignore_missing: Any = False, label: Any = ""
+) -> DeleteRequest:
+    """Return the request that a call of ``delete`` asks for; its errors are those of `check`."""
+    return DeleteRequest(
+        endpoint=check("src_ep", src_ep),
+        paths=(check("src_path", src_path),),
+        recursive=check("recursive", recursive),
+        ignore_missing=check("ignore_missing", ignore_missing),
+        label=check("label", label),
+    )

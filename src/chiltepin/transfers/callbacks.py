@@ -1,0 +1,221 @@
+"""Threads that run the callbacks of futures, so that a callback holds up nothing but itself.
+
+A callback is other people's code: it may wait for another transfer, sleep, raise or exit. On the thread that ends a
+future it would hold up, or end, all other futures of that thread. So callbacks are queued, and one thread runs them in
+order as long as each is short. As soon as one has run for `TURN` seconds, another thread goes on with the next.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from chiltepin.backends import forks, threads
+from chiltepin.errors import BackendError, TaskLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CallbackFuture", "settled", "unfinished"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds after which a callback no longer holds up the next one.
+TURN = 0.02
+
+#: Seconds after which a thread with nothing to do ends, and the number of threads that may have nothing to do: one that
+#: takes the next callback, and one that watches how long it takes.
+IDLE, SPARE = 0.5, 2
+
+#: Packages whose own callbacks run in place. Parsl hangs one on every task: a change of threads for each would cost a
+#: tenth of a task that does nothing.
+_INTERNAL = frozenset({"chiltepin", "parsl"})
+
+
+class _Threads:
+    """A queue of callbacks, and as many threads as there are callbacks that block."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without a queue and without threads."""
+        lock = threading.Lock()
+        self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
+        self._waiting: deque[tuple[Future[Any], Callable[[Any], object]]] = deque()
+        #: What each thread runs; None while it waits.
+        self._running: dict[threading.Thread, Future[Any] | None] = {}
+        # Whose turn it is to run callbacks, and until when.
+        self._turn: tuple[threading.Thread, float] | None = None
+
+    def put(self, future: Future[Any], callback: Callable[[Any], object]) -> None:
+        """Run a callback soon, or now if no thread can be started for it."""
+        with self._changed:
+            self._waiting.append((future, callback))
+            try:
+                self._attend()
+            except BackendError:
+                self._waiting.pop()
+            else:
+                if len(self._waiting) == 1:
+                    # Later ones are seen by the thread that this one has woken.
+                    self._changed.notify()
+                return
+        _run(future, callback)
+
+    def settled(self, concerns: Callable[[Future[Any]], bool], timeout: float) -> bool:
+        """Wait until no callback of such futures waits or runs, as `chiltepin.transfers.callbacks.settled` does."""
+        me = threading.current_thread()
+
+        def over() -> bool:
+            running = [future for thread, future in self._running.items() if future is not None and thread is not me]
+            return not any(map(concerns, [*running, *(future for future, _ in self._waiting)]))
+
+        with self._changed:
+            return self._ended.wait_for(over, timeout)
+
+    def _attend(self) -> None:
+        """See to it that a thread watches the queue; the lock is held."""
+        if not any(future is None and thread.is_alive() for thread, future in self._running.items()):
+            self._running = {thread: future for thread, future in self._running.items() if thread.is_alive()}
+            self._running[threads.start(self._serve, name="chiltepin-callbacks")] = None
+
+    def _serve(self) -> None:
+        me = threading.current_thread()
+        while (taken := self._next(me)) is not None:
+            _run(*taken)
+            # What a callback held may be large, and is not kept until the next one.
+            del taken
+            if not self._over(me):
+                return
+
+    def _next(self, me: threading.Thread) -> tuple[Future[Any], Callable[[Any], object]] | None:
+        """Wait for a callback and for the turn to run it; None to end."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                if self._waiting and (self._turn is None or now >= self._turn[1]):
+                    taken = self._waiting.popleft()
+                    self._running[me], self._turn = taken[0], (me, now + TURN)
+                    if self._waiting:
+                        self._watched()
+                    return taken
+                pause = self._turn[1] - now if self._waiting and self._turn else IDLE
+                if not self._changed.wait(pause) and not self._waiting and pause == IDLE:
+                    del self._running[me]
+                    return None
+
+    def _watched(self) -> None:
+        try:
+            self._attend()
+        except BackendError:
+            # The next `put`, or the end of this callback, finds what waits.
+            logger.warning("No thread could be started for further callbacks; they wait for one that runs.")
+
+    def _over(self, me: threading.Thread) -> bool:
+        """Take note that a callback has ended; return whether its thread goes on."""
+        # A callback may have forked: in the child this thread is not one of these any more.
+        with self._changed:
+            if me not in self._running:
+                return False
+            self._running[me] = None
+            self._ended.notify_all()
+            if self._turn is not None and self._turn[0] is me:
+                self._turn = None
+            if sum(future is None for future in self._running.values()) <= SPARE:
+                return True
+            del self._running[me]
+            self._changed.notify()
+            return False
+
+
+def _run(future: Future[Any], callback: Callable[[Any], object]) -> None:
+    try:
+        callback(future)
+    except BaseException:
+        # Also SystemExit: sys.exit() in a callback ends that callback.
+        logger.exception("A callback of %r failed.", future)
+
+
+_threads = _Threads()
+_open: weakref.WeakValueDictionary[int, CallbackFuture[Any]] = weakref.WeakValueDictionary()
+
+
+class CallbackFuture(Future[T]):
+    """A future whose callbacks run on threads of their own, in order, each guarded by itself.
+
+    A thread that waits for its result is woken at once. In a child made by ``fork`` it has ended, with `TaskLostError`.
+    """
+
+    #: Those of ``concurrent.futures.Future``, which has no other place to change how they are run.
+    _done_callbacks: list[Callable[[Any], object]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # First: one that follows another future may have ended when it is made.
+        _open[id(self)] = self
+        super().__init__(*args, **kwargs)
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            (_run if _is_internal(callback) else _threads.put)(self, callback)
+        # Only now, so that at no moment it seems that there is nothing more to come.
+        _open.pop(id(self), None)
+
+    @classmethod
+    def adopt(cls, future: Future[Any]) -> None:
+        """Make a future one of this class, which has to have the layout of its own and no more."""
+        # First: another thread may end it at any moment, and takes it out if it is one of these by then.
+        _open[id(future)] = future  # type: ignore[assignment] # it will be one
+        future.__class__ = cls
+        if future.done():
+            _open.pop(id(future), None)
+
+    def abandon(self, error: TaskLostError) -> None:
+        """End in a child made by ``fork``: with an error, and without callbacks, which belong to the parent."""
+        # A thread of the parent may hold the lock.
+        self._condition = threading.Condition()
+        self._waiters.clear()
+        self._done_callbacks.clear()
+        if not self.done():
+            self.set_exception(error)
+
+
+def _is_internal(callback: Callable[[Any], object]) -> bool:
+    """Whether a callback is one of Parsl or of Chiltepin, which ends or launches other tasks and takes no time."""
+    function = callback.func if isinstance(callback, functools.partial) else callback
+    if isinstance(getattr(function, "__self__", None), CallbackFuture):
+        return True
+    return str(getattr(function, "__module__", "")).partition(".")[0] in _INTERNAL
+
+
+def unfinished(concerns: Callable[[Future[Any]], bool]) -> list[CallbackFuture[Any]]:
+    """Return the futures of this kind that have not ended."""
+    futures = [future for reference in _open.valuerefs() if (future := reference()) is not None]
+    return [future for future in futures if concerns(future)]
+
+
+def settled(concerns: Callable[[Future[Any]], bool], timeout: float) -> bool:
+    """Wait until no callback of such futures waits or runs; return whether that came in time.
+
+    A callback that runs in the thread that asks is left out.
+    """
+    return _threads.settled(concerns, timeout)
+
+
+def _begin_anew() -> None:
+    futures = unfinished(lambda _: True)
+    forks.leave(vars(_threads).copy())
+    _threads.renew()
+    for future in futures:
+        future.abandon(TaskLostError("It belongs to the process that this one was forked from; ask for it there."))
+
+
+forks.register(_begin_anew)

@@ -1,0 +1,244 @@
+"""What of an endpoint works: settings, login, consent, reachability, listing, and a file that comes and goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import secrets
+import shlex
+import tempfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chiltepin.errors import (
+    BackendError,
+    ChiltepinError,
+    ConfigError,
+    ConsentRequiredError,
+    EndpointError,
+    LoginRequiredError,
+    PathNotFoundError,
+    PermissionDeniedError,
+    TaskError,
+)
+from chiltepin.model import DeleteRequest, TransferItem, TransferRequest
+from chiltepin.settings import Endpoint
+from chiltepin.transfers.outcomes import error_of
+from chiltepin.transfers.resolve import place_of
+from chiltepin.transfers.runner import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Self
+
+    from chiltepin.model import Request
+    from chiltepin.settings import DataSettings
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["STAGES", "Checkup", "Finding"]
+
+#: What is looked at, each only where those before it are well.
+STAGES = ("settings", "login", "consent", "reach", "list", "write")
+
+#: What to do where a stage fails, beyond what the error itself says.
+_CURES = {
+    "settings": "Correct what stands below it under data: endpoints:.",
+    "login": "",
+    "consent": "",
+    "reach": "See that it is up, and that this machine reaches it.",
+    "list": "Name a folder that you may read with home: below it, or make that folder.",
+    "write": "See that you may write there, and that there is room.",
+}
+
+#: Codes of a folder that cannot be listed on an endpoint that answers, in the words of Globus and of its events.
+_OF_FOLDERS = ("NotDirectory", "SizeLimit", "NOT_A_DIRECTORY", "INVALID_SYMLINK", "INVALID_PATH_NAME")
+
+#: Most bytes of a file that is borrowed for a round trip, and seconds that one may take.
+SMALL, PATIENCE = 1_000_000, 300.0
+
+_SEED = "chiltepin check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found at one endpoint.
+
+    Parameters
+    ----------
+    endpoint : str
+        Its name.
+    passed : tuple of str
+        The stages that are well.
+    failed : str
+        The stage that is not, after which nothing was tried; empty if all is well.
+    trouble, cure : str
+        What is wrong and what to do, as sentences for people.
+    served : bool
+        False for an endpoint without a place on the active backend: that is no failure, and nothing was tried.
+    """
+
+    endpoint: str
+    passed: tuple[str, ...] = ()
+    failed: str = ""
+    trouble: str = ""
+    cure: str = ""
+    served: bool = True
+
+
+class Checkup:
+    """Looks after endpoints, one by one; any number of threads may at once.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        Where they are.
+    write : bool
+        Whether a small file is moved to each, listed and deleted.
+    """
+
+    def __init__(self, settings: DataSettings, *, write: bool = False) -> None:
+        self._write = write
+        self._folder = tempfile.TemporaryDirectory(prefix="chiltepin-check-") if write else None
+        if self._folder and settings.backend == "filesystem":
+            # A place of our own, that a file may come from.
+            own = Endpoint(places={"filesystem": {"url": self._folder.name}})
+            settings = replace(settings, endpoints={_SEED: own, **settings.endpoints})
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder:
+            self._folder.cleanup()
+
+    def examine(self, endpoint: str) -> Finding:
+        """Return what works of an endpoint; this does not raise."""
+        passed: list[str] = []
+        try:
+            self._pass(endpoint, passed)
+        except (ChiltepinError, OSError) as err:
+            failed = _stage_of(err, passed)
+            before = tuple(stage for stage in STAGES[: STAGES.index(failed)] if self._is_tried(stage))
+            return Finding(
+                endpoint=endpoint,
+                passed=before,
+                failed=failed,
+                trouble=str(err),
+                cure=self._cure(failed, endpoint, err),
+            )
+        return Finding(endpoint=endpoint, passed=tuple(passed), served="list" in passed)
+
+    def _cure(self, failed: str, endpoint: str, error: Exception) -> str:
+        place = self._settings.active_places.get(endpoint)
+        if place is None or (failed == "write" and not isinstance(error, TaskError)):
+            # The error itself names what to do.
+            return ""
+        root = place.get("mount", "")
+        home = os.path.normpath(os.path.join(root, place.get("home", "").strip("/"))) if root else ""
+        ours = self._settings.backend in ("local", "filesystem") and home
+        if failed != "list" or not ours or os.path.exists(home):
+            return _CURES[failed]
+        # A folder of the sandbox, and one below a root, is made when something is moved there; a root that somebody
+        # named may be a disk that is not mounted.
+        made = self._settings.backend == "local" or os.path.exists(root)
+        first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
+        return f"{first}: mkdir -p {shlex.quote(home)}"
+
+    def _is_tried(self, stage: str) -> bool:
+        return stage not in ("login", "consent") or self._logs_in
+
+    @property
+    def _transfers(self) -> Transfers:
+        return opened(self._settings.setup)
+
+    @property
+    def _logs_in(self) -> bool:
+        return self._transfers.backend.capabilities.runs_on == "service"
+
+    def _pass(self, endpoint: str, passed: list[str]) -> None:
+        """Go through the stages, and note each that is well."""
+        if endpoint in self._settings.endpoints and endpoint not in self._settings.active_places:
+            return
+        place_of(self._settings, "src_ep", endpoint)
+        passed.append("settings")
+        # One question answers four: the error says how far it came.
+        self._transfers.ls(endpoint, "~")
+        if self._logs_in:
+            passed += ("login", "consent")
+        passed += ("reach", "list")
+        if self._write:
+            self._round_trip(endpoint)
+            passed.append("write")
+
+    def _round_trip(self, endpoint: str) -> None:
+        """Move a small file to an endpoint, see it there, and delete it."""
+        name = f"chiltepin-check-{secrets.token_hex(8)}"
+        with self._seed(endpoint, name) as (source, path, size):
+            goal = f"~/{name}.copy"
+            try:
+                item = TransferItem(source=path, destination=goal)
+                self._run(TransferRequest(source=source, destination=endpoint, items=(item,)))
+                there = {entry.name: entry.size for entry in self._transfers.ls(endpoint, "~")}
+                if there.get(f"{name}.copy") != size:
+                    raise BackendError(f"A file of {size} bytes was moved to {endpoint!r}, and is not listed there.")
+            finally:
+                self._run(DeleteRequest(endpoint=endpoint, paths=(goal,), ignore_missing=True))
+
+    @contextlib.contextmanager
+    def _seed(self, endpoint: str, name: str) -> Iterator[tuple[str, str, int]]:
+        """Give a small file, made here or found there: its endpoint, its path and its bytes."""
+        for other, place in self._settings.active_places.items():
+            home = os.path.join(place.get("mount", ""), place.get("home", "").strip("/"))
+            if place.get("mount") and os.access(home, os.W_OK | os.X_OK):
+                file = os.path.join(home, name)
+                content = f"Made by chiltepin check; may be deleted. {name}\n"
+                try:
+                    with open(file, "x", encoding="ascii") as made:
+                        made.write(content)
+                    # Counted from the root, as mount: is; where ~ is, only the service knows.
+                    yield other, posixpath.join("/", place.get("home", ""), name), len(content)
+                finally:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(file)
+                return
+        yield self._borrowed(endpoint)
+
+    def _borrowed(self, endpoint: str) -> tuple[str, str, int]:
+        """Return a small file that is there: of the endpoint itself, else of another one that can be listed."""
+        for other in dict.fromkeys([endpoint, *self._settings.active_places]):
+            with contextlib.suppress(ChiltepinError):
+                listed = self._transfers.ls(other, "~")
+                sizes = [
+                    (entry.size, entry.name) for entry in listed if entry.kind == "file" and entry.size is not None
+                ]
+                if sizes and min(sizes)[0] <= SMALL:
+                    size, name = min(sizes)
+                    return other, posixpath.join("~", name), size
+        raise BackendError(
+            "There is no small file to copy in the home folder of any endpoint, and no endpoint whose files are seen "
+            "here; put a file of less than a megabyte into one, or give an endpoint of this machine a mount:."
+        )
+
+    def _run(self, request: Request) -> None:
+        status = self._transfers.run(
+            request, timeout=PATIENCE, polling_interval=5, fault_grace=min(self._settings.fault_grace, PATIENCE)
+        )
+        if error := error_of(status, request):
+            raise error
+
+
+def _stage_of(error: Exception, passed: list[str]) -> str:
+    """Return the stage at which an error says that it stopped."""
+    if isinstance(error, ConsentRequiredError):
+        return "consent"
+    if isinstance(error, LoginRequiredError):
+        return "login"
+    if "list" in passed:
+        return "write"
+    if isinstance(error, EndpointError | ConfigError) or not passed:
+        return "settings"
+    of_folder = isinstance(error, BackendError) and error.code.endswith(_OF_FOLDERS)
+    return "list" if of_folder or isinstance(error, PermissionDeniedError | PathNotFoundError) else "reach"

@@ -1,0 +1,238 @@
+"""What other processes have written: what they have begun, and what those had done that were killed.
+
+A process that ends in order says of each workflow that it is settled. One that has not, and that does not live, was
+killed, and a process that asks for the same things now is most likely the same workflow, started again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from chiltepin.model import TaskHandle
+from chiltepin.transfers.journal.events import NO_WORKFLOW, Ended, Entry, Settled
+from chiltepin.transfers.journal.process import Owner
+from chiltepin.transfers.journal.reader import REMEMBERED, files, lines_from, logged, understood
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from chiltepin.transfers.journal.events import Asked, Event
+    from chiltepin.transfers.journal.journal import Journal
+
+__all__ = ["Asker", "News", "Others"]
+
+#: The share of the time that may go into looking for new lines, the seconds that may be saved up for it, and those by
+#: which one look may be too long: a loop of 1,000 calls, a millisecond each, is not to be slowed down noticeably.
+SHARE, SAVED, OWED = 0.01, 0.005, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A workflow of a process that asked for an item; ``time`` counts how often it had settled by then."""
+
+    owner: Owner | None
+    workflow: str
+    time: int
+
+
+_Askers = tuple[tuple[Asker, "frozenset[int] | None"], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """A submission of another process, of which something new is known.
+
+    Parameters
+    ----------
+    entry : Entry
+        All that is known.
+    began, saw : tuple
+        Who asked for which of its items when it began, and when its end was seen; None stands for all items.
+    """
+
+    entry: Entry
+    began: _Askers
+    saw: _Askers = ()
+
+    def askers(self, item: int) -> list[Asker]:
+        """Return who asked for an item: in the process that saw it end; if none did there, in the one that began."""
+        for asked in (self.saw, self.began):
+            if found := [asker for asker, items in asked if items is None or item in items]:
+                return found
+        return []
+
+
+class Others:
+    """What other processes write about one service, each line read once.
+
+    Parameters
+    ----------
+    journal : Journal
+        Tells the folder, the time, and what is its own.
+    backend, service : str
+        See `Entry`.
+    """
+
+    def __init__(self, journal: Journal, backend: str, service: str) -> None:
+        self._journal, self._service = journal, (backend, service)
+        self._begun: dict[str, News] = {}
+        #: What has ended, the oldest first: a line that tells of it again is old.
+        self._ended: dict[str, None] = {}
+        #: How often each workflow, and each process as a whole, has settled.
+        self._settled: dict[tuple[Owner | None, str], int] = {}
+        self._whole: dict[Owner | None, int] = {}
+        #: The last moment that each process has written, which may have set back its clock.
+        self._latest: dict[Owner | None, datetime] = {}
+        self._lines = _Lines(journal)
+        self._allowance, self._looked = SAVED, float("-inf")
+
+    def look(self, *, always: bool = False) -> list[News]:
+        """Return each submission that is new since the last call, has become a task, or has ended.
+
+        The first call tells all that is known, without what the service has given up by now. A call that would come
+        too soon after the last ones returns nothing: see `SHARE`.
+
+        Parameters
+        ----------
+        always : bool
+            Whether to look however soon it is.
+
+        Returns
+        -------
+        list of News
+            First those that have ended, in the order in which they did, and then those in flight, oldest first.
+        """
+        started = time.perf_counter()
+        if self._looked == float("-inf"):
+            news = self._read()
+        else:
+            self._allowance = min(SAVED, self._allowance + SHARE * (started - self._looked))
+            self._looked = started
+            if self._allowance <= 0 and not always:
+                return []
+            news = self._read()
+            self._allowance = max(-OWED, self._allowance - (time.perf_counter() - started))
+        self._looked = started
+        return news
+
+    def killed(self, asker: Asker) -> bool:
+        """Whether what a workflow asked for is to be asked for again by the one that comes after it.
+
+        That is so if its process is dead, and had not said that the workflow has ended in order.
+        """
+        owner = asker.owner
+        if owner is None or owner == self._journal.owner or asker != self._asker(owner, asker.workflow):
+            return False
+        return not owner.lives()
+
+    def settled(self, asker: Asker) -> bool:
+        """Whether a workflow has said that it has ended in order, after it asked."""
+        return asker != self._asker(asker.owner, asker.workflow)
+
+    def _asker(self, owner: Owner | None, workflow: str) -> Asker:
+        times = self._settled.get((owner, workflow), 0) + self._whole.get(owner, 0)
+        return Asker(owner, workflow, times)
+
+    def _asked(self, owner: Owner | None, asked: Asked | None) -> _Askers:
+        # Lines of before there was such a key speak for the whole process.
+        asked = NO_WORKFLOW if asked is None else asked
+        return tuple((self._asker(owner, name), items) for name, items in asked.items())
+
+    def _read(self) -> list[News]:
+        """Read the lines that are new."""
+        changed: set[str] = set()
+        tasks: dict[str, TaskHandle] = {}
+        ends: dict[str, tuple[Ended, _Askers]] = {}
+        for owner, event in self._lines.new():
+            if isinstance(event, Settled):
+                self._settle(owner, event)
+            elif isinstance(event, TaskHandle):
+                tasks[event.submission_id] = event
+            elif isinstance(event, Ended):
+                self._latest[owner] = at = max(event.at, self._latest.get(owner, event.at))
+                end = replace(event, at=at), self._asked(owner, event.asked)
+                # What was seen last counts.
+                ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_moment)
+            elif self._wanted(event) and not self._knows(event.submission_id):
+                self._begun[event.submission_id] = News(entry=event, began=self._asked(owner, event.asked))
+                changed.add(event.submission_id)
+        for name in self._begun.keys() & tasks.keys():
+            news = self._begun[name]
+            self._begun[name] = replace(news, entry=replace(news.entry, handle=tasks[name]))
+            changed.add(name)
+        known = [end for name, end in ends.items() if name in self._begun]
+        return [self._over(*end) for end in sorted(known, key=_moment)] + self._in_flight(changed)
+
+    def _knows(self, name: str) -> bool:
+        return name in self._begun or name in self._ended
+
+    def _over(self, end: Ended, saw: _Askers) -> News:
+        news = self._begun.pop(end.submission_id)
+        self._ended[end.submission_id] = None
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
+
+    def _in_flight(self, changed: set[str]) -> list[News]:
+        now = self._journal.now()
+        for name in [name for name, news in self._begun.items() if news.entry.deadline <= now]:
+            del self._begun[name]
+        found = [news for name, news in self._begun.items() if name in changed and not self._journal.follows(name)]
+        return sorted(found, key=lambda news: news.entry.begun)
+
+    def _settle(self, owner: Owner | None, event: Settled) -> None:
+        if event.workflow is None:
+            self._whole[owner] = self._whole.get(owner, 0) + 1
+        else:
+            key = owner, event.workflow
+            self._settled[key] = self._settled.get(key, 0) + 1
+
+    def _wanted(self, entry: Entry) -> bool:
+        return (entry.backend, entry.service) == self._service
+
+
+def _moment(end: tuple[Ended, _Askers]) -> datetime:
+    return end[0].at
+
+
+class _Lines:
+    """The lines in the files of other processes; each is told once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        #: By file, which one it was and how long at the last look, and how much of it has been read.
+        self._read: dict[str, tuple[tuple[int, int], int]] = {}
+        #: Files to which no process will write any more.
+        self._done: set[str] = set()
+
+    def new(self) -> Iterator[tuple[Owner | None, Event]]:
+        """Yield what new lines say, each with the process that wrote it; those of one process in their order."""
+        for path in files(self._journal.folder):
+            if path not in self._done and not self._journal.wrote(path):
+                with logged(path):
+                    owner = Owner.of(path)
+                    for event in understood(path, self._since_last(path, owner)):
+                        yield owner, event
+
+    def _since_last(self, path: str, owner: Owner | None) -> Iterator[bytes]:
+        facts = os.lstat(path)
+        state = facts.st_dev ^ facts.st_ino, facts.st_size
+        before, position = self._read.get(path, ((0, 0), 0))
+        if state == before:
+            return
+        # Asked before the file is read: a process that is dead by now writes no more.
+        over = owner is not None and owner.gone()
+        if state[0] != before[0] or state[1] < position:
+            position = 0
+        # Once it cannot be read, it is tried again only when it has changed.
+        self._read[path] = state, position
+        for line, end in lines_from(path, position):
+            # The end of the last line may still be to come.
+            self._read[path] = state, end
+            yield line
+        if over:
+            self._done.add(path)

@@ -1,0 +1,277 @@
+"""Lines that a process adds to a file of its own, which nobody else writes to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING
+
+from chiltepin.backends import forks
+from chiltepin.transfers.journal.process import Owner
+from chiltepin.transfers.journal.reader import LINE_LIMIT, SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+__all__ = ["Lines", "OwnFile"]
+
+logger = logging.getLogger(__name__)
+
+#: Bytes after which a process goes on in a new file.
+FILE_LIMIT = 16 * 2**20
+
+#: Seconds between two looks whether a file is still there, where lines are not forced to the disk.
+LOOK = 1.0
+
+_writers: weakref.WeakSet[Lines] = weakref.WeakSet()
+
+
+def _start_anew_after_a_fork() -> None:
+    for writer in list(_writers):
+        writer.forget()
+
+
+forks.register(_start_anew_after_a_fork)
+
+
+class Lines:
+    """Where one process writes its lines; any number of threads may do so at once.
+
+    A child made by ``fork`` gets a file of its own. A line that cannot be written costs one warning, and the next one
+    begins a new file.
+
+    Parameters
+    ----------
+    folder : path
+        Where the files are; made, with mode 0700, by the first line that is written. Nothing is touched before.
+    clock : callable
+        Returns the time of day in UTC.
+    owner : Owner or None
+        Who writes; None for this process.
+    suffix : str
+        What the names of the files end with.
+    forced : bool
+        Whether each line is on the disk before `add` returns.
+    tidy : callable
+        Is called once, before the first file is made.
+    enough : int
+        How much the newer files of this object have to hold, in what `add` was told of its lines, until an older one
+        is removed.
+    loss : str
+        What is lost with a line, as a sentence, for the warning.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        clock: Callable[[], datetime],
+        owner: Owner | None = None,
+        suffix: str = SUFFIX,
+        forced: bool = True,
+        tidy: Callable[[], object] = lambda: None,
+        enough: int,
+        loss: str,
+    ) -> None:
+        self.folder, self._clock, self._given = os.path.abspath(folder), clock, owner
+        self._suffix, self._forced, self._tidy, self._enough, self._loss = suffix, forced, tidy, enough, loss
+        self._tidied = self._warned = False
+        self._file: OwnFile | None = None
+        self.forget()
+        _writers.add(self)
+
+    def forget(self) -> None:
+        """Be one that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
+        self._lock = threading.Lock()
+        self._waiting: deque[bytes] = deque()
+        self.owner = self._given or Owner.this()
+        #: All files that it has written to.
+        self._wrote: set[str] = set()
+        #: The files that were left for a new one, oldest first, and how much each of them holds.
+        self._left: deque[tuple[str, int]] = deque()
+        self.close()
+        # That of the process before a fork is not ours.
+        self._left.clear()
+
+    def add(self, line: bytes, holds: int = 0) -> bool:
+        """Write a line, its end included; nothing is raised if that is not possible.
+
+        Parameters
+        ----------
+        line : bytes
+            The line.
+        holds : int
+            How much it counts towards ``enough``; of lines that are not forced it is their bytes.
+
+        Returns
+        -------
+        bool
+            Whether it is there; True of what is not forced.
+        """
+        if self._forced:
+            with self._lock:
+                return self._try(line, holds)
+        # Whoever writes takes along what others bring meanwhile; a thread that waited here would hold up a transfer.
+        self._waiting.append(line)
+        while self._waiting and self._lock.acquire(blocking=False):
+            try:
+                lines = b"".join(self._waiting.popleft() for _ in range(len(self._waiting)))
+                self._try(lines, len(lines))
+            finally:
+                self._lock.release()
+        return True
+
+    def wrote(self, path: str) -> bool:
+        """Whether a file is one of this object."""
+        return path in self._wrote
+
+    def close(self) -> None:
+        """Let go of the file; a line that is written later begins a new one."""
+        with self._lock:
+            self._let_go()
+
+    def _carried(self) -> Iterator[bytes]:
+        """Yield what is in the files so far and still counts, whatever is newer; the lock is held."""
+        return iter(())
+
+    def _try(self, line: bytes, holds: int) -> bool:
+        try:
+            self._append(line, holds)
+        except OSError as error:
+            self._give_up(error)
+            return False
+        self._warned = False
+        return True
+
+    def _append(self, line: bytes, holds: int) -> None:
+        if self._file is not None and not self._file.has_room(line):
+            self._let_go()
+            if self._superfluous():
+                self._carry_over()
+        file = self._file
+        if file is None or not file.has_room(line):
+            self._let_go()
+            file = self._begin()
+        file.append(line)
+        file.holds += holds
+
+    def _begin(self) -> OwnFile:
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        if not self._tidied:
+            self._tidied = True
+            self._tidy()
+        self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+        self._wrote.add(self._file.path)
+        return self._file
+
+    def _superfluous(self) -> bool:
+        """Whether the files after the oldest one of this object hold enough."""
+        return bool(self._left) and sum(holds for _, holds in self._left) - self._left[0][1] >= self._enough
+
+    def _carry_over(self) -> None:
+        """Begin a file with what still counts, and then remove the files that hold nothing else."""
+        file = self._begin()
+        for before in self._carried():
+            file.append(before)
+        while self._superfluous():
+            path, _ = self._left.popleft()
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    def _give_up(self, error: OSError) -> None:
+        """Do without a line; the next one begins a new file, for this one may end in half a line."""
+        if self._file is not None:
+            self._file.remove_if_empty()
+        self._let_go()
+        if not self._warned:
+            self._warned = True
+            logger.warning("The journal in %s cannot be written: %s. %s", self.folder, error, self._loss)
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            self._left.append((file.path, file.holds))
+            file.close()
+
+
+class OwnFile:
+    """A new file in a folder that is there; its name tells when it began, and on which host in which process.
+
+    Parameters
+    ----------
+    folder : str
+        Where it will be.
+    now : datetime
+        The time, in UTC. Names sort by it.
+    owner : Owner
+        The process.
+    suffix, forced
+        As for `Lines`.
+
+    Attributes
+    ----------
+    path : str
+        Where it is.
+    holds : int
+        How much its lines hold; see `Lines.add`.
+    """
+
+    def __init__(self, folder: str, now: datetime, owner: Owner, *, suffix: str = SUFFIX, forced: bool = True) -> None:
+        name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{suffix}"
+        self.path, self._forced = os.path.join(folder, name), forced
+        self.holds, self._size, self._looked = 0, 0, float("-inf")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        self._descriptor = os.open(self.path, flags, 0o600)
+        if not forced:
+            return
+        # The name of a file is forced to the disk by its folder (fsync(2)); not every filesystem can.
+        with contextlib.suppress(OSError):
+            above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(above)
+            finally:
+                os.close(above)
+
+    def has_room(self, line: bytes) -> bool:
+        """Whether the line should go here; False also if somebody has removed the file."""
+        if self._forced or time.monotonic() > self._looked + LOOK:
+            now = os.fstat(self._descriptor)
+            self._size, self._looked = now.st_size, time.monotonic()
+            if now.st_nlink == 0:
+                return False
+        return self._size + len(line) <= FILE_LIMIT
+
+    def append(self, line: bytes) -> None:
+        """Write a line, and force it to the disk where that is wanted.
+
+        Raises
+        ------
+        OSError
+            If that was not possible; the line may then be cut, so that no other can follow it in this file.
+        """
+        if len(line) > LINE_LIMIT:
+            raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)
+        if self._forced:
+            os.fsync(self._descriptor)
+
+    def remove_if_empty(self) -> None:
+        """Remove the file if nothing was written to it; a full disk would collect empty ones."""
+        with contextlib.suppress(OSError):
+            if os.fstat(self._descriptor).st_size == 0:
+                os.unlink(self.path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)

@@ -1,0 +1,134 @@
+"""Which settings are meant, which backend moves the bytes, and where an endpoint is on it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends import registry
+from chiltepin.errors import ConfigError, EndpointMismatchError, EndpointNotFoundError, suggest
+from chiltepin.settings import FILE_NAME, FILE_VARIABLE, check, default_file, read
+from chiltepin.transfers import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chiltepin.settings import DataSettings
+
+__all__ = ["BACKEND_VARIABLE", "default_data", "file_data", "place_of", "with_backend"]
+
+#: The environment variable that chooses the backend.
+BACKEND_VARIABLE = "CHILTEPIN_BACKEND"
+
+
+def default_data() -> DataSettings:
+    """Return what the default settings file says about data, for a workflow with a Parsl ``Config`` of its own.
+
+    The file is read again only when it has changed, so that this may be called for every transfer.
+
+    Raises
+    ------
+    ConfigError
+        If there is no default settings file, or it is wrong.
+    """
+    file = default_file()
+    if file is None:
+        raise ConfigError(
+            f"No settings say where data is: there is no {FILE_NAME} in {os.getcwd()!r} nor in your config folder. "
+            f"Write one, name one with 'export {FILE_VARIABLE}=/path/to/file', "
+            "or start Parsl with chiltepin.configure.load(...)."
+        )
+    state = file.stat()
+    return _read_data(str(file), os.environ.get(BACKEND_VARIABLE), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read_data(file: str, _backend: str | None, _modified: int, _size: int) -> DataSettings:
+    """Return the data settings of a file; the other arguments only tell one reading from the next."""
+    return file_data(file)
+
+
+def file_data(file: str | os.PathLike[str], backend: str | None = None) -> DataSettings:
+    """Return what a settings file says about data.
+
+    Parameters
+    ----------
+    file : str or path-like
+        The file.
+    backend : str or None
+        As for `with_backend`.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is wrong, or the backend is not installed.
+    """
+    document = read(file)
+    return with_backend(check(document, backends=registry.names()).data, document, backend)
+
+
+def with_backend(data: DataSettings, document: Mapping[str, Any], argument: str | None) -> DataSettings:
+    """Return the settings with the backend that argument, environment or file choose, in this order."""
+    variable = os.environ.get(BACKEND_VARIABLE)
+    name = argument or variable or data.backend
+    installed = registry.names()
+    if name in installed:
+        return replace(data, backend=name)
+    line = getattr(document, "lines", {}).get(("data", "backend"), 0)
+    if argument:
+        origin = f"The argument backend={name!r}"
+    elif variable:
+        origin = f"The environment variable {BACKEND_VARIABLE}={name!r}"
+    else:
+        origin = f"{data.file}:{line}: data.backend: {name!r}" if data.file else f"data.backend: {name!r}"
+    in_file = not argument and not variable
+    raise ConfigError(
+        f"{origin} names a backend that is not installed here; {suggest(name, installed)}",
+        file=data.file if in_file else "",
+        key="data.backend" if in_file else "",
+        line=line if in_file else 0,
+    )
+
+
+def place_of(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, Any]:
+    """Return where an endpoint is on the active backend; see `chiltepin.settings.DataSettings.places`.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        What is declared.
+    argument : str
+        The parameter that names the endpoint, for the message.
+    endpoint : Any
+        What the caller gave for it.
+
+    Returns
+    -------
+    dict
+        To be read only; empty for an endpoint that is not declared and that the backend may find by itself.
+
+    Raises
+    ------
+    EndpointMismatchError
+        If the endpoint has no place on this backend.
+    EndpointNotFoundError
+        If nobody knows it.
+    """
+    name = arguments.check(argument, endpoint)
+    places = settings.active_places
+    if name in places:
+        return places[name]
+    where = settings.file or "the configuration"
+    if name in settings.endpoints:
+        raise EndpointMismatchError(
+            f"Endpoint {name!r} has no place on backend {settings.backend!r}; "
+            f"add '{settings.backend}:' below it in {where}, with where it is there.",
+            endpoint=name,
+        )
+    if registry.load(settings.backend).capabilities.finds_endpoints:
+        return {}
+    raise EndpointNotFoundError(
+        f"No endpoint named {name!r} in {where}; {suggest(name, settings.endpoints)}", endpoint=name
+    )

@@ -1,0 +1,360 @@
+"""Running requests on a backend: submit, wait, stop in time, and tell how it ended.
+
+This floor knows neither Parsl nor any SDK. A script, the command line and a Parsl worker all come through here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import threading
+import time
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin.backends import forks, registry
+from chiltepin.errors import (
+    ChiltepinError,
+    PathsInUseError,
+    TaskCanceledError,
+    TaskTimeoutError,
+    UnsupportedOptionError,
+)
+from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
+from chiltepin.transfers import interpreter_exit as exits
+from chiltepin.transfers.activity import Diary
+from chiltepin.transfers.journal import Journal
+from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.recorder import Record
+from chiltepin.transfers.service.batch import STOP_GRACE
+from chiltepin.transfers.service.manager import Hub
+from chiltepin.transfers.timing import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from chiltepin.model import DirEntry, Request, TaskStatus
+    from chiltepin.protocol import TransferBackend, WorkerBackend
+
+__all__ = ["Transfers", "opened"]
+
+#: Seconds between two looks at a task of this process. Its end is told at once; a look is for a cancellation that comes
+#: from another process, and costs nothing.
+WORKER_LOOK = 0.25
+
+
+#: What this process moves, and what tells that it is to stop.
+_here: dict[object, tuple[Request, Callable[[], bool]]] = {}
+forks.register(_here.clear)
+
+
+def _wanted() -> list[Request]:
+    return [request for request, stopped in _here.copy().values() if not stopped()]
+
+
+@exits.while_threads_work
+def _await_transfers() -> None:
+    """Wait, at the end of a script, for what its threads move: one that is a daemon would end with the process."""
+    while _wanted() and not exits.cause():
+        time.sleep(WORKER_LOOK)
+
+
+@atexit.register
+def _name_lost() -> None:
+    if lost := _wanted():
+        exits.say(exits.listed("Not done when Python ended:", map(describe, lost)))
+
+
+class Transfers:
+    """Runs requests on one backend; any number of threads may do so at once.
+
+    Parameters
+    ----------
+    backend : TransferBackend
+        Who moves the bytes.
+    clock : object
+        Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
+    batching, journal, diary
+        As for `Hub`, which a service backend has.
+
+    Attributes
+    ----------
+    hub : Hub
+        What follows the tasks of a service backend.
+    """
+
+    def __init__(
+        self,
+        backend: TransferBackend,
+        *,
+        clock: Any = None,
+        batching: bool = True,
+        journal: Journal | None = None,
+        diary: Diary | None = None,
+    ) -> None:
+        self.backend = backend
+        self._clock = clock or SystemClock()
+        self._record = Record(backend, journal, diary)
+        self.hub = Hub(backend, clock=self._clock, batching=batching, journal=journal, diary=diary)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
+
+    def run(
+        self,
+        request: Request,
+        *,
+        timeout: float,
+        polling_interval: float,
+        submission_id: str | None = None,
+        fault_grace: float = FAULT_GRACE,
+        workflow: str = "",
+        stopped: Callable[[], bool] = lambda: False,
+        told: Callable[[TaskStatus], object] = lambda _: None,
+    ) -> TaskStatus:
+        """Submit a request and wait for its end.
+
+        Parameters
+        ----------
+        request : TransferRequest or DeleteRequest
+            What is wanted.
+        timeout : float
+            Seconds from now after which the task is cancelled.
+        polling_interval : float
+            Longest time between two looks at the task, in seconds; the first looks come sooner.
+        submission_id : str or None
+            Makes a repetition of this call find the task of the first; None makes a new one. Not for services, whose
+            ids are their own: `Hub.start` keeps them.
+        fault_grace : float
+            Seconds for which a service's trouble that does not heal by itself is borne.
+        workflow : str
+            The name of the workflow that wants it; empty outside of any.
+        stopped : callable
+            Asked at every look at a task of this process; True cancels it.
+        told : callable
+            Gets what each of these looks has seen.
+
+        Returns
+        -------
+        TaskStatus
+            The final status, whatever it is; see `error_of`.
+
+        Raises
+        ------
+        TaskTimeoutError
+            If the task had not ended in time; it has been told to stop.
+        TaskCanceledError
+            If it was told to stop by ``stopped`` and has not done so within ten seconds.
+        EndpointError, BackendError
+            If no task could be made.
+        """
+        if self.backend.capabilities.runs_on == "service":
+            rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
+            return self._run_at_service(request, workflow=workflow, **rest)
+        name = submission_id or self.backend.new_submission_id()
+        with self._record.followed(name, request) as chapter:
+
+            def tell(status: TaskStatus) -> None:
+                chapter.seen(status)
+                told(status)
+
+            status = self._run_here(name, request, timeout, polling_interval, stopped, tell)
+            chapter.ended(status)
+        return status
+
+    def _run_here(
+        self,
+        name: str,
+        request: Request,
+        timeout: float,
+        longest: float,
+        stopped: Callable[[], bool],
+        told: Callable[[TaskStatus], object],
+    ) -> TaskStatus:
+        start = self._clock.monotonic()
+        # A backend of this process uses the submission id as the task id (`WorkerBackend`).
+        handle = TaskHandle(backend=self.backend.name, task_id=name, submission_id=name)
+        key = object()
+        try:
+            _here[key] = request, stopped
+            handle = self.backend.submit(request, name)
+            status = self._follow(handle, start, timeout, longest, stopped, told)
+        except BaseException:
+            # An interrupted submission or wait (Ctrl-C, say) leaves no task behind.
+            self.backend.cancel(handle)
+            raise
+        finally:
+            _here.pop(key, None)
+        if status.state.final:
+            return status
+        return self._stop(handle, request, None if stopped() else timeout)
+
+    def resume(
+        self, *, timeout: float = 3600, polling_interval: float = 30, fault_grace: float = FAULT_GRACE
+    ) -> list[Future[TaskStatus]]:
+        """Follow what other processes have had a service do, and have not seen the end of: they were killed, or live.
+
+        Success says that a task has done its item since it was submitted, which may have been before this call. To have
+        what the source holds now, make the request again.
+
+        Parameters
+        ----------
+        timeout, polling_interval, fault_grace
+            As for `run`, from now on.
+
+        Returns
+        -------
+        list of Future of TaskStatus
+            One for each item; empty for a backend that is not durable, or without a journal.
+        """
+        errands = self.hub.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
+        return [errand.future for errand in errands]
+
+    def _run_at_service(self, request: Request, **options: Any) -> TaskStatus:
+        key = str(uuid.uuid4())
+        errand = self.hub.start(key, request, **options)
+        try:
+            return errand.future.result()
+        except BaseException:
+            self.hub.stop(key)
+            raise
+        finally:
+            self.hub.forget(key)
+
+    def _follow(
+        self,
+        handle: TaskHandle,
+        start: float,
+        timeout: float,
+        longest: float,
+        stopped: Callable[[], bool] = lambda: False,
+        told: Callable[[TaskStatus], object] = lambda _: None,
+    ) -> TaskStatus:
+        """Look at the task until it has ended, its time is up or somebody wants it stopped."""
+        while True:
+            elapsed = self._clock.monotonic() - start
+            pause = min(WORKER_LOOK, longest, timeout - elapsed)
+            cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
+            status = self.backend.poll([handle])[0]
+            told(status)
+            if status.state.final or stopped() or self._clock.monotonic() - start >= timeout:
+                return status
+
+    def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:
+        """Cancel the task and wait for its end; ``timeout`` is the time that was up, None for a wish to stop."""
+        self.backend.cancel(handle)
+        status = self._follow(handle, self._clock.monotonic(), STOP_GRACE, 1.0)
+        if timeout is None:
+            if status.state.final:
+                return status
+            raise TaskCanceledError(f"{describe(request)} was told to stop and has not stopped yet.", status=status)
+        if status.state is TaskState.SUCCEEDED:
+            return status
+        raise TaskTimeoutError(
+            f"{describe(request)} was not done within {timeout:g} seconds and was stopped; give a longer timeout=.",
+            status=status,
+        )
+
+    def hand_in(self, request: Request, *, timeout: float) -> TaskHandle:
+        """Submit a request that nobody here waits for.
+
+        Parameters
+        ----------
+        request : TransferRequest or DeleteRequest
+            What is wanted.
+        timeout : float
+            Seconds from now after which the service gives it up by itself.
+
+        Returns
+        -------
+        TaskHandle
+            The task; with a journal, `resume` of a later process finds it as well. Where a task with the same paths
+            has not ended, it is that one, which may have read its source before this call.
+
+        Raises
+        ------
+        UnsupportedOptionError
+            If a task of this backend ends with the process that submitted it.
+        EndpointError, BackendError
+            If no task could be made.
+        """
+        if not self.backend.capabilities.durable:
+            raise UnsupportedOptionError(
+                f"A task of backend {self.backend.name!r} ends with the process that submitted it; wait for its end.",
+                backend=self.backend.name,
+            )
+        request = replace(request, deadline=self._clock.now() + timedelta(seconds=timeout))
+        submission_id = self.backend.new_submission_id()
+        self._record.intend(submission_id, request)
+        try:
+            handle = self.backend.submit(request, submission_id)
+        except PathsInUseError as err:
+            self._record.refused(submission_id, err)
+            if err.status is None:
+                raise
+            return err.status.handle
+        except ChiltepinError as err:
+            # After a lost answer the task may be there.
+            if not getattr(err, "transient", False):
+                self._record.refused(submission_id, err)
+            raise
+        self._record.submitted(handle)
+        return handle
+
+    def cancel(self, handle: TaskHandle) -> None:
+        """Ask that a task stop; see `TransferBackend.cancel`."""
+        self.backend.cancel(handle)
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List a folder of an endpoint; see `TransferBackend.ls`."""
+        return self.backend.ls(endpoint, path)
+
+    def close(self) -> None:
+        """Let go of what the backend holds."""
+        self.backend.close()
+
+
+_opening = threading.Lock()
+
+
+def opened(setup: str, client: Any = None) -> Transfers:
+    """Return the `Transfers` of a setup, the same one for the same setup, so that a process opens a store once.
+
+    Parameters
+    ----------
+    setup : str
+        JSON with the name of the ``backend``, its ``endpoints`` and its ``options``, and where wanted ``batch`` and the
+        folder of the ``journal``: `DataSettings.setup`.
+    client : object
+        A client of the caller's own for a backend that takes one (it has a method ``with_client``); others ignore it.
+    """
+    # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
+    with _opening:
+        return _opened(setup, client)
+
+
+def _open(setup: str, client: Any) -> Transfers:
+    plain = json.loads(setup)
+    backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
+    if client is not None and hasattr(backend, "with_client"):
+        backend = backend.with_client(client)
+    folder = plain.get("journal")
+    journal = Journal(folder) if folder and backend.capabilities.durable else None
+    # People see it on every backend; the journal proper is for what outlives this process.
+    diary = Diary(folder, SystemClock().now) if folder else None
+    return Transfers(backend, batching=plain.get("batch", True), journal=journal, diary=diary)
+
+
+def _renew() -> None:
+    """Begin with nothing open, as in a process made by ``fork``."""
+    global _opening, _opened
+    forks.leave(_opened)
+    _opening, _opened = threading.Lock(), lru_cache(maxsize=64)(_open)
+
+
+_opened = lru_cache(maxsize=64)(_open)
+forks.register(_renew)

@@ -1,0 +1,118 @@
+"""One request on the way, for somebody who watches it and may stop it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chiltepin.backends import threads
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus
+from chiltepin.transfers.callbacks import CallbackFuture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from chiltepin.model import Request
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["Underway", "start"]
+
+
+class Underway:
+    """A request that has been started.
+
+    Attributes
+    ----------
+    request : TransferRequest or DeleteRequest
+        What is wanted.
+    future : Future of TaskStatus
+        Ends with the final status, or with the error that says why there is none.
+    stop : callable
+        Asks that it stop; returns at once.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        future: Future[TaskStatus],
+        *,
+        stop: Callable[[], object],
+        look: Callable[[], TaskStatus | None],
+    ) -> None:
+        self.request, self.future, self.stop, self._look = request, future, stop, look
+
+    def status(self) -> TaskStatus | None:
+        """Return what is known now; None before there is anything. Nobody is asked for it."""
+        return self._look()
+
+
+def start(
+    transfers: Transfers, request: Request, *, timeout: float, polling_interval: float, grace: float
+) -> list[Underway]:
+    """Start a request, and return at once.
+
+    Parameters
+    ----------
+    transfers : Transfers
+        Where it goes.
+    request : TransferRequest or DeleteRequest
+        What is wanted.
+    timeout, polling_interval, grace : float
+        As for `Transfers.run`, in seconds.
+
+    Returns
+    -------
+    list of Underway
+        At a service one for each item, for it can do the others when one is bad; else a single one.
+    """
+    if transfers.backend.capabilities.runs_on == "worker":
+        return [_at_worker(transfers, request, timeout, polling_interval)]
+    apart = _apart(request) if transfers.backend.capabilities.batches else [request]
+    return [_at_service(transfers, one, timeout, polling_interval, grace) for one in apart]
+
+
+def _apart(request: Request) -> list[Request]:
+    if isinstance(request, DeleteRequest):
+        return [replace(request, paths=(path,)) for path in request.paths]
+    return [replace(request, items=(item,)) for item in request.items]
+
+
+def _at_service(transfers: Transfers, request: Request, timeout: float, longest: float, grace: float) -> Underway:
+    key = str(uuid.uuid4())
+    errand = transfers.hub.start(key, request, timeout=timeout, polling_interval=longest, grace=grace)
+    return Underway(request, errand.future, stop=lambda: transfers.hub.stop(key), look=lambda: errand.status)
+
+
+def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: float) -> Underway:
+    backend = transfers.backend
+    name = backend.new_submission_id()
+    handle = TaskHandle(backend=backend.name, task_id=name, submission_id=name)
+    future: CallbackFuture[TaskStatus] = CallbackFuture()
+    # A running future cannot be cancelled; `stop` asks the task.
+    future.set_running_or_notify_cancel()
+    stopped = threading.Event()
+
+    def run() -> None:
+        try:
+            status = transfers.run(
+                request,
+                timeout=timeout,
+                polling_interval=longest,
+                submission_id=name,
+                stopped=stopped.is_set,
+            )
+        except BaseException as err:  # noqa: BLE001 - whatever it is, the future has to end
+            future.set_exception(err)
+        else:
+            future.set_result(status)
+
+    def look() -> TaskStatus | None:
+        [status] = backend.poll([handle])
+        return None if status.state is TaskState.LOST else status
+
+    # A daemon: who has asked it to stop may leave before it has.
+    threads.start(run, name="chiltepin-underway")
+    return Underway(request, future, stop=stopped.set, look=look)

@@ -1,0 +1,1 @@
+"""Requests at a service: grouped into tasks, submitted, polled and completed."""

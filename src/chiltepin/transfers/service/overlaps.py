@@ -1,0 +1,125 @@
+"""Which paths the tasks under way write to or delete, to find those that a new request would touch as well."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.model import DeleteRequest
+from chiltepin.paths import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from chiltepin.model import Item, Request
+    from chiltepin.transfers.service.batch import Batch
+
+__all__ = ["Claims", "Place", "plain_place"]
+
+#: A store, and the names that lead from its root, or from a home folder that is called ``~``, to a path.
+Place = tuple[str, ...]
+
+
+def plain_place(endpoint: str, path: str) -> Place:
+    """Return where a path is, for a backend that is not a `PlacingBackend`."""
+    home = () if path.startswith("/") else ("~",)
+    return (endpoint, *home, *parts(path, endpoint=endpoint))
+
+
+class Claims:
+    """The paths that batches write to or delete.
+
+    Parameters
+    ----------
+    place : callable
+        Returns where a path of an endpoint is; see `PlacingBackend.place`.
+
+    Notes
+    -----
+    Two paths that differ only in case or in Unicode form count as one, because some disks take them for one. A path
+    under an unknown home folder counts as each absolute path that may be the same one.
+    """
+
+    def __init__(self, place: Callable[[str, str], Place]) -> None:
+        self._place = place
+        self._claims: dict[Hashable, Counter[Batch]] = {}
+        #: The last path that was asked about, and where it is.
+        self._last: tuple[tuple[str, str], Place | None] = ("", ""), None
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def add(self, batch: Batch, item: Item) -> None:
+        """Note that a batch has an item."""
+        for mark in self._marks(batch.kind, item):
+            if (claims := self._claims.get(mark)) is None:
+                claims = self._claims[mark] = Counter()
+            claims[batch] += 1
+
+    def remove(self, batch: Batch, item: Item) -> None:
+        """Note that a batch no longer has an item."""
+        for mark in self._marks(batch.kind, item):
+            claims = self._claims[mark]
+            claims[batch] -= 1
+            if not claims[batch]:
+                del claims[batch]
+            if not claims:
+                del self._claims[mark]
+
+    def overlapping(self, kind: Request, items: tuple[Item, ...]) -> set[Batch]:
+        """Return the batches that claim a path that a request would write to or delete."""
+        if not self._claims:
+            return set()
+        return {batch for item in items for mark in self._sought(kind, item) for batch in self._claims.get(mark, ())}
+
+    def _marks(self, kind: Request, item: Item) -> Iterator[Hashable]:
+        """Yield under what a claim is found: the path, the folders above it, and its name where homes are unknown."""
+        if (place := self._located(kind, item)) is None:
+            return
+        yield "at", place
+        yield from (("below", place[:length]) for length in range(1, len(place)))
+        store, style, name = place[0], _style(place), place[-1]
+        yield "any", store, style
+        yield "named", store, style, name
+        if kind.recursive:
+            yield "tree", place
+            yield "any tree", store, style
+
+    def _sought(self, kind: Request, item: Item) -> Iterator[Hashable]:
+        if (place := self._located(kind, item)) is None:
+            return
+        yield "at", place
+        yield from (("tree", place[:length]) for length in range(1, len(place)))
+        store, other, name = place[0], not _style(place), place[-1]
+        yield "named", store, other, name
+        yield "any tree", store, other
+        if kind.recursive:
+            yield "below", place
+            yield "any", store, other
+
+    def _located(self, kind: Request, item: Item) -> Place | None:
+        if isinstance(kind, DeleteRequest):
+            endpoint, path = kind.endpoint, str(item)
+        else:
+            endpoint, path = kind.destination, item.destination  # type: ignore[union-attr] # it is that of a transfer
+        # An item is looked for, and then added.
+        if self._last[0] != (endpoint, path):
+            self._last = (endpoint, path), self._folded(endpoint, path)
+        return self._last[1]
+
+    def _folded(self, endpoint: str, path: str) -> Place | None:
+        try:
+            place = self._place(endpoint, path)
+        except (PermissionDeniedError, ValueError):
+            # It names nothing, and is refused when it is submitted.
+            return None
+        text = "\0".join(place)
+        folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
+        return tuple(folded.split("\0"))
+
+
+def _style(place: Place) -> bool:
+    """Whether a place counts from an unknown home folder."""
+    return place[1:2] == ("~",)

@@ -1,0 +1,141 @@
+"""What one caller wants of a service, and how that ends for this caller."""
+
+from __future__ import annotations
+
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.errors import ServiceUnavailableError, TaskCanceledError, TaskTimeoutError
+from chiltepin.model import TaskState, TaskStatus
+from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.transfers.outcomes import describe
+
+if TYPE_CHECKING:
+    from chiltepin.model import Request, TaskHandle
+    from chiltepin.transfers.service.batch import Batch
+
+__all__ = ["Errand"]
+
+#: Seconds by which the service's clock may be before ours.
+CLOCK_SKEW = 10.0
+
+
+class Errand:
+    """One request on its way through a service; times are seconds of the hub's clock.
+
+    Parameters
+    ----------
+    request : TransferRequest or DeleteRequest
+        What is wanted.
+    timeout : float
+        Seconds from ``begun`` after which nobody waits for it any more.
+    polling_interval : float
+        Longest time between two looks at its task, in seconds.
+    grace : float
+        Seconds for which a trouble that does not heal by itself is borne.
+    begun : float
+        When it started.
+    workflow : str
+        The name of the workflow that wants it; empty outside of any.
+
+    Attributes
+    ----------
+    future : Future of TaskStatus
+        Ends with the final status of the task, or with the error that says why there is none.
+    stopping : str
+        Why nobody wants it any more: "cancel" or "timeout"; empty as long as somebody does.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        timeout: float,
+        polling_interval: float,
+        grace: float,
+        begun: float,
+        workflow: str = "",
+    ) -> None:
+        self.workflow = workflow
+        self.request, self.timeout, self.polling_interval, self.grace = request, timeout, polling_interval, grace
+        self.begun = begun
+        self.future: CallbackFuture[TaskStatus] = CallbackFuture()
+        # Parsl stumbles over a future that is cancelled under it; a running one cannot be.
+        self.future.set_running_or_notify_cancel()
+        self.stopping = ""
+        self.ended = False
+        #: The task that it travels in, and the most items that such a task may have.
+        self.batch: Batch | None = None
+        self.share: int | None = None
+        #: Since when its own item is in a trouble, and before when it is not tried again.
+        self.troubled: float | None = None
+        self.not_before = float("-inf")
+        #: Whether its item may be done already, so that it is asked for in the form that does nothing where it is.
+        self.repeats = False
+        #: In how many tasks the service did not tell what became of its item.
+        self.unproven = 0
+        #: What became of its item before it is tried again.
+        self.before: TaskStatus | None = None
+        self._final: TaskStatus | None = None
+
+    @property
+    def limit(self) -> float:
+        """When its time is up."""
+        return self.begun + self.timeout
+
+    @property
+    def handle(self) -> TaskHandle | None:
+        """The task that it travels in, once that is submitted."""
+        return self.batch.handle if self.batch else None
+
+    @property
+    def status(self) -> TaskStatus | None:
+        """What became of it; until then, what the last look at its task said, or what it is tried again for."""
+        return self._final or (self.batch.status if self.batch else None) or self.before
+
+    def verdict(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
+        """Return how it ends where its task, which it has for itself, stands as ``status`` says."""
+        if status is not None and status.state is TaskState.SUCCEEDED:
+            return status
+        # The deadline at the service is the same moment by another clock, and may come first.
+        expired = status is not None and status.state is TaskState.EXPIRED and now >= self.limit - CLOCK_SKEW
+        if self.stopping == "timeout" or expired:
+            return self._timed_out(status)
+        if status is not None and (status.state.final or not self.stopping):
+            return status
+        ended = "was told to stop and has not stopped yet" if self.handle else "was cancelled before it began"
+        return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
+
+    def parted(self, others: int) -> BaseException:
+        """Return the error with which it ends while its task goes on for others."""
+        what, task = describe(self.request), f"a task with {others} other items goes on, and may still do it"
+        if self.stopping == "timeout":
+            return TaskTimeoutError(
+                f"{what} was not done within {self.timeout:g} seconds; give a longer timeout=. It is in no hands of "
+                f"ours any more: {task}.",
+                status=self.status,
+            )
+        return TaskCanceledError(f"{what} was cancelled; {task}.", status=self.status)
+
+    def _timed_out(self, status: TaskStatus | None) -> BaseException:
+        what = describe(self.request)
+        if self.handle is None and self.batch is not None and self.batch.refused:
+            return ServiceUnavailableError(
+                f"{what} could not be submitted within {self.timeout:g} seconds: {self.batch.refused}", transient=True
+            )
+        last = (self.batch.before if self.batch else None) or self.before
+        said = f" Last word of the service: {last.reason}" if last and last.reason else ""
+        return TaskTimeoutError(
+            f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=.{said}",
+            status=status,
+        )
+
+    def end(self, outcome: TaskStatus | BaseException) -> None:
+        """End the future, unless its owner has done so."""
+        with suppress(InvalidStateError):
+            if isinstance(outcome, BaseException):
+                self.future.set_exception(outcome)
+            else:
+                self._final = outcome
+                self.future.set_result(outcome)

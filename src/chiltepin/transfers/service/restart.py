@@ -1,0 +1,109 @@
+"""What may have been done already, and the form in which it is asked for again.
+
+That is what a task did for which a request had to wait, and what a killed process had done. The journal says that it
+was done, but not that it still holds: the workflow that is started again may have made its sources anew before it comes
+to the transfer. So nothing is left out. It is asked for in a form that does nothing where all is as it should be, and
+everything where it is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.transfers.journal import REMEMBERED
+from chiltepin.transfers.service.batch import kind_of
+
+if TYPE_CHECKING:
+    from chiltepin.model import Capabilities, Item, Request
+    from chiltepin.transfers.journal import Asker, News
+    from chiltepin.transfers.recorder import Record
+
+__all__ = ["Repeats"]
+
+
+class Repeats:
+    """What may have been done already.
+
+    Parameters
+    ----------
+    record : Record
+        Tells what has ended.
+    capabilities : Capabilities
+        What the service can do.
+    """
+
+    def __init__(self, record: Record, capabilities: Capabilities) -> None:
+        self._record, self._compares = record, "checksum" in capabilities.sync_levels
+        #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
+        self._done: dict[Request, dict[Item, tuple[News, int]]] = {}
+        self._most = REMEMBERED
+
+    def form(self, kind: Request, items: tuple[Item, ...]) -> Request:
+        """Return in which form to ask for items: as it was said, or, if all were done, the one that does no harm.
+
+        Parameters
+        ----------
+        kind : TransferRequest or DeleteRequest
+            What was said, without its items: `kind_of`.
+        items : tuple of Item
+            The items.
+        """
+        if not self._done:
+            return kind
+        harmless = self.harmless(kind, items)
+        if harmless == kind:
+            return kind
+        known = replace(harmless, deadline=None)
+        return harmless if all(self._killed(known, item) for item in items) else kind
+
+    def _killed(self, kind: Request, item: Item) -> bool:
+        """Whether an item was done last for a workflow whose process was killed."""
+        others, last = self._record.others, self._done.get(kind, {}).get(item)
+        return others is not None and last is not None and any(map(others.killed, last[0].askers(last[1])))
+
+    def harmless(self, kind: Request, items: tuple[Item, ...]) -> Request:
+        """Return the form that does nothing where items are done already; as it was said, where there is none."""
+        # What a sync level leaves alone is not compared with a checksum from outside, so the two exclude each other.
+        if any(not isinstance(item, str) and item.checksum for item in items):
+            return kind
+        return self._harmless(kind)
+
+    def take(self, news: News) -> None:
+        """Take note of a task of another process that has ended."""
+        kind = self._harmless(kind_of(news.entry.request))
+        # Of a transfer that failed for one item the others may be done, and to compare is never wrong. A deletion that
+        # failed may have failed because nothing was there, and is to do so again.
+        counts = news.entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
+        counts = counts and any(not self._settled(asker) for asker, _ in (*news.began, *news.saw))
+        known = self._done.setdefault(kind, {})
+        # The last one who asked for an item decides.
+        for number, item in enumerate(items_of(news.entry.request) if counts or known else ()):
+            known.pop(item, None)
+            if counts:
+                known[item] = news, number
+        if sum(map(len, self._done.values())) > self._most:
+            self._tidy()
+
+    def _settled(self, asker: Asker) -> bool:
+        return self._record.others is None or self._record.others.settled(asker)
+
+    def _tidy(self) -> None:
+        """Drop what was done for workflows that have ended in order, and of very many of one kind the oldest."""
+        for kind, known in self._done.items():
+            live = [
+                (item, last) for item, last in known.items() if not all(map(self._settled, last[0].askers(last[1])))
+            ]
+            self._done[kind] = dict(live[-REMEMBERED:])
+        self._most = max(REMEMBERED, 2 * sum(map(len, self._done.values())))
+
+    def _harmless(self, kind: Request) -> Request:
+        """Return the form of a request that does nothing where it is done; the same, if it is one or there is none."""
+        if isinstance(kind, DeleteRequest):
+            return replace(kind, ignore_missing=True)
+        # A file that is left alone keeps its old time. And who wants nothing verified may have collections that know no
+        # checksums, or tapes that would all be read.
+        if kind.sync_level is not None or kind.preserve_timestamp or not (kind.verify_checksum and self._compares):
+            return kind
+        return replace(kind, sync_level="checksum")

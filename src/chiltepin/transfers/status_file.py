@@ -1,0 +1,88 @@
+"""How a task stands, in a file that the workflow's process reads: Parsl has no message for it.
+
+The worker that runs a task may be a process on another node. What it shares with the workflow is the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.transfers.own_files import create_own, open_own
+from chiltepin.transfers.timing import SystemClock
+
+__all__ = ["Notes", "read"]
+
+logger = logging.getLogger(__name__)
+
+#: Least seconds before a note and between two of them; the task that ends sooner costs none.
+PAUSE = 1.0
+
+#: Bytes of the longest note; one with a reason of 1 MB is none of ours.
+LIMIT = 1 << 20
+
+
+class Notes:
+    """Keeps the last status of one living task in a file.
+
+    Parameters
+    ----------
+    file : str
+        Where; empty for nowhere. Its folder is made if the one above is there: where that is missing, no workflow on
+        this machine will look.
+    clock : object
+        Has ``monotonic()``; tests give one that is moved by hand.
+    """
+
+    def __init__(self, file: str, clock: Any = None) -> None:
+        self._file, self._clock = file, clock or SystemClock()
+        self._due = self._clock.monotonic() + PAUSE
+        self._last: TaskStatus | None = None
+
+    def take(self, status: TaskStatus) -> None:
+        """Write a status down, if it is new and it is time; whatever refuses it does not harm the task."""
+        now = self._clock.monotonic()
+        # Its end is not for a note: that is the result of Parsl's task.
+        if not self._file or now < self._due or status == self._last or status.state.final:
+            return
+        self._due, self._last = now + PAUSE, status
+        try:
+            _write(self._file, status)
+        except (OSError, TypeError, ValueError) as error:
+            # A backend of others may tell what JSON does not know.
+            logger.debug("How a task stands could not be noted: %s.", error)
+
+
+def _write(file: str, status: TaskStatus) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(os.path.dirname(file))
+    draft = f"{file}.draft"
+    try:
+        # Other users may write to the run folder too, and put a link there.
+        with os.fdopen(create_own(draft), "w", encoding="utf-8") as note:
+            json.dump({**asdict(status), "state": status.state.value}, note)
+        # A reader sees the old one or the new one, whole.
+        os.replace(draft, file)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(draft)
+        raise
+
+
+def read(file: str) -> TaskStatus | None:
+    """Return the status that a note tells; None if there is none, or none that can be read now."""
+    try:
+        opened = open_own(file)
+        if opened is None:
+            return None
+        with opened as note:
+            plain = json.loads(note.read(LIMIT))
+        return TaskStatus(**{**plain, "handle": TaskHandle(**plain["handle"]), "state": TaskState(plain["state"])})
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+        # The worker may have another version of this package.
+        return None

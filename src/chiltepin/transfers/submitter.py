@@ -1,0 +1,98 @@
+"""What runs in the workflow's process when a service moves the bytes.
+
+The twin of `chiltepin.transfers.worker`: the same calls, but nothing waits here and no worker is held. Each returns a
+future at once, and the one thread of the hub does the rest.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import TaskError
+from chiltepin.transfers import arguments
+from chiltepin.transfers.outcomes import describe, end_of, error_of
+
+if TYPE_CHECKING:
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.transfers.runner import Transfers
+    from chiltepin.transfers.worker import Call
+
+__all__ = ["delete_task", "transfer_task"]
+
+
+def transfer_task(
+    call: Call,
+    transfers: Transfers,
+    *,
+    timeout: Any,
+    polling_interval: Any,
+    request: Request | None = None,
+    inputs: Any = (),
+    **asked: Any,
+) -> Future[TaskStatus]:
+    """Start one transfer; the future ends as `chiltepin.transfers.worker.transfer_task` would.
+
+    Parameters
+    ----------
+    call : Call
+        What was decided before; its setup is that of ``transfers``.
+    transfers : Transfers
+        Where it goes. It may hold a login, and cannot be sent to another process.
+    timeout, polling_interval, request, inputs, asked
+        As for the worker.
+    """
+    del inputs  # Only waited for.
+    return _start(call, transfers, request or arguments.transfer_request(**asked), timeout, polling_interval)
+
+
+def delete_task(
+    call: Call,
+    transfers: Transfers,
+    *,
+    timeout: Any,
+    polling_interval: Any,
+    request: Request | None = None,
+    inputs: Any = (),
+    **asked: Any,
+) -> Future[TaskStatus]:
+    """Start one deletion; as `transfer_task`."""
+    del inputs
+    return _start(call, transfers, request or arguments.delete_request(**asked), timeout, polling_interval)
+
+
+def _start(
+    call: Call, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
+) -> Future[TaskStatus]:
+    errand = transfers.hub.start(
+        call.submission_id,
+        request,
+        timeout=arguments.check("timeout", timeout),
+        polling_interval=arguments.check("polling_interval", polling_interval),
+        grace=call.fault_grace,
+        workflow=call.workflow,
+    )
+    judged: Future[TaskStatus] = Future()
+    # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.
+    judged.set_running_or_notify_cancel()
+
+    def judge(ended: Future[TaskStatus]) -> None:
+        try:
+            status = _judged(ended, request, check=call.check)
+        except BaseException as error:  # noqa: BLE001 - the future has to end, also where a backend's answer is odd
+            judged.set_exception(error)
+        else:
+            judged.set_result(status)
+
+    errand.future.add_done_callback(judge)
+    return judged
+
+
+def _judged(ended: Future[TaskStatus], request: Request, *, check: bool) -> TaskStatus:
+    """Return the final status of a request, or raise its error if that is wanted."""
+    error = ended.exception() or error_of(ended.result(), request)
+    if error is None:
+        return ended.result()
+    if isinstance(error, TaskError) and not check:
+        return end_of(error, describe(request))
+    raise error

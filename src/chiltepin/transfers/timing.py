@@ -1,0 +1,114 @@
+"""Threads that are there only while they have something to do, and the time that they go by."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from chiltepin.backends import threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Chore", "Patience", "SystemClock"]
+
+logger = logging.getLogger(__name__)
+
+#: First and longest wait, in seconds, before a question that could not be asked is asked again; it doubles.
+FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only go forward."""
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        """Return the time of day, in UTC."""
+        return datetime.now(timezone.utc)
+
+
+class Patience:
+    """When to ask again what could not be asked."""
+
+    def __init__(self) -> None:
+        self._wait, self.until = FIRST_RETRY, float("-inf")
+
+    def failed(self, now: float) -> None:
+        """Wait from now on, twice as long as the last time."""
+        self.until, self._wait = now + self._wait, min(2 * self._wait, LAST_RETRY)
+
+    def succeeded(self) -> None:
+        """Wait no more."""
+        self._wait, self.until = FIRST_RETRY, float("-inf")
+
+
+class Chore:
+    """A thread that is there as long as it has something to do.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    work : callable
+        Does what there is, and returns the seconds until there will be more; None if there is nothing to wait for.
+    """
+
+    def __init__(self, name: str, work: Callable[[], float | None]) -> None:
+        self._name, self._work = name, work
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without a thread, as in a process made by ``fork``."""
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._again = False
+
+    def wake(self) -> None:
+        """Have the work done, now or right after what is being done.
+
+        Raises
+        ------
+        BackendError
+            If no thread can be started; nothing will be done then.
+        """
+        with self._changed:
+            self._again = True
+            self._changed.notify()
+            self.attend()
+
+    def attend(self) -> None:
+        """See to it that the thread is there; errors are those of `wake`."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threads.start(self._run, name=self._name)
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        pause: float | None = 0.0
+        while self._is_due(me, pause):
+            try:
+                pause = self._work()
+            except BaseException:  # noqa: PERF203
+                # Whatever it was, futures wait for what comes after it.
+                logger.exception("%s failed and goes on.", self._name)
+                pause = FIRST_RETRY
+
+    def _is_due(self, me: threading.Thread, pause: float | None) -> bool:
+        """Wait until there is more to do; return False if there is not, or this thread is not the one that does it."""
+        with self._changed:
+            if self._thread is me and (self._again or pause is not None):
+                self._changed.wait_for(lambda: self._again, pause)
+            # In a child made by fork, the thread that has forked is not one of these any more.
+            if self._thread is not me:
+                return False
+            if not self._again and pause is None:
+                self._thread = None
+                return False
+            self._again = False
+            return True

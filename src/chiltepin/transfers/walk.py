@@ -1,0 +1,148 @@
+"""Whole trees of an endpoint, and how much there is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from chiltepin.errors import BackendError, ChiltepinError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chiltepin.model import DirEntry, TransferRequest
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["Amount", "amount_of", "walk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """How much there is to move: a number of files, and their bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+def walk(
+    transfers: Transfers, endpoint: str, path: str, *, failed: Callable[[BackendError], object]
+) -> Iterator[tuple[str, DirEntry]]:
+    """Yield all that is in a folder and in those below it; links are not followed.
+
+    Parameters
+    ----------
+    transfers, endpoint, path
+        What to list.
+    failed : callable
+        Gets the error of a folder below the first one that cannot be listed; the others go on.
+
+    Yields
+    ------
+    str, DirEntry
+        The path from the first folder, and the entry; a folder comes right before what is in it, names are in order.
+
+    Raises
+    ------
+    EndpointError, BackendError
+        If the first folder cannot be listed.
+    """
+    waiting = [("", _sorted(transfers, endpoint, path))]
+    while waiting:
+        folder, entries = waiting[-1]
+        entry = next(entries, None)
+        if entry is None:
+            waiting.pop()
+            continue
+        below = posixpath.join(folder, entry.name)
+        yield below, entry
+        if entry.kind == "dir":
+            try:
+                waiting.append((below, _sorted(transfers, endpoint, posixpath.join(path, below))))
+            except BackendError as err:
+                failed(err)
+
+
+def _sorted(transfers: Transfers, endpoint: str, path: str) -> Iterator[DirEntry]:
+    return iter(sorted(transfers.ls(endpoint, path), key=lambda entry: entry.name))
+
+
+def amount_of(
+    transfers: Transfers, request: TransferRequest, *, most: int, stopped: Callable[[], bool] = lambda: False
+) -> Amount | None:
+    """Return how much a request asks to move, as far as its sources can be listed.
+
+    Parameters
+    ----------
+    transfers, request
+        What is asked, and of whom.
+    most : int
+        Most folders to list: a service is asked for each, and meters that.
+    stopped : callable
+        Asked before each folder; True ends the counting.
+
+    Returns
+    -------
+    Amount or None
+        None if it was stopped, if there are too many folders, or if one cannot be listed.
+    """
+    counting = _Counting(transfers, request, most, stopped)
+    try:
+        parts = [counting.item(item.source) for item in request.items]
+    except _UnknownError:
+        return None
+    return Amount(files=sum(part.files for part in parts), bytes=sum(part.bytes for part in parts))
+
+
+class _UnknownError(Exception):
+    """How much it is cannot be known."""
+
+
+def _known(size: int | None) -> int:
+    if size is None:
+        raise _UnknownError
+    return size
+
+
+class _Counting:
+    def __init__(self, transfers: Transfers, request: TransferRequest, most: int, stopped: Callable[[], bool]) -> None:
+        self._transfers, self._request, self._left, self._stopped = transfers, request, most, stopped
+        self._sizes: dict[str, dict[str, int | None]] = {}
+
+    def ls(self, endpoint: str, path: str) -> list[DirEntry]:
+        """List a folder, and count that; it is the `Transfers` of a walk."""
+        if self._stopped() or self._left <= 0:
+            raise _UnknownError
+        self._left -= 1
+        with contextlib.suppress(ChiltepinError):
+            return self._transfers.ls(endpoint, path)
+        # The transfer itself will tell what is wrong.
+        raise _UnknownError
+
+    def item(self, source: str) -> Amount:
+        """Return how much one item is."""
+        if not self._request.recursive:
+            return Amount(files=1, bytes=self._size(source))
+        found = walk(self, self._request.source, source, failed=_unknown)  # type: ignore[arg-type] # it has ls
+        sizes = [_known(entry.size) for _, entry in found if entry.kind == "file" and self._wanted(entry.name)]
+        return Amount(files=len(sizes), bytes=sum(sizes))
+
+    def _size(self, source: str) -> int:
+        folder, name = posixpath.split(source.rstrip("/"))
+        folder = folder or ("/" if source.startswith("/") else "~")
+        if folder not in self._sizes:
+            listed = self.ls(self._request.source, folder)
+            self._sizes[folder] = {entry.name: entry.size for entry in listed if entry.kind == "file"}
+        if name not in self._sizes[folder]:
+            raise _UnknownError
+        return _known(self._sizes[folder][name])
+
+    def _wanted(self, name: str) -> bool:
+        matches = (rule for rule in self._request.filters if fnmatchcase(name, rule.name))
+        return next((rule.method == "include" for rule in matches), True)
+
+
+def _unknown(_: BackendError) -> None:
+    raise _UnknownError

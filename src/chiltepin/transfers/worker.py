@@ -1,0 +1,146 @@
+"""What a Parsl worker runs when the bytes flow through it.
+
+Both functions are called by reference and given plain data only: the setup of the backend as a string, and the user's
+arguments, in which Parsl has put results where futures stood. They import neither Parsl nor a service's SDK.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import TaskCanceledError, TaskError
+from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
+from chiltepin.transfers import arguments
+from chiltepin.transfers.outcomes import describe, end_of, error_of
+from chiltepin.transfers.own_files import exists_own
+from chiltepin.transfers.runner import opened
+from chiltepin.transfers.status_file import Notes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["Call", "InFolder", "delete_task", "run", "transfer_task"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What the workflow's process decided about one call before it sent it here.
+
+    Parameters
+    ----------
+    setup : str
+        The backend and its endpoints; see `chiltepin.transfers.runner.opened`.
+    submission_id : str
+        The same over every try of this call.
+    stop_file : str
+        As soon as a file of this name exists, the task stops; empty if nobody will stop it so. A file, because it is
+        the one thing that reaches a worker in another process or on another node: Parsl has no message for it, but a
+        run folder that all of them see.
+    check : bool
+        Whether a task that does not succeed raises.
+    fault_grace : float
+        Seconds for which a service's trouble that does not heal by itself is borne.
+    workflow : str
+        The name of the run that the call belongs to; empty outside of any.
+    """
+
+    setup: str
+    submission_id: str
+    stop_file: str
+    check: bool
+    fault_grace: float = FAULT_GRACE
+    workflow: str = ""
+
+    @property
+    def note_file(self) -> str:
+        """Where the worker tells how the task stands, beside the stop file; empty if nobody will ask."""
+        return f"{self.stop_file.removesuffix('.stop')}.json" if self.stop_file else ""
+
+
+def transfer_task(
+    call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
+) -> TaskStatus:
+    """Run one transfer: ``request``, or what ``asked``, the arguments of `transfer_request`, amount to.
+
+    Returns
+    -------
+    TaskStatus
+        The final status; one that is no success only if ``call.check`` is off.
+    """
+    del inputs  # Only waited for.
+    return run(call, request or arguments.transfer_request(**asked), timeout, polling_interval)
+
+
+def delete_task(
+    call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
+) -> TaskStatus:
+    """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.transfers.arguments.delete_request`."""
+    del inputs
+    return run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
+
+
+def run(call: Call, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus:
+    """Run one request in this process; the result is that of `transfer_task`."""
+    transfers = opened(call.setup, client)
+
+    def stopped() -> bool:
+        return exists_own(call.stop_file)
+
+    try:
+        if stopped():
+            raise TaskCanceledError(f"{describe(request)} was cancelled before it began.")
+        status = transfers.run(
+            request,
+            timeout=arguments.check("timeout", timeout),
+            polling_interval=arguments.check("polling_interval", polling_interval),
+            submission_id=_submission_id(transfers, call),
+            fault_grace=call.fault_grace,
+            workflow=call.workflow,
+            stopped=stopped,
+            told=Notes(call.note_file).take,
+        )
+        if error := error_of(status, request):
+            raise error
+    except TaskError as err:
+        if call.check:
+            raise
+        return end_of(err, describe(request))
+    return status
+
+
+def _submission_id(transfers: Transfers, call: Call) -> str | None:
+    """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
+    backend = transfers.backend
+    if backend.capabilities.runs_on == "service":
+        return None
+    handle = TaskHandle(backend=backend.name, task_id=call.submission_id, submission_id=call.submission_id)
+    [before] = backend.poll([handle])
+    if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):
+        return backend.new_submission_id()
+    return call.submission_id
+
+
+class InFolder:
+    """A function that finds a folder where it writes to; a class, so that it is sent to a worker by reference.
+
+    Parameters
+    ----------
+    function : callable
+        What runs.
+    folder : str
+        What is made before, with the folders that lead there.
+    """
+
+    def __init__(self, function: Callable[..., Any], folder: str) -> None:
+        self._function, self._folder = function, folder
+        self.__name__ = getattr(function, "__name__", "app")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the folder, and run the function."""
+        os.makedirs(self._folder, exist_ok=True)
+        return self._function(*args, **kwargs)
