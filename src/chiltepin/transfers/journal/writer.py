@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from chiltepin.backends import forks
@@ -19,7 +20,6 @@ from chiltepin.transfers.journal.reader import LINE_LIMIT, SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
 __all__ = ["Lines", "OwnFile"]
 
@@ -85,6 +85,7 @@ class Lines:
         self._suffix, self._forced, self._tidy, self._enough, self._loss = suffix, forced, tidy, enough, loss
         self._tidied = self._warned = False
         self._file: OwnFile | None = None
+        self._began = datetime.min.replace(tzinfo=timezone.utc)
         self.forget()
         _writers.add(self)
 
@@ -168,7 +169,9 @@ class Lines:
         if not self._tidied:
             self._tidied = True
             self._tidy()
-        self._file = OwnFile(self.folder, self._clock(), self.owner, suffix=self._suffix, forced=self._forced)
+        # Readers take the files of a process in the order of their names, also when its clock is set back.
+        self._began = max(self._clock(), self._began + timedelta(microseconds=1))
+        self._file = OwnFile(self.folder, self._began, self.owner, suffix=self._suffix, forced=self._forced)
         self._wrote.add(self._file.path)
         return self._file
 
