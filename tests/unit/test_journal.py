@@ -29,7 +29,7 @@ from chiltepin.model import (
     TransferItem,
     TransferRequest,
 )
-from chiltepin.transfers.journal import Entry, Journal, Owner
+from chiltepin.transfers.journal import Entry, Journal, Others, Owner
 
 START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
@@ -104,7 +104,7 @@ def handle(name: str) -> TaskHandle:
 
 def unfinished(journal: Journal) -> list[Entry]:
     """What a journal takes for unfinished."""
-    return [news.entry for news in journal.others(**SERVICE).look() if news.entry.state is None]
+    return [news.entry for news in Others(journal, **SERVICE).look() if news.entry.state is None]
 
 
 def in_flight(journal: Journal) -> list[str]:
@@ -626,7 +626,7 @@ def test_old_files_of_others_stay(folder, clock, how):
 def test_a_file_that_changes_its_owner_tells_no_more(folder, journal, clock):
     """What was read of a file stays; what is added after it was opened to others is not believed."""
     intend(journal, "a")
-    others = Journal(folder, clock=clock).others(**SERVICE)
+    others = Others(Journal(folder, clock=clock), **SERVICE)
     assert [news.entry.submission_id for news in others.look()] == ["a"]
     only_file(folder).chmod(0o666)
     intend(journal, "b")
@@ -771,7 +771,7 @@ def test_threads_write_whole_lines(folder, journal, reader):
 FORK = """
 import os, sys, threading
 from datetime import datetime, timedelta, timezone
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, Others, Owner
 from chiltepin.model import DeleteRequest
 where = {"backend": "globus", "service": "s", "deadline": datetime.now(timezone.utc) + timedelta(hours=1)}
 journal = Journal(sys.argv[1])
@@ -780,7 +780,7 @@ with journal._lock:  # as if another thread were just writing
     child = os.fork()
 if child == 0:
     journal.intend("child", DeleteRequest(endpoint="e", paths=("/p",)), **where)
-    print(*[news.entry.submission_id for news in journal.others(backend="globus", service="s").look()], flush=True)
+    print(*[news.entry.submission_id for news in Others(journal, backend="globus", service="s").look()], flush=True)
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 journal.intend("after", DeleteRequest(endpoint="e", paths=("/p",)), **where)
@@ -818,7 +818,7 @@ def lived(folder, clock, *names, owner, settle=False):
 
 def lately(journal):
     """The ids of what has ended, each with whether its process was killed."""
-    others = journal.others(**SERVICE)
+    others = Others(journal, **SERVICE)
     ends = [news for news in others.look() if news.entry.state is not None]
     return [(news.entry.submission_id, any(map(others.killed, news.askers(0)))) for news in ends]
 

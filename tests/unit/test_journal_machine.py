@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, Others, Owner
 
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
 WORKFLOWS = st.sampled_from(["", "a", "b"])
@@ -43,7 +43,7 @@ class Files(RuleBasedStateMachine):
         #: Of each submission who asked for it and whether it is in flight; what each process has settled.
         self.begun, self.flying, self.over = {}, set(), {}
         self.reader = Journal(self.folder, clock=self._clock)
-        self.others, self.heard = self.reader.others(**SERVICE), {}
+        self.others, self.heard = Others(self.reader, **SERVICE), {}
 
     def _clock(self):
         return self.now
@@ -164,7 +164,7 @@ class Files(RuleBasedStateMachine):
     @invariant()
     def what_is_read_is_what_was_written(self):
         """Old and new readers know what is in flight, and what was not settled when its process was killed."""
-        fresh = self.reader.others(**SERVICE)
+        fresh = Others(self.reader, **SERVICE)
         self._compare(fresh, {news.entry.submission_id: news for news in fresh.look()})
 
     def teardown(self):

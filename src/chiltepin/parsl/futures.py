@@ -146,7 +146,7 @@ class AtService:
             return errand.status if errand else None
         if errand.handle is not None:
             return TaskStatus(handle=errand.handle, state=TaskState.ACTIVE)
-        refused = errand.batch.refused if errand.batch else ""
+        refused = errand.task.refused if errand.task else ""
         reason = f"It waits to be submitted again. {refused}" if refused else "It waits to be submitted."
         return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
 

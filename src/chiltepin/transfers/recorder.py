@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from chiltepin.errors import BackendError, ChiltepinError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
 from chiltepin.transfers.activity.log import Chapter
-from chiltepin.transfers.journal import NO_WORKFLOW
+from chiltepin.transfers.journal import NO_WORKFLOW, Others
 from chiltepin.transfers.outcomes import describe, end_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Record:
         #: Of the tasks of a service, by submission id; the thread of the hub alone comes here.
         self._chapters: dict[str, Chapter] = {}
         #: What other processes write about the backend.
-        self.others = None if journal is None else journal.others(backend=backend.name, service=self._service)
+        self.others = None if journal is None else Others(journal, backend.name, self._service)
 
     @property
     def _service(self) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.model import items_of
 from chiltepin.transfers.journal.events import NO_WORKFLOW, VERSION, plain_asked, plain_request, time
-from chiltepin.transfers.journal.other_processes import Others
 from chiltepin.transfers.journal.reader import REMEMBERED, files, merged, prune
 from chiltepin.transfers.journal.writer import Lines
 
@@ -163,10 +162,6 @@ class Journal(Lines):
         self._abandoned.add(workflow)
 
     # What `Others` has to know.
-
-    def others(self, *, backend: str, service: str) -> Others:
-        """Return what other processes, dead or alive, write about a service."""
-        return Others(self, backend, service)
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""

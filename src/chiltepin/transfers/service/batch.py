@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
-from chiltepin.transfers.service.pending_request import CLOCK_SKEW
+from chiltepin.transfers.service.pending_request import CLOCK_SKEW, TaskProgress
 from chiltepin.transfers.timing import Patience
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def single(request: Request) -> list[Request]:
     return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
 
 
-class Batch:
+class Batch(TaskProgress):
     """One task, from before it is submitted until what became of its items is known.
 
     A task without errands is followed only while other batches wait for its end: one that another process has
@@ -130,11 +130,7 @@ class Batch:
         self.request: Request | None = None
         #: Whether each item has an outcome of its own: it is for more than one errand.
         self.apart = False
-        self.submission_id, self.refused, self.stopping = "", "", ""
-        self.handle: TaskHandle | None = None
-        self.status: TaskStatus | None = None
-        #: How it stood when it was told to stop: what came after that is our own doing.
-        self.before: TaskStatus | None = None
+        self.submission_id, self.stopping = "", ""
         #: Whether it was looked for what is not there to be deleted.
         self.sorted_out = False
         #: How often the service could not be asked what became of its items.
@@ -184,7 +180,7 @@ class Batch:
         for item in items_of(errand.request):
             self.riders.setdefault(item, []).append(errand)
             self._asked.setdefault(errand.workflow, set()).add(item)
-        errand.batch, self.joined = self, now
+        errand.task, self.joined = self, now
         # One that waits before it tries again does not hold up the others.
         self.not_before = min(self.not_before, errand.not_before) if self.longest < float("inf") else errand.not_before
         for batch in (self, *self.behind):
@@ -289,7 +285,7 @@ class Batch:
         if not self.stopping:
             self.stopping, self._said = why, said
         if self._stopped_at is None:
-            self._stopped_at, self.before = now, self.status
+            self._stopped_at, self.status_before_stop = now, self.status
 
     def wants_cancel(self, now: float) -> bool:
         """Whether the service has to be told to stop the task, now."""

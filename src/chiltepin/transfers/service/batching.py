@@ -192,7 +192,7 @@ class Departures:
         found = [errand for one in waiting for item in items for errand in one.riders.get(item, ())]
         strict = [one for one in found if isinstance(one.request, DeleteRequest) and not one.request.ignore_missing]
         for errand in strict:
-            left = cast("Batch", errand.batch)
+            left = cast("Batch", errand.task)
             self.part(left, errand)
             if not left.riders:
                 self.drop(left)

@@ -27,7 +27,7 @@ from chiltepin.transfers import interpreter_exit as exits
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import Record
 from chiltepin.transfers.service.absence import absent
-from chiltepin.transfers.service.batch import LOOK_SHARE, single
+from chiltepin.transfers.service.batch import LOOK_SHARE, Batch, single
 from chiltepin.transfers.service.batching import Departures
 from chiltepin.transfers.service.completion import Arrivals
 from chiltepin.transfers.service.missing_paths import NOT_FOUND, looked_up
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from chiltepin.protocol import TransferBackend
     from chiltepin.transfers.activity import Diary
     from chiltepin.transfers.journal import Journal
-    from chiltepin.transfers.service.batch import Batch
 
 __all__ = ["Hub", "settle"]
 
@@ -198,10 +197,10 @@ class Hub:
         with self._lock:
             self._known.pop(key, None)
             errand.ended = True
-            if errand.batch is not None:
-                self._departures.part(errand.batch, errand)
-                if errand.batch.request is None and not errand.batch.wanted:
-                    self._departures.drop(errand.batch)
+            if isinstance(batch := errand.task, Batch):
+                self._departures.part(batch, errand)
+                if batch.request is None and not batch.wanted:
+                    self._departures.drop(batch)
 
     def resume(self, *, timeout: float, polling_interval: float, grace: float) -> list[Errand]:
         """Take on, as errands, all that other processes have begun and not ended; each item has one of its own.
@@ -361,8 +360,8 @@ class Hub:
                     self._wishes.append(errand)
             wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]
             for errand in wishes:
-                if not errand.ended and errand.batch is not None:
-                    self._guarded(errand.batch, self._part_from, errand.batch, errand, now)
+                if not errand.ended and isinstance(batch := errand.task, Batch):
+                    self._guarded(batch, self._part_from, batch, errand, now)
 
     def _part_from(self, batch: Batch, errand: Errand, now: float) -> None:
         others = [one for one in batch.errands if not one.stopping]

@@ -13,12 +13,32 @@ from chiltepin.transfers.outcomes import describe
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
-    from chiltepin.transfers.service.batch import Batch
 
-__all__ = ["Errand"]
+__all__ = ["Errand", "TaskProgress"]
 
 #: Seconds by which the service's clock may be before ours.
 CLOCK_SKEW = 10.0
+
+
+class TaskProgress:
+    """How far the task of a service has come that does a request, and maybe others with it.
+
+    Attributes
+    ----------
+    handle : TaskHandle or None
+        The task; None until it is submitted.
+    status : TaskStatus or None
+        What the last poll returned.
+    status_before_stop : TaskStatus or None
+        What the last poll before Chiltepin told it to stop returned: what came after that is our own doing.
+    refused : str
+        Why the last submission failed that is tried again; empty if none did.
+    """
+
+    handle: TaskHandle | None = None
+    status: TaskStatus | None = None
+    status_before_stop: TaskStatus | None = None
+    refused = ""
 
 
 class Errand:
@@ -65,8 +85,8 @@ class Errand:
         self.future.set_running_or_notify_cancel()
         self.stopping = ""
         self.ended = False
-        #: The task that it travels in, and the most items that such a task may have.
-        self.batch: Batch | None = None
+        #: The task that does it, and the most items that such a task may have.
+        self.task: TaskProgress | None = None
         self.share: int | None = None
         #: Since when its own item is in a trouble, and before when it is not tried again.
         self.troubled: float | None = None
@@ -87,12 +107,12 @@ class Errand:
     @property
     def handle(self) -> TaskHandle | None:
         """The task that it travels in, once that is submitted."""
-        return self.batch.handle if self.batch else None
+        return self.task.handle if self.task else None
 
     @property
     def status(self) -> TaskStatus | None:
         """What became of it; until then, what the last look at its task said, or what it is tried again for."""
-        return self._final or (self.batch.status if self.batch else None) or self.before
+        return self._final or (self.task.status if self.task else None) or self.before
 
     def verdict(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
         """Return how it ends where its task, which it has for itself, stands as ``status`` says."""
@@ -120,11 +140,11 @@ class Errand:
 
     def _timed_out(self, status: TaskStatus | None) -> BaseException:
         what = describe(self.request)
-        if self.handle is None and self.batch is not None and self.batch.refused:
+        if self.handle is None and self.task is not None and self.task.refused:
             return ServiceUnavailableError(
-                f"{what} could not be submitted within {self.timeout:g} seconds: {self.batch.refused}", transient=True
+                f"{what} could not be submitted within {self.timeout:g} seconds: {self.task.refused}", transient=True
             )
-        last = (self.batch.before if self.batch else None) or self.before
+        last = (self.task.status_before_stop if self.task else None) or self.before
         said = f" Last word of the service: {last.reason}" if last and last.reason else ""
         return TaskTimeoutError(
             f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=.{said}",
