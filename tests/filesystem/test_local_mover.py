@@ -16,7 +16,6 @@ import pytest
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local import kernel_copy as pieces
-from chiltepin.backends.filesystem.local.small_files import SMALL
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.local.temp_files import PART
 from chiltepin.backends.filesystem.mover.file import copy_file
@@ -24,7 +23,7 @@ from chiltepin.backends.filesystem.mover.pool import Crew
 from chiltepin.backends.filesystem.mover.task import Work
 from chiltepin.backends.filesystem.mover.threads import Movers
 from chiltepin.backends.filesystem.roots import Roots
-from chiltepin.backends.filesystem.store import Spot
+from chiltepin.backends.filesystem.store import SMALL, Spot
 from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
 from chiltepin.model import TaskHandle, TaskState
 from chiltepin.transfers.arguments import transfer_request

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from chiltepin.backends.filesystem.local.small_files import SMALL
+from chiltepin.backends.filesystem.store import SMALL
 from chiltepin.model import TaskState
 
 SIZES = (5, SMALL + 1, (8 << 20) + 5)

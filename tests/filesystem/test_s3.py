@@ -19,10 +19,9 @@ from children import in_child
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.small_files import SMALL
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.listing import PORTION
-from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.store import SMALL, Wish
 from chiltepin.backends.filesystem.stores.s3 import uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault

@@ -7,7 +7,7 @@ components, so that nothing can be reached from a folder but its own entries.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.paths import joined
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Literal
 
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
-    from chiltepin.backends.filesystem.local.small_files import Small
     from chiltepin.paths import Parts
 
 __all__ = [
     "BLOCK",
+    "SMALL",
     "Batching",
     "Draft",
     "Entry",
     "Folder",
     "Reader",
+    "Small",
     "Spot",
     "Store",
     "Wish",
@@ -41,6 +42,9 @@ Item = TypeVar("Item")
 #: Bytes that are in memory at a time for one file. 256 KiB was never slow; with 1 MiB, writes to a disk took up to four
 #: times as long on some machines (benchmarks/README.md).
 BLOCK = 1 << 18
+
+#: Bytes up to which a file is small. Above, memory that is asked for anew for each file costs more than calls do.
+SMALL = 1 << 18
 
 
 #: Characters of a name that is no nonsense; no filesystem has as many, and S3 has 1,024 for a whole path.
@@ -99,6 +103,14 @@ class Entry:
     def fits(self, limit: int) -> bool:
         """Whether it is known to have no more bytes than that."""
         return self.size is not None and self.size <= limit
+
+
+class Small(NamedTuple):
+    """A small file, in memory as a whole; `mtime` is in nanoseconds since 1970 UTC."""
+
+    content: Buffer
+    size: int
+    mtime: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, Open, let_go
 from chiltepin.backends.filesystem.local.temp_files import give_name
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.local.temp_files import Drafts
-    from chiltepin.backends.filesystem.store import Reader
 
 __all__ = ["OrderedDraft", "in_order_only"]
 
@@ -83,7 +83,7 @@ def _by_place(folder: int, name: str) -> bool:
         let_go(target)
 
 
-class OrderedDraft(Open):
+class OrderedDraft(Open, InOrderFile):
     """A file that is written from its start to its end, closed, and then read back by its name.
 
     Parameters
@@ -96,34 +96,11 @@ class OrderedDraft(Open):
         Those of the file that it replaces.
     """
 
-    part: int | None = None
-    proves = False
-
     def __init__(self, drafts: Drafts, name: str, rights: Rights | None) -> None:
         self._draft, descriptor = drafts.ordered(rights)
         super().__init__(descriptor)
         self._drafts, self._name, self._rights = drafts, name, rights
         self._written = self._committed = False
-
-    def kept(self, offset: int, count: int) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, count
-
-    def step(self, reader: Reader) -> None:
-        """Have no parts, and so no steps."""
-
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Return False: this store has no faster path."""
-        del reader, offset, count, verify
-        return False
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Not for a file that is written in order."""
-        raise NotImplementedError
-
-    def whole(self, offset: int, digest: bytes) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, digest
 
     def write(self, block: memoryview) -> None:
         """Append the block; a disk may take it in pieces."""

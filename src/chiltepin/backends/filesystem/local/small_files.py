@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import meet, not_what_was_sent
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, is_changed, let_go
 from chiltepin.backends.filesystem.local.temp_files import give_name, settled
 from chiltepin.backends.filesystem.local.times import keep_time
+from chiltepin.backends.filesystem.store import SMALL, Small
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -22,18 +23,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.temp_files import Drafts
     from chiltepin.backends.filesystem.store import Wish
 
-__all__ = ["SMALL", "Small", "read_small", "write_small"]
-
-#: Bytes up to which a file is small. Above, memory that is asked for anew for each file costs more than calls do.
-SMALL = 1 << 18
-
-
-class Small(NamedTuple):
-    """A small file, in memory as a whole; `mtime` is in nanoseconds since 1970 UTC."""
-
-    content: Buffer
-    size: int
-    mtime: int
+__all__ = ["read_small", "write_small"]
 
 
 def read_small(origin: int, name: str) -> Small | None:

@@ -21,11 +21,10 @@ from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.local.in_order_files import OrderedDraft, in_order_only
 from chiltepin.backends.filesystem.local.kernel_copy import clonable, clone
 from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, Open
-from chiltepin.backends.filesystem.local.small_files import SMALL, Small, read_small, write_small
+from chiltepin.backends.filesystem.local.small_files import read_small, write_small
 from chiltepin.backends.filesystem.local.temp_files import PART, Drafts, LocalDraft, sweep
-from chiltepin.backends.filesystem.local.times import unit_of
 from chiltepin.backends.filesystem.local.unknown_size import untold
-from chiltepin.backends.filesystem.store import Entry
+from chiltepin.backends.filesystem.store import SMALL, Entry, Small
 from chiltepin.backends.filesystem.temp_names import is_draft
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class LocalFolder(Open):
     @cached_property
     def _unit(self) -> int:
         # For each folder: a disk that is mounted later may get the number of an earlier one.
-        return unit_of(self.begun())
+        return self.begun().time_unit()
 
     def _entry(self, name: str, facts: os.stat_result) -> Entry:
         kind = _kind(facts.st_mode)

@@ -25,7 +25,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.local.permissions import create_mode, give_rights, rights_of
 from chiltepin.backends.filesystem.local.reader import LocalReader, Open, let_go
-from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
+from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds, unit_of
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.temp_names import body_of, temporary
 
@@ -185,6 +185,19 @@ class Drafts:
             pass
         except OSError:
             self.left = True
+
+    def time_unit(self) -> int:
+        """Return to how many nanoseconds the disk of the folder cuts modification times."""
+        try:
+            name, descriptor = self.new()
+        except OSError:
+            # What keeps this file from being made will be told of the first one that is wanted.
+            return 1
+        try:
+            return unit_of(descriptor)
+        finally:
+            self.give_up(name)
+            os.close(descriptor)
 
     def close(self) -> None:
         """Let the claim go."""

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
-
-if TYPE_CHECKING:
-    from chiltepin.backends.filesystem.local.temp_files import Drafts
 
 __all__ = ["Instant", "keep_time", "nanoseconds", "unit_of"]
 
@@ -78,19 +74,11 @@ def keep_time(descriptor: int, mtime: int) -> None:
         )
 
 
-def unit_of(drafts: Drafts) -> int:
-    """Return to how many nanoseconds the disk of a folder cuts modification times, seen of a file made for it."""
-    try:
-        name, descriptor = drafts.new()
-    except OSError:
-        # What keeps this file from being made will be told of the first one that is wanted.
-        return 1
+def unit_of(descriptor: int) -> int:
+    """Return to how many nanoseconds a disk cuts modification times, seen of a file that was made for it."""
     try:
         os.utime(descriptor, ns=(_PROBE, _PROBE))
         kept = os.fstat(descriptor).st_mtime_ns
-        return next((unit for unit in _UNITS if kept == _PROBE // unit * unit), 1)
     except OSError:
         return 1
-    finally:
-        drafts.give_up(name)
-        os.close(descriptor)
+    return next((unit for unit in _UNITS if kept == _PROBE // unit * unit), 1)

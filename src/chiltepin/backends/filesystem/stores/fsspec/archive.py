@@ -16,21 +16,25 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
+from chiltepin.backends.filesystem.defaults import LinkFreeStore, ReadOnlyFolder, read_only
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from zipfile import ZipInfo
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
 
 __all__ = ["ArchiveStore"]
+
+#: Where the files are, in messages.
+_PLACE = "in an archive"
 
 #: Bits of a member of a zip: its content is encrypted; its name is UTF-8 (APPNOTE.TXT, 4.4.4).
 _ENCRYPTED, _UTF8 = 0x1, 0x800
@@ -188,22 +192,13 @@ class ArchiveReader:
             return bool(self._file.read(1))
 
 
-class ArchiveFolder:
+class ArchiveFolder(ReadOnlyFolder):
     """One folder of an archive."""
 
-    #: A folder has one name here.
-    identity = None
+    place = _PLACE
 
     def __init__(self, content: dict[str, Member | Fault], lock: threading.Lock) -> None:
         self._content, self._lock = content, lock
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held."""
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
@@ -229,38 +224,8 @@ class ArchiveFolder:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return ArchiveReader(member, self._lock)
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> NoReturn:
-        """Refuse."""
-        del origin, entry, wish
-        raise _read_only(name)
 
-    def at_once(self, entry: Entry) -> None:
-        """Return None: there is no faster path."""
-        del entry
-
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> NoReturn:
-        """Refuse."""
-        del size, mark
-        raise _read_only(name)
-
-    def remove(self, name: str) -> NoReturn:
-        """Refuse."""
-        raise _read_only(name)
-
-    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Refuse each of them."""
-        return ((name, _read_only(name)) for name in names)
-
-    def remove_folder(self, name: str) -> NoReturn:
-        """Refuse."""
-        raise _read_only(name)
-
-
-def _read_only(name: str) -> Fault:
-    return Fault("PERMISSION_DENIED", f"{name} is in an archive, which can only be read; write to another endpoint.")
-
-
-class ArchiveStore:
+class ArchiveStore(LinkFreeStore[ArchiveFolder]):
     """The members of an archive.
 
     Parameters
@@ -300,7 +265,7 @@ class ArchiveStore:
     def folder(self, parts: Parts, *, create: bool = False) -> ArchiveFolder:
         """Open a folder."""
         if create:
-            raise _read_only(joined(parts))
+            raise read_only(joined(parts), _PLACE)
         place = self._root + parts
         if place in self._tree:
             return ArchiveFolder(self._tree[place], self._lock)
@@ -308,19 +273,6 @@ class ArchiveStore:
         number = errno.ENOTDIR if kind is NotADirectoryError else errno.ENOENT
         raise kind(number, os.strerror(number), joined(parts))
 
-    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, ArchiveFolder]:
-        """See `Store.enter`."""
-        return parts, self.folder(parts, create=create)
-
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two places, if both are in one archive."""
         return isinstance(other, ArchiveStore) and other is self and other_parts[: len(parts)] == parts
-
-    def holders(self, parts: Parts) -> Collection[Hashable]:
-        """Return none: a folder has one name here."""
-        del parts
-        return ()
-
-    def links(self) -> Collection[tuple[Hashable, str]]:
-        """Return none: nothing in an archive is ever removed."""
-        return ()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
+from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.temp_names import temporary
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Reader
 
 __all__ = ["RemoteDraft", "RemoteReader", "Within", "mtime_of", "renamed", "shape_of"]
 
@@ -138,7 +138,7 @@ class RemoteReader(_Open):
         return (info.get("size"), mtime_of(info)) != (self.size, self.mtime)
 
 
-class RemoteDraft(_Open):
+class RemoteDraft(_Open, InOrderFile):
     """A file that is being written beside its real name."""
 
     def __init__(self, folder: Within, name: str) -> None:
@@ -150,33 +150,11 @@ class RemoteDraft(_Open):
         self._draft_name = temporary(f"{token}-{name}" if shown else token)
         self._draft, self._path = folder.path(self._draft_name), folder.path(name)
         self._committed = False
-        self.part: int | None = None
-        self.proves = False
         super().__init__(self._filesystem.open(self._draft, "wb"))
-
-    def kept(self, offset: int, count: int) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, count
-
-    def step(self, reader: Reader) -> None:
-        """Have none: a request for each would cost more."""
-
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Return False: this store has no faster path."""
-        del reader, offset, count, verify
-        return False
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Not for a plain file of fsspec, which has one position."""
-        raise NotImplementedError
 
     def write(self, block: memoryview) -> None:
         """Append the block."""
         self._file.write(bytes(block))
-
-    def whole(self, offset: int, digest: bytes) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, digest
 
     def read_back(self) -> RemoteReader:
         """Close what was written, and open it again from the store."""

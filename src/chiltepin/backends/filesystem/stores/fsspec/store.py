@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.core import url_to_fs
 
+from chiltepin.backends.filesystem.defaults import LinkFreeStore, NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, sound
 from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
@@ -27,10 +28,7 @@ from chiltepin.backends.filesystem.temp_names import is_draft
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
+    from collections.abc import Iterator, Mapping, Sequence
 
     from chiltepin.backends.filesystem.store import Folder, Store, Wish
     from chiltepin.paths import Parts
@@ -78,7 +76,7 @@ def _same(name: str) -> str:
     return name
 
 
-class RemoteFolder:
+class RemoteFolder(NothingHeld):
     """One folder of the store."""
 
     #: A folder has one name here.
@@ -95,14 +93,6 @@ class RemoteFolder:
     def names(self) -> set[str]:
         """Return all names that are listed."""
         return {entry.name for entry in self.entries(drafts=True)}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held."""
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries but the marker that object stores keep for the folder itself."""
@@ -193,7 +183,7 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
 
 
-class RemoteStore:
+class RemoteStore(LinkFreeStore[RemoteFolder]):
     """The tree below a URL.
 
     Parameters
@@ -299,11 +289,6 @@ class RemoteStore:
                     self.filesystem.rmdir(self.path(place))
                 raise renamed(name)
 
-    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, RemoteFolder]:
-        """Refuse links, then open; see `Store.enter`."""
-        parts = self.resolve(parts, follow=True)
-        return parts, self.folder(parts, create=create)
-
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two places, if both are on one filesystem."""
         if not isinstance(other, RemoteStore) or type(other.filesystem) is not type(self.filesystem):
@@ -312,12 +297,3 @@ class RemoteStore:
             return False
         ours, theirs = self.path(parts), other.path(other_parts)
         return f"{theirs}/".startswith(f"{ours}/")
-
-    def holders(self, parts: Parts) -> Collection[Hashable]:
-        """Return none: a folder has one name here."""
-        del parts
-        return ()
-
-    def links(self) -> Collection[tuple[Hashable, str]]:
-        """Return none: a link on the way to the root is the server's."""
-        return ()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.http.client import mtime_of, time_of, total_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,37 +17,14 @@ if TYPE_CHECKING:
     import urllib3
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.stores.http.store import HttpStore, Page
+    from chiltepin.backends.filesystem.stores.http.client import HttpClient, Page
 
-__all__ = ["HttpReader", "mtime_of", "total_of"]
+__all__ = ["HttpReader"]
 
 #: Bytes that are asked for at first: a smaller file needs no second request.
 _FIRST = 1 << 20
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
-
-
-def mtime_of(answer: urllib3.BaseHTTPResponse) -> float | None:
-    """Return the time of last modification that an answer tells, in seconds since 1970 UTC; None if it tells none."""
-    return _time_of(answer, "Last-Modified")
-
-
-def _time_of(answer: urllib3.BaseHTTPResponse, header: str) -> float | None:
-    try:
-        return parsedate_to_datetime(answer.headers[header]).timestamp()
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
-    """Return how many bytes the whole file has, of which an answer may be a part; None if it does not tell."""
-    if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
-        found = _TOTAL.fullmatch(answer.headers.get("Content-Range", "").strip())
-        return int(found[1]) if found else None
-    told = answer.headers.get("Content-Length", "")
-    # With both headers the length is to be ignored (RFC 9112, 6.3).
-    return int(told) if told.isdecimal() and "Transfer-Encoding" not in answer.headers else None
 
 
 def _validator(answer: urllib3.BaseHTTPResponse) -> str:
@@ -56,7 +33,7 @@ def _validator(answer: urllib3.BaseHTTPResponse) -> str:
     if tag.startswith('"'):
         return tag
     # A file may change twice in the second of its time, which then names both contents (RFC 9110, 8.8.2.2).
-    now, then = _time_of(answer, "Date"), mtime_of(answer)
+    now, then = time_of(answer, "Date"), mtime_of(answer)
     if now is None or then is None or now - then < 1:
         return ""
     return answer.headers["Last-Modified"]
@@ -65,10 +42,10 @@ def _validator(answer: urllib3.BaseHTTPResponse) -> str:
 class HttpReader:
     """A file of a web server, open for reading."""
 
-    def __init__(self, store: HttpStore, page: Page) -> None:
-        self._store, self._page, self._head, self._position = store, page, b"", 0
+    def __init__(self, client: HttpClient, page: Page) -> None:
+        self._client, self._page, self._head, self._position = client, page, b"", 0
         self.proof = ""
-        got = store.ask("GET", page, {"Range": f"bytes=0-{_FIRST - 1}"})
+        got = client.ask("GET", page, {"Range": f"bytes=0-{_FIRST - 1}"})
         answer = got.answer
         if got.is_folder:
             answer.close()
@@ -83,7 +60,7 @@ class HttpReader:
         elif answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             # Perhaps it is empty; perhaps the server gives no ranges of it.
             answer.close()
-            self._whole(store.ask("GET", page).answer)
+            self._whole(client.ask("GET", page).answer)
         else:
             self._whole(answer)
         self.parts = self._stream is None
@@ -92,13 +69,13 @@ class HttpReader:
     def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
         """Take the first range; without a name for the content, only a whole file is good."""
         first, last, total = _range_of(answer)
-        self._head = self._store.body(answer, _FIRST)
+        self._head = self._client.body(answer, _FIRST)
         self.size = total
         count = len(self._head)
         if first or last + 1 != count or total < count or (count < total and not self._validator):
             answer.close()
             self._head, self.size = b"", None
-            self._whole(self._store.ask("GET", self._page).answer)
+            self._whole(self._client.ask("GET", self._page).answer)
 
     def _whole(self, answer: urllib3.BaseHTTPResponse) -> None:
         """Take the content in order."""
@@ -125,7 +102,7 @@ class HttpReader:
             block[:] = self._head[offset : offset + len(block)]
             return len(block)
         headers = {"Range": f"bytes={offset}-{offset + len(block) - 1}", "If-Range": self._validator}
-        answer = self._store.ask("GET", self._page, headers).answer
+        answer = self._client.ask("GET", self._page, headers).answer
         same = answer.status == HTTPStatus.PARTIAL_CONTENT and _range_of(answer) == (
             offset,
             offset + len(block) - 1,
@@ -135,7 +112,7 @@ class HttpReader:
         if not same or _validator(answer) not in ("", self._validator):
             answer.close()
             raise self._another()
-        data = self._store.body(answer, len(block))
+        data = self._client.body(answer, len(block))
         if len(data) != len(block):
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         block[:] = data
@@ -150,7 +127,7 @@ class HttpReader:
         if self._stream is None:
             count = self.read_at(self._position, block)
         else:
-            data = self._store.body(self._stream, len(block))
+            data = self._client.body(self._stream, len(block))
             count = len(data)
             block[:count] = data
         self._position += count

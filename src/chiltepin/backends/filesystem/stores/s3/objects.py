@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.small_files import SMALL, Small
+from chiltepin.backends.filesystem.store import SMALL, Small
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.uploads import Record, begin, dead
 

@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.checksums import meet
+from chiltepin.backends.filesystem.defaults import LinkFreeStore
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.small_files import SMALL
-from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.store import SMALL, Entry, sound
 from chiltepin.backends.filesystem.stores.s3.bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.stores.s3.config import settings_of
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
@@ -36,13 +36,12 @@ from chiltepin.backends.filesystem.stores.s3.uploads import GRACE, dead
 from chiltepin.backends.filesystem.temp_names import is_draft
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.local.small_files import Small
-    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.backends.filesystem.store import Folder, Small, Store, Wish
     from chiltepin.backends.filesystem.stores.s3.uploads import Record
     from chiltepin.paths import Parts
 
@@ -232,7 +231,7 @@ class S3Folder:
         self.store.bucket.call("delete_object", prefix)
 
 
-class S3Store:
+class S3Store(LinkFreeStore[S3Folder]):
     """The tree below ``s3://bucket/folder``.
 
     Parameters
@@ -257,11 +256,6 @@ class S3Store:
         """See `Store.transient`."""
         return error.transient if isinstance(error, S3Fault) else isinstance(error, ConnectionError | TimeoutError)
 
-    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return the same place: there are no links."""
-        del follow
-        return parts
-
     def prefix(self, parts: Parts) -> str:
         """Return what the names of all objects in a folder begin with."""
         names = (self.root, *parts) if self.root else parts
@@ -278,10 +272,6 @@ class S3Store:
             self._refuse_object(self.prefix(parts[:depth])[:-1])
         return S3Folder(self, prefix, fresh=True)
 
-    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, S3Folder]:
-        """Open the folder; there are no links."""
-        return parts, self.folder(parts, create=create)
-
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two names, if both are in one bucket of one server, by whatever URLs."""
         if not isinstance(other, S3Store) or self.bucket.name != other.bucket.name:
@@ -289,15 +279,6 @@ class S3Store:
         if not other.prefix(other_parts).startswith(self.prefix(parts)):
             return False
         return same_server(self.bucket.endpoint, other.bucket.endpoint)
-
-    def holders(self, parts: Parts) -> Collection[Hashable]:
-        """Return none: a folder has one name here."""
-        del parts
-        return ()
-
-    def links(self) -> Collection[tuple[Hashable, str]]:
-        """Return none: a link on the way to the root is the server's."""
-        return ()
 
     def refuse_missing(self, prefix: str) -> None:
         """Raise what a folder below which nothing was found is instead; the root is always there."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import sound
 from chiltepin.backends.filesystem.stores.sftp import owners
@@ -17,13 +18,9 @@ from chiltepin.backends.filesystem.temp_names import is_draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Entry, Folder, Wish
     from chiltepin.backends.filesystem.stores.sftp.connection import Channel
-    from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
     from chiltepin.paths import Parts
 
 __all__ = ["SftpFolder"]
@@ -35,23 +32,38 @@ _READ_DIRS = 8
 _REMOVALS = 64
 
 
-class SftpFolder:
+class Server(Protocol):
+    """What a folder needs of the store that it is in."""
+
+    #: Large drafts that somebody left and that may be continued, by folder and mark.
+    leftovers: dict[tuple[Parts, str], str]
+
+    def channel(self) -> Channel:
+        """Return the connection that has the least to do."""
+        ...
+
+    def path(self, parts: Parts) -> str:
+        """Return the absolute path on the server."""
+        ...
+
+    def look(self, path: str) -> Attributes | None:
+        """Return what the server tells of a path, a link not followed; None if nothing is there."""
+        ...
+
+    def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
+        """Remove leftovers from a folder, the first time that this store writes there."""
+        ...
+
+
+class SftpFolder(NothingHeld):
     """One folder of the server; see the head of this module for what it is not."""
 
     #: A folder has one name here.
     identity = None
 
-    def __init__(self, store: SftpStore, parts: Parts) -> None:
+    def __init__(self, store: Server, parts: Parts) -> None:
         self._store, self._parts = store, parts
         self._path = store.path(parts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held."""
 
     def _below(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
@@ -207,7 +219,7 @@ def _unclear(file: Outgoing) -> bool:
 class _Ahead(SftpFolder):
     """A folder whose files are read in the order in which they were announced, and so many at a time."""
 
-    def __init__(self, store: SftpStore, parts: Parts, entries: Sequence[Entry]) -> None:
+    def __init__(self, store: Server, parts: Parts, entries: Sequence[Entry]) -> None:
         super().__init__(store, parts)
         small = groups([entry for entry in entries if entry.fits(SMALL)])
         self._coming = {entry.name: group for group in small for entry in group}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.sftp.connection import writing
 from chiltepin.backends.filesystem.stores.sftp.files import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Reader
     from chiltepin.backends.filesystem.stores.sftp.connection import Channel
 
 __all__ = ["PlainDraft"]
@@ -50,7 +50,7 @@ __all__ = ["PlainDraft"]
 _PIECE = 1 << 20
 
 
-class PlainDraft:
+class PlainDraft(InOrderFile):
     """A file that is written in order beside its real name.
 
     Parameters
@@ -66,8 +66,6 @@ class PlainDraft:
     def __init__(self, choose: Callable[[], Channel], draft: str, path: str, *, ended: Callable[[bool], None]) -> None:
         self._choose, self._draft, self._path, self._ended = choose, draft, path, ended
         self._buffer, self._end, self._committed = bytearray(), 0, False
-        self.part: int | None = None
-        self.proves = False
         self._channel = channel = choose()
         (asked,) = channel.ask(opening(draft, WRITING | CREATING | EXCLUSIVELY))
         if asked.status:
@@ -79,22 +77,6 @@ class PlainDraft:
 
     def __enter__(self) -> Self:
         return self
-
-    def kept(self, offset: int, count: int) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, count
-
-    def step(self, reader: Reader) -> None:
-        """Have none: a request for each would cost more."""
-
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Return False: this store has no faster path."""
-        del reader, offset, count, verify
-        return False
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Not for a file that is written in order."""
-        raise NotImplementedError
 
     def write(self, block: memoryview) -> None:
         """Append the block, a piece at a time."""
@@ -113,10 +95,6 @@ class PlainDraft:
             request.about = self._path
             written(self._channel, request)
         self._end += len(block)
-
-    def whole(self, offset: int, digest: bytes) -> None:
-        """Keep nothing from dead drafts."""
-        del offset, digest
 
     def _close(self) -> None:
         """Close what was written: a server that sends it on tells only then whether it is there."""

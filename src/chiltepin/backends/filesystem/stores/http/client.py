@@ -1,0 +1,263 @@
+"""Requests to a web server: connections, proxies, redirects, and what an answer that is no file means.
+
+No message names a URL: it may hold a key.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProtocolError, SSLError
+from urllib3.exceptions import TimeoutError as UrllibTimeoutError
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.http.index_page import absolute
+from chiltepin.backends.filesystem.stores.proxies import proxy_for
+from chiltepin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chiltepin.paths import Parts
+
+__all__ = ["Got", "HttpClient", "Page", "UnavailableError", "mtime_of", "time_of", "total_of"]
+
+#: Requests that are under way at once.
+WIDTH = 16
+
+#: Redirects in a row after which a server is taken for lost; curl's limit is 50, browsers' about 20.
+_REDIRECTS = 10
+
+#: Answers that ask for another try (RFC 9110, 15.5.9; RFC 6585, 4; RFC 8470, 5.2).
+_BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+
+#: Bytes of an answer that are read to their end, so that the connection can be used again.
+_SHORT = 1 << 16
+
+#: What a URL may hold as it is; anything else in a redirect is escaped.
+_URL = "%/:=&?~#+!$,;'@()*[]"
+
+_TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
+
+
+class Page(NamedTuple):
+    """What is asked for."""
+
+    url: str
+    #: What messages call it.
+    where: str
+
+
+class Got(NamedTuple):
+    """An answer, its body not read, and the URL that it came from after all redirects."""
+
+    answer: urllib3.BaseHTTPResponse
+    url: str
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it came from a URL that ends in a slash."""
+        return urlsplit(self.url).path.endswith("/")
+
+
+class UnavailableError(Fault):
+    """The server cannot answer now."""
+
+
+def mtime_of(answer: urllib3.BaseHTTPResponse) -> float | None:
+    """Return the time of last modification that an answer tells, in seconds since 1970 UTC; None if it tells none."""
+    return time_of(answer, "Last-Modified")
+
+
+def time_of(answer: urllib3.BaseHTTPResponse, header: str) -> float | None:
+    """Return the time in a header, in seconds since 1970 UTC; None if it tells none."""
+    try:
+        return parsedate_to_datetime(answer.headers[header]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
+    """Return how many bytes the whole file has, of which an answer may be a part; None if it does not tell."""
+    if answer.status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        found = _TOTAL.fullmatch(answer.headers.get("Content-Range", "").strip())
+        return int(found[1]) if found else None
+    told = answer.headers.get("Content-Length", "")
+    # With both headers the length is to be ignored (RFC 9112, 6.3).
+    return int(told) if told.isdecimal() and "Transfer-Encoding" not in answer.headers else None
+
+
+class HttpClient:
+    """Requests below one URL of a web server.
+
+    Parameters
+    ----------
+    url : str
+        ``https://host/path``.
+    headers : mapping of str to str
+        Sent with every request to this server; not sent elsewhere when the server sends us on.
+
+    Raises
+    ------
+    ConfigError
+        For a password in the URL.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._root, self._headers = urlsplit(url), headers
+        if self._root.username or self._root.password:
+            raise ConfigError("A URL takes no password here; give headers: {Authorization: {env: NAME}} as an option.")
+        #: What the root's URL has behind its path, such as a signature; every request has it.
+        self.query = self._root.query
+        #: Connections, by the proxy that they go through.
+        self._pools: dict[str | None, urllib3.PoolManager] = {}
+        #: Whether HEAD is answered; some servers refuse it, and a signed URL is for one method.
+        self._heads = True
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """Return the connections, through the proxy that the environment names for the host of a URL."""
+        proxy = proxy_for(url)
+        if proxy not in self._pools:
+            timeout = urllib3.Timeout(connect=30, read=60)
+            if proxy is not None and not proxy.startswith(("http://", "https://")):
+                raise Fault(
+                    "CONNECT_FAILED", "The environment names a proxy that is not an HTTP proxy; use one that is."
+                )
+            if proxy is None:
+                made = urllib3.PoolManager(maxsize=WIDTH, timeout=timeout)
+            else:
+                user, at, _ = urlsplit(proxy).netloc.rpartition("@")
+                headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if at else None
+                made = urllib3.ProxyManager(proxy, maxsize=WIDTH, timeout=timeout, proxy_headers=headers)
+            self._pools.setdefault(proxy, made)
+        return self._pools[proxy]
+
+    def url(self, parts: Parts, *, folder: bool = False) -> str:
+        """Return the URL of a place."""
+        names = (quote(name, safe="", errors="surrogateescape") for name in parts)
+        path = "/".join((self._root.path.rstrip("/"), *names))
+        slash = "/" if folder or not parts else ""
+        return urlunsplit((self._root.scheme, self._root.netloc, path + slash, self.query, ""))
+
+    def ask(self, method: str, page: Page, headers: Mapping[str, str] | None = None) -> Got:
+        """Return the answer, after all redirects.
+
+        Raises
+        ------
+        OSError, Fault
+            For an answer that is none of a file.
+        """
+        url = page.url
+        for _ in range(_REDIRECTS + 1):
+            answer = self._once(method, url, headers or {}, page.where)
+            location = answer.get_redirect_location()
+            if not location:
+                return Got(self._good(answer, page.where, ranged=bool(headers)), url)
+            if method == "HEAD" or (total_of(answer) or _SHORT + 1) <= _SHORT:
+                answer.drain_conn()
+            else:
+                answer.close()
+            url = _sent_on(url, location, page.where)
+        raise Fault("ENDPOINT_ERROR", f"Too many redirects from the web server for {page.where}.")
+
+    def _once(self, method: str, url: str, headers: Mapping[str, str], where: str) -> urllib3.BaseHTTPResponse:
+        """Send one request; what proves who we are goes to the server of the root only."""
+        # Not "gzip": a range, a size and a checksum are of the file as it is.
+        given = {"Accept-Encoding": "identity", **headers}
+        target = urlsplit(url)
+        if (target.scheme, target.netloc) == (self._root.scheme, self._root.netloc):
+            given = {**given, **self._headers}
+        pool = self._pool(url)
+        try:
+            return pool.request(method, url, headers=given, retries=False, preload_content=False, redirect=False)
+        except HTTPError as err:
+            failure = _failure(err, where)
+        # Raised here: urllib3's own errors name the URL.
+        raise failure
+
+    @staticmethod
+    def _good(answer: urllib3.BaseHTTPResponse, where: str, *, ranged: bool) -> urllib3.BaseHTTPResponse:
+        """Return an answer that is one of a file; 202 and 204, for instance, are none."""
+        good = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
+        if ranged:
+            good |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+        if answer.status in good:
+            return answer
+        answer.close()
+        raise _refusal(answer.status, where)
+
+    def head(self, page: Page) -> Got:
+        """Ask for what is known of a file; by GET where the server refuses HEAD."""
+        refused = False
+        if self._heads:
+            try:
+                got = self.ask("HEAD", page)
+            except (Fault, FileNotFoundError) as err:
+                # A server that is only busy will answer HEAD again.
+                refused = not isinstance(err, UnavailableError)
+            else:
+                got.answer.release_conn()
+                return got
+        got = self.ask("GET", page, {"Range": "bytes=0-0"})
+        # Not read: a server without ranges sends the whole file.
+        got.answer.close()
+        if refused:
+            self._heads = False
+        return got
+
+    def body(self, answer: urllib3.BaseHTTPResponse, count: int, *, decode: bool = False) -> bytes:
+        """Read so much of an answer, or what is left; as it is stored, unless it is to be decoded."""
+        try:
+            data = answer.read(count, decode_content=decode)
+            # Short of that at the end only, which has to be seen: an answer may be shorter than it said.
+            while 0 < len(data) < count and (more := answer.read(count - len(data), decode_content=decode)):
+                data += more
+        except HTTPError as err:
+            failure = _failure(err, "a file")
+        else:
+            return data
+        raise failure
+
+
+def _sent_on(url: str, location: str, where: str) -> str:
+    """Return the URL that a redirect leads to."""
+    try:
+        # A header is bytes, which Python gives as Latin-1 (RFC 9110, 5.5); those of a URL may be in UTF-8, not escaped.
+        url = absolute(url, quote(location.encode("latin-1", "replace"), safe=_URL))
+        if urlsplit(url).scheme in ("http", "https") and urlsplit(url).hostname:
+            return url
+    except ValueError:
+        pass
+    raise Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
+
+
+def _refusal(status: int, where: str) -> Exception:
+    """Return what an answer means that is none of a file."""
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return Fault("PERMISSION_DENIED", f"The web server does not give {where} to us (status {status}).")
+    if status in _BUSY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED):
+        return UnavailableError("ENDPOINT_ERROR", f"The web server cannot give {where} now (status {status}).")
+    return Fault("ENDPOINT_ERROR", f"The web server answers with status {status} to what asks for {where}.")
+
+
+def _failure(error: HTTPError, where: str) -> Exception:
+    """Return an error of ours for one of urllib3's, without its URL."""
+    if isinstance(error, SSLError):
+        return Fault("CONNECT_FAILED", f"The certificate of the web server that has {where} is not to be trusted.")
+    # In some versions a connection that is refused is a kind of timeout.
+    if isinstance(error, UrllibTimeoutError) and not isinstance(error, NewConnectionError):
+        return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    if isinstance(error, ProtocolError):
+        return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    if isinstance(error, LocationValueError):
+        return Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
+    return ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
