@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from terminals import CTRL_C, Terminal
 
-from chiltepin.cli.since import Since
+from chiltepin.cli.params import Since
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from chiltepin import errors
 from chiltepin.cli import main
+from chiltepin.cli.exit_codes import exit_code
 
 COMMAND = str(Path(sys.executable).with_name("chiltepin"))
 
@@ -55,7 +56,7 @@ def test_a_word_that_it_does_not_know_is_a_usage_error(words):
 )
 def test_an_error_has_the_exit_code_of_its_kind(error, code):
     """The shell sees 1 for a failure, 2 for a wrong setting, 4 for a missing login, as with globus-cli."""
-    assert main.exit_code(error) == code
+    assert exit_code(error) == code
 
 
 def test_every_command_is_in_a_module_of_its_name():

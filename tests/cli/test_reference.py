@@ -9,6 +9,7 @@ import click
 import pytest
 
 from chiltepin.cli import main
+from chiltepin.cli.exit_codes import INTERRUPTED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 COMMANDS = sorted(main.COMMANDS)
@@ -60,4 +61,4 @@ def test_the_exit_codes_are_on_the_page():
     """The table of exit codes has each that the command line uses."""
     text = PAGE.read_text(encoding="utf-8").partition("\n## Exit codes\n")[2].partition("\n## ")[0]
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
-    assert told == {0, 1, 2, 4, main.INTERRUPTED}
+    assert told == {0, 1, 2, 4, INTERRUPTED}

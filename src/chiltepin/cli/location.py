@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import click
+from typing import TYPE_CHECKING, NamedTuple
 
 from chiltepin.model import UUID
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from click.shell_completion import CompletionItem
-
-__all__ = ["ENDPOINT_PATH", "EndpointPath", "Location", "parse"]
+__all__ = ["Location", "parse"]
 
 
 class Location(NamedTuple):
@@ -52,31 +48,3 @@ def parse(text: str, declared: Collection[str]) -> Location:
     absolute = re.search(r":(?=[/~])", text)
     split = absolute.start() if absolute else text.find(":")
     return Location(text, None) if split < 0 else Location(text[:split], text[split + 1 :])
-
-
-class EndpointPath(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
-    """The type of an argument ``EP:PATH``; it stays text until the settings are read, and completes endpoints."""
-
-    name = "EP:PATH"
-
-    def get_metavar(self, param: click.Parameter, *_: Any, **__: Any) -> str | None:
-        """Return what the help calls it."""
-        return param.metavar or self.name
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the endpoints of the settings that begin so."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for a shell only
-
-        from chiltepin.cli.context import Desk  # noqa: PLC0415 - help needs no settings
-        from chiltepin.errors import ChiltepinError  # noqa: PLC0415
-
-        del param
-        desk = Desk(config=ctx.params.get("config"), backend=ctx.params.get("backend"))
-        try:
-            names = [f"{name}:" for name in desk.settings.endpoints]
-        except ChiltepinError:
-            return []
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-ENDPOINT_PATH = EndpointPath()

@@ -7,11 +7,12 @@ from importlib import import_module
 
 import click
 
+from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, exit_code
 from chiltepin.cli.output import complain
-from chiltepin.errors import ChiltepinError, ConfigError, LoginRequiredError
+from chiltepin.errors import ChiltepinError, ConfigError
 from chiltepin.transfers import interpreter_exit as exits
 
-__all__ = ["COMMANDS", "INTERRUPTED", "chiltepin", "exit_code", "main"]
+__all__ = ["COMMANDS", "chiltepin", "main"]
 
 #: The subcommands: each is a function of its own name, in a module of its own name. They are loaded when they are
 #: asked for, because a shell completes and a user reads help far more often than either moves data.
@@ -29,22 +30,6 @@ COMMANDS = {
     "transfer": "Move a file, or what is in a folder, to another endpoint.",
     "whoami": "Show who is logged in to Globus.",
 }
-
-#: What the shell gets to see; the same numbers as globus-cli's.
-_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (LoginRequiredError, 4),
-    (ConfigError, 2),
-    (ChiltepinError, 1),
-)
-
-
-#: What a shell gives for a command that Ctrl-C has ended: 128 and the number of SIGINT.
-INTERRUPTED = 130
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the exit code that an error stands for: 1 a failure, 2 a wrong setting, 4 a login that is missing."""
-    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
 class _Commands(click.Group):
@@ -90,4 +75,4 @@ def main() -> None:
         interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)
         exits.note(type(err).__name__)
         complain("Interrupted." if interrupted else "Nothing was done.")
-        sys.exit(INTERRUPTED if interrupted else 1)
+        sys.exit(INTERRUPTED if interrupted else FAILURE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from chiltepin.cli.output import in_options, print_json
+from chiltepin.cli.params import Number
 from chiltepin.errors import ChiltepinError, printable
 from chiltepin.settings.limits import SECONDS
 
@@ -15,31 +16,13 @@ if TYPE_CHECKING:
 
     from chiltepin.cli.context import Desk
     from chiltepin.model import Request
-    from chiltepin.settings.limits import Range
 
-__all__ = ["Number", "asked", "label_option", "show_requests", "timeout_option"]
+__all__ = ["asked", "label_option", "show_requests", "timeout_option"]
 
 T = TypeVar("T")
 
 #: A day, as a task has at Globus if nobody says otherwise (docs.globus.org, "Task Behavior", 3).
 DAY = 86400.0
-
-
-class Number(click.FloatRange):
-    """A number in a range; click calls it ``float range`` where it complains."""
-
-    name = "number"
-
-    def __init__(self, numbers: Range) -> None:
-        super().__init__(min=numbers.least, max=numbers.most, min_open=numbers.above)
-        self._numbers = numbers
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; click compares, and nothing is smaller or larger than nan."""
-        number = float(super().convert(value, param, ctx))
-        if not self._numbers.holds(number):
-            self.fail(f"{number} is not a number.", param, ctx)
-        return number
 
 
 label_option = click.option("--label", default="", metavar="TEXT", help="A name for people, at most 128 characters.")

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from chiltepin.backends import threads
 from chiltepin.cli.output import counted
-from chiltepin.cli.run import Picture, summed
+from chiltepin.cli.reporting import Picture, summed
 from chiltepin.errors import BackendError, printable
 from chiltepin.model import DeleteRequest
 from chiltepin.transfers.walk import Amount, amount_of

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import globus_sdk
 
 from chiltepin.backends import forks
-from chiltepin.backends.globus import auth
-from chiltepin.backends.globus import documents as wire
+from chiltepin.backends.globus import auth, documents, responses
 from chiltepin.backends.globus import item_outcomes as items
 from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
@@ -290,13 +289,13 @@ class GlobusBackend:
         rest = {"submission_id": submission_id, "notify": self._notify}
         if isinstance(request, DeleteRequest):
             place = self._collections.find(request.endpoint)
-            deletion = wire.delete_document(request, place, **rest)
+            deletion = documents.delete_document(request, place, **rest)
             self._reach(place)
             return deletion, "deletion"
         source, destination = self._collections.find(request.source), self._collections.find(request.destination)
-        if why := contradiction(request) or wire.unsure(request, source, destination):
+        if why := contradiction(request) or documents.unsure(request, source, destination):
             raise UnsupportedOptionError(why, backend=self.name)
-        transfer = wire.transfer_document(request, source, destination, **rest)
+        transfer = documents.transfer_document(request, source, destination, **rest)
         self._reach(source, destination)
         return transfer, "transfer"
 
@@ -321,12 +320,12 @@ class GlobusBackend:
 
     def _twin(self, document: Mapping[str, Any]) -> str | None:
         """Return the live task that Chiltepin made of the same paths."""
-        mark = wire.mark(document)
+        mark = documents.mark(document)
         live = self._ask(
             "Looking for the task with the same paths",
             lambda client: [
-                (identifier(task["task_id"]), wire.mark(task))
-                for task in wire.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
+                (identifier(task["task_id"]), documents.mark(task))
+                for task in responses.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
             ],
         )
         return next((task_id for task_id, its_mark in live if mark and its_mark == mark), None)
@@ -336,12 +335,12 @@ class GlobusBackend:
         return ask(lambda: self._polled(handles), "Asking how the tasks are")
 
     def _polled(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        documents = {
+        found = {
             task["task_id"].lower(): task
             for chunk in _chunks(sorted({handle.task_id for handle in handles}))
             for task in self._documents(chunk)
         }
-        statuses = [self._status(handle, documents.get(handle.task_id.lower())) for handle in handles]
+        statuses = [self._status(handle, found.get(handle.task_id.lower())) for handle in handles]
         living = {status.handle.task_id for status in statuses if not status.state.final}
         # Of what has ended, and of what nobody asks for any more, nothing is kept.
         self._events = {task_id: known for task_id, known in self._events.items() if task_id in living}
@@ -351,14 +350,14 @@ class GlobusBackend:
         wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"
         return self._ask(
             "Asking how the tasks are",
-            lambda client: wire.tasks(client.task_list(limit=len(task_ids), filter=wanted)),
+            lambda client: responses.tasks(client.task_list(limit=len(task_ids), filter=wanted)),
         )
 
     def _document(self, handle: TaskHandle) -> dict[str, Any]:
         """Return the document of one task."""
         return self._ask(
             f"Asking for task {handle.task_id}",
-            lambda client: wire.task(client.get_task(handle.task_id).data, handle.task_id),
+            lambda client: responses.task(client.get_task(handle.task_id).data, handle.task_id),
         )
 
     def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
@@ -368,12 +367,12 @@ class GlobusBackend:
             try:
                 task = self._document(handle)
             except PathNotFoundError:
-                return wire.lost(handle)
+                return responses.lost(handle)
             except LoginRequiredError:
                 raise
             except BackendError as err:
-                return wire.untold(handle, str(err))
-        status = wire.status_of(handle, task, self._event(task))
+                return responses.untold(handle, str(err))
+        status = responses.status_of(handle, task, self._event(task))
         left_out = int(task.get("subtasks_skipped_errors") or 0)
         if status.state is TaskState.SUCCEEDED and left_out and task.get("skip_source_errors") is False:
             reason = f"Globus left out {left_out} paths whose source it could not read, though it was not asked to."
@@ -383,7 +382,7 @@ class GlobusBackend:
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the last event of a troubled task that was an error; asked for once for each trouble."""
         task_id = task["task_id"]
-        if not wire.troubled(task):
+        if not responses.troubled(task):
             self._events.pop(task_id, None)
             return None
         trouble = (task["status"], task.get("nice_status"))
@@ -430,7 +429,7 @@ class GlobusBackend:
         """Return the last events of a task that were errors, the newest first."""
         return self._ask(
             f"Asking what happened to task {task_id}",
-            lambda client: wire.entries(
+            lambda client: responses.entries(
                 client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
             ),
         )
@@ -440,7 +439,7 @@ class GlobusBackend:
         try:
             self._ask(
                 f"Cancelling task {handle.task_id}",
-                lambda client: wire.said(client.cancel_task(handle.task_id)),
+                lambda client: responses.said(client.cancel_task(handle.task_id)),
             )
         except PathNotFoundError:
             return
@@ -450,7 +449,7 @@ class GlobusBackend:
         self._look_around()
         place = self._collections.find(endpoint)
         self._reach(place)
-        folder = wire.global_path(path, place)
+        folder = documents.global_path(path, place)
         what = f"Listing {folder} on endpoint {endpoint!r}"
 
         def page(offset: int) -> Mapping[str, Any]:
@@ -470,11 +469,11 @@ class GlobusBackend:
         self._look_around()
         place = self._collections.find(endpoint)
         self._reach(place)
-        where = wire.global_path(path, place)
+        where = documents.global_path(path, place)
         try:
             return self._ask(
                 f"Asking for {path} on endpoint {endpoint!r}",
-                lambda client: wire.is_entry(client.operation_stat(place.id, path=where)),
+                lambda client: responses.is_entry(client.operation_stat(place.id, path=where)),
             )
         except PathNotFoundError:
             return False
@@ -498,7 +497,7 @@ def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     markers: set[str] = set()
     for number, page in enumerate(pages):
-        found += wire.entries(page)
+        found += responses.entries(page)
         marker = str(page.get("next_marker"))
         if marker in markers or number >= MOST_PAGES or len(found) > MOST_LISTED:
             raise ValueError("no end")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
-from chiltepin.backends.globus.documents import entries
 from chiltepin.backends.globus.errors import ask
+from chiltepin.backends.globus.responses import entries
 from chiltepin.backends.globus.text import identifier, one_line
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.model import THIS_MACHINE, UUID

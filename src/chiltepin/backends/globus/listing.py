@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.backends.globus.documents import entries, entry_of
+from chiltepin.backends.globus.responses import entries, entry_of
 from chiltepin.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:

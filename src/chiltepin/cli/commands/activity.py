@@ -14,7 +14,7 @@ import click
 
 from chiltepin.cli.context import config_option, format_option
 from chiltepin.cli.output import amount, counted, print_table, tell, took
-from chiltepin.cli.since import SINCE
+from chiltepin.cli.params import SINCE
 from chiltepin.errors import ChiltepinError, ConfigError, printable
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin.cli.context import on_data
-from chiltepin.cli.location import ENDPOINT_PATH
+from chiltepin.cli.exit_codes import FAILURE, LOGIN_REQUIRED
 from chiltepin.cli.output import print_json, print_table, tell
+from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def check(*, desk: Desk, chosen: tuple[str, ...], write: bool) -> None:
         _show(desk, findings, write=write)
     broken = [finding for finding in findings if finding.failed]
     if broken or (chosen and not all(finding.served for finding in findings)):
-        sys.exit(4 if any(finding.failed in ("login", "consent") for finding in broken) else 1)
+        needs_login = any(finding.failed in ("login", "consent") for finding in broken)
+        sys.exit(LOGIN_REQUIRED if needs_login else FAILURE)
 
 
 def _findings(desk: Desk, chosen: list[str], *, write: bool) -> list[Finding]:

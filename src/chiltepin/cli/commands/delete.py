@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from chiltepin.cli.context import on_data
-from chiltepin.cli.location import ENDPOINT_PATH
 from chiltepin.cli.options import asked, label_option, show_requests, timeout_option
+from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin.cli.context import on_data
-from chiltepin.cli.location import ENDPOINT_PATH
+from chiltepin.cli.exit_codes import FAILURE
 from chiltepin.cli.output import complain, print_json
+from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def ls(*, desk: Desk, location: str, long: bool, recursive: bool) -> None:
     for trouble in troubles:
         complain(str(trouble))
     if troubles:
-        sys.exit(1)
+        sys.exit(FAILURE)
 
 
 def _found(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.cli.options import Number
+from chiltepin.cli.params import Number
 from chiltepin.errors import ChiltepinError
 from chiltepin.settings.limits import BANDWIDTH, GRACE
 

@@ -10,9 +10,9 @@ import click
 
 from chiltepin.cli.batch_file import Line, lines_of
 from chiltepin.cli.context import on_data
-from chiltepin.cli.location import ENDPOINT_PATH
 from chiltepin.cli.options import asked, label_option, show_requests, timeout_option
 from chiltepin.cli.output import print_json
+from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.model import SYNC_LEVELS
 
 if TYPE_CHECKING:

@@ -1,0 +1,218 @@
+"""What the Transfer API answers, checked and turned into our model."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.globus.session_requirements import login_command, options_in
+from chiltepin.backends.globus.text import identifier, one_line, word
+from chiltepin.model import UNREAD, DirEntry, TaskHandle, TaskState, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "entries",
+    "entry_of",
+    "is_entry",
+    "lost",
+    "said",
+    "status_of",
+    "task",
+    "tasks",
+    "troubled",
+    "untold",
+]
+
+_STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
+_FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
+
+#: What ``nice_status`` says of a task that has no trouble.
+_FINE = (None, "", "OK", "Queued")
+
+#: What to do about a trouble, where that is known.
+_CURES = {
+    "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
+    "FILE_NOT_FOUND": "Check the path. ",
+    "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
+    "IS_A_DIRECTORY": "Give recursive=True for a folder. ",
+    "NOT_A_DIRECTORY": "Leave recursive out for a file. ",
+    "NO_SPACE_LEFT": "Make room there. ",
+    "PERMISSION_DENIED": "See that you may read the source, and write to the destination. ",
+    "QUOTA_EXCEEDED": "Make room there. ",
+}
+
+#: Troubles that a login cures; the words of the event may say which.
+_LOGINS = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
+
+_KINDS = {"dir": "dir", "file": "file"}
+
+
+#: Every status of a task (SDK documentation, ``get_task``).
+_STATUSES = frozenset({"ACTIVE", "INACTIVE", "SUCCEEDED", "FAILED"})
+
+
+def entries(page: Any) -> list[dict[str, Any]]:
+    """Return the entries of a list, or of a page of one.
+
+    Raises
+    ------
+    TypeError, KeyError
+        If it has none: then it is no answer of the Transfer API, whatever its HTTP status.
+    """
+    found = page["DATA"]
+    if not isinstance(found, list):
+        raise TypeError(type(found).__name__)
+    return [dict(entry) for entry in found]
+
+
+def said(answer: Any) -> str:
+    """Return the code of an answer to a request; errors as `entries`."""
+    code = answer["code"]
+    if not isinstance(code, str) or not code:
+        raise TypeError(type(code).__name__)
+    return code
+
+
+def task(document: Any, task_id: str = "") -> dict[str, Any]:
+    """Return the document of a task; errors as `entries`, and ValueError, if not all is there that has to be known.
+
+    To take a part of an answer for the whole could call a success what has left files out.
+
+    Parameters
+    ----------
+    document : Any
+        What the service has sent.
+    task_id : str
+        The task that was asked for; empty if that is not known.
+    """
+    whole = dict(document)
+    if identifier(whole["task_id"]).lower() != (task_id or whole["task_id"]).lower():
+        raise ValueError(whole["task_id"])
+    if whole["status"] not in _STATUSES or whole["type"] not in ("DELETE", "TRANSFER"):
+        raise ValueError(whole["status"])
+    left_out = whole["subtasks_skipped_errors"] if whole["type"] != "DELETE" else 0
+    if isinstance(left_out, bool) or not isinstance(left_out, int) or left_out < 0:
+        raise ValueError(left_out)
+    return whole
+
+
+def tasks(page: Any) -> list[dict[str, Any]]:
+    """Return the documents of a list of tasks that can be read; one that cannot is asked for alone."""
+    found = []
+    for document in entries(page):
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            found.append(task(document))
+    return found
+
+
+def troubled(task: Mapping[str, Any]) -> bool:
+    """Whether something is wrong with a task that its events tell more about."""
+    return task["status"] in ("FAILED", "INACTIVE") or task.get("nice_status") not in _FINE
+
+
+def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, Any] | None) -> TaskStatus:
+    """Return what a task document says.
+
+    Parameters
+    ----------
+    handle : TaskHandle
+        The task.
+    task : mapping
+        Its document. Of ``FAILED`` the fatal error tells what it was; ``ACTIVE`` may be paused.
+    event : mapping or None
+        Its last event that was an error, if one is known.
+    """
+    fatal = task.get("fatal_error")
+    fatal = fatal if isinstance(fatal, dict) else {}
+    code = word(fatal.get("code"))
+    state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
+    if state is TaskState.ACTIVE and task.get("is_paused"):
+        state, code = TaskState.PAUSED, "PAUSED"
+    elif state is TaskState.PAUSED:
+        code = "INACTIVE"
+    elif state is TaskState.ACTIVE and troubled(task):
+        code = word(task["nice_status"])
+    elif state is TaskState.FAILED and not code:
+        code = word((event or {}).get("code")) or "FAILED"
+    deletes = task.get("type") == "DELETE"
+    return TaskStatus(
+        handle=handle,
+        state=state,
+        code=code,
+        reason=_reason(task, fatal, event, code),
+        bytes_done=_count(task.get("bytes_transferred")),
+        files_done=_count(task.get("subtasks_succeeded" if deletes else "files_transferred")),
+        files_skipped=_count(task.get("files_skipped")),
+        faults=_count(task.get("faults")),
+    )
+
+
+def _count(value: Any) -> int:
+    """Return a number that only tells how far a task is; 0 if it is none, for an end is not to depend on it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[str, Any] | None, code: str) -> str:
+    if not code:
+        waits = task.get("nice_status") == "Queued"
+        return "It waits for its turn: Globus works on three tasks of a kind and user at a time." if waits else ""
+    said = [
+        fatal.get("description"),
+        None if fatal else task.get("nice_status_short_description"),
+        (event or {}).get("description"),
+        (event or {}).get("details") or task.get("nice_status_details"),
+    ]
+    # The same words often come twice.
+    lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
+    # Also where the code says nothing of a login: a site's policy may come as any trouble of a connection.
+    options = options_in("\n".join(str(text) for text in said if text))
+    cure = f"Type: {login_command(options)}. " if options or code in _LOGINS else _CURES.get(code, "")
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_see(identifier(task['task_id']))}"
+
+
+def _see(task_id: str) -> str:
+    """Return where a person looks at a task."""
+    return f"See https://app.globus.org/activity/{task_id}"
+
+
+def untold(handle: TaskHandle, why: str) -> TaskStatus:
+    """Return the status of a task of which nothing could be learned this time: it may go on."""
+    return TaskStatus(handle=handle, state=TaskState.ACTIVE, code=UNREAD, reason=one_line(why) + ".")
+
+
+def lost(handle: TaskHandle) -> TaskStatus:
+    """Return the status of a task that Globus does not know, or not any more."""
+    reason = f"Globus does not know the task, or not any more. {_see(handle.task_id)}"
+    return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
+
+
+def is_entry(document: Any) -> bool:
+    """Return True for the document of a file or folder; errors as `entries` for one that does not say what it is."""
+    if not isinstance(kind := document["type"], str) or not kind:
+        raise TypeError(type(kind).__name__)
+    return True
+
+
+def entry_of(entry: Mapping[str, Any]) -> DirEntry:
+    """Return an entry of a listing.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        If it makes no sense.
+    """
+    name = entry["name"]
+    # A name with a slash, or none, leads elsewhere than the folder that was asked for.
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError("no name")
+    kind = "link" if entry.get("link_target") else _KINDS.get(str(entry["type"]), "other")
+    modified = entry.get("last_modified")
+    return DirEntry(
+        name=name,
+        kind="link" if entry["type"] == "invalid_symlink" else kind,  # type: ignore[arg-type]
+        size=int(entry.get("size") or 0) if kind == "file" else 0,
+        modified=datetime.fromisoformat(modified).astimezone(timezone.utc) if modified else None,
+    )

@@ -1,0 +1,103 @@
+"""The types of arguments and options: an endpoint with a path, a past moment, a number in a range."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
+
+    from chiltepin.settings.limits import Range
+
+__all__ = ["ENDPOINT_PATH", "SINCE", "EndpointPath", "Number", "Since"]
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class EndpointPath(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
+    """The type of an argument ``EP:PATH``; it stays text until the settings are read, and completes endpoints."""
+
+    name = "EP:PATH"
+
+    def get_metavar(self, param: click.Parameter, *_: Any, **__: Any) -> str | None:
+        """Return what the help calls it."""
+        return param.metavar or self.name
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the endpoints of the settings that begin so."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for a shell only
+
+        from chiltepin.cli.context import Desk  # noqa: PLC0415 - help needs no settings
+        from chiltepin.errors import ChiltepinError  # noqa: PLC0415
+
+        del param
+        desk = Desk(config=ctx.params.get("config"), backend=ctx.params.get("backend"))
+        try:
+            names = [f"{name}:" for name in desk.settings.endpoints]
+        except ChiltepinError:
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+ENDPOINT_PATH = EndpointPath()
+
+
+class Since(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
+    """A moment in the past: so long ago (``2h``), a day (``2026-11-22``) or a time, local unless it names its zone."""
+
+    name = "WHEN"
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
+        self._clock = clock
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the moment, in UTC."""
+        now = self._clock()
+        try:
+            moment = _ago(value, now) or _moment(value)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no time; write how long ago, such as 30m, 2h or 7d, or a day such as "
+                f"{now.astimezone():%Y-%m-%d}, or a time such as {now.astimezone():%Y-%m-%dT%H:%M}.",
+                param,
+                ctx,
+            )
+        if moment > now:
+            self.fail(f"{value!r} is still to come; write a time that is past.", param, ctx)
+        return moment
+
+
+def _ago(text: str, now: datetime) -> datetime | None:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhdw])", text.strip(), re.ASCII)
+    return now - timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
+
+
+def _moment(text: str) -> datetime:
+    # Python 3.10 knows no Z.
+    return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip())).astimezone(timezone.utc)
+
+
+SINCE = Since()
+
+
+class Number(click.FloatRange):
+    """A number in a range; click calls it ``float range`` where it complains."""
+
+    name = "number"
+
+    def __init__(self, numbers: Range) -> None:
+        super().__init__(min=numbers.least, max=numbers.most, min_open=numbers.above)
+        self._numbers = numbers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; click compares, and nothing is smaller or larger than nan."""
+        number = float(super().convert(value, param, ctx))
+        if not self._numbers.holds(number):
+            self.fail(f"{number} is not a number.", param, ctx)
+        return number
