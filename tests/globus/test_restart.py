@@ -7,11 +7,14 @@ import itertools
 import json
 
 import pytest
-from guided import Guided
+from guided import Guided, SimulatorClock
+from waiting import until, without_threads
 
+from chiltepin.errors import BackendError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.service.manager import Hub
 
 
 class Death(BaseException):
@@ -319,6 +322,32 @@ def test_a_script_resumes_what_is_in_flight(process, globus, count):
     assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * count
     assert len(globus.tasks) == 1
     assert process().hub.resume(timeout=100, polling_interval=30, grace=60) == []
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend, globus, tmp_path, *, together):
+    """If the system has no thread to give, `resume` raises and follows nothing; the next one follows all."""
+    globus.settings.task_latency = 20
+    first = process()
+    for number in range(2):
+        first.start(move(number, **({} if together else {"sync_level": [None, "size"][number]})))
+    first.live(seconds=1)
+    assert len(globus.tasks) == 2 - together
+    options = {"timeout": 100, "polling_interval": 30, "grace": 60}
+    journal = Journal(tmp_path / "journal", clock=globus.clock.now, owner=Owner("gone", 99, "0"))
+    hub = Hub(backend, clock=SimulatorClock(globus.clock), journal=journal)
+    for _ in range(2):
+        with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+            hub.resume(**options)
+        assert hub.step() is None
+    errands = hub.resume(**options)
+    globus.clock.attach(hub._wake)
+    assert len(errands) == 2
+    until(lambda: globus.clock.advance(1) or all(errand.future.done() for errand in errands))
+    globus.clock.detach(hub._wake)
+    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * 2
+    until(lambda: hub._speaker._thread is None)
+    assert len(globus.tasks) == 2 - together
 
 
 # Several workflows in one process, and processes side by side

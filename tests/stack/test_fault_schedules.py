@@ -14,8 +14,9 @@ import sys
 import threading
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,7 @@ from hypothesis.stateful import (
 )
 from mishaps import MISHAPS, PLACES
 from parsl.dataflow.errors import DependencyError
+from waiting import without_threads
 from wholestack import PATIENCE, Left, Stack, moves_of, paths_of
 
 from chiltepin import delete_task, python_task, transfer_task
@@ -215,15 +217,15 @@ class Schedules(RuleBasedStateMachine):
         """A callback does what it should not, before another one of the same future."""
         call = data.draw(st.sampled_from([call for call in self.calls if not call.future.done()]))
         called = []
-        call.future.add_done_callback(getattr(self, f"_{kind}"))
+        call.future.add_done_callback(partial(getattr(self, f"_{kind}"), self.go))
         call.future.add_done_callback(called.append)
         self.behind.append((call.future, called))
         TRIED["callbacks"] += 1
 
-    def _raises(self, _):
+    def _raises(self, *_):
         raise ValueError("a callback of the user")
 
-    def _exits(self, _):
+    def _exits(self, *_):
         sys.exit(3)
 
     @contextmanager
@@ -235,12 +237,12 @@ class Schedules(RuleBasedStateMachine):
         finally:
             self.stack.blocked.discard(threading.current_thread())
 
-    def _waits(self, _):
-        go = self.go
+    def _waits(self, go, _):
+        # The event of when it was added: after the last `_let_go`, the end of a workflow waits for what runs here.
         with self._blocked():
             assert go.wait(10 * PATIENCE)
 
-    def _moves(self, _):
+    def _moves(self, *_):
         future = transfer_task("a", "b", "/0", f"/called/{next(self.numbers)}", TIMEOUT, executor="local")
         self.resumed.append(future)
         with self._blocked():
@@ -259,19 +261,29 @@ class Schedules(RuleBasedStateMachine):
     @rule()
     def no_threads(self):
         """For a moment no thread can be started."""
-        number, size = next(self.numbers), threading.stack_size(1 << 46)
+        number = next(self.numbers)
         request = transfer_request(src_ep="a", dst_ep="b", src_path="/0", dst_path=f"/never/{number}")
-        try:
-            errand = self.stack.hub.start(str(number), request, timeout=TIMEOUT, polling_interval=30, grace=20)
-        except BackendError:
-            assert self.stack.hub.find(str(number)) is None
-            self.never.append(number)
-        else:
-            self.resumed.append(errand.future)
-        finally:
-            threading.stack_size(size)
+        with without_threads():
+            try:
+                errand = self.stack.hub.start(str(number), request, timeout=TIMEOUT, polling_interval=30, grace=20)
+            except BackendError:
+                assert self.stack.hub.find(str(number)) is None
+                self.never.append(number)
+            else:
+                self.resumed.append(errand.future)
+            before, known = self._underway(), len(self.stack.hub._known)
+            with suppress(BackendError):
+                self._resume()
+                before = None
+        if before is not None:
+            assert (self._underway(), len(self.stack.hub._known)) == (before, known)
         TRIED["faults"] += 1
         self.stack.rest()
+
+    def _underway(self):
+        """The requests that have not ended."""
+        with self.stack.hub._lock:
+            return {id(errand) for batch in self.stack.hub._departures.batches for errand in batch.errands}
 
     @rule()
     def fork(self):
@@ -417,11 +429,14 @@ class Schedules(RuleBasedStateMachine):
     @rule()
     def resume(self):
         """Somebody wants to see the end of whatever dead processes have begun."""
-        before = Counter(path for task in self.stack.tasks() for path in set(paths_of(task)))
+        self._resume()
+        self.stack.rest()
+
+    def _resume(self):
+        before = {path for task in self.stack.tasks() for path in paths_of(task)}
         self.resumed += self.stack.transfers.resume(timeout=TIMEOUT)
         for path in before:
             self._forget_moves(path)
-        self.stack.rest()
 
     # What must hold.
 

@@ -8,7 +8,7 @@ from concurrent import futures
 from concurrent.futures import Future
 
 import pytest
-from waiting import until
+from waiting import until, without_threads
 
 from chiltepin.transfers import callbacks
 from chiltepin.transfers.callbacks import CallbackFuture
@@ -129,12 +129,8 @@ def test_without_threads_a_callback_runs_where_the_future_ends():
     seen = []
     future, end = ended()
     future.add_done_callback(lambda _: seen.append(threading.get_ident()))
-    # The kernel refuses a stack of this size, as it refuses a thread beyond the limit.
-    size = threading.stack_size(1 << 46)
-    try:
+    with without_threads():
         end()
-    finally:
-        threading.stack_size(size)
     assert seen == [threading.get_ident()]
     told = threading.Event()
     other, end = ended()

@@ -9,12 +9,11 @@ import sys
 import threading
 import warnings
 from concurrent import futures
-from contextlib import contextmanager
 
 import pytest
 from children import in_child
 from station import Station
-from waiting import until
+from waiting import until, without_threads
 
 import chiltepin
 from chiltepin import delete, transfer
@@ -39,16 +38,6 @@ class Now(SystemClock):
     def time(self):
         """Tell the seconds."""
         return self.monotonic()
-
-
-@contextmanager
-def without_threads():
-    """Have the system refuse every thread, by a stack that no machine has room for."""
-    size = threading.stack_size(1 << 46)
-    try:
-        yield
-    finally:
-        threading.stack_size(size)
 
 
 @pytest.fixture

@@ -241,6 +241,30 @@ def test_a_working_folder_is_one_of_an_endpoint(typed, said):
     assert fine.resources["compute"].working_dir == "hpc-scratch:/work"
 
 
+@pytest.mark.parametrize("names", [["lab:/disk"], ["lab", "lab:/disk"], ["lab:/disk", "lab"]])
+def test_a_working_folder_names_one_endpoint(names):
+    """A folder is not guessed to be on another endpoint where a name holds what ends a name."""
+    endpoints = {name: {"local": f"folder-{number}"} for number, name in enumerate(names)}
+    with pytest.raises(ConfigError, match="cannot name the endpoint 'lab:/disk', because ':/' ends the name") as caught:
+        check({"compute": {"working_dir": "lab:/disk:/work"}, "data": {"endpoints": endpoints}})
+    assert caught.value.key == "compute.working_dir"
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("lab:2", "lab:2:/work"),
+        ("lab:", "lab::/work"),
+        ("12345678-ABCD-1234-1234-123456789abc", "12345678-abcd-1234-1234-123456789ABC:/work"),
+    ],
+)
+def test_a_working_folder_may_be_on_an_endpoint_with_an_odd_name(name, typed):
+    """A colon belongs to a name unless a slash follows it, and a UUID may be written in capital letters."""
+    settings = check({"compute": {"working_dir": typed}, "data": {"endpoints": {name: None}}})
+    endpoint, _, folder = settings.resources["compute"].working_dir.partition(":/")
+    assert (endpoint in settings.data.endpoints, folder) == (True, "work")
+
+
 def test_the_users_local_replaces_the_built_in_one():
     """`local` in the settings is what counts, and it stays first."""
     found = check({"a": {}, "local": {"provider": "localhost"}}).resources

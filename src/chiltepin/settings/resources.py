@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from chiltepin.errors import suggest
-from chiltepin.model import UUID
+from chiltepin.model import UUID, endpoint_name
 from chiltepin.settings import limits
 from chiltepin.settings.messages import misfit
 
@@ -129,7 +129,7 @@ def _working_dir(value: Any) -> str:
     endpoint, colon, folder = _text(value).partition(":/")
     if not endpoint.strip() or not colon or ".." in folder.split("/"):
         raise misfit("write an endpoint and a folder on it, such as hpc-scratch:/project/parsl")
-    return f"{endpoint.strip()}:/{folder.strip('/')}"
+    return f"{endpoint_name(endpoint.strip())}:/{folder.strip('/')}"
 
 
 Text = Annotated[str, BeforeValidator(_text)]

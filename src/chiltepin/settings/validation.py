@@ -104,10 +104,15 @@ def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:
 
 def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list[Problem]:
     """Return what is wrong with the endpoint of a working folder."""
-    endpoint = (resource.working_dir or "").partition(":/")[0]
-    if not endpoint or endpoint in data.endpoints:
+    written = resource.working_dir or ""
+    endpoint = written.partition(":/")[0]
+    longer = next((name for name in data.endpoints if name != endpoint and written.startswith(f"{name}:/")), None)
+    if longer is not None:
+        sentence = f"cannot name the endpoint {longer!r}, because ':/' ends the name; give that endpoint another name"
+    elif endpoint and endpoint not in data.endpoints:
+        sentence = f"names the endpoint {endpoint!r}, which is not declared; {suggest(endpoint, data.endpoints)}"
+    else:
         return []
-    sentence = f"names the endpoint {endpoint!r}, which is not declared; {suggest(endpoint, data.endpoints)}"
     return [Problem(path=(label, "working_dir"), sentence=sentence)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import PermissionDeniedError
@@ -44,7 +43,8 @@ class Claims:
 
     def __init__(self, place: Callable[[str, str], Place]) -> None:
         self._place = place
-        self._claims: dict[Hashable, Counter[Batch]] = {}
+        #: By what a claim is found under, the batches and how many claims each has there.
+        self._claims: dict[Hashable, dict[Batch, int]] = {}
         #: The last path that was asked about, and where it is.
         self._last: tuple[tuple[str, str], Place | None] = ("", ""), None
 
@@ -55,8 +55,8 @@ class Claims:
         """Note that a batch has an item."""
         for mark in self._marks(batch.kind, item):
             if (claims := self._claims.get(mark)) is None:
-                claims = self._claims[mark] = Counter()
-            claims[batch] += 1
+                claims = self._claims[mark] = {}
+            claims[batch] = claims.get(batch, 0) + 1
 
     def remove(self, batch: Batch, item: Item) -> None:
         """Note that a batch no longer has an item."""
