@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chiltepin import Workflow, delete_task, transfer_task
 from chiltepin.errors import TaskCanceledError
-from chiltepin.transfers import status_file as notes
+from chiltepin.transfers import policy
 
 LIMIT = 15
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ESTALE, errno.ENOTDIR)
@@ -66,7 +66,7 @@ def main(top: Path) -> None:
     """Try each operation, once and from then on."""
     # The last handler of all would print what is logged.
     logging.disable(logging.CRITICAL)
-    notes.PAUSE = 0.0
+    policy.STATUS_FILE_INTERVAL = 0.0
     folders = Folders(top / "run", top / "state")
     os.environ["XDG_STATE_HOME"] = str(top / "state")
     settings = {

@@ -18,14 +18,9 @@ HOURS, CALLS, FIRST = 12, 12, 3
 @pytest.fixture
 def stack(monkeypatch):
     """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
-    monkeypatch.setattr("chiltepin.transfers.journal.writer.FILE_LIMIT", 4_000)
-    for module in (
-        "chiltepin.transfers.journal.journal",
-        "chiltepin.transfers.journal.other_processes",
-        "chiltepin.transfers.service.restart",
-    ):
-        monkeypatch.setattr(f"{module}.REMEMBERED", 20)
-    monkeypatch.setattr("chiltepin.transfers.activity.log.ENOUGH", 8_000)
+    monkeypatch.setattr("chiltepin.transfers.policy.JOURNAL_FILE_LIMIT", 4_000)
+    monkeypatch.setattr("chiltepin.transfers.policy.REMEMBERED_ITEMS", 20)
+    monkeypatch.setattr("chiltepin.transfers.policy.ACTIVITY_SIZE", 8_000)
     made = Stack()
     yield made
     made.close()

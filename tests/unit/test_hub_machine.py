@@ -58,7 +58,7 @@ class Histories(RuleBasedStateMachine):
         self.healed = 0.0
         # Journals are read whenever it is due, not as often as this machine has time for.
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("chiltepin.transfers.journal.other_processes.SAVED", float("inf"))
+        self.patch.setattr("chiltepin.transfers.policy.READ_SAVED", float("inf"))
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self.hubs, self.calls, self.resumed = [None, None], [{}, {}], []
         for number in range(2):

@@ -12,8 +12,8 @@ from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, LOGIN_REQUIRED
 from chiltepin.cli.output import amount, complain, counted, print_json, took
 from chiltepin.errors import ChiltepinError, LoginRequiredError, TaskError
 from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.transfers import policy
 from chiltepin.transfers.outcomes import error_of
-from chiltepin.transfers.service.batch import UNHEALING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,9 @@ class Picture:
         for status in statuses:
             if status.reason and not status.state.final and status.reason not in self._troubles:
                 self._troubles.add(status.reason)
-                waits = f"Waits up to {self._grace:g} s for this to heal: " if status.code in UNHEALING else ""
+                waits = (
+                    f"Waits up to {self._grace:g} s for this to heal: " if status.code in policy.PERMANENT_CODES else ""
+                )
                 self.tell(f"{waits}{status.reason}")
 
     def finish(self) -> None:

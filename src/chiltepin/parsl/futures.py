@@ -23,13 +23,12 @@ from chiltepin.parsl import kernel
 from chiltepin.parsl.files import FileFuture, url_of
 from chiltepin.parsl.nested_futures import Nested
 from chiltepin.parsl.serialization import described
-from chiltepin.transfers import arguments
+from chiltepin.transfers import arguments, policy
 from chiltepin.transfers import status_file as notes
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import end_of
 from chiltepin.transfers.own_files import create_own
 from chiltepin.transfers.runner import opened
-from chiltepin.transfers.service.batch import STOP_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,7 +259,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         """Take the task back from the queue of its executor, at once or when it is seen to be there."""
         record = self.task_record
         kernel.give_up(record["dfk"], record, TaskCanceledError(f"{self._what} was cancelled before it began."))
-        self._patience = threading.Timer(STOP_GRACE, self._leave)
+        self._patience = threading.Timer(policy.STOP_GRACE, self._leave)
         self._patience.daemon = True
         if not self.done():
             try:
@@ -273,7 +272,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     def _leave(self) -> None:
         """End a task for which no worker has answered; it stays told to stop, for one that takes it up after all."""
         self._left = TaskCanceledError(
-            f"{self._what} was cancelled, and no worker has answered within {STOP_GRACE:g} seconds; "
+            f"{self._what} was cancelled, and no worker has answered within {policy.STOP_GRACE:g} seconds; "
             "one that takes it up moves nothing."
         )
         kernel.give_up(self.task_record["dfk"], self.task_record, self._left, far=True)

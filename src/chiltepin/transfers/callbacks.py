@@ -2,7 +2,8 @@
 
 A callback is other people's code: it may wait for another transfer, sleep, raise or exit. On the thread that ends a
 future it would hold up, or end, all other futures of that thread. So callbacks are queued, and one thread runs them in
-order as long as each is short. As soon as one has run for `TURN` seconds, another thread goes on with the next.
+order as long as each is short. As soon as one has run for `policy.CALLBACK_TURN`
+seconds, another thread goes on with the next.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from chiltepin.backends import forks, threads
 from chiltepin.errors import BackendError, TaskLostError
+from chiltepin.transfers import policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +29,6 @@ __all__ = ["CallbackFuture", "settled", "unfinished"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Seconds after which a callback no longer holds up the next one.
-TURN = 0.02
-
-#: Seconds after which a thread with nothing to do ends, and the number of threads that may have nothing to do: one that
-#: takes the next callback, and one that watches how long it takes.
-IDLE, SPARE = 0.5, 2
 
 #: Packages whose own callbacks run in place. Parsl hangs one on every task: a change of threads for each would cost a
 #: tenth of a task that does nothing.
@@ -104,12 +99,12 @@ class _Threads:
                 now = time.monotonic()
                 if self._waiting and (self._turn is None or now >= self._turn[1]):
                     taken = self._waiting.popleft()
-                    self._running[me], self._turn = taken[0], (me, now + TURN)
+                    self._running[me], self._turn = taken[0], (me, now + policy.CALLBACK_TURN)
                     if self._waiting:
                         self._watched()
                     return taken
-                pause = self._turn[1] - now if self._waiting and self._turn else IDLE
-                if not self._changed.wait(pause) and not self._waiting and pause == IDLE:
+                pause = self._turn[1] - now if self._waiting and self._turn else policy.CALLBACK_IDLE
+                if not self._changed.wait(pause) and not self._waiting and pause == policy.CALLBACK_IDLE:
                     del self._running[me]
                     return None
 
@@ -130,7 +125,7 @@ class _Threads:
             self._ended.notify_all()
             if self._turn is not None and self._turn[0] is me:
                 self._turn = None
-            if sum(future is None for future in self._running.values()) <= SPARE:
+            if sum(future is None for future in self._running.values()) <= policy.CALLBACK_SPARE:
                 return True
             del self._running[me]
             self._changed.notify()

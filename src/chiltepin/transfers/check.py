@@ -24,6 +24,7 @@ from chiltepin.errors import (
 )
 from chiltepin.model import DeleteRequest, TransferItem, TransferRequest
 from chiltepin.settings import Endpoint
+from chiltepin.transfers import policy
 from chiltepin.transfers.outcomes import error_of
 from chiltepin.transfers.resolve import place_of
 from chiltepin.transfers.runner import opened
@@ -51,12 +52,6 @@ _CURES = {
     "list": "Name a folder that you may read with home: below it, or make that folder.",
     "write": "See that you may write there, and that there is room.",
 }
-
-#: Codes of a folder that cannot be listed on an endpoint that answers, in the words of Globus and of its events.
-_OF_FOLDERS = ("NotDirectory", "SizeLimit", "NOT_A_DIRECTORY", "INVALID_SYMLINK", "INVALID_PATH_NAME")
-
-#: Most bytes of a file that is borrowed for a round trip, and seconds that one may take.
-SMALL, PATIENCE = 1_000_000, 300.0
 
 _SEED = "chiltepin check"
 
@@ -214,7 +209,7 @@ class Checkup:
                 sizes = [
                     (entry.size, entry.name) for entry in listed if entry.kind == "file" and entry.size is not None
                 ]
-                if sizes and min(sizes)[0] <= SMALL:
+                if sizes and min(sizes)[0] <= policy.CHECK_SIZE:
                     size, name = min(sizes)
                     return other, posixpath.join("~", name), size
         raise BackendError(
@@ -224,7 +219,10 @@ class Checkup:
 
     def _run(self, request: Request) -> None:
         status = self._transfers.run(
-            request, timeout=PATIENCE, polling_interval=5, fault_grace=min(self._settings.fault_grace, PATIENCE)
+            request,
+            timeout=policy.CHECK_TIMEOUT,
+            polling_interval=5,
+            fault_grace=min(self._settings.fault_grace, policy.CHECK_TIMEOUT),
         )
         if error := error_of(status, request):
             raise error
@@ -240,5 +238,5 @@ def _stage_of(error: Exception, passed: list[str]) -> str:
         return "write"
     if isinstance(error, EndpointError | ConfigError) or not passed:
         return "settings"
-    of_folder = isinstance(error, BackendError) and error.code.endswith(_OF_FOLDERS)
+    of_folder = isinstance(error, BackendError) and error.code.endswith(policy.FOLDER_CODES)
     return "list" if of_folder or isinstance(error, PermissionDeniedError | PathNotFoundError) else "reach"

@@ -17,15 +17,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.transfers import policy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = ["busy_threads", "cause", "fail", "interrupted", "listed", "note", "say", "while_threads_work"]
 
 logger = logging.getLogger(__name__)
-
-#: Most lines of one list.
-MOST_LINES = 20
 
 _noted: list[str] = []
 
@@ -107,8 +106,8 @@ def _idles(thread: threading.Thread, frame: Any) -> bool:
 def listed(head: str, lines: Iterable[str]) -> str:
     """Return a headline, and one line for each of a list; of many, the rest is summed up."""
     every = list(lines)
-    rest = [f"... and {len(every) - MOST_LINES} more"] if len(every) > MOST_LINES else []
-    return "\n  ".join([head, *every[:MOST_LINES], *rest])
+    rest = [f"... and {len(every) - policy.LISTED_LINES} more"] if len(every) > policy.LISTED_LINES else []
+    return "\n  ".join([head, *every[: policy.LISTED_LINES], *rest])
 
 
 def say(text: str) -> None:

@@ -25,11 +25,11 @@ from chiltepin.errors import (
 )
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.transfers import interpreter_exit as exits
+from chiltepin.transfers import policy
 from chiltepin.transfers.activity import Diary
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import Record
-from chiltepin.transfers.service.batch import STOP_GRACE
 from chiltepin.transfers.service.manager import Hub
 from chiltepin.transfers.timing import SystemClock
 
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     from chiltepin.protocol import TransferBackend, WorkerBackend
 
 __all__ = ["Transfers", "opened"]
-
-#: Seconds between two looks at a task of this process. Its end is told at once; a look is for a cancellation that comes
-#: from another process, and costs nothing.
-WORKER_LOOK = 0.25
 
 
 #: What this process moves, and what tells that it is to stop.
@@ -60,7 +56,7 @@ def _wanted() -> list[Request]:
 def _await_transfers() -> None:
     """Wait, at the end of a script, for what its threads move: one that is a daemon would end with the process."""
     while _wanted() and not exits.cause():
-        time.sleep(WORKER_LOOK)
+        time.sleep(policy.WORKER_POLL)
 
 
 @atexit.register
@@ -237,7 +233,7 @@ class Transfers:
         """Look at the task until it has ended, its time is up or somebody wants it stopped."""
         while True:
             elapsed = self._clock.monotonic() - start
-            pause = min(WORKER_LOOK, longest, timeout - elapsed)
+            pause = min(policy.WORKER_POLL, longest, timeout - elapsed)
             cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
             status = self.backend.poll([handle])[0]
             told(status)
@@ -247,7 +243,7 @@ class Transfers:
     def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:
         """Cancel the task and wait for its end; ``timeout`` is the time that was up, None for a wish to stop."""
         self.backend.cancel(handle)
-        status = self._follow(handle, self._clock.monotonic(), STOP_GRACE, 1.0)
+        status = self._follow(handle, self._clock.monotonic(), policy.STOP_GRACE, 1.0)
         if timeout is None:
             if status.state.final:
                 return status

@@ -13,18 +13,13 @@ from dataclasses import asdict
 from typing import Any
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.transfers import policy
 from chiltepin.transfers.own_files import create_own, open_own
 from chiltepin.transfers.timing import SystemClock
 
 __all__ = ["Notes", "read"]
 
 logger = logging.getLogger(__name__)
-
-#: Least seconds before a note and between two of them; the task that ends sooner costs none.
-PAUSE = 1.0
-
-#: Bytes of the longest note; one with a reason of 1 MB is none of ours.
-LIMIT = 1 << 20
 
 
 class Notes:
@@ -41,7 +36,7 @@ class Notes:
 
     def __init__(self, file: str, clock: Any = None) -> None:
         self._file, self._clock = file, clock or SystemClock()
-        self._due = self._clock.monotonic() + PAUSE
+        self._due = self._clock.monotonic() + policy.STATUS_FILE_INTERVAL
         self._last: TaskStatus | None = None
 
     def take(self, status: TaskStatus) -> None:
@@ -50,7 +45,7 @@ class Notes:
         # Its end is not for a note: that is the result of Parsl's task.
         if not self._file or now < self._due or status == self._last or status.state.final:
             return
-        self._due, self._last = now + PAUSE, status
+        self._due, self._last = now + policy.STATUS_FILE_INTERVAL, status
         try:
             _write(self._file, status)
         except (OSError, TypeError, ValueError) as error:
@@ -81,7 +76,7 @@ def read(file: str) -> TaskStatus | None:
         if opened is None:
             return None
         with opened as note:
-            plain = json.loads(note.read(LIMIT))
+            plain = json.loads(note.read(policy.STATUS_FILE_LIMIT))
         return TaskStatus(**{**plain, "handle": TaskHandle(**plain["handle"]), "state": TaskState(plain["state"])})
     except (KeyError, OSError, RecursionError, TypeError, ValueError):
         # The worker may have another version of this package.

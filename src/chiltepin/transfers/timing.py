@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from chiltepin.backends import threads
+from chiltepin.transfers import policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Chore", "Patience", "SystemClock"]
 
 logger = logging.getLogger(__name__)
-
-#: First and longest wait, in seconds, before a question that could not be asked is asked again; it doubles.
-FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 
 
 class SystemClock:
@@ -37,15 +35,15 @@ class Patience:
     """When to ask again what could not be asked."""
 
     def __init__(self) -> None:
-        self._wait, self.until = FIRST_RETRY, float("-inf")
+        self._wait, self.until = policy.RETRY_MIN, float("-inf")
 
     def failed(self, now: float) -> None:
         """Wait from now on, twice as long as the last time."""
-        self.until, self._wait = now + self._wait, min(2 * self._wait, LAST_RETRY)
+        self.until, self._wait = now + self._wait, min(2 * self._wait, policy.RETRY_MAX)
 
     def succeeded(self) -> None:
         """Wait no more."""
-        self._wait, self.until = FIRST_RETRY, float("-inf")
+        self._wait, self.until = policy.RETRY_MIN, float("-inf")
 
 
 class Chore:
@@ -97,7 +95,7 @@ class Chore:
             except BaseException:  # noqa: PERF203
                 # Whatever it was, futures wait for what comes after it.
                 logger.exception("%s failed and goes on.", self._name)
-                pause = FIRST_RETRY
+                pause = policy.RETRY_MIN
 
     def _is_due(self, me: threading.Thread, pause: float | None) -> bool:
         """Wait until there is more to do; return False if there is not, or this thread is not the one that does it."""

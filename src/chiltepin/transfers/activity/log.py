@@ -9,9 +9,9 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.model import DeleteRequest, TaskState, items_of
+from chiltepin.transfers import policy
 from chiltepin.transfers.journal.events import VERSION
 from chiltepin.transfers.journal.events import time as plain_time
-from chiltepin.transfers.journal.reader import KEPT, PRUNED
 from chiltepin.transfers.journal.writer import Lines
 from chiltepin.transfers.own_files import is_own
 
@@ -28,16 +28,6 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 #: What the names of the files end with; the journal's own reader leaves them alone.
 SUFFIX = ".activity"
-
-#: Items of a task, and characters of a reason, that are written down; the number of items always is.
-ITEMS, REASON = 10, 1000
-
-#: Least and most seconds between two lines about a living task; in between, half of the time that it has lived.
-SOONEST, LATEST = 1.0, 300.0
-
-
-#: Bytes of lines that a process keeps, besides those of the file that it writes to: some 100,000 tasks.
-ENOUGH = 96 * 2**20
 
 
 class Diary(Lines):
@@ -58,7 +48,7 @@ class Diary(Lines):
             suffix=SUFFIX,
             forced=False,
             tidy=lambda: _remove_old(self.folder),
-            enough=ENOUGH,
+            enough=policy.ACTIVITY_SIZE,
             loss="'chiltepin activity' will not show what moves now.",
         )
         self.clock = clock
@@ -114,7 +104,7 @@ class Chapter:
             return
         if not self._begun:
             self.began(status.handle.task_id)
-        self._said, self._due = said, now + min(max((now - self._start) / 2, SOONEST), LATEST)
+        self._said, self._due = said, now + min(max((now - self._start) / 2, policy.ACTIVITY_MIN), policy.ACTIVITY_MAX)
         self._diary.write("seen", self._name, self._counts(status))
 
     def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
@@ -147,7 +137,8 @@ class Chapter:
             "from": request.endpoint if isinstance(request, DeleteRequest) else request.source,
             "to": "" if isinstance(request, DeleteRequest) else request.destination,
             "items": [
-                [item, ""] if isinstance(item, str) else [item.source, item.destination] for item in items[:ITEMS]
+                [item, ""] if isinstance(item, str) else [item.source, item.destination]
+                for item in items[: policy.ACTIVITY_ITEMS]
             ],
             "count": len(items),
             "label": request.label,
@@ -159,7 +150,7 @@ class Chapter:
         return {
             "state": status.state.value,
             "code": status.code,
-            "reason": status.reason[:REASON],
+            "reason": status.reason[: policy.ACTIVITY_REASON],
             "bytes": status.bytes_done + (0 if status.state.final else status.bytes_moving),
             "files": status.files_done,
             "skipped": status.files_skipped,
@@ -170,10 +161,10 @@ class Chapter:
 
 def _remove_old(folder: str) -> None:
     """Remove files that nobody has written to for 30 days, a hundred at most."""
-    limit = time.time() - KEPT.total_seconds()
+    limit = time.time() - policy.FILES_KEPT.total_seconds()
     with contextlib.suppress(OSError):
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
-        for name in names[:PRUNED]:
+        for name in names[: policy.FILES_PRUNED]:
             path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
                 if is_own(facts := os.lstat(path)) and facts.st_mtime < limit:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.transfers import policy
 from chiltepin.transfers.activity.log import SUFFIX
 from chiltepin.transfers.activity.records import facts_of, move_of
 from chiltepin.transfers.journal.process import Owner
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Reader"]
 
 logger = logging.getLogger(__name__)
-
-#: Bytes of a line that is still read: one with ten pairs of the longest paths, each character escaped.
-LINE = 1 << 20
-
-#: How long a process of another machine counts as living after its last line.
-SILENT = timedelta(hours=1)
 
 
 class Reader:
@@ -124,9 +119,9 @@ class Reader:
                 return
             file.seek(start)
             whole = True
-            while line := file.readline(LINE):
+            while line := file.readline(policy.ACTIVITY_LINE_LIMIT):
                 ends = line.endswith(b"\n")
-                if not ends and len(line) < LINE:
+                if not ends and len(line) < policy.ACTIVITY_LINE_LIMIT:
                     # Its end is still to come.
                     return
                 self._read[path] = file.tell()
@@ -148,7 +143,7 @@ class Reader:
             written = datetime.fromtimestamp(os.lstat(path).st_mtime, timezone.utc)
         except (OSError, ValueError, OverflowError):
             return False
-        return datetime.now(timezone.utc) - written < SILENT
+        return datetime.now(timezone.utc) - written < policy.ASSUMED_RUNNING
 
 
 def _understood(line: bytes) -> dict[str, Any] | None:

@@ -27,6 +27,5 @@ from chiltepin.transfers.journal.events import NO_WORKFLOW, Asked, Entry
 from chiltepin.transfers.journal.journal import Journal
 from chiltepin.transfers.journal.other_processes import Asker, News, Others
 from chiltepin.transfers.journal.process import Owner
-from chiltepin.transfers.journal.reader import REMEMBERED
 
-__all__ = ["NO_WORKFLOW", "REMEMBERED", "Asked", "Asker", "Entry", "Journal", "News", "Others", "Owner"]
+__all__ = ["NO_WORKFLOW", "Asked", "Asker", "Entry", "Journal", "News", "Others", "Owner"]

@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.model import items_of
+from chiltepin.transfers import policy
 from chiltepin.transfers.journal.events import NO_WORKFLOW, VERSION, plain_asked, plain_request, time
-from chiltepin.transfers.journal.reader import REMEMBERED, files, merged, prune
+from chiltepin.transfers.journal.reader import files, merged, prune
 from chiltepin.transfers.journal.writer import Lines
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ class Journal(Lines):
 
     Notes
     -----
-    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items (`REMEMBERED`),
-    what is in flight is written anew, and the file goes. The first line that a journal writes has up to 100 files of
+    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items, what is
+    in flight is written anew, and the file goes. The first line that a journal writes has up to 100 files of
     others removed that no process has written to for 30 days, if nothing in them is in flight.
     """
 
@@ -56,7 +57,7 @@ class Journal(Lines):
             clock=clock,
             owner=owner,
             tidy=lambda: prune(files(self.folder), clock()),
-            enough=REMEMBERED,
+            enough=policy.REMEMBERED_ITEMS,
             loss="What is submitted now cannot be joined after a restart.",
         )
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chiltepin.model import TaskHandle
+from chiltepin.transfers import policy
 from chiltepin.transfers.journal.events import NO_WORKFLOW, Ended, Entry, Settled
 from chiltepin.transfers.journal.process import Owner
-from chiltepin.transfers.journal.reader import REMEMBERED, files, lines_from, logged, understood
+from chiltepin.transfers.journal.reader import files, lines_from, logged, understood
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from chiltepin.transfers.journal.journal import Journal
 
 __all__ = ["Asker", "News", "Others"]
-
-#: The share of the time that may go into looking for new lines, the seconds that may be saved up for it, and those by
-#: which one look may be too long: a loop of 1,000 calls, a millisecond each, is not to be slowed down noticeably.
-SHARE, SAVED, OWED = 0.01, 0.005, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +85,13 @@ class Others:
         #: The last moment that each process has written, which may have set back its clock.
         self._latest: dict[Owner | None, datetime] = {}
         self._lines = _Lines(journal)
-        self._allowance, self._looked = SAVED, float("-inf")
+        self._allowance, self._looked = policy.READ_SAVED, float("-inf")
 
     def look(self, *, always: bool = False) -> list[News]:
         """Return each submission that is new since the last call, has become a task, or has ended.
 
         The first call tells all that is known, without what the service has given up by now. A call that would come
-        too soon after the last ones returns nothing: see `SHARE`.
+        too soon after the last ones returns nothing: see `policy.READ_FRACTION`.
 
         Parameters
         ----------
@@ -110,12 +107,12 @@ class Others:
         if self._looked == float("-inf"):
             news = self._read()
         else:
-            self._allowance = min(SAVED, self._allowance + SHARE * (started - self._looked))
+            self._allowance = min(policy.READ_SAVED, self._allowance + policy.READ_FRACTION * (started - self._looked))
             self._looked = started
             if self._allowance <= 0 and not always:
                 return []
             news = self._read()
-            self._allowance = max(-OWED, self._allowance - (time.perf_counter() - started))
+            self._allowance = max(-policy.READ_EXCESS, self._allowance - (time.perf_counter() - started))
         self._looked = started
         return news
 
@@ -173,7 +170,7 @@ class Others:
     def _over(self, end: Ended, saw: _Askers) -> News:
         news = self._begun.pop(end.submission_id)
         self._ended[end.submission_id] = None
-        if len(self._ended) > REMEMBERED:
+        if len(self._ended) > policy.REMEMBERED_ITEMS:
             del self._ended[next(iter(self._ended))]
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 

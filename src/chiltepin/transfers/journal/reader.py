@@ -7,10 +7,11 @@ import json
 import logging
 import os
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from chiltepin.model import TaskHandle
+from chiltepin.transfers import policy
 from chiltepin.transfers.journal.events import Ended, Entry, Settled, said_by
 from chiltepin.transfers.own_files import exists_own, open_own
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from chiltepin.transfers.journal.events import Event
 
 __all__ = [
-    "LINE_LIMIT",
-    "REMEMBERED",
     "SUFFIX",
     "files",
     "lines_from",
@@ -35,18 +34,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl"
-
-#: Bytes of the longest line that is written or read.
-LINE_LIMIT = 64 * 2**20
-
-#: Items of which it is remembered that they were done; where newer files tell of more, an older one is removed.
-REMEMBERED = 100_000
-
-#: How long a file is kept in which nothing is in flight.
-KEPT = timedelta(days=30)
-
-#: How many old files are looked at, and perhaps removed, by one journal.
-PRUNED = 100
 
 
 def files(folder: str) -> list[str]:
@@ -95,7 +82,8 @@ def prune(paths: list[str], now: datetime) -> None:
     begun: dict[str, dict[str, datetime]] = {}
     ended: dict[str, set[str]] = {}
     # Those of other users are theirs to remove, also where this user may.
-    for path in [path for path in paths if _changed(path, now) < now - KEPT and exists_own(path)][:PRUNED]:
+    old = [path for path in paths if _changed(path, now) < now - policy.FILES_KEPT and exists_own(path)]
+    for path in old[: policy.FILES_PRUNED]:
         # What cannot be read cannot be judged, and stays.
         with logged(path):
             begun[path], ended[path] = _summary(path)
@@ -173,7 +161,7 @@ def lines_from(path: str, start: int) -> Iterator[tuple[bytes, int]]:
     with file:
         file.seek(start)
         whole = True
-        while line := file.readline(LINE_LIMIT):
+        while line := file.readline(policy.JOURNAL_LINE_LIMIT):
             ends = line.endswith(b"\n")
             start += len(line)
             if whole and ends:

@@ -15,8 +15,9 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from chiltepin.backends import forks
+from chiltepin.transfers import policy
 from chiltepin.transfers.journal.process import Owner
-from chiltepin.transfers.journal.reader import LINE_LIMIT, SUFFIX
+from chiltepin.transfers.journal.reader import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Lines", "OwnFile"]
 
 logger = logging.getLogger(__name__)
-
-#: Bytes after which a process goes on in a new file.
-FILE_LIMIT = 16 * 2**20
-
-#: Seconds between two looks whether a file is still there, where lines are not forced to the disk.
-LOOK = 1.0
 
 _writers: weakref.WeakSet[Lines] = weakref.WeakSet()
 
@@ -245,12 +240,12 @@ class OwnFile:
 
     def has_room(self, line: bytes) -> bool:
         """Whether the line should go here; False also if somebody has removed the file."""
-        if self._forced or time.monotonic() > self._looked + LOOK:
+        if self._forced or time.monotonic() > self._looked + policy.FILE_CHECK:
             now = os.fstat(self._descriptor)
             self._size, self._looked = now.st_size, time.monotonic()
             if now.st_nlink == 0:
                 return False
-        return self._size + len(line) <= FILE_LIMIT
+        return self._size + len(line) <= policy.JOURNAL_FILE_LIMIT
 
     def append(self, line: bytes) -> None:
         """Write a line, and force it to the disk where that is wanted.
@@ -260,7 +255,7 @@ class OwnFile:
         OSError
             If that was not possible; the line may then be cut, so that no other can follow it in this file.
         """
-        if len(line) > LINE_LIMIT:
+        if len(line) > policy.JOURNAL_LINE_LIMIT:
             raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
         if os.write(self._descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
-from chiltepin.transfers.service.pending_request import CLOCK_SKEW, TaskProgress
+from chiltepin.transfers import policy
+from chiltepin.transfers.service.pending_request import TaskProgress
 from chiltepin.transfers.timing import Patience
 
 if TYPE_CHECKING:
@@ -18,61 +19,10 @@ if TYPE_CHECKING:
     from chiltepin.transfers.service.pending_request import Errand
 
 __all__ = [
-    "FIRST_LOOK",
-    "LOOK_SHARE",
-    "OF_ITEMS",
-    "STOP_GRACE",
-    "UNHEALING",
     "Batch",
     "kind_of",
     "single",
 ]
-
-#: Seconds before the first look at a task, and the least time between two looks; few tasks of a service end sooner.
-FIRST_LOOK = 0.5
-
-#: The next look comes after this share of the time that has gone by: an end is noticed at most a tenth late.
-LOOK_SHARE = 0.1
-
-#: Seconds that a task which was told to stop has for stopping, before it is left to itself.
-STOP_GRACE = 10.0
-
-#: Seconds between two tries to cancel a task that others still wait for, after its own errands have ended.
-CANCEL_RETRY = 30.0
-
-#: Troubles, in Globus's words, for which one item of a task is to blame and not all of them.
-OF_ITEMS = frozenset(
-    {
-        "AMBIGUOUS_PATH",
-        "EXTERNAL_CHECKSUM_MISMATCH",
-        "FILE_ACCESS",
-        "FILE_NOT_FOUND",
-        "INVALID_PATH_NAME",
-        "INVALID_SYMLINK",
-        "IS_A_DIRECTORY",
-        "IS_A_FILE",
-        "NOT_A_DIRECTORY",
-        "NOT_A_FILE",
-        "PERMISSION_DENIED",
-    }
-)
-
-#: Troubles that do not go away by themselves, those of items among them. The service itself would try on until the
-#: deadline, by default a day (docs.globus.org, "Task Behavior", 3 and 4). A wrong checksum is the end at once: to try
-#: again would move all bytes again.
-UNHEALING = (OF_ITEMS - {"EXTERNAL_CHECKSUM_MISMATCH"}) | {
-    "ACL_CHANGED",
-    "AUTH",
-    "GC_NOT_CONNECTED",
-    "GC_PAUSED",
-    "GSI_DN_MISMATCH",
-    "INVALID_SERVICE_CREDENTIAL",
-    "LIMIT_EXCEEDED",
-    "NO_APPEND_FILESYSTEM",
-    "NO_CREDENTIALS",
-    "NO_SPACE_LEFT",
-    "QUOTA_EXCEEDED",
-}
 
 
 def kind_of(request: Request) -> Request:
@@ -263,7 +213,7 @@ class Batch(TaskProgress):
         if self.request is None:
             errands = self.errands
             last = max(errand.limit for errand in errands)
-            limit, self.expires = today + timedelta(seconds=last - now), last + CLOCK_SKEW
+            limit, self.expires = today + timedelta(seconds=last - now), last + policy.CLOCK_SKEW
             own = [errand.request.deadline for errand in errands if errand.request.deadline]
             labels = {errand.request.label for errand in errands}
             common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
@@ -289,7 +239,7 @@ class Batch(TaskProgress):
 
     def wants_cancel(self, now: float) -> bool:
         """Whether the service has to be told to stop the task, now."""
-        pause = FIRST_LOOK if self._stopped_at is not None else CANCEL_RETRY
+        pause = policy.POLL_MIN if self._stopped_at is not None else policy.CANCEL_RETRY
         return bool(self.stopping) and not self.cancel_heard and now >= self._cancel_tried + pause
 
     def cancel_tried(self, now: float) -> None:
@@ -299,15 +249,15 @@ class Batch(TaskProgress):
     @property
     def patience(self) -> float:
         """When its time to stop is over; infinite if nobody has told it to."""
-        return float("inf") if self._stopped_at is None else self._stopped_at + STOP_GRACE
+        return float("inf") if self._stopped_at is None else self._stopped_at + policy.STOP_GRACE
 
     def next_look(self, looked: float) -> float:
         """Return when to look at the task again, if the last look was at ``looked``."""
         looked = max(looked, self.submitted)
         longest = self.longest
         if self._stopped_at is not None:
-            return looked + min(FIRST_LOOK, longest)
-        pause = min(max(FIRST_LOOK, (looked - self.submitted) * LOOK_SHARE), longest)
+            return looked + min(policy.POLL_MIN, longest)
+        pause = min(max(policy.POLL_MIN, (looked - self.submitted) * policy.POLL_FRACTION), longest)
         patience = self._trouble[1] + self._grace() if self._trouble else looked + pause
         return min(looked + pause, max(looked, patience))
 
@@ -323,7 +273,7 @@ class Batch(TaskProgress):
         # A task without errands is another process's, and that one sees to its troubles if it lives.
         if self.stopping or status.state.final or not (self.orphan or any(self.riders.values())):
             return
-        if status.state is not TaskState.PAUSED and status.code not in UNHEALING:
+        if status.state is not TaskState.PAUSED and status.code not in policy.PERMANENT_CODES:
             self._trouble = None
             return
         before, since = self._trouble or (status, now)

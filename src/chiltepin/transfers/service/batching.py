@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from chiltepin.model import DeleteRequest, TransferRequest, items_of
 from chiltepin.protocol import PlacingBackend
+from chiltepin.transfers import policy
 from chiltepin.transfers.service.batch import Batch, kind_of
 from chiltepin.transfers.service.overlaps import Claims, plain_place
 from chiltepin.transfers.service.restart import Repeats
@@ -28,17 +29,6 @@ __all__ = ["Departures"]
 #: What batches that may be joined have in common: the request without its items, whether its items are tried again, and
 #: the batches that have to end before.
 Slot = tuple["Request", bool, frozenset[Batch]]
-
-#: Seconds without a new request before a task is submitted, and the longest that it waits for more: a loop of
-#: calls makes one every millisecond or two, and a single transfer is not to be delayed noticeably.
-QUIET, WINDOW = 0.05, 0.5
-
-#: Longest that a task waits for a free slot at the service, in seconds. Until then more may join it, and it would only
-#: wait there as well; but what is not submitted does not outlive this process.
-HOLD = 10.0
-
-#: Most tasks of ours at the service at a time; a user may have 100 pending there, and not all of them from here.
-MOST_TASKS = 50
 
 
 class Departures:
@@ -203,7 +193,7 @@ class Departures:
         if batch.behind:
             return float("inf")
         waits = batch.request is None and batch in self._open.values() and not batch.full
-        ready = min(batch.joined + QUIET, batch.created + WINDOW) if waits else now
+        ready = min(batch.joined + policy.BATCH_QUIET, batch.created + policy.BATCH_WINDOW) if waits else now
         return max(batch.not_before, ready, self._free_slot(batch))
 
     def _free_slot(self, batch: Batch) -> float:
@@ -212,6 +202,6 @@ class Departures:
         if slots is None:
             return float("-inf")
         there = [type(one.kind) for one in self.batches if one.handle is not None and one.wanted]
-        if len(there) >= MOST_TASKS:
+        if len(there) >= policy.MAX_TASKS:
             return float("inf")
-        return batch.created + HOLD if there.count(type(batch.kind)) >= slots else float("-inf")
+        return batch.created + policy.SLOT_WAIT if there.count(type(batch.kind)) >= slots else float("-inf")

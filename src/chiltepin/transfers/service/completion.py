@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
+from chiltepin.transfers import policy
 from chiltepin.transfers.service.absence import absent
-from chiltepin.transfers.service.batch import OF_ITEMS, UNHEALING
-from chiltepin.transfers.service.missing_paths import NOT_FOUND
 
 if TYPE_CHECKING:
     import threading
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Arrivals"]
 
 logger = logging.getLogger(__name__)
-
-#: Tries to ask what became of the items of a task, before they count as unknown; some two minutes.
-MOST_QUESTIONS = 8
-
-#: Tasks in which an item may be asked for without hearing what became of it: halves of 10,000 take 14.
-MOST_PROOFS = 20
-
-#: Paths of one task of which it is confirmed that nothing is there; the others are tried again for their grace.
-MOST_CONFIRMED = 10
-
-#: Longest wait, in seconds, before an item in a trouble is tried again.
-LONGEST_RETRY = 10.0
 
 
 class Arrivals:
@@ -82,7 +69,7 @@ class Arrivals:
         if not whole:
             return self._settle_apart(batch, end, now)
         strict: list[Errand] = []
-        if end.code == NOT_FOUND:
+        if end.code == policy.NOT_FOUND:
             with self._lock:
                 strict = self._departures.stricter(batch, tuple(batch.riders))
         self._finish_batch(batch, end)
@@ -104,13 +91,13 @@ class Arrivals:
         except Exception as err:  # noqa: BLE001 - asked again, some times; each errand has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             batch.unanswered += 1
-            if batch.unanswered < MOST_QUESTIONS:
+            if batch.unanswered < policy.OUTCOME_TRIES:
                 return False
             outcomes = [None] * len(items_of(request))
         self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
-        asked_again = batch.inherited or end.state is TaskState.SUCCEEDED or end.code in OF_ITEMS
+        asked_again = batch.inherited or end.state is TaskState.SUCCEEDED or end.code in policy.PER_ITEM_CODES
         unknown: list[Errand] = []
-        self._proofs = MOST_CONFIRMED
+        self._proofs = policy.CONFIRMED_PATHS
         for item, outcome in zip(items_of(request), outcomes, strict=True):
             for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
                 if outcome is not None:
@@ -131,10 +118,10 @@ class Arrivals:
             errand.unproven += 1
             # The task did something, so it is asked for in the form that does nothing where it is done.
             errand.repeats = errand.repeats or end.state is TaskState.SUCCEEDED
-            if errand.unproven > MOST_PROOFS:
+            if errand.unproven > policy.UNPROVEN_TASKS:
                 given_up.append(errand)
         said = end.reason or f"the task ended as {end.state.name}"
-        reason = f"The service did not tell in {MOST_PROOFS} tasks what became of it; of the last one: {said}"
+        reason = f"The service did not tell in {policy.UNPROVEN_TASKS} tasks what became of it; of the last one: {said}"
         for errand in given_up:
             self.end(errand, replace(end, state=TaskState.FAILED, code="UNPROVEN", reason=reason))
         # Where no item is named, halves find out which it is.
@@ -147,9 +134,9 @@ class Arrivals:
         if outcome.done:
             self.end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
             return
-        heals = outcome.code in UNHEALING and now < (errand.troubled or now) + errand.grace
+        heals = outcome.code in policy.PERMANENT_CODES and now < (errand.troubled or now) + errand.grace
         if heals and not errand.stopping and not self._is_missing(errand, outcome):
-            errand.not_before = now + min(LONGEST_RETRY, errand.grace / 4)
+            errand.not_before = now + min(policy.ITEM_RETRY_MAX, errand.grace / 4)
             errand.before = TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, code=outcome.code, reason=outcome.reason)
             self.again([errand], share=None)
             return
@@ -158,7 +145,7 @@ class Arrivals:
 
     def _is_missing(self, errand: Errand, outcome: ItemOutcome) -> bool:
         """Whether it is confirmed that there is nothing to wait for."""
-        if outcome.code != NOT_FOUND or not self._proofs:
+        if outcome.code != policy.NOT_FOUND or not self._proofs:
             return False
         self._proofs -= 1
         return bool(absent(self._backend, errand.request))

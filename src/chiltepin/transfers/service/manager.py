@@ -24,15 +24,16 @@ from chiltepin.backends import forks
 from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
 from chiltepin.model import NO_TASK, UNREAD, DeleteRequest, TaskState, TaskStatus
 from chiltepin.transfers import interpreter_exit as exits
+from chiltepin.transfers import policy
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import Record
 from chiltepin.transfers.service.absence import absent
-from chiltepin.transfers.service.batch import LOOK_SHARE, Batch, single
+from chiltepin.transfers.service.batch import Batch, single
 from chiltepin.transfers.service.batching import Departures
 from chiltepin.transfers.service.completion import Arrivals
-from chiltepin.transfers.service.missing_paths import NOT_FOUND, looked_up
+from chiltepin.transfers.service.missing_paths import looked_up
 from chiltepin.transfers.service.pending_request import Errand
-from chiltepin.transfers.timing import LAST_RETRY, Chore, Patience, SystemClock
+from chiltepin.transfers.timing import Chore, Patience, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +48,6 @@ __all__ = ["Hub", "settle"]
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Seconds that the end of the process waits for the service to hear of the cancellations.
-LAST_WORDS = 10.0
-
-#: Moments at which somebody's time is up, of which none are sorted out before there are so many.
-LIMITS = 1000
 
 #: The hubs that this process has used; a child made by ``fork`` begins without any.
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
@@ -131,7 +126,7 @@ class Hub:
         self._unwanted: set[str] = set()
         self._wishes: deque[Errand] = deque()
         self._limits: list[tuple[float, int, weakref.ref[Errand]]] = []
-        self._most_limits = LIMITS
+        self._most_limits = policy.DEADLINES_KEPT
         self._count = itertools.count()
         # Guards all of the above; never held while the service is asked.
         self._lock = threading.RLock()
@@ -265,7 +260,7 @@ class Hub:
             live = [errand for batch in self._departures.batches for errand in batch.errands]
         return [errand for errand in live if not errand.stopping]
 
-    def close(self, seconds: float = LAST_WORDS) -> None:
+    def close(self, seconds: float = policy.EXIT_GRACE) -> None:
         """Stop every errand, and wait so many seconds at most until all have ended."""
         with self._lock:
             live = [errand for batch in self._departures.batches for errand in batch.errands]
@@ -296,7 +291,7 @@ class Hub:
         """Drop the limits of what has ended; with a timeout of days there would be many."""
         live = [one for one in self._limits if (errand := one[2]()) is not None and not errand.ended]
         heapq.heapify(live)
-        self._limits, self._most_limits = live, max(LIMITS, 2 * len(live))
+        self._limits, self._most_limits = live, max(policy.DEADLINES_KEPT, 2 * len(live))
 
     def _wake(self) -> None:
         if self._threaded:
@@ -455,7 +450,7 @@ class Hub:
         batch.sorted_out = True
         with self._lock:
             gone = [(errand, failed.get(path)) for path in (*failed, *unknown) for errand in list(batch.riders[path])]
-            missing = [path for path, outcome in failed.items() if outcome.code == NOT_FOUND]
+            missing = [path for path, outcome in failed.items() if outcome.code == policy.NOT_FOUND]
             late = self._departures.stricter(batch, missing)
             for errand, _ in gone:
                 self._departures.part(batch, errand)
@@ -518,7 +513,7 @@ class Hub:
         for errand in errands:
             errand.before = other
             # A service that refuses again and again is asked less and less often.
-            errand.not_before = now + min(LAST_RETRY, (now - errand.begun) * LOOK_SHARE)
+            errand.not_before = now + min(policy.RETRY_MAX, (now - errand.begun) * policy.POLL_FRACTION)
         self._arrivals.again(errands, share=None)
 
     def _cancel(self, batch: Batch, now: float) -> None:
@@ -579,7 +574,7 @@ class Hub:
         self._record.seen(batch.submission_id, status)
         if status.state.final:
             self._settle(batch)
-        elif status.code == NOT_FOUND and batch.errands and not batch.stopping and not batch.looked_for:
+        elif status.code == policy.NOT_FOUND and batch.errands and not batch.stopping and not batch.looked_for:
             batch.looked_for = True
             if proof := absent(self._backend, cast("Request", batch.request)):
                 batch.stop("trouble", now, proof)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.errors import BackendError, EndpointError, PathNotFoundError
 from chiltepin.model import ItemOutcome
+from chiltepin.transfers import policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
     from chiltepin.model import DeleteRequest
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["NOT_FOUND", "looked_up"]
-
-#: The code of a deletion that found nothing.
-NOT_FOUND = "FILE_NOT_FOUND"
-
-#: Most folders that are listed for one task; paths in more of them are rather deleted one by one.
-MOST_FOLDERS = 10
+__all__ = ["looked_up"]
 
 
 def looked_up(
@@ -43,7 +38,7 @@ def looked_up(
     folders: dict[str, list[str]] = {}
     for path in paths:
         folders.setdefault(posixpath.dirname(path.rstrip("/")) or "~", []).append(path)
-    if len(folders) > MOST_FOLDERS:
+    if len(folders) > policy.LISTED_FOLDERS:
         return {}, [path for inside in folders.values() for path in inside]
     failed: dict[str, ItemOutcome] = {}
     unknown: list[str] = []
@@ -61,7 +56,7 @@ def looked_up(
                 unknown.append(path)
             elif name not in kinds:
                 failed[path] = ItemOutcome(
-                    done=False, code=NOT_FOUND, reason=f"There is no {path} on endpoint {kind.endpoint!r}."
+                    done=False, code=policy.NOT_FOUND, reason=f"There is no {path} on endpoint {kind.endpoint!r}."
                 )
             elif kinds[name] == "dir" and not kind.recursive:
                 failed[path] = ItemOutcome(

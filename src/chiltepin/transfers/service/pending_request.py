@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.errors import ServiceUnavailableError, TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState, TaskStatus
+from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
 
 __all__ = ["Errand", "TaskProgress"]
-
-#: Seconds by which the service's clock may be before ours.
-CLOCK_SKEW = 10.0
 
 
 class TaskProgress:
@@ -119,7 +117,7 @@ class Errand:
         if status is not None and status.state is TaskState.SUCCEEDED:
             return status
         # The deadline at the service is the same moment by another clock, and may come first.
-        expired = status is not None and status.state is TaskState.EXPIRED and now >= self.limit - CLOCK_SKEW
+        expired = status is not None and status.state is TaskState.EXPIRED and now >= self.limit - policy.CLOCK_SKEW
         if self.stopping == "timeout" or expired:
             return self._timed_out(status)
         if status is not None and (status.state.final or not self.stopping):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chiltepin.model import DeleteRequest, TaskState, items_of
-from chiltepin.transfers.journal import REMEMBERED
+from chiltepin.transfers import policy
 from chiltepin.transfers.service.batch import kind_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Repeats:
         self._record, self._compares = record, "checksum" in capabilities.sync_levels
         #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
         self._done: dict[Request, dict[Item, tuple[News, int]]] = {}
-        self._most = REMEMBERED
+        self._most = policy.REMEMBERED_ITEMS
 
     def form(self, kind: Request, items: tuple[Item, ...]) -> Request:
         """Return in which form to ask for items: as it was said, or, if all were done, the one that does no harm.
@@ -95,8 +95,8 @@ class Repeats:
             live = [
                 (item, last) for item, last in known.items() if not all(map(self._settled, last[0].askers(last[1])))
             ]
-            self._done[kind] = dict(live[-REMEMBERED:])
-        self._most = max(REMEMBERED, 2 * sum(map(len, self._done.values())))
+            self._done[kind] = dict(live[-policy.REMEMBERED_ITEMS :])
+        self._most = max(policy.REMEMBERED_ITEMS, 2 * sum(map(len, self._done.values())))
 
     def _harmless(self, kind: Request) -> Request:
         """Return the form of a request that does nothing where it is done; the same, if it is one or there is none."""
