@@ -16,8 +16,7 @@ from chiltepin.parsl.files import awaited
 from chiltepin.parsl.futures import AtService, AtWorker, TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.tasks import join_task, python_task
-from chiltepin.transfers import arguments, worker
-from chiltepin.transfers import submitter as service
+from chiltepin.transfers import arguments, submitter, worker
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.resolve import default_data, place_of
 from chiltepin.transfers.runner import opened
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["TransferFuture", "data_settings", "delete", "delete_task", "local_path", "transfer", "transfer_task"]
 
 #: For each kind of task the app for a worker that moves the bytes, and the one that starts it at a service.
-_TRANSFER = python_task(worker.transfer_task), join_task(service.transfer_task)
-_DELETE = python_task(worker.delete_task), join_task(service.delete_task)
+_TRANSFER = python_task(worker.transfer_task), join_task(submitter.transfer_task)
+_DELETE = python_task(worker.delete_task), join_task(submitter.delete_task)
 
 
 def transfer_task(

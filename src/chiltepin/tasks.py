@@ -26,10 +26,10 @@ from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
 from chiltepin.errors import TaskCanceledError, suggest
-from chiltepin.parsl import kernel
-from chiltepin.parsl import serialization as remote
+from chiltepin.parsl import kernel, serialization
 from chiltepin.parsl.nested_futures import PLAIN, nested
-from chiltepin.parsl.shutdown import StandIn
+from chiltepin.parsl.proxy_future import ProxyFuture
+from chiltepin.parsl.shutdown import install_shutdown
 from chiltepin.transfers.callbacks import CallbackFuture
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class _Task:
         self._add_resources(named, geometry)
         dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
         labels = kernel.executors(dfk, executor)
-        kernel.attend(dfk)
+        install_shutdown(dfk)
         ignored = tuple(name for name in map(_disguised, self.ignored) if name in named)
         return _guarded(self._app(dfk, labels, ignored)(*positional, **named))
 
@@ -357,15 +357,15 @@ def _stripped(function: Callable[..., T], hidden: Iterable[str]) -> Callable[...
 
 def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` as an executor runs it: whatever it returns or raises, Parsl can hand on."""
-    name, home = function.__name__, remote.HOME
+    name, home = function.__name__, serialization.HOME
 
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            from chiltepin.parsl import serialization as here  # noqa: PLC0415 - in the worker
+            from chiltepin.parsl import serialization  # noqa: PLC0415 - in the worker
         except ImportError:
             # A worker needs Parsl only.
             return function(*args, **kwargs)
-        return here.run(name, home, function, args, kwargs)
+        return serialization.run(name, home, function, args, kwargs)
 
     return _named_like(function, _alone(run, function.__module__))
 
@@ -376,7 +376,7 @@ def _inside(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Calla
     def run(*args: Any, **kwargs: Any) -> Any:
         dfk = kernel_ref()
         with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
-            started = remote.run(function.__name__, remote.HOME, function, args, kwargs)
+            started = serialization.run(function.__name__, serialization.HOME, function, args, kwargs)
         return [_uncancelled(one) for one in started] if isinstance(started, list) else _uncancelled(started)
 
     return _named_like(function, run)
@@ -386,9 +386,9 @@ def _uncancelled(future: Any) -> Any:
     """Return a future that fails where `future` is cancelled: on a cancelled one Parsl would wait for ever."""
     if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)):
         return future
-    stand_in = StandIn()
-    stand_in.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
-    return stand_in
+    proxy = ProxyFuture()
+    proxy.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
+    return proxy
 
 
 def _alone(function: Callable[..., T], module: str) -> Callable[..., T]:

@@ -15,7 +15,8 @@ from parsl.errors import NoDataFlowKernelError
 from chiltepin import configure, settings
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel
-from chiltepin.transfers.service import manager as hub
+from chiltepin.parsl.shutdown import install_shutdown, shutdown_of, wait_all
+from chiltepin.transfers.service import manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -99,7 +100,7 @@ class Workflow:
             raise ConfigError("This Workflow has been used already; make another: `with chiltepin.Workflow(...):`.")
         self._config = self._load()
         self._dfk = _start(self._config)
-        kernel.attend(self._dfk)
+        install_shutdown(self._dfk)
         self._entered.enter_context(kernel.entered(self._dfk))
         if self._progress and sys.stderr is not None and sys.stderr.isatty():
             from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded for those who look
@@ -115,7 +116,7 @@ class Workflow:
         try:
             try:
                 if clean:
-                    kernel.drain(self.dfk)
+                    wait_all([shutdown_of(self.dfk)])
             except BaseException:
                 self._end(quietly=True)
                 raise
@@ -123,7 +124,7 @@ class Workflow:
             in_order = clean
         finally:
             # For this workflow alone: others of this process may still run, or have ended by an error.
-            hub.settle(workflow, in_order=in_order)
+            manager.settle(workflow, in_order=in_order)
 
     def _load(self) -> parsl.Config:
         if not isinstance(self._source, parsl.Config):

@@ -21,7 +21,7 @@ from waiting import until
 
 from chiltepin import transfer_task
 from chiltepin.errors import AppFailedError, TaskCanceledError
-from chiltepin.parsl import kernel
+from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 
@@ -84,7 +84,7 @@ class TestThreads:
             queued = [note() for _ in range(3)]
             dependent = note(running)
             second = note(dependent)
-            kernel.on_end(workflow.dfk, lambda _: release.set())
+            shutdown_of(workflow.dfk).on_end(lambda _: release.set())
             assert started.wait(LIMIT)
         assert running.result(timeout=0) is True
         for future in [*queued, dependent, second]:
@@ -103,7 +103,7 @@ class TestThreads:
 
         with left_early(Workflow(config(retries=3))) as workflow:
             future = fail()
-            kernel.on_end(workflow.dfk, lambda _: release.set())
+            shutdown_of(workflow.dfk).on_end(lambda _: release.set())
             assert started.wait(LIMIT)
         assert isinstance(future.exception(timeout=0), OSError)
 
@@ -127,7 +127,7 @@ class TestThreads:
             futures += [add(future) for future in futures]
             for _ in range(5):
                 assert inside.acquire(timeout=LIMIT)
-            kernel.on_end(workflow.dfk, lambda _: release.set())
+            shutdown_of(workflow.dfk).on_end(lambda _: release.set())
         for future in futures:
             assert_given_up(future)
         assert not forever.done()
@@ -210,8 +210,8 @@ class TestFarExecutors:
             for _ in futures:
                 assert far.taken.acquire(timeout=LIMIT)
             answers = [far.futures.pop() for _ in futures]
-            kernel.on_end(
-                workflow.dfk, lambda _: pool.submit(lambda: [answer.set_result("in time") for answer in answers])
+            shutdown_of(workflow.dfk).on_end(
+                lambda _: pool.submit(lambda: [answer.set_result("in time") for answer in answers])
             )
             pool.submit(int).result(timeout=LIMIT)
         for future in futures:
@@ -267,7 +267,7 @@ class TestPlainParsl:
         assert_given_up(future, "the workflow ended first")
 
     def test_it_can_be_collected(self, tmp_path):
-        """An attended kernel can be collected after its end, also after an early one."""
+        """A kernel with a shutdown installed can be collected after its end, also after an early one."""
         # In a process of its own: here, what other tests have left may hold it.
         words = [sys.executable, "-c", COLLECTED, str(tmp_path)]
         run = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False, timeout=LIMIT)
@@ -279,11 +279,11 @@ import gc, sys, weakref
 import parsl
 from realparsl import make_config
 from recording import FarExecutor
-from chiltepin import kernel
+from chiltepin.parsl.shutdown import install_shutdown
 
 dfk = parsl.load(make_config(sys.argv[1], FarExecutor()))
-kernel.attend(dfk)
-kernel.attend(dfk)
+install_shutdown(dfk)
+install_shutdown(dfk)
 parsl.python_app(lambda number: number)(1)
 dfk.cleanup()
 reference = weakref.ref(dfk)
@@ -306,7 +306,7 @@ class TestOnEnd:
 
         with left_early(Workflow(config())) as workflow:
             future = join_on(lambda: mine)
-            kernel.on_end(workflow.dfk, end_mine)
+            shutdown_of(workflow.dfk).on_end(end_mine)
         assert seen == [("the workflow was left by KeyError", False)]
         assert root_of(future.exception(timeout=0)) is mine.exception(timeout=0)
 
@@ -314,10 +314,10 @@ class TestOnEnd:
         """A callback that was taken back is not called; taking it back twice is harmless."""
         seen = []
         with Workflow(config()) as workflow:
-            take_back = kernel.on_end(workflow.dfk, seen.append)
+            take_back = shutdown_of(workflow.dfk).on_end(seen.append)
             take_back()
             take_back()
-            kernel.on_end(workflow.dfk, lambda reason: seen.append(f"second: {reason}"))
+            shutdown_of(workflow.dfk).on_end(lambda reason: seen.append(f"second: {reason}"))
         assert len(seen) == 1
         assert seen[0].startswith("second: the workflow ended first")
 
@@ -326,9 +326,9 @@ class TestOnEnd:
         seen = []
         with Workflow(config()) as workflow:
             dfk = workflow.dfk
-            kernel.on_end(dfk, lambda _: kernel.on_end(dfk, seen.append))
+            shutdown_of(dfk).on_end(lambda _: shutdown_of(dfk).on_end(seen.append))
         assert len(seen) == 1
-        kernel.on_end(dfk, seen.append)
+        shutdown_of(dfk).on_end(seen.append)
         assert len(seen) == 2
 
     def test_one_that_fails_does_not_stop_the_end(self, config, caplog):
@@ -336,8 +336,8 @@ class TestOnEnd:
         seen = []
         with left_early(Workflow(config(FarExecutor()))) as workflow:
             future = add(1)
-            kernel.on_end(workflow.dfk, lambda _: 1 / 0)
-            kernel.on_end(workflow.dfk, seen.append)
+            shutdown_of(workflow.dfk).on_end(lambda _: 1 / 0)
+            shutdown_of(workflow.dfk).on_end(seen.append)
         assert len(seen) == 1
         assert "the end goes on without it" in caplog.text
         assert_given_up(future)

@@ -19,6 +19,7 @@ from waiting import until
 
 from chiltepin.errors import ConfigError, TaskCanceledError
 from chiltepin.parsl import kernel
+from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 
@@ -267,7 +268,7 @@ class TestCleanEnd:
         assert [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))] == []
 
     def test_nothing_keeps_it_alive(self, config):
-        """After its end the kernel can be collected, although it was attended and the workflow object lives on."""
+        """After its end the kernel can be collected, although it had a shutdown and the workflow object lives on."""
         workflow = Workflow(config())
         with workflow:
             thread_name().result(timeout=LIMIT)
@@ -328,7 +329,7 @@ class TestErrors:
             with Workflow(config()) as workflow:
                 futures.append(interrupt())
                 futures.append(thread_name(inputs=futures))
-                kernel.on_end(workflow.dfk, lambda _: release.set())
+                shutdown_of(workflow.dfk).on_end(lambda _: release.set())
                 leaving.set()
 
         with pytest.raises(KeyboardInterrupt):
@@ -368,7 +369,7 @@ class TestErrors:
                 futures.append(wait_for(release))
                 futures.append(thread_name(inputs=futures))
                 pools.append(workflow.dfk.executors["threads"].executor)
-                kernel.on_end(workflow.dfk, interrupt)
+                shutdown_of(workflow.dfk).on_end(interrupt)
                 raise KeyError("mine")
 
         with pytest.raises(KeyboardInterrupt) as caught:

@@ -11,7 +11,7 @@ from parsl.data_provider.files import File
 from chiltepin.errors import TaskCanceledError, TaskFailedError
 from chiltepin.model import endpoint_name
 from chiltepin.parsl.nested_futures import SCHEME, futures_in
-from chiltepin.parsl.shutdown import StandIn
+from chiltepin.parsl.proxy_future import ProxyFuture
 from chiltepin.transfers.callbacks import CallbackFuture
 
 if TYPE_CHECKING:
@@ -82,6 +82,6 @@ def _future_of(value: Any) -> Any:
         value = value.parent
     if not isinstance(value, DataFuture):
         return value
-    stand_in = StandIn()
-    stand_in.follow(value, TaskCanceledError("What the transfer waits for was cancelled."))
-    return stand_in
+    proxy = ProxyFuture()
+    proxy.follow(value, TaskCanceledError("What the transfer waits for was cancelled."))
+    return proxy

@@ -19,12 +19,11 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from chiltepin.backends import threads
 from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
-from chiltepin.parsl import kernel
 from chiltepin.parsl.files import FileFuture, url_of
 from chiltepin.parsl.nested_futures import Nested
 from chiltepin.parsl.serialization import described
-from chiltepin.transfers import arguments, policy
-from chiltepin.transfers import status_file as notes
+from chiltepin.parsl.shutdown import shutdown_of
+from chiltepin.transfers import arguments, policy, status_file
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import end_of
 from chiltepin.transfers.own_files import create_own
@@ -106,7 +105,7 @@ class AtWorker:
     def status(self) -> TaskStatus | None:
         """Look, if the task runs in this process; else read what its worker has noted."""
         status = opened(self._call.setup).backend.poll([self.handle])[0]
-        return notes.read(self._call.note_file) if status.state is TaskState.LOST else status
+        return status_file.read(self._call.note_file) if status.state is TaskState.LOST else status
 
     def stop(self) -> None:
         """Make the file that the task looks for; where the disk refuses it, only a task of this process is reached."""
@@ -177,7 +176,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         self._left: TaskCanceledError | None = None
         self._ending = threading.Lock()
         self._read: Callable[[], object] = int
-        self._forget = kernel.on_end(app_future.task_record["dfk"], self._give_up)
+        self._forget = shutdown_of(app_future.task_record["dfk"]).on_end(self._give_up)
         app_future.add_done_callback(self._settle)
         if watcher := vars(app_future.task_record["dfk"]).get(_WATCHER):
             watcher(self)
@@ -258,7 +257,8 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     def _recall(self) -> None:
         """Take the task back from the queue of its executor, at once or when it is seen to be there."""
         record = self.task_record
-        kernel.give_up(record["dfk"], record, TaskCanceledError(f"{self._what} was cancelled before it began."))
+        error = TaskCanceledError(f"{self._what} was cancelled before it began.")
+        shutdown_of(record["dfk"]).tasks.abandon(record, error)
         self._patience = threading.Timer(policy.STOP_GRACE, self._leave)
         self._patience.daemon = True
         if not self.done():
@@ -275,7 +275,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
             f"{self._what} was cancelled, and no worker has answered within {policy.STOP_GRACE:g} seconds; "
             "one that takes it up moves nothing."
         )
-        kernel.give_up(self.task_record["dfk"], self.task_record, self._left, far=True)
+        shutdown_of(self.task_record["dfk"]).tasks.abandon(self.task_record, self._left, far=True)
 
     def result(self, timeout: float | None = None) -> Any:
         """Return ``True``, or raise the error; as ``concurrent.futures.Future.result``."""
@@ -394,7 +394,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
                 return
             self._status = status
             if status.state is not TaskState.SUCCEEDED and not self._unwanted:
-                self._read = kernel.failed(self.task_record["dfk"], self._failure(error or status.reason))
+                self._read = shutdown_of(self.task_record["dfk"]).unread.add(self._failure(error or status.reason))
             if error is None:
                 self.set_result(status.state is TaskState.SUCCEEDED)
             else:

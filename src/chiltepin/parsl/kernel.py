@@ -1,33 +1,53 @@
-"""The running Parsl: which DataFlowKernel a call goes to, what its executors are called, and that its run ends."""
+"""The running Parsl: which DataFlowKernel a call goes to, its executors, and what Chiltepin keeps with it."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import parsl
 from parsl.errors import NoDataFlowKernelError
 
+from chiltepin.backends import forks
 from chiltepin.errors import ConfigError, suggest
-from chiltepin.parsl import abandoned_runs as _last  # noqa: F401 - registers what ends the runs that a script leaves
-from chiltepin.parsl.drain import drain as _drain
-from chiltepin.parsl.shutdown import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from parsl.dataflow.dflow import DataFlowKernel
-    from parsl.dataflow.taskrecord import TaskRecord
 
-    from chiltepin.errors import TaskCanceledError
+__all__ = ["attached", "current", "entered", "executors", "name"]
 
-__all__ = ["attend", "current", "drain", "entered", "executors", "failed", "give_up", "name", "on_end"]
+T = TypeVar("T")
 
 # A weak reference: the context of a thread may outlive the run that it once entered.
 _CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
 _INTERNAL = "_parsl_internal"
+
+#: The one attribute of a DataFlowKernel that is ours: what `attached` has made, by what has made it.
+_ATTACHED = "_chiltepin"
+_attaching = threading.RLock()
+
+
+def _renew() -> None:
+    global _attaching  # noqa: PLW0603 - a thread of the parent may hold it
+    _attaching = threading.RLock()
+
+
+forks.register(_renew)
+
+
+def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
+    """Return what ``make(dfk)`` has made for a run; it is made once, and kept on the DataFlowKernel as long as that."""
+    kept: dict[Any, Any] = vars(dfk).setdefault(_ATTACHED, {})
+    if make not in kept:
+        with _attaching:
+            if make not in kept:
+                kept[make] = make(dfk)
+    return kept[make]  # type: ignore[no-any-return]
 
 
 def current() -> DataFlowKernel:
@@ -109,71 +129,3 @@ def executors(dfk: DataFlowKernel, executor: str | list[str] | tuple[str, ...]) 
         if label not in known:
             raise ConfigError(f"No executor is named {label!r}; {suggest(label, known)}", key=label)
     return list(dict.fromkeys(labels))
-
-
-def attend(dfk: DataFlowKernel) -> None:
-    """See to it that the run of `dfk` ends in order; every later call for the same one does nothing.
-
-    From then on ``dfk.cleanup()``, however it is reached, first ends every task that is not done, and with it every
-    task that depends on it, each with an error that says so. Tasks that run in a thread are waited for, since nothing
-    can stop them; tasks elsewhere are ended at once, and the executor that holds them stops their processes.
-
-    Raises
-    ------
-    ConfigError
-        In a child made by ``fork``, for a run of its parent.
-    """
-    if ending_of(dfk).forked:
-        raise ConfigError(
-            "This process was forked from one that runs a workflow, and that workflow runs there only; use transfer() "
-            "and delete() here, or start a Workflow in this process."
-        )
-
-
-def on_end(dfk: DataFlowKernel, callback: Callable[[str], object]) -> Callable[[], object]:
-    """Have `callback` called when the run of `dfk` ends, before any of its tasks is ended.
-
-    Parameters
-    ----------
-    dfk : DataFlowKernel
-        The run; it is attended from now on.
-    callback : callable
-        Gets the reason, a clause such as ``the workflow was left by ValueError``. It is called in the thread that ends
-        the run, or here and now if the end has begun already; it must not block. What it raises is logged.
-
-    Returns
-    -------
-    callable
-        Takes the callback back; may be called from any thread, and more than once.
-    """
-    return ending_of(dfk).add(callback)
-
-
-def give_up(dfk: DataFlowKernel, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
-    """End a task that its executor has and has not begun; whoever waits for it gets `error`, and nobody tries it again.
-
-    Parameters
-    ----------
-    dfk : DataFlowKernel
-        The run.
-    record : TaskRecord
-        The task. One that a thread runs goes on, and ends by itself; one that is pending is left alone.
-    error : TaskCanceledError
-        How it ends.
-    far : bool
-        Whether a task of another process ends as well: nobody here knows whether it has begun.
-    """
-    ending_of(dfk).give_up(record, error, far=far)
-
-
-def drain(dfk: DataFlowKernel) -> None:
-    """Wait until `dfk` has no unfinished task, those that its tasks and callbacks start meanwhile included.
-
-    In a child made by ``fork`` there is nothing to wait for: the run is that of the parent.
-    """
-    _drain([ending_of(dfk)])
-
-
-def failed(dfk: DataFlowKernel, text: str) -> Callable[[], None]:
-    """Note a failure that the end of the run of `dfk` names, unless it is taken back by what this returns."""
-    return ending_of(dfk).unread.add(text)

@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from chiltepin.backends import threads
-from chiltepin.parsl import child_processes as descendants
-from chiltepin.transfers import interpreter_exit as exits
+from chiltepin.parsl import child_processes
+from chiltepin.transfers import interpreter_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
         if not running():
             os.kill(os.getpid(), number)
             return
-        exits.note(name)
+        interpreter_exit.note(name)
         with contextlib.suppress(Exception):
             threads.start(_insist, number, name_left, name="chiltepin-deadline")
         raise _ENDS[name](128 + number)
@@ -70,5 +70,5 @@ def _insist(number: int, name_left: Callable[[], object]) -> None:
     with contextlib.suppress(Exception):
         name_left()
     with contextlib.suppress(Exception):
-        descendants.end_descendants(kept=())
+        child_processes.end_descendants(kept=())
     os.kill(os.getpid(), number)

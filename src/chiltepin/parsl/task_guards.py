@@ -15,14 +15,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from parsl.dataflow.dependency_resolvers import DependencyResolver
+from parsl.dataflow.errors import PropagatedException
 from parsl.dataflow.states import States
-from parsl.executors.threads import ThreadPoolExecutor
 from parsl.serialize import serialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
 from chiltepin.parsl.nested_futures import Nested
 from chiltepin.parsl.serialization import RemoteResult, described, flaw_of, headline, name_of
+from chiltepin.parsl.task_records import runs_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 _STEPS = ("_launch_if_ready_async", "handle_exec_update", "handle_join_update")
 #: What Parsl does on the way to the end of a future, and which does not have to succeed for that.
 _TIDYING = ("_send_task_info", "_log_std_streams")
+#: Most errors, each the reason for the next, that an error may have behind it.
+_LONGEST_CHAIN = 20
 
 
 def put_on(dfk: DataFlowKernel) -> None:
@@ -50,7 +53,7 @@ def put_on(dfk: DataFlowKernel) -> None:
         setattr(dfk, name, _harmless(getattr(dfk, name)))
     for name in ("update_memo_result", "update_memo_exception"):
         setattr(dfk.memoizer, name, _harmless(getattr(dfk.memoizer, name)))
-    dfk.dependency_resolver = _thorough(dfk.dependency_resolver)
+    dfk.dependency_resolver = _complete(dfk.dependency_resolver)
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
 
@@ -112,7 +115,7 @@ def _opened(unwrap: Callable[[Future[Any]], Any]) -> Callable[[Future[Any]], Any
     return result_of
 
 
-def _thorough(resolver: DependencyResolver) -> DependencyResolver:
+def _complete(resolver: DependencyResolver) -> DependencyResolver:
     """Return a resolver that knows `Nested`, and raises what Parsl can handle where a future has failed oddly."""
 
     def gather(value: object) -> Any:
@@ -123,9 +126,25 @@ def _thorough(resolver: DependencyResolver) -> DependencyResolver:
             return value.resolved(unwrap) if isinstance(value, Nested) else resolver.traverse_to_unwrap(value)
         except BaseException as error:  # noqa: BLE001 - a future of the user's own may have failed with anything
             failure = error
-        raise _handled("", failure)
+        raise _handled("", _shortened(failure))
 
     return DependencyResolver(traverse_to_gather=gather, traverse_to_unwrap=unwrap)
+
+
+def _shortened(failure: BaseException) -> BaseException:
+    """Return an error, or one that leads straight to its cause if it does so through too many failed tasks.
+
+    Parsl keeps the ``repr`` of each DependencyError, which holds that of the one before, and so on. From some 250 on
+    that is a RecursionError in a callback, and that task and all behind it stay pending.
+    """
+    error = failure
+    for _ in range(_LONGEST_CHAIN):
+        if not isinstance(error, PropagatedException):
+            return failure
+        error, name = error.dependent_exceptions_tids[0]
+    while isinstance(error, PropagatedException):
+        error, name = error.dependent_exceptions_tids[0]
+    return type(failure)([(error, f"... <- {name}")], failure.task_id)  # type: ignore[attr-defined]
 
 
 def _handled(app: str, failure: BaseException) -> Exception:
@@ -151,8 +170,7 @@ def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Fut
 
 def _unsendable(record: TaskRecord) -> AppFailedError | None:
     """Return an error that names the argument which cannot be sent to a worker; None if there is none."""
-    executor = record["dfk"].executors.get(record["executor"])
-    if executor is None or isinstance(executor, ThreadPoolExecutor):
+    if record["executor"] not in record["dfk"].executors or runs_in_thread(record):
         return None
     positional = {str(number): value for number, value in enumerate(record["args"], start=1)}
     for name, value in {**positional, **record["kwargs"]}.items():

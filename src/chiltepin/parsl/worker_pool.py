@@ -30,7 +30,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from parsl import curvezmq
 
-from chiltepin.parsl import child_processes as descendants
+from chiltepin.parsl import child_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ class SafeQueue:
     def __setstate__(self, state: tuple[int, socket.socket, socket.socket, Any]) -> None:
         self._maker, self._reader, self._writer, turn = state
         # A worker has got the queue. If it ignores SIGTERM, or no process is left to send it, it is still to end.
-        descendants.end_with_parent(self._maker)
+        child_processes.end_with_parent(self._maker)
         self._turn = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
         self._reset()
 
@@ -226,8 +226,8 @@ def main() -> None:
     # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]
-    descendants.watch()
+    child_processes.watch()
     try:
         runpy.run_module("parsl.executors.high_throughput.process_worker_pool", run_name="__main__", alter_sys=True)
     finally:
-        descendants.end_descendants(kept=descendants.helpers())
+        child_processes.end_descendants(kept=child_processes.helpers())

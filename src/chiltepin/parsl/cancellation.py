@@ -1,0 +1,180 @@
+"""Ending the tasks of one run with an error, wherever they are.
+
+Parsl cannot cancel a task. Its own future of a task ends when the executor says so; so each task of an executor gets a
+`ProxyFuture` in its place, and a task that waits for other tasks is launched without them, which is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+from parsl.dataflow.states import States
+from parsl.executors.threads import ThreadPoolExecutor
+
+from chiltepin.errors import TaskCanceledError
+from chiltepin.parsl.proxy_future import ProxyFuture
+from chiltepin.parsl.task_records import awaited, belongs_to, joined, origin, runs_in_thread, unfinished
+from chiltepin.transfers import callbacks
+
+if TYPE_CHECKING:
+    from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.dataflow.taskrecord import TaskRecord
+
+__all__ = ["LOOK", "TaskCanceller"]
+
+#: Seconds between two looks at the tasks of a run that ends: a task that is just being launched, or made by another
+#: task, shows up only in the next look.
+LOOK = 0.05
+
+# Seconds for which such an end waits for callbacks, which may wait for something that does not come.
+_CALLBACKS = 1.0
+
+
+class TaskCanceller:
+    """Ends the tasks of one run.
+
+    Attributes
+    ----------
+    reason : str
+        Why the run ends, as a clause; empty as long as it does not.
+    """
+
+    def __init__(self, dfk: DataFlowKernel) -> None:
+        self._dfk = dfk
+        self.reason = ""
+
+    def begin(self) -> None:
+        """Launch no task from now on, and none of those that queue for a thread."""
+        self._dfk.launch_task = self._refuse
+        for record in unfinished(self._dfk):
+            if record["status"] is States.launched and runs_in_thread(record):
+                self._proxy(record, self._error(record))
+
+    def abandon(self, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
+        """End a task that its executor has and has not begun with `error`; it is not retried.
+
+        Parameters
+        ----------
+        record : TaskRecord
+            The task. One that a thread runs goes on, and ends by itself; one that is pending is left alone.
+        error : TaskCanceledError
+            How it ends.
+        far : bool
+            Whether a task of another process ends as well: this process does not know whether it has begun.
+        """
+        if record["status"] is States.launched and (far or runs_in_thread(record)):
+            self._forbid_retry(record)
+            self._end_launched(record, error, patient=True)
+
+    def end_all(self, *, patient: bool) -> None:
+        """End every task, and those that callbacks make of the end of others.
+
+        Parameters
+        ----------
+        patient : bool
+            Whether to wait for the tasks that threads run, which nothing can stop.
+        """
+        concerns = functools.partial(belongs_to, self._dfk)
+        until = time.monotonic() + _CALLBACKS
+        while unfinished(self._dfk) or not callbacks.settled(concerns, 0):
+            self._end_known(patient=patient)
+            if not callbacks.settled(concerns, until - time.monotonic()) and time.monotonic() > until:
+                return
+
+    def leave_threads(self) -> None:
+        """Have Parsl wait for no thread."""
+        for executor in self._dfk.executors.values():
+            if isinstance(executor, ThreadPoolExecutor):
+                executor.shutdown = functools.partial(executor.shutdown, block=False)
+
+    def _error(self, record: TaskRecord) -> TaskCanceledError:
+        return TaskCanceledError(f"Task {record['func_name']!r} was given up: {self.reason}.")
+
+    def _refuse(self, record: TaskRecord) -> futures.Future[Any]:
+        """Stand in for ``DataFlowKernel.launch_task``: nothing starts any more."""
+        self._forbid_retry(record)
+        raise self._error(record)
+
+    def _forbid_retry(self, record: TaskRecord) -> None:
+        record["fail_cost"] = self._dfk.config.retries + 1
+
+    def _end_known(self, *, patient: bool) -> None:
+        while records := unfinished(self._dfk):
+            for record in records:
+                self._forbid_retry(record)
+                if record["status"] is States.launched:
+                    self._end_launched(record, self._error(record), patient=patient)
+                elif record["status"] is States.pending:
+                    self._end_pending(record)
+                elif record["status"] is States.joining:
+                    self._end_joining(record)
+            futures.wait([record["app_fu"] for record in records], timeout=LOOK)
+
+    def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:
+        proxy = self._proxy(record, error)
+        if proxy is not None and not (patient and proxy.follows):
+            proxy.end(error)
+
+    def _proxy(self, record: TaskRecord, error: TaskCanceledError) -> ProxyFuture | None:
+        """Return our future in the place of the executor's; None if the task is just starting or ending.
+
+        The executor keeps its own and may set it whenever it likes. To end that one instead would break the executor:
+        the result thread of a HighThroughputExecutor dies of the InvalidStateError when the worker answers after all.
+        """
+        theirs = record["exec_fu"]
+        if theirs is None or isinstance(theirs, ProxyFuture):
+            return theirs
+        # The only way to take Parsl's callback back; under this lock a future is either done or keeps its callbacks.
+        with theirs._condition:  # noqa: SLF001
+            if theirs.done():
+                return None
+            kept = [call for call in theirs._done_callbacks if not self._is_parsl(call)]  # noqa: SLF001
+            theirs._done_callbacks = kept  # noqa: SLF001
+        ours = ProxyFuture()
+        ours.add_done_callback(functools.partial(self._dfk.handle_exec_update, record))
+        record["exec_fu"] = ours
+        # What still queues for a thread is cancelled and never runs; what runs does not notice, and is waited for.
+        if runs_in_thread(record) and not theirs.cancel():
+            ours.follow(theirs, error)
+        return ours
+
+    def _is_parsl(self, callback: object) -> bool:
+        # What was launched before the shutdown was installed has Parsl's own method.
+        return isinstance(callback, functools.partial) and inspect.unwrap(callback.func) == inspect.unwrap(
+            self._dfk.handle_exec_update
+        )
+
+    def _end_pending(self, record: TaskRecord) -> None:
+        """End a task that waits for something which this end does not reach: a future of the user's own, say."""
+        waits = awaited(record)
+        # One that was tried already is stuck (`task_guards.put_on`), or is about to be retried.
+        tried = record["exec_fu"] is not None
+        if not tried and (not waits or any(self._reaches(future) for future in waits)):
+            return
+        with record["task_launch_lock"]:
+            if record["status"] is not States.pending:
+                return
+            streams = {name: record["kwargs"][name] for name in ("stdout", "stderr") if name in record["kwargs"]}
+            record.update(depends=[], args=(), kwargs=streams)
+        # To be refused, as every launch is by now.
+        self._dfk.launch_if_ready(record)
+
+    def _end_joining(self, record: TaskRecord) -> None:
+        """End a join task that waits for something which this end does not reach."""
+        waits = awaited(record)
+        # Parsl stumbles over a cancelled future and leaves the task joining for ever.
+        stuck = waits or any(future.cancelled() for future in joined(record))
+        if not stuck or any(self._reaches(future) for future in waits):
+            return
+        failed: futures.Future[Any] = futures.Future()
+        failed.set_exception(self._error(record))
+        record["joins"] = failed
+        self._dfk.handle_join_update(record, failed)
+
+    def _reaches(self, future: futures.Future[Any]) -> bool:
+        """Whether the end of the tasks of this run ends `future` too."""
+        return belongs_to(self._dfk, future) and not origin(future).task_record["app_fu"].done()

@@ -1,0 +1,52 @@
+"""What Parsl's records tell about the tasks of a run, and which run a future belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from parsl.app.futures import DataFuture
+from parsl.dataflow.futures import AppFuture
+from parsl.dataflow.states import States
+from parsl.executors.threads import ThreadPoolExecutor
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.dataflow.taskrecord import TaskRecord
+
+__all__ = ["awaited", "belongs_to", "joined", "origin", "runs_in_thread", "unfinished"]
+
+
+def unfinished(dfk: DataFlowKernel) -> list[TaskRecord]:
+    """Return the records of the tasks whose futures are not done."""
+    return [record for record in list(dfk.tasks.values()) if not record["app_fu"].done()]
+
+
+def joined(record: TaskRecord) -> list[Future[Any]]:
+    """Return the futures that a join task has returned."""
+    return record["joins"] if isinstance(record["joins"], list) else [record["joins"]]
+
+
+def awaited(record: TaskRecord) -> list[Future[Any]]:
+    """Return the unfinished futures that a task waits for."""
+    needed = joined(record) if record["status"] is States.joining else record["depends"]
+    return [future for future in needed if not future.done()]
+
+
+def runs_in_thread(record: TaskRecord) -> bool:
+    """Whether the executor of a task runs it in a thread of this process."""
+    return isinstance(record["dfk"].executors.get(record["executor"]), ThreadPoolExecutor)
+
+
+def origin(future: Any) -> Any:
+    """Return the future that the future of a file follows; any other future itself."""
+    while isinstance(future, DataFuture):
+        future = future.parent
+    return future
+
+
+def belongs_to(dfk: DataFlowKernel, future: Future[Any]) -> bool:
+    """Whether a future is that of a task of a run, or of a file that such a task makes."""
+    task = origin(future)
+    return isinstance(task, AppFuture) and task.task_record["dfk"] is dfk
