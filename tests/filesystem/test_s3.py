@@ -26,7 +26,7 @@ from chiltepin.backends.filesystem.stores.s3 import uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.objects import PART
-from chiltepin.backends.filesystem.stores.s3.same_server import same_server
+from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request

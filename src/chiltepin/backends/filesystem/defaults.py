@@ -79,6 +79,10 @@ class ReadOnlyFolder(NothingHeld):
 class LinkFreeStore(Generic[F]):
     """A `Store` in which a folder has one name, and no link is seen on the way to it."""
 
+    def renewed(self) -> Self:
+        """Return itself: no link is seen on the way to the root."""
+        return self
+
     def folder(self, parts: Parts, *, create: bool = False) -> F:
         """See `Store.folder`."""
         raise NotImplementedError

@@ -71,10 +71,8 @@ class Place:
             If it cannot be opened; `UnsupportedOptionError` if the package for this kind of store is not installed.
         """
         with self._lock:
-            store = self._store
-            # The root of a folder of this machine may be a link, and is resolved anew for each task.
-            if store is None or (isinstance(store, LocalStore) and store.moved()):
-                store = self._store = self._open()
+            # A root may be a link, and is resolved anew for each task.
+            store = self._store = (self._store and self._store.renewed()) or self._open()
             return store
 
     def _open(self) -> Store:

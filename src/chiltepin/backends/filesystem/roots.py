@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -51,12 +52,17 @@ class Roots:
 
     def refuse_link(self, folder: Folder, spot: Spot) -> None:
         """Raise a ``Fault`` if a link in an open folder is on the way to one of them, as the settings name it."""
-        if spot.parts[-1] in self.linked(folder):
+        if self.linked(folder, replace(spot, parts=spot.parts[:-1]), spot.parts[-1:]):
             raise _stays(spot)
 
-    def linked(self, folder: Folder) -> frozenset[str]:
-        """Return the names in an open folder that are links on the way to one of them."""
-        return self._names.get(folder.identity, frozenset()) if folder.identity is not None else frozenset()
+    def linked(self, folder: Folder, spot: Spot, names: Iterable[str]) -> set[str]:
+        """Return which names in an open folder are those of links on the way to one of them."""
+        if folder.identity is not None:
+            return set(self._names.get(folder.identity, frozenset()).intersection(names))
+        # Where a folder has one name, a link is known by its path.
+        below = [root for root in self._spots if spot.contains(root)]
+        leading = {name for name in names if any(map(spot.below(name).contains, below))}
+        return {name for name in leading if (entry := folder.entry(name)) is not None and entry.kind == "link"}
 
     @cached_property
     def _identities(self) -> frozenset[Hashable]:

@@ -329,6 +329,10 @@ class Store(Protocol):
     #: Whether anything can be written or deleted there.
     writable: bool
 
+    def renewed(self) -> Store | None:
+        """Return the store for one more task, whose root may lead elsewhere now; None: it has to be opened again."""
+        ...
+
     def transient(self, error: Exception) -> bool:
         """Whether what a method raised may go away by itself, so that the same is worth another try."""
         ...

@@ -377,12 +377,13 @@ class LocalStore:
             rest += _steps(target)
         return found
 
-    def moved(self) -> bool:
-        """Whether the root, as it is configured, is another folder now: a link on the way was changed."""
+    def renewed(self) -> LocalStore | None:
+        """Return itself unless the root, as it is configured, is another folder now: a link on the way was changed."""
         try:
-            return not os.path.samestat(os.stat(self._given), os.stat(self.root))
+            same = os.path.samestat(os.stat(self._given), os.stat(self.root))
         except OSError:
-            return os.path.realpath(self._given) != self.root
+            same = os.path.realpath(self._given) == self.root
+        return self if same else None
 
     def tidy(self, folder: int, parts: Parts, drafts: Drafts | None, *, goal: bool) -> None:
         """Remove the leftovers of dead runs from a folder, the first time that it is the ``goal`` of a copy.

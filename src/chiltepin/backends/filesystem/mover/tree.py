@@ -179,7 +179,7 @@ class _Tree:
 
     def _own(self, pair: _Pair, source: Spot, items: list[T], name_of: Callable[[T], str], apart: Apart) -> list[T]:
         """Return what of a folder has a name of its own at the destination; the others fail."""
-        for name in self._roots.linked(pair.there):
+        for name in self._roots.linked(pair.there, pair.goal, map(name_of, items)):
             items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
         if self._folding is None and isinstance(pair.there, LocalFolder):
             self._folding = folds(pair.there, map(name_of, items))

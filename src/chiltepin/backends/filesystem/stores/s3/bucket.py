@@ -29,7 +29,7 @@ from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
 from chiltepin.backends.filesystem.stores.s3.logs import hush
-from chiltepin.backends.filesystem.stores.s3.same_server import AWS
+from chiltepin.backends.filesystem.stores.same_server import AWS
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from chiltepin.backends.filesystem.stores.s3.objects import (
     put_whole,
     tag_is_plain,
 )
-from chiltepin.backends.filesystem.stores.s3.same_server import same_server
 from chiltepin.backends.filesystem.stores.s3.uploads import GRACE, dead
+from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.backends.filesystem.temp_names import is_draft
 
 if TYPE_CHECKING:

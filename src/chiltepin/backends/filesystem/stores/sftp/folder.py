@@ -35,8 +35,8 @@ _REMOVALS = 64
 class Server(Protocol):
     """What a folder needs of the store that it is in."""
 
-    #: Large drafts that somebody left and that may be continued, by folder and mark.
-    leftovers: dict[tuple[Parts, str], str]
+    #: Large drafts that somebody left and that may be continued, by the path of their folder and mark.
+    leftovers: dict[tuple[str, str], str]
 
     def channel(self) -> Channel:
         """Return the connection that has the least to do."""
@@ -50,7 +50,7 @@ class Server(Protocol):
         """Return what the server tells of a path, a link not followed; None if nothing is there."""
         ...
 
-    def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
+    def sweep_once(self, folder: SftpFolder, path: str) -> None:
         """Remove leftovers from a folder, the first time that this store writes there."""
         ...
 
@@ -117,7 +117,7 @@ class SftpFolder(NothingHeld):
         """Copy a small file with few and long bursts; see `Folder.take`."""
         if not entry.fits(SMALL) or wish.checksum or not self._store.channel().orderly:
             return None
-        self._store.sweep_once(self, self._parts)
+        self._store.sweep_once(self, self._path)
         file = Outgoing(entry, self._below(name))
         send_all(self._store.channel, origin, [file], wish)
         if _unclear(file):
@@ -134,7 +134,7 @@ class SftpFolder(NothingHeld):
         self, origin: Folder, entries: Sequence[Entry], wish: Wish
     ) -> Iterator[tuple[Entry, int | Exception | None]]:
         """Copy small files, many with the bursts of one; see `Batching.take_all`."""
-        self._store.sweep_once(self, self._parts)
+        self._store.sweep_once(self, self._path)
         orderly = self._store.channel().orderly
         for entry in entries:
             if not orderly or not entry.fits(SMALL):
@@ -151,10 +151,10 @@ class SftpFolder(NothingHeld):
 
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> SftpDraft | PlainDraft:
         """Begin a file, or go on with one of the same mark whose writer died."""
-        self._store.sweep_once(self, self._parts)
+        self._store.sweep_once(self, self._path)
         word = owners.mark_of(mark, name)
         draft = owners.begun(word)
-        key = (self._parts, word)
+        key = (self._path, word)
         adopted = size is not None and size > PART and self._store.channel().orderly and self._adopt(key, draft)
 
         def ended(left: bool) -> None:  # noqa: FBT001 - a callback of one argument
@@ -172,7 +172,7 @@ class SftpFolder(NothingHeld):
             owners.ended(draft)
             raise
 
-    def _adopt(self, key: tuple[Parts, str], draft: str) -> bool:
+    def _adopt(self, key: tuple[str, str], draft: str) -> bool:
         """Give a leftover our name, which only one can do; return whether it was us."""
         leftover = self._store.leftovers.pop(key, None)
         if leftover is None or key[1] == "0":

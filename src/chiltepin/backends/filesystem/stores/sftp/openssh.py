@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.same_server import same_host
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ class Login:
     @cached_property
     def _ciphers(self) -> list[str]:
         """The words that let ciphers of the processor come first; none where anybody has chosen any, or it has none."""
-        usual = _told_ciphers("ssh", "-F", "none", "-G", "--", "localhost") if _in_hardware() else ""
+        usual = _settings("ssh", "-F", "none", "-G", "--", "localhost").get("ciphers", "") if _in_hardware() else ""
         known = usual.split(",")
         quick = [cipher for cipher in _QUICK if cipher in known]
-        if not quick or usual != _told_ciphers(*self.command, "-G", "--", self.host):
+        if not quick or usual != _settings(*self.command, "-G", "--", self.host).get("ciphers", ""):
             return []
         return ["-o", f"Ciphers={','.join(dict.fromkeys((*quick, *known)))}"]
 
@@ -172,10 +173,22 @@ class Login:
         asking = {"SSH_ASKPASS": _answering(), "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
         return dict(os.environ) | secrets | asking
 
+    @cached_property
+    def _target(self) -> dict[str, str]:
+        """What ssh makes of the host: its own settings may give it another name, port, user or way."""
+        told = _settings(*self.command, "-G", "--", self.host)
+        given = {"hostname": self.host, "port": str(self.port or 22), "user": self.user}
+        named = {name: told.get(name, "none") for name in (*given, "proxyjump", "proxycommand")}
+        return given | {name: value for name, value in named.items() if value != "none"}
+
     def same(self, other: Login) -> bool:
         """Whether the other one leads to the same server by the settings; of another user, if its path is absolute."""
-        users = self.user == other.user or other.path.startswith("/")
-        return users and (self.host, self.port or 22) == (other.host, other.port or 22)
+        ours, theirs = dict(self._target), dict(other._target)
+        users = ours.pop("user") == theirs.pop("user") or other.path.startswith("/")
+        host, other_host = ours.pop("hostname"), theirs.pop("hostname")
+        # Behind a jump host, an address is that of another machine than here, and is not looked up.
+        direct = ours.keys() == {"port"}
+        return users and ours == theirs and (same_host(host, other_host) if direct else host == other_host)
 
     def start(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
         """Start ssh with the server's SFTP at its other end; return it, with the file that gets its complaints.
@@ -227,16 +240,17 @@ def _in_hardware() -> bool:
 
 
 @cache
-def _told_ciphers(*words: str) -> str:
-    """Return the ciphers that ssh would offer, the one that it prefers first; empty if it does not tell."""
+def _settings(*words: str) -> dict[str, str]:
+    """Return the settings that ssh would use, by their names in small letters; none if it does not tell."""
     try:
         told = subprocess.run(  # noqa: S603 - no shell, and the host is no option
             words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TELLING, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    found = re.search(rb"^ciphers (\S+)$", told.stdout, re.MULTILINE)
-    return found[1].decode() if found else ""
+        return {}
+    lines = told.stdout.decode(errors="surrogateescape").splitlines()
+    # Of a setting that may be given several times any one will do here.
+    return {name: value for name, _, value in (line.partition(" ") for line in lines)}
 
 
 @cache

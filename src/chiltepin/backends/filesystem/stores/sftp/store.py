@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
@@ -58,27 +59,47 @@ class SftpStore:
         self._channels: list[Channel] = []
         self._most = self._login.connections
         self._lock = threading.Lock()
-        self._root: str | None = None
-        self._swept: set[Parts] = set()
-        #: Where other roots on the same server really are, and the links that lead there.
-        self._others: dict[str, list[str]] = {}
-        #: Large drafts that somebody left and that may be continued, by folder and mark.
-        self.leftovers: dict[tuple[Parts, str], str] = {}
+        #: The folders that were swept, by their real paths.
+        self._swept: set[str] = set()
+        #: Large drafts that somebody left and that may be continued, by the path of their folder and mark.
+        self.leftovers: dict[tuple[str, str], str] = {}
+        self._forget_roots()
         self.times, self.writable = True, True
         # More threads than bursts would only change places (benchmarks/README.md).
         self.width, self.least = max(BUSY, self._most), 1
+
+    def _forget_roots(self) -> None:
+        self._root: str | None = None
+        self._root_lock = threading.Lock()
+        #: Where other roots on the same server really are, and the links that lead there.
+        self._others: dict[str, list[str]] = {}
+
+    def renewed(self) -> SftpStore:
+        """Return the same store, its connections shared, with a root that is resolved when it is first needed."""
+        store = copy(self)
+        store._forget_roots()  # noqa: SLF001 - of our own kind
+        return store
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
         return isinstance(error, ConnectionError | TimeoutError | TooManyOpenFault)
 
     def channel(self) -> Channel:
+        """Return the connection that has the least to do; nobody gets one before it is known where the root is."""
+        channel = self._least_busy()
+        if self._root is None:
+            with self._root_lock:
+                self._root = self._root or self._real_root(channel)
+        return channel
+
+    def _least_busy(self) -> Channel:
         """Return the connection that has the least to do; make one if there is none, or all have much to do."""
         with self._lock:
-            self._channels = [channel for channel in self._channels if not channel.broken]
+            # The list is shared with the same store of other tasks.
+            self._channels[:] = [channel for channel in self._channels if not channel.broken]
             best = min(self._channels, key=lambda channel: channel.load, default=None)
             if best is None:
-                best = self._first()
+                best = Channel(self._login)
                 self._channels.append(best)
             elif self._worthwhile(best):
                 try:
@@ -88,16 +109,6 @@ class SftpStore:
                     # A server may allow few at a time; then these are all.
                     self._most = len(self._channels)
             return best
-
-    def _first(self) -> Channel:
-        """Return a new connection, when it is known where the root really is: nobody gets one before."""
-        channel = Channel(self._login)
-        try:
-            self._root = self._root or self._real_root(channel)
-        except BaseException:
-            channel.close()
-            raise
-        return channel
 
     def _worthwhile(self, channel: Channel) -> bool:
         """Whether another connection is of use, this being the one that has the least to do.
@@ -229,7 +240,7 @@ class SftpStore:
             channel.ask(*burst)
         if all(request.status == 0 for request in asked):
             # What was not there has no leftovers.
-            self._swept.add(parts)
+            self._swept.add(self.path(parts))
             return
         # Somebody else may have made them at the same moment.
         looked = self._look(parts)
@@ -296,23 +307,23 @@ class SftpStore:
             place = here if not target else "" if target.startswith("/") else place
         return found
 
-    def sweep_once(self, folder: SftpFolder, parts: Parts) -> None:
+    def sweep_once(self, folder: SftpFolder, path: str) -> None:
         """Remove leftovers from a folder, the first time that this store writes there.
 
         Large ones are kept for a day: who copies the same file again goes on with them.
         """
         with self._lock:
-            if parts in self._swept:
+            if path in self._swept:
                 return
-            self._swept.add(parts)
+            self._swept.add(path)
         doomed: list[str] = []
         # What cannot be listed now is swept by another run, and may be written to all the same.
         with suppress(OSError, Fault):
-            self._sort_drafts(folder, parts, doomed)
+            self._sort_drafts(folder, path, doomed)
         for _ in folder.remove_all(doomed):
             """What stays is another one's to remove."""
 
-    def _sort_drafts(self, folder: SftpFolder, parts: Parts, doomed: list[str]) -> None:
+    def _sort_drafts(self, folder: SftpFolder, path: str, doomed: list[str]) -> None:
         """Find the drafts of dead writers: those to remove, and those to go on with."""
         aside = False
         for entry in folder.entries(drafts=True):
@@ -324,7 +335,7 @@ class SftpStore:
             owner = owners.Owner.of(entry.name)
             young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY
             if owner and owner.mark != "0" and not entry.fits(PART) and young:
-                self.leftovers[parts, owner.mark] = entry.name
+                self.leftovers[path, owner.mark] = entry.name
             else:
                 doomed.append(entry.name)
         if aside:

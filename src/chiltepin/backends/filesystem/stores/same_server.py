@@ -1,14 +1,18 @@
-"""Whether two URLs name one S3 server, so that a bucket is the same bucket by either."""
+"""Whether two names lead to one server, so that a bucket or a folder is the same by either."""
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-__all__ = ["AWS", "same_server"]
+__all__ = ["AWS", "same_host", "same_server"]
 
 _PORTS = {"http": 80, "https": 443}
+
+#: An address of IPv4 in any of the forms that the C library reads, such as ``127.1`` (inet_aton(3)).
+_SHORT = re.compile(r"(0x[0-9a-f]+|\d+)(\.(0x[0-9a-f]+|\d+)){0,3}")
 
 #: What the hosts of AWS end with: within each part of it, all hosts share one set of bucket names
 #: (docs.aws.amazon.com, S3, "General purpose bucket naming rules").
@@ -26,14 +30,20 @@ def same_server(one: str, other: str) -> bool:
     Returns
     -------
     bool
-        True if host and port are the same, if both are AWS, or if one names by address what the other does by name.
-        Two names with one address may be two servers behind one proxy, and are not the same.
+        True if host and port are the same (`same_host`), or if both are AWS.
     """
     (host, port), (other_host, other_port) = _place(one), _place(other)
     if any(host.endswith(end) and other_host.endswith(end) for end in AWS):
         return True
-    if port != other_port:
-        return False
+    return port == other_port and same_host(host, other_host)
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two hosts are the same by their names, or one names by address what the other does by name.
+
+    Two names with one address may be two servers behind one proxy, and are not the same.
+    """
+    host, other_host = (name.lower().removesuffix(".") for name in (one, other))
     if host == other_host:
         return True
     return (_is_address(host) or _is_address(other_host)) and not _addresses(host).isdisjoint(_addresses(other_host))
@@ -45,13 +55,7 @@ def _place(url: str) -> tuple[str, int]:
 
 
 def _is_address(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+    return host == "localhost" or bool(_SHORT.fullmatch(host)) or ":" in host
 
 
 def _addresses(host: str) -> set[str]:
