@@ -12,9 +12,10 @@ from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, EndpointMismatchError
 from chiltepin.model import DeleteRequest, TaskState
 from chiltepin.parsl import kernel
-from chiltepin.parsl.files import awaited
-from chiltepin.parsl.futures import AtService, AtWorker, TransferFuture
+from chiltepin.parsl.files import FileFuture, input_futures
+from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
+from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
 from chiltepin.tasks import join_task, python_task
 from chiltepin.transfers import arguments, submitter, worker
 from chiltepin.transfers.outcomes import describe
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, SyncLevel
     from chiltepin.settings import DataSettings
 
-__all__ = ["TransferFuture", "data_settings", "delete", "delete_task", "local_path", "transfer", "transfer_task"]
+__all__ = [
+    "FileFuture",
+    "TransferFuture",
+    "data_settings",
+    "delete",
+    "delete_task",
+    "local_path",
+    "transfer",
+    "transfer_task",
+]
 
 #: For each kind of task the app for a worker that moves the bytes, and the one that starts it at a service.
 _TRANSFER = python_task(worker.transfer_task), join_task(submitter.transfer_task)
@@ -310,8 +320,8 @@ def data_settings() -> DataSettings:
     return settings
 
 
-def _check_end(settings: DataSettings, argument: str, endpoint: Any, path: Any) -> None:
-    """Check one end of a call, as far as it is known: the place of its endpoint, and that the path stays inside."""
+def _check_endpoint(settings: DataSettings, argument: str, endpoint: Any, path: Any) -> None:
+    """Check one endpoint of a call and, unless it is still a future, that its path stays inside the root."""
     if endpoint is None or isinstance(endpoint, Future):
         return
     place = place_of(settings, argument, endpoint)
@@ -319,20 +329,20 @@ def _check_end(settings: DataSettings, argument: str, endpoint: Any, path: Any) 
         paths.parts(os.fspath(path), home=place.get("home", "/"), endpoint=endpoint)
 
 
-def _checked(check: Any, settings: DataSettings) -> bool:
+def _check_flag(check: Any, settings: DataSettings) -> bool:
     if check is not None and not isinstance(check, bool):
         raise TypeError(f"check={check!r} is of type {type(check).__name__}; give True or False.")
     return settings.check if check is None else check
 
 
-def _call(settings: DataSettings, check: Any, *, folder: str = "") -> worker.Call:
-    """Return what a worker is told of a call; ``folder`` is where a file may tell it to stop."""
+def _payload(settings: DataSettings, check: Any, *, folder: str = "") -> worker.AppPayload:
+    """Return what a worker needs besides the request; ``folder`` is where a file may tell it to stop."""
     submission_id = str(uuid.uuid4())
-    return worker.Call(
+    return worker.AppPayload(
         setup=settings.setup,
         submission_id=submission_id,
         stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
-        check=_checked(check, settings),
+        check=_check_flag(check, settings),
         fault_grace=settings.fault_grace,
         workflow=kernel.name(),
     )
@@ -347,7 +357,7 @@ def _start(
     check: Any,
     asked: dict[str, Any],
 ) -> TransferFuture:
-    """Check what is known of a call, and hand it to Parsl."""
+    """Check what is known of a call, and submit it to Parsl."""
     dfk = kernel.current()
     settings = data_settings()
     if not isinstance(inputs, list | tuple):
@@ -361,29 +371,31 @@ def _start(
         if argument not in pending and not isinstance(value, Future):
             arguments.check(argument, value)
     for end in ("src", "dst"):
-        _check_end(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    call = _call(settings, check, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
+        _check_endpoint(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
+    payload = _payload(settings, check, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
     # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
     rest = {"request": request} if request else asked
-    options = {"executor": executor, "inputs": awaited(inputs), **waits, **rest}
+    options = {"executor": executor, "inputs": input_futures(inputs), **waits, **rest}
     at_worker, at_service = tasks
     what = describe(request) if request else f"The {at_worker.__name__}"
     if registry.load(settings.backend).capabilities.runs_on == "worker":
-        return TransferFuture(at_worker(call, **options), AtWorker(call, settings.backend), what, check=call.check)
-    transfers = opened(call.setup, client)
+        return TransferFuture(
+            at_worker(payload, **options), WorkerChannel(payload, settings.backend), what, check=payload.check
+        )
+    transfers = opened(payload.setup, client)
     return TransferFuture(
-        at_service(call, transfers, **options), AtService(call, transfers.hub), what, check=call.check
+        at_service(payload, transfers, **options), ServiceChannel(payload, transfers.hub), what, check=payload.check
     )
 
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:
     """Run a request in this process, and wait for its end."""
     settings = data_settings()
-    call = _call(settings, check)
+    payload = _payload(settings, check)
     if isinstance(request, DeleteRequest):
         place_of(settings, "src_ep", request.endpoint)
     else:
         place_of(settings, "src_ep", request.source)
         place_of(settings, "dst_ep", request.destination)
-    status = worker.run(call, request, timeout, polling_interval, client)
+    status = worker.run(payload, request, timeout, polling_interval, client)
     return status.state is TaskState.SUCCEEDED

@@ -19,7 +19,7 @@ from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import SCHEME, location_of
 from chiltepin.transfers.resolve import place_of
-from chiltepin.transfers.worker import InFolder
+from chiltepin.transfers.worker import WithOutputDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ NAME_MAX = 255
 #: Bytes of the longest end of a file name, such as ``.grib2``, that a shortened name keeps.
 LONGEST_SUFFIX = 20
 
-_LEDGER = "_chiltepin_files"
+_STAGED = "_chiltepin_files"
 _MAKING = threading.Lock()
 
 #: Seconds that the transfer of a file may take. Nobody can give a timeout with a File; a task of Globus has a day.
@@ -50,7 +50,7 @@ STAGING_TIMEOUT = 86400.0
 _File = tuple[str, str, paths.Parts]
 
 
-class _Ledger:
+class _StagedFiles:
     """What was moved for the apps of one run."""
 
     def __init__(self) -> None:
@@ -58,19 +58,19 @@ class _Ledger:
         self.lock = threading.RLock()
         #: For each file, the copies that were made: after which future, by which transfer, and where.
         self.copies: dict[_File, list[tuple[Any, TransferFuture, str]]] = {}
-        self.places = _Places()
+        self.places = _StagedPaths()
         #: For each transfer of an output, the working folder where its file stays, and where it is for programs.
         self.outputs: dict[Any, tuple[str, str]] = {}
 
 
-def _ledger_of(dfk: DataFlowKernel) -> _Ledger:
+def _staged_of(dfk: DataFlowKernel) -> _StagedFiles:
     with _MAKING:
         # Kept on the kernel itself, so that it goes when the kernel goes.
-        ledger: _Ledger = vars(dfk).setdefault(_LEDGER, _Ledger())
-    return ledger
+        staged: _StagedFiles = vars(dfk).setdefault(_STAGED, _StagedFiles())
+    return staged
 
 
-class _Places:
+class _StagedPaths:
     """Where copies are in working folders: no two of them in one place, and none where another one has a folder."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class _Places:
     def find(self, top: str, file: _File, owner: object) -> str:
         """Return a place for a copy: below ``top``, or ``top-2`` if another owner has that one, and so on."""
         working_dir, endpoint, names = file
-        below = [_fitting(_escaped(endpoint)), *map(_fitting, names)]
+        below = [_shortened(_escaped(endpoint)), *map(_shortened, names)]
         for number in itertools.count(1):
             place = [top if number == 1 else f"{top}-{number}", *below]
             # The disk of the working folder need not tell all spellings apart.
@@ -142,36 +142,36 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         DataFuture or None
             None if there is nothing to wait for but that future.
         """
-        ledger = _ledger_of(dm.dfk)
-        with kernel.entered(dm.dfk), ledger.lock:
+        staged = _staged_of(dm.dfk)
+        with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
             endpoint, path = location_of(file)
             if endpoint == work:
                 file.local_path = local_path(endpoint, path)
                 return None
-            written = ledger.outputs.get(_root(parent_fut))
+            written = staged.outputs.get(_root(parent_fut))
             if written and written[0] == self.working_dir:
                 file.local_path = written[1]
                 return None
-            transfer, place = self._copy(ledger, executor, (endpoint, path), parent_fut)
+            transfer, place = self._copy(staged, executor, (endpoint, path), parent_fut)
             file.local_path = local_path(work, posixpath.join(folder, place))
             return DataFuture(transfer, file, tid=transfer.tid)
 
     def _copy(
-        self, ledger: _Ledger, executor: str, location: tuple[str, str], parent: Any
+        self, staged: _StagedFiles, executor: str, location: tuple[str, str], parent: Any
     ) -> tuple[TransferFuture, str]:
         """Return the transfer of a file and where it goes in the working folder; the first one to ask starts it."""
         work, folder = self._working_dir(executor)
         endpoint, path = location
         file: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
-        copies = ledger.copies.setdefault(file, [])
+        copies = staged.copies.setdefault(file, [])
         # Parsl has put a future of its own around the one that the user gave.
         origin = None if parent is None else parent.parent
         number = next((index for index, copy in enumerate(copies) if copy[0] is origin), len(copies))
         if number < len(copies) and not _failed(copies[number][1]):
             return copies[number][1:]
         # An app may still read the file as it was before the app or transfer that has written it again.
-        place = copies[number][2] if number < len(copies) else ledger.places.find("in", file, object())
+        place = copies[number][2] if number < len(copies) else staged.places.find("in", file, object())
         transfer = transfer_task(
             endpoint,
             work,
@@ -193,20 +193,20 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         Future or None
             Of the file's arrival; None if the app writes it where it belongs.
         """
-        ledger = _ledger_of(dm.dfk)
-        with kernel.entered(dm.dfk), ledger.lock:
+        staged = _staged_of(dm.dfk)
+        with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
             endpoint, path = location_of(file)
             if endpoint == work:
                 file.local_path = local_path(endpoint, path)
                 return None
             written: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
-            place = posixpath.join(folder, ledger.places.find("out", written, written))
+            place = posixpath.join(folder, staged.places.find("out", written, written))
             file.local_path = local_path(work, place)
             transfer = transfer_task(
                 work, endpoint, place, path, timeout=self.timeout, executor=executor, inputs=[app_fu], check=True
             )
-            ledger.outputs[transfer] = str(self.working_dir), file.local_path
+            staged.outputs[transfer] = str(self.working_dir), file.local_path
             return transfer
 
     def replace_task_stage_out(
@@ -214,7 +214,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     ) -> Callable[..., Any]:
         """Make the folder of the file where the app runs: its disk need not be one of this machine."""
         del dm, executor
-        return InFolder(func, posixpath.dirname(str(file.local_path)))
+        return WithOutputDir(func, posixpath.dirname(str(file.local_path)))
 
     def _working_dir(self, executor: str) -> tuple[str, str]:
         if self.working_dir is None:
@@ -245,7 +245,7 @@ def _escaped(endpoint: str) -> str:
     return endpoint.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
-def _fitting(name: str) -> str:
+def _shortened(name: str) -> str:
     """Return a name that a disk can hold: the same, or its beginning and its checksum (NAME_MAX, limits.h)."""
     whole = os.fsencode(name)
     if len(whole) <= NAME_MAX:

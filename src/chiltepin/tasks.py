@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-    Call = Callable[..., AppFuture]
-    Decorator = Callable[[Callable[..., Any]], Call]
+    App = Callable[..., AppFuture]
+    Decorator = Callable[[Callable[..., Any]], App]
     Kind = Literal["python", "bash", "join"]
 
 __all__ = ["bash_task", "join_task", "python_task"]
@@ -50,14 +50,14 @@ TASK_KEYWORDS = ("executor", "chiltepin_task_geometry")
 
 # Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
 # they would clash there.
-_TAKEN = frozenset({"self", "func", "fn", "resource_specification"})
-_DISGUISE = "chiltepin:"
+_RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
+_MANGLED = "chiltepin:"
 _APPS = "_chiltepin_apps"
-_MAKING = threading.Lock()
+_making_app = threading.Lock()
 
 
 @overload
-def python_task(function: Callable[..., Any]) -> Call: ...
+def python_task(function: Callable[..., Any]) -> App: ...
 @overload
 def python_task(
     *, cache: bool = ..., ignore_for_cache: Sequence[str] | None = ..., data_flow_kernel: DataFlowKernel | None = ...
@@ -68,7 +68,7 @@ def python_task(
     cache: bool = False,
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
-) -> Call | Decorator:
+) -> App | Decorator:
     """Make a function, or a method, run on an executor; its future has what it returns.
 
     Parameters
@@ -91,7 +91,7 @@ def python_task(
 
 
 @overload
-def bash_task(function: Callable[..., str]) -> Call: ...
+def bash_task(function: Callable[..., str]) -> App: ...
 @overload
 def bash_task(
     *, cache: bool = ..., ignore_for_cache: Sequence[str] | None = ..., data_flow_kernel: DataFlowKernel | None = ...
@@ -102,7 +102,7 @@ def bash_task(
     cache: bool = False,
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
-) -> Call | Decorator:
+) -> App | Decorator:
     """Make a function, or a method, run the shell command that it returns; its future has the exit code 0.
 
     Another exit code is Parsl's ``BashExitFailure``. Parameters and errors are those of `python_task`.
@@ -111,7 +111,7 @@ def bash_task(
 
 
 @overload
-def join_task(function: Callable[..., Future[Any] | list[Any]]) -> Call: ...
+def join_task(function: Callable[..., Future[Any] | list[Any]]) -> App: ...
 @overload
 def join_task(
     *, cache: bool = ..., ignore_for_cache: Sequence[str] | None = ..., data_flow_kernel: DataFlowKernel | None = ...
@@ -122,7 +122,7 @@ def join_task(
     cache: bool = False,
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
-) -> Call | Decorator:
+) -> App | Decorator:
     """Make a function, or a method, start tasks and return their future, or a list of futures, for Parsl to wait for.
 
     The function runs in a thread of this process, whatever ``executor`` says; the task calls in it go to the workflow
@@ -137,8 +137,8 @@ def _decorator(
     cache: bool,  # noqa: FBT001
     ignore_for_cache: Sequence[str] | None,
     data_flow_kernel: DataFlowKernel | None,
-) -> Call | Decorator:
-    def decorate(plain: Callable[..., Any]) -> Call:
+) -> App | Decorator:
+    def decorate(plain: Callable[..., Any]) -> App:
         if isinstance(plain, (staticmethod, classmethod)):
             return type(plain)(decorate(plain.__func__))
         return _callable(_Task(kind, plain, cache, tuple(ignore_for_cache or ()), data_flow_kernel))
@@ -146,7 +146,7 @@ def _decorator(
     return decorate if function is None else decorate(function)
 
 
-def _callable(task: _Task) -> Call:
+def _callable(task: _Task) -> App:
     # A function and not an object with __call__: so methods, staticmethod and help() work as for any other.
     def call(
         *args: Any,
@@ -156,7 +156,7 @@ def _callable(task: _Task) -> Call:
     ) -> AppFuture:
         return task.submit(args, kwargs, executor, chiltepin_task_geometry)
 
-    return functools.wraps(task.function)(_alone(call, task.function.__module__))
+    return functools.wraps(task.function)(_without_globals(call, task.function.__module__))
 
 
 class _Task:
@@ -213,8 +213,8 @@ class _Task:
         dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
         labels = kernel.executors(dfk, executor)
         install_shutdown(dfk)
-        ignored = tuple(name for name in map(_disguised, self.ignored) if name in named)
-        return _guarded(self._app(dfk, labels, ignored)(*positional, **named))
+        ignored = tuple(name for name in map(_mangled, self.ignored) if name in named)
+        return _with_callback_threads(self._app(dfk, labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments as Parsl wants them: by position where it can be, by name where it looks for a name."""
@@ -246,7 +246,7 @@ class _Task:
             elif name not in PARSL_KEYWORDS:
                 named[name] = self._nested(name, value)
         positional = [self._nested(number, value) for number, value in enumerate(positional, start=1)]
-        return positional, {_disguised(name): value for name, value in named.items()}
+        return positional, {_mangled(name): value for name, value in named.items()}
 
     def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
         if type(value) in PLAIN:
@@ -282,27 +282,27 @@ class _Task:
         if resources or "parsl_resource_specification" in named:
             named["parsl_resource_specification"] = resources
 
-    def _app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> Call:
+    def _app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
         """Return the app for these executors: one for all such calls, since making and sending one is what costs."""
         key = (labels if labels == "all" else tuple(labels), ignored)
-        with _MAKING:
+        with _making_app:
             # Kept on the kernel: an app refers to its kernel, and must not be what keeps it alive.
             tasks = vars(dfk).setdefault(_APPS, weakref.WeakKeyDictionary())
-            apps: dict[Any, Call] = tasks.setdefault(self, {})
+            apps: dict[Any, App] = tasks.setdefault(self, {})
             if key not in apps:
                 apps[key] = self._make_app(dfk, labels, ignored)
             return apps[key]
 
-    def _make_app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> Call:
+    def _make_app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
         options: dict[str, Any] = {"data_flow_kernel": dfk, "cache": self.cache, "ignore_for_cache": ignored}
         if self.kind == "join":
-            app = join_app(_inside(weakref.ref(dfk), _stripped(self.function, self.hidden)), **options)
+            app = join_app(_in_workflow(weakref.ref(dfk), _without_hidden(self.function, self.hidden)), **options)
         else:
             app = self._worker_app(executors=labels, **options)
         return app  # type: ignore[no-any-return]
 
     def _worker_app(self, **options: Any) -> Any:
-        function = _stripped(self.function, self.hidden)
+        function = _without_hidden(self.function, self.hidden)
         if self.kind == "python":
             return python_app(_sendable(function), **options)
         app = bash_app(function, **options)
@@ -319,7 +319,7 @@ class _OutputFuture(CallbackFuture[Any], DataFuture):  # type: ignore[misc] # pa
     """The future of a file that a task makes."""
 
 
-def _guarded(future: AppFuture) -> AppFuture:
+def _with_callback_threads(future: AppFuture) -> AppFuture:
     """Have the callbacks of a future that Parsl has made run on threads of their own."""
     # Parsl makes them, and has no place to say of which class.
     _TaskFuture.adopt(future)
@@ -329,8 +329,8 @@ def _guarded(future: AppFuture) -> AppFuture:
     return future
 
 
-def _disguised(name: str) -> str:
-    return _DISGUISE + name if name in _TAKEN else name
+def _mangled(name: str) -> str:
+    return _MANGLED + name if name in _RESERVED else name
 
 
 def _copy_file_lists(named: dict[str, Any]) -> None:
@@ -344,20 +344,20 @@ def _copy_file_lists(named: dict[str, Any]) -> None:
             named[name] = list(named[name])
 
 
-def _stripped(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
+def _without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
     """Return `function` as a task runs it: with its own arguments, under their own names."""
-    prefix = _DISGUISE
+    prefix = _MANGLED
 
     def run(*args: Any, **kwargs: Any) -> T:
         own = {name.removeprefix(prefix): value for name, value in kwargs.items() if name not in hidden}
         return function(*args, **own)
 
-    return _named_like(function, _alone(run, function.__module__))
+    return _named_like(function, _without_globals(run, function.__module__))
 
 
 def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` as an executor runs it: whatever it returns or raises, Parsl can hand on."""
-    name, home = function.__name__, serialization.HOME
+    name, home = function.__name__, serialization.PROCESS_TOKEN
 
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -367,22 +367,22 @@ def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         return serialization.run(name, home, function, args, kwargs)
 
-    return _named_like(function, _alone(run, function.__module__))
+    return _named_like(function, _without_globals(run, function.__module__))
 
 
-def _inside(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+def _in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function of a join task with the task calls in it going to the kernel of the join task."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         dfk = kernel_ref()
         with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
-            started = serialization.run(function.__name__, serialization.HOME, function, args, kwargs)
-        return [_uncancelled(one) for one in started] if isinstance(started, list) else _uncancelled(started)
+            started = serialization.run(function.__name__, serialization.PROCESS_TOKEN, function, args, kwargs)
+        return [_safe_to_join(one) for one in started] if isinstance(started, list) else _safe_to_join(started)
 
     return _named_like(function, run)
 
 
-def _uncancelled(future: Any) -> Any:
+def _safe_to_join(future: Any) -> Any:
     """Return a future that fails where `future` is cancelled: on a cancelled one Parsl would wait for ever."""
     if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)):
         return future
@@ -391,11 +391,11 @@ def _uncancelled(future: Any) -> Any:
     return proxy
 
 
-def _alone(function: Callable[..., T], module: str) -> Callable[..., T]:
+def _without_globals(function: Callable[..., T], module: str) -> Callable[..., T]:
     # With a closure of another module a worker gets all globals of this one, be they used or not.
-    alone = types.FunctionType(function.__code__, {"__name__": module}, None, None, function.__closure__)
-    alone.__kwdefaults__ = function.__kwdefaults__
-    return alone
+    bare = types.FunctionType(function.__code__, {"__name__": module}, None, None, function.__closure__)
+    bare.__kwdefaults__ = function.__kwdefaults__
+    return bare
 
 
 def _named_like(function: Callable[..., T], run: Callable[..., T]) -> Callable[..., T]:

@@ -15,7 +15,7 @@ import pytest
 
 from chiltepin import Workflow, delete_task, python_task, transfer_task
 from chiltepin.errors import ConfigError, TaskCanceledError
-from chiltepin.parsl.progress import Meter
+from chiltepin.parsl.progress import RateMeter
 from chiltepin.testing.simulator import ManualClock, Simulator
 from chiltepin.testing.simulator.clock import utc
 
@@ -323,7 +323,7 @@ print("rich" in sys.modules)
 
 def test_a_speed_is_that_of_the_last_seconds():
     """The speed is the mean over ten seconds, and what was before them is forgotten."""
-    meter = Meter()
+    meter = RateMeter()
     assert [meter.speed(count, now) for count, now in [(0, 0.0), (0, 1.0), (100, 2.0), (300, 4.0)]] == [0, 0, 50, 75]
     assert meter.speed(300, 14.0) == 0
     assert meter.speed(700, 24.0) == 20

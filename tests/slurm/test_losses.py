@@ -15,7 +15,7 @@ from slurmcluster import Cluster, until
 import chiltepin
 from chiltepin import configure, transfer_task
 from chiltepin.errors import TaskCanceledError, TaskLostError
-from chiltepin.parsl.slurm import SlurmJobs
+from chiltepin.parsl.slurm import GuardedSlurmProvider
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -29,7 +29,7 @@ A_MINUTE = 150
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
     """Return what makes a configuration that notices a loss in seconds, where Parsl takes one minute or two."""
-    monkeypatch.setattr(SlurmJobs, "status_polling_interval", 2)
+    monkeypatch.setattr(GuardedSlurmProvider, "status_polling_interval", 2)
 
     def make(web, *, retries=0, **keys):
         config = configure.load(settings(tmp_path, web, **keys), run_dir=tmp_path / "runinfo")
@@ -167,7 +167,7 @@ def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
         future = move()
         assert web.halfway.wait(LIMIT)
         # Longer than Slurm remembers the job.
-        SlurmJobs.status_polling_interval = 15
+        GuardedSlurmProvider.status_polling_interval = 15
         web.go_on.set()
         lose(forgetful, web, "job")
         assert future.result(LIMIT) is True

@@ -16,8 +16,8 @@ from parsl.providers import LocalProvider, PBSProProvider
 from chiltepin import configure
 from chiltepin.errors import ConfigError
 from chiltepin.parsl.globus_compute import ComputeExecutor
-from chiltepin.parsl.htex import MPIPool, Pool
-from chiltepin.parsl.slurm import SlurmJobs
+from chiltepin.parsl.htex import GuardedHTEX, GuardedMPIExecutor
+from chiltepin.parsl.slurm import GuardedSlurmProvider
 
 UUID = "87654321-4321-4321-4321-cba987654321"
 
@@ -94,7 +94,7 @@ def test_the_repr_is_the_one_that_parsl_logs():
     text = repr(configure.load({"far": {"endpoint": UUID}, "near": {"provider": "slurm"}}))
     assert text.startswith("WorkflowConfig(")
     assert UUID in text
-    assert "SlurmJobs(" in text
+    assert "GuardedSlurmProvider(" in text
 
 
 @pytest.mark.parametrize("config", [[], 5, None])
@@ -172,12 +172,12 @@ def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("keys", "kind", "provider", "launcher"),
     [
-        ({}, Pool, LocalProvider, SingleNodeLauncher),
-        ({"provider": "slurm"}, Pool, SlurmJobs, SrunLauncher),
-        ({"provider": "pbspro"}, Pool, PBSProProvider, MpiExecLauncher),
-        ({"mpi": True}, MPIPool, LocalProvider, SimpleLauncher),
-        ({"mpi": True, "provider": "slurm"}, MPIPool, SlurmJobs, SimpleLauncher),
-        ({"mpi": True, "provider": "pbspro"}, MPIPool, PBSProProvider, SimpleLauncher),
+        ({}, GuardedHTEX, LocalProvider, SingleNodeLauncher),
+        ({"provider": "slurm"}, GuardedHTEX, GuardedSlurmProvider, SrunLauncher),
+        ({"provider": "pbspro"}, GuardedHTEX, PBSProProvider, MpiExecLauncher),
+        ({"mpi": True}, GuardedMPIExecutor, LocalProvider, SimpleLauncher),
+        ({"mpi": True, "provider": "slurm"}, GuardedMPIExecutor, GuardedSlurmProvider, SimpleLauncher),
+        ({"mpi": True, "provider": "pbspro"}, GuardedMPIExecutor, PBSProProvider, SimpleLauncher),
     ],
 )
 def test_a_provider_has_its_executor_and_launcher(keys, kind, provider, launcher):

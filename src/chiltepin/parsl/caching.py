@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from parsl.data_provider.files import File
 from parsl.dataflow.memoization import id_for_memo
 
-from chiltepin.parsl.serialization import name_of
-from chiltepin.transfers.worker import InFolder
+from chiltepin.parsl.serialization import type_name
+from chiltepin.transfers.worker import WithOutputDir
 
 if TYPE_CHECKING:
     from parsl.dataflow.taskrecord import TaskRecord
@@ -33,7 +33,7 @@ if id_for_memo.dispatch(File) is id_for_memo.dispatch(object):
 
 def writes_files(record: TaskRecord) -> bool:
     """Whether a task makes files of which a cached result would not tell whether they are there, and still the same."""
-    if isinstance(record["func"], InFolder):
+    if isinstance(record["func"], WithOutputDir):
         return True
     given = record["kwargs"]
     made = [*given.get("outputs", ()), given.get("stdout"), given.get("stderr")]
@@ -53,6 +53,6 @@ def uncacheable(record: TaskRecord) -> ValueError | None:
         except Exception:  # noqa: BLE001 - code of the user, too
             return ValueError(
                 f"App {record['func_name']!r} cannot be cached: Parsl cannot compare argument {name}, of type "
-                f"{name_of(type(value))}; name it in ignore_for_cache, or give plain data."
+                f"{type_name(type(value))}; name it in ignore_for_cache, or give plain data."
             )
     return None

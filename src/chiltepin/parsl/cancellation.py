@@ -151,7 +151,7 @@ class TaskCanceller:
     def _end_pending(self, record: TaskRecord) -> None:
         """End a task that waits for something which this end does not reach: a future of the user's own, say."""
         waits = awaited(record)
-        # One that was tried already is stuck (`task_guards.put_on`), or is about to be retried.
+        # One that was tried already is stuck (`task_guards.install_guards`), or is about to be retried.
         tried = record["exec_fu"] is not None
         if not tried and (not waits or any(self._reaches(future) for future in waits)):
             return

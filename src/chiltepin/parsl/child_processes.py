@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from collections.abc import Container
     from types import FrameType
 
-__all__ = ["WORKFLOW", "end_descendants", "end_with_parent", "helpers", "watch"]
+__all__ = ["WORKFLOW_VARIABLE", "end_descendants", "end_with_parent", "end_with_workflow", "multiprocessing_children"]
 
 #: Environment variable with the process id of the workflow, where it is on the same machine.
-WORKFLOW = "CHILTEPIN_WORKFLOW"
+WORKFLOW_VARIABLE = "CHILTEPIN_WORKFLOW"
 
 #: Seconds in which workers end by themselves when their workflow has ended: the interchange tells them.
-HEARD = 3.0
+WORKFLOW_GRACE = 3.0
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 1.0
 
 #: Seconds between two looks for orphans that have ended.
-REAP = 5.0
+REAP_INTERVAL = 5.0
 
 # From <linux/prctl.h>.
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -54,25 +54,27 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def watch() -> None:
+def end_with_workflow() -> None:
     """Let this process end with its workflow, and everything that its children start end with this process."""
     # What a killed worker has started becomes a child of this process.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _terminated)
     threading.Thread(target=_reap, name="chiltepin-reaper", daemon=True).start()
-    if workflow := os.environ.pop(WORKFLOW, ""):
-        threading.Thread(target=_follow, args=(int(workflow),), name="chiltepin-follower", daemon=True).start()
+    if workflow := os.environ.pop(WORKFLOW_VARIABLE, ""):
+        threading.Thread(
+            target=_wait_for_workflow, args=(int(workflow),), name="chiltepin-follower", daemon=True
+        ).start()
 
 
 def _terminated(number: int, _: FrameType | None) -> None:
     # Another one comes when a child has ended by this one (chiltepin.parsl.worker_pool).
     signal.signal(number, signal.SIG_IGN)
-    end_descendants(kept={_tracker()})
+    end_descendants(kept={_resource_tracker_pid()})
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _follow(workflow: int) -> None:
+def _wait_for_workflow(workflow: int) -> None:
     """End this process some seconds after the workflow."""
     try:
         with open(os.pidfd_open(workflow), "rb", buffering=0) as process:
@@ -81,28 +83,28 @@ def _follow(workflow: int) -> None:
         # Not on every system; or it has ended already.
         while psutil.pid_exists(workflow):
             time.sleep(GRACE)
-    time.sleep(HEARD)
+    time.sleep(WORKFLOW_GRACE)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _tracker() -> int | None:
+def _resource_tracker_pid() -> int | None:
     """Return the process that removes the semaphores of this one when that has ended."""
     return getattr(getattr(resource_tracker, "_resource_tracker", None), "_pid", None)
 
 
-def helpers() -> set[int | None]:
+def multiprocessing_children() -> set[int | None]:
     """Return the children that ``multiprocessing`` ends and waits for."""
-    return {_tracker(), *(child.pid for child in multiprocessing.active_children())}
+    return {_resource_tracker_pid(), *(child.pid for child in multiprocessing.active_children())}
 
 
 def _reap() -> None:
     """Take note of the end of orphans, so that they do not stay as zombies."""
     me = psutil.Process()
     while True:
-        time.sleep(REAP)
+        time.sleep(REAP_INTERVAL)
         for child in me.children():
             with suppress(psutil.Error, ChildProcessError):
-                if child.status() == psutil.STATUS_ZOMBIE and child.pid not in helpers():
+                if child.status() == psutil.STATUS_ZOMBIE and child.pid not in multiprocessing_children():
                     os.waitpid(child.pid, os.WNOHANG)
 
 

@@ -22,8 +22,8 @@ from parsl.providers import LocalProvider, PBSProProvider
 
 from chiltepin.errors import ConfigError
 from chiltepin.parsl.globus_compute import ComputeExecutor
-from chiltepin.parsl.htex import LOOK, PARSLS_WORKERS, MPIPool, Pool
-from chiltepin.parsl.slurm import SlurmJobs, give_up_unstarted
+from chiltepin.parsl.htex import HEARTBEAT, PARSLS_WORKERS, GuardedHTEX, GuardedMPIExecutor
+from chiltepin.parsl.slurm import GuardedSlurmProvider, fail_unstarted
 
 if TYPE_CHECKING:
     from parsl.executors import HighThroughputExecutor
@@ -65,18 +65,20 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
         "label": label,
         "provider": _provider(resource),
         "address": LOOPBACK,
-        "heartbeat_period": LOOK,
+        "heartbeat_period": HEARTBEAT,
         # What arrives is unpickled, and that runs code: nobody else on a cluster's network may send anything.
         "encrypted": True,
     }
     if resource.mpi:
-        executor = MPIPool(max_workers_per_block=resource.max_mpi_apps, mpi_launcher=resource.launcher, **common)
+        executor = GuardedMPIExecutor(
+            max_workers_per_block=resource.max_mpi_apps, mpi_launcher=resource.launcher, **common
+        )
     else:
-        executor = Pool(
+        executor = GuardedHTEX(
             cores_per_worker=resource.cores_per_worker, max_workers_per_node=resource.max_workers_per_node, **common
         )
     if resource.provider != "localhost":
-        executor.block_error_handler = give_up_unstarted
+        executor.block_error_handler = fail_unstarted
         _listen_to_nodes(executor)
     return executor
 
@@ -113,7 +115,7 @@ def _provider(resource: Resource) -> ExecutionProvider:
         return PBSProProvider(
             queue=resource.queue, cpus_per_node=resource.cores_per_node or 1, launcher=launcher, **blocks
         )
-    return SlurmJobs(
+    return GuardedSlurmProvider(
         qos=resource.queue,
         partition=resource.partition,
         # Slurm would hand the number on to the srun of each MPI program, as cores for each of its ranks.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
-__all__ = ["SCHEME", "FileFuture", "awaited", "location_of", "url_of"]
+__all__ = ["SCHEME", "FileFuture", "input_futures", "location_of", "url_of"]
 
 
 def url_of(endpoint: str, path: str) -> str:
@@ -71,7 +71,7 @@ class FileFuture(CallbackFuture[File], DataFuture):  # type: ignore[misc] # pars
             self.set_exception(error)
 
 
-def awaited(inputs: Iterable[Any]) -> list[Any]:
+def input_futures(inputs: Iterable[Any]) -> list[Any]:
     """Return the futures that a transfer has to wait for, and no files: Parsl would move them to where it runs."""
     return [_future_of(future) for value in inputs for future in futures_in("inputs", value, only_waited_for=True)]
 

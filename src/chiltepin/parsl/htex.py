@@ -27,15 +27,15 @@ from parsl.providers import LocalProvider
 from parsl.serialize import deserialize
 
 from chiltepin.errors import AppFailedError
-from chiltepin.parsl.child_processes import WORKFLOW
-from chiltepin.parsl.serialization import described, flaw_of, headline
+from chiltepin.parsl.child_processes import WORKFLOW_VARIABLE
+from chiltepin.parsl.serialization import describe_failure, headline, unusable_because
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parsl.executors.high_throughput.zmq_pipes import CommandClient
 
-__all__ = ["MPIPool", "Pool"]
+__all__ = ["GuardedHTEX", "GuardedMPIExecutor"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +47,20 @@ PARSLS_WORKERS = "process_worker_pool.py"
 WORKERS = f"$(command -v chiltepin-workers || echo {PARSLS_WORKERS})"
 
 #: Seconds after which a dead worker is noticed, and replaced; Parsl's 30 would be 30 s of waiting for its task.
-LOOK = 5
+HEARTBEAT = 5
 
-#: Milliseconds between two looks at the interchange while it is asked something.
-_PATIENCE = 500
+#: Milliseconds between two checks that the interchange lives, while it is asked something.
+_POLL_MS = 500
 
 
 #: The task id with which the interchange tells that it gives up.
-_EXECUTOR = -1
+_WHOLE_EXECUTOR = -1
 
 #: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
-_END = 200
+_EXCERPT = 200
 
 
-class _Line:
+class _CommandClient:
     """Parsl's line to the interchange; but it does not wait for the answer of one that is dead."""
 
     def __init__(self, line: CommandClient, dead: Callable[[], bool]) -> None:
@@ -71,28 +71,28 @@ class _Line:
     def run(self, message: Any, max_retries: int = 3, timeout_s: float | None = None) -> Any:
         """Ask, and return the answer; as ``CommandClient.run``."""
         del max_retries  # Parsl's own does nothing with it either.
-        looks = float("inf") if timeout_s is None else timeout_s * 1000 / _PATIENCE
+        polls = float("inf") if timeout_s is None else timeout_s * 1000 / _POLL_MS
         with self._lock:
-            self._await(zmq.POLLOUT, looks)
+            self._await(zmq.POLLOUT, polls)
             self._line.zmq_socket.send_pyobj(message)
-            self._await(zmq.POLLIN, looks)
+            self._await(zmq.POLLIN, polls)
             return self._line.zmq_socket.recv_pyobj()
 
-    def _await(self, event: int, looks: float) -> None:
-        while not self._line.zmq_socket.poll(_PATIENCE, event):
-            looks -= 1
+    def _await(self, event: int, polls: float) -> None:
+        while not self._line.zmq_socket.poll(_POLL_MS, event):
+            polls -= 1
             if self._dead():
                 raise CommandClientBadError
-            if looks <= 0:
+            if polls <= 0:
                 raise CommandClientTimeoutError("The interchange does not answer.")
 
 
-def _in_short(text: str) -> str:
+def _excerpt(text: str) -> str:
     words = " ".join(text.split())
-    return words if len(words) <= 2 * _END else f"{words[:_END]} ... {words[-_END:]}"
+    return words if len(words) <= 2 * _EXCERPT else f"{words[:_EXCERPT]} ... {words[-_EXCERPT:]}"
 
 
-class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
+class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
     """An executor of worker processes; it takes the arguments of Parsl's own."""
 
     command_client: Any
@@ -104,9 +104,9 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
         self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid())]
         workers = WORKERS
         if isinstance(self.provider, LocalProvider):
-            workers = f"{WORKFLOW}={os.getpid()} {WORKERS}"
+            workers = f"{WORKFLOW_VARIABLE}={os.getpid()} {WORKERS}"
         self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
-        self.command_client = _Line(self.command_client, self._is_dead)
+        self.command_client = _CommandClient(self.command_client, self._is_dead)
         super()._start_local_interchange_process()
 
     def _result_queue_worker(self) -> None:
@@ -123,14 +123,14 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
             answer = deserialize(message["exception" if failed else "result"])
             if isinstance(answer, RemoteExceptionWrapper):
                 answer, failed = answer.get_exception(), True
-            if failed and (flaw := flaw_of(answer)):
-                answer = AppFailedError(described("", answer, flaw))
+            if failed and (flaw := unusable_because(answer)):
+                answer = AppFailedError(describe_failure("", answer, flaw))
         except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
             answer, failed = (
                 AppFailedError(f"The answer of a worker cannot be unpickled here ({headline(error)})."),
                 True,
             )
-        if message["task_id"] == _EXECUTOR:
+        if message["task_id"] == _WHOLE_EXECUTOR:
             self.set_bad_state_and_fail_all(answer)
             return
         future = self.tasks.pop(message["task_id"], None)
@@ -178,7 +178,7 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
         logger.error("Executor %r is given up: %s", self.label, exception)
         if isinstance(exception, TooManyJobFailuresError):
             # It holds all that the jobs have printed, line by line; the log has that.
-            exception = TooManyJobFailuresError(_in_short(str(exception)))
+            exception = TooManyJobFailuresError(_excerpt(str(exception)))
         known = isinstance(exception, BadStateException)
         self._executor_exception = exception if known else BadStateException(self, exception)
         self._executor_bad_state.set()
@@ -206,5 +206,5 @@ class Pool(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
         super().shutdown(timeout)
 
 
-class MPIPool(Pool, MPIExecutor):  # type: ignore[misc] # parsl has no types
+class GuardedMPIExecutor(GuardedHTEX, MPIExecutor):  # type: ignore[misc] # parsl has no types
     """The same for MPI programs."""

@@ -17,7 +17,7 @@ from parsl.app.futures import DataFuture
 from parsl.data_provider.files import File
 
 from chiltepin.model import DeleteRequest, TransferRequest
-from chiltepin.transfers.worker import Call
+from chiltepin.transfers.worker import AppPayload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["PLAIN", "SCHEME", "Nested", "futures_in", "nested"]
 
 #: What holds no future, and is not looked into.
-PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, Call, TransferRequest, DeleteRequest})
+PLAIN = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, bytearray, AppPayload, TransferRequest, DeleteRequest}
+)
 #: What can be made anew with other elements.
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict)

@@ -21,7 +21,7 @@ from rich.text import Text
 from chiltepin.backends import threads
 from chiltepin.errors import BackendError, printable
 from chiltepin.model import DeleteRequest, TaskState, items_of
-from chiltepin.parsl.futures import watch
+from chiltepin.parsl.futures import set_watcher
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle, TaskStatus
     from chiltepin.parsl.futures import TransferFuture
 
-__all__ = ["View", "shown"]
+__all__ = ["LiveTable", "shown"]
 
 logger = logging.getLogger(__name__)
 
 #: Most tasks, and most failures, that are shown one by one.
-ROWS, FAILURES = 15, 3
+MAX_ROWS, MAX_FAILURES = 15, 3
 
 #: Least seconds between two pictures; and a picture takes at most one such share of the time.
 REFRESH, SHARE = 0.25, 20
@@ -47,7 +47,7 @@ REFRESH, SHARE = 0.25, 20
 WINDOW = 10.0
 
 #: Seconds that the end of a workflow waits for the last picture.
-LAST_LOOK = 5.0
+CLOSE_TIMEOUT = 5.0
 
 #: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
 #: columns can be left out from the right; and of the longest line.
@@ -55,33 +55,33 @@ COLUMNS = {"State": 9, "Bytes": 8, "Files": 7, "Speed": 10}
 LEAST, WIDEST = 40, 120
 
 _LOCK = threading.Lock()
-_views: list[View] = []
+_tables: list[LiveTable] = []
 
 
 @contextlib.contextmanager
 def shown(dfk: DataFlowKernel) -> Iterator[None]:
     """Show the transfers and deletions of a run on stderr, for the time of a ``with`` block.
 
-    A terminal has room for one view: a run that starts while another is shown is shown with it.
+    A terminal has room for one table: runs that are shown at the same time share it.
     """
     with _LOCK:
-        if not _views:
-            _views.append(View(sys.stderr))
-        view = _views[0]
-        view.users += 1
-    watch(dfk, view.add)
+        if not _tables:
+            _tables.append(LiveTable(sys.stderr))
+        table = _tables[0]
+        table.users += 1
+    set_watcher(dfk, table.add)
     try:
         yield
     finally:
-        watch(dfk, None)
+        set_watcher(dfk, None)
         with _LOCK:
-            view.users -= 1
-            if not view.users:
-                _views.remove(view)
-                view.close()
+            table.users -= 1
+            if not table.users:
+                _tables.remove(table)
+                table.close()
 
 
-class View:
+class LiveTable:
     """A live table, drawn by a thread of its own until it is closed.
 
     Parameters
@@ -97,12 +97,12 @@ class View:
         # Guards what is added and ended in any thread; all else belongs to the thread that draws.
         self._lock = threading.Lock()
         self._live: dict[TransferFuture, None] = {}
-        self._ends: Counter[TaskState] = Counter()
+        self._ended: Counter[TaskState] = Counter()
         self._failed: list[TransferFuture] = []
         self._moved: dict[TaskHandle, int] = {}
         self._bytes = 0
-        self._total = Meter()
-        self._meters: dict[Hashable, Meter] = {}
+        self._total = RateMeter()
+        self._meters: dict[Hashable, RateMeter] = {}
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         try:
@@ -121,19 +121,19 @@ class View:
         self._closed.set()
         # No longer: a terminal may be stopped (Ctrl-S), and a workflow ends all the same.
         if self._thread is not None:
-            self._thread.join(timeout=LAST_LOOK)
+            self._thread.join(timeout=CLOSE_TIMEOUT)
 
     def _end(self, future: TransferFuture) -> None:
         status = future.status()
         with self._lock:
             del self._live[future]
-            self._ends[status.state] += 1
-            if status.state not in (TaskState.SUCCEEDED, TaskState.CANCELED) and len(self._failed) < FAILURES:
+            self._ended[status.state] += 1
+            if status.state not in (TaskState.SUCCEEDED, TaskState.CANCELED) and len(self._failed) < MAX_FAILURES:
                 self._failed.append(future)
             self._count(status)
 
     def _count(self, status: TaskStatus) -> None:
-        """Take note of the bytes of a task, which may be told by many; the lock is held."""
+        """Take note of the bytes of a task, which many futures may report; the lock is held."""
         before = self._moved.get(status.handle, 0)
         if status.bytes_done > before:
             self._moved[status.handle] = status.bytes_done
@@ -155,12 +155,12 @@ class View:
         while not closed:
             closed = self._closed.wait(pause)
             began = time.monotonic()
-            if live is None and (self._live or self._ends):
+            if live is None and (self._live or self._ended):
                 live = drawing.enter_context(self._live_table())
                 # A process may be killed, and is not to leave a shell without a cursor behind.
                 self._console.show_cursor(True)
             if live is not None:
-                live.update(self._picture(final=closed), refresh=True)
+                live.update(self._render(final=closed), refresh=True)
             pause = max(REFRESH, SHARE * (time.monotonic() - began))
 
     def _live_table(self) -> Live:
@@ -169,33 +169,33 @@ class View:
         out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
         return Live(console=self._console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
 
-    def _picture(self, *, final: bool) -> RenderableType:
+    def _render(self, *, final: bool) -> RenderableType:
         now = time.monotonic()
         with self._lock:
-            live, ends, failed = list(self._live), Counter(self._ends), list(self._failed)
-        page = Page(min(self._console.width, WIDEST))
-        troubles: list[RenderableType] = []
+            live, ends, failed = list(self._live), Counter(self._ended), list(self._failed)
+        layout = TableLayout(min(self._console.width, WIDEST))
+        problems: list[RenderableType] = []
         for future in failed:
             status = future.status()
-            troubles.append(page.line(_what(future, 1, page.room), status.state.value, style="red"))
+            problems.append(layout.line(_title(future, 1, layout.room), status.state.value, style="red"))
             # Of what stays, nothing is cut off.
-            troubles += _remark(status.reason, whole=final)
-        begun, waiting = _grouped(live)
-        rows = self._rows(page, begun, self._console.height - len(troubles) - 4, now)
-        head = [page.line("In flight", *COLUMNS, style="bold")] if rows else []
+            problems += _note(status.reason, whole=final)
+        begun, waiting = _by_task(live)
+        rows = self._rows(layout, begun, self._console.height - len(problems) - 4, now)
+        head = [layout.line("In flight", *COLUMNS, style="bold")] if rows else []
         # A terminal writes "^C" where the cursor is: behind the last line there has to be room for it.
         last = Padding(self._summary(ends, len(live) - waiting, waiting, now), (0, 4, 0, 0), expand=False)
-        return Group(*head, *rows, *troubles, last)
+        return Group(*head, *rows, *problems, last)
 
     def _rows(
-        self, page: Page, begun: dict[Hashable, list[TransferFuture]], height: int, now: float
+        self, layout: TableLayout, begun: dict[Hashable, list[TransferFuture]], height: int, now: float
     ) -> list[RenderableType]:
         """Return lines for as many tasks as there is room for."""
         lines: list[RenderableType] = []
         drawn = 0
         for key, futures in begun.items():
-            row = self._row(page, key, futures, now)
-            if drawn == ROWS or (drawn and len(lines) + len(row) > height):
+            row = self._row(layout, key, futures, now)
+            if drawn == MAX_ROWS or (drawn and len(lines) + len(row) > height):
                 break
             lines += row
             drawn += 1
@@ -204,23 +204,25 @@ class View:
             lines.append(Text(f"and {left:,} more", style="dim"))
         return lines
 
-    def _row(self, page: Page, key: Hashable, futures: list[TransferFuture], now: float) -> list[RenderableType]:
-        what = _what(futures[0], len(futures), page.room)
-        status = futures[0].told()
+    def _row(
+        self, layout: TableLayout, key: Hashable, futures: list[TransferFuture], now: float
+    ) -> list[RenderableType]:
+        what = _title(futures[0], len(futures), layout.room)
+        status = futures[0].last_status()
         if status is None:
             # It is in the hands of Parsl: it waits for a worker, or has begun just now in another process.
-            return [page.line(what, "launched", style="dim")]
+            return [layout.line(what, "launched", style="dim")]
         with self._lock:
             self._count(status)
-        speed = self._meters.setdefault(key, Meter()).speed(status.bytes_done, now)
+        speed = self._meters.setdefault(key, RateMeter()).speed(status.bytes_done, now)
         begun = bool(status.handle.task_id)
         style = "yellow" if status.state is TaskState.PAUSED or status.faults else "" if begun else "dim"
         state = status.state.value if begun else "waiting"
         moved = decimal(status.bytes_done) if status.bytes_done else ""
         files = f"{status.files_done:,}" if status.files_done else ""
         faults = f"{status.faults:,} fault{'s' if status.faults > 1 else ''}. " if status.faults else ""
-        line = page.line(what, state, moved, files, _speed(speed), style=style)
-        return [line, *_remark(f"{faults}{status.reason}")]
+        line = layout.line(what, state, moved, files, _speed(speed), style=style)
+        return [line, *_note(f"{faults}{status.reason}")]
 
     def _summary(self, ends: Counter[TaskState], in_flight: int, waiting: int, now: float) -> Text:
         done, canceled = ends[TaskState.SUCCEEDED], ends[TaskState.CANCELED]
@@ -236,7 +238,7 @@ class View:
         return Text(", ".join(said), style="bold")
 
 
-class Meter:
+class RateMeter:
     """How fast a number grows."""
 
     def __init__(self) -> None:
@@ -252,7 +254,7 @@ class Meter:
         return (count - before) / (now - began) if now > began else 0.0
 
 
-class Page:
+class TableLayout:
     """The lines of a table of so many cells; its columns keep their places whatever is in them."""
 
     def __init__(self, width: int) -> None:
@@ -272,7 +274,7 @@ class Page:
         return Text(" ".join(cells), style=style, no_wrap=True, overflow="crop")
 
 
-def _remark(text: str, *, whole: bool = False) -> list[RenderableType]:
+def _note(text: str, *, whole: bool = False) -> list[RenderableType]:
     """Return what is said below a line: nothing, or as much as a line holds, or the ``whole``."""
     said = Text(
         printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
@@ -280,7 +282,7 @@ def _remark(text: str, *, whole: bool = False) -> list[RenderableType]:
     return [Padding(said, (0, 0, 0, 2))] if said else []
 
 
-def _grouped(live: list[TransferFuture]) -> tuple[dict[Hashable, list[TransferFuture]], int]:
+def _by_task(live: list[TransferFuture]) -> tuple[dict[Hashable, list[TransferFuture]], int]:
     """Return by their task those that have begun, the oldest first, and how many wait for other tasks."""
     begun: dict[Hashable, list[TransferFuture]] = {}
     waiting = 0
@@ -298,7 +300,7 @@ def _endpoints(request: Request | None) -> tuple[str, ...]:
     return (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
 
 
-def _what(future: TransferFuture, count: int, room: int) -> str:
+def _title(future: TransferFuture, count: int, room: int) -> str:
     """Return in so many characters what a future is about, which stands for ``count`` of the same task."""
     request = future.request
     if request is None:
@@ -312,14 +314,14 @@ def _what(future: TransferFuture, count: int, room: int) -> str:
     origin, *goal = zip(endpoints, paths, strict=True)
     room -= len(verb)
     if not goal:
-        return verb + _place(*origin, room)
+        return verb + _location(*origin, room)
     room -= len(" -> ")
     # What a short one leaves, the other one has.
-    first = _place(*origin, max(room // 2, room - len(":".join(goal[0]))))
-    return f"{first} -> {_place(*goal[0], room - len(first))}"
+    first = _location(*origin, max(room // 2, room - len(":".join(goal[0]))))
+    return f"{first} -> {_location(*goal[0], room - len(first))}"
 
 
-def _place(endpoint: str, path: str, room: int) -> str:
+def _location(endpoint: str, path: str, room: int) -> str:
     """Return a place in so many characters; the end of a path tells more than its beginning."""
     whole = f"{endpoint}:{path}"
     if len(whole) <= room:

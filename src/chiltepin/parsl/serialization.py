@@ -21,10 +21,19 @@ from chiltepin.errors import AppFailedError, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HOME", "RemoteFailure", "RemoteResult", "described", "flaw_of", "headline", "name_of", "run"]
+__all__ = [
+    "PROCESS_TOKEN",
+    "RemoteFailure",
+    "RemoteResult",
+    "describe_failure",
+    "headline",
+    "run",
+    "type_name",
+    "unusable_because",
+]
 
 #: Tells this process, and those that it forks, from all others: a worker of another node may have the same process id.
-HOME = uuid.uuid4().hex
+PROCESS_TOKEN = uuid.uuid4().hex
 
 #: Types of results that need no care.
 _PLAIN = (type(None), bool, int, float, str, bytes)
@@ -63,7 +72,7 @@ class RemoteFailure(RemoteExceptionWrapper):  # type: ignore[misc] # parsl has n
         if self._content:
             try:
                 error: BaseException = deserialize(self._content).get_exception()
-                if not flaw_of(error):
+                if not unusable_because(error):
                     return error
             except BaseException:  # noqa: BLE001, S110 - unpickling runs code of the user; the words are left
                 pass
@@ -78,7 +87,7 @@ def run(app: str, home: str, function: Callable[..., Any], args: tuple[Any, ...]
     app : str
         Its name, for messages.
     home : str
-        `HOME` of the process that waits for it. In that one nothing is pickled.
+        `PROCESS_TOKEN` of the process that waits for it. In that one nothing is pickled.
     function, args, kwargs
         What is called. It may return a ``RemoteExceptionWrapper``, as Parsl's own wrappers do.
 
@@ -97,16 +106,16 @@ def run(app: str, home: str, function: Callable[..., Any], args: tuple[Any, ...]
         if isinstance(result, RemoteExceptionWrapper):
             failure = result.e_value
         else:
-            return result if home == HOME or type(result) in _PLAIN else _sent_result(app, result)
-    if home != HOME:
+            return result if home == PROCESS_TOKEN or type(result) in _PLAIN else _sent_result(app, result)
+    if home != PROCESS_TOKEN:
         return _sent_failure(app, failure)
-    if flaw := flaw_of(failure):
-        raise AppFailedError(described(app, failure, flaw))
+    if flaw := unusable_because(failure):
+        raise AppFailedError(describe_failure(app, failure, flaw))
     raise failure
 
 
 def _sent_result(app: str, result: object) -> RemoteResult | RemoteFailure:
-    kind = name_of(type(result))
+    kind = type_name(type(result))
     try:
         return RemoteResult(app, kind, serialize(result, buffer_threshold=1 << 62))
     except BaseException as error:  # noqa: BLE001 - pickling runs code of the user
@@ -114,25 +123,25 @@ def _sent_result(app: str, result: object) -> RemoteResult | RemoteFailure:
 
 
 def _sent_failure(app: str, failure: BaseException) -> RemoteFailure:
-    flaw = flaw_of(failure)
-    words = described(app, failure, flaw)
+    flaw = unusable_because(failure)
+    words = describe_failure(app, failure, flaw)
     if flaw:
         return RemoteFailure(words)
     try:
         return RemoteFailure(words, _pickled(failure))
     except BaseException as error:  # noqa: BLE001 - pickling runs code of the user
         flaw = f"it cannot be sent from one process to another ({headline(error)})"
-    words = described(app, failure, flaw)
+    words = describe_failure(app, failure, flaw)
     # Most that do not unpickle have an __init__ with arguments of its own, which tblib does without; or it is what they
     # came from that cannot be sent, or a traceback of a thousand frames.
     failure.__cause__, failure.__context__ = AppFailedError(words), None
     for frames in (failure.__traceback__, None):
-        if content := _dulled(failure.with_traceback(frames)):
+        if content := _pickled_by_tblib(failure.with_traceback(frames)):
             return RemoteFailure(words, content)
     return RemoteFailure(words)
 
 
-def _dulled(failure: BaseException) -> bytes:
+def _pickled_by_tblib(failure: BaseException) -> bytes:
     """Return an exception as tblib pickles it; empty if it cannot be sent so either."""
     try:
         tblib.pickling_support.install(type(failure))
@@ -145,14 +154,14 @@ def _pickled(failure: BaseException) -> bytes:
     """Return an exception as Parsl sends it; raise if another one comes out."""
     content = serialize(RemoteExceptionWrapper(type(failure), failure, failure.__traceback__), buffer_threshold=1 << 62)
     arrived = deserialize(content).get_exception()
-    if name_of(type(arrived)) != name_of(type(failure)):
-        raise TypeError(f"it would arrive as {name_of(type(arrived))}")
-    if flaw := flaw_of(arrived):
+    if type_name(type(arrived)) != type_name(type(failure)):
+        raise TypeError(f"it would arrive as {type_name(type(arrived))}")
+    if flaw := unusable_because(arrived):
         raise TypeError(flaw)
     return bytes(content)
 
 
-def flaw_of(failure: object) -> str:
+def unusable_because(failure: object) -> str:
     """Return why Parsl could not handle an exception, or what is taken for one, as a clause; empty if it can."""
     if not isinstance(failure, BaseException):
         return "it is not an exception"
@@ -173,7 +182,7 @@ def flaw_of(failure: object) -> str:
     return ""
 
 
-def described(app: str, failure: object, flaw: str) -> str:
+def describe_failure(app: str, failure: object, flaw: str) -> str:
     """Return in words how an app failed: kind and message of the exception, and its traceback."""
     sentence = f"{f'App {app!r}' if app else 'The app'} failed with {headline(failure)}"
     if flaw:
@@ -187,7 +196,7 @@ def headline(failure: object) -> str:
         message = printable(str(failure).strip())[:_LONGEST]
     except BaseException:  # noqa: BLE001 - code of the user
         message = ""
-    return f"{name_of(type(failure))}: {message}".rstrip(": .")
+    return f"{type_name(type(failure))}: {message}".rstrip(": .")
 
 
 def _traceback_of(failure: object) -> str:
@@ -200,7 +209,7 @@ def _traceback_of(failure: object) -> str:
     return text[-_LONGEST:]
 
 
-def name_of(kind: type) -> str:
+def type_name(kind: type) -> str:
     """Return the name of a type with its module, where that tells something."""
     module = getattr(kind, "__module__", "builtins")
     return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"

@@ -151,7 +151,7 @@ class Shutdown:
         self.forked = False
         forks.register(self._leave)
         dfk.cleanup = self.cleanup
-        task_guards.put_on(dfk)
+        task_guards.install_guards(dfk)
         _shutdowns.add(self)
         signals.handle(_running, _name_left)
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from parsl.executors.status_handling import BlockProviderExecutor
     from parsl.jobs.states import JobStatus
 
-__all__ = ["SlurmJobs", "give_up_unstarted"]
+__all__ = ["GuardedSlurmProvider", "fail_unstarted"]
 
 #: What squeue says, with exit code 1, if it is asked for one job only and has forgotten it: after MinJobAge seconds,
 #: 300 unless the site says otherwise (slurm.conf). Of several jobs it tells those that it knows, and says nothing.
 _FORGOTTEN = "Invalid job id specified"
 
 
-class SlurmJobs(SlurmProvider):  # type: ignore[misc] # parsl has no types
+class GuardedSlurmProvider(SlurmProvider):  # type: ignore[misc] # parsl has no types
     """The jobs of a Slurm; it takes the arguments of Parsl's own."""
 
     def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int | None, str, str]:
@@ -40,7 +40,7 @@ class SlurmJobs(SlurmProvider):  # type: ignore[misc] # parsl has no types
         return code, out, err
 
 
-def give_up_unstarted(executor: BlockProviderExecutor, jobs: Mapping[str, JobStatus]) -> None:
+def fail_unstarted(executor: BlockProviderExecutor, jobs: Mapping[str, JobStatus]) -> None:
     """Fail all tasks of an executor if each of its jobs has ended, or was refused, before a worker came from it.
 
     To be its ``block_error_handler``. Parsl's own also counts jobs that had workers and then failed. One node that goes

@@ -22,7 +22,7 @@ from parsl.serialize import serialize
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
 from chiltepin.parsl.nested_futures import Nested
-from chiltepin.parsl.serialization import RemoteResult, described, flaw_of, headline, name_of
+from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
 from chiltepin.parsl.task_records import runs_in_thread
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["put_on"]
+__all__ = ["install_guards"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,21 +44,21 @@ _TIDYING = ("_send_task_info", "_log_std_streams")
 _LONGEST_CHAIN = 20
 
 
-def put_on(dfk: DataFlowKernel) -> None:
+def install_guards(dfk: DataFlowKernel) -> None:
     """Guard the steps of all tasks of a run."""
     for name in _STEPS:
-        setattr(dfk, name, _ended_anyway(dfk, getattr(dfk, name)))
+        setattr(dfk, name, _ends_task(dfk, getattr(dfk, name)))
     # Without monitoring there is nothing to send, and Parsl tries it six times for each task.
     for name in _TIDYING if dfk.monitoring_radio else _TIDYING[1:]:
-        setattr(dfk, name, _harmless(getattr(dfk, name)))
+        setattr(dfk, name, _logs_errors(getattr(dfk, name)))
     for name in ("update_memo_result", "update_memo_exception"):
-        setattr(dfk.memoizer, name, _harmless(getattr(dfk.memoizer, name)))
-    dfk.dependency_resolver = _complete(dfk.dependency_resolver)
+        setattr(dfk.memoizer, name, _logs_errors(getattr(dfk.memoizer, name)))
+    dfk.dependency_resolver = _extended(dfk.dependency_resolver)
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
 
 
-def _ended_anyway(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:
+def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:
     """Return a step that, if it cannot be taken, ends its task."""
 
     @functools.wraps(step)
@@ -79,8 +79,8 @@ def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None
     if future.done():
         logger.error("%r was raised after the end of task %s; its future is not changed.", type(error), record["id"])
         return
-    flaw = flaw_of(error) or "Parsl could not finish the task"
-    failure = AppFailedError(described(record["func_name"], error, flaw))
+    flaw = unusable_because(error) or "Parsl could not finish the task"
+    failure = AppFailedError(describe_failure(record["func_name"], error, flaw))
     with suppress(Exception):
         dfk._complete_task_exception(record, States.failed, failure)  # noqa: SLF001
     # Parsl's own last line, should one before it fail.
@@ -88,7 +88,7 @@ def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None
         future.set_exception(failure)
 
 
-def _harmless(tidy: Callable[..., None]) -> Callable[..., None]:
+def _logs_errors(tidy: Callable[..., None]) -> Callable[..., None]:
     """Return what only logs that it fails."""
 
     @functools.wraps(tidy)
@@ -115,7 +115,7 @@ def _opened(unwrap: Callable[[Future[Any]], Any]) -> Callable[[Future[Any]], Any
     return result_of
 
 
-def _complete(resolver: DependencyResolver) -> DependencyResolver:
+def _extended(resolver: DependencyResolver) -> DependencyResolver:
     """Return a resolver that knows `Nested`, and raises what Parsl can handle where a future has failed oddly."""
 
     def gather(value: object) -> Any:
@@ -148,8 +148,8 @@ def _shortened(failure: BaseException) -> BaseException:
 
 
 def _handled(app: str, failure: BaseException) -> Exception:
-    flaw = flaw_of(failure)
-    return AppFailedError(described(app, failure, flaw)) if flaw else failure  # type: ignore[return-value]
+    flaw = unusable_because(failure)
+    return AppFailedError(describe_failure(app, failure, flaw)) if flaw else failure  # type: ignore[return-value]
 
 
 def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Future[Any]]:
@@ -178,7 +178,7 @@ def _unsendable(record: TaskRecord) -> AppFailedError | None:
             serialize(value, buffer_threshold=1 << 62)
         except BaseException as error:  # noqa: BLE001, PERF203 - pickling runs code of the user
             return AppFailedError(
-                f"Argument {name} of app {record['func_name']!r}, of type {name_of(type(value))}, cannot be sent to "
+                f"Argument {name} of app {record['func_name']!r}, of type {type_name(type(value))}, cannot be sent to "
                 f"a worker ({headline(error)}); give plain data, or the name of a file."
             )
     return None

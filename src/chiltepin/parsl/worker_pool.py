@@ -50,10 +50,10 @@ class _Task(dict[str, Any]):
 
     def __init__(self, task: dict[str, Any], take: Callable[[], None]) -> None:
         super().__init__(task)
-        self._take = take
+        self._remove = take
 
     def __getitem__(self, key: str) -> Any:
-        self._take()
+        self._remove()
         return super().__getitem__(key)
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
@@ -77,23 +77,23 @@ class SafeQueue:
         self._maker = os.getpid()
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A POSIX lock of the file: the kernel takes it back from whoever dies.
-        self._turn: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the queue
+        self._lock_file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the queue
         self._reset()
 
     def _reset(self) -> None:
-        self._held = False
+        self._holds_lock = False
         self._outbox = SimpleQueue["tuple[bytes, IO[bytes] | None] | None"]()
         self._thread: threading.Thread | None = None
 
     def __getstate__(self) -> tuple[int, socket.socket, socket.socket, Any]:
         context.assert_spawning(self)
-        return self._maker, self._reader, self._writer, DupFd(self._turn.fileno())
+        return self._maker, self._reader, self._writer, DupFd(self._lock_file.fileno())
 
     def __setstate__(self, state: tuple[int, socket.socket, socket.socket, Any]) -> None:
         self._maker, self._reader, self._writer, turn = state
         # A worker has got the queue. If it ignores SIGTERM, or no process is left to send it, it is still to end.
         child_processes.end_with_parent(self._maker)
-        self._turn = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
+        self._lock_file = open(turn.detach(), "r+b")  # noqa: SIM115 - as above
         self._reset()
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - Python's own
@@ -102,26 +102,26 @@ class SafeQueue:
         A task, which is a `dict`, leaves the queue when an item of it is read, or with the next message. If its reader
         dies before, another one gets it.
         """
-        self._take()
+        self._remove()
         end = float("inf") if block and timeout is None else time.monotonic() + (timeout or 0.0)
         arrival = select.poll()
         arrival.register(self._reader, select.POLLIN)
         while arrival.poll(None if end == float("inf") else max(0.0, end - time.monotonic()) * 1000):
-            fcntl.lockf(self._turn, fcntl.LOCK_EX)
-            self._held = True
+            fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
+            self._holds_lock = True
             try:
-                message = _ForkingPickler.loads(self._first())
+                message = _ForkingPickler.loads(self._peek())
             except BlockingIOError:
                 # Another reader was faster.
-                self._give_back()
+                self._unlock()
                 continue
             if isinstance(message, dict):
-                return _Task(message, self._take)
-            self._take()
+                return _Task(message, self._remove)
+            self._remove()
             return message
         raise Empty
 
-    def _first(self) -> bytes:
+    def _peek(self) -> bytes:
         """Return the first message, and leave it where it is."""
         # Not `socket.recv_fds`: it ignores its flags (Python 3.11).
         flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
@@ -134,16 +134,16 @@ class SafeQueue:
             file.seek(0)
             return file.read()
 
-    def _take(self) -> None:
+    def _remove(self) -> None:
         """Take out what was returned last."""
-        if self._held:
+        if self._holds_lock:
             self._reader.recv(1)
-            self._give_back()
+            self._unlock()
 
-    def _give_back(self) -> None:
+    def _unlock(self) -> None:
         """Let others read."""
-        self._held = False
-        fcntl.lockf(self._turn, fcntl.LOCK_UN)
+        self._holds_lock = False
+        fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 
     def put(self, obj: object) -> None:
         """Put something in; in a worker it is there when this returns."""
@@ -180,7 +180,7 @@ class SafeQueue:
         self._outbox.put(None)
         if self._thread:
             self._thread.join()
-        for part in (self._reader, self._writer, self._turn):
+        for part in (self._reader, self._writer, self._lock_file):
             part.close()
 
     def qsize(self) -> int:
@@ -188,7 +188,7 @@ class SafeQueue:
         raise NotImplementedError
 
 
-class _Context(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no types
+class _ClientContext(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no types
     """What Parsl's program makes its sockets with: as none closes before all do, nobody sends to one that is gone."""
 
     def __init__(self, cert_dir: str | None) -> None:
@@ -205,7 +205,7 @@ class _Context(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no typ
         self.destroy(linger=0)
 
 
-class _Notes(managers.SyncManager):
+class _TaskManager(managers.SyncManager):
     """The process by which workers note their tasks; without it no worker gets one, and no dead one is missed."""
 
     def start(self, *args: Any, **kwargs: Any) -> None:
@@ -221,13 +221,13 @@ class _Notes(managers.SyncManager):
 
 def main() -> None:
     """Run Parsl's program, with our parts in the places where it takes its own."""
-    curvezmq.ClientContext = _Context
-    managers.SyncManager = _Notes  # type: ignore[misc]
+    curvezmq.ClientContext = _ClientContext
+    managers.SyncManager = _TaskManager  # type: ignore[misc]
     # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]
-    child_processes.watch()
+    child_processes.end_with_workflow()
     try:
         runpy.run_module("parsl.executors.high_throughput.process_worker_pool", run_name="__main__", alter_sys=True)
     finally:
-        child_processes.end_descendants(kept=child_processes.helpers())
+        child_processes.end_descendants(kept=child_processes.multiprocessing_children())

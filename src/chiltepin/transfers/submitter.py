@@ -16,13 +16,13 @@ from chiltepin.transfers.outcomes import describe, end_of, error_of
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers.runner import Transfers
-    from chiltepin.transfers.worker import Call
+    from chiltepin.transfers.worker import AppPayload
 
 __all__ = ["delete_task", "transfer_task"]
 
 
 def transfer_task(
-    call: Call,
+    payload: AppPayload,
     transfers: Transfers,
     *,
     timeout: Any,
@@ -35,7 +35,7 @@ def transfer_task(
 
     Parameters
     ----------
-    call : Call
+    payload : AppPayload
         What was decided before; its setup is that of ``transfers``.
     transfers : Transfers
         Where it goes. It may hold a login, and cannot be sent to another process.
@@ -43,11 +43,11 @@ def transfer_task(
         As for the worker.
     """
     del inputs  # Only waited for.
-    return _start(call, transfers, request or arguments.transfer_request(**asked), timeout, polling_interval)
+    return _start(payload, transfers, request or arguments.transfer_request(**asked), timeout, polling_interval)
 
 
 def delete_task(
-    call: Call,
+    payload: AppPayload,
     transfers: Transfers,
     *,
     timeout: Any,
@@ -58,19 +58,19 @@ def delete_task(
 ) -> Future[TaskStatus]:
     """Start one deletion; as `transfer_task`."""
     del inputs
-    return _start(call, transfers, request or arguments.delete_request(**asked), timeout, polling_interval)
+    return _start(payload, transfers, request or arguments.delete_request(**asked), timeout, polling_interval)
 
 
 def _start(
-    call: Call, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
+    payload: AppPayload, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
 ) -> Future[TaskStatus]:
     errand = transfers.hub.start(
-        call.submission_id,
+        payload.submission_id,
         request,
         timeout=arguments.check("timeout", timeout),
         polling_interval=arguments.check("polling_interval", polling_interval),
-        grace=call.fault_grace,
-        workflow=call.workflow,
+        grace=payload.fault_grace,
+        workflow=payload.workflow,
     )
     judged: Future[TaskStatus] = Future()
     # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.
@@ -78,7 +78,7 @@ def _start(
 
     def judge(ended: Future[TaskStatus]) -> None:
         try:
-            status = _judged(ended, request, check=call.check)
+            status = _judged(ended, request, check=payload.check)
         except BaseException as error:  # noqa: BLE001 - the future has to end, also where a backend's answer is odd
             judged.set_exception(error)
         else:

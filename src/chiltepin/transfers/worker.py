@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["Call", "InFolder", "delete_task", "run", "transfer_task"]
+__all__ = ["AppPayload", "WithOutputDir", "delete_task", "run", "transfer_task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What the workflow's process decided about one call before it sent it here.
+class AppPayload:
+    """What the workflow's process decided about one call, sent to the worker.
 
     Parameters
     ----------
     setup : str
         The backend and its endpoints; see `chiltepin.transfers.runner.opened`.
     submission_id : str
-        The same over every try of this call.
+        The same for every retry of this call.
     stop_file : str
         As soon as a file of this name exists, the task stops; empty if nobody will stop it so. A file, because it is
         the one thing that reaches a worker in another process or on another node: Parsl has no message for it, but a
@@ -57,39 +57,51 @@ class Call:
     workflow: str = ""
 
     @property
-    def note_file(self) -> str:
+    def status_file(self) -> str:
         """Where the worker tells how the task stands, beside the stop file; empty if nobody will ask."""
         return f"{self.stop_file.removesuffix('.stop')}.json" if self.stop_file else ""
 
 
 def transfer_task(
-    call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
+    payload: AppPayload,
+    *,
+    timeout: Any,
+    polling_interval: Any,
+    request: Request | None = None,
+    inputs: Any = (),
+    **asked: Any,
 ) -> TaskStatus:
     """Run one transfer: ``request``, or what ``asked``, the arguments of `transfer_request`, amount to.
 
     Returns
     -------
     TaskStatus
-        The final status; one that is no success only if ``call.check`` is off.
+        The final status; one that is no success only if ``payload.check`` is off.
     """
     del inputs  # Only waited for.
-    return run(call, request or arguments.transfer_request(**asked), timeout, polling_interval)
+    return run(payload, request or arguments.transfer_request(**asked), timeout, polling_interval)
 
 
 def delete_task(
-    call: Call, *, timeout: Any, polling_interval: Any, request: Request | None = None, inputs: Any = (), **asked: Any
+    payload: AppPayload,
+    *,
+    timeout: Any,
+    polling_interval: Any,
+    request: Request | None = None,
+    inputs: Any = (),
+    **asked: Any,
 ) -> TaskStatus:
     """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.transfers.arguments.delete_request`."""
     del inputs
-    return run(call, request or arguments.delete_request(**asked), timeout, polling_interval)
+    return run(payload, request or arguments.delete_request(**asked), timeout, polling_interval)
 
 
-def run(call: Call, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus:
+def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus:
     """Run one request in this process; the result is that of `transfer_task`."""
-    transfers = opened(call.setup, client)
+    transfers = opened(payload.setup, client)
 
     def stopped() -> bool:
-        return exists_own(call.stop_file)
+        return exists_own(payload.stop_file)
 
     try:
         if stopped():
@@ -98,34 +110,34 @@ def run(call: Call, request: Request, timeout: Any, polling_interval: Any, clien
             request,
             timeout=arguments.check("timeout", timeout),
             polling_interval=arguments.check("polling_interval", polling_interval),
-            submission_id=_submission_id(transfers, call),
-            fault_grace=call.fault_grace,
-            workflow=call.workflow,
+            submission_id=_submission_id(transfers, payload),
+            fault_grace=payload.fault_grace,
+            workflow=payload.workflow,
             stopped=stopped,
-            told=Notes(call.note_file).take,
+            told=Notes(payload.status_file).take,
         )
         if error := error_of(status, request):
             raise error
     except TaskError as err:
-        if call.check:
+        if payload.check:
             raise
         return end_of(err, describe(request))
     return status
 
 
-def _submission_id(transfers: Transfers, call: Call) -> str | None:
+def _submission_id(transfers: Transfers, payload: AppPayload) -> str | None:
     """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
     backend = transfers.backend
     if backend.capabilities.runs_on == "service":
         return None
-    handle = TaskHandle(backend=backend.name, task_id=call.submission_id, submission_id=call.submission_id)
+    handle = TaskHandle(backend=backend.name, task_id=payload.submission_id, submission_id=payload.submission_id)
     [before] = backend.poll([handle])
     if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):
         return backend.new_submission_id()
-    return call.submission_id
+    return payload.submission_id
 
 
-class InFolder:
+class WithOutputDir:
     """A function that finds a folder where it writes to; a class, so that it is sent to a worker by reference.
 
     Parameters

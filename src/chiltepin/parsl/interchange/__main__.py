@@ -41,19 +41,19 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
     def __init__(self, workflow: int, **config: Any) -> None:
         super().__init__(**config)
         self._workflow = workflow
-        self._until = float("inf")
-        self._told: set[bytes] = set()
+        self._deadline = float("inf")
+        self._notified: set[bytes] = set()
 
     def process_command(self, monitoring_radio: Any) -> None:
         """Do what is done in each round, some hundred a second; then look for the workflow."""
         super().process_command(monitoring_radio)
         if os.getppid() == self._workflow:
             return
-        self._until = min(self._until, time.monotonic() + LINGER)
-        for manager in self._ready_managers.keys() - self._told:
-            self._told.add(manager)
+        self._deadline = min(self._deadline, time.monotonic() + LINGER)
+        for manager in self._ready_managers.keys() - self._notified:
+            self._notified.add(manager)
             self.manager_sock.send_multipart([manager, PKL_SHUTDOWN_CODE])
-        if time.monotonic() >= self._until:
+        if time.monotonic() >= self._deadline:
             # What the workflow does not take any more is not kept for it.
             self.zmq_context.destroy(linger=500)
             sys.exit()

@@ -1,0 +1,114 @@
+"""How a transfer future reaches its task: at a worker of Parsl, or at a service."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
+from chiltepin.transfers import status_file
+from chiltepin.transfers.own_files import create_own
+from chiltepin.transfers.runner import opened
+
+if TYPE_CHECKING:
+    from chiltepin.transfers.service.manager import Hub
+    from chiltepin.transfers.worker import AppPayload
+
+__all__ = ["ServiceChannel", "TaskChannel", "WorkerChannel"]
+
+logger = logging.getLogger(__name__)
+
+
+class TaskChannel(Protocol):
+    """How the workflow's process asks for the status of a task, and stops it, before and while it runs.
+
+    Attributes
+    ----------
+    queues : bool
+        Whether the task waits for a worker before it begins.
+    """
+
+    queues: bool
+
+    @property
+    def handle(self) -> TaskHandle | None:
+        """The name of the task; None as long as it has none."""
+        ...
+
+    def status(self) -> TaskStatus | None:
+        """Return what is known of the task here and now; None if that is nothing."""
+        ...
+
+    def stop(self) -> None:
+        """Have it stopped, also if it has not begun; this does not wait."""
+        ...
+
+    def cleanup(self) -> None:
+        """Remove what was needed for the task, which has ended."""
+        ...
+
+
+class WorkerChannel:
+    """A task whose bytes a worker of Parsl moves, in this process or in another one."""
+
+    queues = True
+
+    def __init__(self, payload: AppPayload, backend: str) -> None:
+        self._payload = payload
+        self.handle = TaskHandle(backend=backend, task_id=payload.submission_id, submission_id=payload.submission_id)
+
+    def status(self) -> TaskStatus | None:
+        """Look, if the task runs in this process; else read what its worker has noted."""
+        status = opened(self._payload.setup).backend.poll([self.handle])[0]
+        return status_file.read(self._payload.status_file) if status.state is TaskState.LOST else status
+
+    def stop(self) -> None:
+        """Make the file that the task looks for; where the disk refuses it, only a task of this process is reached."""
+        try:
+            os.makedirs(os.path.dirname(self._payload.stop_file), exist_ok=True)
+            os.close(create_own(self._payload.stop_file))
+        except OSError as error:
+            logger.warning("A task in another process cannot be told to stop: %s.", error)
+            opened(self._payload.setup).backend.cancel(self.handle)
+
+    def cleanup(self) -> None:
+        """Remove that file, and the worker's note."""
+        for file in (self._payload.stop_file, self._payload.status_file):
+            with suppress(FileNotFoundError):
+                os.remove(file)
+
+
+class ServiceChannel:
+    """A task of a service."""
+
+    queues = False
+
+    def __init__(self, payload: AppPayload, hub: Hub) -> None:
+        self._key, self._hub = payload.submission_id, hub
+
+    @property
+    def handle(self) -> TaskHandle | None:
+        """What the service calls it."""
+        errand = self._hub.find(self._key)
+        return errand.handle if errand else None
+
+    def status(self) -> TaskStatus | None:
+        """Return what the last look of the hub said."""
+        errand = self._hub.find(self._key)
+        if errand is None or errand.status is not None:
+            return errand.status if errand else None
+        if errand.handle is not None:
+            return TaskStatus(handle=errand.handle, state=TaskState.ACTIVE)
+        refused = errand.task.refused if errand.task else ""
+        reason = f"It waits to be submitted again. {refused}" if refused else "It waits to be submitted."
+        return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
+
+    def stop(self) -> None:
+        """Leave it to the hub."""
+        self._hub.stop(self._key)
+
+    def cleanup(self) -> None:
+        """Let the hub forget it."""
+        self._hub.forget(self._key)
