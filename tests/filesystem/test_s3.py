@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.listing import PORTION
 from chiltepin.backends.filesystem.store import SMALL, Wish
+from chiltepin.backends.filesystem.stores.s3 import store as store_of_buckets
 from chiltepin.backends.filesystem.stores.s3 import uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
@@ -411,6 +413,27 @@ def test_an_object_with_the_name_of_a_folder_is_not_lost(bucket, tmp_path, keys,
     assert found == {"t/more", *files}
 
 
+@pytest.mark.parametrize("key", ["t//double", "t/./x", "t/../x", "t/sub//x", "t/sub/../more", "t//"])
+@pytest.mark.parametrize("goal", ["disk", "other"])
+def test_nothing_is_removed_beside_names_that_no_path_can_hold(bucket, tmp_path, key, goal):
+    """A mirror whose source has names that cannot be followed fails, and removes nothing at its destination."""
+    for name in (key, "t/x"):
+        bucket.put(f"cloud/{name}")
+    bucket.put("cloud/t/sub/y")
+    for name in ("more", "sub/more", "double"):
+        bucket.put(f"other/t/{name}")
+        (tmp_path / "disk/t/sub").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "disk/t" / name).touch()
+    options = {"recursive": True, "delete_destination_extra": True}
+    status = move(bucket.backend(tmp_path), ("cloud", "/t"), (goal, "/t"), **options)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    if goal == "disk":
+        found = {path.relative_to(tmp_path / "disk").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    else:
+        found = {key.removeprefix("other/") for key in bucket.keys("other/")}
+    assert found == {"t/x", "t/sub/y", "t/more", "t/sub/more", "t/double"}
+
+
 def test_a_folder_is_deleted_with_the_content_of_its_name(bucket, tmp_path):
     """An object with the name of the folder and content goes with the folder, and is an extra of a mirror."""
     for key in ("t/", "t/x", "u/", "u/x"):
@@ -451,6 +474,91 @@ def test_a_listing_that_goes_round_in_a_circle_ends(bucket, tmp_path, tokens):
             transfers.ls("cloud", "/t")
     assert status.state is TaskState.FAILED
     assert bucket.keys("cloud/") == {"cloud/t/x"}
+
+
+def test_a_listing_of_empty_pages_ends(bucket, tmp_path, monkeypatch):
+    """A server that has always one more page, with another token and nothing on it, is not asked without end."""
+    monkeypatch.setattr(store_of_buckets, "EMPTY_PAGES", 20)
+    bucket.put("cloud/t/x")
+    count = 0
+
+    def first_page(handler, body):
+        handler.path = re.sub("&?continuation-token=[^&]*", "", handler.path)
+        return body
+
+    def again(handler, body):
+        nonlocal count
+        if "list-type" not in handler.path:
+            return body
+        count += 1
+        told = b"<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>" % count
+        body = re.sub(rb"<Contents>.*</Contents>", b"", body, flags=re.DOTALL)
+        return body.replace(b"<IsTruncated>false</IsTruncated>", told)
+
+    with BadWire(bucket.url, first_page, again) as line:
+        transfers = bucket.backend(tmp_path, endpoint_url=line.url)
+        with pytest.raises(Exception, match="page after page with nothing on it"):
+            transfers.ls("cloud", "/t")
+        (tmp_path / "disk/t").mkdir()
+        (tmp_path / "disk/t/more").touch()
+        options = {"recursive": True, "delete_destination_extra": True}
+        assert move(transfers, ("cloud", "/t"), ("disk", "/t"), **options).state is TaskState.FAILED
+        request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
+        assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.FAILED
+    assert bucket.keys("cloud/") == {"cloud/t/x"}
+    assert (tmp_path / "disk/t/more").exists()
+    assert count < 200
+
+
+@pytest.mark.parametrize("pages", [2, 30])
+def test_a_few_empty_pages_are_read_past(bucket, pages):
+    """Pages with nothing on them, as S3 sends them where much was deleted, end no listing."""
+    bucket.put("t/x")
+    count = 0
+
+    def first_page(handler, body):
+        handler.path = re.sub("&?continuation-token=[^&]*", "", handler.path)
+        return body
+
+    def late(handler, body):
+        nonlocal count
+        count += 1
+        if count > pages:
+            return body
+        told = b"<IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken>" % count
+        body = re.sub(rb"<Contents>.*</Contents>", b"", body, flags=re.DOTALL)
+        return body.replace(b"<IsTruncated>false</IsTruncated>", told)
+
+    with BadWire(bucket.url, first_page, late) as line:
+        store = bucket.store(endpoint_url=line.url)
+        assert [entry.name for entry in store.folder(("t",)).entries()] == ["x"]
+
+
+@pytest.mark.parametrize("marker", [b"", b"0", b"1", b"2"])
+def test_a_list_of_parts_that_does_not_get_on_ends(bucket, marker):
+    """Where the parts of a dead writer are listed in a circle, the upload begins anew, and nothing waits."""
+    listed = 0
+
+    def circle(handler, body):
+        nonlocal listed
+        if handler.command == "GET" and "uploadId" in handler.path:
+            listed += 1
+            told = b"<IsTruncated>true</IsTruncated><NextPartNumberMarker>%s</NextPartNumberMarker>" % marker
+            body = re.sub(rb"<NextPartNumberMarker>.*?</NextPartNumberMarker>", b"", body)
+            body = re.sub(rb"<IsTruncated>\w+</IsTruncated>", told, body)
+        return body
+
+    def same_page(handler, body):
+        handler.path = re.sub("&?part-number-marker=[^&]*", "", handler.path)
+        return body
+
+    with BadWire(bucket.url, same_page, circle) as line:
+        killed(writer(replace(bucket, url=line.url), 2 * PART + 5, [0, 1]))
+        with bucket.store("cloud", endpoint_url=line.url).folder((), create=True) as folder:
+            send(folder, "big", content_of(2 * PART + 5))
+    assert bucket.get("cloud/big") == content_of(2 * PART + 5)
+    assert bucket.uploads() == []
+    assert 0 < listed < 5
 
 
 def test_a_listing_has_all_pages_and_is_never_old(bucket):

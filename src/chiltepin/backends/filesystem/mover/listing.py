@@ -19,7 +19,7 @@ from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.store import LocalFolder
 from chiltepin.backends.filesystem.mover.retry import patiently
 from chiltepin.backends.filesystem.mover.selection import KEPT
-from chiltepin.backends.filesystem.store import MOST_KEPT, Entry
+from chiltepin.backends.filesystem.store import MOST_KEPT, Entry, sound
 from chiltepin.backends.filesystem.temp_names import is_draft
 
 if TYPE_CHECKING:
@@ -39,11 +39,15 @@ PORTION = 100
 
 
 class Found:
-    """What else a listing has told than files: the names of the folders, and how many entries there are."""
+    """What else a listing has told than files: the names of the folders, how many entries there are, and of what kind.
+
+    ``nameless`` says whether there are entries that no path can name, so that what they hold was not seen.
+    """
 
     def __init__(self) -> None:
         self.folders: list[str] = []
         self.count = 0
+        self.nameless = False
 
 
 def portions(
@@ -70,7 +74,10 @@ def portions(
     if isinstance(folder, LocalFolder):
         listing, split = _scanned(folder), _split_local
     else:
-        listing, split = nullcontext(partial(patiently, work, _Listed(folder).portion, store)), partial(_split, work)
+        listing, split = (
+            nullcontext(partial(patiently, work, _Listed(folder).portion, store)),
+            partial(_split, work, found),
+        )
     with listing as portion:
         while listed := portion():
             work.check()
@@ -120,7 +127,7 @@ class _Listed:
         return listed
 
 
-def _split(work: Work, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+def _split(work: Work, found: Found, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
     """Return what of a portion are files, the names of the folders, and how many others there are."""
     faulty = [entry for entry in listed if entry.fault is not None]
     if faulty:
@@ -129,7 +136,9 @@ def _split(work: Work, listed: Sequence[Any]) -> tuple[list[Any], list[str], int
             work.fail(entry.fault, f"Copying {entry.name}")
     files = [entry for entry in listed if entry.kind == "file"]
     folders = [entry.name for entry in listed if entry.kind == "dir"]
-    return files, folders, len(listed) - len(files) - len(folders)
+    others = [entry.name for entry in listed if entry.kind not in ("file", "dir")]
+    found.nameless = found.nameless or not all(map(sound, others))
+    return files, folders, len(others)
 
 
 def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:

@@ -137,6 +137,13 @@ def _vanished(pair: _Pair, file: Spot) -> Fault:
     return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
 
 
+def _refuse_unseen(found: Found, source: Spot) -> None:
+    """Raise a ``Fault`` if there is more in a folder than could be listed."""
+    if found.nameless:
+        reason = f"{source} holds what no path can name, so nothing is removed at the destination; rename it."
+        raise Fault("INVALID_PATH_NAME", reason)
+
+
 def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries; raise the fault of one that the store cannot tell what it is."""
     for entry in entries:
@@ -172,6 +179,7 @@ class _Tree:
                     self._give(shift, pair, partial(self._files, pair, mine, source, shift))
                 found.folders = self._own(pair, source, found.folders, str, apart)
             if self._request.delete_destination_extra:
+                _refuse_unseen(found, source)
                 self._listed[hash(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
             self._work.fail(err, f"Copying folder {source} to {target}")

@@ -325,7 +325,7 @@ class S3Draft:
             self._record = begin(where, self._key, self._upload, self._part)
 
     def _listed(self, record: Record) -> bool:
-        """Take note of the parts of an upload; False if it is gone, or we may not look at it."""
+        """Take note of the parts of an upload; False if it is gone, or they cannot be listed."""
         there: dict[int, tuple[str, int]] = {}
         after = 0
         try:
@@ -337,7 +337,10 @@ class S3Draft:
                     there[part["PartNumber"]] = (part["ETag"].strip('"'), part["Size"])
                 if not page.get("IsTruncated"):
                     break
-                after = page["NextPartNumberMarker"]
+                before, after = after, int(page.get("NextPartNumberMarker") or 0)
+                if after <= before:
+                    # A list that does not get on has no end; all parts are sent again.
+                    return False
         except FileNotFoundError:
             return False
         except S3Fault as err:

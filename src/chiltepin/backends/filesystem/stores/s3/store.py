@@ -50,6 +50,9 @@ __all__ = ["S3Store"]
 #: Names in one request to delete (S3 API, DeleteObjects).
 DELETED_AT_ONCE = 1000
 
+#: Empty pages of a listing, one after the other, that are read past; S3 sends them where much was deleted.
+EMPTY_PAGES = 1000
+
 #: What stands between two slashes in the name of an object, but means something else, or nothing, in a path.
 _NAMELESS = frozenset({"", ".", ".."})
 
@@ -304,8 +307,12 @@ class S3Store(LinkFreeStore[S3Folder]):
         """Yield what is directly below a prefix, itself included, page by page."""
         query: dict[str, Any] = {"Prefix": prefix, "Delimiter": "/", "MaxKeys": self.page}
         tokens: set[str] = set()
+        empty = 0
         while True:
             page = self.bucket.call("list_objects_v2", **query)
+            empty = 0 if page.get("Contents") or page.get("CommonPrefixes") else empty + 1
+            if empty > EMPTY_PAGES:
+                raise Fault("ENDPOINT_ERROR", f"S3 lists {prefix!r} page after page with nothing on it; try again.")
             for item in page.get("Contents", ()):
                 name, mtime = _below(prefix, item["Key"]), item["LastModified"].timestamp()
                 kind, fault = _kind(name, "file") if name else "dir", None
