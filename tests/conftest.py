@@ -26,19 +26,24 @@ def nobody_is_logged_in(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server on the loopback, started once and only if a test asks for it."""
-    from buckets import Server
+    from buckets import Moto
 
-    server = Server()
+    server = Moto()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def bucket(s3_server, monkeypatch):
+def bucket(s3_server, no_aws):
     """A bucket of its own, with nothing of this machine's AWS settings in reach."""
+    return s3_server.bucket()
+
+
+@pytest.fixture
+def no_aws(monkeypatch):
+    """Have nothing of this machine's AWS settings in reach."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return s3_server.bucket()

@@ -1,4 +1,4 @@
-"""Real web servers on ports of the loopback, each over a folder: nginx, Apache and lighttpd; for tests."""
+"""Real web servers on ports of the loopback, each over a folder: nginx, Apache, lighttpd and Tomcat; for tests."""
 
 from __future__ import annotations
 
@@ -73,7 +73,35 @@ dir-listing.activate = "enable"
 server.http-parseopts = ("url-invalid-utf8-reject" => "disable", "url-ctrls-reject" => "disable")
 """
 
+TOMCAT = """
+<Server port="-1">
+  <Service name="Catalina">
+    <Connector port="{port}" address="127.0.0.1"/>
+    <Engine name="Catalina" defaultHost="localhost">
+      <Host name="localhost" appBase="none" workDir="{folder}/work" autoDeploy="false">
+        <Context path="" docBase="{root}" defaultWebXml="{folder}/settings.web" reloadable="false">
+          <Resources cachingAllowed="false"/>
+          <JarScanner scanClassPath="false"/>
+        </Context>
+      </Host>
+    </Engine>
+  </Service>
+</Server>
+"""
+
+TOMCAT_WEB = """
+<web-app xmlns="https://jakarta.ee/xml/ns/jakartaee" version="6.0">
+  <servlet>
+    <servlet-name>default</servlet-name>
+    <servlet-class>org.apache.catalina.servlets.DefaultServlet</servlet-class>
+    <init-param><param-name>listings</param-name><param-value>true</param-value></init-param>
+  </servlet>
+  <servlet-mapping><servlet-name>default</servlet-name><url-pattern>/</url-pattern></servlet-mapping>
+</web-app>
+"""
+
 MODULES = "/usr/lib/apache2/modules"
+CATALINA = "/usr/share/tomcat10"
 
 #: Each kind of server: the program, the words that start it, its settings, a style of its index pages.
 KINDS = {
@@ -83,6 +111,16 @@ KINDS = {
     "apache-fancy": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "IndexOptions FancyIndexing HTMLTable"),
     "apache-dav": ("apache2", ["-DFOREGROUND", "-f", "{settings}"], APACHE, "Dav On"),
     "lighttpd": ("lighttpd", ["-D", "-f", "{settings}"], LIGHTTPD, ""),
+    "tomcat": (
+        "java",
+        [
+            *("-cp", f"{CATALINA}/bin/bootstrap.jar:{CATALINA}/bin/tomcat-juli.jar"),
+            *(f"-Dcatalina.home={CATALINA}", "-Dcatalina.base={folder}", "-Djava.io.tmpdir={folder}"),
+            *("org.apache.catalina.startup.Bootstrap", "-config", "{settings}", "start"),
+        ],
+        TOMCAT,
+        "",
+    ),
 }
 
 
@@ -119,8 +157,10 @@ def web_server(kind: str) -> Iterator[tuple[str, Path]]:
     """
     program, words, settings, style = KINDS[kind]
     found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if found is None or (program == "apache2" and not os.path.isdir(MODULES)):
-        pytest.skip(f"There is no {program} here; install the package of that name.")
+    needed = {"apache2": MODULES, "java": CATALINA}.get(program, "/")
+    if found is None or not os.path.isdir(needed):
+        package = "tomcat10" if program == "java" else program
+        pytest.skip(f"There is no {package} here; install the package of that name.")
     # Not in pytest's own folder, into which a server that is not root cannot look.
     with tempfile.TemporaryDirectory() as top:
         folder, root, port = Path(top), Path(top, "served"), free_port()
@@ -129,12 +169,16 @@ def web_server(kind: str) -> Iterator[tuple[str, Path]]:
             place.chmod(0o777)
         told = {"folder": folder, "root": root, "port": port, "style": style, "modules": MODULES}
         (folder / "settings").write_text(settings.format(**told, user=user_of(kind)))
-        started = subprocess.Popen(
-            [found, *(word.format(folder=folder, settings=folder / "settings") for word in words)]
-        )
+        (folder / "settings.web").write_text(TOMCAT_WEB)
+        command = [found, *(word.format(folder=folder, settings=folder / "settings") for word in words)]
+        with (folder / "said").open("w") as said:
+            # Java reads and writes names in the encoding of the locale.
+            started = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "LC_ALL": "C.UTF-8"})
         try:
             until(lambda: answers(port) or started.poll() is not None)
-            assert started.poll() is None, (folder / "log").read_text()
+            assert started.poll() is None, "".join(
+                log.read_text() for log in (folder / "said", folder / "log") if log.exists()
+            )
             yield f"http://127.0.0.1:{port}", root
         finally:
             started.terminate()

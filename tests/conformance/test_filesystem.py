@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from buckets import OTHERS
 
 from chiltepin.testing.conformance import BackendLaws
 
@@ -41,6 +42,15 @@ class TestBucket(BackendLaws):
     def rig(self, bucket_rig):
         """Two folders of a bucket."""
         return bucket_rig
+
+
+class TestOtherBuckets(BackendLaws):
+    """``filesystem`` over S3 servers of other makes."""
+
+    @pytest.fixture(params=OTHERS)
+    def rig(self, request, other_bucket_rig):
+        """Two folders of a bucket on a server that keeps its objects as files."""
+        return other_bucket_rig(request.param)
 
 
 class TestHeldStore(BackendLaws):

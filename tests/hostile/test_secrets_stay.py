@@ -204,11 +204,11 @@ def test_no_key_of_a_bucket_is_anywhere(everything_logged, tmp_path, monkeypatch
     """A run of a bucket's transfers, good and bad, with all logs: the secret and the session are in none of it."""
     pytest.importorskip("boto3")
     monkeypatch.syspath_prepend(str(FOLDERS))
-    from buckets import Server
+    from buckets import Moto
 
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    server = Server()
+    server = Moto()
     # Also of loggers that exist only now.
     for name in list(logging.getLogger().manager.loggerDict):
         if name.split(".")[0] in (
