@@ -19,7 +19,7 @@ from waiting import until
 from webservers import answers, free_port, web_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PYFTPDLIB = """
 import os, sys
@@ -66,9 +66,13 @@ secure_chroot_dir={folder}
 
 
 @contextmanager
-def _running(words: list[str], port: int) -> Iterator[None]:
+def running(words: list[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Run a server until the end of the block; begin it when something listens on the port."""
     # Not a pipe, which would be full after some files: pyftpdlib tells of each.
-    with tempfile.TemporaryFile() as said, subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said) as started:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=said, env=env) as started,
+    ):
         until(lambda: answers(port) or started.poll() is not None)
         assert started.poll() is None, said.seek(0) or said.read().decode()
         try:
@@ -100,7 +104,7 @@ def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
         # vsftpd refuses a root in which everybody may write.
         root.chmod(0o555)
         (root / "data").chmod(0o777)
-        with _running(words, port):
+        with running(words, port):
             # As whoever starts it, vsftpd cannot make its folder the root of all paths.
             above = root if kind == "vsftpd" else ""
             yield {"url": f"ftp://127.0.0.1:{port}{above}/data/"}, root / "data"
@@ -116,7 +120,7 @@ def _wsgidav() -> Iterator[tuple[dict[str, Any], Path]]:
         port = free_port()
         script = "from wsgidav.server.server_cli import run; run()"
         words = [sys.executable, "-c", script, "--host", "127.0.0.1", "-p", str(port), "-r", root]
-        with _running([*words, "--auth", "anonymous", "-q"], port):
+        with running([*words, "--auth", "anonymous", "-q"], port):
             yield {"url": "webdav://", "options": {"base_url": f"http://127.0.0.1:{port}"}}, Path(root)
 
 

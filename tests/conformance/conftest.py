@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 from buckets import s3_server
+from cloudservers import cloud_bucket
 from fileservers import file_server
 from fsspec.implementations.memory import MemoryFileSystem
 from sftpservers import sftp_server
@@ -223,6 +224,13 @@ def other_bucket_rig(request, other_s3, no_aws):
         return rig(other_s3(kind).bucket())
 
     return made
+
+
+@pytest.fixture
+def cloud_rig(monkeypatch):
+    """What makes the rig of two folders of a bucket or container of another service."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    return lambda kind: BucketRig(cloud_bucket(kind))
 
 
 @pytest.fixture

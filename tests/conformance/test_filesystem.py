@@ -53,6 +53,15 @@ class TestOtherBuckets(BackendLaws):
         return other_bucket_rig(request.param)
 
 
+class TestCloud(BackendLaws):
+    """``filesystem`` over servers of Azure Blob Storage and of Google Cloud Storage."""
+
+    @pytest.fixture(params=["azure", "gcs"])
+    def rig(self, request, cloud_rig):
+        """Two folders of a container or a bucket."""
+        return cloud_rig(request.param)
+
+
 class TestHeldStore(BackendLaws):
     """``filesystem`` over a store that can be made to wait, for the laws about stopping."""
 

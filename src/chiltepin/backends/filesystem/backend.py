@@ -54,7 +54,9 @@ __all__ = ["FilesystemBackend", "LocalBackend"]
 MEMORY = 10_000
 
 #: Schemes whose roots can be one another's, of stores that ask no server anything before they are needed.
-_KIN = (frozenset({"file"}), frozenset({"memory"}), frozenset({"sftp", "ssh"}), frozenset({"s3", "s3a"}))
+_KIN = tuple(
+    map(frozenset, (("file",), ("memory",), ("sftp", "ssh"), ("s3", "s3a"), ("az", "abfs", "abfss"), ("gs", "gcs")))
+)
 
 
 class FilesystemBackend:

@@ -24,7 +24,11 @@ __all__ = ["Place", "local_places", "place_of"]
 
 
 #: What installs the package that is missing for a kind of store.
-_EXTRA = dict.fromkeys(("s3", "s3a"), "; type: pip install 'chiltepin[s3]'")
+_EXTRA = {
+    scheme: f"; type: pip install 'chiltepin[{extra}]'"
+    for extra, schemes in (("s3", ("s3", "s3a")), ("azure", ("az", "abfs", "abfss")), ("gcs", ("gs", "gcs")))
+    for scheme in schemes
+}
 
 
 class Place:
@@ -122,6 +126,14 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
             from chiltepin.backends.filesystem.stores.s3.store import S3Store  # noqa: PLC0415
 
             return S3Store(url, _with_secrets(endpoint, options))
+        if scheme in ("az", "abfs", "abfss"):
+            from chiltepin.backends.filesystem.stores.cloud.azure import azure_store  # noqa: PLC0415
+
+            return azure_store(url, _with_secrets(endpoint, options))
+        if scheme in ("gs", "gcs"):
+            from chiltepin.backends.filesystem.stores.cloud.gcs import gcs_store  # noqa: PLC0415
+
+            return gcs_store(url, _with_secrets(endpoint, options))
         if scheme in ("sftp", "ssh"):
             from chiltepin.backends.filesystem.stores.sftp.store import SftpStore  # noqa: PLC0415
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteStore", "opened"]
 
 #: Kinds of stores that have no links, so that nobody need look for them.
-_LINKLESS = frozenset({"abfs", "abfss", "az", "gcs", "gs", "http", "https", "memory", "oci", "oss", "s3", "s3a"})
+_LINKLESS = frozenset({"http", "https", "memory", "oci", "oss"})
 
 
 #: What may pass by itself: a line that fails, a file server that is busy.

@@ -1,0 +1,279 @@
+"""A container of Azure Blob Storage, asked through Microsoft's own client.
+
+Options and environment variables are those of fsspec's adlfs. Its filesystem is not used, and docs/decisions/clouds.md
+tells why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from azure.core import MatchConditions, exceptions
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient, ContentSettings
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.cloud.client import PART, CloudFault, Found, Listing, known_options, refusal
+from chiltepin.backends.filesystem.stores.cloud.store import CloudStore, place_in
+from chiltepin.backends.filesystem.stores.proxies import proxy_for
+from chiltepin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from azure.storage.blob import BlobClient, BlobProperties
+
+__all__ = ["azure_store"]
+
+_NAME = "Azure"
+
+_KNOWN = (
+    *("account_host", "account_key", "account_name", "anon", "client_id", "client_secret", "connection_string"),
+    *("sas_token", "tenant_id"),
+)
+#: Options of adlfs that tune its own filesystem.
+_UNUSED = frozenset(
+    {
+        *("assume_container_exists", "asynchronous", "blocksize", "connection_timeout", "default_cache_type"),
+        *("default_fill_cache", "listings_expiry_time", "location_mode", "loop", "max_concurrency", "max_paths"),
+        *("read_timeout", "skip_instance_cache", "timeout", "use_listings_cache"),
+    }
+)
+#: The environment variables that adlfs reads.
+_VARIABLE = "AZURE_STORAGE_{}"
+
+#: Most parts of one blob (Azure, "Scalability and performance targets for Blob storage").
+_MOST_PARTS = 50_000
+
+#: Metadata that marks an empty blob as a folder: Hadoop's and azcopy's, and adlfs's.
+_FOLDER_MARKS = ("hdi_isfolder", "is_directory")
+
+T = TypeVar("T")
+
+
+def azure_store(url: str, options: Mapping[str, Any]) -> CloudStore:
+    """Open ``az://container/folder`` or ``abfs://container@account.dfs.core.windows.net/folder``.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not known, or no account is named.
+    """
+    known_options(_NAME, options, _KNOWN, _UNUSED)
+    authority, root = place_in(url)
+    container, _, host = authority.partition("@")
+    given = {**options, **({"account_name": host.partition(".")[0]} if host else {})}
+    return CloudStore(AzureClient(_service(given), container), root)
+
+
+def _service(given: Mapping[str, Any]) -> BlobServiceClient:
+    def told(name: str) -> str:
+        return str(given.get(name) or os.environ.get(_VARIABLE.format(name.upper()), ""))
+
+    if text := told("connection_string"):
+        # A first client reads the text, and the second one asks; only then it is known what host is asked.
+        first = BlobServiceClient.from_connection_string(text)
+        return _client(first.url, first.credential)
+    account = told("account_name")
+    if not account:
+        raise ConfigError(
+            "No storage account is named for Azure; write account_name: or connection_string: in options:, or set "
+            "AZURE_STORAGE_ACCOUNT_NAME where the transfer runs."
+        )
+    url = f"https://{given.get('account_host') or f'{account}.blob.core.windows.net'}"
+    if key := told("account_key"):
+        return _client(url, {"account_name": account, "account_key": key})
+    if token := told("sas_token"):
+        return _client(f"{url}?{token.removeprefix('?')}", None)
+    anonymous = given.get("anon", os.environ.get("AZURE_STORAGE_ANON", "false").lower() not in ("false", "0", "f", ""))
+    return _client(url, None if anonymous else _identity(told))
+
+
+def _identity(told: Callable[[str], str]) -> Any:
+    # Only here: an account key needs no such package.
+    from azure.identity import ClientSecretCredential, DefaultAzureCredential  # noqa: PLC0415
+
+    if told("client_id") and told("client_secret"):
+        return ClientSecretCredential(told("tenant_id"), told("client_id"), told("client_secret"))
+    return DefaultAzureCredential()
+
+
+def _client(url: str, credential: Any) -> BlobServiceClient:
+    proxy = proxy_for(url.partition("?")[0])
+    # Proxies are ours to choose (`proxies`), and so are further tries: the mover's backoff is shorter.
+    return BlobServiceClient(
+        url,
+        credential=credential,
+        retry_total=0,
+        transport=RequestsTransport(
+            use_env_settings=False,
+            connection_verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
+            connection_timeout=20,
+            read_timeout=60,
+        ),
+        proxies={urlsplit(url).scheme: proxy} if proxy else None,
+        max_single_put_size=PART,
+    )
+
+
+def _asked(request: Callable[[], T], what: str) -> T:
+    """Send a request; raise `CloudFault` or FileNotFoundError with no error of the SDK in reach."""
+    failure: Exception
+    try:
+        return request()
+    except exceptions.HttpResponseError as err:
+        word = str(getattr(err.error_code, "value", err.error_code or ""))
+        if err.status_code == 404 and word != "ContainerNotFound":  # noqa: PLR2004 - HTTP's
+            failure = FileNotFoundError(2, f"Azure has no such blob: {what}")
+        else:
+            failure = refusal(_NAME, err.status_code or 0, word, what)
+        if word in ("Md5Mismatch", "Crc64Mismatch"):
+            failure = CloudFault("VERIFY_CHECKSUM", f"{what} was sent, but Azure received something else.")
+        elif word == "InvalidBlockList":
+            # Another writer of this blob has committed its own parts, which drops ours.
+            failure = CloudFault("ENDPOINT_ERROR", f"Another writer replaced {what} meanwhile.", transient=True)
+    except (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError):
+        failure = CloudFault("TIMEOUT", f"Azure did not answer in time to a request for {what}.", transient=True)
+    except exceptions.ServiceRequestError:
+        failure = CloudFault("CONNECT_FAILED", f"Could not connect to Azure to ask for {what}.", transient=True)
+    except exceptions.AzureError as err:
+        failure = CloudFault("CONNECTION_RESET", f"The answer of Azure broke off: {what}.", transient=True)
+        if "MD5" in str(err):
+            reason = f"What came of {what} has another MD5 than Azure tells of it."
+            failure = CloudFault("VERIFY_CHECKSUM", reason, transient=True)
+    except ValueError as err:
+        failure = CloudFault("ENDPOINT_ERROR", f"Azure could not be asked for {what}: {type(err).__name__}.")
+    raise failure
+
+
+class AzureClient:
+    """The way to one container; see `Client`."""
+
+    store = _NAME
+
+    def __init__(self, service: BlobServiceClient, container: str) -> None:
+        self.bucket = container
+        self.server = service.url.partition("?")[0]
+        self._container = service.get_container_client(container)
+
+    def _blob(self, key: str) -> BlobClient:
+        return self._container.get_blob_client(key)
+
+    def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
+        """Return one page of what begins with a prefix."""
+        listed = self._container.list_blobs if deep else self._container.walk_blobs
+        given = {"name_starts_with": prefix or None, "include": ["metadata"], "results_per_page": count}
+        objects: list[Found] = []
+        prefixes: list[str] = []
+
+        def one_page() -> str:
+            pages = listed(**given).by_page(token or None)
+            for item in next(pages, ()):
+                if isinstance(item, BlobPrefix):
+                    prefixes.append(item.name)
+                else:
+                    objects.append(_found(item))
+            return pages.continuation_token or ""
+
+        following = _asked(one_page, f"the blobs of {self.bucket}")
+        return Listing(objects, prefixes, following)
+
+    def head(self, key: str) -> Found:
+        """Return what Azure tells of a blob."""
+        return _found(_asked(self._blob(key).get_blob_properties, key))
+
+    def get(self, found: Found, offset: int, count: int) -> bytes:
+        """Return some bytes of exactly that content, as they are stored."""
+        # Of what is encoded the SDK would compare the MD5 with that of the decoded bytes, and without decoding (12.31)
+        # it reads nothing where it compares at all.
+        options: dict[str, Any] = {"decompress": False} if found.encoding else {"validate_content": True}
+        options |= {"etag": found.version, "match_condition": MatchConditions.IfNotModified}
+        blob = self._blob(found.key)
+        return bytes(_asked(lambda: blob.download_blob(offset, count, **options).readall(), found.key))
+
+    def put(self, key: str, content: bytes) -> None:
+        """Send a blob in one request; Azure compares its MD5."""
+        settings = ContentSettings(content_type="application/octet-stream", content_md5=_md5(content))
+        blob = self._blob(key)
+        _asked(lambda: blob.upload_blob(content, overwrite=True, validate_content=True, content_settings=settings), key)
+
+    def upload(self, key: str, size: int | None) -> AzureUpload:
+        """Begin a blob of several blocks."""
+        return AzureUpload(self._blob(key), key, size)
+
+    def delete(self, key: str) -> None:
+        """Delete a blob and its snapshots."""
+        _asked(lambda: self._blob(key).delete_blob(delete_snapshots="include"), key)
+
+    def folder_key(self, prefix: str) -> str:
+        """Return the name of the blob that keeps a folder: that of the folder, as Hadoop and azcopy have it."""
+        return prefix[:-1]
+
+    def keep_folder(self, prefix: str) -> None:
+        """Make an empty blob that is marked as a folder; in an account with real folders, that makes one."""
+        key = self.folder_key(prefix)
+        if not key:
+            return
+        try:
+            _asked(lambda: self._blob(key).upload_blob(b"", metadata={_FOLDER_MARKS[0]: "true"}), key)
+        except CloudFault:
+            # Made by another task meanwhile, or before.
+            if not self.head(key).is_folder:
+                raise
+
+    def refuse_name(self, name: str) -> None:
+        """Refuse what Azure would change: it takes a backslash for a slash, and drops dots at the end of a name."""
+        if "\\" in name or name.endswith("."):
+            reason = (
+                f"Azure would store {name} under another name; give it one without '\\' and without '.' at its end."
+            )
+            raise Fault("INVALID_PATH_NAME", reason)
+
+
+class AzureUpload:
+    """A blob that is sent in blocks, several at once; see `Upload`."""
+
+    def __init__(self, blob: BlobClient, key: str, size: int | None) -> None:
+        self._blob, self._key = blob, key
+        self.part: int | None = max(PART, -(-(size or 0) // _MOST_PARTS))
+        # Two writers of one blob must not take each other's blocks for their own.
+        self._token = secrets.token_hex(8)
+        self._blocks: dict[int, str] = {}
+
+    def send(self, offset: int, block: bytes, *, last: bool) -> None:
+        """Send one block; Azure compares its MD5."""
+        del last
+        name = f"{self._token}-{offset:020}"
+        _asked(lambda: self._blob.stage_block(name, block, validate_content=True), self._key)
+        self._blocks[offset] = name
+
+    def finish(self) -> None:
+        """Put the blocks together, in their order."""
+        blocks = [BlobBlock(block_id=name) for _, name in sorted(self._blocks.items())]
+        settings = ContentSettings(content_type="application/octet-stream")
+        _asked(lambda: self._blob.commit_block_list(blocks, content_settings=settings), self._key)
+
+    def abort(self) -> None:
+        """Do nothing: Azure drops blocks that are not committed within a week, and when the blob is written again."""
+
+
+def _md5(content: bytes) -> bytearray:
+    # Not for secrecy: it is the checksum that Azure keeps.
+    return bytearray(hashlib.md5(content, usedforsecurity=False).digest())
+
+
+def _found(blob: BlobProperties) -> Found:
+    marks = {name.lower(): value for name, value in (blob.metadata or {}).items()}
+    return Found(
+        key=blob.name,
+        size=blob.size,
+        mtime=blob.last_modified.timestamp(),
+        version=blob.etag,
+        md5=bytes(blob.content_settings.content_md5 or b""),
+        encoding=blob.content_settings.content_encoding or "",
+        is_folder=not blob.size and any(marks.get(mark) == "true" for mark in _FOLDER_MARKS),
+    )

@@ -1,0 +1,347 @@
+"""A bucket or a container, or a folder in it, as a store.
+
+There are no folders in such a store, only names with slashes in them. A folder exists if any name begins with it. An
+empty one is kept by an object (`Client.folder_key`).
+
+An object is seen when it is whole: neither service shows anything of an upload before its end (learn.microsoft.com,
+"Put Block List"; cloud.google.com, Storage, "Consistency"). So nothing is written under a temporary name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.stores.cloud.client import CloudFault
+from chiltepin.backends.filesystem.stores.cloud.objects import ObjectDraft, ObjectReader
+from chiltepin.backends.filesystem.stores.same_server import same_server
+from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterator, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.backends.filesystem.stores.cloud.client import Client, Found
+    from chiltepin.paths import Parts
+
+__all__ = ["CloudStore", "place_in"]
+
+#: Files and parts that are under way at once.
+WIDTH = 16
+
+#: What may stand between two slashes in the name of an object, but is not a name in a path.
+_NAMELESS = frozenset({"", ".", ".."})
+
+#: Control characters, which Google advises against and XML 1.0 cannot write, and what is not UTF-8.
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+#: How Python writes bytes of a name that are not UTF-8 (PEP 383).
+_BYTES = re.compile("[\ud800-\udfff]")
+
+#: Bytes of the longest name of an object (both services).
+_LONGEST = 1024
+
+
+def place_in(url: str) -> tuple[str, str]:
+    """Return the part of a URL between ``://`` and the next slash, and the folder behind it, without outer slashes.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or the folder cannot be one.
+    """
+    # Not by urlsplit, as a folder may have '#' and '?' in its name.
+    authority, _, path = url.partition("://")[2].partition("/")
+    if not authority:
+        raise ConfigError(f"{url!r} names no bucket; write one such as '{url.partition(':')[0]}://bucket/folder'.")
+    names = [name for name in path.split("/") if name]
+    if _NAMELESS.intersection(names):
+        raise ConfigError(f"{url!r} has a '.' or '..' in it; write the folder as the names of its objects begin.")
+    return authority, "/".join(names)
+
+
+class CloudFolder:
+    """What lies below a prefix.
+
+    Parameters
+    ----------
+    store : CloudStore
+        The store.
+    prefix : str
+        Empty, or with a slash at its end.
+    fresh : bool
+        Whether nothing was there and the folder is to be kept, also if it stays empty.
+    """
+
+    #: A folder has one name here.
+    identity = None
+
+    def __init__(self, store: CloudStore, prefix: str, *, fresh: bool = False) -> None:
+        self._store, self._client, self._prefix = store, store.client, prefix
+        self._fresh, self._filled = fresh, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep a folder that was made and got nothing."""
+        if self._fresh and not self._filled and error is None:
+            self._client.keep_folder(self._prefix)
+
+    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+        """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
+
+        Raises
+        ------
+        FileNotFoundError, NotADirectoryError
+            If nothing is below, as the folder is not looked for when it is opened.
+        """
+        del drafts  # There are none: an upload has no name before it is complete.
+        empty = not self._fresh
+        for entry in self._store.listed(self._prefix):
+            empty = False
+            # Else it is the empty object that keeps the folder.
+            if entry.name or entry.kind == "other":
+                yield entry
+        if empty:
+            self._store.refuse_missing(self._prefix)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None; where a file and a folder have one name, it is the file."""
+        _refuse_bytes(name)
+        with suppress(FileNotFoundError):
+            found = self._client.head(self._prefix + name)
+            return Entry(name, "dir") if found.is_folder else Entry(name, "file", found.size, found.mtime)
+        return Entry(name, "dir") if self._store.any_below(f"{self._prefix}{name}/") else None
+
+    def read(self, name: str) -> ObjectReader:
+        """Open an object."""
+        found = self._client.head(self._prefix + name)
+        if found.is_folder:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        return ObjectReader(self._client, found)
+
+    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> None:
+        """Return None: this store has no faster path."""
+        del origin, entry, name, wish
+
+    def at_once(self, entry: Entry) -> None:
+        """Return None: this store has no faster path."""
+        del entry
+
+    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> ObjectDraft:
+        """Begin an object; one that ends in a folder's name is refused."""
+        del mark  # Nothing is kept of an upload whose process died.
+        self._refuse(name)
+        self._filled = True
+        return ObjectDraft(self._client, self._prefix + name, size)
+
+    def _refuse(self, name: str) -> None:
+        """Refuse a name that the store cannot have, or that is a folder: here it could be both, but nowhere else."""
+        # A folder on the way may have the odd name.
+        for part in (*self._prefix.split("/"), name):
+            self._store.refuse_name(part)
+        if len(os.fsencode(self._prefix + name)) > _LONGEST:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
+        if not self._fresh and self._store.is_folder(f"{self._prefix}{name}/"):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        for _, error in self.remove_all([name]):
+            raise error
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove them one by one."""
+        for name in names:
+            if name in _NAMELESS:
+                yield name, _is_nameless(self._prefix)
+                continue
+            try:
+                self._client.delete(self._prefix + name)
+            except (Fault, OSError) as err:
+                yield name, err
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder: the objects that keep it, if there are any."""
+        prefix = f"{self._prefix}{name}/"
+        if any(found.key != prefix for found in self._client.page(prefix, count=2, deep=True).objects):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+        # Other programs keep a folder by the object with a slash at its end.
+        for key in {prefix, self._client.folder_key(prefix)}:
+            with suppress(FileNotFoundError):
+                if key == prefix or self._client.head(key).is_folder:
+                    self._client.delete(key)
+
+
+class CloudStore:
+    """The tree below a folder of a bucket.
+
+    Parameters
+    ----------
+    client : Client
+        The way to the bucket.
+    root : str
+        The folder; empty for the whole bucket.
+    """
+
+    def __init__(self, client: Client, root: str) -> None:
+        self.client, self.root = client, root
+        self.width = self.least = WIDTH
+        self.times, self.writable = False, True
+        #: Entries that one page of a listing is asked for; Google sends no more.
+        self.page = 1000
+
+    def renewed(self) -> Store:
+        """Return this store: its root is the same by any way to it."""
+        return self
+
+    def transient(self, error: Exception) -> bool:
+        """See `Store.transient`."""
+        return error.transient if isinstance(error, CloudFault) else isinstance(error, ConnectionError | TimeoutError)
+
+    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
+        """Return the same place: there are no links."""
+        del follow
+        return parts
+
+    def prefix(self, parts: Parts) -> str:
+        """Return what the names of all objects in a folder begin with."""
+        names = (self.root, *parts) if self.root else parts
+        prefix = "".join(f"{name}/" for name in names)
+        _refuse_bytes(prefix)
+        return prefix
+
+    def folder(self, parts: Parts, *, create: bool = False) -> CloudFolder:
+        """Open a folder; one that is to be made is looked for now, another one when it is listed."""
+        prefix = self.prefix(parts)
+        if not create or not parts or self.is_folder(prefix):
+            return CloudFolder(self, prefix)
+        for depth in range(len(parts), 0, -1):
+            self.refuse_name(parts[depth - 1])
+            self._refuse_object(self.prefix(parts[:depth])[:-1])
+        return CloudFolder(self, prefix, fresh=True)
+
+    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, CloudFolder]:
+        """Open the folder; there are no links."""
+        return parts, self.folder(parts, create=create)
+
+    def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
+        """Compare the two names, if both are in one bucket of one server."""
+        if not isinstance(other, CloudStore) or self.client.bucket != other.client.bucket:
+            return False
+        if not other.prefix(other_parts).startswith(self.prefix(parts)):
+            return False
+        return same_server(self.client.server, other.client.server)
+
+    def holders(self, parts: Parts) -> Collection[Hashable]:
+        """Return none: a folder has one name here."""
+        del parts
+        return ()
+
+    def links(self) -> Collection[tuple[Hashable, str]]:
+        """Return none: there are no links."""
+        return ()
+
+    def refuse_name(self, name: str) -> None:
+        """Raise a ``Fault`` for a name that the store cannot hold."""
+        if _UNWRITABLE.search(name):
+            reason = f"{self.client.store} takes only names of printable characters in UTF-8, not {name!r}."
+            raise Fault("INVALID_PATH_NAME", reason)
+        self.client.refuse_name(name)
+
+    def refuse_missing(self, prefix: str) -> None:
+        """Raise what a folder is instead, if it is not there; the root is always there."""
+        if prefix != self.prefix(()) and not self.is_folder(prefix):
+            self._refuse_object(prefix[:-1])
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
+
+    def _refuse_object(self, key: str) -> None:
+        with suppress(FileNotFoundError):
+            if not self.client.head(key).is_folder:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), key)
+
+    def any_below(self, prefix: str) -> bool:
+        """Whether any object's name begins so."""
+        return bool(self.client.page(prefix, count=1, deep=True).objects)
+
+    def is_folder(self, prefix: str) -> bool:
+        """Whether a folder is there, be it an empty one."""
+        if self.any_below(prefix):
+            return True
+        # On Azure the object that keeps an empty folder is beside what it would hold.
+        key = self.client.folder_key(prefix)
+        if key == prefix:
+            return False
+        try:
+            return self.client.head(key).is_folder
+        except FileNotFoundError:
+            return False
+
+    def listed(self, prefix: str) -> Iterator[Entry]:
+        """Yield what is directly below a prefix, the object of that name included."""
+        token, tokens, folders = "", {""}, set[str]()
+        while True:
+            page = self.client.page(prefix, token, count=self.page)
+            for found in page.objects:
+                name = self._below(prefix, found.key)
+                if not found.is_folder or not name:
+                    yield self._entry(prefix, name, found)
+                elif name not in folders:
+                    folders.add(name)
+                    yield Entry(name, _kind(name, "dir"))
+            for below in page.prefixes:
+                name = self._below(prefix, below[:-1])
+                # Listed as an object already, where one keeps it.
+                if name not in folders:
+                    folders.add(name)
+                    yield Entry(name, _kind(name, "dir"))
+            if not page.token:
+                return
+            token = page.token
+            if token in tokens:
+                reason = f"{self.client.store} sent the same page of the listing of {prefix!r} again; try again."
+                raise Fault("ENDPOINT_ERROR", reason)
+            tokens.add(token)
+
+    def _below(self, prefix: str, key: str) -> str:
+        """Return what of a key is below a prefix: a name, or one that no path can hold."""
+        name = key.removeprefix(prefix)
+        if not key.startswith(prefix) or (name not in _NAMELESS and not sound(name)):
+            reason = f"{self.client.store} lists {key!r} below {prefix!r}, where it does not belong."
+            raise Fault("INVALID_PATH_NAME", reason)
+        return name
+
+    def _entry(self, prefix: str, name: str, found: Found) -> Entry:
+        if name:
+            return Entry(name, _kind(name, "file"), found.size, found.mtime)
+        if not found.size:
+            return Entry(name, "dir")
+        reason = f"The object {prefix!r} has {found.size} bytes and the name of a folder; rename it to copy it."
+        return Entry(name, "other", found.size, found.mtime, Fault("INVALID_PATH_NAME", reason))
+
+
+def _refuse_bytes(name: str) -> None:
+    """Raise a ``Fault`` for a name that no request can carry: one with bytes that are not UTF-8."""
+    if _BYTES.search(name):
+        raise Fault("INVALID_PATH_NAME", f"Names of objects are UTF-8, and {name!r} is not.")
+
+
+def _kind(name: str, kind: Any) -> Any:
+    """Return the kind of an entry: ``other`` where no request could name it."""
+    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_draft(name) else kind
+
+
+def _is_nameless(prefix: str) -> Fault:
+    return Fault("INVALID_PATH_NAME", f"Below {prefix!r} are objects with names that no path can hold; delete them.")
