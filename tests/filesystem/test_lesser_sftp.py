@@ -11,7 +11,7 @@ from lesserserver import LACKS
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
-from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.files import PART
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
@@ -79,7 +79,7 @@ def held(folder):
 
 
 def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
-    """Where a rename does not replace, an old file that a killed run moved out of the way stays till it is replaced."""
+    """Where a rename does not replace, an old file that a killed run moved out of the way is put back, or replaced."""
     aside = owners.aside("f")
     (tmp_path / "there" / aside).write_bytes(b"old")
     (tmp_path / "here" / "g").write_bytes(b"g")
@@ -92,8 +92,18 @@ def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
         return {file.name for file in (tmp_path / "there").iterdir()}
 
     assert put("g") == {aside, "g"}
-    assert put("f") == {aside, "f", "g"}
+    # Until here it was one of a writer who lives.
+    owners.ended(aside)
+    listed = {
+        entry.name: entry.fault for entry in world(("replace",)).backend._place("there").store().folder(()).entries()
+    }
+    assert listed.pop("g") is None
+    assert "made way" in str(listed.pop("f"))
     assert put("g") == {"f", "g"}
+    assert (tmp_path / "there" / "f").read_bytes() == b"old"
+    (tmp_path / "there" / aside).write_bytes(b"older")
+    assert put("g") == {"f", "g"}
+    assert (tmp_path / "there" / "f").read_bytes() == b"old"
 
 
 @pytest.mark.timeout(600)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import unicodedata
 from contextlib import suppress
 from datetime import datetime
@@ -21,7 +20,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import BLOCK
-from chiltepin.backends.filesystem.temp_names import temporary
+from chiltepin.backends.filesystem.stores import owners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +38,7 @@ _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", 
 _PLAIN, _ESCAPE = re.compile(r"[A-Za-z0-9_.+=@~-]+"), re.compile("%[0-9A-Fa-f]{2}")
 
 #: Characters of a temporary name that says which name it stands for; a longer one does not fit beside its checksum.
-_LONGEST = 160
+_LONGEST = 150
 
 
 def mtime_of(info: Mapping[str, Any]) -> float | None:
@@ -143,14 +142,18 @@ class RemoteDraft(_Open, InOrderFile):
 
     def __init__(self, folder: Within, name: str) -> None:
         self._folder, self._filesystem, self._name = folder, folder.filesystem, name
-        token, self._shape = secrets.token_hex(8), shape_of(name)
+        self._shape = shape_of(name)
         #: Whether it is still to be seen that the store keeps such a name as it is.
         self._unsure = self._shape not in ("", *folder.shapes)
         shown = self._unsure and name.isascii() and len(name) < _LONGEST
-        self._draft_name = temporary(f"{token}-{name}" if shown else token)
+        self._draft_name = owners.begun(more=f"-{name}" if shown else "")
         self._draft, self._path = folder.path(self._draft_name), folder.path(name)
         self._committed = False
-        super().__init__(self._filesystem.open(self._draft, "wb"))
+        try:
+            super().__init__(self._filesystem.open(self._draft, "wb"))
+        except BaseException:
+            owners.ended(self._draft_name)
+            raise
 
     def write(self, block: memoryview) -> None:
         """Append the block."""
@@ -204,18 +207,23 @@ class RemoteDraft(_Open, InOrderFile):
                 raise
         else:
             return
-        aside = self._folder.path(temporary(f"old-{secrets.token_hex(8)}"))
-        filesystem.mv(self._path, aside)
+        old = owners.aside(self._name)
+        aside = self._folder.path(old)
         try:
-            filesystem.mv(self._draft, self._path)
-        except BaseException:
-            filesystem.mv(aside, self._path)
-            raise
-        filesystem.rm_file(aside)
+            filesystem.mv(self._path, aside)
+            try:
+                filesystem.mv(self._draft, self._path)
+            except BaseException:
+                filesystem.mv(aside, self._path)
+                raise
+            filesystem.rm_file(aside)
+        finally:
+            owners.ended(old)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        owners.ended(self._draft_name)
         if self._committed:
             return
         # What ended the copy is what is told, not what is left of it.

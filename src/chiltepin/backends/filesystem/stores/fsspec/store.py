@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -21,6 +22,7 @@ from fsspec.core import url_to_fs
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
 from chiltepin.backends.filesystem.stores.fsspec.files import RemoteDraft, RemoteReader, mtime_of, renamed, shape_of
 from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
@@ -96,14 +98,23 @@ class RemoteFolder(NothingHeld):
 
     def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
         """Yield all entries but the marker that object stores keep for the folder itself."""
+        listed: set[str] = set()
         for info in self.filesystem.ls(self._path, detail=True):
             path = info["name"].rstrip("/")
             name = self._store.read_name(path.rsplit("/", 1)[-1])
+            listed.add(name)
             if self._is_marker(path) or (is_draft(name) and not drafts):
                 continue
             if not sound(name):
                 raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
             yield _entry(info, name)
+        if not drafts:
+            yield from owners.missing(listed)
+
+    def put_back(self, names: Mapping[str, str]) -> None:
+        """Rename files that made way to the names that they had."""
+        for old, new in names.items():
+            self.filesystem.mv(self.path(old), self.path(new))
 
     def _is_marker(self, path: str) -> bool:
         """Whether an entry is the folder itself, which object stores keep as an object."""
@@ -135,6 +146,7 @@ class RemoteFolder(NothingHeld):
     def draft(self, name: str, *, size: int | None = None, mark: str = "") -> RemoteDraft:
         """Begin a file; one that ends in a folder's name is refused."""
         del size, mark
+        self._store.sweep_once(self, self._path)
         if self.filesystem.isdir(self.path(name)):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         return RemoteDraft(self, name)
@@ -206,6 +218,9 @@ class RemoteStore(LinkFreeStore[RemoteFolder]):
         elif isinstance(self.filesystem, FtpFileSystem) and "encoding" not in options:
             self._write_name, self.read_name = _bytes_as_latin, _latin_as_bytes
         self.root = str(root)
+        #: The folders that were swept.
+        self._swept: set[str] = set()
+        self._lock = threading.Lock()
         #: Shapes of names that this store has been seen to keep as they are; see `RemoteDraft`.
         self.shapes: set[str] = set()
         #: Whether an entry may be a link.
@@ -288,6 +303,27 @@ class RemoteStore(LinkFreeStore[RemoteFolder]):
                 with suppress(Exception):
                     self.filesystem.rmdir(self.path(place))
                 raise renamed(name)
+
+    def sweep_once(self, folder: RemoteFolder, path: str) -> None:
+        """Remove what dead writers left in a folder, the first time that this store writes there, and put back."""
+        with self._lock:
+            if path in self._swept:
+                return
+            self._swept.add(path)
+        # What cannot be swept now is swept by another run, and may be written to all the same.
+        with suppress(Exception):
+            entries = list(folder.entries(drafts=True))
+            spare, only = owners.left({entry.name for entry in entries})
+            spare += [
+                entry.name
+                for entry in entries
+                if is_draft(entry.name)
+                and not owners.stands_aside(entry.name)
+                and owners.abandoned(entry.name, entry.mtime)
+            ]
+            for _ in folder.remove_all(spare):
+                """What stays is another run's to remove."""
+            folder.put_back({draft: name for draft, name in only.items() if name})
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two places, if both are on one filesystem."""

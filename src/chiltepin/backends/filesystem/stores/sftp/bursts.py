@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import not_what_was_sent
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import reading, writing
 from chiltepin.backends.filesystem.stores.sftp.files import moved, opening, refuse_lost_time, renaming, written
 from chiltepin.backends.filesystem.stores.sftp.messages import (

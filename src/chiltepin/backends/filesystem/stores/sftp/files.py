@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import reading
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     NO_ATTRIBUTES,
@@ -368,16 +368,20 @@ def moved(channel: Channel, draft: str, path: str) -> None:
     if there.kind == "dir":
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     above, _, name = path.rpartition("/")
-    aside = f"{above}/{owners.aside(name)}"
+    old = owners.aside(name)
+    aside = f"{above}/{old}"
     away, placed = _plainly(path, aside), _plainly(draft, path)
-    channel.ask(away)
-    if away.status:
-        asked.result()
-    channel.ask(placed)
-    if placed.status:
-        channel.ask(_plainly(aside, path))
-    placed.result()
-    channel.ask(Request(Ask.REMOVE, text(aside)))
+    try:
+        channel.ask(away)
+        if away.status:
+            asked.result()
+        channel.ask(placed)
+        if placed.status:
+            channel.ask(_plainly(aside, path))
+        placed.result()
+        channel.ask(Request(Ask.REMOVE, text(aside)))
+    finally:
+        owners.ended(old)
 
 
 def _plainly(old: str, new: str) -> Request:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import sound
-from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.bursts import SMALL, Fetched, Outgoing, fetched_all, groups, send_all
 from chiltepin.backends.filesystem.stores.sftp.files import PART, SftpReader, classified, opened
 from chiltepin.backends.filesystem.stores.sftp.in_order_files import PlainDraft
@@ -73,6 +73,7 @@ class SftpFolder(NothingHeld):
         channel = self._store.channel()
         (asked,) = channel.ask(Request(Ask.OPENDIR, text(self._path), about=self._path))
         handle = opened(channel, asked)
+        aside = False
         try:
             more = True
             while more:
@@ -87,10 +88,13 @@ class SftpFolder(NothingHeld):
                     wanted = [pair for pair in found if pair[0] not in (".", "..")]
                     if not all(sound(name) for name, _ in wanted):
                         raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
+                    aside = aside or any(owners.stands_aside(name) for name, _ in wanted)
                     self._complete(channel, wanted)
                     yield from (facts.entry(name) for name, facts in wanted if drafts or not is_draft(name))
         finally:
             channel.close_file(handle)
+        if aside and not drafts:
+            yield from owners.missing({entry.name for entry in self.entries(drafts=True)})
 
     def _complete(self, channel: Channel, found: Sequence[tuple[str, Attributes]]) -> None:
         """Look at each entry of which the listing does not tell what it is, how large it is or how old."""
@@ -103,6 +107,11 @@ class SftpFolder(NothingHeld):
             if looked.status is None:
                 facts.fill(Attributes.of(looked.body)[0])
         classified(channel, unclear)
+
+    def put_back(self, names: dict[str, str]) -> None:
+        """Rename files that made way to the names that they had; what has one of these by now stays."""
+        renames = [Request(Ask.RENAME, text(self._below(old)), text(self._below(new))) for old, new in names.items()]
+        self._store.channel().ask(*renames)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""

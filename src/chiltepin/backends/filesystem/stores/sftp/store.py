@@ -20,7 +20,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.mover.pool import processors
 from chiltepin.backends.filesystem.store import bounded
-from chiltepin.backends.filesystem.stores.sftp import owners
+from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import BUSY, Channel
 from chiltepin.backends.filesystem.stores.sftp.files import PART, TooManyOpenFault, classified
 from chiltepin.backends.filesystem.stores.sftp.folder import SftpFolder
@@ -339,9 +339,9 @@ class SftpStore:
             else:
                 doomed.append(entry.name)
         if aside:
-            listed = {entry.name for entry in folder.entries(drafts=True)}
-            # Until the new file has its name, the old one is the only one.
-            doomed += [name for name in listed if owners.stands_aside(name, listed)]
+            spare, only = owners.left({entry.name for entry in folder.entries(drafts=True)})
+            doomed += spare
+            folder.put_back({draft: name for draft, name in only.items() if name})
 
     def close(self) -> None:
         """End the connections."""

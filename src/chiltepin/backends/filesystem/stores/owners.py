@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import uuid
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,18 +23,26 @@ import psutil
 import xxhash
 
 from chiltepin.backends import forks
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import Entry, sound
 from chiltepin.backends.filesystem.temp_names import body_of, temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
-__all__ = ["Owner", "abandoned", "aside", "begun", "ended", "mark_of", "stands_aside"]
+__all__ = ["Owner", "abandoned", "aside", "begun", "ended", "left", "mark_of", "missing", "stands_aside"]
 
 #: Seconds without a write after which the draft of a writer whom nobody can look at is given up.
 DAY = 86_400.0
 
 #: How the name of a file begins that made way for another one.
 _ASIDE = "old"
+
+#: Fields of such a name: those of each draft, when it made way, the mark of its name, and the name in Base64.
+_FIELDS = 8
+
+#: Characters of a name in Base64 that fit into another name with all that.
+_LONGEST = 150
 
 _ours: set[str] = set()
 _lock = threading.Lock()
@@ -60,8 +69,8 @@ class Owner(NamedTuple):
     @classmethod
     def of(cls, name: str) -> Owner | None:
         """Read a name; None for one that is not of this kind."""
-        fields = (body_of(name) or "").split("-")
-        if len(fields) != 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `begun`
+        fields = (body_of(name) or "").split("-", 5)
+        if len(fields) < 5 or not (fields[2].isdecimal() and fields[3].isdecimal()):  # noqa: PLR2004 - see `begun`
             return None
         return cls(fields[0], fields[1], int(fields[2]), int(fields[3]))
 
@@ -103,26 +112,77 @@ def mark_of(mark: str, name: str) -> str:
     return xxhash.xxh3_64_hexdigest(f"{mark}\0{name}".encode(errors="surrogateescape")) if mark else "0"
 
 
-def begun(mark: str = "0") -> str:
-    """Return a name for a new draft of ours, which lives from now on."""
+def begun(mark: str = "0", more: str = "") -> str:
+    """Return a name for a new draft of ours, which lives from now on; ``more`` is said at its end."""
     process, began = _process()
-    name = temporary(f"{mark}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}")
+    name = temporary(f"{mark}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}{more}")
     with _lock:
         _ours.add(name)
     return name
 
 
 def aside(name: str) -> str:
-    """Return a name for a file that makes way for another one of this name."""
-    return temporary(f"{_ASIDE}-{mark_of(_ASIDE, name)}-{secrets.token_hex(4)}")
+    """Return a name for a file that makes way for another one of this name, until it has `ended`."""
+    known = urlsafe_b64encode(name.encode(errors="surrogateescape")).decode().rstrip("=")
+    told = known if len(known) <= _LONGEST else ""
+    return begun(_ASIDE, f"-{int(time.time())}-{mark_of(_ASIDE, name)}-{told}")
 
 
-def stands_aside(draft: str, names: Collection[str] | None = None) -> bool:
-    """Whether a temporary file made way for another one; for one of ``names``, if those are given."""
-    fields = (body_of(draft) or "").split("-")
-    if len(fields) != 3 or fields[0] != _ASIDE:  # noqa: PLR2004 - see `aside`
-        return False
-    return names is None or any(mark_of(_ASIDE, name) == fields[1] for name in names)
+def stands_aside(draft: str) -> bool:
+    """Whether a temporary file made way for another one."""
+    return (body_of(draft) or "").startswith(f"{_ASIDE}-")
+
+
+def left(listed: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Tell what to do with files that made way, and whose writers are gone.
+
+    Parameters
+    ----------
+    listed : collection of str
+        All names of a folder.
+
+    Returns
+    -------
+    tuple of list of str and dict of str to str
+        Those that are not needed, since the new file has its name; and those that are the only ones, by which name they
+        had, which is empty where it is not known.
+    """
+    spare: list[str] = []
+    only: dict[str, str] = {}
+    aside = list(filter(stands_aside, listed))
+    marks = {mark_of(_ASIDE, name) for name in listed} if aside else ()
+    for draft in aside:
+        owner, fields = Owner.of(draft), (body_of(draft) or "").split("-", _FIELDS - 1)
+        if owner is None or len(fields) < _FIELDS or not fields[5].isdecimal():
+            continue
+        lives = owner.lives(draft)
+        # Its time is that of the old file, so the name says when it made way.
+        if lives or (lives is None and time.time() - int(fields[5]) < DAY):
+            continue
+        if fields[6] in marks:
+            spare.append(draft)
+        else:
+            only[draft] = _named(fields[7], fields[6])
+    return spare, only
+
+
+def _named(known: str, mark: str) -> str:
+    """Return the name in that of a file that made way; empty if there is none, or a server has made one up."""
+    with suppress(ValueError):
+        name = urlsafe_b64decode(known + "=" * (-len(known) % 4)).decode(errors="surrogateescape")
+        if sound(name) and mark_of(_ASIDE, name) == mark:
+            return name
+    return ""
+
+
+def missing(listed: Collection[str]) -> Iterator[Entry]:
+    """Yield an entry with a fault for each name of a folder that only a file has which made way for it."""
+    for draft, name in left(listed)[1].items():
+        reason = (
+            f"{name or 'A file'} made way, as {draft}, for a new one in a run that was killed; "
+            "move something to its folder, which puts it back, or rename it yourself."
+        )
+        yield Entry(name or draft, "other", fault=Fault("FILE_NOT_FOUND", reason))
 
 
 def ended(name: str) -> None:
