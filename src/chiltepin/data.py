@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin import paths
 from chiltepin.backends import registry
-from chiltepin.errors import ConfigError, EndpointMismatchError
-from chiltepin.model import DeleteRequest, TaskState
+from chiltepin.errors import ConfigError, EndpointMismatchError, TaskError
+from chiltepin.model import DeleteRequest
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import FileFuture, input_futures
-from chiltepin.parsl.futures import TransferFuture
+from chiltepin.parsl.futures import Operation, TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
 from chiltepin.tasks import join_task, python_task
@@ -23,11 +23,10 @@ from chiltepin.transfers.resolve import default_data, place_of
 from chiltepin.transfers.runner import opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from parsl.dataflow.futures import AppFuture
+    from collections.abc import Sequence
 
     from chiltepin.model import Request, SyncLevel
+    from chiltepin.parsl.task_channels import TaskChannel
     from chiltepin.settings import DataSettings
 
 __all__ = [
@@ -41,9 +40,20 @@ __all__ = [
     "transfer_task",
 ]
 
-#: For each kind of task the app for a worker that moves the bytes, and the one that starts it at a service.
-_TRANSFER = python_task(worker.transfer_task), join_task(submitter.transfer_task)
-_DELETE = python_task(worker.delete_task), join_task(submitter.delete_task)
+_TRANSFER = Operation(
+    name="transfer_task",
+    at_worker=python_task(worker.transfer_task),
+    at_service=join_task(submitter.transfer_task),
+    make_request=arguments.transfer_request,
+    retry_hint=": what has arrived is whole, and sync_level='size' leaves it alone",
+)
+_DELETE = Operation(
+    name="delete_task",
+    at_worker=python_task(worker.delete_task),
+    at_service=join_task(submitter.delete_task),
+    make_request=arguments.delete_request,
+    retry_hint=", with ignore_missing=True",
+)
 
 
 def transfer_task(
@@ -134,7 +144,6 @@ def transfer_task(
     """
     return _start(
         _TRANSFER,
-        arguments.transfer_request,
         client,
         executor,
         inputs,
@@ -195,7 +204,6 @@ def delete_task(
     """
     return _start(
         _DELETE,
-        arguments.delete_request,
         client,
         executor,
         inputs,
@@ -335,22 +343,20 @@ def _check_flag(check: Any, settings: DataSettings) -> bool:
     return settings.check if check is None else check
 
 
-def _payload(settings: DataSettings, check: Any, *, folder: str = "") -> worker.AppPayload:
+def _payload(settings: DataSettings, *, folder: str = "") -> worker.AppPayload:
     """Return what a worker needs besides the request; ``folder`` is where a file may tell it to stop."""
     submission_id = str(uuid.uuid4())
     return worker.AppPayload(
         setup=settings.setup,
         submission_id=submission_id,
         stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
-        check=_check_flag(check, settings),
         fault_grace=settings.fault_grace,
         workflow=kernel.name(),
     )
 
 
 def _start(
-    tasks: tuple[Callable[..., AppFuture], Callable[..., AppFuture]],
-    request_of: Callable[..., Request],
+    operation: Operation,
     client: Any,
     executor: Any,
     inputs: Any,
@@ -360,42 +366,48 @@ def _start(
     """Check what is known of a call, and submit it to Parsl."""
     dfk = kernel.current()
     settings = data_settings()
+    check = _check_flag(check, settings)
     if not isinstance(inputs, list | tuple):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
     waits = {"timeout": asked.pop("timeout"), "polling_interval": asked.pop("polling_interval")}
     pending = {name for name, value in asked.items() if isinstance(value, Future)}
     pending |= {name for name in ("include", "exclude") if name in asked and futures_in(name, asked[name])}
-    request = None if pending else request_of(**asked)
+    request = None if pending else operation.make_request(**asked)
     for argument, value in ({**waits, **asked} if pending else waits).items():
         if argument not in pending and not isinstance(value, Future):
             arguments.check(argument, value)
     for end in ("src", "dst"):
         _check_endpoint(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    payload = _payload(settings, check, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
+    payload = _payload(settings, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
     # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
     rest = {"request": request} if request else asked
     options = {"executor": executor, "inputs": input_futures(inputs), **waits, **rest}
-    at_worker, at_service = tasks
-    what = describe(request) if request else f"The {at_worker.__name__}"
+    channel: TaskChannel
     if registry.load(settings.backend).capabilities.runs_on == "worker":
-        return TransferFuture(
-            at_worker(payload, **options), WorkerChannel(payload, settings.backend), what, check=payload.check
-        )
-    transfers = opened(payload.setup, client)
-    return TransferFuture(
-        at_service(payload, transfers, **options), ServiceChannel(payload, transfers.hub), what, check=payload.check
-    )
+        app_future = operation.at_worker(payload, **options)
+        channel = WorkerChannel(payload, settings.backend)
+    else:
+        transfers = opened(payload.setup, client)
+        app_future = operation.at_service(payload, transfers, **options)
+        channel = ServiceChannel(payload, transfers.hub)
+    what = describe(request) if request else f"The {operation.name}"
+    return TransferFuture(app_future, operation, channel, what, check=check)
 
 
 def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:
     """Run a request in this process, and wait for its end."""
     settings = data_settings()
-    payload = _payload(settings, check)
+    check = _check_flag(check, settings)
     if isinstance(request, DeleteRequest):
         place_of(settings, "src_ep", request.endpoint)
     else:
         place_of(settings, "src_ep", request.source)
         place_of(settings, "dst_ep", request.destination)
-    status = worker.run(payload, request, timeout, polling_interval, client)
-    return status.state is TaskState.SUCCEEDED
+    try:
+        worker.run(_payload(settings), request, timeout, polling_interval, client)
+    except TaskError:
+        if check:
+            raise
+        return False
+    return True

@@ -39,9 +39,6 @@ NAME_MAX = 255
 #: Bytes of the longest end of a file name, such as ``.grib2``, that a shortened name keeps.
 LONGEST_SUFFIX = 20
 
-_STAGED = "_chiltepin_files"
-_MAKING = threading.Lock()
-
 #: Seconds that the transfer of a file may take. Nobody can give a timeout with a File; a task of Globus has a day.
 STAGING_TIMEOUT = 86400.0
 
@@ -53,7 +50,7 @@ _File = tuple[str, str, paths.Parts]
 class _StagedFiles:
     """What was moved for the apps of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: DataFlowKernel) -> None:
         # Re-entrant: what Parsl does with a transfer may make it look at files.
         self.lock = threading.RLock()
         #: For each file, the copies that were made: after which future, by which transfer, and where.
@@ -61,13 +58,6 @@ class _StagedFiles:
         self.places = _StagedPaths()
         #: For each transfer of an output, the working folder where its file stays, and where it is for programs.
         self.outputs: dict[Any, tuple[str, str]] = {}
-
-
-def _staged_of(dfk: DataFlowKernel) -> _StagedFiles:
-    with _MAKING:
-        # Kept on the kernel itself, so that it goes when the kernel goes.
-        staged: _StagedFiles = vars(dfk).setdefault(_STAGED, _StagedFiles())
-    return staged
 
 
 class _StagedPaths:
@@ -142,7 +132,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         DataFuture or None
             None if there is nothing to wait for but that future.
         """
-        staged = _staged_of(dm.dfk)
+        staged = kernel.attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
             endpoint, path = location_of(file)
@@ -193,7 +183,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         Future or None
             Of the file's arrival; None if the app writes it where it belongs.
         """
-        staged = _staged_of(dm.dfk)
+        staged = kernel.attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
             endpoint, path = location_of(file)

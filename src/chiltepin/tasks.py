@@ -52,7 +52,6 @@ TASK_KEYWORDS = ("executor", "chiltepin_task_geometry")
 # they would clash there.
 _RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
 _MANGLED = "chiltepin:"
-_APPS = "_chiltepin_apps"
 _making_app = threading.Lock()
 
 
@@ -286,9 +285,7 @@ class _Task:
         """Return the app for these executors: one for all such calls, since making and sending one is what costs."""
         key = (labels if labels == "all" else tuple(labels), ignored)
         with _making_app:
-            # Kept on the kernel: an app refers to its kernel, and must not be what keeps it alive.
-            tasks = vars(dfk).setdefault(_APPS, weakref.WeakKeyDictionary())
-            apps: dict[Any, App] = tasks.setdefault(self, {})
+            apps: dict[Any, App] = kernel.attached(dfk, _Apps).setdefault(self, {})
             if key not in apps:
                 apps[key] = self._make_app(dfk, labels, ignored)
             return apps[key]
@@ -309,6 +306,13 @@ class _Task:
         # Not the function, which only tells the command: what runs the command fails, too.
         app.wrapped_remote_function = _sendable(app.wrapped_remote_function)
         return app
+
+
+class _Apps(weakref.WeakKeyDictionary["_Task", "dict[Any, App]"]):
+    """The apps of one run, by their task: an app refers to its kernel, and must not be what keeps it alive."""
+
+    def __init__(self, _: DataFlowKernel) -> None:
+        super().__init__()
 
 
 class _TaskFuture(CallbackFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types
@@ -384,7 +388,8 @@ def _in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> 
 
 def _safe_to_join(future: Any) -> Any:
     """Return a future that fails where `future` is cancelled: on a cancelled one Parsl would wait for ever."""
-    if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)):
+    # A future that runs cannot be cancelled.
+    if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)) or future.running():
         return future
     proxy = ProxyFuture()
     proxy.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))

@@ -140,7 +140,7 @@ def test_a_worker_that_copies_loads_neither_parsl_nor_an_sdk(tmp_path):
     setup = json.dumps({"backend": "local", "endpoints": {"a": {}, "b": {}}, "options": {"root": str(tmp_path)}})
     code = f"""
 from chiltepin.transfers.worker import AppPayload, transfer_task
-payload = AppPayload(setup={setup!r}, submission_id="1", stop_file="{tmp_path}/stop", check=True)
+payload = AppPayload(setup={setup!r}, submission_id="1", stop_file="{tmp_path}/stop")
 transfer_task(payload, timeout=60, polling_interval=1, src_ep="a", dst_ep="b", src_path="/f", dst_path="/g")
 """
     assert not loaded_by(code) & {"parsl", "globus_sdk", "globus_compute_sdk", "fsspec", "pydantic", "requests"}

@@ -7,6 +7,7 @@ import os
 import posixpath
 import shutil
 import tempfile
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -18,6 +19,7 @@ from station import Clock, Depot
 from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
 from chiltepin.model import TaskState, items_of
 from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.journal import Journal, Owner
 from chiltepin.transfers.service.manager import Hub, _hubs
 
@@ -47,6 +49,21 @@ class Call:
     judged: bool = False
 
 
+class Follower(CallbackFuture):
+    """What follows a future in place, like the futures of Parsl, and notes when the hub is locked meanwhile."""
+
+    def __init__(self, hub, locked):
+        super().__init__()
+        self.hub, self.locked = hub, locked
+
+    def hear(self, _):
+        """Have another thread use the hub: it may hold a lock of Parsl that this callback would wait for."""
+        other = threading.Thread(target=self.hub.forget, args=("nothing",), daemon=True)
+        other.start()
+        other.join(2)
+        self.locked += [self.hub] if other.is_alive() else []
+
+
 class Histories(RuleBasedStateMachine):
     """Two processes at a time, one service that keeps books, and everything that can happen to them."""
 
@@ -59,6 +76,7 @@ class Histories(RuleBasedStateMachine):
         # Journals are read whenever it is due, not as often as this machine has time for.
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("chiltepin.transfers.policy.READ_SAVED", float("inf"))
+        self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self.hubs, self.calls, self.resumed = [None, None], [{}, {}], []
         for number in range(2):
@@ -76,6 +94,7 @@ class Histories(RuleBasedStateMachine):
         self.depot._work()
         errand = self.hubs[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
         self.calls[process][key] = Call(request, errand, self.depot.sources[source])
+        errand.future.add_done_callback(Follower(self.hubs[process], self.locked).hear)
 
     @rule(
         process=PROCESSES,
@@ -223,6 +242,11 @@ class Histories(RuleBasedStateMachine):
             assert None in held, call
         else:
             assert any(one and one[0] == item.source and one[1] >= call.version for one in held), call
+
+    @invariant()
+    def no_future_ends_under_a_lock(self):
+        """What follows a future may wait for another lock, whose holder may wait for the hub."""
+        assert not self.locked
 
     @invariant()
     def each_path_is_in_one_task(self):

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from chiltepin.backends import threads
 from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
+from chiltepin.parsl import kernel
 from chiltepin.parsl.files import FileFuture, url_of
 from chiltepin.parsl.nested_futures import Nested
 from chiltepin.parsl.serialization import describe_failure
 from chiltepin.parsl.shutdown import shutdown_of
-from chiltepin.transfers import arguments, policy
+from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import end_of
 
@@ -34,30 +36,49 @@ if TYPE_CHECKING:
     from chiltepin.model import Request
     from chiltepin.parsl.task_channels import TaskChannel
 
-__all__ = ["TransferFuture", "set_watcher"]
+__all__ = ["Operation", "TransferFuture", "set_watcher"]
 
 logger = logging.getLogger(__name__)
 
-_WATCHER = "_chiltepin_watcher"
 #: What Parsl says of a task whose process was killed.
 _WORKER_GONE = (WorkerLost, ManagerLost, BadStateException)
 #: Arguments of a task that do not belong to the request.
 _NOT_OF_REQUEST = ("request", "timeout", "polling_interval", "inputs")
-#: What a task that is started again may need, so that what was done before is not an error.
-_RETRY_HINTS = {
-    "transfer_task": ": what has arrived is whole, and sync_level='size' leaves it alone",
-    "delete_task": ", with ignore_missing=True",
-}
-_REQUESTS: dict[str, Callable[..., Request]] = {
-    "transfer_task": arguments.transfer_request,
-    "delete_task": arguments.delete_request,
-}
+
+
+class _Watcher:
+    """What is called with each new `TransferFuture` of one run."""
+
+    def __init__(self, _: DataFlowKernel) -> None:
+        self.call: Callable[[TransferFuture], object] | None = None
 
 
 def set_watcher(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object] | None) -> None:
     """Have ``watcher``, or nothing, called with each new `TransferFuture` of a run, in the thread that makes it."""
-    # Kept on the kernel itself, so that it goes when the kernel goes.
-    setattr(dfk, _WATCHER, watcher)
+    kernel.attached(dfk, _Watcher).call = watcher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A kind of task that moves or deletes data.
+
+    Attributes
+    ----------
+    name : str
+        That of the function which starts one.
+    at_worker, at_service : callable
+        The app for a worker that moves the bytes, and the one that submits the request to a service.
+    make_request : callable
+        Makes the request of the arguments of a call.
+    retry_hint : str
+        How to start such a task again, so that what was done before is not an error.
+    """
+
+    name: str
+    at_worker: Callable[..., AppFuture]
+    at_service: Callable[..., AppFuture]
+    make_request: Callable[..., Request]
+    retry_hint: str
 
 
 class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
@@ -68,8 +89,11 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     on threads of their own.
     """
 
-    def __init__(self, app_future: AppFuture, channel: TaskChannel, what: str, *, check: bool) -> None:
+    def __init__(
+        self, app_future: AppFuture, operation: Operation, channel: TaskChannel, what: str, *, check: bool
+    ) -> None:
         super().__init__(app_future.task_record)
+        self.operation = operation
         self._channel, self._what, self._check = channel, what, check
         self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
@@ -81,7 +105,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         self._mark_read: Callable[[], object] = int
         self._remove_callback = shutdown_of(app_future.task_record["dfk"]).on_end(self._stop_with_workflow)
         app_future.add_done_callback(self._follow)
-        if watcher := vars(app_future.task_record["dfk"]).get(_WATCHER):
+        if watcher := kernel.attached(app_future.task_record["dfk"], _Watcher).call:
             watcher(self)
 
     @property
@@ -95,7 +119,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         if any(isinstance(value, (Future, Nested)) for value in asked.values()):
             return None
         try:
-            return _REQUESTS[self.task_record["func_name"]](**asked)
+            return self.operation.make_request(**asked)
         except (ChiltepinError, TypeError, ValueError):
             return None
 
@@ -249,10 +273,11 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         if error is None:
             self._end(app_future.result(), None)
         elif self._end_reason and isinstance(error, TaskCanceledError):
-            self._fail(TaskCanceledError(f"{self._what} was given up: {self._end_reason}.", status=error.status))
+            reason = f"{self._what} was given up: {self._end_reason}."
+            self._end_unsuccessful(TaskCanceledError(reason, status=error.status))
         elif isinstance(error, _WORKER_GONE):
             self._end_unsuccessful(self._lost(error))
-        elif isinstance(error, TaskCanceledError):
+        elif isinstance(error, TaskError):
             self._end_unsuccessful(error)
         else:
             self._fail(error)
@@ -274,7 +299,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         gone = "executor" if isinstance(error, BadStateException) else "worker"
         return TaskLostError(
             f"{self._what} was lost with its {gone} ({str(error).rstrip('.')}); start it again"
-            f"{_RETRY_HINTS[self.task_record['func_name']]}."
+            f"{self.operation.retry_hint}."
         )
 
     def _end_unsuccessful(self, error: TaskError) -> None:

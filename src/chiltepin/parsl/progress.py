@@ -304,7 +304,7 @@ def _title(future: TransferFuture, count: int, room: int) -> str:
     """Return in so many characters what a future is about, which stands for ``count`` of the same task."""
     request = future.request
     if request is None:
-        return str(future.task_record["func_name"])
+        return future.operation.name
     verb = "delete " if isinstance(request, DeleteRequest) else ""
     endpoints = _endpoints(request)
     if count > 1:

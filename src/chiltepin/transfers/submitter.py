@@ -9,9 +9,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.errors import TaskError
 from chiltepin.transfers import arguments
-from chiltepin.transfers.outcomes import describe, end_of, error_of
+from chiltepin.transfers.outcomes import error_of
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
@@ -76,23 +75,15 @@ def _start(
     # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.
     judged.set_running_or_notify_cancel()
 
-    def judge(ended: Future[TaskStatus]) -> None:
+    def end(ended: Future[TaskStatus]) -> None:
         try:
-            status = _judged(ended, request, check=payload.check)
-        except BaseException as error:  # noqa: BLE001 - the future has to end, also where a backend's answer is odd
-            judged.set_exception(error)
+            error = ended.exception() or error_of(ended.result(), request)
+        except BaseException as unexpected:  # noqa: BLE001 - the future has to end, also where a status is odd
+            error = unexpected
+        if error is None:
+            judged.set_result(ended.result())
         else:
-            judged.set_result(status)
+            judged.set_exception(error)
 
-    errand.future.add_done_callback(judge)
+    errand.future.add_done_callback(end)
     return judged
-
-
-def _judged(ended: Future[TaskStatus], request: Request, *, check: bool) -> TaskStatus:
-    """Return the final status of a request, or raise its error if that is wanted."""
-    error = ended.exception() or error_of(ended.result(), request)
-    if error is None:
-        return ended.result()
-    if isinstance(error, TaskError) and not check:
-        return end_of(error, describe(request))
-    raise error

@@ -10,10 +10,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.errors import TaskCanceledError, TaskError
+from chiltepin.errors import TaskCanceledError
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.transfers import arguments
-from chiltepin.transfers.outcomes import describe, end_of, error_of
+from chiltepin.transfers.outcomes import describe, error_of
 from chiltepin.transfers.own_files import exists_own
 from chiltepin.transfers.runner import opened
 from chiltepin.transfers.status_file import Notes
@@ -41,8 +41,6 @@ class AppPayload:
         As soon as a file of this name exists, the task stops; empty if nobody will stop it so. A file, because it is
         the one thing that reaches a worker in another process or on another node: Parsl has no message for it, but a
         run folder that all of them see.
-    check : bool
-        Whether a task that does not succeed raises.
     fault_grace : float
         Seconds for which a service's trouble that does not heal by itself is borne.
     workflow : str
@@ -52,7 +50,6 @@ class AppPayload:
     setup: str
     submission_id: str
     stop_file: str
-    check: bool
     fault_grace: float = FAULT_GRACE
     workflow: str = ""
 
@@ -76,7 +73,12 @@ def transfer_task(
     Returns
     -------
     TaskStatus
-        The final status; one that is no success only if ``payload.check`` is off.
+        The final status, of a success.
+
+    Raises
+    ------
+    TaskError
+        If the task did not succeed.
     """
     del inputs  # Only waited for.
     return run(payload, request or arguments.transfer_request(**asked), timeout, polling_interval)
@@ -103,25 +105,20 @@ def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: A
     def stopped() -> bool:
         return exists_own(payload.stop_file)
 
-    try:
-        if stopped():
-            raise TaskCanceledError(f"{describe(request)} was cancelled before it began.")
-        status = transfers.run(
-            request,
-            timeout=arguments.check("timeout", timeout),
-            polling_interval=arguments.check("polling_interval", polling_interval),
-            submission_id=_submission_id(transfers, payload),
-            fault_grace=payload.fault_grace,
-            workflow=payload.workflow,
-            stopped=stopped,
-            told=Notes(payload.status_file).take,
-        )
-        if error := error_of(status, request):
-            raise error
-    except TaskError as err:
-        if payload.check:
-            raise
-        return end_of(err, describe(request))
+    if stopped():
+        raise TaskCanceledError(f"{describe(request)} was cancelled before it began.")
+    status = transfers.run(
+        request,
+        timeout=arguments.check("timeout", timeout),
+        polling_interval=arguments.check("polling_interval", polling_interval),
+        submission_id=_submission_id(transfers, payload),
+        fault_grace=payload.fault_grace,
+        workflow=payload.workflow,
+        stopped=stopped,
+        told=Notes(payload.status_file).take,
+    )
+    if error := error_of(status, request):
+        raise error
     return status
 
 

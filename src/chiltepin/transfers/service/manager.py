@@ -354,20 +354,20 @@ class Hub:
                     errand.stopping = "timeout"
                     self._wishes.append(errand)
             wishes = [self._wishes.popleft() for _ in range(len(self._wishes))]
-            for errand in wishes:
-                if not errand.ended and isinstance(batch := errand.task, Batch):
-                    self._guarded(batch, self._part_from, batch, errand, now)
+        for errand in wishes:
+            if not errand.ended and isinstance(batch := errand.task, Batch):
+                self._guarded(batch, self._part_from, batch, errand, now)
 
     def _part_from(self, batch: Batch, errand: Errand, now: float) -> None:
-        others = [one for one in batch.errands if not one.stopping]
-        if not others:
-            batch.stop(errand.stopping, now)
-        elif batch.request is None:
+        with self._lock:
+            others = [one for one in batch.errands if not one.stopping]
+            if not others:
+                batch.stop(errand.stopping, now)
+                return
+            submitted = batch.request is not None
             self._departures.part(batch, errand)
-            self._arrivals.end(errand, errand.verdict(now, None))
-        else:
-            self._departures.part(batch, errand)
-            self._arrivals.end(errand, errand.parted(len(others)))
+        # Not under the lock: what follows a future may take a lock whose holder waits for this one.
+        self._arrivals.end(errand, errand.parted(len(others)) if submitted else errand.verdict(now, None))
 
     def _next(self, batch: Batch) -> float:
         """Return the moment when a task next needs us; the lock is held."""
