@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import os
-import uuid
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from chiltepin import paths
-from chiltepin.backends import registry
-from chiltepin.errors import ConfigError, EndpointMismatchError, TaskError
-from chiltepin.model import DeleteRequest
-from chiltepin.parsl import kernel
-from chiltepin.parsl.files import FileFuture, input_futures
-from chiltepin.parsl.futures import Operation, TransferFuture
-from chiltepin.parsl.nested_futures import futures_in
-from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
+from chiltepin.errors import EndpointMismatchError
+from chiltepin.parsl import calls
+from chiltepin.parsl.calls import data_settings
+from chiltepin.parsl.files import FileFuture
+from chiltepin.parsl.futures import TransferFuture
+from chiltepin.parsl.operation import Operation
 from chiltepin.tasks import join_task, python_task
 from chiltepin.transfers import arguments, submitter, worker
-from chiltepin.transfers.outcomes import describe
-from chiltepin.transfers.resolve import default_data, place_of
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.resolve import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chiltepin.model import Request, SyncLevel
-    from chiltepin.parsl.task_channels import TaskChannel
-    from chiltepin.settings import DataSettings
+    from chiltepin.model import SyncLevel
 
 __all__ = [
     "FileFuture",
@@ -142,7 +134,7 @@ def transfer_task(
     TypeError, ValueError
         Another argument makes no sense.
     """
-    return _start(
+    return calls.start(
         _TRANSFER,
         client,
         executor,
@@ -202,7 +194,7 @@ def delete_task(
     TransferFuture
         A future of ``True``.
     """
-    return _start(
+    return calls.start(
         _DELETE,
         client,
         executor,
@@ -259,7 +251,7 @@ def transfer(
         delete_destination_extra=delete_destination_extra,
         label=label,
     )
-    return _run(request, timeout, polling_interval, client, check)
+    return calls.run(request, timeout, polling_interval, client, check=check)
 
 
 def delete(
@@ -278,7 +270,7 @@ def delete(
     request = arguments.delete_request(
         src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label
     )
-    return _run(request, timeout, polling_interval, client, check)
+    return calls.run(request, timeout, polling_interval, client, check=check)
 
 
 def local_path(endpoint: str, path: str) -> str:
@@ -316,98 +308,3 @@ def local_path(endpoint: str, path: str) -> str:
             endpoint=endpoint,
         )
     return os.path.join(place["mount"], *names)
-
-
-def data_settings() -> DataSettings:
-    """Return the data settings of the running workflow, else those of the default settings file."""
-    try:
-        config = kernel.current().config
-    except ConfigError:
-        config = None
-    settings: DataSettings = getattr(config, "data", None) or default_data()
-    return settings
-
-
-def _check_endpoint(settings: DataSettings, argument: str, endpoint: Any, path: Any) -> None:
-    """Check one endpoint of a call and, unless it is still a future, that its path stays inside the root."""
-    if endpoint is None or isinstance(endpoint, Future):
-        return
-    place = place_of(settings, argument, endpoint)
-    if not isinstance(path, Future):
-        paths.parts(os.fspath(path), home=place.get("home", "/"), endpoint=endpoint)
-
-
-def _check_flag(check: Any, settings: DataSettings) -> bool:
-    if check is not None and not isinstance(check, bool):
-        raise TypeError(f"check={check!r} is of type {type(check).__name__}; give True or False.")
-    return settings.check if check is None else check
-
-
-def _payload(settings: DataSettings, *, folder: str = "") -> worker.AppPayload:
-    """Return what a worker needs besides the request; ``folder`` is where a file may tell it to stop."""
-    submission_id = str(uuid.uuid4())
-    return worker.AppPayload(
-        setup=settings.setup,
-        submission_id=submission_id,
-        stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
-        fault_grace=settings.fault_grace,
-        workflow=kernel.name(),
-    )
-
-
-def _start(
-    operation: Operation,
-    client: Any,
-    executor: Any,
-    inputs: Any,
-    check: Any,
-    asked: dict[str, Any],
-) -> TransferFuture:
-    """Check what is known of a call, and submit it to Parsl."""
-    dfk = kernel.current()
-    settings = data_settings()
-    check = _check_flag(check, settings)
-    if not isinstance(inputs, list | tuple):
-        # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
-        raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
-    waits = {"timeout": asked.pop("timeout"), "polling_interval": asked.pop("polling_interval")}
-    pending = {name for name, value in asked.items() if isinstance(value, Future)}
-    pending |= {name for name in ("include", "exclude") if name in asked and futures_in(name, asked[name])}
-    request = None if pending else operation.make_request(**asked)
-    for argument, value in ({**waits, **asked} if pending else waits).items():
-        if argument not in pending and not isinstance(value, Future):
-            arguments.check(argument, value)
-    for end in ("src", "dst"):
-        _check_endpoint(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    payload = _payload(settings, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
-    # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
-    rest = {"request": request} if request else asked
-    options = {"executor": executor, "inputs": input_futures(inputs), **waits, **rest}
-    channel: TaskChannel
-    if registry.load(settings.backend).capabilities.runs_on == "worker":
-        app_future = operation.at_worker(payload, **options)
-        channel = WorkerChannel(payload, settings.backend)
-    else:
-        transfers = opened(payload.setup, client)
-        app_future = operation.at_service(payload, transfers, **options)
-        channel = ServiceChannel(payload, transfers.hub)
-    what = describe(request) if request else f"The {operation.name}"
-    return TransferFuture(app_future, operation, channel, what, check=check)
-
-
-def _run(request: Request, timeout: float, polling_interval: float, client: Any, check: bool | None) -> bool:
-    """Run a request in this process, and wait for its end."""
-    settings = data_settings()
-    check = _check_flag(check, settings)
-    if isinstance(request, DeleteRequest):
-        place_of(settings, "src_ep", request.endpoint)
-    else:
-        place_of(settings, "src_ep", request.source)
-        place_of(settings, "dst_ep", request.destination)
-    try:
-        worker.run(_payload(settings), request, timeout, polling_interval, client)
-    except TaskError:
-        if check:
-            raise
-        return False
-    return True

@@ -92,7 +92,7 @@ class Stack:
         patience = RetryConfig(max_retries=2, max_sleep=0)
         self._patch.setattr("chiltepin.backends.globus.auth._retries", lambda: patience)
         # Everything is opened in one place, and that would have the clock of this machine.
-        self._patch.setattr("chiltepin.data.opened", lambda *_: self.transfers)
+        self._patch.setattr("chiltepin.parsl.calls.opened", lambda *_: self.transfers)
         logging.getLogger("chiltepin").addHandler(self.stumbles)
         logging.getLogger("concurrent.futures").addHandler(self.stumbles)
         self.clock.attach(self._wake)

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +33,10 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
 
     from chiltepin.model import Request
+    from chiltepin.parsl.operation import Operation
     from chiltepin.parsl.task_channels import TaskChannel
 
-__all__ = ["Operation", "TransferFuture", "set_watcher"]
+__all__ = ["TransferFuture", "set_watcher"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,29 +56,6 @@ class _Watcher:
 def set_watcher(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object] | None) -> None:
     """Have ``watcher``, or nothing, called with each new `TransferFuture` of a run, in the thread that makes it."""
     kernel.attached(dfk, _Watcher).call = watcher
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A kind of task that moves or deletes data.
-
-    Attributes
-    ----------
-    name : str
-        That of the function which starts one.
-    at_worker, at_service : callable
-        The app for a worker that moves the bytes, and the one that submits the request to a service.
-    make_request : callable
-        Makes the request of the arguments of a call.
-    retry_hint : str
-        How to start such a task again, so that what was done before is not an error.
-    """
-
-    name: str
-    at_worker: Callable[..., AppFuture]
-    at_service: Callable[..., AppFuture]
-    make_request: Callable[..., Request]
-    retry_hint: str
 
 
 class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types

@@ -1,0 +1,38 @@
+"""`Operation`: what tells a transfer from a deletion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parsl.dataflow.futures import AppFuture
+
+    from chiltepin.model import Request
+
+__all__ = ["Operation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A kind of task that moves or deletes data.
+
+    Attributes
+    ----------
+    name : str
+        That of the function which starts one.
+    at_worker, at_service : callable
+        The app for a worker that moves the bytes, and the one that submits the request to a service.
+    make_request : callable
+        Makes the request of the arguments of a call.
+    retry_hint : str
+        How to start such a task again, so that what was done before is not an error.
+    """
+
+    name: str
+    at_worker: Callable[..., AppFuture]
+    at_service: Callable[..., AppFuture]
+    make_request: Callable[..., Request]
+    retry_hint: str
