@@ -48,6 +48,8 @@ T = TypeVar("T")
 PARSL_KEYWORDS = ("inputs", "outputs", "stdout", "stderr", "walltime", "parsl_resource_specification")
 TASK_KEYWORDS = ("executor", "chiltepin_task_geometry")
 
+_ORDERED = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
+
 # Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
 # they would clash there.
 _RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
@@ -175,10 +177,17 @@ class _Task:
         self.data_flow_kernel = data_flow_kernel
         self.name: str = function.__name__
         self.signature = inspect.signature(function)
-        parameters = self.signature.parameters
-        self.open = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        # Each of these is read for every call, and inspect has them behind properties.
+        self.parameters = {name: parameter.kind for name, parameter in self.signature.parameters.items()}
+        self.rest = next(
+            (name for name, kind in self.parameters.items() if kind is inspect.Parameter.VAR_POSITIONAL), None
+        )
+        self.open = inspect.Parameter.VAR_KEYWORD in self.parameters.values()
         #: Parsl keywords that the function does not declare, and therefore does not get.
-        self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - parameters.keys()
+        self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - self.parameters.keys()
+        self.by_name = frozenset({*PARSL_KEYWORDS, *self.ignored})
+        #: Whether Parsl may take all arguments by position.
+        self.ordered = self.by_name.isdisjoint(self.parameters) and _ORDERED.issuperset(self.parameters.values())
         self._check_names()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -186,17 +195,16 @@ class _Task:
         return _Task, (self.kind, self.function, self.cache, self.ignored)
 
     def _check_names(self) -> None:
-        parameters = self.signature.parameters
         for name in TASK_KEYWORDS:
-            if name in parameters:
+            if name in self.parameters:
                 raise TypeError(
                     f"{self.name}() has a parameter {name!r}, which every task call takes for itself; rename it."
                 )
         for name in self.ignored:
-            if not self.open and name not in parameters and name not in PARSL_KEYWORDS:
+            if not self.open and name not in self.parameters and name not in PARSL_KEYWORDS:
                 raise TypeError(
                     f"ignore_for_cache of {self.name}() names {name!r}, which is none of its parameters; "
-                    + suggest(name, parameters)
+                    + suggest(name, self.parameters)
                 )
 
     def submit(
@@ -217,23 +225,23 @@ class _Task:
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments as Parsl wants them: by position where it can be, by name where it looks for a name."""
+        if self.ordered and not kwargs and len(args) == len(self.parameters):
+            return [self._nested(number, value) for number, value in enumerate(args, start=1)], {}
         bound = self._bind(args, {name: value for name, value in kwargs.items() if name not in self.hidden})
         bound.apply_defaults()
-        by_name = {*PARSL_KEYWORDS, *self.ignored}
-        parameters = self.signature.parameters
-        rest = any(p.kind is p.VAR_POSITIONAL and bound.arguments[p.name] for p in parameters.values())
+        rest = self.rest is not None and bound.arguments[self.rest]
         positional: list[Any] = []
         named = {name: value for name, value in kwargs.items() if name in self.hidden}
         after_named = False
         for name, value in bound.arguments.items():
-            kind = parameters[name].kind
+            kind = self.parameters[name]
             if kind is inspect.Parameter.VAR_POSITIONAL:
                 positional.extend(value)
             elif kind is inspect.Parameter.VAR_KEYWORD:
                 named.update(value)
             elif kind is inspect.Parameter.KEYWORD_ONLY:
                 named[name] = value
-            elif kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and not rest and (after_named or name in by_name):
+            elif kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and not rest and (after_named or name in self.by_name):
                 named[name] = value
                 after_named = True
             else:
@@ -255,10 +263,9 @@ class _Task:
         return nested(what, value, moved=self.kind != "join", only_waited_for=only_waited_for)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-        parameters = self.signature.parameters
-        unknown = [name for name in kwargs if name not in parameters and not self.open]
+        unknown = [name for name in kwargs if name not in self.parameters and not self.open]
         if unknown:
-            known = suggest(unknown[0], {*parameters, *PARSL_KEYWORDS, *TASK_KEYWORDS})
+            known = suggest(unknown[0], {*self.parameters, *PARSL_KEYWORDS, *TASK_KEYWORDS})
             raise TypeError(f"{self.name}() has no parameter {unknown[0]!r}; {known}")
         try:
             return self.signature.bind(*args, **kwargs)
@@ -365,11 +372,12 @@ def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            from chiltepin.parsl import serialization  # noqa: PLC0415 - in the worker
+            # In the worker. Not "from", for which importlib runs a function of Python at each call.
+            import chiltepin.parsl.serialization as here  # noqa: PLC0415
         except ImportError:
             # A worker needs Parsl only.
             return function(*args, **kwargs)
-        return serialization.run(name, home, function, args, kwargs)
+        return here.run(name, home, function, args, kwargs)
 
     return _named_like(function, _without_globals(run, function.__module__))
 
