@@ -31,6 +31,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_installed()))
 
 
+@cache
 def load(name: str) -> type[TransferBackend]:
     """Return the class of a backend; this imports the backend, and with it its SDK.
 

@@ -94,7 +94,7 @@ def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: b
     while waiting:
         one, holder = waiting.pop()
         kind = type(one)
-        if kind in PLAIN:
+        if kind in PLAIN or (kind is tuple and not one):
             continue
         if isinstance(one, Future):
             if holder:

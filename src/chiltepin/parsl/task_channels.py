@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import status_file
 from chiltepin.transfers.own_files import create_own
+from chiltepin.transfers.policy import STATUS_FILE_INTERVAL
 from chiltepin.transfers.runner import opened
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class WorkerChannel:
     queues = True
 
     def __init__(self, payload: AppPayload, backend: str) -> None:
-        self._payload = payload
+        self._payload, self._begun, self._stopped = payload, time.monotonic(), False
         self.handle = TaskHandle(backend=backend, task_id=payload.submission_id, submission_id=payload.submission_id)
 
     def status(self) -> TaskStatus | None:
@@ -66,6 +68,7 @@ class WorkerChannel:
 
     def stop(self) -> None:
         """Make the file that the task looks for; where the disk refuses it, only a task of this process is reached."""
+        self._stopped = True
         try:
             os.makedirs(os.path.dirname(self._payload.stop_file), exist_ok=True)
             os.close(create_own(self._payload.stop_file))
@@ -74,8 +77,9 @@ class WorkerChannel:
             opened(self._payload.setup).backend.cancel(self.handle)
 
     def cleanup(self) -> None:
-        """Remove that file, and the worker's note."""
-        for file in (self._payload.stop_file, self._payload.status_file):
+        """Remove that file, and the worker's note, if they can be there."""
+        noted = time.monotonic() - self._begun >= STATUS_FILE_INTERVAL
+        for file in (self._payload.stop_file,) * self._stopped + (self._payload.status_file,) * noted:
             with suppress(FileNotFoundError):
                 os.remove(file)
 

@@ -69,7 +69,8 @@ BANDWIDTH = Range("a number of bytes", 0, 10**15, above=True)
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number; True and False are not, although Python counts with them."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    # The first, for almost all values, without a look through the abstract base classes.
+    return type(value) in (int, float) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def plain_number(value: Any) -> int | float:

@@ -302,7 +302,11 @@ def _each(steps: Iterable[tuple[str, Callable[[Work], None], Sequence[Spot]]]) -
             work.fail(err, what)
 
     def deed(work: Work) -> None:
-        work.crew.all(partial(one, work, *step) for step in steps)
+        if len(steps) == 1:
+            # Not worth asking whether more threads would be.
+            one(work, *steps[0])
+        else:
+            work.crew.all(partial(one, work, *step) for step in steps)
 
     return deed
 

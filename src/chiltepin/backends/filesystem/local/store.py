@@ -380,7 +380,8 @@ class LocalStore:
     def renewed(self) -> LocalStore | None:
         """Return itself unless the root, as it is configured, is another folder now: a link on the way was changed."""
         try:
-            same = os.path.samestat(os.stat(self._given), os.stat(self.root))
+            facts = os.stat(self._given)
+            same = self._given == self.root or os.path.samestat(facts, os.stat(self.root))
         except OSError:
             same = os.path.realpath(self._given) == self.root
         return self if same else None

@@ -28,6 +28,9 @@ __all__ = ["Movers"]
 #: Seconds that a task waits for a thread before it gets one of its own.
 PATIENCE = 0.02
 
+#: Seconds for which one thread waits for the next task when there is none: to start one costs a tenth of a small task.
+LINGER = 0.5
+
 #: Threads that are lent to tasks at a time, over all tasks of a backend. Twice what one task on the widest store takes.
 LENT = 128
 
@@ -35,7 +38,7 @@ _NAME = "chiltepin-mover"
 
 
 class Movers:
-    """Threads that come with the tasks and go with them."""
+    """Threads that come with the tasks and go with them, the last one a little later."""
 
     def __init__(self) -> None:
         self.renew()
@@ -46,6 +49,7 @@ class Movers:
         self._threads: set[threading.Thread] = set()
         self._lent = 0
         self._lock = threading.Lock()
+        self._taken, self._lingers = threading.Condition(self._lock), False
 
     def take(self, work: Work, deed: Callable[[Work], None]) -> None:
         """Have the work done, as soon as a thread is free.
@@ -58,6 +62,9 @@ class Movers:
         task = (time.monotonic(), work, deed)
         with self._lock:
             self._waiting.append(task)
+            if self._lingers:
+                self._taken.notify()
+                return
             try:
                 if not any(thread.is_alive() for thread in self._threads):
                     self._hire()
@@ -100,10 +107,18 @@ class Movers:
         while (task := self._next()) is not None:
             _, work, deed = task
             work.perform(deed)
+            # Not kept until there is another one.
+            del task, work, deed
 
     def _next(self) -> tuple[float, Work, Callable[[Work], None]] | None:
         """Return the task that has waited longest, or None to end."""
         with self._lock:
+            if not self._waiting and not self._lingers:
+                self._lingers = True
+                try:
+                    self._taken.wait_for(lambda: self._waiting, LINGER)
+                finally:
+                    self._lingers = False
             if self._waiting:
                 return self._waiting.popleft()
             self._threads.discard(threading.current_thread())
