@@ -22,7 +22,7 @@ import chiltepin
 from chiltepin import configure, delete_task, transfer_task
 from chiltepin.testing.simulator import RunningClock
 from chiltepin.transfers import runner as transfers
-from chiltepin.transfers.timing import Chore
+from chiltepin.transfers.timing import BackgroundThread
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from service import Service
 
     from chiltepin import TransferFuture
-    from chiltepin.transfers.service.manager import Hub
+    from chiltepin.transfers.service.manager import TaskManager
 
 SOURCE, TARGET = "laptop", "scratch"
 HOUR, DAY = 3600.0, 24 * 3600.0
@@ -43,7 +43,7 @@ REMEMBERED = 600.0
 
 
 class DayClock:
-    """The time of the service, as the hub reads a clock."""
+    """The time of the service, as the task manager reads a clock."""
 
     def __init__(self, clock: RunningClock) -> None:
         self._clock = clock
@@ -59,25 +59,25 @@ class DayClock:
 
 @dataclass
 class Looks:
-    """How much later than it should the hub has looked at its tasks, in seconds of the day."""
+    """How much later than it should the task manager has looked at its tasks, in seconds of the day."""
 
     late: list[float] = field(default_factory=list)
 
-    def watch(self, hub: Hub) -> None:
-        """Take note of every look of a hub."""
-        poll = hub._backend.poll  # noqa: SLF001 - it is measured, not used
+    def watch(self, manager: TaskManager) -> None:
+        """Take note of every look of a task manager."""
+        poll = manager._backend.poll  # noqa: SLF001 - it is measured, not used
 
         def noted(handles: Any) -> Any:
-            now = hub._clock.monotonic()  # noqa: SLF001
+            now = manager._clock.monotonic()  # noqa: SLF001
             wanted = {handle.task_id for handle in handles}
-            with hub._lock:  # noqa: SLF001
-                asked = [one for one in hub._departures.batches if one.handle and one.handle.task_id in wanted]  # noqa: SLF001
-                due = min((one.next_look(hub._looked) for one in asked), default=now)  # noqa: SLF001
+            with manager._lock:  # noqa: SLF001
+                asked = [one for one in manager._batcher.batches if one.handle and one.handle.task_id in wanted]  # noqa: SLF001
+                due = min((one.next_poll(manager._last_poll) for one in asked), default=now)  # noqa: SLF001
             # What could not be asked is asked again later on purpose.
-            self.late.append(now - max(due, hub._looking.until))  # noqa: SLF001
+            self.late.append(now - max(due, manager._poll_backoff.until))  # noqa: SLF001
             return poll(handles)
 
-        hub._backend.poll = noted  # type: ignore[method-assign] # noqa: SLF001
+        manager._backend.poll = noted  # type: ignore[method-assign] # noqa: SLF001
 
     def take(self) -> tuple[int, float, float]:
         """Return how many looks there were since the last call, the time that 99 of 100 kept, and the latest."""
@@ -173,16 +173,16 @@ def _size(files: list[os.DirEntry[str]], suffix: str) -> int:
     return sum(file.stat().st_size for file in files if file.name.endswith(suffix))
 
 
-def _hasten(hub: Hub, clock: RunningClock) -> None:
-    """Have a hub go by a clock that runs faster than ours."""
+def _hasten(manager: TaskManager, clock: RunningClock) -> None:
+    """Have a task manager go by a clock that runs faster than ours."""
 
     def step() -> float | None:
-        pause = hub.step()
+        pause = manager.step()
         return None if pause is None else pause / clock.speed
 
-    hub._clock = DayClock(clock)  # noqa: SLF001 - in a workflow nobody gives it a clock
-    hub._arrivals._clock = hub._clock  # noqa: SLF001
-    hub._speaker = Chore("chiltepin-hub", step)  # noqa: SLF001
+    manager._clock = DayClock(clock)  # noqa: SLF001 - in a workflow nobody gives it a clock
+    manager._completer._clock = manager._clock  # noqa: SLF001
+    manager._thread = BackgroundThread("chiltepin-task-manager", step)  # noqa: SLF001
 
 
 def main() -> None:
@@ -218,12 +218,12 @@ def _day(
     logging.getLogger("chiltepin").setLevel(logging.ERROR)
     with chiltepin.Workflow(config) as workflow:
         day = Day(options, folder, service, clock)
-        hub = transfers.opened(workflow.config.data.setup).hub
-        _hasten(hub, clock)
-        day.looks.watch(hub)
+        manager = transfers.opened(workflow.config.data.setup).manager
+        _hasten(manager, clock)
+        day.looks.watch(manager)
         rows = day.run()
     # What it would else write when the process ends, where its folder has gone.
-    hub.close()
+    manager.close()
     return rows, day
 
 

@@ -1,4 +1,4 @@
-"""A simulated Globus whose clock stands still, our backend before it, and a hub that a test leads by the hand."""
+"""A simulated Globus with a clock that stands still, the backend, and a task manager that a test steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def backend(globus):
 
 @pytest.fixture
 def guided(backend, globus):
-    """A hub that a test leads."""
+    """A task manager that a test leads."""
     return Guided(backend, globus)
 
 

@@ -272,58 +272,58 @@ def test_success_is_success(guided, laptop, scratch):
 def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop):
     """FAILED is no success: code, reason, and where a person can look."""
     hold(globus)
-    errand = guided.start(move())
+    pending = guided.start(move())
     guided.live(seconds=5)
-    globus.task(errand.handle.task_id).fail("ENDPOINT_ERROR", "an endpoint error occurred")
+    globus.task(pending.handle.task_id).fail("ENDPOINT_ERROR", "an endpoint error occurred")
     guided.live()
-    status = errand.future.result(0)
+    status = pending.future.result(0)
     assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR")
     assert "an endpoint error occurred" in status.reason
-    assert status.reason.endswith(f"See https://app.globus.org/activity/{errand.handle.task_id}")
+    assert status.reason.endswith(f"See https://app.globus.org/activity/{pending.handle.task_id}")
 
 
 def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):
     """CANCELED is told from FAILED."""
     hold(globus)
-    errand = guided.start(move())
+    pending = guided.start(move())
     guided.live(seconds=5)
-    globus.client().cancel_task(errand.handle.task_id)
+    globus.client().cancel_task(pending.handle.task_id)
     guided.live()
-    assert errand.future.result(0).state is TaskState.CANCELED
+    assert pending.future.result(0).state is TaskState.CANCELED
 
 
 def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
     """EXPIRED long before the timeout is an end of its own."""
     hold(globus)
-    errand = guided.start(move(), grace=1e6)
+    pending = guided.start(move(), grace=1e6)
     guided.live(seconds=5)
     soon = globus.clock.now() + timedelta(seconds=60)
-    globus.client().update_task(errand.handle.task_id, {"DATA_TYPE": "task", "deadline": soon.isoformat()})
+    globus.client().update_task(pending.handle.task_id, {"DATA_TYPE": "task", "deadline": soon.isoformat()})
     guided.live()
-    assert errand.future.result(0).state is TaskState.EXPIRED
+    assert pending.future.result(0).state is TaskState.EXPIRED
 
 
 @pytest.mark.parametrize(("how", "code"), [("set_inactive", "INACTIVE"), ("pause", "PAUSED")])
 def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
     """A suspended or paused task does not wait for a day: after the grace it ends with the service's code."""
     hold(globus)
-    errand = guided.start(move())
+    pending = guided.start(move())
     guided.live(seconds=2)
-    getattr(globus.task(errand.handle.task_id), how)()
+    getattr(globus.task(pending.handle.task_id), how)()
     guided.live()
-    status = errand.future.result(0)
+    status = pending.future.result(0)
     assert (status.state, status.code) == (TaskState.PAUSED, code)
-    assert globus.task(errand.handle.task_id).status == "FAILED"
+    assert globus.task(pending.handle.task_id).status == "FAILED"
 
 
 def test_a_task_that_nobody_knows_any_more_is_lost(guided, globus):
     """LOST is an end too."""
     hold(globus)
-    errand = guided.start(move())
+    pending = guided.start(move())
     guided.live(seconds=2)
-    globus.forget_task(errand.handle.task_id)
+    globus.forget_task(pending.handle.task_id)
     guided.live()
-    assert errand.future.result(0).state is TaskState.LOST
+    assert pending.future.result(0).state is TaskState.LOST
 
 
 def test_a_missing_source_ends_the_task_at_once(guided, globus, laptop, scratch):
@@ -360,12 +360,12 @@ def test_a_missing_file_to_delete_ends_the_task_at_once(guided, globus, scratch)
 def test_a_source_that_is_not_known_to_be_missing_is_waited_for(guided, globus, laptop, scratch, answer):
     """A trouble that heals within the grace does no harm, where it is not confirmed that the file is missing."""
     globus.fail_next(20, path="/stat", **answer)
-    errand = guided.start(move(origin="/late", goal="/late"), grace=60)
+    pending = guided.start(move(origin="/late", goal="/late"), grace=60)
     guided.live(seconds=20)
-    assert errand.status.code == "FILE_NOT_FOUND"
+    assert pending.status.code == "FILE_NOT_FOUND"
     (laptop / "late").write_bytes(b"at last")
     guided.live()
-    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
     assert (scratch / "late").read_bytes() == b"at last"
 
 
@@ -471,15 +471,15 @@ def test_the_end_of_another_process_s_task_is_not_that_of_a_request(guided, back
     globus.settings.task_latency = 30
     theirs = replace(move(), deadline=globus.clock.now() + timedelta(seconds=10 if end == "expire" else 3600))
     first = backend.submit(theirs, backend.new_submission_id())
-    errand = guided.start(move())
+    pending = guided.start(move())
     guided.live(seconds=5)
-    assert "identical paths" in errand.status.reason
+    assert "identical paths" in pending.status.reason
     if end == "cancel":
         backend.cancel(first)
     elif end == "fail":
         globus.task(first.task_id).fail()
     guided.live()
-    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
     assert (scratch / "file").exists()
 
 
@@ -487,12 +487,12 @@ def test_a_request_that_waits_for_another_task_has_its_own_timeout(guided, backe
     """A task in the way that does not end holds a request up for the timeout of that at most."""
     globus.settings.task_latency = 1e6
     backend.submit(move(), backend.new_submission_id())
-    errand = guided.start(move(), timeout=60)
+    pending = guided.start(move(), timeout=60)
     begun = globus.clock.time()
     guided.live()
     assert globus.clock.time() - begun < 61
     with pytest.raises(TaskTimeoutError, match=r"not done within 60 seconds .* identical paths, which has not ended"):
-        errand.future.result(0)
+        pending.future.result(0)
     assert len(globus.tasks) == 1
 
 
@@ -514,12 +514,12 @@ def test_too_many_pending_tasks_wait_their_turn(guided, globus, laptop, scratch)
     globus.settings.pending_limit, globus.settings.task_latency = 3, 5
     # Requests that are not alike, for those that are would share a task.
     kinds = itertools.product((None, "exists", "size", "mtime", "checksum"), (True, False))
-    errands = [
+    pending_requests = [
         guided.start(move(goal=f"/{number}", sync_level=level, verify_checksum=verify))
         for number, (level, verify) in enumerate(kinds)
     ]
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
     assert len(globus.tasks) == 10
     assert len(list(scratch.iterdir())) == 10
 
@@ -584,10 +584,10 @@ def test_service_credentials_consent_for_themselves(guided, globus, laptop):
 
 def test_an_expired_token_is_renewed_silently(guided, globus, laptop):
     """Tokens that end in the middle of a run are renewed, and nobody notices."""
-    errand = guided.start(move())
+    pending = guided.start(move())
     globus.authority.expire_all()
     guided.live()
-    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
 
 
 def test_a_client_of_the_callers_own_is_used(backend, globus, laptop):

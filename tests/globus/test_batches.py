@@ -39,9 +39,9 @@ def successes(globus, task):
 
 def test_a_hundred_transfers_are_one_task(guided, globus, files, scratch):
     """What is asked for at the same moment goes as one task, and each future ends well."""
-    errands = [guided.start(move(number, label=f"file {number}")) for number in range(100)]
+    pending_requests = [guided.start(move(number, label=f"file {number}")) for number in range(100)]
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
     assert len(globus.tasks) == 1
     assert {int(file.read_text()) for file in (scratch / "out").iterdir()} == set(range(100))
     # A submission id, two collections, the task, a few looks, and the question for what was left out.
@@ -51,9 +51,9 @@ def test_a_hundred_transfers_are_one_task(guided, globus, files, scratch):
 def test_a_missing_file_fails_alone(guided, globus, files, scratch):
     """One source that is not there fails its own future, for its own reason; no file is moved twice."""
     (files / "13").unlink()
-    errands = [guided.start(move(number), grace=30) for number in range(100)]
+    pending_requests = [guided.start(move(number), grace=30) for number in range(100)]
     guided.live()
-    ends = [errand.future.result(0) for errand in errands]
+    ends = [pending.future.result(0) for pending in pending_requests]
     assert [number for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED] == [13]
     assert (ends[13].state, ends[13].code) == (TaskState.FAILED, "FILE_NOT_FOUND")
     assert "/13" in ends[13].reason
@@ -65,14 +65,14 @@ def test_a_missing_file_that_appears_in_time_is_moved(guided, globus, files, scr
     """A source that is perhaps not missing is tried again within its grace, and says so; the others end before."""
     globus.fail_next(50, 200, path="/stat", body=b'{"type": "file"}')
     (files / "13").unlink()
-    errands = [guided.start(move(number), grace=60) for number in range(100)]
+    pending_requests = [guided.start(move(number), grace=60) for number in range(100)]
     guided.live(seconds=15)
-    assert sum(errand.future.done() for errand in errands) == 99
-    status = errands[13].status
+    assert sum(pending.future.done() for pending in pending_requests) == 99
+    status = pending_requests[13].status
     assert (status.state, status.code) == (TaskState.ACTIVE, "FILE_NOT_FOUND")
     (files / "13").write_text("13")
     guided.live()
-    assert errands[13].future.result(0).state is TaskState.SUCCEEDED
+    assert pending_requests[13].future.result(0).state is TaskState.SUCCEEDED
     assert set(moved(globus).values()) == {1}
 
 
@@ -80,9 +80,9 @@ def test_a_missing_file_of_many_ends_at_once(guided, globus, files, scratch):
     """A source that is confirmed to be missing fails with its own words while the others arrive, and is not awaited."""
     (files / "13").unlink()
     began = globus.clock.time()
-    errands = [guided.start(move(number), grace=1000) for number in range(100)]
+    pending_requests = [guided.start(move(number), grace=1000) for number in range(100)]
     guided.live()
-    ends = [errand.future.result(0) for errand in errands]
+    ends = [pending.future.result(0) for pending in pending_requests]
     assert [number for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED] == [13]
     assert ends[13].code == "FILE_NOT_FOUND"
     assert globus.clock.time() - began < 60
@@ -91,9 +91,9 @@ def test_a_missing_file_of_many_ends_at_once(guided, globus, files, scratch):
 def test_a_refused_destination_fails_alone(guided, globus, files, scratch):
     """One destination that may not be written stops the task for a while, and then only its own future."""
     globus.collection("hpc-scratch").denied.add("/out/13")
-    errands = [guided.start(move(number), grace=20) for number in range(100)]
+    pending_requests = [guided.start(move(number), grace=20) for number in range(100)]
     guided.live()
-    ends = [errand.future.result(0) for errand in errands]
+    ends = [pending.future.result(0) for pending in pending_requests]
     assert [number for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED] == [13]
     assert ends[13].code == "PERMISSION_DENIED"
     assert set(moved(globus).values()) == {1}
@@ -102,10 +102,10 @@ def test_a_refused_destination_fails_alone(guided, globus, files, scratch):
 
 def test_a_path_that_is_refused_before_it_is_sent_fails_alone(guided, globus, files):
     """One path that leads out of its root is refused here, and the halves of the batch find out which it is."""
-    errands = [guided.start(move(number)) for number in range(20)]
+    pending_requests = [guided.start(move(number)) for number in range(20)]
     wrong = guided.start(move(0, dst_path="/out/../../x"))
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
     assert type(wrong.future.exception(0)).__name__ == "PermissionDeniedError"
 
 
@@ -118,7 +118,7 @@ def test_the_same_request_twice_is_one_item(guided, globus, files):
     guided.live(seconds=1)
     late.append(guided.start(move(2)))
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in [*first, *late])
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in [*first, *late])
     assert len(globus.tasks) == 2
     assert moved(globus) == {"/out/1": 1, "/out/2": 1}
 
@@ -137,11 +137,11 @@ def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files,
     """Each file has its own checksum, or none; one that has another content fails its own future and no other."""
     sums = {number: f"sha1:{hashlib.sha1(str(number).encode()).hexdigest()}" for number in range(10)}  # noqa: S324
     sums[3], sums[7] = sums[4], ""
-    errands = [guided.start(move(number, checksum=text), grace=30) for number, text in sums.items()]
+    pending_requests = [guided.start(move(number, checksum=text), grace=30) for number, text in sums.items()]
     guided.live()
     # Globus gives the whole task up for one wrong checksum; what had not had its turn goes once more.
     assert len(globus.tasks) == 2
-    ends = [errand.future.result(0) for errand in errands]
+    ends = [pending.future.result(0) for pending in pending_requests]
     bad = {number: end.code for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED}
     assert bad == {3: "EXTERNAL_CHECKSUM_MISMATCH"}
     assert set(moved(globus).values()) == {1}
@@ -168,10 +168,10 @@ def test_what_removes_something_travels_alone(guided, globus, laptop, scratch):
         (scratch / "out" / str(number)).mkdir(parents=True)
         (scratch / "out" / str(number) / "extra").touch()
     mirror = {"recursive": True, "delete_destination_extra": True}
-    errands = [guided.start(move(number, src_path=f"/d{number}", **mirror)) for number in range(2)]
+    pending_requests = [guided.start(move(number, src_path=f"/d{number}", **mirror)) for number in range(2)]
     twin = guided.start(move(1, src_path="/d1", **mirror))
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in [*errands, twin])
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in [*pending_requests, twin])
     assert len(globus.tasks) == 2
     assert [path.name for path in sorted((scratch / "out").rglob("*")) if path.is_file()] == ["x", "x"]
 
@@ -179,30 +179,30 @@ def test_what_removes_something_travels_alone(guided, globus, laptop, scratch):
 def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
     """A future that is cancelled ends at once, the others go on; before the submission its item is left out."""
     globus.settings.task_latency = 30
-    errands = [guided.start(move(number)) for number in range(5)]
-    guided.hub.stop("errand 1")
+    pending_requests = [guided.start(move(number)) for number in range(5)]
+    guided.manager.stop("pending request 1")
     guided.live(seconds=5)
     with pytest.raises(TaskCanceledError, match="cancelled before it began"):
-        errands[0].future.result(0)
-    guided.hub.stop("errand 2")
-    guided.hub.step()
+        pending_requests[0].future.result(0)
+    guided.manager.stop("pending request 2")
+    guided.manager.step()
     with pytest.raises(TaskCanceledError, match="a task with 3 other items goes on, and may still do it"):
-        errands[1].future.result(0)
+        pending_requests[1].future.result(0)
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands[2:])
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests[2:])
     assert "/out/0" not in moved(globus)
 
 
 def test_when_all_are_cancelled_the_task_is(guided, globus, files):
     """The last one to be cancelled takes the task with it."""
     globus.settings.task_latency = 1e6
-    errands = [guided.start(move(number)) for number in range(5)]
+    pending_requests = [guided.start(move(number)) for number in range(5)]
     guided.live(seconds=5)
     for number in range(1, 6):
-        guided.hub.stop(f"errand {number}")
+        guided.manager.stop(f"pending request {number}")
     guided.live()
-    assert all(errand.future.done() for errand in errands)
-    assert errands[-1].future.result(0).state is TaskState.CANCELED
+    assert all(pending.future.done() for pending in pending_requests)
+    assert pending_requests[-1].future.result(0).state is TaskState.CANCELED
     [task] = globus.tasks.values()
     assert task.document()["fatal_error"]["code"] == "CANCELED"
 
@@ -236,11 +236,11 @@ def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
     for number in range(5):
         (laptop / "d" / str(number)).mkdir(parents=True)
         (laptop / "d" / str(number) / "x").write_text("x")
-    errands = [
+    pending_requests = [
         guided.start(move(number, src_path=f"/d/{number}", recursive=True), grace=0) for number in (0, 1, 2, 3, 4, 99)
     ]
     guided.live()
-    ends = [errand.future.result(0).state for errand in errands]
+    ends = [pending.future.result(0).state for pending in pending_requests]
     assert ends == [TaskState.SUCCEEDED] * 5 + [TaskState.FAILED]
     assert len(list((scratch / "out").iterdir())) == 5
 
@@ -248,11 +248,11 @@ def test_folders_share_a_task_and_fail_alone(guided, globus, laptop, scratch):
 def test_deletions_share_a_task_and_fail_alone(guided, globus, files):
     """A hundred deletions cost one task and one listing; those of what is not there, or is a folder, fail alone."""
     (files / "13").unlink()
-    errands = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
+    pending_requests = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
     folder = guided.start(delete_request(src_ep="a", src_path="/tree"))
     root = guided.start(delete_request(src_ep="a", src_path="/"))
     guided.live()
-    ends = [errand.future.result(0) for errand in [*errands, folder]]
+    ends = [pending.future.result(0) for pending in [*pending_requests, folder]]
     bad = {number: end.code for number, end in enumerate(ends) if end.state is not TaskState.SUCCEEDED}
     assert bad == {13: "FILE_NOT_FOUND", 100: "IS_A_DIRECTORY"}
     assert type(root.future.exception(0)).__name__ == "PermissionDeniedError"
@@ -265,18 +265,18 @@ def test_deletions_in_many_folders_go_one_by_one(guided, globus, laptop):
     for number in range(12):
         (laptop / f"d{number}").mkdir()
         (laptop / f"d{number}" / "x").touch()
-    errands = [guided.start(delete_request(src_ep="a", src_path=f"/d{number}/x")) for number in range(12)]
+    pending_requests = [guided.start(delete_request(src_ep="a", src_path=f"/d{number}/x")) for number in range(12)]
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
     assert len(globus.tasks) == 12
 
 
 def test_batching_can_be_switched_off(backend, globus, files):
     """Without batching each request is a task of its own."""
     guided = Guided(backend, globus, batching=False)
-    errands = [guided.start(move(number)) for number in range(10)]
+    pending_requests = [guided.start(move(number)) for number in range(10)]
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in errands)
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
     assert len(globus.tasks) == 10
 
 
@@ -298,6 +298,6 @@ def test_deletions_in_a_long_folder_fail_alone(guided, globus, files):
     there = [guided.start(delete_request(src_ep="a", src_path=f"/{number}")) for number in range(100)]
     missing = [guided.start(delete_request(src_ep="a", src_path=f"/{name}")) for name in ("0none", "5none", "none")]
     guided.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in there)
-    assert {errand.future.result(0).code for errand in missing} == {"FILE_NOT_FOUND"}
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in there)
+    assert {pending.future.result(0).code for pending in missing} == {"FILE_NOT_FOUND"}
     assert len(globus.tasks) == 1

@@ -31,9 +31,9 @@ def old(laptop, scratch):
     return laptop
 
 
-def state(errand):
+def state(pending):
     """How a request has ended."""
-    return errand.future.result(0).state
+    return pending.future.result(0).state
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_deletion_that_waits_for_one_that_found_nothing_fails_as_well(guided, 
     guided.live(seconds=3)
     second = guided.start(delete("/no"), grace=0)
     guided.live()
-    assert [errand.future.result(0).code for errand in (first, second)] == ["FILE_NOT_FOUND"] * 2
+    assert [pending.future.result(0).code for pending in (first, second)] == ["FILE_NOT_FOUND"] * 2
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["heard", "not heard"])
@@ -95,7 +95,7 @@ def test_the_end_of_one_caller_is_not_that_of_another(guided, globus, old, scrat
     if not heard:
         globus.fail_next(30, 503, path="/cancel")
     if end == "cancel":
-        guided.hub.stop("errand 1")
+        guided.manager.stop("pending request 1")
     guided.live()
     assert first.future.exception(0) is not None or state(first) is not DONE
     assert state(second) is DONE
@@ -155,13 +155,13 @@ def test_requests_for_one_path_run_one_after_the_other(guided, globus, old, scra
     (old / "d").mkdir()
     (old / "d" / "x").write_text("d")
     globus.settings.task_latency = 20
-    errands = [guided.start(first)]
+    pending_requests = [guided.start(first)]
     guided.live(seconds=5)
-    errands.append(guided.start(second))
+    pending_requests.append(guided.start(second))
     guided.live(seconds=10)
     assert len(globus.tasks) == 1
     guided.live()
-    assert [state(errand) for errand in errands] == [DONE, DONE]
+    assert [state(pending) for pending in pending_requests] == [DONE, DONE]
     assert len(globus.tasks) == 2
 
 

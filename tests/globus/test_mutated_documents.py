@@ -100,7 +100,7 @@ def mutated(document, wheres, mutation):
 
 
 class World:
-    """One simulator, and for each run a fresh backend and hub before it."""
+    """One simulator, and for each run a fresh backend and task manager before it."""
 
     def __init__(self, globus, laptop, scratch):
         self.globus, self.laptop, self.scratch = globus, laptop, scratch
@@ -134,8 +134,8 @@ class World:
             place.unlink()
         goal = self.scratch / path.strip("/")
         ends = {"src_ep": "a", "dst_ep": "b", **ends}
-        errand = self.guided.start(transfer_request(src_path=path, dst_path=path, **ends), timeout=300, grace=1)
-        return errand, lambda: there and goal.read_text() == place.read_text()
+        pending = self.guided.start(transfer_request(src_path=path, dst_path=path, **ends), timeout=300, grace=1)
+        return pending, lambda: there and goal.read_text() == place.read_text()
 
     def delete(self, name, *, there=True):
         """Start a deletion of a file; return it with what has to be true of a success."""
@@ -160,8 +160,8 @@ def many(world):
 def refused(world):
     """Move files as one task, of which one may not be written."""
     world.globus.collection("hpc-scratch").denied = {f"/r{world.runs}/y"}
-    errand, _ = world.move("y")
-    return [world.move("x"), (errand, lambda: False)]
+    pending, _ = world.move("y")
+    return [world.move("x"), (pending, lambda: False)]
 
 
 def deleted(world):
@@ -172,17 +172,17 @@ def deleted(world):
 def cancelled(world):
     """Stop a transfer that would take long."""
     world.globus.settings.task_latency = 1e6
-    errand, _ = world.move("x")
+    pending, _ = world.move("x")
     world.guided.live(seconds=5)
-    world.guided.hub.stop(f"errand {world.guided._count}")
-    return [(errand, lambda: False)]
+    world.guided.manager.stop(f"pending request {world.guided._count}")
+    return [(pending, lambda: False)]
 
 
 def late(world):
     """Wait for a transfer that does not end in time."""
     world.globus.settings.task_latency = 1e6
-    errand, _ = world.move("x")
-    return [(errand, lambda: False)]
+    pending, _ = world.move("x")
+    return [(pending, lambda: False)]
 
 
 def by_name(world):
@@ -243,14 +243,14 @@ def ended(world, scenario):
         world.backend.close()
     if not isinstance(made, list):
         return [(TaskState.SUCCEEDED, lambda: made)]
-    return [(outcome(errand), true) for errand, true in made]
+    return [(outcome(pending), true) for pending, true in made]
 
 
-def outcome(errand):
+def outcome(pending):
     """Return how a request ended: SUCCEEDED, or its error."""
-    assert errand.future.done(), "it hangs"
-    failure = errand.future.exception(0)
-    return failure or error_of(errand.future.result(0), errand.request) or TaskState.SUCCEEDED
+    assert pending.future.done(), "it hangs"
+    failure = pending.future.exception(0)
+    return failure or error_of(pending.future.result(0), pending.request) or TaskState.SUCCEEDED
 
 
 def recorded(world, scenario):

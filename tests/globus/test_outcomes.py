@@ -62,14 +62,14 @@ def test_a_source_that_was_left_out_is_no_success_however_it_is_told(guided, glo
         if number != MISSING:
             (laptop / str(number)).write_text(str(number))
     globus.fail_next(10_000, 200, path="/skipped_errors", body=PAGES[name])
-    errands = [
+    pending_requests = [
         guided.start(
             transfer_request(src_ep="a", dst_ep="b", src_path=f"/{number}", dst_path=f"/out/{number}"), grace=20
         )
         for number in NUMBERS
     ]
     guided.live()
-    ends = [errand.future.result(0) for errand in errands]
+    ends = [pending.future.result(0) for pending in pending_requests]
     assert [end.state is DONE for end in ends] == [number != MISSING for number in NUMBERS]
     assert ends[MISSING].code in ("FILE_NOT_FOUND", "SKIPPED")
     assert {int(file.read_text()) for file in (scratch / "out").iterdir()} == set(NUMBERS) - {MISSING}
@@ -79,14 +79,14 @@ def test_a_source_that_was_left_out_is_no_success_however_it_is_told(guided, glo
 def test_what_was_left_out_without_being_asked_is_no_success(guided, globus, laptop):
     """A task of one request that says it has left something out has not done what was asked."""
     globus.settings.task_latency = 1
-    errand = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/file", dst_path="/copy"))
+    pending = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/file", dst_path="/copy"))
     guided.live(seconds=0.5)
     globus.clock.advance(30)
     [task] = globus.tasks.values()
     listed = {**task.document(), "subtasks_skipped_errors": 1}
     globus.fail_next(1, 200, path="/task_list", body=json.dumps({"DATA": [listed]}).encode())
     guided.live()
-    end = errand.future.result(0)
+    end = pending.future.result(0)
     assert (end.state, end.code) == (TaskState.FAILED, "SKIPPED")
 
 

@@ -14,7 +14,7 @@ from chiltepin.errors import BackendError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal, Owner
-from chiltepin.transfers.service.manager import Hub
+from chiltepin.transfers.service.manager import TaskManager
 
 
 class Death(BaseException):
@@ -34,7 +34,7 @@ def delete(number=0, **options):
 
 @pytest.fixture
 def process(backend, globus, laptop, scratch, tmp_path):
-    """Make another process of a machine that is gone: a hub with a journal of its own in the same folder."""
+    """Make another process of a machine that is gone: a task manager with a journal of its own in the same folder."""
     (scratch / "old").mkdir(parents=True)
     for number in range(5):
         (laptop / str(number)).write_text(str(number))
@@ -66,7 +66,7 @@ class Mortal:
 
     def __init__(self, patch, guided, *, step, after):
         self.steps, self._step, self._after = [], step, after
-        journal, backend = guided.hub._record._journal, guided.backend
+        journal, backend = guided.manager._recorder._journal, guided.backend
         for thing, names in [
             (journal, ("intend", "submitted", "ended", "settle")),
             (backend, ("new_submission_id", "submit", "poll", "ls")),
@@ -105,7 +105,7 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
                 first.start(request)
             try:
                 first.live()
-                first.hub.close()
+                first.manager.close()
             except Death:
                 pass
         # When it lives to its end, all its steps have been seen.
@@ -114,9 +114,11 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
         # Whoever dies right after that has ended in order, and has nobody come after him.
         if not (mortal.steps[-1] == "settle" and after):
             second = process(f"journal {step}")
-            errands = [second.start(request) for request in requests]
+            pending_requests = [second.start(request) for request in requests]
             second.live()
-            assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * len(requests)
+            assert [pending.future.result(0).state for pending in pending_requests] == [TaskState.SUCCEEDED] * len(
+                requests
+            )
         here = [path for path in moved(globus) if path.startswith(f"/{step}/")]
         assert here == [f"/{step}/{number}" for number in range(count)]
         asked = [task.document() for task in list(globus.tasks.values())[before:]]
@@ -132,9 +134,9 @@ def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
     first.live(seconds=1)
     globus.clock.advance(60)
     second = process()
-    errand = second.start(move())
+    pending = second.start(move())
     second.live()
-    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
     assert moved(globus) == ["/out/0"]
     assert [task.document()["sync_level"] for task in globus.tasks.values()] == [None, 3]
 
@@ -148,9 +150,9 @@ def test_a_source_that_was_made_anew_since_the_kill_arrives(process, globus, lap
     globus.clock.advance(60)
     (laptop / "0").write_text("anew")
     second = process()
-    errand = second.start(move())
+    pending = second.start(move())
     second.live()
-    assert errand.future.result(0).state is TaskState.SUCCEEDED
+    assert pending.future.result(0).state is TaskState.SUCCEEDED
     assert (scratch / "out" / "0").read_text() == "anew"
 
 
@@ -159,25 +161,25 @@ def test_what_did_not_succeed_meanwhile_is_tried_anew(process, globus, how):
     """What came of a task of a dead process is no answer to whoever asks now, if it is not success."""
     globus.settings.task_latency = 20
     first = process()
-    errands = [first.start(move(number)) for number in range(3)]
+    pending_requests = [first.start(move(number)) for number in range(3)]
     first.live(seconds=1)
-    task_id = errands[0].handle.task_id
+    task_id = pending_requests[0].handle.task_id
     globus.task(task_id).fail() if how == "failed" else globus.forget_task(task_id)
     second = process()
     again = [second.start(move(number)) for number in range(3)]
     second.live()
-    assert all(errand.future.result(0).state is TaskState.SUCCEEDED for errand in again)
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in again)
     assert moved(globus) == ["/out/0", "/out/1", "/out/2"]
 
 
 def run(process, *requests, settle=False, **options):
     """Let a process do something; it is killed afterwards, or ends in order."""
     guided = process(**options)
-    errands = [guided.start(request) for request in requests]
+    pending_requests = [guided.start(request) for request in requests]
     guided.live()
     if settle:
-        guided.hub.close()
-    return [errand.future.result(0) for errand in errands]
+        guided.manager.close()
+    return [pending.future.result(0) for pending in pending_requests]
 
 
 def test_what_was_done_is_compared_and_not_moved(process, globus):
@@ -275,11 +277,11 @@ def test_the_same_request_in_both_forms_is_one(process, globus):
     run(process, move())
     globus.settings.task_latency = 20
     second = process()
-    errands = [second.start(move())]
+    pending_requests = [second.start(move())]
     second.live(seconds=5)
-    errands.append(second.start(move()))
+    pending_requests.append(second.start(move()))
     second.live()
-    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * 2
+    assert [pending.future.result(0).state for pending in pending_requests] == [TaskState.SUCCEEDED] * 2
     assert [task.document()["sync_level"] for task in globus.tasks.values()] == [None, 3, 3]
 
 
@@ -317,11 +319,11 @@ def test_a_script_resumes_what_is_in_flight(process, globus, count):
         first.start(move(number))
     first.live(seconds=1)
     second = process()
-    errands = second.hub.resume(timeout=100, polling_interval=30, grace=60)
+    pending_requests = second.manager.resume(timeout=100, polling_interval=30, grace=60)
     second.live()
-    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * count
+    assert [pending.future.result(0).state for pending in pending_requests] == [TaskState.SUCCEEDED] * count
     assert len(globus.tasks) == 1
-    assert process().hub.resume(timeout=100, polling_interval=30, grace=60) == []
+    assert process().manager.resume(timeout=100, polling_interval=30, grace=60) == []
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -335,18 +337,18 @@ def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend
     assert len(globus.tasks) == 2 - together
     options = {"timeout": 100, "polling_interval": 30, "grace": 60}
     journal = Journal(tmp_path / "journal", clock=globus.clock.now, owner=Owner("gone", 99, "0"))
-    hub = Hub(backend, clock=SimulatorClock(globus.clock), journal=journal)
+    manager = TaskManager(backend, clock=SimulatorClock(globus.clock), journal=journal)
     for _ in range(2):
         with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
-            hub.resume(**options)
-        assert hub.step() is None
-    errands = hub.resume(**options)
-    globus.clock.attach(hub._wake)
-    assert len(errands) == 2
-    until(lambda: globus.clock.advance(1) or all(errand.future.done() for errand in errands))
-    globus.clock.detach(hub._wake)
-    assert [errand.future.result(0).state for errand in errands] == [TaskState.SUCCEEDED] * 2
-    until(lambda: hub._speaker._thread is None)
+            manager.resume(**options)
+        assert manager.step() is None
+    pending_requests = manager.resume(**options)
+    globus.clock.attach(manager._wake)
+    assert len(pending_requests) == 2
+    until(lambda: globus.clock.advance(1) or all(pending.future.done() for pending in pending_requests))
+    globus.clock.detach(manager._wake)
+    assert [pending.future.result(0).state for pending in pending_requests] == [TaskState.SUCCEEDED] * 2
+    until(lambda: manager._thread._thread is None)
     assert len(globus.tasks) == 2 - together
 
 
@@ -355,9 +357,9 @@ def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend
 
 def ask(guided, *requests, workflow):
     """Let a workflow of a process ask for something, and see its end."""
-    errands = [guided.start(request, workflow=workflow) for request in requests]
+    pending_requests = [guided.start(request, workflow=workflow) for request in requests]
     guided.live()
-    return [errand.future.result(0) for errand in errands]
+    return [pending.future.result(0) for pending in pending_requests]
 
 
 @pytest.mark.parametrize("how", ["beside it", "before it", "nested"])
@@ -366,11 +368,11 @@ def test_a_workflow_settles_for_itself_alone(process, globus, how):
     first = process()
     if how == "before it":
         ask(first, move(3), workflow="other")
-        first.hub.settle("other")
+        first.manager.settle("other")
     ask(first, move(), delete(), workflow="mine")
     if how != "before it":
         ask(first, *([move(3)] if how == "beside it" else []), workflow="other")
-        first.hub.settle("other")
+        first.manager.settle("other")
     second = process()
     ends = ask(second, move(), delete(), workflow="again")
     assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 2
@@ -383,8 +385,8 @@ def test_items_of_one_task_are_settled_by_those_who_asked_for_them(process, glob
     both = [first.start(delete(number), workflow=name) for number, name in [(0, "over"), (1, "killed"), (2, "over")]]
     both.append(first.start(delete(2), workflow="killed"))
     first.live()
-    assert len({errand.future.result(0).handle for errand in both}) == 1
-    first.hub.settle("over")
+    assert len({pending.future.result(0).handle for pending in both}) == 1
+    first.manager.settle("over")
     second = process()
     codes = [end.code for end in ask(second, delete(0), delete(1), delete(2), workflow="again")]
     assert codes == ["FILE_NOT_FOUND", "", ""]
@@ -394,9 +396,9 @@ def test_a_workflow_that_ends_by_an_error_is_not_settled_with_its_process(proces
     """The end of the process settles what no workflow had asked for, and no workflow that was left by an error."""
     first = process()
     ask(first, delete(0), workflow="left")
-    first.hub.abandon("left")
+    first.manager.abandon("left")
     ask(first, delete(1), workflow="")
-    first.hub.close()
+    first.manager.close()
     assert [end.code for end in ask(process(), delete(0), delete(1), workflow="")] == ["", "FILE_NOT_FOUND"]
 
 
@@ -409,7 +411,7 @@ def test_what_another_process_saw_end_belongs_to_the_one_that_began_it(process, 
     first.live(seconds=1)
     second = process()
     assert ask(second, delete(0), workflow="over")[0].state is TaskState.SUCCEEDED
-    second.hub.settle("over")
+    second.manager.settle("over")
     assert [end.code for end in ask(process(), delete(0), delete(1), workflow="again")] == ["FILE_NOT_FOUND", ""]
 
 
@@ -436,13 +438,13 @@ def test_a_living_process_learns_what_others_begin_and_end(process, globus):
     first = process()
     begun = first.start(move(0))
     first.live(seconds=1)
-    errand = second.start(move(0))
+    pending = second.start(move(0))
     second.live(seconds=2)
     assert len(globus.tasks) == 2
-    assert not errand.future.done()
+    assert not pending.future.done()
     second.live()
     first.live()
-    assert begun.future.result(0).state is errand.future.result(0).state is TaskState.SUCCEEDED
+    assert begun.future.result(0).state is pending.future.result(0).state is TaskState.SUCCEEDED
     assert moved(globus) == ["/out/0", "/out/4"]
 
 

@@ -170,7 +170,7 @@ def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):
     assert all(future.done() for future in futures)
     assert all("left by ZeroDivisionError" in str(future.exception()) for future in futures[:5])
     for thread in threading.enumerate():
-        if thread.name == "chiltepin-hub":
+        if thread.name == "chiltepin-task-manager":
             thread.join(LIMIT)
     assert {task.document()["fatal_error"]["code"] for task in globus.tasks.values()} == {"CANCELED"}
 

@@ -265,25 +265,25 @@ class Schedules(RuleBasedStateMachine):
         request = transfer_request(src_ep="a", dst_ep="b", src_path="/0", dst_path=f"/never/{number}")
         with without_threads():
             try:
-                errand = self.stack.hub.start(str(number), request, timeout=TIMEOUT, polling_interval=30, grace=20)
+                pending = self.stack.manager.start(str(number), request, timeout=TIMEOUT, polling_interval=30, grace=20)
             except BackendError:
-                assert self.stack.hub.find(str(number)) is None
+                assert self.stack.manager.find(str(number)) is None
                 self.never.append(number)
             else:
-                self.resumed.append(errand.future)
-            before, known = self._underway(), len(self.stack.hub._known)
+                self.resumed.append(pending.future)
+            before, known = self._underway(), len(self.stack.manager._by_key)
             with suppress(BackendError):
                 self._resume()
                 before = None
         if before is not None:
-            assert (self._underway(), len(self.stack.hub._known)) == (before, known)
+            assert (self._underway(), len(self.stack.manager._by_key)) == (before, known)
         TRIED["faults"] += 1
         self.stack.rest()
 
     def _underway(self):
         """The requests that have not ended."""
-        with self.stack.hub._lock:
-            return {id(errand) for batch in self.stack.hub._departures.batches for errand in batch.errands}
+        with self.stack.manager._lock:
+            return {id(pending) for batch in self.stack.manager._batcher.batches for pending in batch.pending_requests}
 
     @rule()
     def fork(self):
@@ -297,7 +297,7 @@ class Schedules(RuleBasedStateMachine):
                 signal.alarm(20)
                 for call in self.calls:
                     call.future.exception(0)
-                assert not self.stack.hub._departures.batches
+                assert not self.stack.manager._batcher.batches
                 status = 0
             finally:
                 os._exit(status)

@@ -69,9 +69,9 @@ def test_a_day_leaves_nothing_behind(stack):
     late, poll = [], stack.backend.poll
 
     def noted(handles):
-        with stack.hub._lock:
-            asked = [batch for batch in stack.hub._departures.batches if batch.handle in handles]
-            due = min(batch.next_look(stack.hub._looked) for batch in asked)
+        with stack.manager._lock:
+            asked = [batch for batch in stack.manager._batcher.batches if batch.handle in handles]
+            due = min(batch.next_poll(stack.manager._last_poll) for batch in asked)
         late.append(stack.clock.time() - due)
         return poll(handles)
 

@@ -1,4 +1,4 @@
-"""The whole stack before a simulated Globus: Parsl, hub, journal, backend, HTTP; one clock, which a test moves."""
+"""Parsl, task manager, journal, backend and HTTP with a simulated Globus; one clock, which a test moves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chiltepin.transfers import callbacks
 from chiltepin.transfers.activity import Diary
 from chiltepin.transfers.journal import Journal, Owner
 from chiltepin.transfers.runner import Transfers
-from chiltepin.transfers.service.manager import _hubs
+from chiltepin.transfers.service.manager import _managers
 
 #: Where nobody waits for a disk, if there is such a place.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
@@ -44,7 +44,7 @@ class Left(Exception):  # noqa: N818 - it is no error
 
 
 class HubClock:
-    """The simulator's time, as the hub reads a clock; its calendar may be wrong."""
+    """The simulator's time, as the task manager reads a clock; its calendar may be wrong."""
 
     def __init__(self, clock):
         self._clock, self.skew = clock, 0.0
@@ -128,12 +128,12 @@ class Stack:
         self.rest()
 
     @property
-    def hub(self):
-        """The hub of the process of now."""
-        return self.transfers.hub
+    def manager(self):
+        """The task manager of the process of now."""
+        return self.transfers.manager
 
     def _wake(self):
-        self.hub._wake()
+        self.manager._wake()
 
     # Coming to rest.
 
@@ -146,8 +146,8 @@ class Stack:
             waiting.wait(0.001)
 
     def _rests(self):
-        hub = self.hub
-        moved = _moves(hub._speaker) or self._calls_back()
+        manager = self.manager
+        moved = _moves(manager._thread) or self._calls_back()
         return not moved and self.due() > self.clock.time() and not any(map(_launches, self._records()))
 
     def _calls_back(self):
@@ -161,23 +161,22 @@ class Stack:
         return list(self.workflow.dfk.tasks.values()) if self.workflow._dfk is not None else []
 
     def due(self):
-        """When the hub will do something, by the clock."""
-        hub = self.hub
-        with hub._lock:
-            moments = [hub._next(batch) for batch in hub._departures.batches if batch.wanted]
-            if moments and hub._limits:
-                moments.append(hub._limits[0][0])
-            if hub._wishes and moments:
+        """When the task manager will do something, by the clock."""
+        manager = self.manager
+        with manager._lock:
+            moments = [manager._next(batch) for batch in manager._batcher.batches if batch.needed]
+            if moments and manager._timeouts:
+                moments.append(manager._timeouts[0][0])
+            if manager._stop_requests and moments:
                 moments.append(float("-inf"))
         return min(moments, default=float("inf"))
 
     def underway(self):
-        """What keeps the hub from coming to rest."""
-        now, hub = self.clock.time(), self.hub
-        waits = (
-            f"wishes {len(hub._wishes)}, submitting {hub._submitting.until - now}, looking {hub._looking.until - now}"
-        )
-        return [waits, *({**vars(batch), "in": hub._next(batch) - now} for batch in hub._departures.batches)]
+        """What keeps the task manager from coming to rest."""
+        now, manager = self.clock.time(), self.manager
+        submits, polls = manager._submit_backoff.until - now, manager._poll_backoff.until - now
+        waits = f"stops {len(manager._stop_requests)}, submits {submits}, polls {polls}"
+        return [waits, *({**vars(batch), "in": manager._next(batch) - now} for batch in manager._batcher.batches)]
 
     def stacks(self):
         """Where each thread is."""
@@ -242,12 +241,12 @@ class Stack:
     def kill(self):
         """Have the process die without a word, and another one begin."""
         self.rest()
-        hub = self.hub
-        with hub._lock:
+        manager = self.manager
+        with manager._lock:
             # Its threads have nothing to do any more, and end.
-            for dead in (hub._departures.batches, hub._wishes, hub._limits):
+            for dead in (manager._batcher.batches, manager._stop_requests, manager._timeouts):
                 dead.clear()
-        _hubs.discard(hub)
+        _managers.discard(manager)
         error = Left()
         self.workflow.__exit__(Left, error, None)
         self.backend.close()
@@ -262,12 +261,12 @@ class Stack:
         """Leave nothing behind."""
         try:
             if self.workflow._dfk is not None:
-                with self.hub._lock:
-                    self.hub._departures.batches.clear()
+                with self.manager._lock:
+                    self.manager._batcher.batches.clear()
                 self.workflow.__exit__(Left, Left(), None)
         finally:
             self._note()
-            _hubs.discard(self.hub)
+            _managers.discard(self.manager)
             self.clock.detach(self._wake)
             self.backend.close()
             self.globus.close()

@@ -22,7 +22,7 @@ from chiltepin.transfers.activity import Chapter, Diary, Reader
 from chiltepin.transfers.activity.page import page, write
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal
-from chiltepin.transfers.recorder import Record
+from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.runner import opened
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -120,9 +120,9 @@ def test_what_was_refused_is_there(local, folder):
 
 def test_what_is_not_called_anything_keeps_its_words(local, folder, clock):
     """A request that a service refuses has failed with the whole sentence, from its first word."""
-    record = Record(local.backend, None, Diary(folder, clock))
-    record.intend("1", request_of(), waited=0.0)
-    record.refused("1", ChiltepinError("'/' is a root."))
+    recorder = TaskRecorder(local.backend, None, Diary(folder, clock))
+    recorder.intend("1", request_of(), waited=0.0)
+    recorder.refused("1", ChiltepinError("'/' is a root."))
     [move] = Reader(folder).news()
     assert (move.shown, move.reason) == ("failed", "'/' is a root.")
 

@@ -24,8 +24,8 @@ from chiltepin.testing.simulator import Simulator
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.running import start
-from chiltepin.transfers.service.manager import Hub
-from chiltepin.transfers.timing import Chore, SystemClock
+from chiltepin.transfers.service.manager import TaskManager
+from chiltepin.transfers.timing import BackgroundThread, SystemClock
 
 LIMIT = 30
 TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}
@@ -51,14 +51,14 @@ def local(tmp_path):
 
 
 @pytest.fixture
-def hub():
-    """A hub of a service whose tasks last until they are told to end."""
+def manager():
+    """A task manager of a service whose tasks last until they are told to end."""
     station = Station(Now(), lasts=1e9)
-    hub = Hub(station)
-    yield hub
+    manager = TaskManager(station)
+    yield manager
     station.lasts = 0
-    hub.close()
-    until(lambda: hub._speaker._thread is None)
+    manager.close()
+    until(lambda: manager._thread._thread is None)
 
 
 def move(origin="/small", goal="/copy"):
@@ -97,44 +97,44 @@ def test_a_child_repeats_nothing_that_its_parent_has_queued(local, tmp_path):
     assert (tmp_path / "b/of-the-child").read_text() == "small"
 
 
-def test_a_future_of_the_parent_has_ended_in_the_child(hub):
+def test_a_future_of_the_parent_has_ended_in_the_child(manager):
     """Who asks for it there gets an error that says so, by whatever means; callbacks belong to the parent."""
     called = []
-    errand = hub.start("one", move(), **TIMES)
-    errand.future.add_done_callback(lambda _: called.append(os.getpid()))
-    until(lambda: errand.handle)
+    pending = manager.start("one", move(), **TIMES)
+    pending.future.add_done_callback(lambda _: called.append(os.getpid()))
+    until(lambda: pending.handle)
 
     def child():
         with pytest.raises(TaskLostError, match="the process that this one was forked from"):
-            errand.future.result(0)
-        assert futures.wait([errand.future], timeout=0).done
-        assert [*futures.as_completed([errand.future], timeout=0)] == [errand.future]
-        assert not errand.future.cancel()
-        assert hub.find("one") is None
+            pending.future.result(0)
+        assert futures.wait([pending.future], timeout=0).done
+        assert [*futures.as_completed([pending.future], timeout=0)] == [pending.future]
+        assert not pending.future.cancel()
+        assert manager.find("one") is None
         assert not called
 
     in_child(child)
-    assert not errand.future.done()
-    assert not hub._backend.cancelled
+    assert not pending.future.done()
+    assert not manager._backend.cancelled
 
 
-def test_a_child_uses_the_service_by_itself(hub):
-    """The hub of the parent works in the child, from the beginning, and in a child of that one."""
-    hub.start("one", move(), **TIMES)
+def test_a_child_uses_the_service_by_itself(manager):
+    """The task manager of the parent works in the child, from the beginning, and in a child of that one."""
+    manager.start("one", move(), **TIMES)
 
     def child():
-        hub._backend.lasts = 0
-        errand = hub.start("two", move(goal="/two"), **TIMES)
-        assert errand.future.result(LIMIT).state is TaskState.SUCCEEDED
+        manager._backend.lasts = 0
+        pending = manager.start("two", move(goal="/two"), **TIMES)
+        assert pending.future.result(LIMIT).state is TaskState.SUCCEEDED
 
     in_child(lambda: (child(), in_child(child)))
 
 
-def test_locks_that_other_threads_hold_do_not_hold_up_a_child(hub, local):
+def test_locks_that_other_threads_hold_do_not_hold_up_a_child(manager, local):
     """Another thread of the parent is in the middle of something when the child is made."""
     held, go = threading.Event(), threading.Event()
     future = CallbackFuture()
-    locks = [hub._lock, hub._speaker._changed, local._lock, local._movers._lock, future._condition]
+    locks = [manager._lock, manager._thread._changed, local._lock, local._movers._lock, future._condition]
 
     def hold():
         for lock in locks:
@@ -149,8 +149,8 @@ def test_locks_that_other_threads_hold_do_not_hold_up_a_child(hub, local):
     assert held.wait(LIMIT)
 
     def child():
-        hub._backend.lasts = 0
-        assert hub.start("in the child", move(), **TIMES).future.result(LIMIT).state is TaskState.SUCCEEDED
+        manager._backend.lasts = 0
+        assert manager.start("in the child", move(), **TIMES).future.result(LIMIT).state is TaskState.SUCCEEDED
         assert done(local, move()) is TaskState.SUCCEEDED
         assert isinstance(future.exception(0), TaskLostError)
 
@@ -265,15 +265,15 @@ def test_what_could_not_begin_is_not_done_later(local, tmp_path):
     assert not (tmp_path / "b/result").exists()
 
 
-def test_a_service_is_used_again_when_threads_can_be_started(hub):
-    """What could not be handed to the hub is not submitted later; the next call is."""
+def test_a_service_is_used_again_when_threads_can_be_started(manager):
+    """What could not be handed to the task manager is not submitted later; the next call is."""
     with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
-        hub.start("one", move(), **TIMES)
-    assert hub.find("one") is None
-    assert not hub._departures.batches
-    hub._backend.lasts = 0
-    assert hub.start("two", move(goal="/two"), **TIMES).future.result(LIMIT).state is TaskState.SUCCEEDED
-    assert [request.items[0].destination for request in hub._backend.requests.values()] == ["/two"]
+        manager.start("one", move(), **TIMES)
+    assert manager.find("one") is None
+    assert not manager._batcher.batches
+    manager._backend.lasts = 0
+    assert manager.start("two", move(goal="/two"), **TIMES).future.result(LIMIT).state is TaskState.SUCCEEDED
+    assert [request.items[0].destination for request in manager._backend.requests.values()] == ["/two"]
 
 
 def test_nothing_is_under_way_without_a_thread(local):
@@ -295,7 +295,7 @@ def test_a_thread_survives_what_its_work_raises(error):
             raise error
         told.set()
 
-    chore = Chore("chiltepin-test", work)
+    chore = BackgroundThread("chiltepin-test", work)
     chore.wake()
     assert told.wait(LIMIT)
     until(lambda: chore._thread is None)

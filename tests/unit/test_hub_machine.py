@@ -1,4 +1,4 @@
-"""Random histories of hubs: no task twice, no future without an end, no success that is not true of its own call."""
+"""Random histories: no task twice, no future without an end, no success that is not true of its own call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chiltepin.model import TaskState, items_of
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.journal import Journal, Owner
-from chiltepin.transfers.service.manager import Hub, _hubs
+from chiltepin.transfers.service.manager import TaskManager, _managers
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
 GRACE, TIMEOUT = 20.0, 300.0
@@ -43,25 +43,25 @@ class Call:
     """A request that waits for its end."""
 
     request: object
-    errand: object
+    pending: object
     #: The version of the source when it was asked for.
     version: int
     judged: bool = False
 
 
 class Follower(CallbackFuture):
-    """What follows a future in place, like the futures of Parsl, and notes when the hub is locked meanwhile."""
+    """A future that follows another in place, as those of Parsl do, and notes when the manager is locked meanwhile."""
 
-    def __init__(self, hub, locked):
+    def __init__(self, manager, locked):
         super().__init__()
-        self.hub, self.locked = hub, locked
+        self.manager, self.locked = manager, locked
 
     def hear(self, _):
-        """Have another thread use the hub: it may hold a lock of Parsl that this callback would wait for."""
-        other = threading.Thread(target=self.hub.forget, args=("nothing",), daemon=True)
+        """Have another thread use the task manager: it may hold a lock of Parsl that this callback would wait for."""
+        other = threading.Thread(target=self.manager.forget, args=("nothing",), daemon=True)
         other.start()
         other.join(2)
-        self.locked += [self.hub] if other.is_alive() else []
+        self.locked += [self.manager] if other.is_alive() else []
 
 
 class Histories(RuleBasedStateMachine):
@@ -78,7 +78,7 @@ class Histories(RuleBasedStateMachine):
         self.patch.setattr("chiltepin.transfers.policy.READ_SAVED", float("inf"))
         self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
-        self.hubs, self.calls, self.resumed = [None, None], [{}, {}], []
+        self.managers, self.calls, self.resumed = [None, None], [{}, {}], []
         for number in range(2):
             self._begin(number)
 
@@ -86,15 +86,15 @@ class Histories(RuleBasedStateMachine):
         # Each in a process of a machine that is gone by the time of the next one.
         owner = Owner("gone", next(self.numbers), "0")
         journal = Journal(self.folder, clock=self.clock.now, owner=owner)
-        self.hubs[number] = Hub(self.depot, clock=self.clock, threaded=False, journal=journal)
+        self.managers[number] = TaskManager(self.depot, clock=self.clock, threaded=False, journal=journal)
         self.calls[number] = {}
 
     def _start(self, process, request, timeout, source=""):
         key = next(self.keys)
         self.depot._work()
-        errand = self.hubs[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
-        self.calls[process][key] = Call(request, errand, self.depot.sources[source])
-        errand.future.add_done_callback(Follower(self.hubs[process], self.locked).hear)
+        pending = self.managers[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
+        self.calls[process][key] = Call(request, pending, self.depot.sources[source])
+        pending.future.add_done_callback(Follower(self.managers[process], self.locked).hear)
 
     @rule(
         process=PROCESSES,
@@ -138,7 +138,7 @@ class Histories(RuleBasedStateMachine):
     def cancel(self, process, data):
         """A request is cancelled."""
         if self.calls[process]:
-            self.hubs[process].stop(data.draw(st.sampled_from(sorted(self.calls[process]))))
+            self.managers[process].stop(data.draw(st.sampled_from(sorted(self.calls[process]))))
 
     @rule(file=FILES, code=st.sampled_from(["FILE_NOT_FOUND", ""]))
     def source(self, file, code):
@@ -196,18 +196,18 @@ class Histories(RuleBasedStateMachine):
     @rule(process=PROCESSES)
     def settle(self, process):
         """A workflow ends in order, and its process goes on."""
-        self.hubs[process].settle()
+        self.managers[process].settle()
 
     @rule(process=PROCESSES)
     def kill(self, process):
         """The process dies without a word, and another takes its place; nothing waits for the futures of the first."""
-        _hubs.discard(self.hubs[process])
+        _managers.discard(self.managers[process])
         self._begin(process)
 
     @rule(process=PROCESSES)
     def resume(self, process):
         """The end of all that other processes have begun is waited for."""
-        self.resumed += self.hubs[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE)
+        self.resumed += self.managers[process].resume(timeout=TIMEOUT, polling_interval=30, grace=GRACE)
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0]))
     def wait(self, seconds):
@@ -215,9 +215,9 @@ class Histories(RuleBasedStateMachine):
         end = self.clock.time + seconds
         while True:
             pauses = []
-            for number, hub in enumerate(self.hubs):
+            for number, manager in enumerate(self.managers):
                 self.depot.process = number
-                pauses.append(hub.step())
+                pauses.append(manager.step())
                 self._judge()
             pause = min((one for one in pauses if one is not None), default=None)
             if pause is None or self.clock.time + pause > end:
@@ -228,16 +228,16 @@ class Histories(RuleBasedStateMachine):
     def _judge(self):
         """Check that each success is true of its own call, at the moment at which it is told."""
         for process, call in [(number, call) for number, calls in enumerate(self.calls) for call in calls.values()]:
-            if call.judged or not call.errand.future.done():
+            if call.judged or not call.pending.future.done():
                 continue
             call.judged = True
-            if call.errand.future.exception() is None and call.errand.future.result().state is TaskState.SUCCEEDED:
+            if call.pending.future.exception() is None and call.pending.future.result().state is TaskState.SUCCEEDED:
                 self._is_true(call, process)
 
     def _is_true(self, call, process):
         [item] = items_of(call.request)
         path = posixpath.normpath(item if isinstance(item, str) else item.destination)
-        held = self.depot.held_since(path, call.errand.begun, process=process)
+        held = self.depot.held_since(path, call.pending.started, process=process)
         if isinstance(item, str):
             assert None in held, call
         else:
@@ -245,7 +245,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def no_future_ends_under_a_lock(self):
-        """What follows a future may wait for another lock, whose holder may wait for the hub."""
+        """What follows a future may wait for another lock, whose holder may wait for the task manager."""
         assert not self.locked
 
     @invariant()
@@ -258,12 +258,12 @@ class Histories(RuleBasedStateMachine):
     def a_bad_answer_holds_up_no_other_task(self):
         """What succeeded long ago has ended for its callers, whatever is told of other tasks."""
         for call in [call for calls in self.calls for call in calls.values()]:
-            errand = call.errand
-            task = self.depot.tasks.get(errand.handle.task_id) if errand.handle else None
-            if task is None or task.state is not TaskState.SUCCEEDED or errand.handle.task_id in self.depot.bad:
+            pending = call.pending
+            task = self.depot.tasks.get(pending.handle.task_id) if pending.handle else None
+            if task is None or task.state is not TaskState.SUCCEEDED or pending.handle.task_id in self.depot.bad:
                 continue
-            if max([*task.done.values(), self.healed, errand.begun]) < self.clock.time - LONG:
-                assert errand.future.done()
+            if max([*task.done.values(), self.healed, pending.started]) < self.clock.time - LONG:
+                assert pending.future.done()
 
     def teardown(self):
         """However it went on, in the end every future has ended, and no task is left."""
@@ -272,10 +272,10 @@ class Histories(RuleBasedStateMachine):
         self.depot.strike("resume")
         self.wait(2 * TIMEOUT)
         assert all(call.judged for calls in self.calls for call in calls.values())
-        assert all(hub.step() is None for hub in self.hubs)
+        assert all(manager.step() is None for manager in self.managers)
         assert not self.depot.unattended()
-        for hub in self.hubs:
-            _hubs.discard(hub)
+        for manager in self.managers:
+            _managers.discard(manager)
         self.patch.undo()
         shutil.rmtree(self.folder)
 

@@ -10,7 +10,7 @@ from station import Clock
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers.own_files import create_own, exists_own
-from chiltepin.transfers.status_file import Notes, read
+from chiltepin.transfers.status_file import StatusFile, read
 
 HANDLE = TaskHandle(backend="filesystem", task_id="id", submission_id="id")
 
@@ -34,36 +34,36 @@ def file(tmp_path):
 
 def test_a_note_is_the_status(file, clock):
     """What is read is what was written, all of it; nothing else is left beside it."""
-    notes = Notes(file, clock)
+    notes = StatusFile(file, clock)
     clock.time += 1
-    notes.take(status(5))
+    notes.update(status(5))
     assert read(file) == status(5)
     assert os.listdir(os.path.dirname(file)) == ["id.json"]
 
 
 def test_a_short_task_writes_none(file, clock):
     """A task that ends within a second makes no file, and the end itself is never noted."""
-    notes = Notes(file, clock)
+    notes = StatusFile(file, clock)
     clock.time += 0.9
-    notes.take(status(5))
+    notes.update(status(5))
     clock.time += 5
-    notes.take(status(6, TaskState.SUCCEEDED))
+    notes.update(status(6, TaskState.SUCCEEDED))
     assert read(file) is None
     assert not os.path.exists(os.path.dirname(file))
 
 
 def test_a_long_task_writes_one_a_second(file, clock):
     """Between two notes lies a second, and one that would say nothing new is not written."""
-    notes = Notes(file, clock)
+    notes = StatusFile(file, clock)
     seen = []
     for tick in range(1, 17):
         clock.time += 0.25
-        notes.take(status(min(10, tick)))
+        notes.update(status(min(10, tick)))
         seen.append(getattr(read(file), "bytes_done", None))
     assert seen == [None] * 3 + [4] * 4 + [8] * 4 + [10] * 5
     os.remove(file)
     clock.time += 1
-    notes.take(status(10))
+    notes.update(status(10))
     assert read(file) is None
 
 
@@ -71,9 +71,9 @@ def test_a_long_task_writes_one_a_second(file, clock):
 def test_where_no_note_can_be_written_the_task_goes_on(tmp_path, clock, place):
     """No name, no run folder on this machine, a disk that refuses: nothing is made, and nothing is raised."""
     (tmp_path / "a-file").touch()
-    notes = Notes(place.format(tmp_path), clock)
+    notes = StatusFile(place.format(tmp_path), clock)
     clock.time += 1
-    notes.take(status(5))
+    notes.update(status(5))
     assert os.listdir(tmp_path) == ["a-file"]
     assert read(place.format(tmp_path)) is None
 
@@ -88,9 +88,9 @@ def test_what_cannot_be_read_is_no_status(tmp_path, content):
 @pytest.mark.parametrize("how", ["open to all", "a link", "a second name", "a pipe", "nested too deeply"])
 def test_a_note_that_another_user_can_have_written_is_not_read(file, clock, how):
     """In a run folder that others may write to, only a note of this user counts, and none is waited for."""
-    notes = Notes(file, clock)
+    notes = StatusFile(file, clock)
     clock.time += 1
-    notes.take(status(5))
+    notes.update(status(5))
     if how == "open to all":
         Path(file).chmod(0o666)
     elif how == "a second name":
@@ -111,9 +111,9 @@ def test_a_note_is_never_written_through_a_link(file, clock, tmp_path):
     (tmp_path / "precious").write_text("mine")
     os.mkdir(os.path.dirname(file))
     os.symlink(tmp_path / "precious", f"{file}.draft")
-    notes = Notes(file, clock)
+    notes = StatusFile(file, clock)
     clock.time += 1
-    notes.take(status(5))
+    notes.update(status(5))
     assert read(file) == status(5)
     assert (tmp_path / "precious").read_text() == "mine"
 

@@ -155,9 +155,9 @@ def test_transfers_cannot_be_sent_to_another_process():
 
 
 def test_a_service_is_waited_for_through_its_hub():
-    """With a service backend, run has the hub follow the task, and forgets it at the end."""
+    """With a service backend, run has the task manager follow the task, and forgets it at the end."""
     station = Station(Clock(), lasts=0)
     transfers = Transfers(station)
     station.clock.time = 0
     assert transfers.run(REQUEST, timeout=60, polling_interval=0.01).state is TaskState.SUCCEEDED
-    assert not transfers.hub._known
+    assert not transfers.manager._by_key

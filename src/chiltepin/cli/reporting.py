@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from chiltepin.cli.context import Desk
     from chiltepin.model import Request, TaskStatus
-    from chiltepin.transfers.running import Underway
+    from chiltepin.transfers.running import RunningTask
 
 __all__ = ["Picture", "report", "summed", "task_error"]
 
@@ -81,12 +81,12 @@ def summed(statuses: Sequence[TaskStatus]) -> _Sum:
     )
 
 
-def task_error(task: Underway) -> BaseException | None:
+def task_error(task: RunningTask) -> BaseException | None:
     """Return why a task that has ended did not succeed; None if it did."""
     return task.future.exception() or error_of(task.future.result(), task.request)
 
 
-def _last(task: Underway) -> TaskStatus | None:
+def _last(task: RunningTask) -> TaskStatus | None:
     """Return the last that is known of a task that has ended."""
     error = task.future.exception()
     if error is None:
@@ -95,7 +95,7 @@ def _last(task: Underway) -> TaskStatus | None:
 
 
 def report(
-    desk: Desk, requests: Sequence[Request], tasks: Sequence[Underway], *, seconds: float, interrupted: bool
+    desk: Desk, requests: Sequence[Request], tasks: Sequence[RunningTask], *, seconds: float, interrupted: bool
 ) -> None:
     """Print what was done and what was not; leave, if that is not all."""
     failed = [(task, error) for task in tasks if (error := task_error(task)) is not None]
@@ -143,7 +143,7 @@ def _speed(done: _Sum, seconds: float) -> str:
 
 
 def _document(
-    tasks: Sequence[Underway], statuses: Sequence[TaskStatus], done: _Sum, seconds: float, *, interrupted: bool
+    tasks: Sequence[RunningTask], statuses: Sequence[TaskStatus], done: _Sum, seconds: float, *, interrupted: bool
 ) -> dict[str, Any]:
     """Return what programs are told."""
     failures = [_failure(task.request, error) for task in tasks if (error := task_error(task)) is not None]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from chiltepin.cli.context import Desk
     from chiltepin.model import Request
-    from chiltepin.transfers.running import Underway
+    from chiltepin.transfers.running import RunningTask
 
 __all__ = ["carry_out"]
 
@@ -56,7 +56,7 @@ def carry_out(desk: Desk, requests: Sequence[Request], *, timeout: float) -> Non
     report(desk, requests, tasks, seconds=time.monotonic() - began, interrupted=interrupted.is_set())
 
 
-def _wait(tasks: Sequence[Underway], interrupted: threading.Event, picture: Picture) -> None:
+def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, picture: Picture) -> None:
     """Look at the tasks until all have ended; tell each to stop when somebody interrupts."""
     told = False
     # Ten thousand lines of a batch are not looked at ten times a second.

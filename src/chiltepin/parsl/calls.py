@@ -102,7 +102,7 @@ def start(
     else:
         transfers = opened(payload.setup, client)
         app_future = operation.at_service(payload, transfers, **options)
-        channel = ServiceChannel(payload, transfers.hub)
+        channel = ServiceChannel(payload, transfers.manager)
     what = describe(request) if request else f"The {operation.name}"
     return TransferFuture(app_future, operation, channel, what, check=check)
 

@@ -15,7 +15,7 @@ from chiltepin.transfers.policy import STATUS_FILE_INTERVAL
 from chiltepin.transfers.runner import opened
 
 if TYPE_CHECKING:
-    from chiltepin.transfers.service.manager import Hub
+    from chiltepin.transfers.service.manager import TaskManager
     from chiltepin.transfers.worker import AppPayload
 
 __all__ = ["ServiceChannel", "TaskChannel", "WorkerChannel"]
@@ -89,30 +89,30 @@ class ServiceChannel:
 
     queues = False
 
-    def __init__(self, payload: AppPayload, hub: Hub) -> None:
-        self._key, self._hub = payload.submission_id, hub
+    def __init__(self, payload: AppPayload, manager: TaskManager) -> None:
+        self._key, self._manager = payload.submission_id, manager
 
     @property
     def handle(self) -> TaskHandle | None:
         """What the service calls it."""
-        errand = self._hub.find(self._key)
-        return errand.handle if errand else None
+        pending = self._manager.find(self._key)
+        return pending.handle if pending else None
 
     def status(self) -> TaskStatus | None:
-        """Return what the last look of the hub said."""
-        errand = self._hub.find(self._key)
-        if errand is None or errand.status is not None:
-            return errand.status if errand else None
-        if errand.handle is not None:
-            return TaskStatus(handle=errand.handle, state=TaskState.ACTIVE)
-        refused = errand.task.refused if errand.task else ""
+        """Return what the last look of the task manager said."""
+        pending = self._manager.find(self._key)
+        if pending is None or pending.status is not None:
+            return pending.status if pending else None
+        if pending.handle is not None:
+            return TaskStatus(handle=pending.handle, state=TaskState.ACTIVE)
+        refused = pending.task.refused if pending.task else ""
         reason = f"It waits to be submitted again. {refused}" if refused else "It waits to be submitted."
         return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:
-        """Leave it to the hub."""
-        self._hub.stop(self._key)
+        """Leave it to the task manager."""
+        self._manager.stop(self._key)
 
     def cleanup(self) -> None:
-        """Let the hub forget it."""
-        self._hub.forget(self._key)
+        """Let the task manager forget it."""
+        self._manager.forget(self._key)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from chiltepin.transfers.activity import Diary
     from chiltepin.transfers.journal import Asked, Journal, News
 
-__all__ = ["Record"]
+__all__ = ["TaskRecorder"]
 
 
-class Record:
+class TaskRecorder:
     """The part of journal and diary that is about one backend; without them it does nothing and knows nothing.
 
     Parameters
@@ -39,7 +39,7 @@ class Record:
 
     def __init__(self, backend: TransferBackend, journal: Journal | None, diary: Diary | None = None) -> None:
         self._backend, self._journal, self._diary = backend, journal, diary
-        #: Of the tasks of a service, by submission id; the thread of the hub alone comes here.
+        #: Of the tasks of a service, by submission id; the thread of the task manager alone comes here.
         self._chapters: dict[str, Chapter] = {}
         #: What other processes write about the backend.
         self.others = None if journal is None else Others(journal, backend.name, self._service)

@@ -29,8 +29,8 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.activity import Diary
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe
-from chiltepin.transfers.recorder import Record
-from chiltepin.transfers.service.manager import Hub
+from chiltepin.transfers.recorder import TaskRecorder
+from chiltepin.transfers.service.manager import TaskManager
 from chiltepin.transfers.timing import SystemClock
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ class Transfers:
     clock : object
         Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
     batching, journal, diary
-        As for `Hub`, which a service backend has.
+        As for `TaskManager`, which a service backend has.
 
     Attributes
     ----------
-    hub : Hub
+    task manager : Hub
         What follows the tasks of a service backend.
     """
 
@@ -94,8 +94,8 @@ class Transfers:
     ) -> None:
         self.backend = backend
         self._clock = clock or SystemClock()
-        self._record = Record(backend, journal, diary)
-        self.hub = Hub(backend, clock=self._clock, batching=batching, journal=journal, diary=diary)
+        self._recorder = TaskRecorder(backend, journal, diary)
+        self.manager = TaskManager(backend, clock=self._clock, batching=batching, journal=journal, diary=diary)
 
     def __reduce__(self) -> Any:
         raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
@@ -124,7 +124,7 @@ class Transfers:
             Longest time between two looks at the task, in seconds; the first looks come sooner.
         submission_id : str or None
             Makes a repetition of this call find the task of the first; None makes a new one. Not for services, whose
-            ids are their own: `Hub.start` keeps them.
+            ids are their own: `TaskManager.start` keeps them.
         fault_grace : float
             Seconds for which a service's trouble that does not heal by itself is borne.
         workflow : str
@@ -152,7 +152,7 @@ class Transfers:
             rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
             return self._run_at_service(request, workflow=workflow, **rest)
         name = submission_id or self.backend.new_submission_id()
-        with self._record.followed(name, request) as chapter:
+        with self._recorder.followed(name, request) as chapter:
 
             def tell(status: TaskStatus) -> None:
                 chapter.seen(status)
@@ -207,19 +207,19 @@ class Transfers:
         list of Future of TaskStatus
             One for each item; empty for a backend that is not durable, or without a journal.
         """
-        errands = self.hub.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
-        return [errand.future for errand in errands]
+        pending_requests = self.manager.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
+        return [pending.future for pending in pending_requests]
 
     def _run_at_service(self, request: Request, **options: Any) -> TaskStatus:
         key = str(uuid.uuid4())
-        errand = self.hub.start(key, request, **options)
+        pending = self.manager.start(key, request, **options)
         try:
-            return errand.future.result()
+            return pending.future.result()
         except BaseException:
-            self.hub.stop(key)
+            self.manager.stop(key)
             raise
         finally:
-            self.hub.forget(key)
+            self.manager.forget(key)
 
     def _follow(
         self,
@@ -285,20 +285,20 @@ class Transfers:
             )
         request = replace(request, deadline=self._clock.now() + timedelta(seconds=timeout))
         submission_id = self.backend.new_submission_id()
-        self._record.intend(submission_id, request)
+        self._recorder.intend(submission_id, request)
         try:
             handle = self.backend.submit(request, submission_id)
         except PathsInUseError as err:
-            self._record.refused(submission_id, err)
+            self._recorder.refused(submission_id, err)
             if err.status is None:
                 raise
             return err.status.handle
         except ChiltepinError as err:
             # After a lost answer the task may be there.
             if not getattr(err, "transient", False):
-                self._record.refused(submission_id, err)
+                self._recorder.refused(submission_id, err)
             raise
-        self._record.submitted(handle)
+        self._recorder.submitted(handle)
         return handle
 
     def cancel(self, handle: TaskHandle) -> None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from chiltepin.model import Request
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["Underway", "start"]
+__all__ = ["RunningTask", "start"]
 
 
-class Underway:
+class RunningTask:
     """A request that has been started.
 
     Attributes
@@ -51,7 +51,7 @@ class Underway:
 
 def start(
     transfers: Transfers, request: Request, *, timeout: float, polling_interval: float, grace: float
-) -> list[Underway]:
+) -> list[RunningTask]:
     """Start a request, and return at once.
 
     Parameters
@@ -80,13 +80,13 @@ def _apart(request: Request) -> list[Request]:
     return [replace(request, items=(item,)) for item in request.items]
 
 
-def _at_service(transfers: Transfers, request: Request, timeout: float, longest: float, grace: float) -> Underway:
+def _at_service(transfers: Transfers, request: Request, timeout: float, longest: float, grace: float) -> RunningTask:
     key = str(uuid.uuid4())
-    errand = transfers.hub.start(key, request, timeout=timeout, polling_interval=longest, grace=grace)
-    return Underway(request, errand.future, stop=lambda: transfers.hub.stop(key), look=lambda: errand.status)
+    pending = transfers.manager.start(key, request, timeout=timeout, polling_interval=longest, grace=grace)
+    return RunningTask(request, pending.future, stop=lambda: transfers.manager.stop(key), look=lambda: pending.status)
 
 
-def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: float) -> Underway:
+def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: float) -> RunningTask:
     backend = transfers.backend
     name = backend.new_submission_id()
     handle = TaskHandle(backend=backend.name, task_id=name, submission_id=name)
@@ -114,5 +114,5 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
         return None if status.state is TaskState.LOST else status
 
     # A daemon: who has asked it to stop may leave before it has.
-    threads.start(run, name="chiltepin-underway")
-    return Underway(request, future, stop=stopped.set, look=look)
+    threads.start(run, name="chiltepin-running")
+    return RunningTask(request, future, stop=stopped.set, look=look)

@@ -17,12 +17,12 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.own_files import create_own, open_own
 from chiltepin.transfers.timing import SystemClock
 
-__all__ = ["Notes", "read"]
+__all__ = ["StatusFile", "read"]
 
 logger = logging.getLogger(__name__)
 
 
-class Notes:
+class StatusFile:
     """Keeps the last status of one living task in a file.
 
     Parameters
@@ -39,7 +39,7 @@ class Notes:
         self._due = self._clock.monotonic() + policy.STATUS_FILE_INTERVAL
         self._last: TaskStatus | None = None
 
-    def take(self, status: TaskStatus) -> None:
+    def update(self, status: TaskStatus) -> None:
         """Write a status down, if it is new and it is time; whatever refuses it does not harm the task."""
         now = self._clock.monotonic()
         # Its end is not for a note: that is the result of Parsl's task.

@@ -1,7 +1,7 @@
 """What runs in the workflow's process when a service moves the bytes.
 
 The twin of `chiltepin.transfers.worker`: the same calls, but nothing waits here and no worker is held. Each returns a
-future at once, and the one thread of the hub does the rest.
+future at once, and the one thread of the task manager does the rest.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def delete_task(
 def _start(
     payload: AppPayload, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
 ) -> Future[TaskStatus]:
-    errand = transfers.hub.start(
+    pending = transfers.manager.start(
         payload.submission_id,
         request,
         timeout=arguments.check("timeout", timeout),
@@ -85,5 +85,5 @@ def _start(
         else:
             judged.set_exception(error)
 
-    errand.future.add_done_callback(end)
+    pending.future.add_done_callback(end)
     return judged

@@ -14,7 +14,7 @@ from chiltepin.transfers import policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Chore", "Patience", "SystemClock"]
+__all__ = ["BackgroundThread", "Backoff", "SystemClock"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class SystemClock:
         return datetime.now(timezone.utc)
 
 
-class Patience:
+class Backoff:
     """When to ask again what could not be asked."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Patience:
         self._wait, self.until = policy.RETRY_MIN, float("-inf")
 
 
-class Chore:
+class BackgroundThread:
     """A thread that is there as long as it has something to do.
 
     Parameters
@@ -59,9 +59,9 @@ class Chore:
 
     def __init__(self, name: str, work: Callable[[], float | None]) -> None:
         self._name, self._work = name, work
-        self.renew()
+        self.reset()
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Begin without a thread, as in a process made by ``fork``."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -78,9 +78,9 @@ class Chore:
         with self._changed:
             self._again = True
             self._changed.notify()
-            self.attend()
+            self.ensure_running()
 
-    def attend(self) -> None:
+    def ensure_running(self) -> None:
         """See to it that the thread is there; errors are those of `wake`."""
         with self._changed:
             if self._thread is None or not self._thread.is_alive():

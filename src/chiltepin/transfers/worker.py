@@ -16,7 +16,7 @@ from chiltepin.transfers import arguments
 from chiltepin.transfers.outcomes import describe, error_of
 from chiltepin.transfers.own_files import exists_own
 from chiltepin.transfers.runner import opened
-from chiltepin.transfers.status_file import Notes
+from chiltepin.transfers.status_file import StatusFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: A
         fault_grace=payload.fault_grace,
         workflow=payload.workflow,
         stopped=stopped,
-        told=Notes(payload.status_file).take,
+        told=StatusFile(payload.status_file).update,
     )
     if error := error_of(status, request):
         raise error

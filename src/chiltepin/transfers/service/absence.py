@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["absent"]
+__all__ = ["confirm_missing"]
 
 logger = logging.getLogger(__name__)
 
 
-def absent(backend: TransferBackend, request: Request) -> str:
+def confirm_missing(backend: TransferBackend, request: Request) -> str:
     """Return a sentence that names the one path of a request, if nothing is there; empty if that is not confirmed.
 
     Parameters

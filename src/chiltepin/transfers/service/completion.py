@@ -1,4 +1,4 @@
-"""How errands end: what became of each item of a task, and the futures that wait to hear of it."""
+"""How pending requests end: what became of each item of a task, and the futures that wait to hear of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.errors import BackendError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.service.absence import absent
+from chiltepin.transfers.service.absence import confirm_missing
 
 if TYPE_CHECKING:
     import threading
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from chiltepin.model import ItemOutcome, Request
     from chiltepin.protocol import BatchingBackend, TransferBackend
-    from chiltepin.transfers.recorder import Record
+    from chiltepin.transfers.recorder import TaskRecorder
     from chiltepin.transfers.service.batch import Batch
-    from chiltepin.transfers.service.batching import Departures
-    from chiltepin.transfers.service.pending_request import Errand
+    from chiltepin.transfers.service.batching import Batcher
+    from chiltepin.transfers.service.pending_request import PendingRequest
 
-__all__ = ["Arrivals"]
+__all__ = ["Completer"]
 
 logger = logging.getLogger(__name__)
 
 
-class Arrivals:
-    """Ends the errands of tasks that have ended, or finds another task for them; only the hub's own thread calls.
+class Completer:
+    """Ends the pending requests of tasks that have ended, or resubmits them; only the manager's thread calls it.
 
     Parameters
     ----------
@@ -37,158 +37,160 @@ class Arrivals:
     record : Record
         Where the ends are written down.
     departures : Departures
-        Where an errand that goes again finds its task.
+        Where a pending request that goes again finds its task.
     clock : object
         Has ``monotonic()``.
     lock : threading.RLock
         Guards the departures.
     freed : callable
-        Is told when an errand has ended: a place at the service may have become free.
+        Is told when a pending request has ended: a place at the service may have become free.
     """
 
     def __init__(
         self,
         backend: TransferBackend,
-        record: Record,
-        departures: Departures,
+        recorder: TaskRecorder,
+        batcher: Batcher,
         *,
         clock: Any,
         lock: threading.RLock,
         freed: Callable[[], None],
     ) -> None:
-        self._backend, self._record, self._departures = backend, record, departures
+        self._backend, self._recorder, self._batcher = backend, recorder, batcher
         self._clock, self._lock, self._freed = clock, lock, freed
-        self._proofs = 0
+        self._confirmations = 0
 
     # Of a whole task.
 
-    def settle(self, batch: Batch) -> bool:
-        """End the errands of a task that has ended, or find another task for them; False if that has to wait."""
-        now, end = self._clock.monotonic(), cast("TaskStatus", batch.end)
-        whole = not batch.apart or end.state is TaskState.LOST or not any(batch.riders.values())
+    def complete(self, batch: Batch) -> bool:
+        """End or resubmit the pending requests of a task that has ended; return False if that has to wait."""
+        now, end = self._clock.monotonic(), cast("TaskStatus", batch.final_status)
+        whole = not batch.per_item or end.state is TaskState.LOST or not any(batch.requests_by_item.values())
         if not whole:
-            return self._settle_apart(batch, end, now)
-        strict: list[Errand] = []
+            return self._complete_per_item(batch, end, now)
+        strict: list[PendingRequest] = []
         if end.code == policy.NOT_FOUND:
             with self._lock:
-                strict = self._departures.stricter(batch, tuple(batch.riders))
+                strict = self._batcher.take_back_strict(batch, tuple(batch.requests_by_item))
         self._finish_batch(batch, end)
-        self.again(strict, share=None)
-        if batch.inherited and end.state is not TaskState.SUCCEEDED and not batch.stopping:
+        self.resubmit(strict, max_items=None)
+        if batch.adopted and end.state is not TaskState.SUCCEEDED and not batch.stop_reason:
             # What came of it elsewhere is no answer to whoever asks for it now.
-            self.again(batch.errands, share=None)
+            self.resubmit(batch.pending_requests, max_items=None)
         else:
-            self.end_all(batch, lambda errand: errand.verdict(now, end))
+            self.end_all(batch, lambda pending: pending.outcome(now, end))
         return True
 
-    def _settle_apart(self, batch: Batch, end: TaskStatus, now: float) -> bool:
+    def _complete_per_item(self, batch: Batch, end: TaskStatus, now: float) -> bool:
         """Do so where each item has an outcome of its own."""
         backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
         try:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
             if len(outcomes) != len(items_of(request)):
                 raise BackendError(f"{len(outcomes)} outcomes came for {len(items_of(request))} items.")  # noqa: TRY301
-        except Exception as err:  # noqa: BLE001 - asked again, some times; each errand has its timeout
+        except Exception as err:  # noqa: BLE001 - asked again, some times; each pending request has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
-            batch.unanswered += 1
-            if batch.unanswered < policy.OUTCOME_TRIES:
+            batch.outcome_failures += 1
+            if batch.outcome_failures < policy.OUTCOME_TRIES:
                 return False
             outcomes = [None] * len(items_of(request))
         self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
-        asked_again = batch.inherited or end.state is TaskState.SUCCEEDED or end.code in policy.PER_ITEM_CODES
-        unknown: list[Errand] = []
-        self._proofs = policy.CONFIRMED_PATHS
+        asked_again = batch.adopted or end.state is TaskState.SUCCEEDED or end.code in policy.PER_ITEM_CODES
+        unknown: list[PendingRequest] = []
+        self._confirmations = policy.CONFIRMED_PATHS
         for item, outcome in zip(items_of(request), outcomes, strict=True):
-            for errand in [one for one in batch.riders.get(item, ()) if not one.ended]:
+            for pending in [one for one in batch.requests_by_item.get(item, ()) if not one.ended]:
                 if outcome is not None:
                     # What the whole task has waited for need not be waited for again.
-                    errand.troubled = errand.troubled or batch.trouble_since or now
-                    self._end_item(errand, end, outcome, now)
-                elif not errand.stopping and asked_again:
-                    unknown.append(errand)
+                    pending.fault_since = pending.fault_since or batch.fault_since or now
+                    self._end_item(pending, end, outcome, now)
+                elif not pending.stop_reason and asked_again:
+                    unknown.append(pending)
                 else:
-                    self.end(errand, errand.verdict(now, end))
-        self._find_out(batch, end, unknown, blamed=any(one is not None and not one.done for one in outcomes))
+                    self.end(pending, pending.outcome(now, end))
+        self._resubmit_unknown(batch, end, unknown, blamed=any(one is not None and not one.done for one in outcomes))
         return True
 
-    def _find_out(self, batch: Batch, end: TaskStatus, unknown: list[Errand], *, blamed: bool) -> None:
+    def _resubmit_unknown(self, batch: Batch, end: TaskStatus, unknown: list[PendingRequest], *, blamed: bool) -> None:
         """Ask again for items of which the service does not tell what became of them."""
         given_up = []
-        for errand in unknown:
-            errand.unproven += 1
+        for pending in unknown:
+            pending.unproven += 1
             # The task did something, so it is asked for in the form that does nothing where it is done.
-            errand.repeats = errand.repeats or end.state is TaskState.SUCCEEDED
-            if errand.unproven > policy.UNPROVEN_TASKS:
-                given_up.append(errand)
+            pending.may_be_done = pending.may_be_done or end.state is TaskState.SUCCEEDED
+            if pending.unproven > policy.UNPROVEN_TASKS:
+                given_up.append(pending)
         said = end.reason or f"the task ended as {end.state.name}"
         reason = f"The service did not tell in {policy.UNPROVEN_TASKS} tasks what became of it; of the last one: {said}"
-        for errand in given_up:
-            self.end(errand, replace(end, state=TaskState.FAILED, code="UNPROVEN", reason=reason))
+        for pending in given_up:
+            self.end(pending, replace(end, state=TaskState.FAILED, code="UNPROVEN", reason=reason))
         # Where no item is named, halves find out which it is.
-        together = end.state is not TaskState.SUCCEEDED and (blamed or batch.inherited)
-        rest = [errand for errand in unknown if not errand.ended]
-        self.again(rest, share=None if together else max(1, len(rest) // 2))
+        together = end.state is not TaskState.SUCCEEDED and (blamed or batch.adopted)
+        rest = [pending for pending in unknown if not pending.ended]
+        self.resubmit(rest, max_items=None if together else max(1, len(rest) // 2))
 
-    def _end_item(self, errand: Errand, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
-        """End an errand as its item ended, or try it again where that may heal."""
+    def _end_item(self, pending: PendingRequest, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
+        """End a pending request as its item ended, or try it again where that may heal."""
         if outcome.done:
-            self.end(errand, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
+            self.end(pending, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
             return
-        heals = outcome.code in policy.PERMANENT_CODES and now < (errand.troubled or now) + errand.grace
-        if heals and not errand.stopping and not self._is_missing(errand, outcome):
-            errand.not_before = now + min(policy.ITEM_RETRY_MAX, errand.grace / 4)
-            errand.before = TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, code=outcome.code, reason=outcome.reason)
-            self.again([errand], share=None)
+        heals = outcome.code in policy.PERMANENT_CODES and now < (pending.fault_since or now) + pending.grace
+        if heals and not pending.stop_reason and not self._is_missing(pending, outcome):
+            pending.not_before = now + min(policy.ITEM_RETRY_MAX, pending.grace / 4)
+            pending.last_status = TaskStatus(
+                handle=NO_TASK, state=TaskState.ACTIVE, code=outcome.code, reason=outcome.reason
+            )
+            self.resubmit([pending], max_items=None)
             return
         failed = replace(end, state=TaskState.FAILED, code=outcome.code, reason=outcome.reason)
-        self.end(errand, errand.verdict(now, failed))
+        self.end(pending, pending.outcome(now, failed))
 
-    def _is_missing(self, errand: Errand, outcome: ItemOutcome) -> bool:
+    def _is_missing(self, pending: PendingRequest, outcome: ItemOutcome) -> bool:
         """Whether it is confirmed that there is nothing to wait for."""
-        if outcome.code != policy.NOT_FOUND or not self._proofs:
+        if outcome.code != policy.NOT_FOUND or not self._confirmations:
             return False
-        self._proofs -= 1
-        return bool(absent(self._backend, errand.request))
+        self._confirmations -= 1
+        return bool(confirm_missing(self._backend, pending.request))
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
         request = cast("Request", batch.request)
-        self._record.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(request))
+        self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(request))
         self.drop(batch)
 
-    def abandon(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:
-        """End the errands of a task that may go on, each with its outcome; others may wait for its end."""
-        now, errands = self._clock.monotonic(), batch.errands
+    def abandon(self, batch: Batch, outcome: Callable[[PendingRequest], TaskStatus | BaseException]) -> None:
+        """End the pending requests of a task that may go on, each with its outcome; others may wait for its end."""
+        now, pending_requests = self._clock.monotonic(), batch.pending_requests
         with self._lock:
             batch.abandon()
-            for one in [one for one in self._departures.batches if not one.wanted and one.expires < now]:
-                self._departures.drop(one)
-        for errand in errands:
-            self.end(errand, outcome(errand))
+            for one in [one for one in self._batcher.batches if not one.needed and one.expires < now]:
+                self._batcher.drop(one)
+        for pending in pending_requests:
+            self.end(pending, outcome(pending))
 
     def drop(self, batch: Batch) -> None:
-        """Take a task off the list; its errands have ended, or find another."""
+        """Take a task off the list; its pending requests have ended, or find another."""
         with self._lock:
-            self._departures.drop(batch)
+            self._batcher.drop(batch)
 
-    # Of an errand.
+    # Of a pending request.
 
-    def again(self, errands: Iterable[Errand], *, share: int | None) -> None:
-        """Find another task for errands, of at most ``share`` items."""
+    def resubmit(self, pending_requests: Iterable[PendingRequest], *, max_items: int | None) -> None:
+        """Find another task for pending requests, of at most ``max_items`` items."""
         now = self._clock.monotonic()
         with self._lock:
-            for errand in errands:
-                errand.share = share
-                self._departures.place(errand, now)
+            for pending in pending_requests:
+                pending.max_items = max_items
+                self._batcher.assign(pending, now)
 
-    def end_all(self, batch: Batch, outcome: Callable[[Errand], TaskStatus | BaseException]) -> None:
-        """End all errands of a task, each with its outcome."""
-        for errand in batch.errands:
-            self.end(errand, outcome(errand))
+    def end_all(self, batch: Batch, outcome: Callable[[PendingRequest], TaskStatus | BaseException]) -> None:
+        """End all pending requests of a task, each with its outcome."""
+        for pending in batch.pending_requests:
+            self.end(pending, outcome(pending))
 
-    def end(self, errand: Errand, outcome: TaskStatus | BaseException) -> None:
-        """End an errand, once."""
-        if errand.ended:
+    def end(self, pending: PendingRequest, outcome: TaskStatus | BaseException) -> None:
+        """End a pending request, once."""
+        if pending.ended:
             return
-        errand.ended = True
+        pending.ended = True
         self._freed()
-        errand.end(outcome)
+        pending.finish(outcome)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from chiltepin.model import DeleteRequest
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["looked_up"]
+__all__ = ["find_missing"]
 
 
-def looked_up(
+def find_missing(
     backend: TransferBackend, kind: DeleteRequest, paths: Iterable[str]
 ) -> tuple[dict[str, ItemOutcome], list[str]]:
     """Look for paths that are to be deleted.

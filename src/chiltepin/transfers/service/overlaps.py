@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chiltepin.model import Item, Request
     from chiltepin.transfers.service.batch import Batch
 
-__all__ = ["Claims", "Place", "plain_place"]
+__all__ = ["PathClaims", "Place", "plain_place"]
 
 #: A store, and the names that lead from its root, or from a home folder that is called ``~``, to a path.
 Place = tuple[str, ...]
@@ -27,7 +27,7 @@ def plain_place(endpoint: str, path: str) -> Place:
     return (endpoint, *home, *parts(path, endpoint=endpoint))
 
 
-class Claims:
+class PathClaims:
     """The paths that batches write to or delete.
 
     Parameters
@@ -53,14 +53,14 @@ class Claims:
 
     def add(self, batch: Batch, item: Item) -> None:
         """Note that a batch has an item."""
-        for mark in self._marks(batch.kind, item):
+        for mark in self._keys(batch.kind, item):
             if (claims := self._claims.get(mark)) is None:
                 claims = self._claims[mark] = {}
             claims[batch] = claims.get(batch, 0) + 1
 
     def remove(self, batch: Batch, item: Item) -> None:
         """Note that a batch no longer has an item."""
-        for mark in self._marks(batch.kind, item):
+        for mark in self._keys(batch.kind, item):
             claims = self._claims[mark]
             claims[batch] -= 1
             if not claims[batch]:
@@ -72,11 +72,16 @@ class Claims:
         """Return the batches that claim a path that a request would write to or delete."""
         if not self._claims:
             return set()
-        return {batch for item in items for mark in self._sought(kind, item) for batch in self._claims.get(mark, ())}
+        return {
+            batch
+            for item in items
+            for mark in self._conflicting_keys(kind, item)
+            for batch in self._claims.get(mark, ())
+        }
 
-    def _marks(self, kind: Request, item: Item) -> Iterator[Hashable]:
+    def _keys(self, kind: Request, item: Item) -> Iterator[Hashable]:
         """Yield under what a claim is found: the path, the folders above it, and its name where homes are unknown."""
-        if (place := self._located(kind, item)) is None:
+        if (place := self._place_of_item(kind, item)) is None:
             return
         yield "at", place
         yield from (("below", place[:length]) for length in range(1, len(place)))
@@ -87,8 +92,8 @@ class Claims:
             yield "tree", place
             yield "any tree", store, style
 
-    def _sought(self, kind: Request, item: Item) -> Iterator[Hashable]:
-        if (place := self._located(kind, item)) is None:
+    def _conflicting_keys(self, kind: Request, item: Item) -> Iterator[Hashable]:
+        if (place := self._place_of_item(kind, item)) is None:
             return
         yield "at", place
         yield from (("tree", place[:length]) for length in range(1, len(place)))
@@ -99,17 +104,17 @@ class Claims:
             yield "below", place
             yield "any", store, other
 
-    def _located(self, kind: Request, item: Item) -> Place | None:
+    def _place_of_item(self, kind: Request, item: Item) -> Place | None:
         if isinstance(kind, DeleteRequest):
             endpoint, path = kind.endpoint, str(item)
         else:
             endpoint, path = kind.destination, item.destination  # type: ignore[union-attr] # it is that of a transfer
         # An item is looked for, and then added.
         if self._last[0] != (endpoint, path):
-            self._last = (endpoint, path), self._folded(endpoint, path)
+            self._last = (endpoint, path), self._case_folded(endpoint, path)
         return self._last[1]
 
-    def _folded(self, endpoint: str, path: str) -> Place | None:
+    def _case_folded(self, endpoint: str, path: str) -> Place | None:
         try:
             place = self._place(endpoint, path)
         except (PermissionDeniedError, ValueError):

@@ -15,7 +15,7 @@ from chiltepin.transfers.outcomes import describe
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
 
-__all__ = ["Errand", "TaskProgress"]
+__all__ = ["PendingRequest", "TaskProgress"]
 
 
 class TaskProgress:
@@ -39,20 +39,20 @@ class TaskProgress:
     refused = ""
 
 
-class Errand:
-    """One request on its way through a service; times are seconds of the hub's clock.
+class PendingRequest:
+    """One request on its way through a service; times are seconds of the task manager's clock.
 
     Parameters
     ----------
     request : TransferRequest or DeleteRequest
         What is wanted.
     timeout : float
-        Seconds from ``begun`` after which nobody waits for it any more.
+        Seconds from ``started`` after which nobody waits for it any more.
     polling_interval : float
         Longest time between two looks at its task, in seconds.
     grace : float
         Seconds for which a trouble that does not heal by itself is borne.
-    begun : float
+    started : float
         When it started.
     workflow : str
         The name of the workflow that wants it; empty outside of any.
@@ -61,7 +61,7 @@ class Errand:
     ----------
     future : Future of TaskStatus
         Ends with the final status of the task, or with the error that says why there is none.
-    stopping : str
+    stop_reason : str
         Why nobody wants it any more: "cancel" or "timeout"; empty as long as somebody does.
     """
 
@@ -72,35 +72,35 @@ class Errand:
         timeout: float,
         polling_interval: float,
         grace: float,
-        begun: float,
+        started: float,
         workflow: str = "",
     ) -> None:
         self.workflow = workflow
         self.request, self.timeout, self.polling_interval, self.grace = request, timeout, polling_interval, grace
-        self.begun = begun
+        self.started = started
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl stumbles over a future that is cancelled under it; a running one cannot be.
         self.future.set_running_or_notify_cancel()
-        self.stopping = ""
+        self.stop_reason = ""
         self.ended = False
         #: The task that does it, and the most items that such a task may have.
         self.task: TaskProgress | None = None
-        self.share: int | None = None
+        self.max_items: int | None = None
         #: Since when its own item is in a trouble, and before when it is not tried again.
-        self.troubled: float | None = None
+        self.fault_since: float | None = None
         self.not_before = float("-inf")
         #: Whether its item may be done already, so that it is asked for in the form that does nothing where it is.
-        self.repeats = False
+        self.may_be_done = False
         #: In how many tasks the service did not tell what became of its item.
         self.unproven = 0
         #: What became of its item before it is tried again.
-        self.before: TaskStatus | None = None
+        self.last_status: TaskStatus | None = None
         self._final: TaskStatus | None = None
 
     @property
-    def limit(self) -> float:
+    def times_out_at(self) -> float:
         """When its time is up."""
-        return self.begun + self.timeout
+        return self.started + self.timeout
 
     @property
     def handle(self) -> TaskHandle | None:
@@ -110,25 +110,27 @@ class Errand:
     @property
     def status(self) -> TaskStatus | None:
         """What became of it; until then, what the last look at its task said, or what it is tried again for."""
-        return self._final or (self.task.status if self.task else None) or self.before
+        return self._final or (self.task.status if self.task else None) or self.last_status
 
-    def verdict(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
+    def outcome(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
         """Return how it ends where its task, which it has for itself, stands as ``status`` says."""
         if status is not None and status.state is TaskState.SUCCEEDED:
             return status
         # The deadline at the service is the same moment by another clock, and may come first.
-        expired = status is not None and status.state is TaskState.EXPIRED and now >= self.limit - policy.CLOCK_SKEW
-        if self.stopping == "timeout" or expired:
+        expired = (
+            status is not None and status.state is TaskState.EXPIRED and now >= self.times_out_at - policy.CLOCK_SKEW
+        )
+        if self.stop_reason == "timeout" or expired:
             return self._timed_out(status)
-        if status is not None and (status.state.final or not self.stopping):
+        if status is not None and (status.state.final or not self.stop_reason):
             return status
         ended = "was told to stop and has not stopped yet" if self.handle else "was cancelled before it began"
         return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
 
-    def parted(self, others: int) -> BaseException:
+    def detached_error(self, others: int) -> BaseException:
         """Return the error with which it ends while its task goes on for others."""
         what, task = describe(self.request), f"a task with {others} other items goes on, and may still do it"
-        if self.stopping == "timeout":
+        if self.stop_reason == "timeout":
             return TaskTimeoutError(
                 f"{what} was not done within {self.timeout:g} seconds; give a longer timeout=. It is in no hands of "
                 f"ours any more: {task}.",
@@ -142,14 +144,14 @@ class Errand:
             return ServiceUnavailableError(
                 f"{what} could not be submitted within {self.timeout:g} seconds: {self.task.refused}", transient=True
             )
-        last = (self.task.status_before_stop if self.task else None) or self.before
+        last = (self.task.status_before_stop if self.task else None) or self.last_status
         said = f" Last word of the service: {last.reason}" if last and last.reason else ""
         return TaskTimeoutError(
             f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=.{said}",
             status=status,
         )
 
-    def end(self, outcome: TaskStatus | BaseException) -> None:
+    def finish(self, outcome: TaskStatus | BaseException) -> None:
         """End the future, unless its owner has done so."""
         with suppress(InvalidStateError):
             if isinstance(outcome, BaseException):

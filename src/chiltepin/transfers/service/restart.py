@@ -18,12 +18,12 @@ from chiltepin.transfers.service.batch import kind_of
 if TYPE_CHECKING:
     from chiltepin.model import Capabilities, Item, Request
     from chiltepin.transfers.journal import Asker, News
-    from chiltepin.transfers.recorder import Record
+    from chiltepin.transfers.recorder import TaskRecorder
 
-__all__ = ["Repeats"]
+__all__ = ["RestartPlan"]
 
 
-class Repeats:
+class RestartPlan:
     """What may have been done already.
 
     Parameters
@@ -34,13 +34,13 @@ class Repeats:
         What the service can do.
     """
 
-    def __init__(self, record: Record, capabilities: Capabilities) -> None:
-        self._record, self._compares = record, "checksum" in capabilities.sync_levels
+    def __init__(self, recorder: TaskRecorder, capabilities: Capabilities) -> None:
+        self._recorder, self._compares = recorder, "checksum" in capabilities.sync_levels
         #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
         self._done: dict[Request, dict[Item, tuple[News, int]]] = {}
         self._most = policy.REMEMBERED_ITEMS
 
-    def form(self, kind: Request, items: tuple[Item, ...]) -> Request:
+    def choose_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
         """Return in which form to ask for items: as it was said, or, if all were done, the one that does no harm.
 
         Parameters
@@ -52,31 +52,31 @@ class Repeats:
         """
         if not self._done:
             return kind
-        harmless = self.harmless(kind, items)
+        harmless = self.repeatable_form(kind, items)
         if harmless == kind:
             return kind
         known = replace(harmless, deadline=None)
-        return harmless if all(self._killed(known, item) for item in items) else kind
+        return harmless if all(self._was_killed(known, item) for item in items) else kind
 
-    def _killed(self, kind: Request, item: Item) -> bool:
+    def _was_killed(self, kind: Request, item: Item) -> bool:
         """Whether an item was done last for a workflow whose process was killed."""
-        others, last = self._record.others, self._done.get(kind, {}).get(item)
+        others, last = self._recorder.others, self._done.get(kind, {}).get(item)
         return others is not None and last is not None and any(map(others.killed, last[0].askers(last[1])))
 
-    def harmless(self, kind: Request, items: tuple[Item, ...]) -> Request:
+    def repeatable_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
         """Return the form that does nothing where items are done already; as it was said, where there is none."""
         # What a sync level leaves alone is not compared with a checksum from outside, so the two exclude each other.
         if any(not isinstance(item, str) and item.checksum for item in items):
             return kind
-        return self._harmless(kind)
+        return self._repeatable_form(kind)
 
-    def take(self, news: News) -> None:
+    def add(self, news: News) -> None:
         """Take note of a task of another process that has ended."""
-        kind = self._harmless(kind_of(news.entry.request))
+        kind = self._repeatable_form(kind_of(news.entry.request))
         # Of a transfer that failed for one item the others may be done, and to compare is never wrong. A deletion that
         # failed may have failed because nothing was there, and is to do so again.
         counts = news.entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
-        counts = counts and any(not self._settled(asker) for asker, _ in (*news.began, *news.saw))
+        counts = counts and any(not self._ended_cleanly(asker) for asker, _ in (*news.began, *news.saw))
         known = self._done.setdefault(kind, {})
         # The last one who asked for an item decides.
         for number, item in enumerate(items_of(news.entry.request) if counts or known else ()):
@@ -86,19 +86,21 @@ class Repeats:
         if sum(map(len, self._done.values())) > self._most:
             self._tidy()
 
-    def _settled(self, asker: Asker) -> bool:
-        return self._record.others is None or self._record.others.settled(asker)
+    def _ended_cleanly(self, asker: Asker) -> bool:
+        return self._recorder.others is None or self._recorder.others.settled(asker)
 
     def _tidy(self) -> None:
         """Drop what was done for workflows that have ended in order, and of very many of one kind the oldest."""
         for kind, known in self._done.items():
             live = [
-                (item, last) for item, last in known.items() if not all(map(self._settled, last[0].askers(last[1])))
+                (item, last)
+                for item, last in known.items()
+                if not all(map(self._ended_cleanly, last[0].askers(last[1])))
             ]
             self._done[kind] = dict(live[-policy.REMEMBERED_ITEMS :])
         self._most = max(policy.REMEMBERED_ITEMS, 2 * sum(map(len, self._done.values())))
 
-    def _harmless(self, kind: Request) -> Request:
+    def _repeatable_form(self, kind: Request) -> Request:
         """Return the form of a request that does nothing where it is done; the same, if it is one or there is none."""
         if isinstance(kind, DeleteRequest):
             return replace(kind, ignore_missing=True)
