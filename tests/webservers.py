@@ -69,6 +69,8 @@ server.port = {port}
 server.errorlog = "{folder}/log"
 server.modules = ("mod_dirlisting")
 dir-listing.activate = "enable"
+# Of a file without a type it tells neither a time nor a tag.
+mimetype.assign = ("" => "application/octet-stream")
 # Without these it refuses names that are not UTF-8, and those with control characters.
 server.http-parseopts = ("url-invalid-utf8-reject" => "disable", "url-ctrls-reject" => "disable")
 """

@@ -1,0 +1,378 @@
+"""The table of what each store can: its rows are what is found on real servers.
+
+CHILTEPIN_WRITE_PAGES=1 writes what is found into the page, instead of comparing.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import fsspec
+import pytest
+from botocore.exceptions import ResponseStreamingError
+from buckets import OTHERS, s3_server
+from fileservers import file_server
+from sftpservers import sftp_server
+from sshserver import ssh_server  # noqa: F401 - a fixture
+from webservers import web_server
+
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.locations import place_of
+from chiltepin.errors import ChiltepinError
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.runner import Transfers
+
+PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "what-a-store-can.md"
+
+#: 2009-02-13, with as many nanoseconds as a disk keeps.
+MOMENT = 1_234_567_890_123_456_789
+UNITS = {10**3: "1 µs", 10**6: "1 ms", 10**9: "1 s", 60 * 10**9: "1 min"}
+NEVER = "–"  # noqa: RUF001 - what a reader of a table expects
+
+
+class Behind:
+    """A folder that a server shows, seen from the machine that it is on."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+
+    def put(self, name, content):
+        """Write a file, with a time that is known."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Some servers are another user.
+        path.parent.chmod(0o777)
+        path.write_bytes(content)
+        os.utime(path, ns=(MOMENT, MOMENT))
+
+    def seen(self, name):
+        """Return the size of a file, or None where there is none."""
+        try:
+            return (self.root / name).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def time(self, name):
+        """Return the time of a file."""
+        return (self.root / name).stat().st_mtime_ns
+
+    def kept(self, name):
+        """Whether a folder is kept."""
+        return (self.root / name).is_dir()
+
+
+class Objects:
+    """A bucket, or a memory of fsspec, seen by another client."""
+
+    def __init__(self, put, seen):
+        self.put, self.seen = put, seen
+
+
+@contextmanager
+def folder(tmp_path):
+    """Open a folder of this machine."""
+    (tmp_path / "there").mkdir()
+    yield {"url": f"file://{tmp_path}/there"}, Behind(tmp_path / "there")
+
+
+@contextmanager
+def memory(tmp_path):
+    """Open a memory."""
+    del tmp_path
+    top, filesystem = f"/{uuid.uuid4().hex}", fsspec.filesystem("memory")
+    filesystem.makedirs(top)
+
+    def seen(name):
+        return filesystem.info(f"{top}/{name}")["size"] if filesystem.exists(f"{top}/{name}") else None
+
+    def put(name, content):
+        filesystem.makedirs(f"{top}/{name}".rsplit("/", 1)[0], exist_ok=True)
+        filesystem.pipe_file(f"{top}/{name}", content)
+
+    made = Objects(put, seen)
+    made.kept = lambda name: filesystem.isdir(f"{top}/{name}")
+    yield {"url": f"memory:/{top}"}, made
+    filesystem.rm(top, recursive=True)
+
+
+def objects(bucket):
+    """Return the settings of a bucket, and what is behind it."""
+
+    def seen(name):
+        while True:
+            # A reader that is cut off by a replacement is told.
+            with suppress(ResponseStreamingError):
+                content = bucket.get(name)
+                return None if content is None else len(content)
+
+    made = Objects(bucket.put, seen)
+    made.kept = lambda name: f"{name}/" in bucket.keys(name)
+    return bucket.settings(), made
+
+
+def other_bucket(kind):
+    """Return what opens a bucket of another server than moto."""
+
+    @contextmanager
+    def opened(tmp_path):
+        (tmp_path / kind).mkdir()
+        with s3_server(kind, tmp_path / kind) as server:
+            yield objects(server.bucket())
+
+    return opened
+
+
+def web(kind):
+    """Return what opens a folder of a web server."""
+
+    @contextmanager
+    def opened(tmp_path):
+        del tmp_path
+        with web_server(kind) as (url, root):
+            yield {"url": url}, Behind(root)
+
+    return opened
+
+
+def files(kind):
+    """Return what opens a folder of a server of FTP or WebDAV."""
+
+    @contextmanager
+    def opened(tmp_path):
+        del tmp_path
+        with file_server(kind) as (settings, root):
+            yield settings, Behind(root)
+
+    return opened
+
+
+def sftp(kind):
+    """Return what opens a folder of a server of SFTP."""
+
+    @contextmanager
+    def opened(tmp_path):
+        (tmp_path / kind).mkdir()
+        with sftp_server(kind, tmp_path / kind) as (settings, root):
+            yield settings, Behind(root)
+
+    return opened
+
+
+#: The first cell of each row, and what opens such a store.
+STORES = {
+    "folder of Linux": folder,
+    "memory of fsspec": memory,
+    "SFTP: OpenSSH": None,
+    "SFTP: asyncssh": sftp("asyncssh"),
+    "SFTP: rclone": sftp("rclone"),
+    "S3: moto": None,
+    **{f"S3: {kind}": other_bucket(kind) for kind in OTHERS},
+    "FTP: pyftpdlib": files("pyftpdlib"),
+    "FTP: pyftpdlib, a rename as on Windows": files("pyftpdlib-windows"),
+    "FTP: vsftpd": files("vsftpd"),
+    "WebDAV: Apache": files("apache-dav"),
+    "WebDAV: wsgidav": files("wsgidav"),
+    "HTTP: nginx": web("nginx"),
+    "HTTP: nginx, its index in JSON": web("nginx-json"),
+    "HTTP: Apache": web("apache"),
+    "HTTP: lighttpd": web("lighttpd"),
+    "HTTP: Tomcat": web("tomcat"),
+}
+
+
+@pytest.fixture
+def opened(request, tmp_path, monkeypatch):
+    """What opens a store by the first cell of its row."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    request.getfixturevalue("no_aws")
+    (tmp_path / "here").mkdir()
+
+    @contextmanager
+    def of(name):
+        if name == "S3: moto":
+            yield objects(request.getfixturevalue("bucket"))
+        elif name == "SFTP: OpenSSH":
+            (tmp_path / "there").mkdir()
+            server = request.getfixturevalue("ssh_server")
+            yield server.endpoint(tmp_path / "there"), Behind(tmp_path / "there")
+        else:
+            with STORES[name](tmp_path) as (settings, behind):
+                yield settings, behind
+
+    return of
+
+
+class Probe:
+    """A store, and what finds out what it can."""
+
+    def __init__(self, settings, behind, here):
+        self.behind, self.here = behind, here
+        self.transfers = Transfers(
+            FilesystemBackend.from_config({"there": settings, "here": {"url": f"file://{here}"}}, {})
+        )
+        self.store = place_of("there", settings).store()
+
+    def move(self, path, **options):
+        """Copy to the store, to the same path; return whether that succeeded."""
+        request = transfer_request(src_ep="here", dst_ep="there", src_path=path, dst_path=path, **options)
+        return self.transfers.run(request, timeout=60, polling_interval=1).state.name == "SUCCEEDED"
+
+    def entries(self, *parts):
+        """List a folder."""
+        with self.store.folder(parts) as opened:
+            return list(opened.entries())
+
+    def replaced(self):
+        """Replace a file many times, and look at it all the while."""
+        if not self.store.writable:
+            return "never written"
+        lengths, sizes, over = {300_000, 700_000}, set(), threading.Event()
+        (self.here / "f").write_bytes(bytes(300_000))
+        assert self.move("/f")
+
+        def look():
+            while not over.is_set():
+                sizes.add(self.behind.seen("f"))
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        for length in (700_000, 300_000) * 12:
+            if not sizes <= lengths:
+                break
+            (self.here / "f").write_bytes(bytes(length))
+            assert self.move("/f")
+        over.set()
+        looking.join()
+        if sizes <= lengths:
+            return "at once"
+        return "not there for a moment" if sizes <= {*lengths, None} else "not whole for a moment"
+
+    def time_set(self):
+        """Copy a file with its time."""
+        if not self.store.writable:
+            return NEVER
+        if isinstance(self.behind, Objects):
+            return "no"
+        (self.here / "t").write_bytes(b"data")
+        os.utime(self.here / "t", ns=(MOMENT, MOMENT))
+        try:
+            if not self.move("/t", preserve_timestamp=True):
+                return "no"
+        except ChiltepinError:
+            return "no"
+        return unit_of(self.behind.time("t"))
+
+    def time_told(self):
+        """List a file whose time is known; where none can be set, see whether any time has a fraction."""
+        told = next(entry.mtime for entry in self.entries("read") if entry.name == "n00")
+        if told is None:
+            return "no"
+        if isinstance(self.behind, Behind):
+            return unit_of(round(told * 10**9))
+        fine = {entry.mtime % 1 for entry in self.entries("read")} - {0.0}
+        return "1 ms or finer" if fine else "1 s"
+
+    def ranged(self):
+        """Read from the middle of a file."""
+        with self.store.folder(()) as opened, opened.read("large") as reader:
+            block = memoryview(bytearray(5))
+            return "yes" if reader.parts and reader.read_at(5_000_000, block) == 5 else "no"
+
+    def told_of_content(self):
+        """Open a file and see what the store says of its content."""
+        with self.store.folder(()) as opened, opened.read("large") as reader:
+            return reader.proof.partition(":")[0].upper() or "no"
+
+    def ordered(self):
+        """List files that were not made in their order."""
+        names = [entry.name for entry in self.entries("read")]
+        return "by name" if names == sorted(names) else "none"
+
+    def sized(self):
+        """List files, and see whether their sizes are told."""
+        return "yes" if all(entry.size is not None for entry in self.entries("read")) else "no"
+
+    def linked(self):
+        """List a link, where there can be one behind the server."""
+        if isinstance(self.behind, Objects):
+            return NEVER
+        (self.behind.root / "read" / "link").symlink_to("n01")
+        kinds = {entry.name: entry.kind for entry in self.entries("read")}
+        (self.behind.root / "read" / "link").unlink()
+        return {"link": "told", "file": "as files", None: "left out"}[kinds.get("link")]
+
+    def mode_kept(self):
+        """Replace a file that only its owner may read."""
+        if not self.store.writable or isinstance(self.behind, Objects):
+            return NEVER
+        path = self.behind.root / "f"
+        path.chmod(0o640)
+        assert self.move("/f")
+        return "kept" if path.stat().st_mode & 0o777 == 0o640 else "no"
+
+    def empty_folder(self):
+        """Copy a folder with nothing in it."""
+        if not self.store.writable:
+            return NEVER
+        (self.here / "empty").mkdir()
+        return "yes" if self.move("/empty", recursive=True) and self.behind.kept("empty") else "no"
+
+    def mirrored(self):
+        """Mirror a folder that has fewer files than its destination."""
+        if not self.store.writable:
+            return "nothing"
+        self.behind.put("mirror/f", b"old")
+        self.behind.put("mirror/extra", b"old")
+        (self.here / "mirror").mkdir()
+        (self.here / "mirror" / "f").write_bytes(b"new")
+        assert self.move("/mirror", recursive=True, delete_destination_extra=True)
+        return "files and folders" if self.behind.seen("mirror/extra") is None else "nothing"
+
+    def row(self):
+        """Find out everything."""
+        for name in random.Random(1).sample([f"n{number:02}" for number in range(40)], 40):  # noqa: S311 - an order
+            self.behind.put(f"read/{name}", b"data")
+        self.behind.put("large", bytes(9 << 20))
+        return [
+            self.replaced(),
+            self.time_set(),
+            self.time_told(),
+            self.ranged(),
+            self.ordered(),
+            self.told_of_content(),
+            self.sized(),
+            self.linked(),
+            self.mode_kept(),
+            self.empty_folder(),
+            self.mirrored(),
+        ]
+
+
+def unit_of(moment):
+    """Return the unit to which a time is that of the file."""
+    if moment == MOMENT:
+        return "1 ns"
+    return next((unit for size, unit in UNITS.items() if abs(moment - MOMENT) < size), "no")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", STORES)
+def test_the_row_of_a_store_is_what_is_found(name, opened, tmp_path):
+    """Each row of the page says what a real server of that kind does, as far as it is installed here."""
+    with opened(name) as (settings, behind):
+        cells = Probe(settings, behind, tmp_path / "here").row()
+    text = PAGE.read_text(encoding="utf-8")
+    told = next((line for line in text.splitlines() if line.startswith(f"| {name} |")), "")
+    # What shows for a moment only is not seen each time, and was seen.
+    if cells[0] == "at once" and "for a moment" in told:
+        cells[0] = told.split(" | ")[1]
+    found = f"| {' | '.join([name, *cells])} |"
+    if os.environ.get("CHILTEPIN_WRITE_PAGES"):
+        PAGE.write_text(text.replace(told, found) if told else f"{text}{found}\n", encoding="utf-8")
+    else:
+        assert told == found
