@@ -531,3 +531,23 @@ def test_a_child_made_by_fork_has_connections_of_its_own(transfers, far, tmp_pat
     send("/again")
     assert transfers.backend._places["server"].store()._channels[0] is channel
     assert not channel.broken
+
+
+@pytest.mark.parametrize("top", ["/proc", "/sys"])
+@pytest.mark.parametrize("how", ["alone", "tree"])
+def test_a_size_that_is_made_up_cuts_no_file(server, tmp_path, top, how):
+    """Files of the kernel, told as 0 or 4096 bytes whatever is in them, arrive whole or fail, alone and in a tree."""
+    folder = {"/proc": "/proc/sys/kernel/random", "/sys": "/sys/kernel/mm/transparent_hugepage"}[top]
+    names = {"/proc": ["boot_id", "poolsize"], "/sys": ["enabled", "defrag", "shmem_enabled"]}[top]
+    held = {name: Path(folder, name).read_bytes() for name in names if Path(folder, name).exists()}
+    if not held:
+        pytest.skip(f"There is no {folder} here.")
+    (tmp_path / "disk").mkdir()
+    endpoints = {"server": server.endpoint(folder), "disk": {"url": str(tmp_path / "disk")}}
+    transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
+    paths = ["/"] if how == "tree" else [f"/{name}" for name in held]
+    statuses = [move(transfers, "server", "disk", path, recursive=how == "tree") for path in paths]
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "disk").iterdir() if path.name in held}
+    # What is said to be of a page and is not is refused.
+    assert copied == (held if top == "/proc" else {})
+    assert how == "tree" or all((status.state.name == "SUCCEEDED") == bool(copied) for status in statuses)

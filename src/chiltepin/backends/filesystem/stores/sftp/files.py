@@ -172,6 +172,11 @@ class Handles:
             self._open.clear()
 
 
+#: Bytes that are asked for of a file that is said to be empty: a server tells 0 of what is made when it is read, as in
+#: /proc. More than one, since some of these give nothing after the first read (Linux, fs/proc/proc_sysctl.c).
+_UNTOLD = 1 << 15
+
+
 class SftpReader:
     """A regular file of the server, open for reading.
 
@@ -198,8 +203,7 @@ class SftpReader:
             raise _no_file(facts.kind, path)
         handle = opened(channel, asked)
         self._handles = Handles(choose, path, READING)
-        # Of an empty file one byte is asked for: a server may tell 0 of what is made when it is read, as in /proc.
-        self._head = bytearray(min(facts.size or 1, channel.reads))
+        self._head = bytearray(min(facts.size or _UNTOLD, channel.reads))
         self._position, self._ahead = 0, memoryview(b"")
         self.parts, self.proof = True, ""
         self._before, self._after = self._first_look(channel, handle)
