@@ -918,3 +918,28 @@ def test_an_object_with_a_content_encoding_arrives_as_it_is_stored(bucket, tmp_p
     for goal in ("disk", "other"):
         assert move(transfers, ("cloud", "/z"), (goal, "/z")).state is TaskState.SUCCEEDED
     assert (tmp_path / "disk" / "z").read_bytes() == bucket.get("other/z") == content
+
+
+@pytest.mark.parametrize("size", [5, PART + 5])
+def test_a_bucket_with_versions_shows_the_current_ones(bucket, tmp_path, size):
+    """Only current versions are listed, copied and mirrored; what is deleted gets a marker and keeps its versions."""
+    bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    for letter in (b"1", b"2"):
+        bucket.put("cloud/t/x", letter * size)
+        bucket.put("cloud/t/gone", letter * size)
+    bucket.client.delete_object(Bucket=bucket.name, Key="cloud/t/gone")
+    (tmp_path / "disk/t").mkdir(parents=True)
+    (tmp_path / "disk/t/gone").touch()
+    transfers = bucket.backend(tmp_path)
+    assert [entry.name for entry in transfers.ls("cloud", "/t")] == ["x"]
+    for goal in ("disk", "other"):
+        options = {"recursive": True, "delete_destination_extra": True}
+        assert move(transfers, ("cloud", "/t"), (goal, "/t"), **options).state is TaskState.SUCCEEDED
+    assert bucket.get("other/t/x") == (tmp_path / "disk/t/x").read_bytes() == b"2" * size
+    assert os.listdir(tmp_path / "disk/t") == ["x"]
+    assert move(transfers, ("cloud", "/t/gone"), ("disk", "/y")).code == "FILE_NOT_FOUND"
+    request = delete_request(src_ep="cloud", src_path="/t", recursive=True)
+    assert transfers.run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
+    told = bucket.client.list_object_versions(Bucket=bucket.name, Prefix="cloud/t/")
+    assert {marker["Key"] for marker in told["DeleteMarkers"]} >= {"cloud/t/x", "cloud/t/gone"}
+    assert [version["Key"] for version in told["Versions"]].count("cloud/t/x") == 2
