@@ -218,7 +218,7 @@ def _day(
     logging.getLogger("chiltepin").setLevel(logging.ERROR)
     with chiltepin.Workflow(config) as workflow:
         day = Day(options, folder, service, clock)
-        manager = transfers.opened(workflow.config.data.setup).manager
+        manager = transfers.open_transfers(workflow.config.data.setup).manager
         _hasten(manager, clock)
         day.looks.watch(manager)
         rows = day.run()

@@ -14,7 +14,7 @@ from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.operation import Operation
 from chiltepin.tasks import join_task, python_task
 from chiltepin.transfers import arguments, submitter, worker
-from chiltepin.transfers.resolve import place_of
+from chiltepin.transfers.resolve import resolve_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -299,7 +299,7 @@ def local_path(endpoint: str, path: str) -> str:
     To be called in the workflow, whose settings it follows; the result is passed to the task that needs it.
     """
     settings = data_settings()
-    place = place_of(settings, "src_ep", endpoint)
+    place = resolve_endpoint(settings, "src_ep", endpoint)
     names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
     if not place.get("mount"):
         raise EndpointMismatchError(

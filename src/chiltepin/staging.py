@@ -18,7 +18,7 @@ from chiltepin.data import data_settings, local_path, transfer_task
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import SCHEME, location_of
-from chiltepin.transfers.resolve import place_of
+from chiltepin.transfers.resolve import resolve_endpoint
 from chiltepin.transfers.worker import WithOutputDir
 
 if TYPE_CHECKING:
@@ -247,5 +247,5 @@ def _shortened(name: str) -> str:
 
 def _names(endpoint: str, path: str) -> paths.Parts:
     """Return the names from the root of an endpoint to a file, the same however its path is spelled."""
-    home = place_of(data_settings(), "src_ep", endpoint).get("home", "/~")
+    home = resolve_endpoint(data_settings(), "src_ep", endpoint).get("home", "/~")
     return paths.parts(path, home=home, endpoint=endpoint)

@@ -124,7 +124,7 @@ class Workflow:
             in_order = clean
         finally:
             # For this workflow alone: others of this process may still run, or have ended by an error.
-            manager.settle(workflow, in_order=in_order)
+            manager.workflow_ended(workflow, in_order=in_order)
 
     def _load(self) -> parsl.Config:
         if not isinstance(self._source, parsl.Config):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from chiltepin.transfers.activity.page import write
-from chiltepin.transfers.activity.records import facts_of, move_of
+from chiltepin.transfers.activity.records import build_record, parse_line
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 TASKS = 250
@@ -40,7 +40,7 @@ def task(number):
         "bytes": 0 if bad else number * 1000,
         "files": 0 if bad else 1,
     }
-    return move_of(facts_of(line), followed=True)
+    return build_record(parse_line(line), followed=True)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from guided import Guided
 from chiltepin.errors import TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, ProcessId
 
 DONE = TaskState.SUCCEEDED
 
@@ -180,7 +180,7 @@ def test_a_killed_process_s_missing_source_does_not_take_the_whole_timeout(backe
         Guided(
             backend,
             globus,
-            journal=Journal(tmp_path / "journal", clock=globus.clock.now, owner=Owner("gone", pid, "0")),
+            journal=Journal(tmp_path / "journal", clock=globus.clock.now, owner=ProcessId("gone", pid, "0")),
         )
         for pid in (1, 2)
     ]

@@ -19,7 +19,7 @@ from chiltepin.backends.globus import GlobusBackend, login
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
-from chiltepin.transfers.outcomes import error_of
+from chiltepin.transfers.outcomes import error_from_status
 
 #: How many each scenario tries; all of them, some 3,000, take half an hour.
 SOME = int(os.environ.get("CHILTEPIN_MUTATIONS", "40"))
@@ -250,7 +250,7 @@ def outcome(pending):
     """Return how a request ended: SUCCEEDED, or its error."""
     assert pending.future.done(), "it hangs"
     failure = pending.future.exception(0)
-    return failure or error_of(pending.future.result(0), pending.request) or TaskState.SUCCEEDED
+    return failure or error_from_status(pending.future.result(0), pending.request) or TaskState.SUCCEEDED
 
 
 def recorded(world, scenario):

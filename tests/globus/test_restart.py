@@ -13,7 +13,7 @@ from waiting import until, without_threads
 from chiltepin.errors import BackendError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, ProcessId
 from chiltepin.transfers.service.manager import TaskManager
 
 
@@ -42,7 +42,7 @@ def process(backend, globus, laptop, scratch, tmp_path):
     numbers = itertools.count(1)
 
     def make(folder="journal", **options):
-        options = {"owner": Owner("gone", next(numbers), "0"), **options}
+        options = {"owner": ProcessId("gone", next(numbers), "0"), **options}
         return Guided(backend, globus, journal=Journal(tmp_path / folder, clock=globus.clock.now, **options))
 
     return make
@@ -68,7 +68,7 @@ class Mortal:
         self.steps, self._step, self._after = [], step, after
         journal, backend = guided.manager._recorder._journal, guided.backend
         for thing, names in [
-            (journal, ("intend", "submitted", "ended", "settle")),
+            (journal, ("record_intent", "submitted", "ended", "record_clean_end")),
             (backend, ("new_submission_id", "submit", "poll", "ls")),
         ]:
             for name in names:
@@ -112,7 +112,7 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
         if len(mortal.steps) < step:
             break
         # Whoever dies right after that has ended in order, and has nobody come after him.
-        if not (mortal.steps[-1] == "settle" and after):
+        if not (mortal.steps[-1] == "record_clean_end" and after):
             second = process(f"journal {step}")
             pending_requests = [second.start(request) for request in requests]
             second.live()
@@ -123,7 +123,7 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
         assert here == [f"/{step}/{number}" for number in range(count)]
         asked = [task.document() for task in list(globus.tasks.values())[before:]]
         assert sum(one["type"] == "TRANSFER" and one["sync_level"] is None for one in asked) == 1
-    assert {"intend", "submitted", "ended", "settle"} < set(mortal.steps)
+    assert {"record_intent", "submitted", "ended", "record_clean_end"} < set(mortal.steps)
 
 
 def test_what_has_succeeded_meanwhile_is_noticed(process, globus):
@@ -239,7 +239,7 @@ def test_a_deletion_that_failed_fails_again(process):
 @pytest.mark.parametrize("alive", [False, True], ids=["ended in order", "lives"])
 def test_after_an_orderly_end_all_is_done_anew(process, globus, alive):
     """A journal keeps nobody from moving the same file every day; nor does it one whose twin is at work."""
-    options = {"owner": Owner.this()} if alive else {}
+    options = {"owner": ProcessId.current()} if alive else {}
     for count in (1, 2):
         move_end, delete_end = run(process, move(), delete(), settle=not alive, **options)
         assert move_end.state is TaskState.SUCCEEDED
@@ -336,7 +336,7 @@ def test_a_resumption_for_which_no_thread_starts_leaves_nothing(process, backend
     first.live(seconds=1)
     assert len(globus.tasks) == 2 - together
     options = {"timeout": 100, "polling_interval": 30, "grace": 60}
-    journal = Journal(tmp_path / "journal", clock=globus.clock.now, owner=Owner("gone", 99, "0"))
+    journal = Journal(tmp_path / "journal", clock=globus.clock.now, owner=ProcessId("gone", 99, "0"))
     manager = TaskManager(backend, clock=SimulatorClock(globus.clock), journal=journal)
     for _ in range(2):
         with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
@@ -368,11 +368,11 @@ def test_a_workflow_settles_for_itself_alone(process, globus, how):
     first = process()
     if how == "before it":
         ask(first, move(3), workflow="other")
-        first.manager.settle("other")
+        first.manager.record_clean_end("other")
     ask(first, move(), delete(), workflow="mine")
     if how != "before it":
         ask(first, *([move(3)] if how == "beside it" else []), workflow="other")
-        first.manager.settle("other")
+        first.manager.record_clean_end("other")
     second = process()
     ends = ask(second, move(), delete(), workflow="again")
     assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 2
@@ -386,7 +386,7 @@ def test_items_of_one_task_are_settled_by_those_who_asked_for_them(process, glob
     both.append(first.start(delete(2), workflow="killed"))
     first.live()
     assert len({pending.future.result(0).handle for pending in both}) == 1
-    first.manager.settle("over")
+    first.manager.record_clean_end("over")
     second = process()
     codes = [end.code for end in ask(second, delete(0), delete(1), delete(2), workflow="again")]
     assert codes == ["FILE_NOT_FOUND", "", ""]
@@ -411,7 +411,7 @@ def test_what_another_process_saw_end_belongs_to_the_one_that_began_it(process, 
     first.live(seconds=1)
     second = process()
     assert ask(second, delete(0), workflow="over")[0].state is TaskState.SUCCEEDED
-    second.manager.settle("over")
+    second.manager.record_clean_end("over")
     assert [end.code for end in ask(process(), delete(0), delete(1), workflow="again")] == ["FILE_NOT_FOUND", ""]
 
 

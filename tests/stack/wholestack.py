@@ -25,8 +25,8 @@ from chiltepin import configure
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.testing.simulator import ManualClock, Simulator
 from chiltepin.transfers import callbacks
-from chiltepin.transfers.activity import Diary
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.activity import ActivityLog
+from chiltepin.transfers.journal import Journal, ProcessId
 from chiltepin.transfers.runner import Transfers
 from chiltepin.transfers.service.manager import _managers
 
@@ -103,12 +103,12 @@ class Stack:
 
     def begin(self):
         """Have a new process, on a machine that is gone by the time of the next one."""
-        owner = Owner("gone", next(self._processes), "0")
+        owner = ProcessId("gone", next(self._processes), "0")
         journal = Journal(self.folder / "journal", clock=self.hub_clock.now, owner=owner)
-        diary = Diary(self.folder / "journal", self.hub_clock.now)
+        activity_log = ActivityLog(self.folder / "journal", self.hub_clock.now)
         places = {"a": {"collection": self.laptop.id}, "b": {"collection": self.scratch.id}}
         self.backend = GlobusBackend.from_config(places, {})
-        self.transfers = Transfers(self.backend, clock=self.hub_clock, journal=journal, diary=diary)
+        self.transfers = Transfers(self.backend, clock=self.hub_clock, journal=journal, activity_log=activity_log)
         self._enter()
 
     def _enter(self):

@@ -18,12 +18,12 @@ import pytest
 
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
-from chiltepin.transfers.activity import Chapter, Diary, Reader
+from chiltepin.transfers.activity import ActivityLog, ActivityReader, TaskLog
 from chiltepin.transfers.activity.page import page, write
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.recorder import TaskRecorder
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.runner import open_transfers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 
@@ -63,7 +63,7 @@ def local(tmp_path, folder):
         "options": {"root": str(tmp_path)},
         "journal": folder,
     }
-    return opened(json.dumps(setup))
+    return open_transfers(json.dumps(setup))
 
 
 def request_of(source="/x", target="/y", **options):
@@ -79,12 +79,12 @@ def written(folder):
 
 def told(folder, clock, *, state=TaskState.SUCCEEDED, source="/x", label="", **counts):
     """A task of which all was told; return what a reader makes of it."""
-    diary = Diary(folder, clock)
-    chapter = Chapter(diary, "1", request_of(source, label=label), backend="globus", asked=clock.now)
-    chapter.began("task")
+    activity_log = ActivityLog(folder, clock)
+    task_log = TaskLog(activity_log, "1", request_of(source, label=label), backend="globus", asked=clock.now)
+    task_log.began("task")
     clock.now += timedelta(seconds=4)
-    chapter.ended(TaskStatus(handle=NO_TASK, state=state, **counts))
-    return Reader(folder).news()
+    task_log.ended(TaskStatus(handle=NO_TASK, state=state, **counts))
+    return ActivityReader(folder).news()
 
 
 def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, folder):
@@ -104,7 +104,7 @@ def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, fold
 def test_what_failed_and_why_is_there(local, folder):
     """A file that is not there is a failed task with the code and the sentence of the error."""
     local.run(request_of("/none"), timeout=10, polling_interval=1)
-    [move] = Reader(folder).news()
+    [move] = ActivityReader(folder).news()
     assert (move.shown, move.code, move.bad) == ("failed", "FILE_NOT_FOUND", True)
     assert "/none" in move.reason
 
@@ -113,17 +113,17 @@ def test_what_was_refused_is_there(local, folder):
     """A request that no task was made of is a failed one, with the words of its error."""
     with pytest.raises(ChiltepinError) as caught:
         local.run(delete_request(src_ep="a", src_path="/", recursive=True), timeout=10, polling_interval=1)
-    [move] = Reader(folder).news()
+    [move] = ActivityReader(folder).news()
     assert (move.shown, move.kind) == ("failed", "delete")
     assert move.reason in str(caught.value)
 
 
 def test_what_is_not_called_anything_keeps_its_words(local, folder, clock):
     """A request that a service refuses has failed with the whole sentence, from its first word."""
-    recorder = TaskRecorder(local.backend, None, Diary(folder, clock))
-    recorder.intend("1", request_of(), waited=0.0)
+    recorder = TaskRecorder(local.backend, None, ActivityLog(folder, clock))
+    recorder.record_intent("1", request_of(), waited=0.0)
     recorder.refused("1", ChiltepinError("'/' is a root."))
-    [move] = Reader(folder).news()
+    [move] = ActivityReader(folder).news()
     assert (move.shown, move.reason) == ("failed", "'/' is a root.")
 
 
@@ -139,7 +139,7 @@ def test_no_secret_is_written(tmp_path, folder):
     place = {"url": "memory://secret-place", "options": {"password": "hunter2", "token": "t0ken"}}
     setup = {"backend": "filesystem", "endpoints": {"a": place, "b": place}, "options": {}, "journal": folder}
     with pytest.raises(ChiltepinError):
-        opened(json.dumps(setup)).run(
+        open_transfers(json.dumps(setup)).run(
             delete_request(src_ep="a", src_path="/", recursive=True), timeout=10, polling_interval=1
         )
     text = "".join(path.read_text() for path in Path(folder).iterdir())
@@ -149,20 +149,20 @@ def test_no_secret_is_written(tmp_path, folder):
 
 def test_a_long_task_tells_how_it_goes(folder, clock):
     """While it goes on, its bytes and what it waits for are seen; it waited until the last look that saw nothing."""
-    diary = Diary(folder, clock)
-    chapter = Chapter(diary, "1", request_of(), backend="globus", asked=clock.now - timedelta(seconds=5))
-    reader = Reader(folder)
-    chapter.began("task")
+    activity_log = ActivityLog(folder, clock)
+    task_log = TaskLog(activity_log, "1", request_of(), backend="globus", asked=clock.now - timedelta(seconds=5))
+    reader = ActivityReader(folder)
+    task_log.began("task")
     assert [move.shown for move in reader.news()] == ["active"]
     status = TaskStatus(handle=NO_TASK, state=TaskState.PAUSED, code="PAUSED", reason="The collection is paused.")
     clock.now += timedelta(seconds=10)
-    chapter.seen(status)
+    task_log.seen(status)
     assert [(move.shown, move.reason) for move in reader.news()] == [("paused", "The collection is paused.")]
     clock.now += timedelta(seconds=10)
-    chapter.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=700))
+    task_log.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=700))
     [move] = reader.news()
     assert (move.shown, move.bytes, move.waited, move.speed) == ("active", 700, 15, 70)
-    chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, bytes_done=1000, files_done=1))
+    task_log.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, bytes_done=1000, files_done=1))
     [move] = reader.news()
     assert (move.shown, move.bytes, move.waited, move.lasted) == ("succeeded", 1000, 15, 25)
     assert reader.news() == []
@@ -170,9 +170,9 @@ def test_a_long_task_tells_how_it_goes(folder, clock):
 
 def test_lines_about_a_living_task_become_rare(folder, clock):
     """A look that sees the same state again right away adds no line."""
-    chapter = Chapter(Diary(folder, clock), "1", request_of(), backend="local", asked=clock.now)
+    task_log = TaskLog(ActivityLog(folder, clock), "1", request_of(), backend="local", asked=clock.now)
     for done in range(1, 100):
-        chapter.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=done))
+        task_log.seen(TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, bytes_done=done))
     assert [line["event"] for line in written(folder)] == ["began", "seen"]
 
 
@@ -181,9 +181,9 @@ def test_a_task_that_lost_items_is_partly_done(folder, clock, failed, shown):
     """A task that succeeded but for some items is marked as bad, and has failed if it was all of them."""
     [item] = (whole := request_of()).items
     request = replace(whole, items=(item, replace(item, source="/u"), replace(item, source="/v")))
-    chapter = Chapter(Diary(folder, clock), "1", request, backend="globus", asked=clock.now)
-    chapter.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, reason="no such file"), failed=failed)
-    [move] = Reader(folder).news()
+    task_log = TaskLog(ActivityLog(folder, clock), "1", request, backend="globus", asked=clock.now)
+    task_log.ended(TaskStatus(handle=NO_TASK, state=TaskState.SUCCEEDED, reason="no such file"), failed=failed)
+    [move] = ActivityReader(folder).news()
     assert (move.shown, move.bad, move.failed) == (shown, True, failed)
     assert (move.moving is None) == (shown == "failed")
 
@@ -192,15 +192,15 @@ def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock
     """A task whose process is gone without its end is told as unknown, not as under way."""
     code = f"""
 import os, datetime
-from chiltepin.transfers.activity import Chapter, Diary
+from chiltepin.transfers.activity import ActivityLog, TaskLog
 from chiltepin.transfers.arguments import transfer_request
 request = transfer_request(src_ep="a", dst_ep="b", src_path="/x", dst_path="/y")
 now = lambda: datetime.datetime.now(datetime.timezone.utc)
-Chapter(Diary({folder!r}, now), "1", request, backend="local", asked=now()).began()
+TaskLog(ActivityLog({folder!r}, now), "1", request, backend="local", asked=now()).began()
 os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code], check=False)
-    [move] = Reader(folder).news()
+    [move] = ActivityReader(folder).news()
     assert (move.shown, move.followed, move.ended) == ("unknown", False, None)
 
 
@@ -229,7 +229,7 @@ def test_a_line_that_makes_no_sense_harms_no_other(folder, clock, wrong):
     [path] = Path(folder).glob("*.activity")
     text = path.read_bytes()
     path.write_bytes(wrong + text + wrong)
-    assert [move.name for move in Reader(folder).news()] == ["1"]
+    assert [move.name for move in ActivityReader(folder).news()] == ["1"]
 
 
 def test_half_a_line_is_read_when_it_is_whole(folder, clock):
@@ -238,7 +238,7 @@ def test_half_a_line_is_read_when_it_is_whole(folder, clock):
     [path] = Path(folder).glob("*.activity")
     text = path.read_bytes()
     path.write_bytes(text[:-10])
-    reader = Reader(folder)
+    reader = ActivityReader(folder)
     assert [move.shown for move in reader.news()] == ["active"]
     with path.open("ab") as file:
         file.write(text[-10:])
@@ -346,6 +346,6 @@ def test_lines_that_another_user_can_have_written_are_not_shown(folder, clock, h
         file.rename(file.with_suffix(".other"))
         file.symlink_to(file.with_suffix(".other"))
     os.utime(file, (0, 0), follow_symlinks=False)
-    assert Reader(folder).news() == []
+    assert ActivityReader(folder).news() == []
     told(folder, clock)
     assert file.is_symlink() or file.exists()

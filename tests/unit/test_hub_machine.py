@@ -20,7 +20,7 @@ from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnav
 from chiltepin.model import TaskState, items_of
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, ProcessId
 from chiltepin.transfers.service.manager import TaskManager, _managers
 
 BUSY = ServiceUnavailableError("The service is down.", transient=True)
@@ -84,7 +84,7 @@ class Histories(RuleBasedStateMachine):
 
     def _begin(self, number):
         # Each in a process of a machine that is gone by the time of the next one.
-        owner = Owner("gone", next(self.numbers), "0")
+        owner = ProcessId("gone", next(self.numbers), "0")
         journal = Journal(self.folder, clock=self.clock.now, owner=owner)
         self.managers[number] = TaskManager(self.depot, clock=self.clock, threaded=False, journal=journal)
         self.calls[number] = {}
@@ -194,9 +194,9 @@ class Histories(RuleBasedStateMachine):
         self.depot.strike(what)
 
     @rule(process=PROCESSES)
-    def settle(self, process):
+    def record_clean_end(self, process):
         """A workflow ends in order, and its process goes on."""
-        self.managers[process].settle()
+        self.managers[process].record_clean_end()
 
     @rule(process=PROCESSES)
     def kill(self, process):

@@ -29,7 +29,7 @@ from chiltepin.model import (
     TransferItem,
     TransferRequest,
 )
-from chiltepin.transfers.journal import Entry, Journal, Others, Owner
+from chiltepin.transfers.journal import Journal, JournalEntry, OtherProcesses, ProcessId
 
 START = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
@@ -92,9 +92,9 @@ def reader(folder, clock):
     return Journal(folder, clock=clock)
 
 
-def intend(journal: Journal, name: str, *, hours: float = 1, request=DELETE, **service: str) -> None:
+def record_intent(journal: Journal, name: str, *, hours: float = 1, request=DELETE, **service: str) -> None:
     """Write down an intent that ends some hours after START."""
-    journal.intend(name, request, deadline=START + timedelta(hours=hours), **{**SERVICE, **service})
+    journal.record_intent(name, request, deadline=START + timedelta(hours=hours), **{**SERVICE, **service})
 
 
 def handle(name: str) -> TaskHandle:
@@ -102,9 +102,9 @@ def handle(name: str) -> TaskHandle:
     return TaskHandle(backend="globus", task_id=f"task-{name}", submission_id=name)
 
 
-def unfinished(journal: Journal) -> list[Entry]:
+def unfinished(journal: Journal) -> list[JournalEntry]:
     """What a journal takes for unfinished."""
-    return [news.entry for news in Others(journal, **SERVICE).look() if news.entry.state is None]
+    return [news.entry for news in OtherProcesses(journal, **SERVICE).read_news() if news.entry.state is None]
 
 
 def in_flight(journal: Journal) -> list[str]:
@@ -128,7 +128,7 @@ def last_written(file: Path, moment: datetime) -> None:
 
 def test_an_entry_tells_all_that_is_known(journal, reader, clock):
     """Intent, task and end of a submission come back as one entry."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     (begun,) = unfinished(reader)
     assert (begun.backend, begun.service, begun.request) == ("globus", SERVICE["service"], DELETE)
     assert (begun.begun, begun.deadline) == (START, START + timedelta(hours=1))
@@ -154,7 +154,7 @@ def test_every_request_comes_back_equal(requests):
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(folder)
         for number, request in enumerate(requests):
-            intend(journal, str(number), request=request)
+            record_intent(journal, str(number), request=request)
         journal.close()
         assert [entry.request for entry in Journal(folder).entries()] == requests
 
@@ -163,7 +163,7 @@ def test_another_time_zone_is_the_same_moment(journal, reader):
     """A deadline of another time zone is kept as its moment, in UTC."""
     east = timezone(timedelta(hours=9))
     request = dataclasses.replace(DELETE, deadline=START.astimezone(east))
-    journal.intend("a", request, deadline=(START + timedelta(hours=1)).astimezone(east), **SERVICE)
+    journal.record_intent("a", request, deadline=(START + timedelta(hours=1)).astimezone(east), **SERVICE)
     (entry,) = unfinished(reader)
     assert entry.request == request
     assert entry.deadline.tzinfo is entry.request.deadline.tzinfo is timezone.utc
@@ -173,7 +173,7 @@ def test_oldest_first_over_all_files(folder, clock):
     """The order is that of the intents, not that of the files."""
     first, second = Journal(folder, clock=clock), Journal(folder, clock=clock)
     for journal, name in [(first, "1"), (second, "2"), (first, "3"), (second, "4")]:
-        intend(journal, name)
+        record_intent(journal, name)
         clock.now += timedelta(seconds=1)
     reader = Journal(folder, clock=clock)
     assert in_flight(reader) == [entry.submission_id for entry in reader.entries()] == ["1", "2", "3", "4"]
@@ -184,7 +184,7 @@ def test_oldest_first_over_all_files(folder, clock):
 def test_the_latest_end_counts(folder, clock, journal, reader):
     """Of two ends of one submission, that which was written later is told, whichever file it is in."""
     other = Journal(folder, clock=clock)
-    intend(other, "a")
+    record_intent(other, "a")
     for writer, state in [(journal, TaskState.LOST), (other, TaskState.SUCCEEDED)]:
         clock.now += timedelta(seconds=1)
         writer.ended("a", state)
@@ -197,25 +197,25 @@ def test_the_latest_end_counts(folder, clock, journal, reader):
 
 def test_another_service_or_backend_is_left_out(journal, reader):
     """What was submitted elsewhere is not this service's."""
-    intend(journal, "here")
-    intend(journal, "elsewhere", service="https://test.example/")
-    intend(journal, "otherwise", backend="other")
+    record_intent(journal, "here")
+    record_intent(journal, "elsewhere", service="https://test.example/")
+    record_intent(journal, "otherwise", backend="other")
     assert in_flight(reader) == ["here"]
     assert len(list(reader.entries())) == 3
 
 
 def test_what_the_service_has_given_up_is_left_out(journal, reader, clock):
     """After its deadline a submission is not in flight, whatever the journal says."""
-    intend(journal, "short", hours=1)
-    intend(journal, "long", hours=2)
+    record_intent(journal, "short", hours=1)
+    record_intent(journal, "long", hours=2)
     clock.now += timedelta(hours=1)
     assert in_flight(reader) == ["long"]
 
 
 def test_an_end_in_another_file_counts(folder, clock, journal):
     """A later process that saw the end has written it to its own file."""
-    intend(journal, "a")
-    intend(journal, "b")
+    record_intent(journal, "a")
+    record_intent(journal, "b")
     later = Journal(folder, clock=clock)
     assert in_flight(later) == ["a", "b"]
     later.ended("a", TaskState.SUCCEEDED)
@@ -225,14 +225,14 @@ def test_an_end_in_another_file_counts(folder, clock, journal):
 
 def test_a_journal_leaves_its_own_out(journal, reader):
     """What this journal wrote about is followed already."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     assert in_flight(journal) == []
     assert in_flight(reader) == ["a"]
 
 
 def test_a_submission_that_was_taken_on_is_no_longer_offered(folder, clock, journal, reader):
     """A later process that names the task of an earlier one's submission follows it."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     later = Journal(folder, clock=clock)
     later.submitted(handle("a"))
     later.close()
@@ -255,7 +255,7 @@ def test_only_the_owner_reads_it(folder, journal, mask):
     """The folder has mode 0700 and the file 0600, also where the umask forbids nothing."""
     before = os.umask(mask)
     try:
-        intend(journal, "a")
+        record_intent(journal, "a")
     finally:
         os.umask(before)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -264,14 +264,14 @@ def test_only_the_owner_reads_it(folder, journal, mask):
 
 def test_a_name_tells_when_and_who(folder, journal):
     """The name of a file has the time, and the process that writes to it."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     assert only_file(folder).name.startswith("20260301T120000.000000Z-")
     assert f"-{os.getpid()}-" in only_file(folder).name
 
 
 def test_every_line_is_json_with_a_version(folder, journal):
     """Any program can read the file."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     journal.submitted(handle("a"))
     journal.ended("a", TaskState.CANCELED)
     lines = [json.loads(line) for line in only_file(folder).read_text(encoding="ascii").splitlines()]
@@ -282,7 +282,7 @@ def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
     """After 16 MB the process goes on in another file, and all of them are read."""
     large = DeleteRequest(endpoint="e", paths=("x" * (6 * 2**20),))
     for name in "abc":
-        intend(journal, name, request=large)
+        record_intent(journal, name, request=large)
     assert len(list(folder.iterdir())) == 2
     assert max(file.stat().st_size for file in folder.iterdir()) < 16 * 2**20
     assert sorted(in_flight(reader)) == ["a", "b", "c"]
@@ -298,18 +298,18 @@ def small(monkeypatch):
 def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader):
     """Of 1,000 submissions the last ones are kept, and all in flight, with their tasks, and an end of another's."""
     other = Journal(folder, clock=clock)
-    intend(other, "theirs")
+    record_intent(other, "theirs")
     other.close()
     journal = Journal(folder, clock=clock)
     journal.ended("theirs", TaskState.SUCCEEDED)
-    intend(journal, "long", hours=9)
+    record_intent(journal, "long", hours=9)
     journal.submitted(handle("long"))
-    intend(journal, "unnamed", hours=9)
-    intend(journal, "given up", hours=0.1)
+    record_intent(journal, "unnamed", hours=9)
+    record_intent(journal, "given up", hours=0.1)
     clock.now += timedelta(hours=0.5)
     most = 0
     for number in range(1000):
-        intend(journal, f"{number}")
+        record_intent(journal, f"{number}")
         journal.submitted(handle(f"{number}"))
         journal.ended(f"{number}", TaskState.SUCCEEDED)
         most = max(most, sum(file.stat().st_size for file in folder.iterdir()))
@@ -328,10 +328,10 @@ def test_what_is_in_flight_for_long_leaves_room(small, folder, clock, reader):
     """Where more is in flight than a file has room for, others come and go beside it, and the files stay few."""
     journal = Journal(folder, clock=clock)
     for number in range(40):
-        intend(journal, f"long {number}")
+        record_intent(journal, f"long {number}")
     before = len(list(folder.iterdir()))
     for number in range(500):
-        intend(journal, f"short {number}")
+        record_intent(journal, f"short {number}")
         journal.ended(f"short {number}", TaskState.FAILED)
         assert len(list(folder.iterdir())) <= before + 3
     assert len(in_flight(reader)) == 40
@@ -341,43 +341,43 @@ def test_a_child_removes_no_file_of_its_parent(small, folder, clock):
     """What was left for a new file before a fork is the parent's."""
     journal = Journal(folder, clock=clock)
     for number in range(20):
-        intend(journal, f"{number}")
-    journal.forget()
+        record_intent(journal, f"{number}")
+    journal.reset()
     before = set(folder.iterdir())
     for number in range(100):
-        intend(journal, f"child {number}")
+        record_intent(journal, f"child {number}")
         journal.ended(f"child {number}", TaskState.FAILED)
     assert before <= set(folder.iterdir())
 
 
 def test_a_line_of_its_own_may_be_larger_than_a_file(folder, journal, reader):
     """One request of more than 16 MB is written all the same."""
-    intend(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (17 * 2**20),)))
-    intend(journal, "b")
+    record_intent(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (17 * 2**20),)))
+    record_intent(journal, "b")
     assert sorted(in_flight(reader)) == ["a", "b"]
     assert len(list(folder.iterdir())) == 2
 
 
 def test_a_line_that_nobody_would_read_is_not_written(folder, journal, reader, caplog):
     """A request of more than 64 MB is refused with a warning, and the next one is written."""
-    intend(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (64 * 2**20),)))
+    record_intent(journal, "a", request=DeleteRequest(endpoint="e", paths=("x" * (64 * 2**20),)))
     assert "too long" in caplog.text
-    intend(journal, "b")
+    record_intent(journal, "b")
     assert in_flight(reader) == ["b"]
     assert len(list(folder.iterdir())) == 1
 
 
 def test_a_file_that_was_removed_is_replaced(folder, journal, reader):
     """When somebody clears the folder, what comes after it is in a new file."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     only_file(folder).unlink()
-    intend(journal, "b")
+    record_intent(journal, "b")
     assert in_flight(reader) == ["b"]
 
 
 def test_after_close_a_new_file_begins(folder, journal, reader):
     """A line that comes late is not lost."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     journal.close()
     journal.ended("a", TaskState.SUCCEEDED)
     assert len(list(folder.iterdir())) == 2
@@ -391,7 +391,7 @@ def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
     """A file that nobody wrote to for 30 days goes, unless something in it is in flight."""
     for name, hours, day in [("ended", 10_000, 0), ("given up", 1, 0), ("in flight", 10_000, 0), ("young", 1, 2)]:
         each = Journal(folder, clock=clock)
-        intend(each, name, hours=hours)
+        record_intent(each, name, hours=hours)
         if name == "ended":
             each.ended(name, TaskState.SUCCEEDED)
         each.close()
@@ -399,15 +399,15 @@ def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
         clock.now += timedelta(seconds=1)
     clock.now = START + timedelta(days=31)
     assert len(list(journal.entries())) == 4
-    intend(journal, "new")
+    record_intent(journal, "new")
     assert [entry.submission_id for entry in journal.entries()] == ["in flight", "young", "new"]
 
 
 def test_the_end_of_what_stays_stays(folder, clock, journal):
     """An old file is kept as long as it has the end of something in a file that is kept."""
     first, second = Journal(folder, clock=clock), Journal(folder, clock=clock)
-    intend(first, "a", hours=10_000)
-    intend(first, "b", hours=10_000)
+    record_intent(first, "a", hours=10_000)
+    record_intent(first, "b", hours=10_000)
     first.close()
     clock.now += timedelta(seconds=1)
     second.ended("a", TaskState.SUCCEEDED)
@@ -415,7 +415,7 @@ def test_the_end_of_what_stays_stays(folder, clock, journal):
     for file in folder.iterdir():
         last_written(file, START)
     clock.now += timedelta(days=31)
-    intend(journal, "new", hours=10_000)
+    record_intent(journal, "new", hours=10_000)
     assert len(list(folder.iterdir())) == 3
     assert in_flight(Journal(folder, clock=clock)) == ["b", "new"]
 
@@ -427,7 +427,7 @@ def test_no_more_than_a_hundred_old_files_go_at_once(folder, clock, journal):
         file = folder / f"{number:03}.jsonl"
         file.touch()
         last_written(file, START - timedelta(days=31))
-    intend(journal, "a")
+    record_intent(journal, "a")
     assert sorted(file.name[:4] for file in folder.iterdir()) == ["100.", "101.", "102.", "2026"]
 
 
@@ -436,7 +436,7 @@ def test_other_files_are_left_alone(folder, clock, journal):
     folder.mkdir(parents=True)
     (folder / "README").write_text("ours")
     last_written(folder / "README", START - timedelta(days=1000))
-    intend(journal, "a")
+    record_intent(journal, "a")
     assert (folder / "README").read_text() == "ours"
 
 
@@ -445,9 +445,9 @@ def test_other_files_are_left_alone(folder, clock, journal):
 
 def test_a_file_cut_at_any_byte_tells_what_is_whole(folder, journal, clock, tmp_path):
     """Whatever is left of a file, its complete lines count and nothing is raised."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     journal.submitted(handle("a"))
-    intend(journal, "b")
+    record_intent(journal, "b")
     journal.ended("a", TaskState.SUCCEEDED)
     journal.submitted(handle("b"))
     whole = only_file(folder).read_bytes()
@@ -533,10 +533,10 @@ def wrong_lines() -> dict[str, bytes]:
 def test_a_line_that_makes_no_sense_harms_no_other(folder, journal, reader, line, caplog):
     """The lines before and after a wrong one count, and the wrong one is logged."""
     caplog.set_level(logging.INFO)
-    intend(journal, "a")
+    record_intent(journal, "a")
     with only_file(folder).open("ab") as file:
         file.write(line + b"\n")
-    intend(journal, "b")
+    record_intent(journal, "b")
     assert in_flight(reader) == ["a", "b"]
     assert "Skipped 1 lines" in caplog.text
 
@@ -560,7 +560,7 @@ def test_garbage_raises_nothing(lines):
 
 def test_a_huge_line_is_skipped(folder, journal, reader):
     """A line of more than 64 MB is not taken for one, nor is its end, and what follows it counts."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     file = only_file(folder)
     whole = file.read_bytes()
     os.truncate(file, len(whole) + 64 * 2**20)
@@ -572,7 +572,7 @@ def test_a_huge_line_is_skipped(folder, journal, reader):
 @pytest.mark.parametrize("kind", ["a pipe", "a link", "a folder", "a link to nothing"])
 def test_what_is_no_file_is_skipped(folder, journal, reader, tmp_path, kind):
     """By the name of a journal, only a file is read."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     (tmp_path / "elsewhere").write_bytes(only_file(folder).read_bytes().replace(b'"a"', b'"b"'))
     strange = folder / "0.jsonl"
     if kind == "a pipe":
@@ -599,7 +599,7 @@ def others_can_have_written(how, file):
 @pytest.mark.parametrize("how", ["another owner", "a second name", "open to the group", "open to all"])
 def test_what_others_can_have_written_is_not_believed(folder, journal, reader, caplog, how):
     """In a folder that others may write to, only files of this user count; one warning names the first other one."""
-    intend(journal, "a")
+    record_intent(journal, "a")
     forged = folder / "20200101T000000.000000Z-evil-1-1-00000000.jsonl"
     forged.write_bytes(only_file(folder).read_bytes().replace(b'"a"', b'"b"'))
     folder.chmod(0o1777)
@@ -618,19 +618,19 @@ def test_old_files_of_others_stay(folder, clock, how):
     others_can_have_written(how, old)
     last_written(old, START - timedelta(days=31))
     journal = Journal(folder, clock=clock)
-    intend(journal, "a")
+    record_intent(journal, "a")
     journal.close()
     assert old.exists()
 
 
 def test_a_file_that_changes_its_owner_tells_no_more(folder, journal, clock):
     """What was read of a file stays; what is added after it was opened to others is not believed."""
-    intend(journal, "a")
-    others = Others(Journal(folder, clock=clock), **SERVICE)
-    assert [news.entry.submission_id for news in others.look()] == ["a"]
+    record_intent(journal, "a")
+    others = OtherProcesses(Journal(folder, clock=clock), **SERVICE)
+    assert [news.entry.submission_id for news in others.read_news()] == ["a"]
     only_file(folder).chmod(0o666)
-    intend(journal, "b")
-    assert others.look() == []
+    record_intent(journal, "b")
+    assert others.read_news() == []
 
 
 def test_a_file_that_cannot_be_read_harms_no_other(folder, clock, journal, reader, caplog):
@@ -638,7 +638,7 @@ def test_a_file_that_cannot_be_read_harms_no_other(folder, clock, journal, reade
     folder.mkdir(parents=True)
     (folder / "0.jsonl").symlink_to("0.jsonl")
     last_written(folder / "0.jsonl", START - timedelta(days=31))
-    intend(journal, "a")
+    record_intent(journal, "a")
     assert in_flight(reader) == ["a"]
     assert "0.jsonl cannot be read" in caplog.text
     assert (folder / "0.jsonl").is_symlink()
@@ -651,7 +651,7 @@ def test_a_folder_that_is_none_raises_nothing(tmp_path, clock, caplog):
     assert in_flight(journal) == []
     caplog.clear()
     for name in "abc":
-        intend(journal, name)
+        record_intent(journal, name)
         journal.submitted(handle(name))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "cannot be written" in caplog.text
@@ -661,21 +661,21 @@ def test_each_intent_is_tried_anew(folder, journal, reader, caplog):
     """When the trouble is over, the record goes on; when it comes back, it is said again."""
     folder.parent.mkdir()
     folder.write_text("in the way")
-    intend(journal, "a")
+    record_intent(journal, "a")
     folder.unlink()
-    intend(journal, "b")
+    record_intent(journal, "b")
     assert in_flight(reader) == ["b"]
     only_file(folder).unlink()
     folder.rmdir()
     folder.write_text("in the way")
-    intend(journal, "c")
+    record_intent(journal, "c")
     assert caplog.text.count("cannot be written") == 2
 
 
 FULL_DISK = """
 import resource, sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, ProcessId
 from chiltepin.model import DeleteRequest
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
@@ -683,7 +683,7 @@ for name, size in [("a", 10_000), ("b", 800), ("c", 800), ("d", 0), ("e", 0), ("
     # The kernel then writes the part of a line that has room, and refuses the next write, as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     request = DeleteRequest(endpoint="e", paths=("x" * 200,))
-    journal.intend(name, request, backend="globus", service="https://transfer.example/", deadline=deadline)
+    journal.record_intent(name, request, backend="globus", service="https://transfer.example/", deadline=deadline)
 """
 
 
@@ -702,14 +702,14 @@ def test_a_full_disk_costs_only_what_did_not_fit(folder):
 WRITER = """
 import sys
 from datetime import datetime, timedelta, timezone
-from chiltepin.transfers.journal import Journal, Owner
+from chiltepin.transfers.journal import Journal, ProcessId
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
 journal = Journal(sys.argv[1])
 deadline = datetime.now(timezone.utc) + timedelta(hours=1)
 for number in range(int(sys.argv[3])):
     name = f"{sys.argv[2]}-{number}"
     request = DeleteRequest(endpoint="e", paths=("x" * 50_000,))
-    journal.intend(name, request, backend="globus", service="https://transfer.example/", deadline=deadline)
+    journal.record_intent(name, request, backend="globus", service="https://transfer.example/", deadline=deadline)
     print(name, flush=True)
     if number % 2:
         journal.ended(name, TaskState.SUCCEEDED)
@@ -755,7 +755,7 @@ def test_threads_write_whole_lines(folder, journal, reader):
 
     def work(name: str) -> None:
         for number in range(10):
-            intend(journal, f"{name}-{number}")
+            record_intent(journal, f"{name}-{number}")
             journal.submitted(handle(f"{name}-{number}"))
 
     threads = [threading.Thread(target=work, args=(str(number),)) for number in range(8)]
@@ -771,19 +771,20 @@ def test_threads_write_whole_lines(folder, journal, reader):
 FORK = """
 import os, sys, threading
 from datetime import datetime, timedelta, timezone
-from chiltepin.transfers.journal import Journal, Others, Owner
+from chiltepin.transfers.journal import Journal, OtherProcesses, ProcessId
 from chiltepin.model import DeleteRequest
 where = {"backend": "globus", "service": "s", "deadline": datetime.now(timezone.utc) + timedelta(hours=1)}
 journal = Journal(sys.argv[1])
-journal.intend("before", DeleteRequest(endpoint="e", paths=("/p",)), **where)
+journal.record_intent("before", DeleteRequest(endpoint="e", paths=("/p",)), **where)
 with journal._lock:  # as if another thread were just writing
     child = os.fork()
 if child == 0:
-    journal.intend("child", DeleteRequest(endpoint="e", paths=("/p",)), **where)
-    print(*[news.entry.submission_id for news in Others(journal, backend="globus", service="s").look()], flush=True)
+    journal.record_intent("child", DeleteRequest(endpoint="e", paths=("/p",)), **where)
+    others = OtherProcesses(journal, backend="globus", service="s")
+    print(*[news.entry.submission_id for news in others.read_news()], flush=True)
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-journal.intend("after", DeleteRequest(endpoint="e", paths=("/p",)), **where)
+journal.record_intent("after", DeleteRequest(endpoint="e", paths=("/p",)), **where)
 """
 
 
@@ -807,56 +808,56 @@ def lived(folder, clock, *names, owner, settle=False):
     """Let a process have seen the end of some submissions."""
     journal = Journal(folder, clock=clock, owner=owner)
     for name in names:
-        intend(journal, name, request=DeleteRequest(endpoint="scratch", paths=(f"/{name}",)))
+        record_intent(journal, name, request=DeleteRequest(endpoint="scratch", paths=(f"/{name}",)))
         clock.now += timedelta(seconds=1)
         journal.ended(name, TaskState.SUCCEEDED)
     if settle:
-        journal.settle()
+        journal.record_clean_end()
     clock.now += timedelta(seconds=1)
     journal.close()
 
 
 def lately(journal):
     """The ids of what has ended, each with whether its process was killed."""
-    others = Others(journal, **SERVICE)
-    ends = [news for news in others.look() if news.entry.state is not None]
+    others = OtherProcesses(journal, **SERVICE)
+    ends = [news for news in others.read_news() if news.entry.state is not None]
     return [(news.entry.submission_id, any(map(others.killed, news.askers(0)))) for news in ends]
 
 
 def test_what_killed_processes_saw_end_is_told(folder, clock, reader):
     """All that ended is told, and of each whether its process was killed."""
-    lived(folder, clock, "before", owner=Owner("gone", 1, "0"), settle=True)
+    lived(folder, clock, "before", owner=ProcessId("gone", 1, "0"), settle=True)
     assert lately(reader) == [("before", False)]
-    lived(folder, clock, "a", "b", owner=Owner("gone", 2, "0"))
-    lived(folder, clock, "c", owner=Owner("gone", 3, "0"), settle=True)
-    lived(folder, clock, "d", owner=Owner.this())
+    lived(folder, clock, "a", "b", owner=ProcessId("gone", 2, "0"))
+    lived(folder, clock, "c", owner=ProcessId("gone", 3, "0"), settle=True)
+    lived(folder, clock, "d", owner=ProcessId.current())
     assert lately(reader) == [("before", False), ("a", True), ("b", True), ("c", False), ("d", False)]
 
 
 def test_what_was_settled_in_between_is_in_order(folder, clock, reader):
     """A process that ended a workflow in order, began another and was killed has left only what came after that."""
-    lived(folder, clock, "a", owner=Owner("gone", 1, "0"), settle=True)
-    lived(folder, clock, "b", owner=Owner("gone", 1, "0"))
+    lived(folder, clock, "a", owner=ProcessId("gone", 1, "0"), settle=True)
+    lived(folder, clock, "b", owner=ProcessId("gone", 1, "0"))
     assert lately(reader) == [("a", False), ("b", True)]
 
 
 def test_an_end_counts_for_the_process_that_saw_it(folder, clock, reader):
     """What one process began, and a later one saw end, is over in order if that one ended so."""
-    journal = Journal(folder, clock=clock, owner=Owner("gone", 1, "0"))
-    intend(journal, "a")
+    journal = Journal(folder, clock=clock, owner=ProcessId("gone", 1, "0"))
+    record_intent(journal, "a")
     journal.close()
     clock.now += timedelta(seconds=1)
-    later = Journal(folder, clock=clock, owner=Owner("gone", 2, "0"))
+    later = Journal(folder, clock=clock, owner=ProcessId("gone", 2, "0"))
     later.ended("a", TaskState.SUCCEEDED)
     assert lately(reader) == [("a", True)]
-    later.settle()
+    later.record_clean_end()
     later.close()
     assert lately(reader) == [("a", False)]
 
 
 def test_a_journal_that_wrote_nothing_settles_nothing(folder, journal):
     """An end in order makes no file by itself."""
-    journal.settle()
+    journal.record_clean_end()
     assert not folder.exists()
 
 
@@ -865,24 +866,24 @@ def test_a_process_lives_until_it_is_killed():
     """A process is known by its number and its start; a zombie, and one that has another start, are dead."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     found = owner_of(process.pid)
-    assert found.lives()
-    assert not dataclasses.replace(found, started="1").lives()
-    assert not dataclasses.replace(found, host="gone").lives()
+    assert found.is_running()
+    assert not dataclasses.replace(found, started="1").is_running()
+    assert not dataclasses.replace(found, host="gone").is_running()
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not found.lives()
+    assert not found.is_running()
     process.communicate()
-    assert not found.lives()
+    assert not found.is_running()
 
 
 def owner_of(pid):
     """The owner of the files of a process of this machine."""
     started = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19]
-    return dataclasses.replace(Owner.this(), pid=pid, started=started)
+    return dataclasses.replace(ProcessId.current(), pid=pid, started=started)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "20260301T120000.000000Z-host-name-1-0-abcd", "a-b-c-d-e.jsonl"])
 def test_a_file_of_unknown_make_has_no_owner(name):
     """A name that is not ours says nothing about a process, and ours says it all, also with dashes in it."""
-    owner = Owner.of(f"/some-where/{name}")
-    assert owner == (Owner("host-name", 1, "0") if "host" in name else None)
+    owner = ProcessId.from_path(f"/some-where/{name}")
+    assert owner == (ProcessId("host-name", 1, "0") if "host" in name else None)

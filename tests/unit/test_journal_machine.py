@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState
-from chiltepin.transfers.journal import Journal, Others, Owner
+from chiltepin.transfers.journal import Journal, OtherProcesses, ProcessId
 
 SERVICE = {"backend": "globus", "service": "https://transfer.example/"}
 WORKFLOWS = st.sampled_from(["", "a", "b"])
@@ -43,14 +43,14 @@ class Files(RuleBasedStateMachine):
         #: Of each submission who asked for it and whether it is in flight; what each process has settled.
         self.begun, self.flying, self.over = {}, set(), {}
         self.reader = Journal(self.folder, clock=self._clock)
-        self.others, self.heard = Others(self.reader, **SERVICE), {}
+        self.others, self.heard = OtherProcesses(self.reader, **SERVICE), {}
 
     def _clock(self):
         return self.now
 
     def _process(self):
         self.count += 1
-        return Journal(self.folder, clock=self._clock, owner=Owner("gone", self.count, "0"))
+        return Journal(self.folder, clock=self._clock, owner=ProcessId("gone", self.count, "0"))
 
     def _next(self):
         self.now += timedelta(milliseconds=1)
@@ -64,7 +64,7 @@ class Files(RuleBasedStateMachine):
         request = DeleteRequest(endpoint="e", paths=(f"/{name}",))
         deadline = self.now + timedelta(days=400)
         asked = dict.fromkeys(workflows)
-        journal.intend(name, request, deadline=deadline, asked=asked, **SERVICE)
+        journal.record_intent(name, request, deadline=deadline, asked=asked, **SERVICE)
         self.begun[name] = [(journal, workflow) for workflow in workflows]
         self.flying.add(name)
 
@@ -87,10 +87,10 @@ class Files(RuleBasedStateMachine):
         self.over[name] = {(journal, workflow) for workflow in workflows} or set(self.begun[name])
 
     @rule(which=st.integers(0, 1), workflow=WORKFLOWS)
-    def settle(self, which, workflow):
+    def record_clean_end(self, which, workflow):
         """A workflow ends in order."""
         journal = self.journals[which]
-        journal.settle(workflow)
+        journal.record_clean_end(workflow)
         for asked in (*self.over.values(), *self.begun.values()):
             while (journal, workflow) in asked:
                 asked.remove((journal, workflow))
@@ -156,20 +156,20 @@ class Files(RuleBasedStateMachine):
             written.rename(name)
 
     @rule()
-    def look(self):
+    def read_news(self):
         """The reader that was there all the time looks."""
-        for news in self.others.look():
+        for news in self.others.read_news():
             self.heard[news.entry.submission_id] = news
 
     @invariant()
     def what_is_read_is_what_was_written(self):
         """Old and new readers know what is in flight, and what was not settled when its process was killed."""
-        fresh = Others(self.reader, **SERVICE)
-        self._compare(fresh, {news.entry.submission_id: news for news in fresh.look()})
+        fresh = OtherProcesses(self.reader, **SERVICE)
+        self._compare(fresh, {news.entry.submission_id: news for news in fresh.read_news()})
 
     def teardown(self):
         """The reader that has read each line once knows the same as one that reads all at once."""
-        self.look()
+        self.read_news()
         self._compare(self.others, self.heard)
         for journal in self.journals:
             journal.close()

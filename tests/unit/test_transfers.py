@@ -20,8 +20,8 @@ from chiltepin.errors import (
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.protocol import TransferBackend, WorkerBackend
 from chiltepin.transfers.arguments import delete_request, transfer_request
-from chiltepin.transfers.outcomes import error_of
-from chiltepin.transfers.runner import Transfers, opened
+from chiltepin.transfers.outcomes import error_from_status
+from chiltepin.transfers.runner import Transfers, open_transfers
 
 REQUEST = transfer_request(src_ep="laptop", dst_ep="hpc", src_path="/a", dst_path="/b")
 
@@ -91,7 +91,7 @@ def test_a_wish_to_stop_is_a_cancellation():
     station = worker(Clock(), lasts=1e9)
     status = run(station, stopped=lambda: station.clock.time > 1100)
     assert status.state is TaskState.CANCELED
-    assert isinstance(error_of(status, REQUEST), TaskCanceledError)
+    assert isinstance(error_from_status(status, REQUEST), TaskCanceledError)
 
 
 def test_an_interrupted_wait_leaves_no_task_behind():
@@ -120,7 +120,7 @@ def test_an_interrupted_wait_leaves_no_task_behind():
 def test_each_end_but_success_has_its_error(state, code, kind, words):
     """Every end but SUCCEEDED becomes an error of its own that names request, code and reason."""
     handle = TaskHandle(backend="station", task_id="1", submission_id="1")
-    error = error_of(TaskStatus(handle=handle, state=state, code=code, reason="As it is."), REQUEST)
+    error = error_from_status(TaskStatus(handle=handle, state=state, code=code, reason="As it is."), REQUEST)
     assert type(error) is kind
     assert str(error).startswith("Transfer from 'laptop' to 'hpc' of /a to /b ")
     assert words in str(error)
@@ -129,23 +129,23 @@ def test_each_end_but_success_has_its_error(state, code, kind, words):
 
 def test_a_success_has_no_error():
     """Of a task that succeeded there is nothing to raise."""
-    assert error_of(run(worker(Clock())), REQUEST) is None
+    assert error_from_status(run(worker(Clock())), REQUEST) is None
 
 
 def test_a_deletion_is_named_as_one():
     """The error of a deletion says what was to be deleted where."""
     status = run(worker(Clock(), outcome=TaskState.FAILED))
     request = delete_request(src_ep="hpc", src_path="/a")
-    assert str(error_of(status, request)).startswith("Deletion of /a on 'hpc' failed")
+    assert str(error_from_status(status, request)).startswith("Deletion of /a on 'hpc' failed")
 
 
 def test_one_setup_is_opened_once():
     """The same setup gives the same transfers, another one others; an unknown backend is named."""
     setup = '{{"backend": "local", "endpoints": {{}}, "options": {{"root": "/{}"}}}}'
-    assert opened(setup.format("a")) is opened(setup.format("a"))
-    assert opened(setup.format("a")) is not opened(setup.format("b"))
+    assert open_transfers(setup.format("a")) is open_transfers(setup.format("a"))
+    assert open_transfers(setup.format("a")) is not open_transfers(setup.format("b"))
     with pytest.raises(ConfigError, match="No backend 'locl' is installed; did you mean 'local'"):
-        opened(setup.format("a").replace("local", "locl"))
+        open_transfers(setup.format("a").replace("local", "locl"))
 
 
 def test_transfers_cannot_be_sent_to_another_process():

@@ -74,9 +74,9 @@ class Desk:
     @cached_property
     def transfers(self) -> Transfers:
         """The backend, ready to be asked."""
-        from chiltepin.transfers.runner import opened  # noqa: PLC0415 - help needs no backend
+        from chiltepin.transfers.runner import open_transfers  # noqa: PLC0415 - help needs no backend
 
-        return opened(self.settings.setup)
+        return open_transfers(self.settings.setup)
 
     def locate(self, text: str) -> Location:
         """Return what ``EP:PATH`` means; the path is None where no colon is.
@@ -89,14 +89,14 @@ class Desk:
             If no endpoint is named.
         """
         from chiltepin.model import endpoint_name  # noqa: PLC0415
-        from chiltepin.transfers.resolve import place_of  # noqa: PLC0415
+        from chiltepin.transfers.resolve import resolve_endpoint  # noqa: PLC0415
 
         settings = self.settings
         # An endpoint that has a collection is also known by the collection's UUID.
         endpoint, path = parse(text, {*settings.endpoints, *settings.active_places})
         if not endpoint.strip():
             raise click.UsageError(f"{text!r} names no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
-        place_of(settings, "src_ep", endpoint)
+        resolve_endpoint(settings, "src_ep", endpoint)
         return Location(endpoint_name(endpoint), path)
 
 

@@ -10,7 +10,7 @@ import click
 from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, exit_code
 from chiltepin.cli.output import complain
 from chiltepin.errors import ChiltepinError, ConfigError
-from chiltepin.transfers import interpreter_exit as exits
+from chiltepin.transfers import interpreter_exit
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
 
@@ -73,6 +73,6 @@ def main() -> None:
     except click.Abort as err:
         # Of click's own making: from Ctrl-C, or from a question that was answered with no or not at all.
         interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)
-        exits.note(type(err).__name__)
+        interpreter_exit.note(type(err).__name__)
         complain("Interrupted." if interrupted else "Nothing was done.")
         sys.exit(INTERRUPTED if interrupted else FAILURE)

@@ -47,9 +47,9 @@ def asked(make: Callable[..., T], **given: Any) -> T:
 
 def show_requests(desk: Desk, requests: Sequence[Request]) -> None:
     """Print what would be asked for."""
-    from chiltepin.transfers.journal.events import plain_request  # noqa: PLC0415 - for a dry run only
+    from chiltepin.transfers.journal.events import request_to_json  # noqa: PLC0415 - for a dry run only
 
-    plain = [{"backend": desk.settings.backend, **plain_request(request)} for request in requests]
+    plain = [{"backend": desk.settings.backend, **request_to_json(request)} for request in requests]
     for one in plain:
         # What a submission decides.
         for key in ("deadline", "skip_source_errors"):

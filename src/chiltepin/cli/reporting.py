@@ -13,7 +13,7 @@ from chiltepin.cli.output import amount, complain, counted, print_json, took
 from chiltepin.errors import ChiltepinError, LoginRequiredError, TaskError
 from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.outcomes import error_of
+from chiltepin.transfers.outcomes import error_from_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def summed(statuses: Sequence[TaskStatus]) -> _Sum:
 
 def task_error(task: RunningTask) -> BaseException | None:
     """Return why a task that has ended did not succeed; None if it did."""
-    return task.future.exception() or error_of(task.future.result(), task.request)
+    return task.future.exception() or error_from_status(task.future.result(), task.request)
 
 
 def _last(task: RunningTask) -> TaskStatus | None:

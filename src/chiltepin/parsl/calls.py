@@ -18,8 +18,8 @@ from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
 from chiltepin.transfers import arguments, worker
 from chiltepin.transfers.outcomes import describe
-from chiltepin.transfers.resolve import default_data, place_of
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.resolve import default_data, resolve_endpoint
+from chiltepin.transfers.runner import open_transfers
 
 if TYPE_CHECKING:
     from chiltepin.model import Request
@@ -44,7 +44,7 @@ def _check_endpoint(settings: DataSettings, argument: str, endpoint: Any, path: 
     """Check one endpoint of a call and, unless it is still a future, that its path stays inside the root."""
     if endpoint is None or isinstance(endpoint, Future):
         return
-    place = place_of(settings, argument, endpoint)
+    place = resolve_endpoint(settings, argument, endpoint)
     if not isinstance(path, Future):
         paths.parts(os.fspath(path), home=place.get("home", "/"), endpoint=endpoint)
 
@@ -100,7 +100,7 @@ def start(
         app_future = operation.at_worker(payload, **options)
         channel = WorkerChannel(payload, settings.backend)
     else:
-        transfers = opened(payload.setup, client)
+        transfers = open_transfers(payload.setup, client)
         app_future = operation.at_service(payload, transfers, **options)
         channel = ServiceChannel(payload, transfers.manager)
     what = describe(request) if request else f"The {operation.name}"
@@ -112,10 +112,10 @@ def run(request: Request, timeout: float, polling_interval: float, client: Any, 
     settings = data_settings()
     check = _check_flag(check, settings)
     if isinstance(request, DeleteRequest):
-        place_of(settings, "src_ep", request.endpoint)
+        resolve_endpoint(settings, "src_ep", request.endpoint)
     else:
-        place_of(settings, "src_ep", request.source)
-        place_of(settings, "dst_ep", request.destination)
+        resolve_endpoint(settings, "src_ep", request.source)
+        resolve_endpoint(settings, "dst_ep", request.destination)
     try:
         worker.run(_payload(settings), request, timeout, polling_interval, client)
     except TaskError:

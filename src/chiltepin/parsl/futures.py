@@ -25,7 +25,7 @@ from chiltepin.parsl.serialization import describe_failure
 from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.outcomes import end_of
+from chiltepin.transfers.outcomes import status_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +224,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         """End in a child made by ``fork``, with a status that says so."""
         self._ending = threading.Lock()
         if not self.done():
-            self._status = end_of(error, self._what)
+            self._status = status_from_error(error, self._what)
         super().abandon(error)
 
     def _stop_with_workflow(self, reason: str) -> None:
@@ -281,10 +281,10 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
 
     def _end_unsuccessful(self, error: TaskError) -> None:
         """End as a task that did not succeed: with the error or, where none is wanted, with False."""
-        self._end(end_of(error, self._what, self.task_handle or NO_TASK), error if self._check else None)
+        self._end(status_from_error(error, self._what, self.task_handle or NO_TASK), error if self._check else None)
 
     def _fail(self, error: BaseException) -> None:
-        self._end(end_of(error, self._what, self.task_handle or NO_TASK), error)
+        self._end(status_from_error(error, self._what, self.task_handle or NO_TASK), error)
 
     def _failure(self, why: BaseException | str) -> str:
         """Return one line about how it failed, or how what it needed failed."""

@@ -28,7 +28,7 @@ from chiltepin.parsl.cancellation import LOOK, TaskCanceller
 from chiltepin.parsl.task_records import awaited, belongs_to, unfinished
 from chiltepin.transfers import callbacks, interpreter_exit
 from chiltepin.transfers.service import manager
-from chiltepin.transfers.unread_failures import Unread
+from chiltepin.transfers.unread_failures import UnreadFailures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +142,7 @@ class Shutdown:
     def __init__(self, dfk: DataFlowKernel) -> None:
         self.dfk = dfk
         self.tasks = TaskCanceller(dfk)
-        self.unread = Unread()
+        self.unread = UnreadFailures()
         self._parsl_cleanup: Callable[[], None] = dfk.cleanup
         self._callbacks: dict[object, Callable[[str], object]] = {}
         self._lock = threading.Lock()
@@ -287,7 +287,7 @@ def _end_runs() -> None:
             interpreter_exit.interrupted(interrupt)
     for shutdown in left:
         shutdown.finish()
-        manager.settle(str(shutdown.dfk.run_id), in_order=not interpreter_exit.cause())
+        manager.workflow_ended(str(shutdown.dfk.run_id), in_order=not interpreter_exit.cause())
 
 
 def _left_by(name: str) -> str:

@@ -12,7 +12,7 @@ from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import status_file
 from chiltepin.transfers.own_files import create_own
 from chiltepin.transfers.policy import STATUS_FILE_INTERVAL
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.runner import open_transfers
 
 if TYPE_CHECKING:
     from chiltepin.transfers.service.manager import TaskManager
@@ -63,7 +63,7 @@ class WorkerChannel:
 
     def status(self) -> TaskStatus | None:
         """Look, if the task runs in this process; else read what its worker has noted."""
-        status = opened(self._payload.setup).backend.poll([self.handle])[0]
+        status = open_transfers(self._payload.setup).backend.poll([self.handle])[0]
         return status_file.read(self._payload.status_file) if status.state is TaskState.LOST else status
 
     def stop(self) -> None:
@@ -74,7 +74,7 @@ class WorkerChannel:
             os.close(create_own(self._payload.stop_file))
         except OSError as error:
             logger.warning("A task in another process cannot be told to stop: %s.", error)
-            opened(self._payload.setup).backend.cancel(self.handle)
+            open_transfers(self._payload.setup).backend.cancel(self.handle)
 
     def cleanup(self) -> None:
         """Remove that file, and the worker's note, if they can be there."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.backends import registry
 from chiltepin.data import local_path
 from chiltepin.settings import ConfigWarning, check, read
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.runner import open_transfers
 from chiltepin.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         self._workflow.__enter__()
-        backend = cast("LocalBackend", opened(self._workflow.config.data.setup).backend)
+        backend = cast("LocalBackend", open_transfers(self._workflow.config.data.setup).backend)
         backend.witness = self._witness
         return self
 

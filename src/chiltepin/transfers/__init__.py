@@ -1,6 +1,6 @@
 """Running requests on a backend; no Parsl and no SDK of a service.
 
-`Transfers` and `opened` are loaded when they are first used, so that reading the activity log loads no backend.
+`Transfers` and `open_transfers` are loaded when they are first used, so that reading the activity log loads no backend.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chiltepin.transfers.runner import Transfers, opened
+    from chiltepin.transfers.runner import Transfers, open_transfers
 
-__all__ = ["Transfers", "opened"]
+__all__ = ["Transfers", "open_transfers"]
 
 
 def __getattr__(name: str) -> Any:

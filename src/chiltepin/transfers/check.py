@@ -25,9 +25,9 @@ from chiltepin.errors import (
 from chiltepin.model import DeleteRequest, TransferItem, TransferRequest
 from chiltepin.settings import Endpoint
 from chiltepin.transfers import policy
-from chiltepin.transfers.outcomes import error_of
-from chiltepin.transfers.resolve import place_of
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.outcomes import error_from_status
+from chiltepin.transfers.resolve import resolve_endpoint
+from chiltepin.transfers.runner import open_transfers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ __all__ = ["STAGES", "Checkup", "Finding"]
 STAGES = ("settings", "login", "consent", "reach", "list", "write")
 
 #: What to do where a stage fails, beyond what the error itself says.
-_CURES = {
+_HINTS = {
     "settings": "Correct what stands below it under data: endpoints:.",
     "login": "",
     "consent": "",
@@ -77,8 +77,8 @@ class Finding:
     endpoint: str
     passed: tuple[str, ...] = ()
     failed: str = ""
-    trouble: str = ""
-    cure: str = ""
+    problem: str = ""
+    hint: str = ""
     served: bool = True
 
 
@@ -121,12 +121,12 @@ class Checkup:
                 endpoint=endpoint,
                 passed=before,
                 failed=failed,
-                trouble=str(err),
-                cure=self._cure(failed, endpoint, err),
+                problem=str(err),
+                hint=self._hint(failed, endpoint, err),
             )
         return Finding(endpoint=endpoint, passed=tuple(passed), served="list" in passed)
 
-    def _cure(self, failed: str, endpoint: str, error: Exception) -> str:
+    def _hint(self, failed: str, endpoint: str, error: Exception) -> str:
         place = self._settings.active_places.get(endpoint)
         if place is None or (failed == "write" and not isinstance(error, TaskError)):
             # The error itself names what to do.
@@ -135,7 +135,7 @@ class Checkup:
         home = os.path.normpath(os.path.join(root, place.get("home", "").strip("/"))) if root else ""
         ours = self._settings.backend in ("local", "filesystem") and home
         if failed != "list" or not ours or os.path.exists(home):
-            return _CURES[failed]
+            return _HINTS[failed]
         # A folder of the sandbox, and one below a root, is made when something is moved there; a root that somebody
         # named may be a disk that is not mounted.
         made = self._settings.backend == "local" or os.path.exists(root)
@@ -147,7 +147,7 @@ class Checkup:
 
     @property
     def _transfers(self) -> Transfers:
-        return opened(self._settings.setup)
+        return open_transfers(self._settings.setup)
 
     @property
     def _logs_in(self) -> bool:
@@ -157,7 +157,7 @@ class Checkup:
         """Go through the stages, and note each that is well."""
         if endpoint in self._settings.endpoints and endpoint not in self._settings.active_places:
             return
-        place_of(self._settings, "src_ep", endpoint)
+        resolve_endpoint(self._settings, "src_ep", endpoint)
         passed.append("settings")
         # One question answers four: the error says how far it came.
         self._transfers.ls(endpoint, "~")
@@ -224,7 +224,7 @@ class Checkup:
             polling_interval=5,
             fault_grace=min(self._settings.fault_grace, policy.CHECK_TIMEOUT),
         )
-        if error := error_of(status, request):
+        if error := error_from_status(status, request):
             raise error
 
 

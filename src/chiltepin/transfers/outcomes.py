@@ -20,7 +20,7 @@ from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
 
-__all__ = ["describe", "end_of", "error_of"]
+__all__ = ["describe", "error_from_status", "status_from_error"]
 
 _ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
     TaskState.FAILED: (TaskFailedError, "failed"),
@@ -47,7 +47,7 @@ def describe(request: Request) -> str:
     return f"Transfer from {request.source!r} to {request.destination!r} of {pairs}"
 
 
-def error_of(status: TaskStatus, request: Request) -> TaskError | None:
+def error_from_status(status: TaskStatus, request: Request) -> TaskError | None:
     """Return the error that the status of an ended task stands for, None for success."""
     if status.state is TaskState.SUCCEEDED:
         return None
@@ -57,7 +57,7 @@ def error_of(status: TaskStatus, request: Request) -> TaskError | None:
     return kind(f"{describe(request)} {became} ({status.code}): {status.reason}", status=status)
 
 
-def end_of(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> TaskStatus:
+def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> TaskStatus:
     """Return the status of what has ended with an error: a final one, which says the same as the error.
 
     The task itself may go on, for others who share it or because it has not stopped yet.

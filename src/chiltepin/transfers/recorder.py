@@ -1,4 +1,4 @@
-"""What is written down about tasks: in the journal, for the next process, and in the diary, for people."""
+"""What is written down about tasks: in the journal, for the next process, and in the activity log, for people."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from chiltepin.errors import BackendError, ChiltepinError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
-from chiltepin.transfers.activity.log import Chapter
-from chiltepin.transfers.journal import NO_WORKFLOW, Others
-from chiltepin.transfers.outcomes import describe, end_of
+from chiltepin.transfers.activity.log import TaskLog
+from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
+from chiltepin.transfers.outcomes import describe, status_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from chiltepin.model import ItemOutcome, Request, TaskHandle
     from chiltepin.protocol import TransferBackend
-    from chiltepin.transfers.activity import Diary
-    from chiltepin.transfers.journal import Asked, Journal, News
+    from chiltepin.transfers.activity import ActivityLog
+    from chiltepin.transfers.journal import ItemsByWorkflow, Journal, KnownSubmission
 
 __all__ = ["TaskRecorder"]
 
 
 class TaskRecorder:
-    """The part of journal and diary that is about one backend; without them it does nothing and knows nothing.
+    """The part of journal and activity log that is about one backend; without them it does nothing and knows nothing.
 
     Parameters
     ----------
@@ -33,29 +33,31 @@ class TaskRecorder:
         The backend. Its attribute ``service``, if it has one, tells one service of its kind from another.
     journal : Journal or None
         Where it is written for the process that comes after this one.
-    diary : Diary or None
+    activity log : Diary or None
         Where it is written for people.
     """
 
-    def __init__(self, backend: TransferBackend, journal: Journal | None, diary: Diary | None = None) -> None:
-        self._backend, self._journal, self._diary = backend, journal, diary
+    def __init__(
+        self, backend: TransferBackend, journal: Journal | None, activity_log: ActivityLog | None = None
+    ) -> None:
+        self._backend, self._journal, self._activity_log = backend, journal, activity_log
         #: Of the tasks of a service, by submission id; the thread of the task manager alone comes here.
-        self._chapters: dict[str, Chapter] = {}
+        self._task_logs: dict[str, TaskLog] = {}
         #: What other processes write about the backend.
-        self.others = None if journal is None else Others(journal, backend.name, self._service)
+        self.others = None if journal is None else OtherProcesses(journal, backend.name, self._service)
 
     @property
     def _service(self) -> str:
         return str(getattr(self._backend, "service", self._backend.name))
 
-    def news(self, *, always: bool = False) -> list[News]:
-        """Return what other processes have written since the last call; see `Others.look`."""
-        return [] if self.others is None else self.others.look(always=always)
+    def news(self, *, always: bool = False) -> list[KnownSubmission]:
+        """Return what other processes have written since the last call; see `OtherProcesses.read_news`."""
+        return [] if self.others is None else self.others.read_news(always=always)
 
-    def settle(self, workflow: str | None = None) -> None:
+    def record_clean_end(self, workflow: str | None = None) -> None:
         """Write down that a workflow has ended in order; None stands for all of this process."""
         if self._journal is not None:
-            self._journal.settle(workflow)
+            self._journal.record_clean_end(workflow)
 
     def abandon(self, workflow: str) -> None:
         """Take note that a workflow has not ended in order."""
@@ -65,21 +67,23 @@ class TaskRecorder:
     # Of a task of this process.
 
     @contextmanager
-    def followed(self, name: str, request: Request) -> Iterator[Chapter]:
+    def followed(self, name: str, request: Request) -> Iterator[TaskLog]:
         """Give what tells of one task while it runs; an error that ends it is told as its end."""
-        chapter = self._chapter(name, request)
+        task_log = self._task_log(name, request)
         try:
-            yield chapter
+            yield task_log
         except BaseException as err:
-            chapter.ended(_end(err, describe(request)))
+            task_log.ended(_end(err, describe(request)))
             raise
 
     # Of a task of a service.
 
-    def intend(self, submission_id: str, request: Request, *, waited: float = 0.0, asked: Asked = NO_WORKFLOW) -> None:
+    def record_intent(
+        self, submission_id: str, request: Request, *, waited: float = 0.0, asked: ItemsByWorkflow = NO_WORKFLOW
+    ) -> None:
         """Write down what is about to be submitted, before it is; for how many seconds it had waited, and for whom."""
         if self._journal is not None and request.deadline is not None:
-            self._journal.intend(
+            self._journal.record_intent(
                 submission_id,
                 request,
                 backend=self._backend.name,
@@ -87,17 +91,17 @@ class TaskRecorder:
                 deadline=request.deadline,
                 asked=asked,
             )
-        if self._diary is not None:
-            chapter = self._chapter(submission_id, request, waited=waited)
-            self._chapters[submission_id] = chapter
-            chapter.began()
+        if self._activity_log is not None:
+            task_log = self._task_log(submission_id, request, waited=waited)
+            self._task_logs[submission_id] = task_log
+            task_log.began()
 
     def submitted(self, handle: TaskHandle) -> None:
         """Write down what the service calls it."""
         if self._journal is not None:
             self._journal.submitted(handle)
-        if handle.submission_id in self._chapters:
-            self._chapters[handle.submission_id].began(handle.task_id)
+        if handle.submission_id in self._task_logs:
+            self._task_logs[handle.submission_id].began(handle.task_id)
 
     def refused(self, submission_id: str, error: BaseException) -> None:
         """Write down that no task was made, and why."""
@@ -107,14 +111,14 @@ class TaskRecorder:
 
     def dropped(self, submission_id: str, why: BaseException | TaskStatus | None) -> None:
         """Write down that nobody follows a task any more, and why; for people alone, the next process may join it."""
-        chapter = self._chapters.pop(submission_id, None)
-        if chapter is not None:
-            chapter.ended(_end(why))
+        task_log = self._task_logs.pop(submission_id, None)
+        if task_log is not None:
+            task_log.ended(_end(why))
 
     def seen(self, submission_id: str, status: TaskStatus) -> None:
         """Write down how it stands, now and then."""
-        if submission_id in self._chapters:
-            self._chapters[submission_id].seen(status)
+        if submission_id in self._task_logs:
+            self._task_logs[submission_id].seen(status)
 
     def ended(
         self,
@@ -123,7 +127,7 @@ class TaskRecorder:
         end: TaskStatus,
         *,
         failed: Sequence[ItemOutcome] = (),
-        asked: Asked = NO_WORKFLOW,
+        asked: ItemsByWorkflow = NO_WORKFLOW,
     ) -> None:
         """Write down how it has ended, which of its items have failed for themselves, and for whom it was done."""
         if not submission_id:
@@ -140,24 +144,26 @@ class TaskRecorder:
                 faults=end.faults,
                 asked=asked,
             )
-        if self._diary is not None:
+        if self._activity_log is not None:
             # Another process may have begun it.
-            chapter = self._chapters.pop(submission_id, None) or Chapter(
-                self._diary, submission_id, request, backend=self._backend.name, asked=None
+            task_log = self._task_logs.pop(submission_id, None) or TaskLog(
+                self._activity_log, submission_id, request, backend=self._backend.name, asked=None
             )
             if failed and not end.reason:
                 end = replace(end, code=failed[0].code, reason=failed[0].reason)
-            chapter.ended(end, failed=len(failed))
+            task_log.ended(end, failed=len(failed))
 
-    def _chapter(self, name: str, request: Request, *, waited: float = 0.0) -> Chapter:
-        asked = datetime.now(timezone.utc) if self._diary is None else self._diary.clock()
-        return Chapter(self._diary, name, request, backend=self._backend.name, asked=asked - timedelta(seconds=waited))
+    def _task_log(self, name: str, request: Request, *, waited: float = 0.0) -> TaskLog:
+        asked = datetime.now(timezone.utc) if self._activity_log is None else self._activity_log.clock()
+        return TaskLog(
+            self._activity_log, name, request, backend=self._backend.name, asked=asked - timedelta(seconds=waited)
+        )
 
 
 def _end(why: BaseException | TaskStatus | None, what: str = "") -> TaskStatus:
     """Return how a task has ended for us; the state is a final one, whatever the task itself may still do."""
     if isinstance(why, ChiltepinError):
-        end = end_of(why, what)
+        end = status_from_error(why, what)
         return replace(end, code=end.code or (why.code if isinstance(why, BackendError) else ""))
     if isinstance(why, TaskStatus) and why.state.final:
         return why

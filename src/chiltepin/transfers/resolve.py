@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from chiltepin.settings import DataSettings
 
-__all__ = ["BACKEND_VARIABLE", "default_data", "file_data", "place_of", "with_backend"]
+__all__ = ["BACKEND_VARIABLE", "default_data", "file_data", "resolve_endpoint", "with_backend"]
 
 #: The environment variable that chooses the backend.
 BACKEND_VARIABLE = "CHILTEPIN_BACKEND"
@@ -92,7 +92,7 @@ def with_backend(data: DataSettings, document: Mapping[str, Any], argument: str 
     )
 
 
-def place_of(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, Any]:
+def resolve_endpoint(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, Any]:
     """Return where an endpoint is on the active backend; see `chiltepin.settings.DataSettings.places`.
 
     Parameters

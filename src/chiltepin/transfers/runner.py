@@ -24,9 +24,8 @@ from chiltepin.errors import (
     UnsupportedOptionError,
 )
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
-from chiltepin.transfers import interpreter_exit as exits
-from chiltepin.transfers import policy
-from chiltepin.transfers.activity import Diary
+from chiltepin.transfers import interpreter_exit, policy
+from chiltepin.transfers.activity import ActivityLog
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from chiltepin.model import DirEntry, Request, TaskStatus
     from chiltepin.protocol import TransferBackend, WorkerBackend
 
-__all__ = ["Transfers", "opened"]
+__all__ = ["Transfers", "open_transfers"]
 
 
 #: What this process moves, and what tells that it is to stop.
@@ -52,17 +51,17 @@ def _wanted() -> list[Request]:
     return [request for request, stopped in _here.copy().values() if not stopped()]
 
 
-@exits.while_threads_work
+@interpreter_exit.while_threads_work
 def _await_transfers() -> None:
     """Wait, at the end of a script, for what its threads move: one that is a daemon would end with the process."""
-    while _wanted() and not exits.cause():
+    while _wanted() and not interpreter_exit.cause():
         time.sleep(policy.WORKER_POLL)
 
 
 @atexit.register
 def _name_lost() -> None:
     if lost := _wanted():
-        exits.say(exits.listed("Not done when Python ended:", map(describe, lost)))
+        interpreter_exit.say(interpreter_exit.listed("Not done when Python ended:", map(describe, lost)))
 
 
 class Transfers:
@@ -74,7 +73,7 @@ class Transfers:
         Who moves the bytes.
     clock : object
         Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
-    batching, journal, diary
+    batching, journal, activity log
         As for `TaskManager`, which a service backend has.
 
     Attributes
@@ -90,12 +89,14 @@ class Transfers:
         clock: Any = None,
         batching: bool = True,
         journal: Journal | None = None,
-        diary: Diary | None = None,
+        activity_log: ActivityLog | None = None,
     ) -> None:
         self.backend = backend
         self._clock = clock or SystemClock()
-        self._recorder = TaskRecorder(backend, journal, diary)
-        self.manager = TaskManager(backend, clock=self._clock, batching=batching, journal=journal, diary=diary)
+        self._recorder = TaskRecorder(backend, journal, activity_log)
+        self.manager = TaskManager(
+            backend, clock=self._clock, batching=batching, journal=journal, activity_log=activity_log
+        )
 
     def __reduce__(self) -> Any:
         raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
@@ -137,7 +138,7 @@ class Transfers:
         Returns
         -------
         TaskStatus
-            The final status, whatever it is; see `error_of`.
+            The final status, whatever it is; see `error_from_status`.
 
         Raises
         ------
@@ -152,14 +153,14 @@ class Transfers:
             rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
             return self._run_at_service(request, workflow=workflow, **rest)
         name = submission_id or self.backend.new_submission_id()
-        with self._recorder.followed(name, request) as chapter:
+        with self._recorder.followed(name, request) as task_log:
 
             def tell(status: TaskStatus) -> None:
-                chapter.seen(status)
+                task_log.seen(status)
                 told(status)
 
             status = self._run_here(name, request, timeout, polling_interval, stopped, tell)
-            chapter.ended(status)
+            task_log.ended(status)
         return status
 
     def _run_here(
@@ -255,7 +256,7 @@ class Transfers:
             status=status,
         )
 
-    def hand_in(self, request: Request, *, timeout: float) -> TaskHandle:
+    def submit_detached(self, request: Request, *, timeout: float) -> TaskHandle:
         """Submit a request that nobody here waits for.
 
         Parameters
@@ -285,7 +286,7 @@ class Transfers:
             )
         request = replace(request, deadline=self._clock.now() + timedelta(seconds=timeout))
         submission_id = self.backend.new_submission_id()
-        self._recorder.intend(submission_id, request)
+        self._recorder.record_intent(submission_id, request)
         try:
             handle = self.backend.submit(request, submission_id)
         except PathsInUseError as err:
@@ -317,7 +318,7 @@ class Transfers:
 _opening = threading.Lock()
 
 
-def opened(setup: str, client: Any = None) -> Transfers:
+def open_transfers(setup: str, client: Any = None) -> Transfers:
     """Return the `Transfers` of a setup, the same one for the same setup, so that a process opens a store once.
 
     Parameters
@@ -330,7 +331,7 @@ def opened(setup: str, client: Any = None) -> Transfers:
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
-        return _opened(setup, client)
+        return _open_cached(setup, client)
 
 
 def _open(setup: str, client: Any) -> Transfers:
@@ -341,16 +342,16 @@ def _open(setup: str, client: Any) -> Transfers:
     folder = plain.get("journal")
     journal = Journal(folder) if folder and backend.capabilities.durable else None
     # People see it on every backend; the journal proper is for what outlives this process.
-    diary = Diary(folder, SystemClock().now) if folder else None
-    return Transfers(backend, batching=plain.get("batch", True), journal=journal, diary=diary)
+    activity_log = ActivityLog(folder, SystemClock().now) if folder else None
+    return Transfers(backend, batching=plain.get("batch", True), journal=journal, activity_log=activity_log)
 
 
 def _renew() -> None:
     """Begin with nothing open, as in a process made by ``fork``."""
-    global _opening, _opened
-    forks.leave(_opened)
-    _opening, _opened = threading.Lock(), lru_cache(maxsize=64)(_open)
+    global _opening, _open_cached
+    forks.leave(_open_cached)
+    _opening, _open_cached = threading.Lock(), lru_cache(maxsize=64)(_open)
 
 
-_opened = lru_cache(maxsize=64)(_open)
+_open_cached = lru_cache(maxsize=64)(_open)
 forks.register(_renew)

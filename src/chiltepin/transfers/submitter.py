@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.transfers import arguments
-from chiltepin.transfers.outcomes import error_of
+from chiltepin.transfers.outcomes import error_from_status
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
@@ -77,7 +77,7 @@ def _start(
 
     def end(ended: Future[TaskStatus]) -> None:
         try:
-            error = ended.exception() or error_of(ended.result(), request)
+            error = ended.exception() or error_from_status(ended.result(), request)
         except BaseException as unexpected:  # noqa: BLE001 - the future has to end, also where a status is odd
             error = unexpected
         if error is None:

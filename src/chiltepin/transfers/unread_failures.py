@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from chiltepin.transfers import interpreter_exit as exits
+from chiltepin.transfers import interpreter_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Unread"]
+__all__ = ["UnreadFailures"]
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 _abandoned: dict[object, str] = {}
 
 
-class Unread:
+class UnreadFailures:
     """The failures of one workflow."""
 
     def __init__(self) -> None:
@@ -55,15 +55,15 @@ class Unread:
     def say(self) -> None:
         """Write what has failed to stderr; the exit code says so as well."""
         if text := self._listed():
-            exits.say(text)
+            interpreter_exit.say(text)
 
     def _listed(self) -> str:
         lines = self._failures.copy().values()
         head = "These transfers and deletions did not succeed, and their results were not read:"
-        return exits.listed(head, lines) if lines else ""
+        return interpreter_exit.listed(head, lines) if lines else ""
 
 
-@exits.while_threads_work
+@interpreter_exit.while_threads_work
 def _count_abandoned() -> None:
     if _abandoned:
-        exits.fail()
+        interpreter_exit.fail()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.errors import TaskCanceledError
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.transfers import arguments
-from chiltepin.transfers.outcomes import describe, error_of
+from chiltepin.transfers.outcomes import describe, error_from_status
 from chiltepin.transfers.own_files import exists_own
-from chiltepin.transfers.runner import opened
+from chiltepin.transfers.runner import open_transfers
 from chiltepin.transfers.status_file import StatusFile
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class AppPayload:
     Parameters
     ----------
     setup : str
-        The backend and its endpoints; see `chiltepin.transfers.runner.opened`.
+        The backend and its endpoints; see `chiltepin.transfers.runner.open_transfers`.
     submission_id : str
         The same for every retry of this call.
     stop_file : str
@@ -100,7 +100,7 @@ def delete_task(
 
 def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus:
     """Run one request in this process; the result is that of `transfer_task`."""
-    transfers = opened(payload.setup, client)
+    transfers = open_transfers(payload.setup, client)
 
     def stopped() -> bool:
         return exists_own(payload.stop_file)
@@ -117,7 +117,7 @@ def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: A
         stopped=stopped,
         told=StatusFile(payload.status_file).update,
     )
-    if error := error_of(status, request):
+    if error := error_from_status(status, request):
         raise error
     return status
 

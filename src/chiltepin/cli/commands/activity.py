@@ -20,7 +20,7 @@ from chiltepin.errors import ChiltepinError, ConfigError, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chiltepin.transfers.activity import Move, Reader
+    from chiltepin.transfers.activity import ActivityReader, TransferRecord
 
 __all__ = ["activity"]
 
@@ -63,19 +63,19 @@ def activity(*, follow: bool, since: datetime | None, page: str | None, config: 
     from chiltepin.transfers.activity import reader as reading  # noqa: PLC0415 - help needs no journal
 
     now = datetime.now(timezone.utc)
-    reader = reading.Reader(_folder(config), since=since or now - DAY)
+    reader = reading.ActivityReader(_folder(config), since=since or now - DAY)
     if follow:
         # Ctrl-C is how this is meant to end.
         with contextlib.suppress(KeyboardInterrupt):
             _follow(reader, as_json=form == "json", everything=since is not None)
         return
-    moves = reader.news()
+    records = reader.news()
     if page is not None:
-        _write(page, moves, since or now - DAY)
+        _write(page, records, since or now - DAY)
     elif form == "json":
-        _print_lines(moves)
+        _print_lines(records)
     else:
-        _show(moves, since or now - DAY)
+        _show(records, since or now - DAY)
 
 
 def _folder(config: str | None) -> str:
@@ -90,30 +90,32 @@ def _folder(config: str | None) -> str:
     return folder
 
 
-def _print_lines(moves: Sequence[Move]) -> None:
-    for move in moves:
-        click.echo(json.dumps(move.plain()))
+def _print_lines(records: Sequence[TransferRecord]) -> None:
+    for record in records:
+        click.echo(json.dumps(record.plain()))
 
 
-def _show(moves: Sequence[Move], since: datetime) -> None:
+def _show(records: Sequence[TransferRecord], since: datetime) -> None:
     """Print a table, then each failure in words, then all in one line."""
     when = f"since {since.astimezone():%Y-%m-%d %H:%M}"
-    if not moves:
+    if not records:
         further = datetime.now(timezone.utc) - since < WEEK
         click.echo(f"Nothing has moved {when}{'; look further back with --since 7d' if further else ''}.")
         return
     shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _LEFT_OUT]
-    rows = [_cells(move) for move in moves]
+    rows = [_cells(record) for record in records]
     print_table([_HEAD[at] for at in shown], [[row[at] for at in shown] for row in rows])
-    bad = [move for move in moves if move.bad]
-    for move in bad[-TOLD:]:
-        tell(printable(_why(move)), name=printable("  ".join(move.told())))
+    bad = [record for record in records if record.bad]
+    for record in bad[-TOLD:]:
+        tell(printable(_why(record)), name=printable("  ".join(record.told())))
     if len(bad) > TOLD:
         click.echo(f"And {counted(len(bad) - TOLD, 'earlier failure')}; --html FILE and -F json have all of them.")
-    living = sum(move.ended is None and move.followed for move in moves)
+    living = sum(record.ended is None and record.followed for record in records)
     under_way = f", {living:,} under way" if living else ""
-    done = f"{counted(sum(move.files for move in moves), 'file')}, {amount(sum(move.bytes for move in moves))}"
-    click.echo(f"{counted(len(moves), 'task')} {when}: {len(bad):,} failed{under_way}, {done}")
+    done = (
+        f"{counted(sum(record.files for record in records), 'file')}, {amount(sum(record.bytes for record in records))}"
+    )
+    click.echo(f"{counted(len(records), 'task')} {when}: {len(bad):,} failed{under_way}, {done}")
 
 
 def _has_room() -> bool:
@@ -121,57 +123,57 @@ def _has_room() -> bool:
     return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= ROOMY
 
 
-def _cells(move: Move) -> list[str]:
-    pair, what = move.told()
+def _cells(record: TransferRecord) -> list[str]:
+    pair, what = record.told()
     return [
-        f"{move.asked.astimezone():%m-%d %H:%M:%S}",
-        move.shown,
+        f"{record.asked.astimezone():%m-%d %H:%M:%S}",
+        record.shown,
         pair,
-        f"{move.files:,}",
-        amount(move.bytes) if move.kind == "transfer" else "-",
-        "-" if move.speed is None else f"{amount(move.speed)}/s",
-        took(move.lasted),
-        f"{move.label}: {what}" if move.label else what,
+        f"{record.files:,}",
+        amount(record.bytes) if record.kind == "transfer" else "-",
+        "-" if record.speed is None else f"{amount(record.speed)}/s",
+        took(record.lasted),
+        f"{record.label}: {what}" if record.label else what,
     ]
 
 
-def _why(move: Move) -> str:
-    failed = f"{counted(move.failed, 'item')} of {move.count:,} failed. " if move.failed else ""
-    code = f" ({move.code})" if move.code else ""
-    return f"{failed}{move.reason or move.state.value}{code}"
+def _why(record: TransferRecord) -> str:
+    failed = f"{counted(record.failed, 'item')} of {record.count:,} failed. " if record.failed else ""
+    code = f" ({record.code})" if record.code else ""
+    return f"{failed}{record.reason or record.state.value}{code}"
 
 
-def _follow(reader: Reader, *, as_json: bool, everything: bool) -> None:
+def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
     """Print what is news, for ever."""
     said: dict[str, tuple[str, str]] = {}
     first = not everything
     while True:
-        for move in reader.news():
-            if first and (move.ended or not move.followed):
+        for record in reader.news():
+            if first and (record.ended or not record.followed):
                 continue
             if as_json:
-                _print_lines([move])
-            elif said.get(move.name) != (move.shown, move.reason):
-                said[move.name] = move.shown, move.reason
-                click.echo(_line(move))
+                _print_lines([record])
+            elif said.get(record.name) != (record.shown, record.reason):
+                said[record.name] = record.shown, record.reason
+                click.echo(_line(record))
         first = False
         time.sleep(LOOK)
 
 
-def _line(move: Move) -> str:
+def _line(record: TransferRecord) -> str:
     """Return one line about a task, in which a failure stands out."""
-    colour = "red" if move.bad else "green" if move.ended else "cyan"
-    begun, state, pair, _, size, speed, took, what = (printable(cell) for cell in _cells(move))
-    why = f"  {printable(_why(move))}" if move.bad or move.reason else ""
-    done = f"{counted(move.files, 'file')}, {size}, {speed}, {took}" if move.ended else "under way"
+    colour = "red" if record.bad else "green" if record.ended else "cyan"
+    begun, state, pair, _, size, speed, took, what = (printable(cell) for cell in _cells(record))
+    why = f"  {printable(_why(record))}" if record.bad or record.reason else ""
+    done = f"{counted(record.files, 'file')}, {size}, {speed}, {took}" if record.ended else "under way"
     return f"{begun}  {click.style(f'{state:<9}', fg=colour)}  {pair}  {what}  {done}{why}"
 
 
-def _write(page: str, moves: Sequence[Move], since: datetime) -> None:
+def _write(page: str, records: Sequence[TransferRecord], since: datetime) -> None:
     from chiltepin.transfers.activity.page import write  # noqa: PLC0415 - for a page only
 
     try:
-        size = write(page, moves, since=since, now=datetime.now(timezone.utc))
+        size = write(page, records, since=since, now=datetime.now(timezone.utc))
     except OSError as err:
         raise ChiltepinError(f"The page cannot be written to {page!r}: {err.strerror or err}.") from None
-    click.echo(f"{printable(page)}: {counted(len(moves), 'task')}, {amount(size)}")
+    click.echo(f"{printable(page)}: {counted(len(records), 'task')}, {amount(size)}")

@@ -80,8 +80,8 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "served": finding.served,
         "passed": list(finding.passed),
         "failed": finding.failed or None,
-        "trouble": finding.trouble or None,
-        "cure": finding.cure or None,
+        "trouble": finding.problem or None,
+        "cure": finding.hint or None,
     }
 
 
@@ -96,9 +96,9 @@ def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
     )
     for finding in findings:
         if finding.failed:
-            tell(printable(finding.trouble), name=printable(finding.endpoint))
-            if finding.cure:
-                click.echo(f"  {printable(finding.cure)}")
+            tell(printable(finding.problem), name=printable(finding.endpoint))
+            if finding.hint:
+                click.echo(f"  {printable(finding.hint)}")
         elif not finding.served:
             backend = desk.settings.backend
             tell(

@@ -163,7 +163,7 @@ def _detach(desk: Desk, requests: Sequence[TransferRequest], timeout: float) -> 
             f"On backend {desk.settings.backend!r} this command moves the bytes itself, and cannot go before they are "
             "moved; leave --detach out."
         )
-    handles = [desk.transfers.hand_in(request, timeout=timeout) for request in requests]
+    handles = [desk.transfers.submit_detached(request, timeout=timeout) for request in requests]
     if desk.json:
         print_json(
             [{"backend": one.backend, "task_id": one.task_id, "submission_id": one.submission_id} for one in handles]

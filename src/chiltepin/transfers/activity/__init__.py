@@ -14,8 +14,8 @@ times, and the words with which a task failed.
 
 from __future__ import annotations
 
-from chiltepin.transfers.activity.log import Chapter, Diary
-from chiltepin.transfers.activity.reader import Reader
-from chiltepin.transfers.activity.records import Move
+from chiltepin.transfers.activity.log import ActivityLog, TaskLog
+from chiltepin.transfers.activity.reader import ActivityReader
+from chiltepin.transfers.activity.records import TransferRecord
 
-__all__ = ["Chapter", "Diary", "Move", "Reader"]
+__all__ = ["ActivityLog", "ActivityReader", "TaskLog", "TransferRecord"]

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import VERSION
-from chiltepin.transfers.journal.events import time as plain_time
-from chiltepin.transfers.journal.writer import Lines
+from chiltepin.transfers.journal.events import VERSION, format_time
+from chiltepin.transfers.journal.writer import LineWriter
 from chiltepin.transfers.own_files import is_own
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Request, TaskStatus
 
-__all__ = ["SUFFIX", "Chapter", "Diary"]
+__all__ = ["SUFFIX", "ActivityLog", "TaskLog"]
 
 #: One for all lines: ``json.dumps`` would make an encoder for each.
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -30,7 +29,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 SUFFIX = ".activity"
 
 
-class Diary(Lines):
+class ActivityLog(LineWriter):
     """The lines of one process.
 
     Parameters
@@ -55,16 +54,16 @@ class Diary(Lines):
 
     def write(self, event: str, name: str, facts: dict[str, Any]) -> None:
         """Write one line about the task of a submission id."""
-        whole = {"v": VERSION, "event": event, "id": name, "at": plain_time(self.clock()), **facts}
+        whole = {"v": VERSION, "event": event, "id": name, "at": format_time(self.clock()), **facts}
         self.add(_encode(whole).encode() + b"\n")
 
 
-class Chapter:
+class TaskLog:
     """What one task has to tell.
 
     Parameters
     ----------
-    diary : Diary or None
+    activity log : Diary or None
         Where it goes; None for nowhere.
     name : str
         The submission id.
@@ -77,9 +76,9 @@ class Chapter:
     """
 
     def __init__(
-        self, diary: Diary | None, name: str, request: Request, *, backend: str, asked: datetime | None
+        self, activity_log: ActivityLog | None, name: str, request: Request, *, backend: str, asked: datetime | None
     ) -> None:
-        self._diary, self._name, self._request, self._backend = diary, name, request, backend
+        self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
         self._asked, self._task = asked, ""
         self._begun = False
         #: Until when it had certainly not moved; when the next line is due, by seconds; what the last one said.
@@ -90,13 +89,13 @@ class Chapter:
 
     def began(self, task_id: str = "") -> None:
         """Tell that it is under way, and what the backend calls it."""
-        if self._diary is not None:
+        if self._activity_log is not None:
             self._task, self._begun = task_id, True
-            self._diary.write("began", self._name, self._facts())
+            self._activity_log.write("began", self._name, self._facts())
 
     def seen(self, status: TaskStatus) -> None:
         """Take note of what a look has seen; it becomes a line if it is news, or if the last one is long ago."""
-        if self._diary is None or status.state.final:
+        if self._activity_log is None or status.state.final:
             return
         said = (status.state, status.code, self._moves(status))
         now = time.monotonic()
@@ -105,24 +104,24 @@ class Chapter:
         if not self._begun:
             self.began(status.handle.task_id)
         self._said, self._due = said, now + min(max((now - self._start) / 2, policy.ACTIVITY_MIN), policy.ACTIVITY_MAX)
-        self._diary.write("seen", self._name, self._counts(status))
+        self._activity_log.write("seen", self._name, self._counts(status))
 
     def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
         """Tell how it has ended, and how many of its items have failed for themselves."""
-        if self._diary is None:
+        if self._activity_log is None:
             return
         self._task = status.handle.task_id or self._task
         if self._moves(status) or (status.state is TaskState.SUCCEEDED and failed < len(items_of(self._request))):
             self._moving = self._moving or self._still
-        self._diary.write("ended", self._name, {**self._facts(), **self._counts(status), "failed": failed})
+        self._activity_log.write("ended", self._name, {**self._facts(), **self._counts(status), "failed": failed})
 
     def _moves(self, status: TaskStatus) -> bool:
         """Whether something has moved by now; keeps the moment before which nothing had."""
-        if self._moving is None and self._diary is not None:
+        if self._moving is None and self._activity_log is not None:
             if status.bytes_done or status.bytes_moving or status.files_done:
                 self._moving = self._still
             else:
-                self._still = self._diary.clock()
+                self._still = self._activity_log.clock()
         return self._moving is not None
 
     def _facts(self) -> dict[str, Any]:
@@ -142,7 +141,7 @@ class Chapter:
             ],
             "count": len(items),
             "label": request.label,
-            **({"asked": plain_time(self._asked)} if self._asked else {}),
+            **({"asked": format_time(self._asked)} if self._asked else {}),
         }
 
     def _counts(self, status: TaskStatus) -> dict[str, Any]:
@@ -155,7 +154,7 @@ class Chapter:
             "files": status.files_done,
             "skipped": status.files_skipped,
             "faults": status.faults,
-            **({"moving": plain_time(self._moving)} if self._moving else {}),
+            **({"moving": format_time(self._moving)} if self._moving else {}),
         }
 
 

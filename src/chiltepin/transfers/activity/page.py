@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from chiltepin.transfers.activity.records import Move
+    from chiltepin.transfers.activity.records import TransferRecord
 
 __all__ = ["page", "write"]
 
 
-def write(path: str, moves: Sequence[Move], *, since: datetime, now: datetime) -> int:
+def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> int:
     """Write the page; whoever has it open sees the old one or the new one, whole.
 
     Parameters
@@ -44,7 +44,7 @@ def write(path: str, moves: Sequence[Move], *, since: datetime, now: datetime) -
     OSError
         If it cannot be written; what was there stays.
     """
-    text = page(moves, since=since, now=now).encode("ascii")
+    text = page(records, since=since, now=now).encode("ascii")
     draft = f"{path}.{secrets.token_hex(4)}.draft"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -58,7 +58,7 @@ def write(path: str, moves: Sequence[Move], *, since: datetime, now: datetime) -
     return len(text)
 
 
-def page(moves: Sequence[Move], *, since: datetime, now: datetime) -> str:
+def page(records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> str:
     """Return the page as HTML in ASCII.
 
     Parameters
@@ -80,7 +80,7 @@ def page(moves: Sequence[Move], *, since: datetime, now: datetime) -> str:
         f"default-src 'none'; style-src {_hash(styles)}; script-src {_hash(library)} {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    data = json.dumps(_plain(moves, since, now), separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(_plain(records, since, now), separators=(",", ":")).replace("<", "\\u003c")
     return Template(_asset("page.html")).substitute(
         policy=policy, style=styles, data=data, library=library, script=script, licence=_asset("uPlot.LICENSE")
     )
@@ -104,24 +104,26 @@ class _Words:
         return self.known.setdefault(printable(text), len(self.known))
 
 
-def _plain(moves: Sequence[Move], since: datetime, now: datetime) -> dict[str, Any]:
+def _plain(records: Sequence[TransferRecord], since: datetime, now: datetime) -> dict[str, Any]:
     """Return what the page is about, as its script reads it; times are milliseconds."""
     states, pairs, whys = _Words(), _Words(), _Words()
     rows = []
-    for move in moves:
+    for record in records:
         # An arrow of its own: a browser breaks a line within two characters.
-        pair, what = move.told("\u2192")
+        pair, what = record.told("\u2192")
         row = [
-            round(move.asked.timestamp() * 1000),
-            round(move.waited * 1000),
-            round(move.lasted * 1000),
-            states(move.shown),
+            round(record.asked.timestamp() * 1000),
+            round(record.waited * 1000),
+            round(record.lasted * 1000),
+            states(record.shown),
             pairs(pair),
-            printable(f"{move.label}: {what}" if move.label else what),
-            move.files,
-            move.bytes,
-            whys(f"{move.failed} of {move.count} items failed. {move.reason}" if move.failed else move.reason),
-            printable(move.code),
+            printable(f"{record.label}: {what}" if record.label else what),
+            record.files,
+            record.bytes,
+            whys(
+                f"{record.failed} of {record.count} items failed. {record.reason}" if record.failed else record.reason
+            ),
+            printable(record.code),
         ]
         rows.append(row)
     return {

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.transfers import policy
 from chiltepin.transfers.activity.log import SUFFIX
-from chiltepin.transfers.activity.records import facts_of, move_of
-from chiltepin.transfers.journal.process import Owner
+from chiltepin.transfers.activity.records import build_record, parse_line
+from chiltepin.transfers.journal.process import ProcessId
 from chiltepin.transfers.own_files import open_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chiltepin.transfers.activity.records import Move
+    from chiltepin.transfers.activity.records import TransferRecord
 
-__all__ = ["Reader"]
+__all__ = ["ActivityReader"]
 
 logger = logging.getLogger(__name__)
 
 
-class Reader:
+class ActivityReader:
     """What is known of all tasks whose lines are in a folder.
 
     Parameters
@@ -41,7 +41,7 @@ class Reader:
         self._known: dict[str, tuple[dict[str, Any], str]] = {}
         self._told: dict[str, bool] = {}
 
-    def news(self) -> list[Move]:
+    def news(self) -> list[TransferRecord]:
         """Return every task of which something new is known since the last call, in the order in which they began."""
         changed: set[str] = set()
         for path in self._files():
@@ -55,14 +55,14 @@ class Reader:
             for name, followed in self._told.items()
             if followed and self._known[name][0]["event"] != "ended" and not lives[self._known[name][1]]
         }
-        moves = []
+        records = []
         for name in changed:
             facts, path = self._known[name]
             if "kind" not in facts or (self._since and facts["at"] < self._since):
                 continue
             self._told[name] = lives[path]
-            moves.append(move_of(facts, followed=lives[path]))
-        return sorted(moves, key=lambda move: (move.asked, move.name))
+            records.append(build_record(facts, followed=lives[path]))
+        return sorted(records, key=lambda record: (record.asked, record.name))
 
     def _take(self, facts: dict[str, Any], path: str) -> bool:
         """Add what a line says to what is known; return whether that is news."""
@@ -134,11 +134,11 @@ class Reader:
 
     def _lives(self, path: str) -> bool:
         """Whether the process that wrote a file may still see the end of its tasks."""
-        owner = Owner.of(path)
+        owner = ProcessId.from_path(path)
         if owner is None:
             return False
-        if owner.host == Owner.this().host:
-            return owner.lives()
+        if owner.host == ProcessId.current().host:
+            return owner.is_running()
         try:
             written = datetime.fromtimestamp(os.lstat(path).st_mtime, timezone.utc)
         except (OSError, ValueError, OverflowError):
@@ -149,6 +149,6 @@ class Reader:
 def _understood(line: bytes) -> dict[str, Any] | None:
     """Return what a line says; None if that makes no sense."""
     try:
-        return facts_of(json.loads(line))
+        return parse_line(json.loads(line))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -9,7 +9,7 @@ from typing import Any
 from chiltepin.model import TaskState
 from chiltepin.transfers.journal.events import VERSION
 
-__all__ = ["BAD", "Move", "facts_of", "move_of"]
+__all__ = ["BAD", "TransferRecord", "build_record", "parse_line"]
 
 #: The states that are a failure.
 BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST, TaskState.CANCELED)
@@ -24,7 +24,7 @@ _TIMES = ("asked", "moving")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class TransferRecord:
     """One transfer or deletion; times are UTC.
 
     Parameters
@@ -150,7 +150,7 @@ class Move:
         }
 
 
-def facts_of(line: Any) -> dict[str, Any]:
+def parse_line(line: Any) -> dict[str, Any]:
     """Return what a line says, checked; ValueError, TypeError or KeyError if that makes no sense."""
     if type(line) is not dict or line["v"] != VERSION or line["event"] not in _EVENTS:
         raise ValueError(line)
@@ -169,11 +169,11 @@ def facts_of(line: Any) -> dict[str, Any]:
     return facts
 
 
-def move_of(facts: dict[str, Any], *, followed: bool) -> Move:
+def build_record(facts: dict[str, Any], *, followed: bool) -> TransferRecord:
     """Return the task that the facts of all its lines amount to; KeyError if its beginning is not among them."""
     asked, seen = facts.get("asked", facts["at"]), facts["at"]
     over = facts["event"] == "ended"
-    return Move(
+    return TransferRecord(
         name=facts["id"],
         backend=facts["backend"],
         task_id=facts.get("task", ""),

@@ -23,9 +23,18 @@ No token and no credential is ever in it. Files have mode 0600.
 
 from __future__ import annotations
 
-from chiltepin.transfers.journal.events import NO_WORKFLOW, Asked, Entry
+from chiltepin.transfers.journal.events import NO_WORKFLOW, ItemsByWorkflow, JournalEntry
 from chiltepin.transfers.journal.journal import Journal
-from chiltepin.transfers.journal.other_processes import Asker, News, Others
-from chiltepin.transfers.journal.process import Owner
+from chiltepin.transfers.journal.other_processes import KnownSubmission, OtherProcesses, Requester
+from chiltepin.transfers.journal.process import ProcessId
 
-__all__ = ["NO_WORKFLOW", "Asked", "Asker", "Entry", "Journal", "News", "Others", "Owner"]
+__all__ = [
+    "NO_WORKFLOW",
+    "ItemsByWorkflow",
+    "Journal",
+    "JournalEntry",
+    "KnownSubmission",
+    "OtherProcesses",
+    "ProcessId",
+    "Requester",
+]

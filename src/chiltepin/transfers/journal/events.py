@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = [
     "NO_WORKFLOW",
     "VERSION",
-    "Asked",
+    "CleanShutdown",
     "Ended",
-    "Entry",
     "Event",
-    "Settled",
-    "plain_asked",
-    "plain_request",
-    "said_by",
-    "time",
+    "ItemsByWorkflow",
+    "JournalEntry",
+    "format_time",
+    "parse_event",
+    "request_to_json",
+    "workflows_to_json",
 ]
 
 #: The version of the lines; readers skip lines of any other.
@@ -42,14 +42,14 @@ T = TypeVar("T")
 
 #: Which workflows asked for which items of a request: by the name of the workflow the numbers of the items, None for
 #: all of them. What was asked for outside of any workflow has the name "".
-Asked = Mapping[str, "frozenset[int] | None"]
+ItemsByWorkflow = Mapping[str, "frozenset[int] | None"]
 
 #: What no workflow asked for.
-NO_WORKFLOW: Asked = {"": None}
+NO_WORKFLOW: ItemsByWorkflow = {"": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class JournalEntry:
     """One submission, as all files together tell it.
 
     Parameters
@@ -61,7 +61,7 @@ class Entry:
     service : str
         Which service of that kind: its URL.
     request : TransferRequest or DeleteRequest
-        What was submitted; equal to what was given to `Journal.intend`.
+        What was submitted; equal to what was given to `Journal.record_intent`.
     deadline : datetime
         When the service gives it up, in UTC.
     handle : TaskHandle or None
@@ -82,7 +82,7 @@ class Entry:
     handle: TaskHandle | None
     state: TaskState | None
     begun: datetime
-    asked: Asked | None = None
+    asked: ItemsByWorkflow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +92,11 @@ class Ended:
     submission_id: str
     state: TaskState
     at: datetime
-    asked: Asked | None = None
+    asked: ItemsByWorkflow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class CleanShutdown:
     """That a workflow of a process has ended in order: what was done for it is over.
 
     Without the name of a workflow, in lines of before there was such a key, all that its process had done by then.
@@ -107,24 +107,24 @@ class Settled:
 
 
 #: An intent is an entry that knows no more yet; that a submission became a task is the handle of the task.
-Event = Entry | TaskHandle | Ended | Settled
+Event = JournalEntry | TaskHandle | Ended | CleanShutdown
 
 
-def said_by(line: Any) -> Event:
+def parse_event(line: Any) -> Event:
     """Return what a line says; ValueError, TypeError or KeyError if that makes no sense."""
     if _get(line, "v", int) != VERSION:
         raise ValueError(line["v"])
-    kind, at = _get(line, "event", str), _moment(line["at"])
+    kind, at = _get(line, "event", str), _parse_time(line["at"])
     if kind == "settled":
-        return Settled(at=at, workflow=_get(line, "workflow", str) if "workflow" in line else None)
+        return CleanShutdown(at=at, workflow=_get(line, "workflow", str) if "workflow" in line else None)
     name = _get(line, "submission_id", str)
     if kind == "intent":
-        return Entry(
+        return JournalEntry(
             submission_id=name,
             backend=_get(line, "backend", str),
             service=_get(line, "service", str),
             request=_request(line["request"]),
-            deadline=_moment(line["deadline"]),
+            deadline=_parse_time(line["deadline"]),
             handle=None,
             state=None,
             begun=at,
@@ -137,12 +137,12 @@ def said_by(line: Any) -> Event:
     raise ValueError(kind)
 
 
-def plain_asked(asked: Asked) -> dict[str, list[int] | None]:
+def workflows_to_json(asked: ItemsByWorkflow) -> dict[str, list[int] | None]:
     """Return who asked for what as JSON can hold it."""
     return {workflow: None if items is None else sorted(items) for workflow, items in asked.items()}
 
 
-def _asked(line: Any) -> Asked | None:
+def _asked(line: Any) -> ItemsByWorkflow | None:
     if "workflows" not in line:
         return None
     plain = _get(line, "workflows", dict)
@@ -152,12 +152,12 @@ def _asked(line: Any) -> Asked | None:
     }
 
 
-def time(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """Return a moment as JSON can hold it, in UTC."""
     return moment.astimezone(timezone.utc).isoformat()
 
 
-def _moment(text: Any) -> datetime:
+def _parse_time(text: Any) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(text)
@@ -183,10 +183,10 @@ def _pairs(plain: Any, key: str) -> list[tuple[str, str]]:
     return [(_is(first, str), _is(second, str)) for first, second in _get(plain, key, list)]
 
 
-def plain_request(request: Request) -> dict[str, Any]:
+def request_to_json(request: Request) -> dict[str, Any]:
     """Return a request as JSON can hold it."""
     plain: dict[str, Any] = {"label": request.label, "recursive": request.recursive}
-    plain["deadline"] = None if request.deadline is None else time(request.deadline)
+    plain["deadline"] = None if request.deadline is None else format_time(request.deadline)
     if isinstance(request, DeleteRequest):
         return plain | {
             "kind": "delete",
@@ -222,9 +222,9 @@ def _item(plain: Any) -> TransferItem:
 
 
 def _request(plain: Any) -> Request:
-    """Return the request that `plain_request` made this of; the same errors as `said_by`."""
+    """Return the request that `request_to_json` made this of; the same errors as `parse_event`."""
     label, recursive = _get(plain, "label", str), _get(plain, "recursive", bool)
-    deadline = None if plain["deadline"] is None else _moment(plain["deadline"])
+    deadline = None if plain["deadline"] is None else _parse_time(plain["deadline"])
     if plain["kind"] == "delete":
         return DeleteRequest(
             endpoint=_get(plain, "endpoint", str),

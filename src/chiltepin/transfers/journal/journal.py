@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.model import items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import NO_WORKFLOW, VERSION, plain_asked, plain_request, time
-from chiltepin.transfers.journal.reader import files, merged, prune
-from chiltepin.transfers.journal.writer import Lines
+from chiltepin.transfers.journal.events import NO_WORKFLOW, VERSION, format_time, request_to_json, workflows_to_json
+from chiltepin.transfers.journal.reader import journal_files, merge, prune
+from chiltepin.transfers.journal.writer import LineWriter
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
     from chiltepin.model import Request, TaskHandle, TaskState
-    from chiltepin.transfers.journal.events import Asked, Entry
-    from chiltepin.transfers.journal.process import Owner
+    from chiltepin.transfers.journal.events import ItemsByWorkflow, JournalEntry
+    from chiltepin.transfers.journal.process import ProcessId
 
 __all__ = ["Journal"]
 
 
-class Journal(Lines):
+class Journal(LineWriter):
     """The record of all processes that use one folder; this one writes to a file of its own.
 
     Any number of threads may call at once. A child made by ``fork`` gets a file of its own.
@@ -50,20 +50,20 @@ class Journal(Lines):
         folder: str | os.PathLike[str],
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
-        owner: Owner | None = None,
+        owner: ProcessId | None = None,
     ) -> None:
         super().__init__(
             folder,
             clock=clock,
             owner=owner,
-            tidy=lambda: prune(files(self.folder), clock()),
+            tidy=lambda: prune(journal_files(self.folder), clock()),
             enough=policy.REMEMBERED_ITEMS,
             loss="What is submitted now cannot be joined after a restart.",
         )
 
-    def forget(self) -> None:
-        """Be a journal that has written nothing; see `Lines.forget`."""
-        super().forget()
+    def reset(self) -> None:
+        """Be a journal that has written nothing; see `LineWriter.reset`."""
+        super().reset()
         #: Workflows that lines were written for since they settled, those that never will, and the lines of the others.
         self._open: set[str] = set()
         self._abandoned: set[str] = set()
@@ -72,7 +72,7 @@ class Journal(Lines):
         self._mine: dict[str, _Flight] = {}
         self._theirs: dict[str, list[bytes]] = {}
 
-    def intend(
+    def record_intent(
         self,
         submission_id: str,
         request: Request,
@@ -80,16 +80,16 @@ class Journal(Lines):
         backend: str,
         service: str,
         deadline: datetime,
-        asked: Asked = NO_WORKFLOW,
+        asked: ItemsByWorkflow = NO_WORKFLOW,
     ) -> None:
         """Write down what is about to be submitted; it is on the disk when this returns.
 
         Parameters
         ----------
         submission_id, backend, service, request, deadline, asked
-            See `Entry`.
+            See `JournalEntry`.
         """
-        flight = _Flight(time(self._clock()), request, backend, service, deadline, asked)
+        flight = _Flight(format_time(self._clock()), request, backend, service, deadline, asked)
         self._open.update(asked)
         self.add(flight.intent(submission_id), len(items_of(request)))
         with self._lock:
@@ -97,7 +97,7 @@ class Journal(Lines):
 
     def submitted(self, handle: TaskHandle) -> None:
         """Write down which task a submission has become."""
-        line = _submitted(handle, time(self._clock()))
+        line = _submitted(handle, format_time(self._clock()))
         self.add(line)
         with self._lock:
             if (flight := self._mine.get(handle.submission_id)) is not None:
@@ -115,7 +115,7 @@ class Journal(Lines):
         bytes_done: int = 0,
         files_done: int = 0,
         faults: int = 0,
-        asked: Asked = NO_WORKFLOW,
+        asked: ItemsByWorkflow = NO_WORKFLOW,
     ) -> None:
         """Write down how a submission ended.
 
@@ -133,8 +133,8 @@ class Journal(Lines):
         """
         facts = {"state": state.value, "code": code, "reason": reason}
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
-        whole = {"submission_id": submission_id, **facts, **counts, "workflows": plain_asked(asked)}
-        line = _line("ended", time(self._clock()), whole)
+        whole = {"submission_id": submission_id, **facts, **counts, "workflows": workflows_to_json(asked)}
+        line = _line("ended", format_time(self._clock()), whole)
         self._open.update(asked)
         written = self.add(line)
         with self._lock:
@@ -143,7 +143,7 @@ class Journal(Lines):
             elif written:
                 del self._mine[submission_id]
 
-    def settle(self, workflow: str | None = None) -> None:
+    def record_clean_end(self, workflow: str | None = None) -> None:
         """Write down that a workflow has ended in order: the same request, made again after it, is a new one.
 
         Parameters
@@ -155,14 +155,14 @@ class Journal(Lines):
         for name in [workflow] if workflow is not None else sorted(self._open - self._abandoned):
             if name in self._open:
                 self._open.discard(name)
-                self._settled[name] = line = _line("settled", time(self._clock()), {"workflow": name})
+                self._settled[name] = line = _line("settled", format_time(self._clock()), {"workflow": name})
                 self.add(line)
 
     def abandon(self, workflow: str) -> None:
         """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
         self._abandoned.add(workflow)
 
-    # What `Others` has to know.
+    # What `OtherProcesses` has to know.
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""
@@ -173,11 +173,11 @@ class Journal(Lines):
         with self._lock:
             return submission_id in self._mine or submission_id in self._theirs
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JournalEntry]:
         """Yield all that is known, oldest first."""
-        yield from merged(files(self.folder), lambda _: True)
+        yield from merge(journal_files(self.folder), lambda _: True)
 
-    def _carried(self) -> Iterator[bytes]:
+    def _lines_to_keep(self) -> Iterator[bytes]:
         now = self._clock()
         # What the service has given up by now is nobody's any more, though nobody saw its end.
         self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > now}
@@ -201,14 +201,14 @@ class _Flight:
     backend: str
     service: str
     deadline: datetime
-    asked: Asked
+    asked: ItemsByWorkflow
     task: bytes = b""
 
     def intent(self, submission_id: str) -> bytes:
         """Return the line of the intent; not kept, for that of 10,000 items has 700 kB."""
-        facts = {"backend": self.backend, "service": self.service, "deadline": time(self.deadline)}
-        whole = {"submission_id": submission_id, **facts, "request": plain_request(self.request)}
-        whole["workflows"] = plain_asked(self.asked)
+        facts = {"backend": self.backend, "service": self.service, "deadline": format_time(self.deadline)}
+        whole = {"submission_id": submission_id, **facts, "request": request_to_json(self.request)}
+        whole["workflows"] = workflows_to_json(self.asked)
         return _line("intent", self.at, whole)
 
 

@@ -13,34 +13,34 @@ from typing import TYPE_CHECKING
 
 from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import NO_WORKFLOW, Ended, Entry, Settled
-from chiltepin.transfers.journal.process import Owner
-from chiltepin.transfers.journal.reader import files, lines_from, logged, understood
+from chiltepin.transfers.journal.events import NO_WORKFLOW, CleanShutdown, Ended, JournalEntry
+from chiltepin.transfers.journal.process import ProcessId
+from chiltepin.transfers.journal.reader import journal_files, log_errors, parse_lines, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from chiltepin.transfers.journal.events import Asked, Event
+    from chiltepin.transfers.journal.events import Event, ItemsByWorkflow
     from chiltepin.transfers.journal.journal import Journal
 
-__all__ = ["Asker", "News", "Others"]
+__all__ = ["KnownSubmission", "OtherProcesses", "Requester"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """A workflow of a process that asked for an item; ``time`` counts how often it had settled by then."""
 
-    owner: Owner | None
+    owner: ProcessId | None
     workflow: str
     time: int
 
 
-_Askers = tuple[tuple[Asker, "frozenset[int] | None"], ...]
+_Requesters = tuple[tuple[Requester, "frozenset[int] | None"], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class KnownSubmission:
     """A submission of another process, of which something new is known.
 
     Parameters
@@ -51,11 +51,11 @@ class News:
         Who asked for which of its items when it began, and when its end was seen; None stands for all items.
     """
 
-    entry: Entry
-    began: _Askers
-    saw: _Askers = ()
+    entry: JournalEntry
+    began: _Requesters
+    saw: _Requesters = ()
 
-    def askers(self, item: int) -> list[Asker]:
+    def askers(self, item: int) -> list[Requester]:
         """Return who asked for an item: in the process that saw it end; if none did there, in the one that began."""
         for asked in (self.saw, self.began):
             if found := [asker for asker, items in asked if items is None or item in items]:
@@ -63,7 +63,7 @@ class News:
         return []
 
 
-class Others:
+class OtherProcesses:
     """What other processes write about one service, each line read once.
 
     Parameters
@@ -71,23 +71,23 @@ class Others:
     journal : Journal
         Tells the folder, the time, and what is its own.
     backend, service : str
-        See `Entry`.
+        See `JournalEntry`.
     """
 
     def __init__(self, journal: Journal, backend: str, service: str) -> None:
         self._journal, self._service = journal, (backend, service)
-        self._begun: dict[str, News] = {}
+        self._begun: dict[str, KnownSubmission] = {}
         #: What has ended, the oldest first: a line that tells of it again is old.
         self._ended: dict[str, None] = {}
         #: How often each workflow, and each process as a whole, has settled.
-        self._settled: dict[tuple[Owner | None, str], int] = {}
-        self._whole: dict[Owner | None, int] = {}
+        self._settled: dict[tuple[ProcessId | None, str], int] = {}
+        self._whole: dict[ProcessId | None, int] = {}
         #: The last moment that each process has written, which may have set back its clock.
-        self._latest: dict[Owner | None, datetime] = {}
-        self._lines = _Lines(journal)
+        self._latest: dict[ProcessId | None, datetime] = {}
+        self._lines = _NewLines(journal)
         self._allowance, self._looked = policy.READ_SAVED, float("-inf")
 
-    def look(self, *, always: bool = False) -> list[News]:
+    def read_news(self, *, always: bool = False) -> list[KnownSubmission]:
         """Return each submission that is new since the last call, has become a task, or has ended.
 
         The first call tells all that is known, without what the service has given up by now. A call that would come
@@ -116,7 +116,7 @@ class Others:
         self._looked = started
         return news
 
-    def killed(self, asker: Asker) -> bool:
+    def killed(self, asker: Requester) -> bool:
         """Whether what a workflow asked for is to be asked for again by the one that comes after it.
 
         That is so if its process is dead, and had not said that the workflow has ended in order.
@@ -124,28 +124,28 @@ class Others:
         owner = asker.owner
         if owner is None or owner == self._journal.owner or asker != self._asker(owner, asker.workflow):
             return False
-        return not owner.lives()
+        return not owner.is_running()
 
-    def settled(self, asker: Asker) -> bool:
+    def ended_cleanly(self, asker: Requester) -> bool:
         """Whether a workflow has said that it has ended in order, after it asked."""
         return asker != self._asker(asker.owner, asker.workflow)
 
-    def _asker(self, owner: Owner | None, workflow: str) -> Asker:
+    def _asker(self, owner: ProcessId | None, workflow: str) -> Requester:
         times = self._settled.get((owner, workflow), 0) + self._whole.get(owner, 0)
-        return Asker(owner, workflow, times)
+        return Requester(owner, workflow, times)
 
-    def _asked(self, owner: Owner | None, asked: Asked | None) -> _Askers:
+    def _asked(self, owner: ProcessId | None, asked: ItemsByWorkflow | None) -> _Requesters:
         # Lines of before there was such a key speak for the whole process.
         asked = NO_WORKFLOW if asked is None else asked
         return tuple((self._asker(owner, name), items) for name, items in asked.items())
 
-    def _read(self) -> list[News]:
+    def _read(self) -> list[KnownSubmission]:
         """Read the lines that are new."""
         changed: set[str] = set()
         tasks: dict[str, TaskHandle] = {}
-        ends: dict[str, tuple[Ended, _Askers]] = {}
+        ends: dict[str, tuple[Ended, _Requesters]] = {}
         for owner, event in self._lines.new():
-            if isinstance(event, Settled):
+            if isinstance(event, CleanShutdown):
                 self._settle(owner, event)
             elif isinstance(event, TaskHandle):
                 tasks[event.submission_id] = event
@@ -153,50 +153,50 @@ class Others:
                 self._latest[owner] = at = max(event.at, self._latest.get(owner, event.at))
                 end = replace(event, at=at), self._asked(owner, event.asked)
                 # What was seen last counts.
-                ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_moment)
+                ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_parse_time)
             elif self._wanted(event) and not self._knows(event.submission_id):
-                self._begun[event.submission_id] = News(entry=event, began=self._asked(owner, event.asked))
+                self._begun[event.submission_id] = KnownSubmission(entry=event, began=self._asked(owner, event.asked))
                 changed.add(event.submission_id)
         for name in self._begun.keys() & tasks.keys():
             news = self._begun[name]
             self._begun[name] = replace(news, entry=replace(news.entry, handle=tasks[name]))
             changed.add(name)
         known = [end for name, end in ends.items() if name in self._begun]
-        return [self._over(*end) for end in sorted(known, key=_moment)] + self._in_flight(changed)
+        return [self._over(*end) for end in sorted(known, key=_parse_time)] + self._in_flight(changed)
 
     def _knows(self, name: str) -> bool:
         return name in self._begun or name in self._ended
 
-    def _over(self, end: Ended, saw: _Askers) -> News:
+    def _over(self, end: Ended, saw: _Requesters) -> KnownSubmission:
         news = self._begun.pop(end.submission_id)
         self._ended[end.submission_id] = None
         if len(self._ended) > policy.REMEMBERED_ITEMS:
             del self._ended[next(iter(self._ended))]
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 
-    def _in_flight(self, changed: set[str]) -> list[News]:
+    def _in_flight(self, changed: set[str]) -> list[KnownSubmission]:
         now = self._journal.now()
         for name in [name for name, news in self._begun.items() if news.entry.deadline <= now]:
             del self._begun[name]
         found = [news for name, news in self._begun.items() if name in changed and not self._journal.follows(name)]
         return sorted(found, key=lambda news: news.entry.begun)
 
-    def _settle(self, owner: Owner | None, event: Settled) -> None:
+    def _settle(self, owner: ProcessId | None, event: CleanShutdown) -> None:
         if event.workflow is None:
             self._whole[owner] = self._whole.get(owner, 0) + 1
         else:
             key = owner, event.workflow
             self._settled[key] = self._settled.get(key, 0) + 1
 
-    def _wanted(self, entry: Entry) -> bool:
+    def _wanted(self, entry: JournalEntry) -> bool:
         return (entry.backend, entry.service) == self._service
 
 
-def _moment(end: tuple[Ended, _Askers]) -> datetime:
+def _parse_time(end: tuple[Ended, _Requesters]) -> datetime:
     return end[0].at
 
 
-class _Lines:
+class _NewLines:
     """The lines in the files of other processes; each is told once."""
 
     def __init__(self, journal: Journal) -> None:
@@ -206,28 +206,28 @@ class _Lines:
         #: Files to which no process will write any more.
         self._done: set[str] = set()
 
-    def new(self) -> Iterator[tuple[Owner | None, Event]]:
+    def new(self) -> Iterator[tuple[ProcessId | None, Event]]:
         """Yield what new lines say, each with the process that wrote it; those of one process in their order."""
-        for path in files(self._journal.folder):
-            if path not in self._done and not self._journal.wrote(path):
-                with logged(path):
-                    owner = Owner.of(path)
-                    for event in understood(path, self._since_last(path, owner)):
+        for path in journal_files(self._journal.folder):
+            if path not in self._done and not self._journal.owns(path):
+                with log_errors(path):
+                    owner = ProcessId.from_path(path)
+                    for event in parse_lines(path, self._since_last(path, owner)):
                         yield owner, event
 
-    def _since_last(self, path: str, owner: Owner | None) -> Iterator[bytes]:
+    def _since_last(self, path: str, owner: ProcessId | None) -> Iterator[bytes]:
         facts = os.lstat(path)
         state = facts.st_dev ^ facts.st_ino, facts.st_size
         before, position = self._read.get(path, ((0, 0), 0))
         if state == before:
             return
         # Asked before the file is read: a process that is dead by now writes no more.
-        over = owner is not None and owner.gone()
+        over = owner is not None and owner.has_ended()
         if state[0] != before[0] or state[1] < position:
             position = 0
         # Once it cannot be read, it is tried again only when it has changed.
         self._read[path] = state, position
-        for line, end in lines_from(path, position):
+        for line, end in read_lines(path, position):
             # The end of the last line may still be to come.
             self._read[path] = state, end
             yield line

@@ -7,14 +7,14 @@ import re
 import socket
 from dataclasses import dataclass
 
-__all__ = ["Owner"]
+__all__ = ["ProcessId"]
 
 #: States of a process that is over, in ``/proc/pid/stat``: one that nobody has waited for yet is a zombie (proc(5)).
 _OVER = ("Z", "X")
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class ProcessId:
     """A process, told from every other one of its host, also from one that is given the same number later.
 
     Parameters
@@ -32,13 +32,13 @@ class Owner:
     started: str
 
     @classmethod
-    def this(cls) -> Owner:
+    def current(cls) -> ProcessId:
         """Return the process that asks."""
         pid = os.getpid()
         return cls(_host(), pid, _found(pid)[1])
 
     @classmethod
-    def of(cls, path: str) -> Owner | None:
+    def from_path(cls, path: str) -> ProcessId | None:
         """Return the owner of a file, by its name; None if the name is none of ours."""
         try:
             before, pid, started, _ = os.path.basename(path).rsplit("-", 3)
@@ -49,7 +49,7 @@ class Owner:
     def __str__(self) -> str:
         return f"{self.host}-{self.pid}-{self.started}"
 
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it runs; one of another machine, which cannot be asked, counts as dead.
 
         A batch job that is started again is seldom on the node where it was killed.
@@ -59,9 +59,9 @@ class Owner:
         state, started = _found(self.pid)
         return state not in _OVER and started == self.started
 
-    def gone(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it is known to be over; of a process of another machine that is not known."""
-        return self.host == _host() and not self.lives()
+        return self.host == _host() and not self.is_running()
 
 
 def _host() -> str:

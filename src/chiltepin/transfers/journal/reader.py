@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import Ended, Entry, Settled, said_by
+from chiltepin.transfers.journal.events import CleanShutdown, Ended, JournalEntry, parse_event
 from chiltepin.transfers.own_files import exists_own, open_own
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIX",
-    "files",
-    "lines_from",
-    "logged",
-    "merged",
+    "journal_files",
+    "log_errors",
+    "merge",
+    "parse_lines",
     "prune",
-    "said",
-    "understood",
+    "read_events",
+    "read_lines",
 ]
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".jsonl"
 
 
-def files(folder: str) -> list[str]:
+def journal_files(folder: str) -> list[str]:
     """Return the paths of all files of a journal, oldest first."""
     try:
         names = os.listdir(folder)
@@ -48,13 +48,13 @@ def files(folder: str) -> list[str]:
     return [os.path.join(folder, name) for name in sorted(names) if name.endswith(SUFFIX)]
 
 
-def merged(paths: list[str], wanted: Callable[[Entry], bool]) -> list[Entry]:
+def merge(paths: list[str], wanted: Callable[[JournalEntry], bool]) -> list[JournalEntry]:
     """Return what files tell together of the submissions that are wanted, oldest first."""
-    begun: dict[str, Entry] = {}
+    begun: dict[str, JournalEntry] = {}
     handles: dict[str, TaskHandle] = {}
     ends: dict[str, Ended] = {}
     for event in _events(paths):
-        if isinstance(event, Settled):
+        if isinstance(event, CleanShutdown):
             continue
         name = event.submission_id
         if isinstance(event, TaskHandle):
@@ -73,8 +73,8 @@ def merged(paths: list[str], wanted: Callable[[Entry], bool]) -> list[Entry]:
 def _events(paths: list[str]) -> Iterator[Event]:
     """Yield what the lines of files say; a file that cannot be read is left out and logged."""
     for path in paths:
-        with logged(path):
-            yield from said(path)
+        with log_errors(path):
+            yield from read_events(path)
 
 
 def prune(paths: list[str], now: datetime) -> None:
@@ -85,7 +85,7 @@ def prune(paths: list[str], now: datetime) -> None:
     old = [path for path in paths if _changed(path, now) < now - policy.FILES_KEPT and exists_own(path)]
     for path in old[: policy.FILES_PRUNED]:
         # What cannot be read cannot be judged, and stays.
-        with logged(path):
+        with log_errors(path):
             begun[path], ended[path] = _summary(path)
     over = set().union(*ended.values())
     needed: set[str] = set()
@@ -103,8 +103,8 @@ def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
     """Return the deadlines of what began in a file, by submission id, and the ids of what ended in it."""
     deadlines: dict[str, datetime] = {}
     ended: set[str] = set()
-    for event in said(path):
-        if isinstance(event, Entry):
+    for event in read_events(path):
+        if isinstance(event, JournalEntry):
             deadlines[event.submission_id] = event.deadline
         elif isinstance(event, Ended):
             ended.add(event.submission_id)
@@ -112,7 +112,7 @@ def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
 
 
 @contextlib.contextmanager
-def logged(path: str) -> Iterator[None]:
+def log_errors(path: str) -> Iterator[None]:
     """Go on, with a warning, if the file cannot be read."""
     try:
         yield
@@ -128,12 +128,12 @@ def _changed(path: str, absent: datetime) -> datetime:
         return absent
 
 
-def said(path: str) -> Iterator[Event]:
+def read_events(path: str) -> Iterator[Event]:
     """Yield what the lines of a file say; a line that cannot be parsed is left out and logged."""
-    yield from understood(path, (line for line, _ in lines_from(path, 0)))
+    yield from parse_lines(path, (line for line, _ in read_lines(path, 0)))
 
 
-def understood(path: str, lines: Iterable[bytes]) -> Iterator[Event]:
+def parse_lines(path: str, lines: Iterable[bytes]) -> Iterator[Event]:
     """Yield what lines of a file say; a line that cannot be parsed is left out and logged."""
     strange = 0
     for line in lines:
@@ -148,12 +148,12 @@ def understood(path: str, lines: Iterable[bytes]) -> Iterator[Event]:
 def _event(line: bytes) -> Event | None:
     """Return what a line says; None if that makes no sense."""
     try:
-        return said_by(json.loads(line))
+        return parse_event(json.loads(line))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 
 
-def lines_from(path: str, start: int) -> Iterator[tuple[bytes, int]]:
+def read_lines(path: str, start: int) -> Iterator[tuple[bytes, int]]:
     """Yield the lines of a file from a byte on that have an end and are not too long, and where each ends."""
     file = open_own(path)
     if file is None:

@@ -16,28 +16,28 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends import forks
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.process import Owner
+from chiltepin.transfers.journal.process import ProcessId
 from chiltepin.transfers.journal.reader import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Lines", "OwnFile"]
+__all__ = ["LineFile", "LineWriter"]
 
 logger = logging.getLogger(__name__)
 
-_writers: weakref.WeakSet[Lines] = weakref.WeakSet()
+_writers: weakref.WeakSet[LineWriter] = weakref.WeakSet()
 
 
-def _start_anew_after_a_fork() -> None:
+def _reset_after_fork() -> None:
     for writer in list(_writers):
-        writer.forget()
+        writer.reset()
 
 
-forks.register(_start_anew_after_a_fork)
+forks.register(_reset_after_fork)
 
 
-class Lines:
+class LineWriter:
     """Where one process writes its lines; any number of threads may do so at once.
 
     A child made by ``fork`` gets a file of its own. A line that cannot be written costs one warning, and the next one
@@ -69,7 +69,7 @@ class Lines:
         folder: str | os.PathLike[str],
         *,
         clock: Callable[[], datetime],
-        owner: Owner | None = None,
+        owner: ProcessId | None = None,
         suffix: str = SUFFIX,
         forced: bool = True,
         tidy: Callable[[], object] = lambda: None,
@@ -79,16 +79,16 @@ class Lines:
         self.folder, self._clock, self._given = os.path.abspath(folder), clock, owner
         self._suffix, self._forced, self._tidy, self._enough, self._loss = suffix, forced, tidy, enough, loss
         self._tidied = self._warned = False
-        self._file: OwnFile | None = None
+        self._file: LineFile | None = None
         self._began = datetime.min.replace(tzinfo=timezone.utc)
-        self.forget()
+        self.reset()
         _writers.add(self)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Be one that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
-        self.owner = self._given or Owner.this()
+        self.owner = self._given or ProcessId.current()
         #: All files that it has written to.
         self._wrote: set[str] = set()
         #: The files that were left for a new one, oldest first, and how much each of them holds.
@@ -125,16 +125,16 @@ class Lines:
                 self._lock.release()
         return True
 
-    def wrote(self, path: str) -> bool:
+    def owns(self, path: str) -> bool:
         """Whether a file is one of this object."""
         return path in self._wrote
 
     def close(self) -> None:
         """Let go of the file; a line that is written later begins a new one."""
         with self._lock:
-            self._let_go()
+            self._close_file()
 
-    def _carried(self) -> Iterator[bytes]:
+    def _lines_to_keep(self) -> Iterator[bytes]:
         """Yield what is in the files so far and still counts, whatever is newer; the lock is held."""
         return iter(())
 
@@ -149,37 +149,37 @@ class Lines:
 
     def _append(self, line: bytes, holds: int) -> None:
         if self._file is not None and not self._file.has_room(line):
-            self._let_go()
-            if self._superfluous():
+            self._close_file()
+            if self._has_superfluous_file():
                 self._carry_over()
         file = self._file
         if file is None or not file.has_room(line):
-            self._let_go()
-            file = self._begin()
+            self._close_file()
+            file = self._start_file()
         file.append(line)
         file.holds += holds
 
-    def _begin(self) -> OwnFile:
+    def _start_file(self) -> LineFile:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         if not self._tidied:
             self._tidied = True
             self._tidy()
         # Readers take the files of a process in the order of their names, also when its clock is set back.
         self._began = max(self._clock(), self._began + timedelta(microseconds=1))
-        self._file = OwnFile(self.folder, self._began, self.owner, suffix=self._suffix, forced=self._forced)
+        self._file = LineFile(self.folder, self._began, self.owner, suffix=self._suffix, forced=self._forced)
         self._wrote.add(self._file.path)
         return self._file
 
-    def _superfluous(self) -> bool:
+    def _has_superfluous_file(self) -> bool:
         """Whether the files after the oldest one of this object hold enough."""
         return bool(self._left) and sum(holds for _, holds in self._left) - self._left[0][1] >= self._enough
 
     def _carry_over(self) -> None:
         """Begin a file with what still counts, and then remove the files that hold nothing else."""
-        file = self._begin()
-        for before in self._carried():
+        file = self._start_file()
+        for before in self._lines_to_keep():
             file.append(before)
-        while self._superfluous():
+        while self._has_superfluous_file():
             path, _ = self._left.popleft()
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -188,19 +188,19 @@ class Lines:
         """Do without a line; the next one begins a new file, for this one may end in half a line."""
         if self._file is not None:
             self._file.remove_if_empty()
-        self._let_go()
+        self._close_file()
         if not self._warned:
             self._warned = True
             logger.warning("The journal in %s cannot be written: %s. %s", self.folder, error, self._loss)
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             self._left.append((file.path, file.holds))
             file.close()
 
 
-class OwnFile:
+class LineFile:
     """A new file in a folder that is there; its name tells when it began, and on which host in which process.
 
     Parameters
@@ -212,17 +212,19 @@ class OwnFile:
     owner : Owner
         The process.
     suffix, forced
-        As for `Lines`.
+        As for `LineWriter`.
 
     Attributes
     ----------
     path : str
         Where it is.
     holds : int
-        How much its lines hold; see `Lines.add`.
+        How much its lines hold; see `LineWriter.add`.
     """
 
-    def __init__(self, folder: str, now: datetime, owner: Owner, *, suffix: str = SUFFIX, forced: bool = True) -> None:
+    def __init__(
+        self, folder: str, now: datetime, owner: ProcessId, *, suffix: str = SUFFIX, forced: bool = True
+    ) -> None:
         name = f"{now:%Y%m%dT%H%M%S.%fZ}-{owner}-{secrets.token_hex(4)}{suffix}"
         self.path, self._forced = os.path.join(folder, name), forced
         self.holds, self._size, self._looked = 0, 0, float("-inf")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.errors import BackendError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.service.absence import confirm_missing
+from chiltepin.transfers.service.missing_paths import confirm_missing
 
 if TYPE_CHECKING:
     import threading

@@ -23,15 +23,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from chiltepin.backends import forks
 from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
 from chiltepin.model import NO_TASK, UNREAD, DeleteRequest, TaskState, TaskStatus
-from chiltepin.transfers import interpreter_exit as exits
-from chiltepin.transfers import policy
+from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
-from chiltepin.transfers.service.absence import confirm_missing
 from chiltepin.transfers.service.batch import Batch, split
 from chiltepin.transfers.service.batching import Batcher
 from chiltepin.transfers.service.completion import Completer
-from chiltepin.transfers.service.missing_paths import find_missing
+from chiltepin.transfers.service.missing_paths import confirm_missing, find_missing
 from chiltepin.transfers.service.pending_request import PendingRequest
 from chiltepin.transfers.timing import BackgroundThread, Backoff, SystemClock
 
@@ -40,10 +38,10 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
-    from chiltepin.transfers.activity import Diary
+    from chiltepin.transfers.activity import ActivityLog
     from chiltepin.transfers.journal import Journal
 
-__all__ = ["TaskManager", "settle"]
+__all__ = ["TaskManager", "workflow_ended"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +52,10 @@ _managers: weakref.WeakSet[TaskManager] = weakref.WeakSet()
 forks.register(_managers.clear)
 
 
-@exits.while_threads_work
+@interpreter_exit.while_threads_work
 def _wait_at_exit() -> None:
     """Wait, at the end of a script, for what services do for it: the process that asks is not to end before."""
-    while not exits.cause() and (
+    while not interpreter_exit.cause() and (
         live := [pending.future for manager in list(_managers) for pending in manager.unfinished()]
     ):
         # A Ctrl-C that comes just before this wait begins is noticed only after it.
@@ -72,14 +70,14 @@ def _cancel_all_at_exit() -> None:
     for manager in managers:
         manager.close()
     if wanted:
-        exits.say(exits.listed("Cancelled when Python ended:", wanted))
+        interpreter_exit.say(interpreter_exit.listed("Cancelled when Python ended:", wanted))
 
 
-def settle(workflow: str, *, in_order: bool) -> None:
+def workflow_ended(workflow: str, *, in_order: bool) -> None:
     """Tell the task managers of all services that a workflow has ended, and whether in order."""
     for manager in list(_managers):
         if in_order:
-            manager.settle(workflow)
+            manager.record_clean_end(workflow)
         else:
             manager.abandon(workflow)
 
@@ -99,7 +97,7 @@ class TaskManager:
         Whether pending requests that are alike share a task, if the backend can tell what became of each.
     journal : Journal or None
         Where it is written down what is submitted; what another process has begun, and not ended, is joined.
-    diary : Diary or None
+    activity log : Diary or None
         The same for people.
     """
 
@@ -111,17 +109,17 @@ class TaskManager:
         threaded: bool = True,
         batching: bool = True,
         journal: Journal | None = None,
-        diary: Diary | None = None,
+        activity_log: ActivityLog | None = None,
     ) -> None:
         self._backend, self._clock, self._threaded = backend, clock or SystemClock(), threaded
         self._batching = batching and backend.capabilities.batches
-        self._journal, self._diary = journal, diary
+        self._journal, self._activity_log = journal, activity_log
         self._reset()
         forks.register(self._reset)
 
     def _reset(self) -> None:
         """Begin with nothing under way, as in a process made by ``fork``: the requests of the parent are not ours."""
-        self._recorder = TaskRecorder(self._backend, self._journal, self._diary)
+        self._recorder = TaskRecorder(self._backend, self._journal, self._activity_log)
         self._batcher = Batcher(self._backend, self._recorder, batching=self._batching)
         self._by_key: dict[str, PendingRequest] = {}
         #: Keys that were stopped before they started.
@@ -271,14 +269,14 @@ class TaskManager:
         if live:
             self._wake()
             futures.wait([pending.future for pending in live], timeout=seconds)
-        self.settle()
+        self.record_clean_end()
 
-    def settle(self, workflow: str | None = None) -> None:
+    def record_clean_end(self, workflow: str | None = None) -> None:
         """Write down that a workflow has ended in order; None stands for all that were not abandoned.
 
         The same request, made again after it, is a new one (`chiltepin.transfers.service.restart`).
         """
-        self._recorder.settle(workflow)
+        self._recorder.record_clean_end(workflow)
 
     def abandon(self, workflow: str) -> None:
         """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
@@ -481,7 +479,7 @@ class TaskManager:
             if not batch.submission_id:
                 batch.submission_id = self._backend.new_submission_id()
                 waited = batch.waited(self._clock.monotonic())
-                self._recorder.intend(batch.submission_id, request, waited=waited, asked=batch.asked(request))
+                self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked(request))
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err

@@ -1,4 +1,4 @@
-"""Which of many paths are there to be deleted, so that those that are not fail by themselves.
+"""Which paths are missing: of many that one task deletes, and of a request whose task finds nothing.
 
 A service that deletes many paths as one task fails as a whole if one of them is missing, and then nobody can tell which
 of the others was missing too, and which is gone because of us. So it is looked first, and what is there is deleted
@@ -7,20 +7,24 @@ with `ignore_missing`: whatever vanishes in between is gone, which is what was w
 
 from __future__ import annotations
 
+import logging
 import posixpath
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import BackendError, EndpointError, PathNotFoundError
-from chiltepin.model import ItemOutcome
+from chiltepin.model import DeleteRequest, ItemOutcome
+from chiltepin.protocol import StatBackend
 from chiltepin.transfers import policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chiltepin.model import DeleteRequest
+    from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
 
-__all__ = ["find_missing"]
+__all__ = ["confirm_missing", "find_missing"]
+
+logger = logging.getLogger(__name__)
 
 
 def find_missing(
@@ -66,3 +70,30 @@ def find_missing(
                     "with all that is in it.",
                 )
     return failed, unknown
+
+
+def confirm_missing(backend: TransferBackend, request: Request) -> str:
+    """Return a sentence that names the one path of a request, if nothing is there; empty if that is not confirmed.
+
+    Parameters
+    ----------
+    backend : TransferBackend
+        Is asked once, if it can tell (`StatBackend`).
+    request : TransferRequest or DeleteRequest
+        What does not find a file. Nothing is asked about one of many paths: the others may arrive meanwhile.
+    """
+    if not isinstance(backend, StatBackend):
+        return ""
+    if isinstance(request, DeleteRequest):
+        endpoint, paths = request.endpoint, request.paths
+    else:
+        endpoint, paths = request.source, tuple(item.source for item in request.items)
+    if len(paths) != 1:
+        return ""
+    try:
+        if backend.exists(endpoint, paths[0]):
+            return ""
+    except Exception as err:  # noqa: BLE001 - then it is waited for, as any other trouble
+        logger.warning("Could not confirm that %s on endpoint %s is missing: %s", paths[0], endpoint, err)
+        return ""
+    return f"There is no {paths[0]} on endpoint {endpoint!r}."

@@ -17,7 +17,7 @@ from chiltepin.transfers.service.batch import kind_of
 
 if TYPE_CHECKING:
     from chiltepin.model import Capabilities, Item, Request
-    from chiltepin.transfers.journal import Asker, News
+    from chiltepin.transfers.journal import KnownSubmission, Requester
     from chiltepin.transfers.recorder import TaskRecorder
 
 __all__ = ["RestartPlan"]
@@ -37,7 +37,7 @@ class RestartPlan:
     def __init__(self, recorder: TaskRecorder, capabilities: Capabilities) -> None:
         self._recorder, self._compares = recorder, "checksum" in capabilities.sync_levels
         #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
-        self._done: dict[Request, dict[Item, tuple[News, int]]] = {}
+        self._done: dict[Request, dict[Item, tuple[KnownSubmission, int]]] = {}
         self._most = policy.REMEMBERED_ITEMS
 
     def choose_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
@@ -70,7 +70,7 @@ class RestartPlan:
             return kind
         return self._repeatable_form(kind)
 
-    def add(self, news: News) -> None:
+    def add(self, news: KnownSubmission) -> None:
         """Take note of a task of another process that has ended."""
         kind = self._repeatable_form(kind_of(news.entry.request))
         # Of a transfer that failed for one item the others may be done, and to compare is never wrong. A deletion that
@@ -86,8 +86,8 @@ class RestartPlan:
         if sum(map(len, self._done.values())) > self._most:
             self._tidy()
 
-    def _ended_cleanly(self, asker: Asker) -> bool:
-        return self._recorder.others is None or self._recorder.others.settled(asker)
+    def _ended_cleanly(self, asker: Requester) -> bool:
+        return self._recorder.others is None or self._recorder.others.ended_cleanly(asker)
 
     def _tidy(self) -> None:
         """Drop what was done for workflows that have ended in order, and of very many of one kind the oldest."""
