@@ -409,7 +409,7 @@ class GlobusBackend:
 
     def _outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         task = self._document(handle)
-        left_out = int(task.get("subtasks_skipped_errors") or 0)
+        left_out = responses.skipped_paths(task)
         skipped = self._list(handle, "task_skipped_errors") if left_out else []
         find, succeeded = self._collections.find, task["status"] == "SUCCEEDED"
         # What was left out and is not told, or belongs to no item, may be any of them.

@@ -19,6 +19,7 @@ __all__ = [
     "is_entry",
     "lost",
     "said",
+    "skipped_paths",
     "status_of",
     "task",
     "tasks",
@@ -97,6 +98,28 @@ def task(document: Any, task_id: str = "") -> dict[str, Any]:
     if isinstance(left_out, bool) or not isinstance(left_out, int) or left_out < 0:
         raise ValueError(left_out)
     return whole
+
+
+#: What the subtasks of a task are counted as.
+_COUNTS = (
+    "subtasks_canceled",
+    "subtasks_expired",
+    "subtasks_failed",
+    "subtasks_pending",
+    "subtasks_retrying",
+    "subtasks_skipped_errors",
+    "subtasks_succeeded",
+)
+
+
+def skipped_paths(document: Mapping[str, Any]) -> int:
+    """Return how many paths a task may have skipped: as many as it says, or as its counts do not account for."""
+    said = int(document.get("subtasks_skipped_errors") or 0)
+    total = document.get("subtasks_total")
+    counts = [count for name in _COUNTS if isinstance(count := document.get(name), int)]
+    if not isinstance(total, int) or len(counts) < len(_COUNTS):
+        return said
+    return max(said, total - sum(counts))
 
 
 def tasks(page: Any) -> list[dict[str, Any]]:
