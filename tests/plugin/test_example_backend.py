@@ -23,7 +23,8 @@ data:
 """
 
 WORKFLOW = """
-from chiltepin import Workflow, delete_task, registry, transfer_task
+from chiltepin import Workflow, delete_task, transfer_task
+from chiltepin.backends import registry
 from chiltepin.errors import TaskFailedError
 from chiltepin_sqlite.database import Database
 import os
