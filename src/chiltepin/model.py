@@ -243,6 +243,11 @@ class TaskHandle:
     task_id: str
     submission_id: str
 
+    @classmethod
+    def at_worker(cls, backend: str, submission_id: str) -> TaskHandle:
+        """Return the handle of a task of a `WorkerBackend`, whose task id is the submission id."""
+        return cls(backend=backend, task_id=submission_id, submission_id=submission_id)
+
 
 #: The handle of what never became a task.
 NO_TASK = TaskHandle(backend="", task_id="", submission_id="")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
 
-__all__ = ["BatchingBackend", "PlacingBackend", "StatBackend", "TransferBackend", "WorkerBackend"]
+__all__ = ["BatchingBackend", "ClientBackend", "PlacingBackend", "StatBackend", "TransferBackend", "WorkerBackend"]
 
 
 @runtime_checkable
@@ -27,6 +27,9 @@ class TransferBackend(Protocol):
 
     A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`; it
     is a `WorkerBackend`.
+
+    A backend that can be used with several services has an attribute ``service``, the URL of the one that it uses: the
+    journal tells their tasks apart by it.
 
     What leaves a backend is plain: no object of its SDK, no token, and no exception whose ``__context__`` holds one.
     """
@@ -158,6 +161,15 @@ class BatchingBackend(TransferBackend, Protocol):
         BackendError
             The question could not be asked.
         """
+        ...
+
+
+@runtime_checkable
+class ClientBackend(TransferBackend, Protocol):
+    """A backend that can use a client of the caller's own."""
+
+    def with_client(self, client: Any) -> TransferBackend:
+        """Return a backend that uses ``client``; this one stays as it is."""
         ...
 
 

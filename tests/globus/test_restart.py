@@ -66,7 +66,7 @@ class Mortal:
 
     def __init__(self, patch, guided, *, step, after):
         self.steps, self._step, self._after = [], step, after
-        journal, backend = guided.manager._recorder._journal, guided.backend
+        journal, backend = guided.manager.recorder._journal, guided.backend
         for thing, names in [
             (journal, ("record_intent", "submitted", "ended", "record_clean_end")),
             (backend, ("new_submission_id", "submit", "poll", "ls")),

@@ -19,7 +19,7 @@ from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
 from chiltepin.transfers import arguments, worker
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.resolve import default_data, resolve_endpoint
-from chiltepin.transfers.runner import open_transfers
+from chiltepin.transfers.runner import open_transfers, runs_at_service
 
 if TYPE_CHECKING:
     from chiltepin.model import Request
@@ -96,13 +96,13 @@ def start(
     rest = {"request": request} if request else asked
     options = {"executor": executor, "inputs": input_futures(inputs), **waits, **rest}
     channel: TaskChannel
-    if registry.load(settings.backend).capabilities.runs_on == "worker":
-        app_future = operation.at_worker(payload, **options)
-        channel = WorkerChannel(payload, settings.backend)
-    else:
+    if runs_at_service(registry.load(settings.backend)):
         transfers = open_transfers(payload.setup, client)
         app_future = operation.at_service(payload, transfers, **options)
         channel = ServiceChannel(payload, transfers.manager)
+    else:
+        app_future = operation.at_worker(payload, **options)
+        channel = WorkerChannel(payload, settings.backend)
     what = describe(request) if request else f"The {operation.name}"
     return TransferFuture(app_future, operation, channel, what, check=check)
 

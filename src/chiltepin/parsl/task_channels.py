@@ -59,7 +59,7 @@ class WorkerChannel:
 
     def __init__(self, payload: AppPayload, backend: str) -> None:
         self._payload, self._begun, self._stopped = payload, time.monotonic(), False
-        self.handle = TaskHandle(backend=backend, task_id=payload.submission_id, submission_id=payload.submission_id)
+        self.handle = TaskHandle.at_worker(backend, payload.submission_id)
 
     def status(self) -> TaskStatus | None:
         """Look, if the task runs in this process; else read what its worker has noted."""

@@ -27,7 +27,7 @@ from chiltepin.settings import Endpoint
 from chiltepin.transfers import policy
 from chiltepin.transfers.outcomes import error_from_status
 from chiltepin.transfers.resolve import resolve_endpoint
-from chiltepin.transfers.runner import open_transfers
+from chiltepin.transfers.runner import open_transfers, runs_at_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +151,7 @@ class Checkup:
 
     @property
     def _logs_in(self) -> bool:
-        return self._transfers.backend.capabilities.runs_on == "service"
+        return runs_at_service(self._transfers.backend)
 
     def _pass(self, endpoint: str, passed: list[str]) -> None:
         """Go through the stages, and note each that is well."""

@@ -33,7 +33,7 @@ class TaskRecorder:
         The backend. Its attribute ``service``, if it has one, tells one service of its kind from another.
     journal : Journal or None
         Where it is written for the process that comes after this one.
-    activity log : Diary or None
+    activity_log : ActivityLog or None
         Where it is written for people.
     """
 

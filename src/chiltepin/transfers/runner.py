@@ -24,6 +24,7 @@ from chiltepin.errors import (
     UnsupportedOptionError,
 )
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
+from chiltepin.protocol import ClientBackend
 from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.activity import ActivityLog
 from chiltepin.transfers.journal import Journal
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from chiltepin.model import DirEntry, Request, TaskStatus
     from chiltepin.protocol import TransferBackend, WorkerBackend
 
-__all__ = ["Transfers", "open_transfers"]
+__all__ = ["Transfers", "open_transfers", "runs_at_service"]
 
 
 #: What this process moves, and what tells that it is to stop.
@@ -64,6 +65,11 @@ def _name_lost() -> None:
         interpreter_exit.say(interpreter_exit.listed("Not done when Python ended:", map(describe, lost)))
 
 
+def runs_at_service(backend: TransferBackend | type[TransferBackend]) -> bool:
+    """Whether a remote service moves the bytes, and not the process that runs the request."""
+    return backend.capabilities.runs_on == "service"
+
+
 class Transfers:
     """Runs requests on one backend; any number of threads may do so at once.
 
@@ -73,13 +79,13 @@ class Transfers:
         Who moves the bytes.
     clock : object
         Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
-    batching, journal, activity log
+    batching, journal, activity_log
         As for `TaskManager`, which a service backend has.
 
     Attributes
     ----------
-    task manager : Hub
-        What follows the tasks of a service backend.
+    manager : TaskManager
+        What follows the tasks of a service backend; a worker backend has none.
     """
 
     def __init__(
@@ -93,10 +99,16 @@ class Transfers:
     ) -> None:
         self.backend = backend
         self._clock = clock or SystemClock()
-        self._recorder = TaskRecorder(backend, journal, activity_log)
-        self.manager = TaskManager(
-            backend, clock=self._clock, batching=batching, journal=journal, activity_log=activity_log
-        )
+        if runs_at_service(backend):
+            self.manager = TaskManager(
+                backend, clock=self._clock, batching=batching, journal=journal, activity_log=activity_log
+            )
+        else:
+            self._own_recorder = TaskRecorder(backend, journal, activity_log)
+
+    @property
+    def _recorder(self) -> TaskRecorder:
+        return self.manager.recorder if runs_at_service(self.backend) else self._own_recorder
 
     def __reduce__(self) -> Any:
         raise TypeError("Transfers stay in their process: they may hold a login. Send the setup, and open it there.")
@@ -149,7 +161,7 @@ class Transfers:
         EndpointError, BackendError
             If no task could be made.
         """
-        if self.backend.capabilities.runs_on == "service":
+        if runs_at_service(self.backend):
             rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
             return self._run_at_service(request, workflow=workflow, **rest)
         name = submission_id or self.backend.new_submission_id()
@@ -173,8 +185,7 @@ class Transfers:
         told: Callable[[TaskStatus], object],
     ) -> TaskStatus:
         start = self._clock.monotonic()
-        # A backend of this process uses the submission id as the task id (`WorkerBackend`).
-        handle = TaskHandle(backend=self.backend.name, task_id=name, submission_id=name)
+        handle = TaskHandle.at_worker(self.backend.name, name)
         key = object()
         try:
             _here[key] = request, stopped
@@ -208,6 +219,8 @@ class Transfers:
         list of Future of TaskStatus
             One for each item; empty for a backend that is not durable, or without a journal.
         """
+        if not runs_at_service(self.backend):
+            return []
         pending_requests = self.manager.resume(timeout=timeout, polling_interval=polling_interval, grace=fault_grace)
         return [pending.future for pending in pending_requests]
 
@@ -327,7 +340,7 @@ def open_transfers(setup: str, client: Any = None) -> Transfers:
         JSON with the name of the ``backend``, its ``endpoints`` and its ``options``, and where wanted ``batch`` and the
         folder of the ``journal``: `DataSettings.setup`.
     client : object
-        A client of the caller's own for a backend that takes one (it has a method ``with_client``); others ignore it.
+        A client of the caller's own for a `ClientBackend`; others ignore it.
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
@@ -337,7 +350,7 @@ def open_transfers(setup: str, client: Any = None) -> Transfers:
 def _open(setup: str, client: Any) -> Transfers:
     plain = json.loads(setup)
     backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
-    if client is not None and hasattr(backend, "with_client"):
+    if client is not None and isinstance(backend, ClientBackend):
         backend = backend.with_client(client)
     folder = plain.get("journal")
     journal = Journal(folder) if folder and backend.capabilities.durable else None

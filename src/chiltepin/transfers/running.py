@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends import threads
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.transfers.runner import runs_at_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ def start(
     list of Underway
         At a service one for each item, for it can do the others when one is bad; else a single one.
     """
-    if transfers.backend.capabilities.runs_on == "worker":
+    if not runs_at_service(transfers.backend):
         return [_at_worker(transfers, request, timeout, polling_interval)]
     apart = _apart(request) if transfers.backend.capabilities.batches else [request]
     return [_at_service(transfers, one, timeout, polling_interval, grace) for one in apart]
@@ -89,7 +90,7 @@ def _at_service(transfers: Transfers, request: Request, timeout: float, longest:
 def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: float) -> RunningTask:
     backend = transfers.backend
     name = backend.new_submission_id()
-    handle = TaskHandle(backend=backend.name, task_id=name, submission_id=name)
+    handle = TaskHandle.at_worker(backend.name, name)
     future: CallbackFuture[TaskStatus] = CallbackFuture()
     # A running future cannot be cancelled; `stop` asks the task.
     future.set_running_or_notify_cancel()

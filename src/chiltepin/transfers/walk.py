@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import posixpath
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import BackendError, ChiltepinError
+from chiltepin.paths import make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,6 +109,7 @@ def _known(size: int | None) -> int:
 class _Counting:
     def __init__(self, transfers: Transfers, request: TransferRequest, most: int, stopped: Callable[[], bool]) -> None:
         self._transfers, self._request, self._left, self._stopped = transfers, request, most, stopped
+        self._selected = make_filter(request.filters)
         self._sizes: dict[str, dict[str, int | None]] = {}
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
@@ -126,7 +127,7 @@ class _Counting:
         if not self._request.recursive:
             return Amount(files=1, bytes=self._size(source))
         found = walk(self, self._request.source, source, failed=_unknown)  # type: ignore[arg-type] # it has ls
-        sizes = [_known(entry.size) for _, entry in found if entry.kind == "file" and self._wanted(entry.name)]
+        sizes = [_known(entry.size) for _, entry in found if entry.kind == "file" and self._selected(entry.name)]
         return Amount(files=len(sizes), bytes=sum(sizes))
 
     def _size(self, source: str) -> int:
@@ -138,10 +139,6 @@ class _Counting:
         if name not in self._sizes[folder]:
             raise _UnknownError
         return _known(self._sizes[folder][name])
-
-    def _wanted(self, name: str) -> bool:
-        matches = (rule for rule in self._request.filters if fnmatchcase(name, rule.name))
-        return next((rule.method == "include" for rule in matches), True)
 
 
 def _unknown(_: BackendError) -> None:

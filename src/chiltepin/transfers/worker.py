@@ -15,7 +15,7 @@ from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.transfers import arguments
 from chiltepin.transfers.outcomes import describe, error_from_status
 from chiltepin.transfers.own_files import exists_own
-from chiltepin.transfers.runner import open_transfers
+from chiltepin.transfers.runner import open_transfers, runs_at_service
 from chiltepin.transfers.status_file import StatusFile
 
 if TYPE_CHECKING:
@@ -125,10 +125,9 @@ def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: A
 def _submission_id(transfers: Transfers, payload: AppPayload) -> str | None:
     """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
     backend = transfers.backend
-    if backend.capabilities.runs_on == "service":
+    if runs_at_service(backend):
         return None
-    handle = TaskHandle(backend=backend.name, task_id=payload.submission_id, submission_id=payload.submission_id)
-    [before] = backend.poll([handle])
+    [before] = backend.poll([TaskHandle.at_worker(backend.name, payload.submission_id)])
     if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):
         return backend.new_submission_id()
     return payload.submission_id

@@ -119,7 +119,7 @@ class FilesystemBackend:
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Leave the task to a thread; see `TransferBackend.submit`."""
         deed, crew = self._deed(request), self._crew(request)
-        handle = TaskHandle(backend=self.name, task_id=submission_id, submission_id=submission_id)
+        handle = TaskHandle.at_worker(self.name, submission_id)
         with self._lock:
             if submission_id in self._tasks:
                 return handle

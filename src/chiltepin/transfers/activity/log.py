@@ -63,7 +63,7 @@ class TaskLog:
 
     Parameters
     ----------
-    activity log : Diary or None
+    activity_log : ActivityLog or None
         Where it goes; None for nowhere.
     name : str
         The submission id.

@@ -97,7 +97,7 @@ class TaskManager:
         Whether pending requests that are alike share a task, if the backend can tell what became of each.
     journal : Journal or None
         Where it is written down what is submitted; what another process has begun, and not ended, is joined.
-    activity log : Diary or None
+    activity_log : ActivityLog or None
         The same for people.
     """
 
@@ -119,8 +119,8 @@ class TaskManager:
 
     def _reset(self) -> None:
         """Begin with nothing under way, as in a process made by ``fork``: the requests of the parent are not ours."""
-        self._recorder = TaskRecorder(self._backend, self._journal, self._activity_log)
-        self._batcher = Batcher(self._backend, self._recorder, batching=self._batching)
+        self.recorder = TaskRecorder(self._backend, self._journal, self._activity_log)
+        self._batcher = Batcher(self._backend, self.recorder, batching=self._batching)
         self._by_key: dict[str, PendingRequest] = {}
         #: Keys that were stopped before they started.
         self._stopped_early: set[str] = set()
@@ -134,7 +134,7 @@ class TaskManager:
         self._submit_backoff, self._poll_backoff = Backoff(), Backoff()
         self._thread = BackgroundThread("chiltepin-task-manager", self.step)
         self._completer = Completer(
-            *(self._backend, self._recorder, self._batcher),
+            *(self._backend, self.recorder, self._batcher),
             clock=self._clock,
             lock=self._lock,
             freed=self._submit_backoff.succeeded,
@@ -276,11 +276,11 @@ class TaskManager:
 
         The same request, made again after it, is a new one (`chiltepin.transfers.service.restart`).
         """
-        self._recorder.record_clean_end(workflow)
+        self.recorder.record_clean_end(workflow)
 
     def abandon(self, workflow: str) -> None:
         """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
-        self._recorder.abandon(workflow)
+        self.recorder.abandon(workflow)
 
     def _request_stop(self, pending: PendingRequest) -> None:
         if not pending.stop_reason:
@@ -428,7 +428,7 @@ class TaskManager:
     def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
         """End the pending requests of a task as far as is known; while others wait for its end, it is followed on."""
         why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
-        self._recorder.dropped(batch.submission_id, why)
+        self.recorder.dropped(batch.submission_id, why)
         if batch.handle is None or _has_ended(batch):
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda pending: pending.outcome(now, last))
@@ -479,7 +479,7 @@ class TaskManager:
             if not batch.submission_id:
                 batch.submission_id = self._backend.new_submission_id()
                 waited = batch.waited(self._clock.monotonic())
-                self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked(request))
+                self.recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked(request))
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err
@@ -487,7 +487,7 @@ class TaskManager:
             # Its first look comes in its own time, not at once because others were looked at long ago.
             batch.submitted, batch.handle = self._clock.monotonic(), handle
             self._submit_backoff.succeeded()
-            self._recorder.submitted(handle)
+            self.recorder.submitted(handle)
             return
         if isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic()):
             batch.refused = str(refusal)
@@ -497,7 +497,7 @@ class TaskManager:
             batch.refused = str(refusal)
             self._submit_backoff.failed(self._clock.monotonic())
             return
-        self._recorder.refused(batch.submission_id, refusal)
+        self.recorder.refused(batch.submission_id, refusal)
         if isinstance(refusal, PathsInUseError) and refusal.status is not None and not batch.stop_reason:
             self._wait_for(refusal.status, batch, request)
             return
@@ -563,7 +563,7 @@ class TaskManager:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda _: lost)
         for batch in asked:
-            self._recorder.dropped(batch.submission_id, lost)
+            self.recorder.dropped(batch.submission_id, lost)
             self._completer.abandon(batch, lambda _: lost)
 
     def _apply_statuses(self, asked: list[Batch], statuses: list[TaskStatus]) -> None:
@@ -580,7 +580,7 @@ class TaskManager:
         batch.backoff.succeeded()
         with self._lock:
             batch.update(status, now)
-        self._recorder.seen(batch.submission_id, status)
+        self.recorder.seen(batch.submission_id, status)
         if status.state.final:
             self._complete(batch)
         elif (

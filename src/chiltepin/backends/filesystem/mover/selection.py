@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local.times import nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from chiltepin.backends.filesystem.store import Entry, Folder
-    from chiltepin.model import FilterRule, SyncLevel
+    from chiltepin.model import SyncLevel
 
-__all__ = ["KEPT", "Listing", "chooser", "in_place"]
+__all__ = ["KEPT", "Listing", "in_place"]
 
 #: Entries of a folder that are kept in memory, at some 300 bytes each.
 KEPT = 100_000
-
-
-def chooser(rules: Iterable[FilterRule]) -> Callable[[str], bool]:
-    """Return whether a file of some name is wanted, as a function; the first rule that matches decides, else it is."""
-    compiled = [(re.compile(fnmatch.translate(rule.name)).match, rule.method == "include") for rule in rules]
-
-    def wanted(name: str) -> bool:
-        for match, include in compiled:
-            if match(name):
-                return include
-        return True
-
-    return wanted
 
 
 def in_place(level: SyncLevel, entry: Entry, existing: Entry | None, kept: Callable[[int], int] | None = None) -> bool:

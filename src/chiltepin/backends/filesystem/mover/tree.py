@@ -16,9 +16,10 @@ from chiltepin.backends.filesystem.mover.listing import Found, changed, entries,
 from chiltepin.backends.filesystem.mover.mirror import make_way, remove_extra
 from chiltepin.backends.filesystem.mover.name_clash import Apart, folds, is_twin
 from chiltepin.backends.filesystem.mover.retry import patiently
-from chiltepin.backends.filesystem.mover.selection import Listing, chooser, in_place
+from chiltepin.backends.filesystem.mover.selection import Listing, in_place
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, bounded
+from chiltepin.paths import make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -158,7 +159,7 @@ class _Tree:
     def __init__(self, work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
         self._work, self._request, self._origin, self._goal, self._roots = work, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
-        self._wanted = chooser(request.filters) if request.filters else None
+        self._wanted = make_filter(request.filters) if request.filters else None
         self._copier = Copier(work, request)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
         self._folding: bool | None = None
