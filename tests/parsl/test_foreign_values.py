@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import traceback
@@ -217,6 +218,43 @@ def test_parsls_own_executor_survives_a_task(tmp_path):
         for deed, plan in (("raise", ("lambda", "")), ("return", ("exploding", "exit"))):
             assert isinstance(error_of(strangers.act(deed, plan, executor="htex")), AppFailedError)
         assert strangers.one(executor="htex").result(timeout=LIMIT) == 1
+
+
+@pytest.fixture
+def own_htex(tmp_path, monkeypatch):
+    """An executor that Parsl's user has made, with two folders behind endpoints."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here/f").write_text("content")
+    places = {name: {"filesystem": str(tmp_path / name)} for name in ("here", "there")}
+    settings = {"data": {"backend": "filesystem", "journal": False, "endpoints": places}}
+    (tmp_path / "chiltepin.yaml").write_text(json.dumps(settings))
+    monkeypatch.setenv("CHILTEPIN_CONFIG", str(tmp_path / "chiltepin.yaml"))
+    with Workflow(make_config(tmp_path / "run", make_htex(workers=1))) as running:
+        assert strangers.one(executor="htex").result(timeout=LIMIT) == 1
+        yield running
+
+
+@pytest.mark.timeout(300)  # two of its apps end their worker, which Parsl replaces after seconds
+def test_parsls_own_executor_survives_apps_of_parsl_itself(own_htex, tmp_path):
+    """Whatever a plain app returns or raises there, it ends, and so does each transfer that waits or comes after."""
+    plans = [
+        ("return", ("exploding", "exit")),
+        ("return", ("foreign class", "value")),
+        ("raise", ("lambda", "")),
+        ("explode", ("", "two places")),
+        ("explode", ("", "exit")),
+        ("leave", ("", "")),
+    ]
+    app = python_app(strangers._act, executors=["htex"], data_flow_kernel=own_htex.dfk)
+    for number, (deed, plan) in enumerate(plans):
+        odd = app(deed, plan)
+        behind = transfer_task("here", "there", "/f", f"/behind-{number}", inputs=[odd], executor="htex", timeout=LIMIT)
+        after = transfer_task("here", "there", "/f", f"/after-{number}", executor="htex", timeout=LIMIT)
+        assert isinstance(error_of(odd), Exception), (deed, plan)
+        assert isinstance(error_of(behind), Exception), (deed, plan)
+        assert after.result(timeout=LIMIT) is True, (deed, plan)
+        assert not (tmp_path / f"there/behind-{number}").exists()
 
 
 @pytest.mark.parametrize("method", ["info", "ls", "open", "read"])

@@ -31,11 +31,12 @@ from chiltepin.parsl.child_processes import WORKFLOW_VARIABLE
 from chiltepin.parsl.serialization import describe_failure, headline, unusable_because
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from parsl.executors.base import ParslExecutor
     from parsl.executors.high_throughput.zmq_pipes import CommandClient
 
-__all__ = ["GuardedHTEX", "GuardedMPIExecutor"]
+__all__ = ["GuardedHTEX", "GuardedMPIExecutor", "guard_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,54 @@ def _excerpt(text: str) -> str:
     return words if len(words) <= 2 * _EXCERPT else f"{words[:_EXCERPT]} ... {words[-_EXCERPT:]}"
 
 
+class _Results:
+    """What Parsl's thread takes results from; here they are handed over, and the thread finds none.
+
+    Parsl's own thread ends with the first result that cannot be unpickled, and every later one is lost.
+    """
+
+    def __init__(self, executor: HighThroughputExecutor) -> None:
+        self._executor, self._results = executor, executor.incoming_q
+        self.port, self.close = self._results.port, self._results.close
+
+    def get(self, timeout_ms: int | None = None) -> None:
+        """Wait for a result, and hand it to its task; as ``ResultsIncoming.get``."""
+        message = self._results.get(timeout_ms=timeout_ms)
+        if message is not None:
+            _receive(self._executor, pickle.loads(message))  # noqa: S301 - from the executor's own interchange
+
+
+def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
+    """Hand a result to its task."""
+    failed = "exception" in message
+    try:
+        answer = deserialize(message["exception" if failed else "result"])
+        if isinstance(answer, RemoteExceptionWrapper):
+            answer, failed = answer.get_exception(), True
+        if failed and (flaw := unusable_because(answer)):
+            answer = AppFailedError(describe_failure("", answer, flaw))
+    except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
+        answer, failed = (
+            AppFailedError(f"The answer of a worker cannot be unpickled here ({headline(error)})."),
+            True,
+        )
+    if message["task_id"] == _WHOLE_EXECUTOR:
+        executor.set_bad_state_and_fail_all(answer)
+        return
+    future = executor.tasks.pop(message["task_id"], None)
+    if future is not None:
+        # It may have been failed with its executor.
+        with contextlib.suppress(InvalidStateError):
+            (future.set_exception if failed else future.set_result)(answer)
+
+
+def guard_results(executors: Iterable[ParslExecutor]) -> None:
+    """Have executors of worker processes, which are started, survive every result; others are left alone."""
+    for executor in executors:
+        if isinstance(executor, HighThroughputExecutor) and not isinstance(executor.incoming_q, _Results):
+            executor.incoming_q = _Results(executor)
+
+
 class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
     """An executor of worker processes; it takes the arguments of Parsl's own."""
 
@@ -107,37 +156,9 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
             workers = f"{WORKFLOW_VARIABLE}={os.getpid()} {WORKERS}"
         self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
         self.command_client = _CommandClient(self.command_client, self._is_dead)
+        # Before there can be any result.
+        guard_results([self])
         super()._start_local_interchange_process()
-
-    def _result_queue_worker(self) -> None:
-        """Hand each result to its task; Parsl's own thread ends with the first that cannot be unpickled."""
-        while not self.bad_state_is_set and not self._result_queue_thread_exit.is_set():
-            message = self.incoming_q.get(timeout_ms=self.poll_period)
-            if message is not None:
-                self._receive(pickle.loads(message))  # noqa: S301 - from our own interchange
-        self.incoming_q.close()
-
-    def _receive(self, message: dict[str, Any]) -> None:
-        failed = "exception" in message
-        try:
-            answer = deserialize(message["exception" if failed else "result"])
-            if isinstance(answer, RemoteExceptionWrapper):
-                answer, failed = answer.get_exception(), True
-            if failed and (flaw := unusable_because(answer)):
-                answer = AppFailedError(describe_failure("", answer, flaw))
-        except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
-            answer, failed = (
-                AppFailedError(f"The answer of a worker cannot be unpickled here ({headline(error)})."),
-                True,
-            )
-        if message["task_id"] == _WHOLE_EXECUTOR:
-            self.set_bad_state_and_fail_all(answer)
-            return
-        future = self.tasks.pop(message["task_id"], None)
-        if future is not None:
-            # It may have been failed with its executor.
-            with contextlib.suppress(InvalidStateError):
-                (future.set_exception if failed else future.set_result)(answer)
 
     def _is_dead(self) -> bool:
         process = self.interchange_proc

@@ -25,16 +25,18 @@ from parsl.serialize import serialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
+from chiltepin.parsl.htex import guard_results
 from chiltepin.parsl.nested_futures import PLAIN, Nested
 from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
 from chiltepin.parsl.task_records import runs_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
+    from parsl.executors.base import ParslExecutor
 
 __all__ = ["install_guards"]
 
@@ -61,6 +63,8 @@ def install_guards(dfk: DataFlowKernel) -> None:
     dfk.dependency_resolver = _extended(dfk.dependency_resolver)
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
+    guard_results(dfk.executors.values())
+    dfk.add_executors = _guarded(dfk.add_executors)
 
 
 def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:
@@ -91,6 +95,17 @@ def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None
     # Parsl's own last line, should one before it fail.
     with suppress(Exception):
         future.set_exception(failure)
+
+
+def _guarded(add: Callable[[Sequence[ParslExecutor]], None]) -> Callable[[Sequence[ParslExecutor]], None]:
+    """Return what adds executors that survive every result."""
+
+    @functools.wraps(add)
+    def add_executors(executors: Sequence[ParslExecutor]) -> None:
+        add(executors)
+        guard_results(executors)
+
+    return add_executors
 
 
 def _logs_errors(tidy: Callable[..., None]) -> Callable[..., None]:
