@@ -141,8 +141,6 @@ def _act(deed, plan):
         raise ValueError(Odd(plan))
     if deed == "late":
         _late()
-    if deed == "leave":
-        os._exit(3)
     return explode(plan[1])
 
 
