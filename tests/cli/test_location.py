@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chiltepin.cli.location import parse
+from chiltepin.cli.location import parse_location
 
 UUID = "12345678-1234-1234-1234-123456789abc"
 
@@ -43,7 +43,7 @@ DECLARED = ("my-laptop", "with: colon", "with:", "NERSC")
 )
 def test_an_endpoint_ends_where_it_should(text, endpoint, path):
     """Declared names win, then UUIDs, then the colon before the first absolute path, then the first colon."""
-    assert parse(text, DECLARED) == (endpoint, path)
+    assert parse_location(text, DECLARED) == (endpoint, path)
 
 
 def test_a_display_name_with_colons_and_spaces_is_found(service):

@@ -10,11 +10,11 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Line", "lines_of"]
+__all__ = ["BatchLine", "read_batch"]
 
 
-class Line(NamedTuple):
-    """A pair of paths, whether they are folders, and what the content of a file has to hash to; empty if unknown."""
+class BatchLine(NamedTuple):
+    """A pair of paths, whether they are folders, and the expected checksum of a file; empty if unknown."""
 
     source: str
     destination: str
@@ -22,27 +22,27 @@ class Line(NamedTuple):
     checksum: str = ""
 
 
-def lines_of(file: Iterable[str]) -> list[Line]:
+def read_batch(file: Iterable[str]) -> list[BatchLine]:
     """Return the pairs in a file.
 
     Parameters
     ----------
     file : iterable of str
-        Its lines: two paths, quoted as for a shell, and where wanted ``-r`` or ``--recursive``, or ``--checksum`` and a
-        word. What follows a ``#`` that begins a word is a comment; empty lines do not count.
+        Its lines: two paths, quoted as for a shell, and optionally ``-r`` or ``--recursive``, or ``--checksum`` and a
+        word. A ``#`` at the start of a word begins a comment; empty lines are ignored.
 
     Raises
     ------
     click.UsageError
-        If a line is something else, or there is none.
+        If a line is something else, or no line is left.
     """
-    found = [line for number, text in enumerate(file, 1) if (line := _line(text, number)) is not None]
+    found = [line for number, text in enumerate(file, 1) if (line := _parse_line(text, number)) is not None]
     if not found:
         raise click.UsageError("There is no line in the batch; write 'SOURCE DESTINATION', one pair a line.")
     return found
 
 
-def _line(text: str, number: int) -> Line | None:
+def _parse_line(text: str, number: int) -> BatchLine | None:
     try:
         words = shlex.split(text, comments=True)
     except ValueError as err:
@@ -65,4 +65,4 @@ def _line(text: str, number: int) -> Line | None:
             paths.append(word)
     if len(paths) != 2:  # noqa: PLR2004 - source and destination
         raise click.UsageError(f"Line {number} of the batch has {len(paths)} paths; write 'SOURCE DESTINATION'.")
-    return Line(paths[0], paths[1], recursive, checksum)
+    return BatchLine(paths[0], paths[1], recursive, checksum)

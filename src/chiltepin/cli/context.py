@@ -1,4 +1,4 @@
-"""What the commands that touch data have in common: options, settings, backend, and the form of the output."""
+"""What the commands that use data have in common: options, settings, backend, and the form of the output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chiltepin.cli.location import Location, parse
+from chiltepin.cli.location import Location, parse_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chiltepin.settings import DataSettings
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["Desk", "config_option", "format_option", "on_data"]
+__all__ = ["Context", "config_option", "data_options", "format_option"]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -34,17 +34,17 @@ format_option = click.option(
 )
 
 
-class Desk:
-    """The settings and the backend of one command; both are read when they are first needed.
+class Context:
+    """The settings and the backend of one command, each loaded when first needed.
 
     Parameters
     ----------
     config : str or None
         The settings file; None for the default one.
     backend : str or None
-        What moves the bytes, instead of what the environment and the settings say.
+        The backend to use instead of the one that the environment or the settings name.
     form : {"text", "json"}
-        What is printed.
+        The form of the output.
     """
 
     def __init__(self, *, config: str | None = None, backend: str | None = None, form: str = "text") -> None:
@@ -52,12 +52,12 @@ class Desk:
 
     @cached_property
     def settings(self) -> DataSettings:
-        """What the settings file says about data.
+        """The data section of the settings file.
 
         Raises
         ------
         ConfigError
-            If there is none, or it is wrong.
+            If no file was found, or it is wrong.
         """
         from chiltepin.errors import ConfigError  # noqa: PLC0415
         from chiltepin.settings import FILE_NAME, FILE_VARIABLE, default_file  # noqa: PLC0415
@@ -73,18 +73,18 @@ class Desk:
 
     @cached_property
     def transfers(self) -> Transfers:
-        """The backend, ready to be asked."""
+        """The backend, ready for requests."""
         from chiltepin.transfers.runner import open_transfers  # noqa: PLC0415 - help needs no backend
 
         return open_transfers(self.settings.setup)
 
     def locate(self, text: str) -> Location:
-        """Return what ``EP:PATH`` means; the path is None where no colon is.
+        """Return the endpoint and path of ``EP:PATH``; the path is None without a colon.
 
         Raises
         ------
         EndpointError
-            If there is no such endpoint, or it has no place on the backend.
+            If there is no such endpoint, or the backend does not serve it.
         click.UsageError
             If no endpoint is named.
         """
@@ -93,21 +93,21 @@ class Desk:
 
         settings = self.settings
         # An endpoint that has a collection is also known by the collection's UUID.
-        endpoint, path = parse(text, {*settings.endpoints, *settings.active_places})
+        endpoint, path = parse_location(text, {*settings.endpoints, *settings.active_places})
         if not endpoint.strip():
             raise click.UsageError(f"{text!r} names no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
         resolve_endpoint(settings, "src_ep", endpoint)
         return Location(endpoint_name(endpoint), path)
 
 
-def on_data(command: Command) -> Command:
-    """Give a command the options of all that touch data; it is called with ``desk`` in their place."""
+def data_options(command: Command) -> Command:
+    """Give a command the options of all commands that use data; it is called with ``context`` in their place."""
 
     @config_option
     @click.option("--backend", metavar="NAME", help="What moves the bytes, instead of what the settings say.")
     @format_option
     @functools.wraps(command)
     def wrapped(*, config: str | None, backend: str | None, form: str, **given: Any) -> Any:
-        return command(desk=Desk(config=config, backend=backend, form=form), **given)
+        return command(context=Context(config=config, backend=backend, form=form), **given)
 
     return wrapped  # type: ignore[return-value] # click has no type for what it decorates

@@ -1,4 +1,4 @@
-"""``EP:PATH``: an endpoint and a path on it, in one word."""
+"""Parse ``EP:PATH``: an endpoint and a path on it, in one word."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from chiltepin.model import UUID
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Location", "parse"]
+__all__ = ["Location", "parse_location"]
 
 
 class Location(NamedTuple):
-    """An endpoint, and what was written after it; ``path`` is None where there is no colon."""
+    """An endpoint and a path; ``path`` is None without a colon."""
 
     endpoint: str
     path: str | None
 
 
-def parse(text: str, declared: Collection[str]) -> Location:
-    """Return the endpoint and the path that a word means.
+def parse_location(text: str, declared: Collection[str]) -> Location:
+    """Return the endpoint and the path of a word.
 
     Parameters
     ----------
     text : str
         What was typed.
     declared : collection of str
-        The endpoints of the settings, whose names win over every other reading, the longest first.
+        The endpoints of the settings; the longest name that matches wins over every other reading.
 
     Returns
     -------
     Location
-        A name that is not declared ends at the colon before the first ``:/`` or ``:~``, so that a display name may hold
-        colons; without any of these, at the first colon.
+        A name that is not declared ends before the first ``:/`` or ``:~``, because a display name may hold colons;
+        without either, at the first colon.
     """
     if text in declared:
         return Location(text, None)

@@ -1,4 +1,4 @@
-"""The ``chiltepin`` command itself: it finds the subcommand, and turns errors into exit codes."""
+"""The ``chiltepin`` command: it loads the subcommand and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from importlib import import_module
 import click
 
 from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, exit_code
-from chiltepin.cli.output import complain
+from chiltepin.cli.output import print_error
 from chiltepin.errors import ChiltepinError, ConfigError
 from chiltepin.transfers import interpreter_exit
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
 
-#: The subcommands: each is a function of its own name, in a module of its own name. They are loaded when they are
-#: asked for, because a shell completes and a user reads help far more often than either moves data.
+#: The subcommands: each is a function in the module of the same name. A subcommand is loaded when it is needed, because
+#: shells complete and users read help far more often than they move data.
 COMMANDS = {
     "activity": "Show what moved, when, how fast, and what failed and why.",
     "check": "Look what of each endpoint works, and what to do about the rest.",
@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The subcommands, each loaded when it is asked for."""
+    """The subcommands, each loaded when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -63,16 +63,16 @@ def main() -> None:
     try:
         sys.exit(chiltepin.main(prog_name="chiltepin", standalone_mode=False))
     except ChiltepinError as err:
-        # Problems of a settings file are a line each, and ours; all else may be a service's words.
+        # Several problems of a settings file are a line each; any other message may quote a service.
         for line in str(err).split("\n") if isinstance(err, ConfigError) else [str(err)]:
-            complain(line)
+            print_error(line)
         sys.exit(exit_code(err))
     except click.ClickException as err:
         err.show()
         sys.exit(err.exit_code)
     except click.Abort as err:
-        # Of click's own making: from Ctrl-C, or from a question that was answered with no or not at all.
+        # Raised by click: on Ctrl-C, or when a question was answered with no or not at all.
         interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)
         interpreter_exit.note(type(err).__name__)
-        complain("Interrupted." if interrupted else "Nothing was done.")
+        print_error("Interrupted." if interrupted else "Nothing was done.")
         sys.exit(INTERRUPTED if interrupted else FAILURE)

@@ -1,4 +1,4 @@
-"""From the words of a command to requests: shared options, errors of usage, and the dry run."""
+"""Turn the words of a command into requests: shared options, usage errors, and the dry run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chiltepin.cli.output import in_options, print_json
+from chiltepin.cli.output import print_json, with_option_names
 from chiltepin.cli.params import Number
 from chiltepin.errors import ChiltepinError, printable
 from chiltepin.settings.limits import SECONDS
@@ -14,14 +14,14 @@ from chiltepin.settings.limits import SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.model import Request
 
-__all__ = ["asked", "label_option", "show_requests", "timeout_option"]
+__all__ = ["label_option", "parse_request", "show_requests", "timeout_option"]
 
 T = TypeVar("T")
 
-#: A day, as a task has at Globus if nobody says otherwise (docs.globus.org, "Task Behavior", 3).
+#: A day, the default of Globus (docs.globus.org, "Task Behavior", 3).
 DAY = 86400.0
 
 
@@ -35,26 +35,26 @@ timeout_option = click.option(
 )
 
 
-def asked(make: Callable[..., T], **given: Any) -> T:
-    """Return what ``make`` makes of arguments; one that makes no sense is an error of usage."""
+def parse_request(make: Callable[..., T], **given: Any) -> T:
+    """Return the result of ``make``; an invalid argument becomes a usage error."""
     try:
         return make(**given)
     except ChiltepinError:
         raise
     except (TypeError, ValueError) as err:
-        raise click.UsageError(in_options(str(err))) from None
+        raise click.UsageError(with_option_names(str(err))) from None
 
 
-def show_requests(desk: Desk, requests: Sequence[Request]) -> None:
-    """Print what would be asked for."""
+def show_requests(context: Context, requests: Sequence[Request]) -> None:
+    """Print requests instead of submitting them."""
     from chiltepin.transfers.journal.events import request_to_json  # noqa: PLC0415 - for a dry run only
 
-    plain = [{"backend": desk.settings.backend, **request_to_json(request)} for request in requests]
+    plain = [{"backend": context.settings.backend, **request_to_json(request)} for request in requests]
     for one in plain:
-        # What a submission decides.
+        # Decided at submission.
         for key in ("deadline", "skip_source_errors"):
             one.pop(key, None)
-    if desk.json:
+    if context.json:
         print_json(plain)
         return
     for one in plain:

@@ -1,6 +1,6 @@
 """What commands print: tables and colours on a terminal, plain text into a pipe, JSON for programs.
 
-What goes through here and came from elsewhere is escaped (`chiltepin.errors.printable`); markup of rich is off.
+Text from elsewhere is escaped here (`chiltepin.errors.printable`); the markup of rich is off.
 """
 
 from __future__ import annotations
@@ -19,16 +19,25 @@ from chiltepin.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["amount", "complain", "counted", "in_options", "print_json", "print_table", "tell", "took"]
+__all__ = [
+    "format_duration",
+    "format_size",
+    "pluralize",
+    "print_error",
+    "print_json",
+    "print_line",
+    "print_table",
+    "with_option_names",
+]
 
-#: Characters of what is not broken into lines, however narrow the terminal is; a date and a time have 14.
-SHORT = 14
+#: Characters of a cell that is never broken into lines; a date and a time have 14.
+MAX_UNWRAPPED = 14
 
-#: Fewest characters of a column that is broken into lines; a table that has no room for so many becomes a list.
-LEGIBLE = 16
+#: Fewest characters of a column that is broken into lines; a table without room for them becomes a list.
+MIN_WRAPPED = 16
 
-#: How messages name an argument of Python: ``timeout=``, ``recursive=True``, ``backend='glob'``. What stands behind
-#: anything but a blank is no argument: a folder may be called ``label='x'``.
+#: How messages name an argument of Python: ``timeout=``, ``recursive=True``, ``backend='glob'``. Only after a blank: a
+#: folder may be called ``label='x'``.
 _ARGUMENT = re.compile(r"(?<!\S)(?:(give )?([a-z_]+)=(True|False|'[^']*'|(?=\.)))")
 
 _STYLES = {
@@ -89,32 +98,32 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fitted(widths: Sequence[int], room: int) -> list[int]:
-    """Return what columns get that want some widths: short ones all of it, the last ones as much as there is room."""
-    # A date or a state that is broken in two cannot be read; a path can.
-    fitted = [width if width <= SHORT else min(width, LEGIBLE) for width in widths]
+    """Return the widths of columns in the room there is: short ones whole, the last ones wrapped where needed."""
+    # A path can be read when it is broken in two, but not a date or a state.
+    fitted = [width if width <= MAX_UNWRAPPED else min(width, MIN_WRAPPED) for width in widths]
     for at in reversed(range(len(widths))):
         fitted[at] += max(0, min(widths[at] - fitted[at], room - sum(fitted)))
     return fitted
 
 
-def complain(message: str) -> None:
-    """Print one sentence on stderr, on one line; see `tell`."""
-    tell(f"chiltepin: {printable(in_options(message))}", err=True)
+def print_error(message: str) -> None:
+    """Print one sentence on stderr, on one line; see `print_line`."""
+    print_line(f"chiltepin: {printable(with_option_names(message))}", err=True)
 
 
-def tell(sentence: str, *, name: str = "", err: bool = False) -> None:
-    """Print a sentence, of something with a name; a terminal gets it broken between words, a pipe on one line."""
-    told = f"{name}: {sentence}" if name else sentence
+def print_line(sentence: str, *, name: str = "", err: bool = False) -> None:
+    """Print a sentence, after a name if given; on a terminal wrapped between words, into a pipe on one line."""
+    text = f"{name}: {sentence}" if name else sentence
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
-        told = textwrap.fill(told, width, break_long_words=False, break_on_hyphens=False)
-    if name and told.startswith(name):
-        told = click.style(name, bold=True) + told.removeprefix(name)
-    click.echo(told, err=err)
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    if name and text.startswith(name):
+        text = click.style(name, bold=True) + text.removeprefix(name)
+    click.echo(text, err=err)
 
 
-def in_options(message: str) -> str:
-    """Return a message in which the arguments of Python are those of the command line.
+def with_option_names(message: str) -> str:
+    """Return a message with the options of the command line instead of the arguments of Python.
 
     Parameters
     ----------
@@ -136,13 +145,13 @@ def _option(found: re.Match[str]) -> str:
     return f"{give}{name}" if value in ("", "True") else f"{give}{name} {value}"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Return ``1 file``, ``24 files``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def took(seconds: float) -> str:
-    """Return a time for people: ``29 ms``, ``3.1 s``, ``4 min``, ``1 h 05 min``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration for people: ``29 ms``, ``3.1 s``, ``4 min``, ``1 h 05 min``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:  # noqa: PLR2004 - a minute
@@ -151,7 +160,7 @@ def took(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"  # noqa: PLR2004 - an hour
 
 
-def amount(size: float) -> str:
+def format_size(size: float) -> str:
     """Return bytes for people: ``5.2 MB``."""
     from rich.filesize import decimal  # noqa: PLC0415 - help needs no numbers
 

@@ -26,20 +26,20 @@ class EndpointPath(click.ParamType):  # type: ignore[type-arg] # generic from cl
     name = "EP:PATH"
 
     def get_metavar(self, param: click.Parameter, *_: Any, **__: Any) -> str | None:
-        """Return what the help calls it."""
+        """Return the name in the help."""
         return param.metavar or self.name
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the endpoints of the settings that begin so."""
+        """Return the endpoints of the settings that start with the typed text."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - for a shell only
 
-        from chiltepin.cli.context import Desk  # noqa: PLC0415 - help needs no settings
+        from chiltepin.cli.context import Context  # noqa: PLC0415 - help needs no settings
         from chiltepin.errors import ChiltepinError  # noqa: PLC0415
 
         del param
-        desk = Desk(config=ctx.params.get("config"), backend=ctx.params.get("backend"))
+        context = Context(config=ctx.params.get("config"), backend=ctx.params.get("backend"))
         try:
-            names = [f"{name}:" for name in desk.settings.endpoints]
+            names = [f"{name}:" for name in context.settings.endpoints]
         except ChiltepinError:
             return []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -49,7 +49,7 @@ ENDPOINT_PATH = EndpointPath()
 
 
 class Since(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
-    """A moment in the past: so long ago (``2h``), a day (``2026-11-22``) or a time, local unless it names its zone."""
+    """A past moment: an age (``2h``), a day (``2026-11-22``) or a time, local unless it names a zone."""
 
     name = "WHEN"
 
@@ -79,7 +79,7 @@ def _ago(text: str, now: datetime) -> datetime | None:
 
 
 def _moment(text: str) -> datetime:
-    # Python 3.10 knows no Z.
+    # Python 3.10 does not parse Z.
     return datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text.strip())).astimezone(timezone.utc)
 
 
@@ -87,7 +87,7 @@ SINCE = Since()
 
 
 class Number(click.FloatRange):
-    """A number in a range; click calls it ``float range`` where it complains."""
+    """A number in a range; click's own name for it would be ``float range``."""
 
     name = "number"
 
@@ -96,7 +96,7 @@ class Number(click.FloatRange):
         self._numbers = numbers
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number; click compares, and nothing is smaller or larger than nan."""
+        """Return the number; click's comparison lets nan pass."""
         number = float(super().convert(value, param, ctx))
         if not self._numbers.holds(number):
             self.fail(f"{number} is not a number.", param, ctx)

@@ -20,8 +20,8 @@ from rich.progress import (
 from rich.text import Text
 
 from chiltepin.backends import threads
-from chiltepin.cli.output import counted
-from chiltepin.cli.reporting import Picture, summed
+from chiltepin.cli.output import pluralize
+from chiltepin.cli.reporting import Reporter, sum_statuses
 from chiltepin.errors import BackendError, printable
 from chiltepin.model import DeleteRequest
 from chiltepin.transfers.walk import Amount, amount_of
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["bars"]
+__all__ = ["progress_bar"]
 
-#: What a terminal of fewer columns than these has no room for: the word before the bar, and the speed.
-ROOMY = 64
+#: Columns of a terminal that has room for the description and the speed.
+WIDE = 64
 
 
 class _Files(TextColumn):
-    """``12/24 files``; the number behind the stroke is there when it is known."""
+    """``12/24 files``; the total is shown once it is known."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -47,7 +47,7 @@ class _Files(TextColumn):
     def render(self, task: Task) -> Text:
         """Return the cell."""
         done, total = task.fields["files"], task.fields["files_total"]
-        return Text(counted(done, "file") if total is None else f"{done:,}/{counted(total, 'file')}")
+        return Text(pluralize(done, "file") if total is None else f"{done:,}/{pluralize(total, 'file')}")
 
 
 class _Bytes(TextColumn):
@@ -72,14 +72,14 @@ class _Speed(TransferSpeedColumn):
         return super().render(task) if known else Text()
 
 
-class _Bars(Picture):
+class _BarReporter(Reporter):
     """Draws one bar for all tasks."""
 
     def __init__(self, progress: Progress, requests: Sequence[Request], *, grace: float) -> None:
         super().__init__(grace=grace)
         self._progress = progress
         deletes = isinstance(requests[0], DeleteRequest)
-        # What is left alone counts as a file that is done, and its bytes are never moved.
+        # A skipped file counts as done, and its bytes are never moved.
         self._by_bytes = not deletes and not any(getattr(request, "sync_level", None) for request in requests)
         self._task = progress.add_task(
             "Deleting" if deletes else "Moving",
@@ -92,8 +92,8 @@ class _Bars(Picture):
             by_bytes=self._by_bytes,
         )
 
-    def is_known(self, total: Amount) -> None:
-        """Have the bar know its end; from any thread."""
+    def set_total(self, total: Amount) -> None:
+        """Set the length of the bar; callable from any thread."""
         self._progress.update(
             self._task,
             total=total.bytes if self._by_bytes else total.files,
@@ -102,44 +102,44 @@ class _Bars(Picture):
         )
 
     def update(self, statuses: Sequence[TaskStatus]) -> None:
-        """Draw how far it is."""
+        """Print new problems and redraw the bar."""
         super().update(statuses)
-        done = summed(statuses)
+        done = sum_statuses(statuses)
         moved = done.bytes + done.moving
         completed = moved if self._by_bytes else done.files + done.skipped
         self._progress.update(self._task, completed=completed, files=done.files, bytes=moved)
 
     def finish(self) -> None:
-        """Fill the bar: whatever was expected, or if nobody knew, this was all."""
+        """Fill the bar, also where the total was unknown or wrong."""
         [task] = self._progress.tasks
         self._progress.update(self._task, total=task.completed, files_total=None, bytes_total=None)
 
-    def tell(self, trouble: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print one line above the bar."""
-        self._progress.console.print(Text(printable(trouble), style="yellow"))
+        self._progress.console.print(Text(printable(text), style="yellow"))
 
 
 @contextlib.contextmanager
-def bars(transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float) -> Iterator[Picture]:
+def progress_bar(transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float) -> Iterator[Reporter]:
     """Draw a bar on stderr for the time of a ``with`` block.
 
     Parameters
     ----------
     transfers, requests
-        What is under way. How much it is, a thread finds out beside it.
+        What is running; a thread counts its files and bytes.
     most : int
-        Most folders that are listed for that.
+        Most folders that are listed to count them.
     grace : float
-        As for `Picture`.
+        As for `Reporter`.
     """
     console = Console(stderr=True, highlight=False)
     columns: list[ProgressColumn] = [BarColumn(bar_width=None), _Files(), _Bytes()]
-    if console.width >= ROOMY:
+    if console.width >= WIDE:
         columns = [TextColumn("{task.description}", markup=False), *columns, _Speed()]
     columns.append(TimeRemainingColumn(compact=True, elapsed_when_finished=True))
     stop = threading.Event()
     with Progress(*columns, console=console, expand=True, redirect_stdout=False, redirect_stderr=False) as progress:
-        picture = _Bars(progress, requests, grace=grace)
+        reporter = _BarReporter(progress, requests, grace=grace)
 
         def count() -> None:
             amounts = [
@@ -150,12 +150,12 @@ def bars(transfers: Transfers, requests: Sequence[Request], *, most: int, grace:
             ]
             known = [amount for amount in amounts if amount is not None]
             if len(known) == len(amounts) and not stop.is_set():
-                picture.is_known(Amount(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known)))
+                reporter.set_total(Amount(files=sum(one.files for one in known), bytes=sum(one.bytes for one in known)))
 
         # Without a thread there is no total to draw.
         with contextlib.suppress(BackendError):
             threads.start(count, name="chiltepin-count")
         try:
-            yield picture
+            yield reporter
         finally:
             stop.set()

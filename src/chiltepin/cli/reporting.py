@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, LOGIN_REQUIRED
-from chiltepin.cli.output import amount, complain, counted, print_json, took
+from chiltepin.cli.output import format_duration, format_size, pluralize, print_error, print_json
 from chiltepin.errors import ChiltepinError, LoginRequiredError, TaskError
 from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.transfers import policy
@@ -18,19 +18,19 @@ from chiltepin.transfers.outcomes import error_from_status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers.running import RunningTask
 
-__all__ = ["Picture", "report", "summed", "task_error"]
+__all__ = ["Reporter", "print_outcome", "sum_statuses", "task_error"]
 
-#: Most failures that are told one by one; JSON has all of them.
-TOLD = 20
+#: Most errors that are printed one by one; JSON has all of them.
+MAX_ERRORS_PRINTED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Sum:
-    """What all tasks together have done."""
+class Totals:
+    """The sum of what several tasks have done."""
 
     files: int = 0
     skipped: int = 0
@@ -39,40 +39,40 @@ class _Sum:
     faults: int = 0
 
 
-class Picture:
-    """What is seen while tasks run: nothing but troubles here; `_Bars` draws.
+class Reporter:
+    """Prints each new problem while tasks run; `chiltepin.cli.progress_bar` also draws a bar.
 
     Parameters
     ----------
     grace : float
-        Seconds for which a trouble that does not heal by itself is borne.
+        Seconds for which a task with a fault that cannot heal by itself is kept.
     """
 
     def __init__(self, *, grace: float) -> None:
-        self._troubles, self._grace = set[str](), grace
+        self._printed, self._grace = set[str](), grace
 
     def update(self, statuses: Sequence[TaskStatus]) -> None:
-        """Tell a trouble when it is new."""
+        """Print each problem once."""
         for status in statuses:
-            if status.reason and not status.state.final and status.reason not in self._troubles:
-                self._troubles.add(status.reason)
+            if status.reason and not status.state.final and status.reason not in self._printed:
+                self._printed.add(status.reason)
                 waits = (
                     f"Waits up to {self._grace:g} s for this to heal: " if status.code in policy.PERMANENT_CODES else ""
                 )
-                self.tell(f"{waits}{status.reason}")
+                self.print_line(f"{waits}{status.reason}")
 
     def finish(self) -> None:
-        """Take note that all was done."""
+        """Show that all was done."""
 
-    def tell(self, trouble: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print one line."""
-        complain(trouble)
+        print_error(text)
 
 
-def summed(statuses: Sequence[TaskStatus]) -> _Sum:
-    """Return what tasks have done; each counts once, however many were told of it."""
+def sum_statuses(statuses: Sequence[TaskStatus]) -> Totals:
+    """Return what tasks have done; a task counts once, however often it is there."""
     each = {status.handle: status for status in statuses}.values()
-    return _Sum(
+    return Totals(
         files=sum(status.files_done for status in each),
         skipped=sum(status.files_skipped for status in each),
         bytes=sum(status.bytes_done for status in each),
@@ -86,66 +86,67 @@ def task_error(task: RunningTask) -> BaseException | None:
     return task.future.exception() or error_from_status(task.future.result(), task.request)
 
 
-def _last(task: RunningTask) -> TaskStatus | None:
-    """Return the last that is known of a task that has ended."""
+def _last_status(task: RunningTask) -> TaskStatus | None:
+    """Return the last known status of a task that has ended."""
     error = task.future.exception()
     if error is None:
         return task.future.result()
     return (error.status if isinstance(error, TaskError) else None) or task.status()
 
 
-def report(
-    desk: Desk, requests: Sequence[Request], tasks: Sequence[RunningTask], *, seconds: float, interrupted: bool
+def print_outcome(
+    context: Context, requests: Sequence[Request], tasks: Sequence[RunningTask], *, seconds: float, interrupted: bool
 ) -> None:
-    """Print what was done and what was not; leave, if that is not all."""
+    """Print what was done and what was not; exit if anything failed."""
     failed = [(task, error) for task in tasks if (error := task_error(task)) is not None]
     for _, error in failed:
         if not isinstance(error, ChiltepinError):
             raise error
-    statuses = [status for task in tasks if (status := _last(task)) is not None]
-    done = summed(statuses)
+    statuses = [status for task in tasks if (status := _last_status(task)) is not None]
+    done = sum_statuses(statuses)
     deletes = isinstance(requests[0], DeleteRequest)
-    if desk.json:
+    if context.json:
         print_json(_document(tasks, statuses, done, seconds, interrupted=interrupted))
     elif not failed:
-        click.echo(f"{_said(done, deletes=deletes)} in {took(seconds)}{_speed(done, seconds)}")
+        click.echo(f"{_summary(done, deletes=deletes)} in {format_duration(seconds)}{_speed(done, seconds)}")
     if not failed:
         return
     if interrupted:
-        # Without bytes: a service counts also those of a file that it has begun, and that is not there.
+        # Without bytes: a service also counts those of an unfinished file.
         whole = "the rest was not deleted" if deletes else "each whole; go on with --sync-level size"
-        complain(f"Interrupted. {'Deleted' if deletes else 'Moved'} before: {counted(done.files, 'file')}, {whole}.")
+        verb = "Deleted" if deletes else "Moved"
+        print_error(f"Interrupted. {verb} before: {pluralize(done.files, 'file')}, {whole}.")
         sys.exit(INTERRUPTED)
-    _complain([error for _, error in failed], done, of=len(tasks), deletes=deletes)
+    _print_errors([error for _, error in failed], done, of=len(tasks), deletes=deletes)
     sys.exit(LOGIN_REQUIRED if any(isinstance(error, LoginRequiredError) for _, error in failed) else FAILURE)
 
 
-def _complain(errors: Sequence[BaseException], done: _Sum, *, of: int, deletes: bool) -> None:
-    """Print what was not done and why, and how much was done nevertheless."""
-    for error in errors[:TOLD]:
-        complain(str(error))
-    if len(errors) > TOLD:
-        complain(f"And {counted(len(errors) - TOLD, 'more failure')}; -F json has all of them.")
+def _print_errors(errors: Sequence[BaseException], done: Totals, *, of: int, deletes: bool) -> None:
+    """Print what failed and why, and how much was done nevertheless."""
+    for error in errors[:MAX_ERRORS_PRINTED]:
+        print_error(str(error))
+    if len(errors) > MAX_ERRORS_PRINTED:
+        print_error(f"And {pluralize(len(errors) - MAX_ERRORS_PRINTED, 'more failure')}; -F json has all of them.")
     if of > 1:
-        complain(f"{len(errors):,} of {counted(of, 'item')} failed; {_said(done, deletes=deletes)} done.")
+        print_error(f"{len(errors):,} of {pluralize(of, 'item')} failed; {_summary(done, deletes=deletes)} done.")
     elif done.files:
-        complain(f"{'Deleted' if deletes else 'Moved'} nevertheless: {counted(done.files, 'file')}.")
+        print_error(f"{'Deleted' if deletes else 'Moved'} nevertheless: {pluralize(done.files, 'file')}.")
 
 
-def _said(done: _Sum, *, deletes: bool) -> str:
-    moved = "" if deletes else f", {amount(done.bytes)}"
-    skipped = f", {counted(done.skipped, 'file')} left alone" if done.skipped else ""
-    return f"{counted(done.files, 'file')}{moved}{skipped}"
+def _summary(done: Totals, *, deletes: bool) -> str:
+    moved = "" if deletes else f", {format_size(done.bytes)}"
+    skipped = f", {pluralize(done.skipped, 'file')} left alone" if done.skipped else ""
+    return f"{pluralize(done.files, 'file')}{moved}{skipped}"
 
 
-def _speed(done: _Sum, seconds: float) -> str:
-    return f" ({amount(done.bytes / seconds)}/s)" if done.bytes and seconds > 0 else ""
+def _speed(done: Totals, seconds: float) -> str:
+    return f" ({format_size(done.bytes / seconds)}/s)" if done.bytes and seconds > 0 else ""
 
 
 def _document(
-    tasks: Sequence[RunningTask], statuses: Sequence[TaskStatus], done: _Sum, seconds: float, *, interrupted: bool
+    tasks: Sequence[RunningTask], statuses: Sequence[TaskStatus], done: Totals, seconds: float, *, interrupted: bool
 ) -> dict[str, Any]:
-    """Return what programs are told."""
+    """Return the JSON document."""
     failures = [_failure(task.request, error) for task in tasks if (error := task_error(task)) is not None]
     return {
         "state": "canceled" if interrupted and failures else "failed" if failures else TaskState.SUCCEEDED.value,

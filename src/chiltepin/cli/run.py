@@ -1,4 +1,4 @@
-"""Following what has been started, to its end: bars on a terminal, troubles as they come, and an orderly Ctrl-C."""
+"""Run requests until they end, or until Ctrl-C stops them cleanly."""
 
 from __future__ import annotations
 
@@ -10,73 +10,75 @@ import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.cli.reporting import Picture, report, task_error
+from chiltepin.cli.reporting import Reporter, print_outcome, task_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.model import Request
     from chiltepin.transfers.running import RunningTask
 
-__all__ = ["carry_out"]
+__all__ = ["run_requests"]
 
-#: Longest time between two looks at a task of a service, in seconds, and time between two pictures.
-LOOK, PICTURE = 5.0, 0.1
+#: Longest time between two polls of a task of a service, and time between two updates of the screen, in seconds.
+POLLING_INTERVAL, REDRAW_INTERVAL = 5.0, 0.1
 
-#: Most folders that are listed to know how much there is to move: a service meters questions.
-FOLDERS = {"service": 25, "worker": 100_000}
+#: Most folders that are listed to know how much there is to move: a service limits the rate of requests.
+MAX_FOLDERS_COUNTED = {"service": 25, "worker": 100_000}
 
 
-def carry_out(desk: Desk, requests: Sequence[Request], *, timeout: float) -> None:
-    """Run requests to their end, show them meanwhile, and leave with the exit code that they deserve.
+def run_requests(context: Context, requests: Sequence[Request], *, timeout: float) -> None:
+    """Run requests until they end, show their progress, and exit with the matching code.
 
     Parameters
     ----------
-    desk : Desk
-        Who does them, and what is printed.
+    context : Context
+        The backend, and the form of the output.
     requests : sequence of TransferRequest or DeleteRequest
-        What is wanted, all of one kind.
+        All of one kind.
     timeout : float
-        Seconds that they have.
+        Seconds until they are stopped.
     """
     from chiltepin.transfers.running import start  # noqa: PLC0415 - help needs no threads
 
     began = time.monotonic()
     interrupted = threading.Event()
     with _interruptible(interrupted):
-        grace = desk.settings.fault_grace
+        grace = context.settings.fault_grace
         tasks = [
             task
             for request in requests
-            for task in start(desk.transfers, request, timeout=timeout, polling_interval=LOOK, grace=grace)
+            for task in start(
+                context.transfers, request, timeout=timeout, polling_interval=POLLING_INTERVAL, grace=grace
+            )
         ]
-        with _picture(desk, requests) as picture:
-            _wait(tasks, interrupted, picture)
-    report(desk, requests, tasks, seconds=time.monotonic() - began, interrupted=interrupted.is_set())
+        with _reporter(context, requests) as reporter:
+            _wait(tasks, interrupted, reporter)
+    print_outcome(context, requests, tasks, seconds=time.monotonic() - began, interrupted=interrupted.is_set())
 
 
-def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, picture: Picture) -> None:
-    """Look at the tasks until all have ended; tell each to stop when somebody interrupts."""
-    told = False
-    # Ten thousand lines of a batch are not looked at ten times a second.
-    pause = max(PICTURE, len(tasks) / 10_000)
+def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, reporter: Reporter) -> None:
+    """Wait until all tasks have ended; stop each of them on an interrupt."""
+    stopping = False
+    # The statuses of ten thousand tasks are not read ten times a second.
+    pause = max(REDRAW_INTERVAL, len(tasks) / 10_000)
     waiting = {task.future for task in tasks}
     while waiting:
-        if interrupted.is_set() and not told:
-            told = True
-            picture.tell("Stopping in an orderly way; Ctrl-C again leaves at once.")
+        if interrupted.is_set() and not stopping:
+            stopping = True
+            reporter.print_line("Stopping in an orderly way; Ctrl-C again leaves at once.")
             for task in tasks:
                 task.stop()
         waiting = futures.wait(waiting, timeout=pause).not_done
-        picture.update([status for task in tasks if (status := task.status()) is not None])
+        reporter.update([status for task in tasks if (status := task.status()) is not None])
     if not any(task_error(task) for task in tasks):
-        picture.finish()
+        reporter.finish()
 
 
 @contextlib.contextmanager
 def _interruptible(interrupted: threading.Event) -> Iterator[None]:
-    """Have Ctrl-C, and the end that a batch system sends, set an event; a second one ends the process at once."""
+    """Have SIGINT and SIGTERM set an event; a second one ends the process at once."""
 
     def stop(number: int, _: Any) -> None:
         signal.signal(number, before[number])
@@ -94,12 +96,12 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _picture(desk: Desk, requests: Sequence[Request]) -> Iterator[Picture]:
+def _reporter(context: Context, requests: Sequence[Request]) -> Iterator[Reporter]:
     if not sys.stderr.isatty():
-        yield Picture(grace=desk.settings.fault_grace)
+        yield Reporter(grace=context.settings.fault_grace)
         return
-    from chiltepin.cli.progress_bar import bars  # noqa: PLC0415 - a pipe needs no bars
+    from chiltepin.cli.progress_bar import progress_bar  # noqa: PLC0415 - a pipe needs no bars
 
-    most = FOLDERS[desk.transfers.backend.capabilities.runs_on]
-    with bars(desk.transfers, requests, most=most, grace=desk.settings.fault_grace) as picture:
-        yield picture
+    most = MAX_FOLDERS_COUNTED[context.transfers.backend.capabilities.runs_on]
+    with progress_bar(context.transfers, requests, most=most, grace=context.settings.fault_grace) as reporter:
+        yield reporter

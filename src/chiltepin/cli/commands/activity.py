@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chiltepin.cli.context import config_option, format_option
-from chiltepin.cli.output import amount, counted, print_table, tell, took
+from chiltepin.cli.output import format_duration, format_size, pluralize, print_line, print_table
 from chiltepin.cli.params import SINCE
 from chiltepin.errors import ChiltepinError, ConfigError, printable
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["activity"]
 
-#: How far back it looks if nobody says.
+#: The default of --since.
 DAY = timedelta(days=1)
 
-#: How far back somebody is sent who finds nothing.
+#: How far back to look, when nothing was found.
 WEEK = timedelta(days=7)
 
-#: Seconds between two looks for what is new.
-LOOK = 0.5
+#: Seconds between two reads of the journal, with --follow.
+REFRESH_INTERVAL = 0.5
 
-#: Most failures that are told one by one; JSON and the page have all of them.
-TOLD = 20
+#: Most failures that are printed one by one; JSON and the page have all of them.
+MAX_FAILURES_PRINTED = 20
 
 _HEAD = ("Begun", "State", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
 
-#: What a terminal of fewer columns than these has no room for, beside the names that matter most.
-ROOMY, _LEFT_OUT = 110, ("Files", "Speed", "Took")
+#: Columns of a terminal that has room for the whole table, and what a narrower one leaves out.
+WIDE, _ONLY_WIDE = 110, ("Files", "Speed", "Took")
 
 
 @click.command()
@@ -65,7 +65,7 @@ def activity(*, follow: bool, since: datetime | None, page: str | None, config: 
     now = datetime.now(timezone.utc)
     reader = reading.ActivityReader(_folder(config), since=since or now - DAY)
     if follow:
-        # Ctrl-C is how this is meant to end.
+        # Ctrl-C is the way to end this.
         with contextlib.suppress(KeyboardInterrupt):
             _follow(reader, as_json=form == "json", everything=since is not None)
         return
@@ -102,25 +102,25 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
         further = datetime.now(timezone.utc) - since < WEEK
         click.echo(f"Nothing has moved {when}{'; look further back with --since 7d' if further else ''}.")
         return
-    shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _LEFT_OUT]
+    shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _ONLY_WIDE]
     rows = [_cells(record) for record in records]
     print_table([_HEAD[at] for at in shown], [[row[at] for at in shown] for row in rows])
     bad = [record for record in records if record.bad]
-    for record in bad[-TOLD:]:
-        tell(printable(_why(record)), name=printable("  ".join(record.told())))
-    if len(bad) > TOLD:
-        click.echo(f"And {counted(len(bad) - TOLD, 'earlier failure')}; --html FILE and -F json have all of them.")
+    for record in bad[-MAX_FAILURES_PRINTED:]:
+        print_line(printable(_why(record)), name=printable("  ".join(record.told())))
+    if len(bad) > MAX_FAILURES_PRINTED:
+        earlier = pluralize(len(bad) - MAX_FAILURES_PRINTED, "earlier failure")
+        click.echo(f"And {earlier}; --html FILE and -F json have all of them.")
     living = sum(record.ended is None and record.followed for record in records)
     under_way = f", {living:,} under way" if living else ""
-    done = (
-        f"{counted(sum(record.files for record in records), 'file')}, {amount(sum(record.bytes for record in records))}"
-    )
-    click.echo(f"{counted(len(records), 'task')} {when}: {len(bad):,} failed{under_way}, {done}")
+    size = format_size(sum(record.bytes for record in records))
+    done = f"{pluralize(sum(record.files for record in records), 'file')}, {size}"
+    click.echo(f"{pluralize(len(records), 'task')} {when}: {len(bad):,} failed{under_way}, {done}")
 
 
 def _has_room() -> bool:
     """Return whether all columns fit; into a pipe they always do."""
-    return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= ROOMY
+    return not sys.stdout.isatty() or shutil.get_terminal_size().columns >= WIDE
 
 
 def _cells(record: TransferRecord) -> list[str]:
@@ -130,21 +130,21 @@ def _cells(record: TransferRecord) -> list[str]:
         record.shown,
         pair,
         f"{record.files:,}",
-        amount(record.bytes) if record.kind == "transfer" else "-",
-        "-" if record.speed is None else f"{amount(record.speed)}/s",
-        took(record.lasted),
+        format_size(record.bytes) if record.kind == "transfer" else "-",
+        "-" if record.speed is None else f"{format_size(record.speed)}/s",
+        format_duration(record.lasted),
         f"{record.label}: {what}" if record.label else what,
     ]
 
 
 def _why(record: TransferRecord) -> str:
-    failed = f"{counted(record.failed, 'item')} of {record.count:,} failed. " if record.failed else ""
+    failed = f"{pluralize(record.failed, 'item')} of {record.count:,} failed. " if record.failed else ""
     code = f" ({record.code})" if record.code else ""
     return f"{failed}{record.reason or record.state.value}{code}"
 
 
 def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
-    """Print what is news, for ever."""
+    """Print what is new, until interrupted."""
     said: dict[str, tuple[str, str]] = {}
     first = not everything
     while True:
@@ -157,15 +157,15 @@ def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
                 said[record.name] = record.shown, record.reason
                 click.echo(_line(record))
         first = False
-        time.sleep(LOOK)
+        time.sleep(REFRESH_INTERVAL)
 
 
 def _line(record: TransferRecord) -> str:
     """Return one line about a task, in which a failure stands out."""
     colour = "red" if record.bad else "green" if record.ended else "cyan"
-    begun, state, pair, _, size, speed, took, what = (printable(cell) for cell in _cells(record))
+    begun, state, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
     why = f"  {printable(_why(record))}" if record.bad or record.reason else ""
-    done = f"{counted(record.files, 'file')}, {size}, {speed}, {took}" if record.ended else "under way"
+    done = f"{pluralize(record.files, 'file')}, {size}, {speed}, {duration}" if record.ended else "under way"
     return f"{begun}  {click.style(f'{state:<9}', fg=colour)}  {pair}  {what}  {done}{why}"
 
 
@@ -176,4 +176,4 @@ def _write(page: str, records: Sequence[TransferRecord], since: datetime) -> Non
         size = write(page, records, since=since, now=datetime.now(timezone.utc))
     except OSError as err:
         raise ChiltepinError(f"The page cannot be written to {page!r}: {err.strerror or err}.") from None
-    click.echo(f"{printable(page)}: {counted(len(records), 'task')}, {amount(size)}")
+    click.echo(f"{printable(page)}: {pluralize(len(records), 'task')}, {format_size(size)}")

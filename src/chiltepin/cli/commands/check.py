@@ -8,62 +8,62 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.cli.context import on_data
+from chiltepin.cli.context import data_options
 from chiltepin.cli.exit_codes import FAILURE, LOGIN_REQUIRED
-from chiltepin.cli.output import print_json, print_table, tell
+from chiltepin.cli.output import print_json, print_line, print_table
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.transfers.check import Finding
 
 __all__ = ["check"]
 
-#: Endpoints that are looked at together.
-AT_ONCE = 4
+#: Endpoints that are checked at the same time.
+MAX_THREADS = 4
 
 
 @click.command()
 @click.argument("chosen", nargs=-1, type=ENDPOINT_PATH, metavar="[EP]...")
 @click.option("--write", is_flag=True, help="Also move a small file to each endpoint, and delete it there.")
-@on_data
-def check(*, desk: Desk, chosen: tuple[str, ...], write: bool) -> None:
+@data_options
+def check(*, context: Context, chosen: tuple[str, ...], write: bool) -> None:
     """Look what of each endpoint works, and what to do about the rest.
 
     In this order: the settings, the login, the consent, whether the endpoint is reached, whether its home folder can be
     listed, and with --write whether a small file can be moved there, listed and deleted.
     """
-    findings = _findings(desk, [word.rstrip(":") for word in chosen], write=write)
-    if desk.json:
+    findings = _findings(context, [word.rstrip(":") for word in chosen], write=write)
+    if context.json:
         print_json([_plain(finding) for finding in findings])
     else:
-        _show(desk, findings, write=write)
+        _show(context, findings, write=write)
     broken = [finding for finding in findings if finding.failed]
     if broken or (chosen and not all(finding.served for finding in findings)):
         needs_login = any(finding.failed in ("login", "consent") for finding in broken)
         sys.exit(LOGIN_REQUIRED if needs_login else FAILURE)
 
 
-def _findings(desk: Desk, chosen: list[str], *, write: bool) -> list[Finding]:
+def _findings(context: Context, chosen: list[str], *, write: bool) -> list[Finding]:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - help needs no threads
 
     from chiltepin.transfers.check import Checkup  # noqa: PLC0415
 
-    names = chosen or list(desk.settings.endpoints)
+    names = chosen or list(context.settings.endpoints)
     if not names:
         raise click.UsageError(
-            f"{desk.settings.file} declares no endpoint; write them under data: endpoints:, or name one here."
+            f"{context.settings.file} declares no endpoint; write them under data: endpoints:, or name one here."
         )
-    with _waiting(names), Checkup(desk.settings, write=write) as checkup, ThreadPoolExecutor(AT_ONCE) as pool:
+    with _waiting(names), Checkup(context.settings, write=write) as checkup, ThreadPoolExecutor(MAX_THREADS) as pool:
         return list(pool.map(checkup.examine, names))
 
 
 @contextlib.contextmanager
 def _waiting(names: list[str]) -> Iterator[None]:
-    """Show on a terminal that something is going on."""
+    """Show a spinner on a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -85,23 +85,23 @@ def _plain(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _show(desk: Desk, findings: list[Finding], *, write: bool) -> None:
+def _show(context: Context, findings: list[Finding], *, write: bool) -> None:
     from chiltepin.transfers.check import STAGES  # noqa: PLC0415
 
     stages = [stage for stage in STAGES if write or stage != "write"]
-    click.echo(f"Backend {desk.settings.backend}, settings {printable(desk.settings.file)}")
+    click.echo(f"Backend {context.settings.backend}, settings {printable(context.settings.file)}")
     print_table(
         ("Endpoint", *(stage.capitalize() for stage in stages)),
         [[finding.endpoint, *(_cell(finding, stage) for stage in stages)] for finding in findings],
     )
     for finding in findings:
         if finding.failed:
-            tell(printable(finding.problem), name=printable(finding.endpoint))
+            print_line(printable(finding.problem), name=printable(finding.endpoint))
             if finding.hint:
                 click.echo(f"  {printable(finding.hint)}")
         elif not finding.served:
-            backend = desk.settings.backend
-            tell(
+            backend = context.settings.backend
+            print_line(
                 f"it has no place on backend {backend!r}; to give it one, add '{backend}:' below it.",
                 name=printable(finding.endpoint),
             )

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chiltepin.cli.context import on_data
-from chiltepin.cli.options import asked, label_option, show_requests, timeout_option
+from chiltepin.cli.context import data_options
+from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
 
 __all__ = ["delete"]
 
@@ -26,10 +26,10 @@ __all__ = ["delete"]
 @click.option("-y", "--yes", is_flag=True, help="Do not ask whether it is meant.")
 @label_option
 @timeout_option
-@on_data
+@data_options
 def delete(
     *,
-    desk: Desk,
+    context: Context,
     location: str,
     recursive: bool,
     ignore_missing: bool,
@@ -42,13 +42,13 @@ def delete(
 
     The root of an endpoint is never deleted. Without a terminal nobody can be asked, and --yes is needed.
     """
-    from chiltepin.cli.run import carry_out  # noqa: PLC0415
+    from chiltepin.cli.run import run_requests  # noqa: PLC0415
     from chiltepin.transfers.arguments import delete_request  # noqa: PLC0415 - help needs no model
 
-    endpoint, path = desk.locate(location)
+    endpoint, path = context.locate(location)
     if not path:
         raise click.UsageError(f"{location!r} names no path; write what is to go, such as {endpoint}:/data/old.dat.")
-    request = asked(
+    request = parse_request(
         delete_request,
         src_ep=endpoint,
         src_path=path,
@@ -57,14 +57,14 @@ def delete(
         label=label,
     )
     if dry_run:
-        show_requests(desk, [request])
+        show_requests(context, [request])
         return
     if not yes:
-        _ask(endpoint, path, recursive=recursive)
-    carry_out(desk, [request], timeout=timeout)
+        _confirm(endpoint, path, recursive=recursive)
+    run_requests(context, [request], timeout=timeout)
 
 
-def _ask(endpoint: str, path: str, *, recursive: bool) -> None:
+def _confirm(endpoint: str, path: str, *, recursive: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask on whether the deletion is meant; add --yes.")
     what = " and all that is in it" if recursive else ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.cli.output import took
+from chiltepin.cli.output import format_duration
 from chiltepin.errors import ChiltepinError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def demo(folder: Path) -> None:
 
     console = Console(highlight=False)
     folder = folder.absolute()
-    _claim(folder)
+    _prepare_folder(folder)
     console.print(f"[bold]Chiltepin demo[/bold] in {folder}")
     laptop, scratch = folder / "sandbox" / "my-laptop", folder / "sandbox" / "hpc-scratch"
     with console.status("Writing a year of observations"):
@@ -71,11 +71,11 @@ def demo(folder: Path) -> None:
     seconds = time.monotonic() - started
     console.print(f"  [green]✓[/green] {rows:,} rows summarized, every file compared; {seconds:.1f} s in all")
     _show_summary(laptop / "results" / "summary.csv", console)
-    _say_where_to_look(folder, console)
+    _print_next_steps(folder, console)
 
 
-def _claim(folder: Path) -> None:
-    """Make the folder; one that is not a demo's own is left alone."""
+def _prepare_folder(folder: Path) -> None:
+    """Make the folder; refuse one that a demo did not write."""
     settings = folder / "chiltepin.yaml"
     if folder.exists() and any(folder.iterdir()) and not settings.exists():
         raise ChiltepinError(f"{folder} is not empty and not a demo's; name another folder with --folder.")
@@ -142,7 +142,7 @@ def _follow(step: str, future: Future[Any], console: Console) -> None:
         if status.bytes_done:
             moved += f", {_bytes(status.bytes_done)}"
             speed = f" ({_bytes(status.bytes_done / seconds)}/s)"
-    console.print(f"  [green]✓[/green] {step}{moved} in {took(seconds)}{speed}")
+    console.print(f"  [green]✓[/green] {step}{moved} in {format_duration(seconds)}{speed}")
 
 
 def _compare(origin: Path, copy: Path, names: list[str] | None = None) -> None:
@@ -164,7 +164,7 @@ def _show_summary(summary: Path, console: Console) -> None:
     console.print(table)
 
 
-def _say_where_to_look(folder: Path, console: Console) -> None:
+def _print_next_steps(folder: Path, console: Console) -> None:
     console.print(f"Look at, in {folder.name}/:")
     for name, what in (
         ("pipeline.py", "what ran; run it again with: python pipeline.py"),

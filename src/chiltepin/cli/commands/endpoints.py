@@ -6,29 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.cli.context import on_data
+from chiltepin.cli.context import data_options
 from chiltepin.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.settings import DataSettings
 
 __all__ = ["endpoints"]
 
-#: What of a place says where it is, for the backends that are ours.
+#: The key that says where an endpoint is, for our own backends.
 _WHERE = {"globus": "collection", "filesystem": "url", "local": "folder"}
 
 
 @click.command()
-@on_data
-def endpoints(*, desk: Desk) -> None:
+@data_options
+def endpoints(*, context: Context) -> None:
     """Show where each endpoint is, and which backends serve it.
 
     Nothing is contacted; `chiltepin check` does that.
     """
-    settings = desk.settings
+    settings = context.settings
     plain = [_plain(settings, name) for name in settings.endpoints]
-    if desk.json:
+    if context.json:
         print_json({"file": settings.file, "backend": settings.backend, "endpoints": plain})
         return
     head = ("Endpoint", f"On {settings.backend}", "Mount", "Home", "Also on")

@@ -20,10 +20,7 @@ __all__ = ["globus_settings", "login"]
 
 
 def globus_settings(config: str | None) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
-    """Return what a settings file says about Globus: the client to log in as, and where endpoints are.
-
-    Both are empty where no file is named and there is no default one: a login needs none.
-    """
+    """Return the client and the endpoints of Globus in the settings; both empty without a settings file."""
     file = config or default_file()
     if file is None:
         return None, {}
@@ -68,7 +65,7 @@ def login(
     session = globus.Session(
         domains=session_domain, identities=session_identity, policies=session_policy, mfa=session_mfa
     )
-    # Programs read stdout; a person reads the link, and the question for the code that it gives, which are the SDK's.
+    # Programs read stdout; a person reads the SDK's link and its prompt for the code.
     with contextlib.redirect_stdout(sys.stderr if form == "json" else sys.stdout):
         identity = globus.login(
             client_id,

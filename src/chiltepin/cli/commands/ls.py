@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.cli.context import on_data
+from chiltepin.cli.context import data_options
 from chiltepin.cli.exit_codes import FAILURE
-from chiltepin.cli.output import complain, print_json
+from chiltepin.cli.output import print_error, print_json
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.errors import BackendError
     from chiltepin.model import DirEntry
 
@@ -29,36 +29,37 @@ _COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP[:PATH]")
 @click.option("-l", "--long", is_flag=True, help="Show kind, bytes and time of the last change (UTC).")
 @click.option("-r", "--recursive", is_flag=True, help="Show what is in the folders below, too.")
-@on_data
-def ls(*, desk: Desk, location: str, long: bool, recursive: bool) -> None:
+@data_options
+def ls(*, context: Context, location: str, long: bool, recursive: bool) -> None:
     """List a folder of an endpoint.
 
     Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in
     a pipe as well; JSON has exact names.
     """
-    troubles: list[BackendError] = []
-    found = _found(desk, location, troubles, recursive=recursive)
-    if desk.json:
+    errors: list[BackendError] = []
+    found = _listed(context, location, errors, recursive=recursive)
+    if context.json:
         print_json([_plain(path, entry) for path, entry in found])
     else:
         for path, entry in found:
             click.echo(_line(path, entry, long=long))
-    for trouble in troubles:
-        complain(str(trouble))
-    if troubles:
+    for error in errors:
+        print_error(str(error))
+    if errors:
         sys.exit(FAILURE)
 
 
-def _found(
-    desk: Desk, location: str, troubles: list[BackendError], *, recursive: bool
+def _listed(
+    context: Context, location: str, errors: list[BackendError], *, recursive: bool
 ) -> Iterator[tuple[str, DirEntry]]:
     from chiltepin.transfers.walk import walk  # noqa: PLC0415 - help needs no backend
 
-    endpoint, path = desk.locate(location)
+    endpoint, path = context.locate(location)
     path = path or "~"
     if recursive:
-        return walk(desk.transfers, endpoint, path, failed=troubles.append)
-    return iter(sorted(((entry.name, entry) for entry in desk.transfers.ls(endpoint, path)), key=lambda pair: pair[0]))
+        return walk(context.transfers, endpoint, path, failed=errors.append)
+    entries = sorted(context.transfers.ls(endpoint, path), key=lambda entry: entry.name)
+    return ((entry.name, entry) for entry in entries)
 
 
 def _plain(path: str, entry: DirEntry) -> dict[str, Any]:

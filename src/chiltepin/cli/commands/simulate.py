@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate"]
 
-#: What a shell gives for a command that is not there, and for one that cannot be run (POSIX, "Exit Status").
+#: The exit codes of a shell for a missing command, and for one that cannot be run (POSIX, "Exit Status").
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 
 _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.maxsize}
@@ -122,8 +122,8 @@ def _start(folders: Mapping[str, str], port: int, settings: Mapping[str, Any]) -
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command to its end; return its status as a shell tells it."""
-    # Before the command is there: what comes while it starts would else end us, and leave it behind.
+    """Run a command until it ends; return its exit code as a shell gives it."""
+    # Before the command starts: a signal in between would end this process and leave the command behind.
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD) as signals:
         try:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
@@ -132,15 +132,15 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
             click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
             return NOT_FOUND if missing else NOT_RUNNABLE
         while (status := process.poll()) is None:
-            # A terminal sends Ctrl-C to the command as well, which decides what it means; SIGTERM comes to us alone.
+            # A terminal sends Ctrl-C to the command too, which decides what it means; SIGTERM comes to us alone.
             if signal.SIGTERM in signals.recv(64):
                 process.terminate()
     return status if status >= 0 else 128 - status
 
 
 def _serve(simulator: Simulator, folders: Mapping[str, str]) -> int:
-    """Print how to reach it, and serve until somebody ends it; that is no failure."""
-    # Before anything is printed: whoever reads it may end us at once.
+    """Print how to reach it, and serve until a signal; that is not a failure."""
+    # Before anything is printed: a reader may end this process at once.
     with _signals(signal.SIGINT, signal.SIGTERM) as signals:
         for name, value in simulator.environment().items():
             click.echo(f"export {name}={shlex.quote(value)}")
@@ -153,16 +153,16 @@ def _serve(simulator: Simulator, folders: Mapping[str, str]) -> int:
 
 @contextmanager
 def _signals(*numbers: signal.Signals) -> Iterator[socket.socket]:
-    """Give a socket that has a byte for each of these signals that comes: its number.
+    """Give a socket that receives the number of each of these signals as a byte.
 
-    A handler alone can be too late: what comes between Python's look for signals and a call that waits is handled only
+    A handler alone can be too late: a signal between Python's check for signals and a blocking call is handled only
     when that call ends (docs.python.org, ``signal.set_wakeup_fd``).
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     with reader, writer:
         kept = signal.set_wakeup_fd(writer.fileno())
-        # Not SIG_IGN, which a command would inherit.
+        # Not SIG_IGN: the command would inherit it.
         handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
         try:
             yield reader

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from chiltepin.cli.batch_file import Line, lines_of
-from chiltepin.cli.context import on_data
-from chiltepin.cli.options import asked, label_option, show_requests, timeout_option
+from chiltepin.cli.batch_file import BatchLine, read_batch
+from chiltepin.cli.context import data_options
+from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option
 from chiltepin.cli.output import print_json
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.model import SYNC_LEVELS
@@ -18,7 +18,7 @@ from chiltepin.model import SYNC_LEVELS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from chiltepin.cli.context import Desk
+    from chiltepin.cli.context import Context
     from chiltepin.cli.location import Location
     from chiltepin.model import TransferRequest
 
@@ -62,10 +62,10 @@ __all__ = ["transfer"]
 @click.option("--detach", is_flag=True, help="Print the id of the task and do not wait for it; for a service.")
 @label_option
 @timeout_option
-@on_data
+@data_options
 def transfer(
     *,
-    desk: Desk,
+    context: Context,
     source: str,
     destination: str,
     batch: TextIO | None,
@@ -84,22 +84,22 @@ def transfer(
 
     Of --include and --exclude the first that matches decides, all of --include first.
     """
-    from chiltepin.cli.run import carry_out  # noqa: PLC0415 - help needs no threads
+    from chiltepin.cli.run import run_requests  # noqa: PLC0415 - help needs no threads
 
-    requests = _requests(desk, desk.locate(source), desk.locate(destination), batch, options)
+    requests = _requests(context, context.locate(source), context.locate(destination), batch, options)
     if dry_run:
-        show_requests(desk, requests)
+        show_requests(context, requests)
     elif detach:
-        _detach(desk, requests, timeout)
+        _detach(context, requests, timeout)
     else:
-        carry_out(desk, requests, timeout=timeout)
+        run_requests(context, requests, timeout=timeout)
 
 
 def _requests(
-    desk: Desk, source: Location, destination: Location, batch: TextIO | None, options: dict[str, Any]
+    context: Context, source: Location, destination: Location, batch: TextIO | None, options: dict[str, Any]
 ) -> list[TransferRequest]:
-    """Return what is asked for; files and folders apart, and no more items in one than the backend takes."""
-    pairs = lines_of(batch) if batch else [_single(source, destination, options)]
+    """Return the requests: files and folders separately, each with at most as many items as the backend takes."""
+    pairs = read_batch(batch) if batch else [_single_line(source, destination, options)]
     if batch and (options["recursive"] or options["checksum"]):
         raise click.UsageError("--recursive and --checksum stand in the lines of --batch, behind their paths.")
     if batch and options["delete_destination_extra"]:
@@ -107,7 +107,7 @@ def _requests(
     if (options["include"] or options["exclude"]) and not any(pair.recursive for pair in pairs):
         raise click.UsageError("--include and --exclude choose files of a folder; add --recursive, or leave them out.")
     found: list[TransferRequest] = []
-    most = desk.transfers.backend.capabilities.max_items
+    most = context.transfers.backend.capabilities.max_items
     for folders in (False, True):
         chosen = [pair for pair in pairs if pair.recursive is folders]
         made = [_request(source, destination, pair, options) for pair in chosen]
@@ -117,24 +117,24 @@ def _requests(
     return found
 
 
-def _single(source: Location, destination: Location, options: dict[str, Any]) -> Line:
+def _single_line(source: Location, destination: Location, options: dict[str, Any]) -> BatchLine:
     for place in (source, destination):
         if not place.path:
             raise click.UsageError(f"{place.endpoint!r} has no path; write EP:PATH, such as {place.endpoint}:/data.")
-    return Line(source="", destination="", recursive=options["recursive"], checksum=options["checksum"])
+    return BatchLine(source="", destination="", recursive=options["recursive"], checksum=options["checksum"])
 
 
-def _request(source: Location, destination: Location, pair: Line, options: dict[str, Any]) -> TransferRequest:
+def _request(source: Location, destination: Location, pair: BatchLine, options: dict[str, Any]) -> TransferRequest:
     from chiltepin.transfers.arguments import transfer_request  # noqa: PLC0415 - help needs no model
 
-    origin, goal = _below(source.path, pair.source), _below(destination.path, pair.destination)
+    origin, goal = _join_paths(source.path, pair.source), _join_paths(destination.path, pair.destination)
     if not pair.recursive and goal.endswith(("/", "/.", "/..")):
         whole = posixpath.join(posixpath.normpath(goal), posixpath.basename(posixpath.normpath(origin)))
         raise click.UsageError(
             f"{goal!r} is a folder, and a file needs its whole new path; write {destination.endpoint}:{whole}, or add "
             "--recursive to move a folder."
         )
-    return asked(
+    return parse_request(
         transfer_request,
         src_ep=source.endpoint,
         dst_ep=destination.endpoint,
@@ -152,19 +152,19 @@ def _request(source: Location, destination: Location, pair: Line, options: dict[
     )
 
 
-def _below(base: str | None, path: str) -> str:
-    """Return a path of a line, counted from the one of the command."""
+def _join_paths(base: str | None, path: str) -> str:
+    """Return the path of a line, relative to the one of the command."""
     return posixpath.join(base, path) if base and path else base or path
 
 
-def _detach(desk: Desk, requests: Sequence[TransferRequest], timeout: float) -> None:
-    if not desk.transfers.backend.capabilities.durable:
+def _detach(context: Context, requests: Sequence[TransferRequest], timeout: float) -> None:
+    if not context.transfers.backend.capabilities.durable:
         raise click.UsageError(
-            f"On backend {desk.settings.backend!r} this command moves the bytes itself, and cannot go before they are "
-            "moved; leave --detach out."
+            f"On backend {context.settings.backend!r} this command moves the bytes itself, and cannot go before they "
+            "are moved; leave --detach out."
         )
-    handles = [desk.transfers.submit_detached(request, timeout=timeout) for request in requests]
-    if desk.json:
+    handles = [context.transfers.submit_detached(request, timeout=timeout) for request in requests]
+    if context.json:
         print_json(
             [{"backend": one.backend, "task_id": one.task_id, "submission_id": one.submission_id} for one in handles]
         )
