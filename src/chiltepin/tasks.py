@@ -12,28 +12,26 @@ among them at any depth, and
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import threading
-import types
 import weakref
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from parsl import bash_app, join_app, python_app
 from parsl.app.futures import DataFuture
 from parsl.dataflow.futures import AppFuture
 
-from chiltepin.errors import TaskCanceledError, suggest
-from chiltepin.parsl import kernel, serialization
+from chiltepin.errors import suggest
+from chiltepin.parsl import kernel
 from chiltepin.parsl.nested_futures import PLAIN, nested
-from chiltepin.parsl.proxy_future import ProxyFuture
 from chiltepin.parsl.shutdown import install_shutdown
+from chiltepin.parsl.task_functions import in_workflow, mangled, sendable, without_globals, without_hidden
 from chiltepin.transfers.callbacks import CallbackFuture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from parsl.dataflow.dflow import DataFlowKernel
 
@@ -49,11 +47,6 @@ PARSL_KEYWORDS = ("inputs", "outputs", "stdout", "stderr", "walltime", "parsl_re
 TASK_KEYWORDS = ("executor", "chiltepin_task_geometry")
 
 _ORDERED = frozenset({inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD})
-
-# Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
-# they would clash there.
-_RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
-_MANGLED = "chiltepin:"
 _making_app = threading.Lock()
 
 
@@ -157,7 +150,7 @@ def _callable(task: _Task) -> App:
     ) -> AppFuture:
         return task.submit(args, kwargs, executor, chiltepin_task_geometry)
 
-    return functools.wraps(task.function)(_without_globals(call, task.function.__module__))
+    return functools.wraps(task.function)(without_globals(call, task.function.__module__))
 
 
 class _Task:
@@ -220,7 +213,7 @@ class _Task:
         dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
         labels = kernel.executors(dfk, executor)
         install_shutdown(dfk)
-        ignored = tuple(name for name in map(_mangled, self.ignored) if name in named)
+        ignored = tuple(name for name in map(mangled, self.ignored) if name in named)
         return _with_callback_threads(self._app(dfk, labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -253,7 +246,7 @@ class _Task:
             elif name not in PARSL_KEYWORDS:
                 named[name] = self._nested(name, value)
         positional = [self._nested(number, value) for number, value in enumerate(positional, start=1)]
-        return positional, {_mangled(name): value for name, value in named.items()}
+        return positional, {mangled(name): value for name, value in named.items()}
 
     def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
         if type(value) in PLAIN:
@@ -300,18 +293,18 @@ class _Task:
     def _make_app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
         options: dict[str, Any] = {"data_flow_kernel": dfk, "cache": self.cache, "ignore_for_cache": ignored}
         if self.kind == "join":
-            app = join_app(_in_workflow(weakref.ref(dfk), _without_hidden(self.function, self.hidden)), **options)
+            app = join_app(in_workflow(weakref.ref(dfk), without_hidden(self.function, self.hidden)), **options)
         else:
             app = self._worker_app(executors=labels, **options)
         return app  # type: ignore[no-any-return]
 
     def _worker_app(self, **options: Any) -> Any:
-        function = _without_hidden(self.function, self.hidden)
+        function = without_hidden(self.function, self.hidden)
         if self.kind == "python":
-            return python_app(_sendable(function), **options)
+            return python_app(sendable(function), **options)
         app = bash_app(function, **options)
         # Not the function, which only tells the command: what runs the command fails, too.
-        app.wrapped_remote_function = _sendable(app.wrapped_remote_function)
+        app.wrapped_remote_function = sendable(app.wrapped_remote_function)
         return app
 
 
@@ -340,10 +333,6 @@ def _with_callback_threads(future: AppFuture) -> AppFuture:
     return future
 
 
-def _mangled(name: str) -> str:
-    return _MANGLED + name if name in _RESERVED else name
-
-
 def _copy_file_lists(named: dict[str, Any]) -> None:
     """Give Parsl lists of its own in ``inputs`` and ``outputs``: it writes into them."""
     for name in ("inputs", "outputs"):
@@ -353,66 +342,3 @@ def _copy_file_lists(named: dict[str, Any]) -> None:
             raise TypeError(f"{name} must be a list, not {named[name]!r}; type {name}=[...].")
         elif name in named:
             named[name] = list(named[name])
-
-
-def _without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
-    """Return `function` as a task runs it: with its own arguments, under their own names."""
-    prefix = _MANGLED
-
-    def run(*args: Any, **kwargs: Any) -> T:
-        own = {name.removeprefix(prefix): value for name, value in kwargs.items() if name not in hidden}
-        return function(*args, **own)
-
-    return _named_like(function, _without_globals(run, function.__module__))
-
-
-def _sendable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` as an executor runs it: whatever it returns or raises, Parsl can hand on."""
-    name, home = function.__name__, serialization.PROCESS_TOKEN
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            # In the worker. Not "from", for which importlib runs a function of Python at each call.
-            import chiltepin.parsl.serialization as here  # noqa: PLC0415
-        except ImportError:
-            # A worker needs Parsl only.
-            return function(*args, **kwargs)
-        return here.run(name, home, function, args, kwargs)
-
-    return _named_like(function, _without_globals(run, function.__module__))
-
-
-def _in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function of a join task with the task calls in it going to the kernel of the join task."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        dfk = kernel_ref()
-        with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
-            started = serialization.run(function.__name__, serialization.PROCESS_TOKEN, function, args, kwargs)
-        return [_safe_to_join(one) for one in started] if isinstance(started, list) else _safe_to_join(started)
-
-    return _named_like(function, run)
-
-
-def _safe_to_join(future: Any) -> Any:
-    """Return a future that fails where `future` is cancelled: on a cancelled one Parsl would wait for ever."""
-    # A future that runs cannot be cancelled.
-    if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)) or future.running():
-        return future
-    proxy = ProxyFuture()
-    proxy.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
-    return proxy
-
-
-def _without_globals(function: Callable[..., T], module: str) -> Callable[..., T]:
-    # With a closure of another module a worker gets all globals of this one, be they used or not.
-    bare = types.FunctionType(function.__code__, {"__name__": module}, None, None, function.__closure__)
-    bare.__kwdefaults__ = function.__kwdefaults__
-    return bare
-
-
-def _named_like(function: Callable[..., T], run: Callable[..., T]) -> Callable[..., T]:
-    # Not functools.wraps: through __wrapped__ Parsl would find defaults that _arguments has filled in already.
-    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
-        setattr(run, name, getattr(function, name, None))
-    return run

@@ -29,7 +29,7 @@ __all__ = ["Workflow"]
 
 logger = logging.getLogger(__name__)
 
-# Whether Parsl has a kernel loaded, and the number of the next run folder, are asked and answered in two steps.
+# Parsl reads whether a kernel is loaded, and the number of the next run folder, before it writes them.
 _LOADING = threading.Lock()
 
 
@@ -103,7 +103,7 @@ class Workflow:
         install_shutdown(self._dfk)
         self._entered.enter_context(kernel.entered(self._dfk))
         if self._progress and sys.stderr is not None and sys.stderr.isatty():
-            from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded for those who look
+            from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded only when it is needed
 
             self._entered.enter_context(shown(self._dfk))
         return self
@@ -170,7 +170,7 @@ def _start(config: parsl.Config) -> DataFlowKernel:
         try:
             return parsl.load(config) if _loaded() is None else parsl.DataFlowKernel(config)
         except BaseException:
-            # Parsl leaves what it has started by then, and nobody would have a hand on it.
+            # Parsl leaves the executors that it has started by then, and nothing would end them.
             for executor in config.executors:
                 with contextlib.suppress(Exception):
                     executor.shutdown()

@@ -1,7 +1,7 @@
-"""What a call is compared by where Parsl caches results: ``cache=True``, and its checkpoints.
+"""How calls are compared where Parsl caches results: ``cache=True``, and its checkpoints.
 
-Parsl knows how to compare plain data, and refuses what it does not know. A future has been replaced by its result by
-then, and a ``File`` is compared by its URL (docs/decisions/caches.md).
+Parsl compares plain data, and refuses other types. Futures have been replaced by their results by then, and a ``File``
+is compared by its URL (docs/decisions/caches.md).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def _id_of_file(file: File, output_ref: bool = False) -> bytes:  # noqa: FBT001,
     return pickle.dumps(["File", file.url])
 
 
-# A user may have told Parsl something else, as its manual shows.
+# A user may have registered another function, as Parsl's manual shows.
 if id_for_memo.dispatch(File) is id_for_memo.dispatch(object):
     id_for_memo.register(File, _id_of_file)
 
 
 def writes_files(record: TaskRecord) -> bool:
-    """Whether a task makes files of which a cached result would not tell whether they are there, and still the same."""
+    """Whether a task writes files, which a cached result does not prove to be there and unchanged."""
     if isinstance(record["func"], WithOutputDir):
         return True
     given = record["kwargs"]

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["LOOK", "TaskCanceller"]
+__all__ = ["CHECK_INTERVAL", "TaskCanceller"]
 
-#: Seconds between two looks at the tasks of a run that ends: a task that is just being launched, or made by another
-#: task, shows up only in the next look.
-LOOK = 0.05
+#: Seconds between two checks of the tasks of a run that ends: a task that is just being launched, or made by another
+#: task, is found by the next check only.
+CHECK_INTERVAL = 0.05
 
-# Seconds for which such an end waits for callbacks, which may wait for something that does not come.
+# Seconds for which such an end waits for callbacks, which may wait for an event that does not come.
 _CALLBACKS = 1.0
 
 
@@ -112,7 +112,7 @@ class TaskCanceller:
                     self._end_pending(record)
                 elif record["status"] is States.joining:
                     self._end_joining(record)
-            futures.wait([record["app_fu"] for record in records], timeout=LOOK)
+            futures.wait([record["app_fu"] for record in records], timeout=CHECK_INTERVAL)
 
     def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:
         proxy = self._proxy(record, error)
@@ -166,7 +166,7 @@ class TaskCanceller:
     def _end_joining(self, record: TaskRecord) -> None:
         """End a join task that waits for something which this end does not reach."""
         waits = awaited(record)
-        # Parsl stumbles over a cancelled future and leaves the task joining for ever.
+        # Parsl fails on a cancelled future and leaves the task joining.
         stuck = waits or any(future.cancelled() for future in joined(record))
         if not stuck or any(self._reaches(future) for future in waits):
             return

@@ -1,7 +1,7 @@
-"""What starts the workers of a node ends with its workflow, and all that its workers have started ends with it.
+"""End the workers of a node, and all processes that they have started, when the workflow ends.
 
-A signal ends a process, but not the processes that it has started, nor one that ignores it. Linux has the means to find
-and to end these; elsewhere only what is found among the children is ended.
+A signal ends a process, but neither the processes that it has started nor one that ignores the signal. On Linux these
+are found and ended, too; elsewhere only the children are.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["WORKFLOW_VARIABLE", "end_descendants", "end_with_parent", "end_with_
 #: Environment variable with the process id of the workflow, where it is on the same machine.
 WORKFLOW_VARIABLE = "CHILTEPIN_WORKFLOW"
 
-#: Seconds in which workers end by themselves when their workflow has ended: the interchange tells them.
+#: Seconds in which workers end by themselves when their workflow has ended: the interchange stops them.
 WORKFLOW_GRACE = 3.0
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 1.0
 
-#: Seconds between two looks for orphans that have ended.
+#: Seconds between two checks for orphans that have ended.
 REAP_INTERVAL = 5.0
 
 # From <linux/prctl.h>.

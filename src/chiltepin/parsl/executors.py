@@ -1,6 +1,6 @@
 """From a resource of the settings to a Parsl executor.
 
-Making one contacts nobody and starts nothing; that begins when Parsl is started with it.
+Making one contacts no server and starts no process; Parsl does that when it starts with the executor.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_executor"]
 
-#: What proves to Globus who we are: whoever moves by Globus does so from the workflow's process.
+#: The secret of a Globus client: only the workflow's process moves data by Globus.
 KEPT_BACK = "CHILTEPIN_CLIENT_SECRET"
 
 LOOPBACK = "127.0.0.1"
@@ -66,7 +66,7 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
         "provider": _provider(resource),
         "address": LOOPBACK,
         "heartbeat_period": HEARTBEAT,
-        # What arrives is unpickled, and that runs code: nobody else on a cluster's network may send anything.
+        # Messages are unpickled, and that runs code: no other user of a cluster's network may send one.
         "encrypted": True,
     }
     if resource.mpi:
@@ -85,7 +85,7 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
 
 def _listen_to_nodes(executor: HighThroughputExecutor) -> None:
     """Let the workers of other machines connect, on any interface that they can reach."""
-    # Left to itself, Parsl asks a server on the internet for the address of this machine when the executor is made.
+    # By default, Parsl asks a server on the internet for the address of this machine when the executor is made.
     executor.address = None
     executor.all_addresses = _own_addresses()
 
@@ -118,7 +118,7 @@ def _provider(resource: Resource) -> ExecutionProvider:
     return GuardedSlurmProvider(
         qos=resource.queue,
         partition=resource.partition,
-        # Slurm would hand the number on to the srun of each MPI program, as cores for each of its ranks.
+        # Slurm would pass the number on to the srun of each MPI program, as cores for each of its ranks.
         cores_per_node=None if resource.mpi else resource.cores_per_node,
         exclusive=resource.exclusive,
         launcher=SimpleLauncher() if resource.mpi else SrunLauncher(),
@@ -129,9 +129,9 @@ def _provider(resource: Resource) -> ExecutionProvider:
 def _worker_init(resource: Resource) -> str:
     """Return the shell lines that are run before a worker starts.
 
-    First goes what no worker needs to know; a line of the user may set it again. The scripts of this environment come
-    onto PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to the
-    end of PYTHONPATH, so that the worker finds the modules beside it.
+    First, a secret that no worker needs is unset; a line of the user may set it again. The scripts of this environment
+    come onto PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to
+    the end of PYTHONPATH, so that the worker finds the modules beside it.
     """
     scripts = shlex.quote(str(Path(_script(PARSLS_WORKERS)).parent))
     lines = [f"unset {KEPT_BACK}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]

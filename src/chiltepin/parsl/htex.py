@@ -1,8 +1,8 @@
-"""Pools of worker processes that end with their workflow, and that tell when they are gone.
+"""Parsl's executors of worker processes, guarded against the death of any process.
 
-Parsl's ``HighThroughputExecutor`` hands tasks to its workers through a process of its own, the interchange. If that is
-killed, Parsl waits for its answer for ever, with the tasks that it held and at the end of the workflow; and if the
-workflow is killed, the interchange and the workers stay (docs/decisions/dead-workers.md).
+Parsl's ``HighThroughputExecutor`` sends tasks to its workers through a separate process, the interchange. If that is
+killed, Parsl hangs, with the tasks that it held and at the end of the workflow; and if the workflow is killed, the
+interchange and the workers stay (docs/decisions/dead-workers.md).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ HEARTBEAT = 5
 _POLL_MS = 500
 
 
-#: The task id with which the interchange tells that it gives up.
+#: The task id with which the interchange reports that the whole executor has failed.
 _WHOLE_EXECUTOR = -1
 
 #: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
@@ -62,7 +62,7 @@ _EXCERPT = 200
 
 
 class _CommandClient:
-    """Parsl's line to the interchange; but it does not wait for the answer of one that is dead."""
+    """Parsl's command client, which does not wait for the answer of an interchange that is dead."""
 
     def __init__(self, line: CommandClient, dead: Callable[[], bool]) -> None:
         self._line, self._dead = line, dead
@@ -70,7 +70,7 @@ class _CommandClient:
         self.port, self.close = line.port, line.close
 
     def run(self, message: Any, max_retries: int = 3, timeout_s: float | None = None) -> Any:
-        """Ask, and return the answer; as ``CommandClient.run``."""
+        """Send a command and return the answer; as ``CommandClient.run``."""
         del max_retries  # Parsl's own does nothing with it either.
         polls = float("inf") if timeout_s is None else timeout_s * 1000 / _POLL_MS
         with self._lock:
@@ -146,7 +146,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
 
     command_client: Any
     launch_cmd: str
-    _suspected = False
+    _seen_dead = False
 
     def _start_local_interchange_process(self) -> None:
         # Here and not where it is made: a process may be forked in between.
@@ -165,20 +165,20 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         return process is not None and process.poll() is not None
 
     def poll_facade(self) -> None:
-        """See to it that nobody waits for what is dead; Parsl calls this at each tick of its strategy."""
+        """Fail the tasks of an interchange that is dead; Parsl calls this at each tick of its strategy."""
         if self.bad_state_is_set:
-            # What was just being handed over when it broke.
+            # Tasks that were just being submitted when it broke.
             self._fail_all()
         elif not self._is_dead():
             super().poll_facade()
-        elif self._suspected:
-            self._give_up()
+        elif self._seen_dead:
+            self._fail_executor()
         else:
-            # Till the next tick: it may have said why it ends.
-            self._suspected = True
+            # Until the next tick: the interchange may have sent the reason why it ends.
+            self._seen_dead = True
 
-    def _give_up(self) -> None:
-        # First, so that nothing is moved any more when the tasks have ended.
+    def _fail_executor(self) -> None:
+        # First, so that no worker moves data when the tasks have ended.
         self._stop_blocks()
         status = self.interchange_proc.poll()
         reason = (
@@ -191,14 +191,14 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         try:
             self.provider.cancel(jobs)
         except Exception:
-            # They end by themselves when they have not heard of the interchange for two minutes.
+            # They end by themselves after two minutes without a message of the interchange.
             logger.exception("The workers of executor %r could not be stopped.", self.label)
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         """Fail all tasks, now and in the future."""
         logger.error("Executor %r is given up: %s", self.label, exception)
         if isinstance(exception, TooManyJobFailuresError):
-            # It holds all that the jobs have printed, line by line; the log has that.
+            # Its text is the whole output of the jobs, which the log has as well.
             exception = TooManyJobFailuresError(_excerpt(str(exception)))
         known = isinstance(exception, BadStateException)
         self._executor_exception = exception if known else BadStateException(self, exception)
@@ -206,7 +206,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         self._fail_all()
 
     def _fail_all(self) -> None:
-        # Parsl's own stumbles over a task that has just ended, or begun, and leaves the others waiting for ever.
+        # Parsl's own fails on a task that has just ended, or begun, and leaves all other tasks pending.
         for future in list(self.tasks.values()):
             with contextlib.suppress(InvalidStateError):
                 future.set_exception(self.executor_exception)
@@ -216,7 +216,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         try:
             stopped: list[str] = super().scale_in(blocks, max_idletime)
         except CommandClientBadError:
-            self._give_up()
+            self._fail_executor()
             return []
         return stopped
 
@@ -228,4 +228,4 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
 
 
 class GuardedMPIExecutor(GuardedHTEX, MPIExecutor):  # type: ignore[misc] # parsl has no types
-    """The same for MPI programs."""
+    """An executor of MPI programs; it takes the arguments of Parsl's own."""

@@ -108,7 +108,7 @@ def executors(dfk: DataFlowKernel, executor: str | list[str] | tuple[str, ...]) 
     Returns
     -------
     list of str, or "all"
-        As Parsl wants it; each label once.
+        The form that Parsl takes; each label once.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a workflow has in flight, as a live table for people at a terminal: `shown`."""
+"""The transfers in flight of a workflow, as a live table on a terminal: `shown`."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ __all__ = ["LiveTable", "shown"]
 
 logger = logging.getLogger(__name__)
 
-#: Most tasks, and most failures, that are shown one by one.
+#: Most tasks, and most failures, that are listed.
 MAX_ROWS, MAX_FAILURES = 15, 3
 
-#: Least seconds between two pictures; and a picture takes at most one such share of the time.
+#: Least seconds between two refreshes; drawing takes at most one in so many seconds.
 REFRESH, SHARE = 0.25, 20
 
-#: Seconds over which a speed is the mean. A service tells in leaps how far it is.
+#: Seconds over which a speed is the mean. A service reports its progress in steps.
 WINDOW = 10.0
 
-#: Seconds that the end of a workflow waits for the last picture.
+#: Seconds that the end of a workflow waits for the last refresh.
 CLOSE_TIMEOUT = 5.0
 
 #: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
@@ -82,19 +82,19 @@ def shown(dfk: DataFlowKernel) -> Iterator[None]:
 
 
 class LiveTable:
-    """A live table, drawn by a thread of its own until it is closed.
+    """A live table, drawn by a separate thread until it is closed.
 
     Parameters
     ----------
     terminal : file
-        Where it is drawn. Nothing is written as long as nothing was added.
+        Where it is drawn. Nothing is written before something is added.
     """
 
     def __init__(self, terminal: TextIO) -> None:
         self.users = 0
         self._console = Console(file=terminal, highlight=False)
         self._began = time.monotonic()
-        # Guards what is added and ended in any thread; all else belongs to the thread that draws.
+        # Guards what any thread changes; all else belongs to the thread that draws.
         self._lock = threading.Lock()
         self._live: dict[TransferFuture, None] = {}
         self._ended: Counter[TaskState] = Counter()
@@ -117,9 +117,9 @@ class LiveTable:
         future.add_done_callback(lambda _: self._end(future))
 
     def close(self) -> None:
-        """Draw how it ended, and leave that on the terminal."""
+        """Draw the final state, and leave it on the terminal."""
         self._closed.set()
-        # No longer: a terminal may be stopped (Ctrl-S), and a workflow ends all the same.
+        # No longer: a terminal may be stopped (Ctrl-S), and the workflow has to end.
         if self._thread is not None:
             self._thread.join(timeout=CLOSE_TIMEOUT)
 
@@ -157,14 +157,14 @@ class LiveTable:
             began = time.monotonic()
             if live is None and (self._live or self._ended):
                 live = drawing.enter_context(self._live_table())
-                # A process may be killed, and is not to leave a shell without a cursor behind.
+                # A process that is killed must not leave a shell without a cursor.
                 self._console.show_cursor(True)
             if live is not None:
                 live.update(self._render(final=closed), refresh=True)
             pause = max(REFRESH, SHARE * (time.monotonic() - began))
 
     def _live_table(self) -> Live:
-        # What others print to the same terminal has to go above the table; what goes elsewhere stays there.
+        # Other output to the same terminal goes above the table; what goes elsewhere stays there.
         streams = (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)
         out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
         return Live(console=self._console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
@@ -178,7 +178,7 @@ class LiveTable:
         for future in failed:
             status = future.status()
             problems.append(layout.line(_title(future, 1, layout.room), status.state.value, style="red"))
-            # Of what stays, nothing is cut off.
+            # The final table is never cut off.
             problems += _note(status.reason, whole=final)
         begun, waiting = _by_task(live)
         rows = self._rows(layout, begun, self._console.height - len(problems) - 4, now)
@@ -210,7 +210,7 @@ class LiveTable:
         what = _title(futures[0], len(futures), layout.room)
         status = futures[0].last_status()
         if status is None:
-            # It is in the hands of Parsl: it waits for a worker, or has begun just now in another process.
+            # It waits for a worker, or has just begun in another process.
             return [layout.line(what, "launched", style="dim")]
         with self._lock:
             self._count(status)
@@ -255,7 +255,7 @@ class RateMeter:
 
 
 class TableLayout:
-    """The lines of a table of so many cells; its columns keep their places whatever is in them."""
+    """The lines of a table of so many cells, with columns of fixed widths."""
 
     def __init__(self, width: int) -> None:
         self._widths = list(COLUMNS.values())
@@ -275,7 +275,7 @@ class TableLayout:
 
 
 def _note(text: str, *, whole: bool = False) -> list[RenderableType]:
-    """Return what is said below a line: nothing, or as much as a line holds, or the ``whole``."""
+    """Return the note below a line: nothing, or as much as a line holds, or the ``whole``."""
     said = Text(
         printable(" ".join(text.split())), style="dim", no_wrap=not whole, overflow="fold" if whole else "ellipsis"
     )
@@ -301,7 +301,7 @@ def _endpoints(request: Request | None) -> tuple[str, ...]:
 
 
 def _title(future: TransferFuture, count: int, room: int) -> str:
-    """Return in so many characters what a future is about, which stands for ``count`` of the same task."""
+    """Return a title of so many characters for a future, which stands for ``count`` of the same task."""
     request = future.request
     if request is None:
         return future.operation.name
@@ -316,13 +316,13 @@ def _title(future: TransferFuture, count: int, room: int) -> str:
     if not goal:
         return verb + _location(*origin, room)
     room -= len(" -> ")
-    # What a short one leaves, the other one has.
+    # A short one leaves the rest to the other.
     first = _location(*origin, max(room // 2, room - len(":".join(goal[0]))))
     return f"{first} -> {_location(*goal[0], room - len(first))}"
 
 
 def _location(endpoint: str, path: str, room: int) -> str:
-    """Return a place in so many characters; the end of a path tells more than its beginning."""
+    """Return a location in so many characters; of a path, the end is kept."""
     whole = f"{endpoint}:{path}"
     if len(whole) <= room:
         return whole

@@ -19,7 +19,7 @@ def release_locks() -> None:
     """Release the locks of log handlers that an interrupt has left with this thread.
 
     ``logging.Handler.handle`` takes its lock before its ``try`` (Python 3.10 to 3.12): after a Ctrl-C between the two,
-    every thread that logs would wait for ever, Parsl's among them. Seen once, with a loop of submissions.
+    every thread that logs would hang, Parsl's among them. Seen once, with a loop of submissions.
     """
     loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
     for handler in {handler for one in loggers for handler in getattr(one, "handlers", ())}:

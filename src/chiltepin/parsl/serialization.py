@@ -1,4 +1,4 @@
-"""What an app hands back to the workflow's process, in a form that Parsl can always receive.
+"""Results and exceptions of apps, in a form that Parsl can always receive.
 
 Parsl pickles a result, or an exception, where the app runs, and unpickles it in the one thread that receives the
 results of an executor. An exception that pickles and does not unpickle ends that thread, and every future of the
@@ -32,13 +32,13 @@ __all__ = [
     "unusable_because",
 ]
 
-#: Tells this process, and those that it forks, from all others: a worker of another node may have the same process id.
+#: Identifies this process, and those that it forks: a worker of another node may have the same process id.
 PROCESS_TOKEN = uuid.uuid4().hex
 
-#: Types of results that need no care.
+#: Types of results that are always picklable.
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
-#: Longest text, in characters, of an exception that is told in words; its end tells most.
+#: Most characters of the text of an exception; the end of a longer one is kept.
 _LONGEST = 8000
 
 
@@ -68,7 +68,7 @@ class RemoteFailure(RemoteExceptionWrapper):  # type: ignore[misc] # parsl has n
         raise self.get_exception()
 
     def get_exception(self) -> BaseException:
-        """Return the exception."""
+        """Return the exception that this stands for."""
         if self._content:
             try:
                 error: BaseException = deserialize(self._content).get_exception()
@@ -80,23 +80,23 @@ class RemoteFailure(RemoteExceptionWrapper):  # type: ignore[misc] # parsl has n
 
 
 def run(app: str, home: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the function of an app, and return what Parsl can hand on.
+    """Run the function of an app, and return a value that Parsl can send.
 
     Parameters
     ----------
     app : str
         Its name, for messages.
     home : str
-        `PROCESS_TOKEN` of the process that waits for it. In that one nothing is pickled.
+        `PROCESS_TOKEN` of the process that waits for it. In that process no result is pickled.
     function, args, kwargs
-        What is called. It may return a ``RemoteExceptionWrapper``, as Parsl's own wrappers do.
+        The call. It may return a ``RemoteExceptionWrapper``, as Parsl's own wrappers do.
 
     Raises
     ------
     Exception
-        What the function raised, if it runs in the same process and Parsl can handle it.
+        The error of the function, if it runs in the same process and Parsl can handle it.
     AppFailedError
-        In words, what it raised that Parsl cannot handle, such as `SystemExit`.
+        The text of an error that Parsl cannot handle, such as `SystemExit`.
     """
     try:
         result = function(*args, **kwargs)

@@ -24,7 +24,7 @@ from parsl.errors import NoDataFlowKernelError
 from chiltepin.backends import forks
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel, run_logs, signals, task_guards
-from chiltepin.parsl.cancellation import LOOK, TaskCanceller
+from chiltepin.parsl.cancellation import CHECK_INTERVAL, TaskCanceller
 from chiltepin.parsl.task_records import awaited, belongs_to, unfinished
 from chiltepin.transfers import callbacks, interpreter_exit
 from chiltepin.transfers.service import manager
@@ -113,7 +113,7 @@ def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:
             # A Ctrl-C that comes just before this wait begins is noticed only after it.
             futures.wait(waiting, timeout=PAUSE if last else 1)
         elif callbacks.settled(concerns, PAUSE) and threads:
-            time.sleep(LOOK)
+            time.sleep(CHECK_INTERVAL)
 
 
 def _progresses(record: TaskRecord) -> bool:

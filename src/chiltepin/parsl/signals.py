@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a workflow as Ctrl-C does: what it has not done is cancelled, and named on stderr."""
+"""SIGTERM and SIGHUP end a workflow as Ctrl-C does: unfinished transfers are cancelled, and named on stderr."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
 
 
 def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None:
-    """Take both signals over where they still have their default action.
+    """Handle both signals where they still have their default action.
 
     Parameters
     ----------
     running : callable
-        Tells whether this process has a workflow; without one the signals end it at once, as ever.
+        Whether this process has a workflow; without one the signals end it at once.
     name_left : callable
         Names on stderr what is cancelled, if the end takes too long.
     """
 
     def stop(number: int, _: FrameType | None) -> None:
-        # Another one ends the process at once.
+        # A second signal ends the process at once.
         signal.signal(number, signal.SIG_DFL)
         name = signal.Signals(number).name
         if not running():
@@ -65,7 +65,7 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
 
 
 def _insist(number: int, name_left: Callable[[], object]) -> None:
-    """End this process, and what it has started, though a task or a bare ``except`` holds it up."""
+    """End this process and its children, although a task or a bare ``except`` blocks the end."""
     time.sleep(ORDERLY)
     with contextlib.suppress(Exception):
         name_left()

@@ -1,6 +1,6 @@
-"""Batch systems: what their answers mean where Parsl takes them for something else.
+"""Slurm answers that Parsl misreads, and jobs that end before a worker starts.
 
-Only jobs are meant, which Parsl calls blocks. What runs in them is the business of the executor.
+A job is a block in Parsl's terms.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedSlurmProvider", "fail_unstarted"]
 
-#: What squeue says, with exit code 1, if it is asked for one job only and has forgotten it: after MinJobAge seconds,
-#: 300 unless the site says otherwise (slurm.conf). Of several jobs it tells those that it knows, and says nothing.
+#: What squeue prints, with exit code 1, for a single job that it has forgotten: after MinJobAge seconds, 300 by default
+#: (slurm.conf). Of several jobs it lists those that it knows, without an error.
 _FORGOTTEN = "Invalid job id specified"
 
 
 class GuardedSlurmProvider(SlurmProvider):  # type: ignore[misc] # parsl has no types
-    """The jobs of a Slurm; it takes the arguments of Parsl's own."""
+    """Parsl's provider for Slurm, which also knows the answer for a job that Slurm has forgotten."""
 
     def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int | None, str, str]:
-        """Run a command of Slurm; as Parsl's own, but a job that is forgotten has ended.
+        """Run a command of Slurm; a job that Slurm has forgotten has ended.
 
-        Parsl takes the answer for a Slurm that is out of order for a moment. It would believe that the job runs, and
-        start no other one for the tasks that wait, for ever.
+        Parsl takes the answer for a temporary failure of Slurm. It would believe that the job still runs, and start no
+        other one for the tasks that wait.
         """
         code, out, err = super().execute_wait(cmd, timeout)
         if code and cmd.startswith("squeue") and _FORGOTTEN in err:
@@ -41,17 +41,17 @@ class GuardedSlurmProvider(SlurmProvider):  # type: ignore[misc] # parsl has no 
 
 
 def fail_unstarted(executor: BlockProviderExecutor, jobs: Mapping[str, JobStatus]) -> None:
-    """Fail all tasks of an executor if each of its jobs has ended, or was refused, before a worker came from it.
+    """Fail all tasks of an executor if each of its jobs has ended, or was refused, before a worker started in it.
 
-    To be its ``block_error_handler``. Parsl's own also counts jobs that had workers and then failed. One node that goes
+    For its ``block_error_handler``. Parsl's own also counts jobs that had workers and then failed. One node that goes
     down would therefore end all tasks of the executor, although the next job would do them.
 
     Parameters
     ----------
     executor : BlockProviderExecutor
-        Gets no task any more, in this case.
+        Refuses all tasks from then on.
     jobs : mapping of str to JobStatus
-        How its jobs stand, by the names of their blocks.
+        The states of its jobs, by the names of their blocks.
     """
     unstarted = [job for block, job in jobs.items() if _is_unstarted(executor, block, job)]
     if not jobs or len(unstarted) < len(jobs) or len(jobs) < executor.provider.init_blocks:
@@ -68,5 +68,5 @@ def fail_unstarted(executor: BlockProviderExecutor, jobs: Mapping[str, JobStatus
 
 
 def _is_unstarted(executor: BlockProviderExecutor, block: str, job: JobStatus) -> bool:
-    # A job that was refused has no number; one that has ended without a worker is MISSING, at the next look.
+    # A job that was refused has no number; one that has ended without a worker is MISSING, at the next poll.
     return job.state is JobState.MISSING or (job.state is JobState.FAILED and block not in executor.blocks_to_job_id)

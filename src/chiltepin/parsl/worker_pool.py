@@ -1,10 +1,10 @@
-"""What starts the worker processes of one node: Parsl's own program, with a queue that survives whoever uses it.
+"""Starts the worker processes of one node: Parsl's program, with a queue that survives the death of its users.
 
-Parsl hands tasks to the workers of a node, and takes their results, by queues of `multiprocessing`. Whoever waits at
-such a queue holds its lock, and a process that is killed keeps it for ever: after the death of an idle worker no other
-one of the node gets a task, and whoever waits for one hangs. A worker that has taken a task, and dies before it has
-noted that, takes the task along; and a result is written by a thread somewhat later, and lost if the worker dies in
-between. And a result that comes while the program ends makes it wait for ever, and its workers with it
+Parsl sends tasks to the workers of a node, and receives their results, by queues of `multiprocessing`. A process that
+waits at such a queue holds its lock, and keeps it when it is killed: after the death of an idle worker no other worker
+of the node gets a task. A task is lost if its worker dies after taking it from the queue and before noting that; a
+result is written by a thread somewhat later, and lost if the worker dies in between. A result that arrives while the
+program ends makes it, and its workers, hang
 (docs/decisions/dead-workers.md).
 """
 
@@ -61,22 +61,22 @@ class _Task(dict[str, Any]):
 
 
 class SafeQueue:
-    """A queue whose readers and writers may be killed at any time: Linux gives each message whole to one, or to none.
+    """A queue whose readers and writers may be killed at any time: each message goes whole to one reader or none.
 
-    In place of ``multiprocessing.Queue``, as far as Parsl uses that, for processes with one reading thread each.
+    In place of ``multiprocessing.Queue``, with the methods that Parsl uses, for processes with one reading thread each.
 
     Parameters
     ----------
     maxsize : int
-        Not heeded, as Parsl sets none.
+        Ignored, as Parsl sets none.
     ctx : multiprocessing.context.BaseContext
-        Not heeded.
+        Ignored.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: context.BaseContext) -> None:  # noqa: ARG002 - Python's own
         self._maker = os.getpid()
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # A POSIX lock of the file: the kernel takes it back from whoever dies.
+        # A POSIX lock of the file: the kernel releases it when its holder dies.
         self._lock_file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the queue
         self._reset()
 
@@ -100,7 +100,7 @@ class SafeQueue:
         """Return the next message; as ``multiprocessing.Queue.get``.
 
         A task, which is a `dict`, leaves the queue when an item of it is read, or with the next message. If its reader
-        dies before, another one gets it.
+        dies before that, another one gets it.
         """
         self._remove()
         end = float("inf") if block and timeout is None else time.monotonic() + (timeout or 0.0)
@@ -135,18 +135,18 @@ class SafeQueue:
             return file.read()
 
     def _remove(self) -> None:
-        """Take out what was returned last."""
+        """Remove the message that was returned last."""
         if self._holds_lock:
             self._reader.recv(1)
             self._unlock()
 
     def _unlock(self) -> None:
-        """Let others read."""
+        """Let another process read."""
         self._holds_lock = False
         fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 
     def put(self, obj: object) -> None:
-        """Put something in; in a worker it is there when this returns."""
+        """Add a message; in a worker it is in the queue when this returns."""
         content, file = bytes(_ForkingPickler.dumps(obj)), None
         if len(content) > _LARGE:
             file = tempfile.TemporaryFile()  # noqa: SIM115 - open until it is sent
@@ -156,7 +156,7 @@ class SafeQueue:
         if os.getpid() != self._maker:
             self._send(content, file)
             return
-        # Whoever hands out tasks is not to wait until a worker has taken one.
+        # The thread that distributes tasks must not wait until a worker has taken one.
         self._outbox.put((content, file))
         if not self._thread:
             self._thread = threading.Thread(target=self._send_all, daemon=True)
@@ -175,7 +175,7 @@ class SafeQueue:
             socket.send_fds(self._writer, [_IN_FILE], [file.fileno()])
 
     def close(self) -> None:
-        """Give up what has not been read."""
+        """Discard the messages that have not been read."""
         self._reader.shutdown(socket.SHUT_RDWR)
         self._outbox.put(None)
         if self._thread:
@@ -184,12 +184,12 @@ class SafeQueue:
             part.close()
 
     def qsize(self) -> int:
-        """Tell Parsl, which asks for its log, that this is not known."""
+        """Not known; Parsl asks for its log only."""
         raise NotImplementedError
 
 
 class _ClientContext(curvezmq.ClientContext):  # type: ignore[misc] # parsl has no types
-    """What Parsl's program makes its sockets with: as none closes before all do, nobody sends to one that is gone."""
+    """The ZeroMQ context of Parsl's program: all sockets close together, so that no thread sends to a closed one."""
 
     def __init__(self, cert_dir: str | None) -> None:
         super().__init__(cert_dir)
@@ -206,7 +206,7 @@ class _ClientContext(curvezmq.ClientContext):  # type: ignore[misc] # parsl has 
 
 
 class _TaskManager(managers.SyncManager):
-    """The process by which workers note their tasks; without it no worker gets one, and no dead one is missed."""
+    """The process in which workers note their tasks; without it no worker gets a task, and no death is noticed."""
 
     def start(self, *args: Any, **kwargs: Any) -> None:
         """Start it, and end this process with it, so that the node is given up and its tasks end."""
@@ -220,10 +220,10 @@ class _TaskManager(managers.SyncManager):
 
 
 def main() -> None:
-    """Run Parsl's program, with our parts in the places where it takes its own."""
+    """Run Parsl's program with our queue, context and manager in place of its own."""
     curvezmq.ClientContext = _ClientContext
     managers.SyncManager = _TaskManager  # type: ignore[misc]
-    # Elsewhere sockets have no messages, or cannot be looked into; Parsl's own queue serves as it does without us.
+    # Elsewhere sockets have no messages, or no MSG_PEEK; there Parsl's own queue is used.
     if sys.platform == "linux":
         queues.Queue = SafeQueue  # type: ignore[assignment,misc]
     child_processes.end_with_workflow()

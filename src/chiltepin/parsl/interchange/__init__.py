@@ -1,1 +1,1 @@
-"""What hands tasks from a workflow to its worker processes: a program of its own, run as this folder (`pools`)."""
+"""The interchange, which sends tasks to worker processes: a program, run by the path of this folder (`htex`)."""

@@ -1,7 +1,7 @@
-"""Parsl's interchange, which here ends with its workflow, and sends the workers home before.
+"""Parsl's interchange, which here stops the workers and ends when its workflow has ended.
 
-Parsl's own goes on for ever when the workflow is killed, and so do the workers, which go on with what they were doing.
-It is run by the path of its folder, in which there is nothing else that another module could be mistaken for.
+Parsl's own goes on when the workflow is killed, and so do the workers with their tasks.
+It is run by the path of its folder, which holds no other module that an import could find.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-# First, for what follows takes a while: a signal to the workflow's process group or terminal (`timeout`, Ctrl-C) is not
-# for this process, which has to send the workers home.
+# First, for the imports take a while: a signal to the workflow's process group or terminal (`timeout`, Ctrl-C) must not
+# end this process, which has to stop the workers.
 with suppress(PermissionError):
     os.setsid()
 
@@ -22,8 +22,8 @@ from typing import Any
 from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Interchange
 from parsl.utils import setproctitle
 
-#: Seconds for which workers that are just starting are told as well. Those that come later find nobody, and give up
-#: after 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
+#: Seconds for which workers that are just starting are stopped as well. Later ones find no interchange, and end after
+#: 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
 LINGER = 2.0
 
 
@@ -45,7 +45,7 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
         self._notified: set[bytes] = set()
 
     def process_command(self, monitoring_radio: Any) -> None:
-        """Do what is done in each round, some hundred a second; then look for the workflow."""
+        """Do one round, of some hundred a second; then check that the workflow lives."""
         super().process_command(monitoring_radio)
         if os.getppid() == self._workflow:
             return
@@ -54,13 +54,13 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
             self._notified.add(manager)
             self.manager_sock.send_multipart([manager, PKL_SHUTDOWN_CODE])
         if time.monotonic() >= self._deadline:
-            # What the workflow does not take any more is not kept for it.
+            # No more results are kept for the workflow.
             self.zmq_context.destroy(linger=500)
             sys.exit()
 
 
 if __name__ == "__main__":
     setproctitle("parsl: HTEX interchange")
-    # It comes from the workflow that has started us, by a pipe of its own: Parsl's way.
+    # From the workflow that has started this process, by a pipe: Parsl's way.
     config = pickle.load(sys.stdin.buffer)  # noqa: S301  # nosec B301
     AttachedInterchange(int(sys.argv[1]), **config).start()

@@ -1,0 +1,97 @@
+"""The function of a task, wrapped for where it runs: a worker, which may have Parsl only, or here for a join task."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from parsl.app.futures import DataFuture
+from parsl.dataflow.futures import AppFuture
+
+from chiltepin.errors import TaskCanceledError
+from chiltepin.parsl import kernel, serialization
+from chiltepin.parsl.proxy_future import ProxyFuture
+
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Callable, Iterable
+
+__all__ = ["in_workflow", "mangled", "sendable", "without_globals", "without_hidden"]
+
+T = TypeVar("T")
+
+# Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
+# they would clash there.
+_RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
+_MANGLED = "chiltepin:"
+
+
+def mangled(name: str) -> str:
+    """Return the name under which Parsl gets an argument: another one if its own functions have a parameter like it."""
+    return _MANGLED + name if name in _RESERVED else name
+
+
+def without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
+    """Return `function` as a task runs it: with its own arguments, under their own names."""
+    prefix = _MANGLED
+
+    def run(*args: Any, **kwargs: Any) -> T:
+        own = {name.removeprefix(prefix): value for name, value in kwargs.items() if name not in hidden}
+        return function(*args, **own)
+
+    return _named_like(function, without_globals(run, function.__module__))
+
+
+def sendable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as an executor runs it: Parsl can send whatever it returns or raises."""
+    name, home = function.__name__, serialization.PROCESS_TOKEN
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            # In the worker. Not "from", for which importlib runs a function of Python at each call.
+            import chiltepin.parsl.serialization as in_worker  # noqa: PLC0415
+        except ImportError:
+            # A worker needs Parsl only.
+            return function(*args, **kwargs)
+        return in_worker.run(name, home, function, args, kwargs)
+
+    return _named_like(function, without_globals(run, function.__module__))
+
+
+def in_workflow(kernel_ref: weakref.ref[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a join task with the task calls in it going to the kernel of the join task."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        dfk = kernel_ref()
+        with contextlib.nullcontext() if dfk is None else kernel.entered(dfk):
+            started = serialization.run(function.__name__, serialization.PROCESS_TOKEN, function, args, kwargs)
+        return [_safe_to_join(one) for one in started] if isinstance(started, list) else _safe_to_join(started)
+
+    return _named_like(function, run)
+
+
+def _safe_to_join(future: Any) -> Any:
+    """Return a future that fails where `future` is cancelled: Parsl would wait for a cancelled one without end."""
+    # A future that runs cannot be cancelled.
+    if not isinstance(future, Future) or isinstance(future, (AppFuture, DataFuture)) or future.running():
+        return future
+    proxy = ProxyFuture()
+    proxy.follow(future, TaskCanceledError("A future that the join task returned was cancelled."))
+    return proxy
+
+
+def without_globals(function: Callable[..., T], module: str) -> Callable[..., T]:
+    """Return `function` as if it was defined in `module`, and without globals."""
+    # With a closure of another module a worker gets all globals of this one, used or not.
+    bare = types.FunctionType(function.__code__, {"__name__": module}, None, None, function.__closure__)
+    bare.__kwdefaults__ = function.__kwdefaults__
+    return bare
+
+
+def _named_like(function: Callable[..., T], run: Callable[..., T]) -> Callable[..., T]:
+    # Not functools.wraps: through __wrapped__ Parsl would find defaults that _arguments has filled in already.
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        setattr(run, name, getattr(function, name, None))
+    return run
