@@ -15,7 +15,7 @@ from wrong import altered
 import chiltepin.testing.conformance
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.testing.conformance import BackendLaws, FolderRig
-from chiltepin.testing.conformance.choosing import BUT_LOGS, FIRST_WINS
+from chiltepin.testing.conformance.selection import BUT_LOGS, FIRST_WINS
 
 pytest_plugins = ("pytester",)
 

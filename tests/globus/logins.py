@@ -39,4 +39,4 @@ def log_in(*collections):
     with auth.make_app(auth.credentials(), login_flow_manager=User) as app:
         if collections:
             app.add_scope_requirements({"transfer.api.globus.org": auth.data_access(collections)})
-        auth.ask_auth(lambda: app.login(force=True))
+        auth.call_auth(lambda: app.login(force=True))

@@ -184,7 +184,7 @@ def test_a_mark_is_one_of_paths(one, other):
     """Tasks with the same paths have the same mark whatever their options, as Globus holds them against each other."""
     collection = Collection("a", "1"), Collection("b", "2")
     marks = [
-        wire.mark(wire.transfer_document(move(**options), *collection, submission_id="s", notify=False))
+        wire.fingerprint(wire.transfer_document(move(**options), *collection, submission_id="s", notify=False))
         for options in (one, other)
     ]
     assert len(set(marks)) == 1
@@ -252,7 +252,7 @@ def test_a_mark_is_the_same_for_the_same_request_only():
     a, b = Collection("a", "1"), Collection("b", "2")
 
     def mark(request, *places):
-        return wire.mark(wire.transfer_document(request, *places, submission_id="s", notify=False))
+        return wire.fingerprint(wire.transfer_document(request, *places, submission_id="s", notify=False))
 
     assert mark(move(), a, b) == mark(move(label="named"), a, b) != ""
     assert len({mark(move(), a, b), mark(move(), b, a), mark(move(goal="/else"), a, b)}) == 3

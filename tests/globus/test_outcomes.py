@@ -113,7 +113,7 @@ REQUEST = TransferRequest(
 def test_nothing_is_done_without_proof(skipped, moved, count):
     """Whatever the lists hold: an item is done if it is listed as moved, or if all that was left out has its owner."""
     find = {"a": Collection("a", "1"), "b": Collection("b", "2")}.__getitem__
-    whole = items.all_told(REQUEST, find, skipped, count)
+    whole = items.all_skipped_known(REQUEST, find, skipped, count)
     outcomes = items.outcomes_of(REQUEST, find, whole=whole, skipped=skipped, moved=moved, errors=[])
     listed, arrived = pairs(skipped), pairs(moved)
     owners = [[item for item in REQUEST.items if is_of(item, pair)] for pair in listed]

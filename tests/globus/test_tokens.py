@@ -16,7 +16,7 @@ from filelock import FileLock
 from globus_sdk.token_storage import TokenStorageData
 
 from chiltepin.backends.globus import token_storage as tokens
-from chiltepin.backends.globus.token_storage import TokenFile, token_file
+from chiltepin.backends.globus.token_storage import FileTokenStorage, token_file
 from chiltepin.errors import LoginRequiredError
 
 
@@ -64,19 +64,19 @@ def umask(request):
 
 def test_what_was_stored_comes_back_and_goes(path):
     """Tokens are stored, replaced and removed, each for its resource server, and seen by the next reader."""
-    store(TokenFile(path, namespace="a"), "transfer", "auth")
-    store(TokenFile(path, namespace="a"), "transfer", word="newer")
-    again = TokenFile(path, namespace="a")
+    store(FileTokenStorage(path, namespace="a"), "transfer", "auth")
+    store(FileTokenStorage(path, namespace="a"), "transfer", word="newer")
+    again = FileTokenStorage(path, namespace="a")
     assert read(again) == {"transfer": "newer", "auth": "spoken"}
     assert again.get_token_data("auth").to_dict() == token("auth").to_dict()
     assert again.remove_token_data("auth") is True
     assert again.remove_token_data("auth") is False
-    assert set(TokenFile(path, namespace="a").get_token_data_by_resource_server()) == {"transfer"}
+    assert set(FileTokenStorage(path, namespace="a").get_token_data_by_resource_server()) == {"transfer"}
 
 
 def test_logins_of_different_services_and_clients_do_not_mix(path):
     """A namespace sees its own tokens only, and to change them leaves those of others alone."""
-    real, simulated = TokenFile(path, namespace="real"), TokenFile(path, namespace="simulated")
+    real, simulated = FileTokenStorage(path, namespace="real"), FileTokenStorage(path, namespace="simulated")
     store(real, "transfer", word="real")
     assert simulated.get_token_data_by_resource_server() == {}
     store(simulated, "transfer", word="simulated")
@@ -88,7 +88,7 @@ def test_only_the_owner_may_look(path, tmp_path, umask):
     """The file is 0600 and the folders that were made for it are 0700, whatever the umask."""
     if umask == 0o777 and os.geteuid() != 0:
         pytest.skip("nobody but root gets into a folder without permissions")
-    store(TokenFile(path, namespace="a"), "transfer")
+    store(FileTokenStorage(path, namespace="a"), "transfer")
     assert mode(path) == 0o600
     assert mode(f"{path}.lock") & 0o077 == 0
     if umask != 0o777:
@@ -97,7 +97,7 @@ def test_only_the_owner_may_look(path, tmp_path, umask):
 
 def test_a_file_that_stood_open_is_closed(path):
     """A file that others could read is narrowed to its owner as soon as it is read."""
-    file = TokenFile(path, namespace="a")
+    file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     os.chmod(path, 0o644)
     assert "transfer" in file.get_token_data_by_resource_server()
@@ -112,8 +112,8 @@ def test_our_own_folder_is_closed_and_another_is_left_alone(tmp_path, monkeypatc
     for folder in (ours, theirs):
         folder.mkdir(parents=True)
         folder.chmod(0o755)
-    store(TokenFile(token_file(), namespace="a"), "transfer")
-    store(TokenFile(str(theirs / "tokens.json"), namespace="a"), "transfer")
+    store(FileTokenStorage(token_file(), namespace="a"), "transfer")
+    store(FileTokenStorage(str(theirs / "tokens.json"), namespace="a"), "transfer")
     assert mode(ours) == 0o700
     assert mode(theirs) == 0o755
 
@@ -123,7 +123,7 @@ def test_the_environment_names_another_file_and_a_link_stays_one(tmp_path, monke
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "real.json")
     monkeypatch.setenv(tokens.FILE_VARIABLE, str(link))
-    store(TokenFile(token_file(), namespace="a"), "transfer")
+    store(FileTokenStorage(token_file(), namespace="a"), "transfer")
     assert link.is_symlink()
     assert "transfer" in (tmp_path / "real.json").read_text()
 
@@ -131,12 +131,12 @@ def test_the_environment_names_another_file_and_a_link_stays_one(tmp_path, monke
 WRITER = """
 import sys, time
 from globus_sdk.token_storage import TokenStorageData
-from chiltepin.backends.globus.token_storage import TokenFile
+from chiltepin.backends.globus.token_storage import FileTokenStorage
 path, name = sys.argv[1:]
 sys.stdin.readline()
 for number in range(12):
     server = f"{name}-{number}"
-    TokenFile(path, namespace=name if number % 2 else "shared").store_token_data_by_resource_server({
+    FileTokenStorage(path, namespace=name if number % 2 else "shared").store_token_data_by_resource_server({
         server: TokenStorageData(resource_server=server, identity_id=None, scope="s", access_token="t" * 400,
                                  refresh_token=None, expires_at_seconds=1, token_type=None)})
 """
@@ -158,7 +158,7 @@ def test_of_eight_processes_that_write_at_once_nothing_is_lost(path):
 
 def test_of_eight_threads_that_write_at_once_nothing_is_lost_and_readers_see_whole_files(path):
     """Eight threads store tokens while one reads: all are there at the end, and no read met half a file."""
-    file = TokenFile(path, namespace="a")
+    file = FileTokenStorage(path, namespace="a")
     with ThreadPoolExecutor(8) as pool:
         written = [pool.submit(store, file, f"server-{number}") for number in range(64)]
         while not all(future.done() for future in written):
@@ -170,7 +170,7 @@ def test_of_eight_threads_that_write_at_once_nothing_is_lost_and_readers_see_who
 
 def test_a_writer_that_was_killed_leaves_nothing_behind(path):
     """Half a file of a writer that died, and its lock file, trouble nobody, and go away with the next write."""
-    file = TokenFile(path, namespace="a")
+    file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     Path(f"{path}.new").write_text('{"half": "a sec')
     assert "transfer" in file.get_token_data_by_resource_server()
@@ -180,10 +180,10 @@ def test_a_writer_that_was_killed_leaves_nothing_behind(path):
 
 def test_a_lock_that_is_never_released_is_named(path, monkeypatch):
     """A writer that waits in vain for another says for which file."""
-    monkeypatch.setattr(tokens, "PATIENCE", 0.1)
-    store(TokenFile(path, namespace="a"), "transfer")
+    monkeypatch.setattr(tokens, "LOCK_TIMEOUT", 0.1)
+    store(FileTokenStorage(path, namespace="a"), "transfer")
     with FileLock(f"{path}.lock"), pytest.raises(LoginRequiredError, match=r"tokens\.json\.lock"):
-        store(TokenFile(path, namespace="a"), "auth")
+        store(FileTokenStorage(path, namespace="a"), "auth")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_broken_file_is_told_in_one_sentence_without_what_is_in_it(path, conte
     os.makedirs(os.path.dirname(path))
     Path(path).write_text(content, encoding="latin-1")
     with pytest.raises(LoginRequiredError) as caught:
-        TokenFile(path, namespace="a").get_token_data_by_resource_server()
+        FileTokenStorage(path, namespace="a").get_token_data_by_resource_server()
     assert str(caught.value) == f"The token file {path} is broken; delete it and type: chiltepin login"
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
@@ -213,7 +213,7 @@ def test_a_broken_file_is_told_in_one_sentence_without_what_is_in_it(path, conte
 def test_a_file_that_cannot_be_used_says_why(tmp_path):
     """A folder in the place of the file is an error that names it and what the system said."""
     with pytest.raises(LoginRequiredError, match="Is a directory") as caught:
-        TokenFile(str(tmp_path), namespace="a").get_token_data_by_resource_server()
+        FileTokenStorage(str(tmp_path), namespace="a").get_token_data_by_resource_server()
     assert str(tmp_path) in str(caught.value)
     assert caught.value.__context__ is None
 
@@ -221,13 +221,13 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path):
 def test_the_file_does_not_travel(path):
     """Pickling it is a TypeError, for tokens stay where they are."""
     with pytest.raises(TypeError, match="stays in its process"):
-        pickle.dumps(TokenFile(path, namespace="a"))
+        pickle.dumps(FileTokenStorage(path, namespace="a"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root can give a file away.")
 def test_a_login_of_another_user_is_refused(path):
     """A token file that another user has put here is not used: everything would be moved in that user's name."""
-    file = TokenFile(path, namespace="a")
+    file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     os.chown(path, 65534, 65534)
     with pytest.raises(LoginRequiredError, match="not a file of yours, but of user 65534"):
@@ -241,4 +241,4 @@ def test_a_pipe_for_a_token_file_is_refused(path):
     os.makedirs(os.path.dirname(path))
     os.mkfifo(path, 0o600)
     with pytest.raises(LoginRequiredError, match="not a file of yours"):
-        read(TokenFile(path, namespace="a"))
+        read(FileTokenStorage(path, namespace="a"))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chiltepin.settings import DataSettings
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["STAGES", "Checkup", "Finding"]
+__all__ = ["STAGES", "EndpointCheck", "Finding"]
 
 #: What is looked at, each only where those before it are well.
 STAGES = ("settings", "login", "consent", "reach", "list", "write")
@@ -82,7 +82,7 @@ class Finding:
     served: bool = True
 
 
-class Checkup:
+class EndpointCheck:
     """Looks after endpoints, one by one; any number of threads may at once.
 
     Parameters

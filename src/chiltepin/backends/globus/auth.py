@@ -24,9 +24,9 @@ from globus_sdk.token_storage import TokenStorage, TokenValidationError
 from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError, UnmetScopeRequirementsError
 from globus_sdk.transport import RetryConfig
 
-from chiltepin.backends.globus.text import one_line, word
-from chiltepin.backends.globus.token_storage import FILE_VARIABLE, TokenFile, token_file
-from chiltepin.backends.globus.transport import guarded
+from chiltepin.backends.globus.text import one_line, token
+from chiltepin.backends.globus.token_storage import FILE_VARIABLE, FileTokenStorage, token_file
+from chiltepin.backends.globus.transport import bounded
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -47,15 +47,15 @@ __all__ = [
     "ID_VARIABLE",
     "SECRET_VARIABLE",
     "Credentials",
-    "ask_auth",
     "authorizer",
+    "call_auth",
     "credentials",
     "data_access",
+    "environment_key",
     "login_error",
     "make_app",
     "require_data_access",
-    "service",
-    "surroundings",
+    "service_name",
     "transfer_client",
     "user_tokens",
     "without_consent",
@@ -67,7 +67,7 @@ ID_VARIABLE, SECRET_VARIABLE = "CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"
 #: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin has registered one.
 TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
 
-_SURROUNDINGS = (
+_ENVIRONMENT_VARIABLES = (
     ID_VARIABLE,
     SECRET_VARIABLE,
     FILE_VARIABLE,
@@ -85,7 +85,7 @@ _SCOPES: Mapping[str, list[Scope]] = {
 }
 
 #: What OAuth says of a token or a client that is good no more (RFC 6749, 5.2), and Globus Auth beside it.
-_ENDED = {"invalid_grant", "invalid_client", "unauthorized_client", "unauthorized"}
+_LOGIN_ENDED_CODES = {"invalid_grant", "invalid_client", "unauthorized_client", "unauthorized"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +134,12 @@ def credentials(client_id: str | None = None) -> Credentials:
     return Credentials(client_id=chosen.lower(), secret=secret)
 
 
-def surroundings() -> tuple[str | None, ...]:
+def environment_key() -> tuple[str | None, ...]:
     """Return all that the environment says about which Globus is meant, and which login; it holds a secret."""
-    return tuple(os.environ.get(name) for name in _SURROUNDINGS)
+    return tuple(os.environ.get(name) for name in _ENVIRONMENT_VARIABLES)
 
 
-def service() -> str:
+def service_name() -> str:
     """Return which Globus the environment names: an address, or the name of one of Globus's own environments."""
     address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
     return os.environ.get(address) or os.environ.get(environment) or "production"
@@ -168,15 +168,15 @@ def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
     client = globus_sdk.TransferClient(
         authorizer=authorizer(_TRANSFER, client_id), app_name="Chiltepin", retry_config=_retries()
     )
-    return guarded(client)
+    return bounded(client)
 
 
-def authorizer(resource_server: str, client_id: str | None = None) -> _Login:
+def authorizer(resource_server: str, client_id: str | None = None) -> _LoginAuthorizer:
     """Return what authorizes requests to a service with the stored login, or with service credentials.
 
     It has a token when this returns, unless it raises as `transfer_client` does.
     """
-    login = _Login(credentials(client_id), resource_server)
+    login = _LoginAuthorizer(credentials(client_id), resource_server)
     login.get_authorization_header()
     return login
 
@@ -212,7 +212,7 @@ def require_data_access(client: globus_sdk.TransferClient, collections: Iterable
 def without_consent(client: globus_sdk.TransferClient, collection_ids: Iterable[str]) -> list[str]:
     """Return those of some collections that `require_data_access` would refuse."""
     asked = list(collection_ids)
-    return client.authorizer.without_consent(asked) if asked and isinstance(client.authorizer, _Login) else []
+    return client.authorizer.without_consent(asked) if asked and isinstance(client.authorizer, _LoginAuthorizer) else []
 
 
 def data_access(collection_ids: Iterable[str]) -> Scope:
@@ -223,7 +223,7 @@ def data_access(collection_ids: Iterable[str]) -> Scope:
     )
 
 
-class _Login(GlobusAuthorizer):
+class _LoginAuthorizer(GlobusAuthorizer):
     """The login of this process for one service; every use of it is under one lock."""
 
     def __init__(self, who: Credentials, resource_server: str) -> None:
@@ -259,7 +259,7 @@ class _Login(GlobusAuthorizer):
     def _ask(self, call: Callable[[GlobusApp], T]) -> T:
         with self._lock:
             try:
-                return ask_auth(lambda: call(self._app()))
+                return call_auth(lambda: call(self._app()))
             except LoginRequiredError:
                 # What the app remembers is good no more; a login that is made meanwhile is to be seen.
                 self._kept = None
@@ -284,14 +284,14 @@ def make_app(who: Credentials, **config: Any) -> GlobusApp:
     # Without the handler, a missing token raises; with the SDK's own, input() waits on a terminal that nobody sees.
     rest: dict[str, Any] = {"token_validation_error_handler": None, **config}
     if who.is_service:
-        service = guarded(
+        service = bounded(
             globus_sdk.ConfidentialAppAuthClient(
                 who.client_id, who.secret, app_name="Chiltepin", retry_config=_retries()
             )
         )
         memory = globus_sdk.GlobusAppConfig(token_storage="memory", **rest)  # noqa: S106 - the name of a kind
         return globus_sdk.ClientApp("Chiltepin", login_client=service, scope_requirements=_SCOPES, config=memory)
-    native = guarded(globus_sdk.NativeAppAuthClient(who.client_id, app_name="Chiltepin", retry_config=_retries()))
+    native = bounded(globus_sdk.NativeAppAuthClient(who.client_id, app_name="Chiltepin", retry_config=_retries()))
     stored = globus_sdk.GlobusAppConfig(token_storage=_tokens(native), request_refresh_tokens=True, **rest)
     return globus_sdk.UserApp("Chiltepin", login_client=native, scope_requirements=_SCOPES, config=stored)
 
@@ -302,9 +302,9 @@ def user_tokens(who: Credentials) -> TokenStorage:
         return _tokens(native)
 
 
-def _tokens(native: globus_sdk.NativeAppAuthClient) -> TokenFile:
+def _tokens(native: globus_sdk.NativeAppAuthClient) -> FileTokenStorage:
     # The address too, so that a simulator's tokens are never sent to Globus, nor Globus's to a simulator.
-    return TokenFile(token_file(), namespace=f"{native.base_url} {native.client_id}")
+    return FileTokenStorage(token_file(), namespace=f"{native.base_url} {native.client_id}")
 
 
 def _retries() -> RetryConfig:
@@ -316,7 +316,7 @@ def _consents(app: GlobusApp) -> Any:
     """Return what the user has consented to for this app."""
     # Asked for, and not left to the app's own check: a scope that it is told to require, it requires ever after, and
     # one collection without consent would end the transfers of all others.
-    with guarded(globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries())) as client:
+    with bounded(globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries())) as client:
         return client.get_consents(str(app.token_storage.identity_id)).to_forest()
 
 
@@ -326,19 +326,19 @@ def _fetch_with(app: GlobusApp, scope: Scope) -> None:
     app.add_scope_requirements({_TRANSFER: scope})
 
 
-def ask_auth(call: Callable[[], T]) -> T:
+def call_auth(call: Callable[[], T]) -> T:
     """Run one call that may ask Globus Auth; raise only our errors."""
     try:
         return call()
     except (ChiltepinError, OSError):
         raise
     except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK raise anything
-        failure = _understood(err)
+        failure = _translate(err)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
 
-def _understood(err: Exception) -> ChiltepinError:
+def _translate(err: Exception) -> ChiltepinError:
     """Return our error for what was raised, also where the refusal itself makes no sense."""
     if isinstance(err, globus_sdk.NetworkError):
         return ServiceUnavailableError(
@@ -367,13 +367,13 @@ def login_error(err: BaseException) -> ChiltepinError | None:
         What was caught. It is not kept: it may hold tokens.
     """
     if isinstance(err, globus_sdk.AuthAPIError):
-        return _refusal(err)
-    sentence = next((said for kind, said in _SENTENCES if isinstance(err, kind)), None)
+        return _from_auth_api(err)
+    sentence = next((said for kind, said in _LOGIN_MESSAGES if isinstance(err, kind)), None)
     return LoginRequiredError(sentence, backend="globus", code=type(err).__name__) if sentence else None
 
 
 #: What to do about each; the first that fits counts.
-_SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
+_LOGIN_MESSAGES: tuple[tuple[type[BaseException], str], ...] = (
     (
         IdentityMismatchError,
         "This is another identity than the one that is logged in; type: chiltepin logout, then: chiltepin login",
@@ -392,21 +392,21 @@ _SENTENCES: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-def _refusal(err: globus_sdk.AuthAPIError) -> ChiltepinError:
+def _from_auth_api(err: globus_sdk.AuthAPIError) -> ChiltepinError:
     """Return our error for an answer of Globus Auth."""
-    code = word((err.raw_json or {}).get("error") or err.code or err.http_status)
-    facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": word(err.request_id)}
+    code = token((err.raw_json or {}).get("error") or err.code or err.http_status)
+    facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": token(err.request_id)}
     if err.http_status == 429 or err.http_status >= 500:  # noqa: PLR2004 - HTTP
         return ServiceUnavailableError(
             f"Globus Auth is not available now (HTTP {err.http_status}); try again later.", transient=True, **facts
         )
-    if code in _ENDED and os.environ.get(SECRET_VARIABLE):
+    if code in _LOGIN_ENDED_CODES and os.environ.get(SECRET_VARIABLE):
         return LoginRequiredError(
             f"Globus does not accept the service credentials in {ID_VARIABLE} and {SECRET_VARIABLE}; correct them, or "
             "unset both and type: chiltepin login",
             **facts,
         )
-    if code in _ENDED:
+    if code in _LOGIN_ENDED_CODES:
         return LoginRequiredError(
             "The Globus login has ended: it was revoked, or not used for six months; type: chiltepin login", **facts
         )

@@ -14,9 +14,9 @@ from chiltepin.backends.globus import auth, documents, responses
 from chiltepin.backends.globus import item_outcomes as items
 from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, ask
-from chiltepin.backends.globus.text import identifier
-from chiltepin.backends.globus.transport import unshare
+from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus
+from chiltepin.backends.globus.text import uuid
+from chiltepin.backends.globus.transport import replace_connections
 from chiltepin.errors import (
     BackendError,
     ConfigError,
@@ -54,17 +54,17 @@ logger = logging.getLogger(__name__)
 SLOTS = 3
 
 #: Items in one task. No limit is documented; a submission of this many is a document of about 2 MB.
-MOST_ITEMS = 10_000
+MAX_ITEMS = 10_000
 
 #: Files that are told of one task; a list that is longer is taken for one without an end.
-MOST_LISTED = 1_000_000
+MAX_LISTED = 1_000_000
 
 #: Pages of such a list; each has up to 1,000 files.
-MOST_PAGES = 10_000
+MAX_PAGES = 10_000
 
 #: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
 #: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
-CHUNK = 50
+TASKS_PER_POLL = 50
 
 #: Tasks that have not ended: the statuses in which the service holds identical paths against a new one.
 _LIVE = "status:ACTIVE,INACTIVE"
@@ -112,7 +112,7 @@ class GlobusBackend:
         finds_endpoints=True,
         batches=True,
         slots=SLOTS,
-        max_items=MOST_ITEMS,
+        max_items=MAX_ITEMS,
     )
 
     def __init__(
@@ -124,28 +124,28 @@ class GlobusBackend:
         client: globus_sdk.TransferClient | None = None,
     ) -> None:
         self._client_id, self._notify = client_id, notify
-        self._own = client is None
-        self._kept_client = client
+        self._owns_client = client is None
+        self._shared_client = client
         self._places = places
-        self._renew()
-        forks.register(self._leave)
+        self._reset()
+        forks.register(self._reset_after_fork)
 
-    def _renew(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._surroundings = auth.surroundings()
+        self._environment_key = auth.environment_key()
         self._collections = Collections(self._places, self._client)
-        self._reached: set[str] = set()
+        self._consented: set[str] = set()
         # For each troubled task the code whose event was asked for, and the event.
         self._events: dict[str, tuple[Any, dict[str, Any] | None]] = {}
 
-    def _leave(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Leave the connections to the parent, in a process made by ``fork``: two must not read from one socket."""
-        forks.leave(self._kept_client)
-        if self._own:
-            self._kept_client = None
-        elif self._kept_client is not None:
-            unshare(self._kept_client)
-        self._renew()
+        forks.leave(self._shared_client)
+        if self._owns_client:
+            self._shared_client = None
+        elif self._shared_client is not None:
+            replace_connections(self._shared_client)
+        self._reset()
 
     def __reduce__(self) -> Any:
         raise TypeError("A Globus backend stays in the process that logged in; send the setup, and open it there.")
@@ -196,42 +196,42 @@ class GlobusBackend:
         Threads share it: 640 requests of 16 threads through one client went without an error, and its login is safe
         in threads (`auth.transfer_client`).
         """
-        self._look_around()
+        self._forget_if_environment_changed()
         with self._lock:
-            if self._kept_client is None:
-                self._kept_client = auth.transfer_client(self._client_id)
-            return self._kept_client
+            if self._shared_client is None:
+                self._shared_client = auth.transfer_client(self._client_id)
+            return self._shared_client
 
-    def _look_around(self) -> None:
+    def _forget_if_environment_changed(self) -> None:
         """Forget what was found at another Globus, or by another login, than the environment names now."""
         with self._lock:
-            if self._own and self._surroundings != auth.surroundings():
-                self._surroundings = auth.surroundings()
-                self._kept_client = None
+            if self._owns_client and self._environment_key != auth.environment_key():
+                self._environment_key = auth.environment_key()
+                self._shared_client = None
                 self._collections.forget()
-                self._reached.clear()
+                self._consented.clear()
                 self._events.clear()
 
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
         try:
-            return ask(lambda: call(client), what)
+            return call_globus(lambda: call(client), what)
         except ConsentRequiredError:
             raise
         except LoginRequiredError:
             pass
         # The SDK looks for a token that has ended at the first failure of a request only: after a 502 a 401 comes back
         # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
-        return ask(lambda: call(client), what)
+        return call_globus(lambda: call(client), what)
 
     @property
     def service(self) -> str:
         """Which Globus it is, for a journal that several may share."""
-        return auth.service()
+        return auth.service_name()
 
     def new_submission_id(self) -> str:
         """Ask Globus for one: it takes no others."""
-        return self._ask("Asking for a submission id", lambda client: identifier(client.get_submission_id()["value"]))
+        return self._ask("Asking for a submission id", lambda client: uuid(client.get_submission_id()["value"]))
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Hand the request to Globus; see `TransferBackend.submit`.
@@ -244,12 +244,12 @@ class GlobusBackend:
             If a collection wants a consent that the login does not have. That is found out before the first task is
             submitted: Globus would take the task and then refuse the data.
         """
-        document, submit = self._prepared(request, submission_id)
+        document, submit = self._prepare(request, submission_id)
         # The second time because the task in the way may have ended before the service was asked for it.
         for _ in range(2):
             try:
                 task_id = self._ask(
-                    f"Submitting the {submit}", lambda client: identifier(_SUBMIT[submit](client, document)["task_id"])
+                    f"Submitting the {submit}", lambda client: uuid(_SUBMIT[submit](client, document)["task_id"])
                 )
             except BackendError as err:
                 conflict = err
@@ -258,7 +258,7 @@ class GlobusBackend:
             # Raised anew only after the clause has ended, so that it drags no context along.
             if not _is_identical(conflict):
                 raise conflict
-            if (twin := self._twin(document)) is not None:
+            if (twin := self._find_duplicate(document)) is not None:
                 raise self._in_use(twin, conflict)
         raise BackendError(
             "Globus holds a task with identical paths that has not ended, and that is not this same request of "
@@ -276,36 +276,36 @@ class GlobusBackend:
         collection = endpoint_name(str(place.get("collection", endpoint)))
         return (collection, *there, *parts(path, home=home or "/", endpoint=endpoint))
 
-    def _prepared(
+    def _prepare(
         self, request: Request, submission_id: str
     ) -> tuple[globus_sdk.TransferData | globus_sdk.DeleteData, Literal["transfer", "deletion"]]:
         """Return the document of a request, with all that can be refused before it is sent."""
-        self._look_around()
+        self._forget_if_environment_changed()
         count = len(items_of(request))
-        if count > MOST_ITEMS:
+        if count > MAX_ITEMS:
             raise UnsupportedOptionError(
-                f"{count:,} items are too many for one task; give at most {MOST_ITEMS:,}.", backend=self.name
+                f"{count:,} items are too many for one task; give at most {MAX_ITEMS:,}.", backend=self.name
             )
         rest = {"submission_id": submission_id, "notify": self._notify}
         if isinstance(request, DeleteRequest):
             place = self._collections.find(request.endpoint)
             deletion = documents.delete_document(request, place, **rest)
-            self._reach(place)
+            self._require_consent(place)
             return deletion, "deletion"
         source, destination = self._collections.find(request.source), self._collections.find(request.destination)
-        if why := contradiction(request) or documents.unsure(request, source, destination):
+        if why := contradiction(request) or documents.unsupported_reason(request, source, destination):
             raise UnsupportedOptionError(why, backend=self.name)
         transfer = documents.transfer_document(request, source, destination, **rest)
-        self._reach(source, destination)
+        self._require_consent(source, destination)
         return transfer, "transfer"
 
-    def _reach(self, *places: Collection) -> None:
+    def _require_consent(self, *places: Collection) -> None:
         """See to it that the login reaches the data of the collections; each is asked about once."""
-        new = [place for place in places if place.id not in self._reached]
+        new = [place for place in places if place.id not in self._consented]
         auth.require_data_access(
             self._client(), {place.id: place.name for place in new if self._collections.needs_consent(place)}
         )
-        self._reached.update(place.id for place in new)
+        self._consented.update(place.id for place in new)
 
     def _in_use(self, task_id: str, conflict: BackendError) -> PathsInUseError:
         reason = f"Globus holds task {task_id} with identical paths, which has not ended"
@@ -318,13 +318,13 @@ class GlobusBackend:
             request_id=conflict.request_id,
         )
 
-    def _twin(self, document: Mapping[str, Any]) -> str | None:
+    def _find_duplicate(self, document: Mapping[str, Any]) -> str | None:
         """Return the live task that Chiltepin made of the same paths."""
-        mark = documents.mark(document)
+        mark = documents.fingerprint(document)
         live = self._ask(
             "Looking for the task with the same paths",
             lambda client: [
-                (identifier(task["task_id"]), documents.mark(task))
+                (uuid(task["task_id"]), documents.fingerprint(task))
                 for task in responses.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
             ],
         )
@@ -332,7 +332,7 @@ class GlobusBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
-        return ask(lambda: self._polled(handles), "Asking how the tasks are")
+        return call_globus(lambda: self._polled(handles), "Asking how the tasks are")
 
     def _polled(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         found = {
@@ -367,11 +367,11 @@ class GlobusBackend:
             try:
                 task = self._document(handle)
             except PathNotFoundError:
-                return responses.lost(handle)
+                return responses.lost_status(handle)
             except LoginRequiredError:
                 raise
             except BackendError as err:
-                return responses.untold(handle, str(err))
+                return responses.unknown_status(handle, str(err))
         status = responses.status_of(handle, task, self._event(task))
         left_out = int(task.get("subtasks_skipped_errors") or 0)
         if status.state is TaskState.SUCCEEDED and left_out and task.get("skip_source_errors") is False:
@@ -382,7 +382,7 @@ class GlobusBackend:
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the last event of a troubled task that was an error; asked for once for each trouble."""
         task_id = task["task_id"]
-        if not responses.troubled(task):
+        if not responses.has_error(task):
             self._events.pop(task_id, None)
             return None
         trouble = (task["status"], task.get("nice_status"))
@@ -405,7 +405,7 @@ class GlobusBackend:
         Costs two requests for a task that succeeded with nothing left out, and one more for each 1,000 entries of the
         lists of what was moved and what was left out.
         """
-        return ask(lambda: self._outcomes(handle, request), f"Asking for the items of task {handle.task_id}")
+        return call_globus(lambda: self._outcomes(handle, request), f"Asking for the items of task {handle.task_id}")
 
     def _outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         task = self._document(handle)
@@ -413,7 +413,7 @@ class GlobusBackend:
         skipped = self._list(handle, "task_skipped_errors") if left_out else []
         find, succeeded = self._collections.find, task["status"] == "SUCCEEDED"
         # What was left out and is not told, or belongs to no item, may be any of them.
-        whole = succeeded and items.all_told(request, find, skipped, left_out)
+        whole = succeeded and items.all_skipped_known(request, find, skipped, left_out)
         moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
         # The errors of a task that has succeeded are history.
         errors = [] if succeeded else self._errors(handle.task_id, most=1000)
@@ -439,16 +439,16 @@ class GlobusBackend:
         try:
             self._ask(
                 f"Cancelling task {handle.task_id}",
-                lambda client: responses.said(client.cancel_task(handle.task_id)),
+                lambda client: responses.result_code(client.cancel_task(handle.task_id)),
             )
         except PathNotFoundError:
             return
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder, however large it is; see `TransferBackend.ls`."""
-        self._look_around()
+        self._forget_if_environment_changed()
         place = self._collections.find(endpoint)
-        self._reach(place)
+        self._require_consent(place)
         folder = documents.global_path(path, place)
         what = f"Listing {folder} on endpoint {endpoint!r}"
 
@@ -462,13 +462,13 @@ class GlobusBackend:
                 ),
             )
 
-        return ask(lambda: pages.complete(page, what), what)
+        return call_globus(lambda: pages.complete(page, what), what)
 
     def exists(self, endpoint: str, path: str) -> bool:
         """Whether anything is at a path; see `StatBackend.exists`."""
-        self._look_around()
+        self._forget_if_environment_changed()
         place = self._collections.find(endpoint)
-        self._reach(place)
+        self._require_consent(place)
         where = documents.global_path(path, place)
         try:
             return self._ask(
@@ -481,9 +481,9 @@ class GlobusBackend:
     def close(self) -> None:
         """Let go of the connections; tasks go on at Globus."""
         with self._lock:
-            if self._own and self._kept_client is not None:
-                self._kept_client.close()
-                self._kept_client = None
+            if self._owns_client and self._shared_client is not None:
+                self._shared_client.close()
+                self._shared_client = None
 
 
 def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:
@@ -499,7 +499,7 @@ def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:
     for number, page in enumerate(pages):
         found += responses.entries(page)
         marker = str(page.get("next_marker"))
-        if marker in markers or number >= MOST_PAGES or len(found) > MOST_LISTED:
+        if marker in markers or number >= MAX_PAGES or len(found) > MAX_LISTED:
             raise ValueError("no end")
         markers.add(marker)
     return found
@@ -511,5 +511,5 @@ def _is_identical(err: BackendError) -> bool:
 
 
 def _chunks(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(task_ids), CHUNK):
-        yield task_ids[start : start + CHUNK]
+    for start in range(0, len(task_ids), TASKS_PER_POLL):
+        yield task_ids[start : start + TASKS_PER_POLL]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
-from chiltepin.backends.globus.errors import ask
+from chiltepin.backends.globus.errors import call_globus
 from chiltepin.backends.globus.responses import entries
-from chiltepin.backends.globus.text import identifier, one_line
+from chiltepin.backends.globus.text import one_line, uuid
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.model import THIS_MACHINE, UUID
 
@@ -112,13 +112,13 @@ class Collections:
     def _document(self, collection: Collection) -> Mapping[str, Any]:
         with self._lock:
             if collection.id not in self._kinds:
-                self._kinds[collection.id] = self._ask_for(collection)
+                self._kinds[collection.id] = self._fetch(collection)
             return self._kinds[collection.id]
 
-    def _ask_for(self, collection: Collection) -> Mapping[str, Any]:
+    def _fetch(self, collection: Collection) -> Mapping[str, Any]:
         try:
-            return ask(
-                lambda: _chosen(self._client().get_endpoint(collection.id), "entity_type", "high_assurance"),
+            return call_globus(
+                lambda: _fields(self._client().get_endpoint(collection.id), "entity_type", "high_assurance"),
                 f"Looking for endpoint {collection.name!r}",
             )
         except EndpointNotFoundError:
@@ -137,10 +137,10 @@ class Collections:
         return self._search(name)
 
     def _search(self, name: str) -> str:
-        found = ask(
+        found = call_globus(
             lambda: [
-                {**_chosen(one, "display_name", "owner_string"), "id": identifier(one["id"])}
-                for page in _few(self._client().paginated.endpoint_search(name))
+                {**_fields(one, "display_name", "owner_string"), "id": uuid(one["id"])}
+                for page in _limited_pages(self._client().paginated.endpoint_search(name))
                 for one in entries(page)
             ][:_SEARCH_LIMIT],
             f"Searching for endpoint {name!r}",
@@ -161,7 +161,7 @@ class Collections:
         )
 
 
-def _few(pages: Iterable[Any]) -> Iterator[Any]:
+def _limited_pages(pages: Iterable[Any]) -> Iterator[Any]:
     """Yield pages; ValueError if there are more than a search has, as where each is empty and promises one more."""
     for number, page in enumerate(pages):
         if number >= _SEARCH_PAGES:
@@ -169,7 +169,7 @@ def _few(pages: Iterable[Any]) -> Iterator[Any]:
         yield page
 
 
-def _chosen(answer: Any, *keys: str) -> dict[str, Any]:
+def _fields(answer: Any, *keys: str) -> dict[str, Any]:
     """Return a copy of what counts in an answer: the answer itself holds the request, and that the token."""
     return {key: answer[key] for key in keys}
 

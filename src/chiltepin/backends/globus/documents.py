@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import DeleteRequest, Request, TransferRequest
 
-__all__ = ["delete_document", "global_path", "mark", "transfer_document", "unsure"]
+__all__ = ["delete_document", "fingerprint", "global_path", "transfer_document", "unsupported_reason"]
 
 
 def global_path(path: str, place: Collection) -> str:
@@ -38,7 +38,7 @@ def global_path(path: str, place: Collection) -> str:
     return joined(("~", *parts(path, endpoint=place.name)))
 
 
-def doomed_path(path: str, place: Collection) -> str:
+def deletable_path(path: str, place: Collection) -> str:
     """Return a path to delete; as `global_path`, but a root, or the home folder itself, is refused."""
     found = global_path(path, place)
     if found in ("/", "/~"):
@@ -50,7 +50,7 @@ def doomed_path(path: str, place: Collection) -> str:
     return found
 
 
-def unsure(request: TransferRequest, source: Collection, destination: Collection) -> str:
+def unsupported_reason(request: TransferRequest, source: Collection, destination: Collection) -> str:
     """Return why Globus is not asked to remove what is too much, as a sentence; empty if it may be.
 
     Globus removes files, folders and links that the source lacks or has as another kind (docs.globus.org, "Task
@@ -105,7 +105,7 @@ def transfer_document(
 
 def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> globus_sdk.DeleteData:
     """Return the document of a deletion; ``rest`` as for `transfer_document`."""
-    doomed = [doomed_path(path, place) for path in request.paths]
+    doomed = [deletable_path(path, place) for path in request.paths]
     document = globus_sdk.DeleteData(
         place.id,
         recursive=request.recursive,
@@ -142,7 +142,7 @@ def _label(label: str, signature: Any) -> str:
     return marked if len(marked) <= LABEL_LIMIT else label
 
 
-def mark(document: Mapping[str, Any]) -> str:
+def fingerprint(document: Mapping[str, Any]) -> str:
     """Return the mark in the label of a document or of a task; empty if it has none."""
     last = str(document.get("label") or "").rpartition(" ")[2]
     return last if last.startswith("chiltepin-") else ""

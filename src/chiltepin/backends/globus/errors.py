@@ -16,7 +16,7 @@ from globus_sdk.gare import to_gare
 
 from chiltepin.backends.globus.auth import login_error
 from chiltepin.backends.globus.session_requirements import login_command, options_in, options_of
-from chiltepin.backends.globus.text import one_line, word
+from chiltepin.backends.globus.text import one_line, token
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -32,7 +32,7 @@ from chiltepin.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BACKEND", "TOO_MANY_PENDING", "ask"]
+__all__ = ["BACKEND", "TOO_MANY_PENDING", "call_globus"]
 
 BACKEND = "globus"
 
@@ -41,7 +41,7 @@ BACKEND = "globus"
 TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 
 #: What comes of an answer in which nothing is where it should be; JSON may be nested too deep to be read.
-NONSENSE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 #: In the codes of external errors that no waiting cures (types of the JavaScript SDK, for a listing and a new folder,
 #: and reports).
@@ -62,7 +62,7 @@ _BY_CODE: dict[str, type[BackendError]] = {
 }
 
 
-def ask(call: Callable[[], T], what: str) -> T:
+def call_globus(call: Callable[[], T], what: str) -> T:
     """Run one call of the SDK; raise none of its errors, only ours.
 
     Parameters
@@ -77,20 +77,20 @@ def ask(call: Callable[[], T], what: str) -> T:
     except ChiltepinError:
         raise
     except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK, or us, raise anything
-        failure = _understood(err, what)
+        failure = _translate(err, what)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
 
-def _understood(err: Exception, what: str) -> ChiltepinError:
+def _translate(err: Exception, what: str) -> ChiltepinError:
     """Return the error for what was raised, also where the refusal itself makes no sense."""
     if isinstance(err, globus_sdk.GlobusError):
         with contextlib.suppress(Exception):
-            return _translated(err, what)
-    return nonsense(err, what)
+            return _translate_globus_error(err, what)
+    return malformed_response(err, what)
 
 
-def nonsense(err: Exception, what: str) -> ServiceUnavailableError:
+def malformed_response(err: Exception, what: str) -> ServiceUnavailableError:
     """Return the error for an answer in which the SDK does not find what it needs: that of a proxy, or a broken one."""
     return ServiceUnavailableError(
         f"{what}: the answer makes no sense ({type(err).__name__}); is there a proxy before Globus?",
@@ -99,9 +99,9 @@ def nonsense(err: Exception, what: str) -> ServiceUnavailableError:
     )
 
 
-def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
+def _translate_globus_error(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
     if isinstance(err, globus_sdk.TransferAPIError):
-        return _refusal(err, what)
+        return _from_transfer_api(err, what)
     if (failure := login_error(err)) is not None:
         return failure
     if isinstance(err, globus_sdk.NetworkError):
@@ -114,15 +114,15 @@ def _translated(err: globus_sdk.GlobusError, what: str) -> ChiltepinError:
         )
     if isinstance(err, globus_sdk.GlobusAPIError):
         # An answer that is not the Transfer API's own, from a proxy for instance.
-        return _by_status(err, what)
+        return _from_http_status(err, what)
     return BackendError(f"{what}: {one_line(str(err))}.", backend=BACKEND, code=type(err).__name__)
 
 
-def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
+def _from_transfer_api(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
     """Return the error that an answer of the Transfer API stands for."""
     facts = _facts(err)
     said = one_line(str(err.message or "no reason given"))
-    login = _wants_login(err, what, said)
+    login = _login_error(err, what, said)
     if login is not None:
         return login
     if err.code == "EndpointNotFound":
@@ -139,12 +139,12 @@ def _refusal(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
             return kind(f"{what}: {said}.", **facts)
     if err.code and "GCDisconnected" in err.code:
         return EndpointUnavailableError(f"{what}: Globus Connect Personal is not running there; start it.", **facts)
-    return _by_status(err, what)
+    return _from_http_status(err, what)
 
 
-def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
+def _from_http_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
     if err.raw_json is None:
-        return nonsense(err, f"{what}, HTTP {err.http_status}")
+        return malformed_response(err, f"{what}, HTTP {err.http_status}")
     said = one_line(str(err.message or "no reason given"))
     if err.http_status == HTTPStatus.TOO_MANY_REQUESTS:
         return ServiceUnavailableError(
@@ -154,23 +154,23 @@ def _by_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError:
     external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
     final = _FINAL.search(err.code or "") or _FINAL_WORDS.search(said)
     if external and err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not final:
-        return EndpointUnavailableError(f"{what}: {said} ({word(err.code)}).", **_facts(err))
+        return EndpointUnavailableError(f"{what}: {said} ({token(err.code)}).", **_facts(err))
     if err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not external:
         return ServiceUnavailableError(
             f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
         )
-    return BackendError(f"{what}: {said} ({word(err.code or err.http_status)}).", **_facts(err))
+    return BackendError(f"{what}: {said} ({token(err.code or err.http_status)}).", **_facts(err))
 
 
 def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
     return {
         "backend": BACKEND,
-        "code": word(err.code or err.http_status),
-        "request_id": word(getattr(err, "request_id", None)),
+        "code": token(err.code or err.http_status),
+        "request_id": token(getattr(err, "request_id", None)),
     }
 
 
-def _wants_login(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
+def _login_error(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
     """Return the error that names the command, if a login has to come before this can work."""
     # Policies of a session come with HTTP 502 or 403, and only the parameters tell them from a broken endpoint
     # (SDK documentation, "Handling transfer authorization parameters"); some stand only inside of the message.

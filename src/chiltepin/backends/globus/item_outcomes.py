@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.globus.documents import global_path
-from chiltepin.backends.globus.text import one_line, word
+from chiltepin.backends.globus.text import one_line, token
 from chiltepin.model import DeleteRequest, ItemOutcome, TransferRequest
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import Request
 
-__all__ = ["all_told", "outcomes_of"]
+__all__ = ["all_skipped_known", "outcomes_of"]
 
 #: In the details of an event, the file that it is about.
 _FILE = re.compile(r"^File: (.+)$", re.MULTILINE)
@@ -67,7 +67,7 @@ def outcomes_of(
     return found
 
 
-def all_told(
+def all_skipped_known(
     request: Request, find: Callable[[str], Collection], skipped: Sequence[Mapping[str, Any]], count: int
 ) -> bool:
     """Whether as much was listed as a task has left out, and each of it belongs to an item of the request."""
@@ -75,7 +75,7 @@ def all_told(
     owners = [{pair[side] for pair in pairs} for side in (0, 1)]
 
     def has_owner(path: str | None, paths: set[str]) -> bool:
-        return path is not None and (path in paths or (request.recursive and any(up in paths for up in _above(path))))
+        return path is not None and (path in paths or (request.recursive and any(up in paths for up in _parents(path))))
 
     listed = {(_path(one, "source_path"), _path(one, "destination_path")) for one in skipped}
     return len(listed) >= count and all(any(map(has_owner, sides, owners)) for sides in listed)
@@ -88,20 +88,20 @@ def _pairs(request: Request, find: Callable[[str], Collection]) -> list[Pair]:
     else:
         source, destination = find(request.source), find(request.destination)
         paths = [(global_path(one.source, source), global_path(one.destination, destination)) for one in request.items]
-    return [(_spelled(first), _spelled(second)) for first, second in paths]
+    return [(_normalized(first), _normalized(second)) for first, second in paths]
 
 
-def _spelled(path: str) -> str:
+def _normalized(path: str) -> str:
     """Return a path in the one spelling in which paths are compared here."""
     return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
 
 
 def _path(entry: Mapping[str, Any], side: str) -> str | None:
     path = entry.get(side)
-    return _spelled(path) if isinstance(path, str) and path else None
+    return _normalized(path) if isinstance(path, str) and path else None
 
 
-def _above(path: str) -> list[str]:
+def _parents(path: str) -> list[str]:
     """Return the folders above a path, the root among them."""
     names = path.split("/")
     return ["/".join(names[:length]) or "/" for length in range(1, len(names))]
@@ -119,7 +119,7 @@ class _Failures:
         for event in errors:
             for path in _FILE.findall(str(event.get("details") or "")):
                 # The newest comes first, and says how it ended.
-                self._errors.setdefault(_spelled(path.strip()), _failed(event))
+                self._errors.setdefault(_normalized(path.strip()), _failed(event))
 
     def of(self, pair: Pair, *, deep: bool, sure: bool) -> ItemOutcome | None:
         """Return why an item was not done; None if no path of it is known to have failed."""
@@ -138,9 +138,9 @@ class _Failures:
 def _skipped(entry: Mapping[str, Any]) -> ItemOutcome:
     path = entry.get("source_path") or entry.get("destination_path")
     reason = one_line(f"{path}: {entry.get('error_details') or 'it was left out'}")
-    return ItemOutcome(done=False, code=word(entry.get("error_code")) or "SKIPPED", reason=f"{reason}.")
+    return ItemOutcome(done=False, code=token(entry.get("error_code")) or "SKIPPED", reason=f"{reason}.")
 
 
 def _failed(event: Mapping[str, Any]) -> ItemOutcome:
     reason = one_line(f"{event.get('description') or ''}: {event.get('details') or ''}")
-    return ItemOutcome(done=False, code=word(event.get("code")) or "FAILED", reason=f"{reason}.")
+    return ItemOutcome(done=False, code=token(event.get("code")) or "FAILED", reason=f"{reason}.")

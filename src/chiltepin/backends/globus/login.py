@@ -17,8 +17,8 @@ from globus_sdk.transport import RetryConfig
 
 from chiltepin.backends.globus import auth
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.errors import ask
-from chiltepin.backends.globus.transport import guarded
+from chiltepin.backends.globus.errors import call_globus
+from chiltepin.backends.globus.transport import bounded
 from chiltepin.errors import BackendError, ChiltepinError, ConsentRequiredError, LoginRequiredError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Session:
     mfa: bool = False
 
     @property
-    def is_asked(self) -> bool:
+    def is_required(self) -> bool:
         """Whether anything is asked for."""
         return bool(self.domains or self.identities or self.policies or self.mfa)
 
@@ -118,7 +118,7 @@ def login(
     """
     who = auth.credentials(client_id)
     session = session or Session()
-    if who.is_service and session.is_asked:
+    if who.is_service and session.is_required:
         raise LoginRequiredError(
             f"Service credentials are set, and they have no session; unset {auth.ID_VARIABLE} and "
             f"{auth.SECRET_VARIABLE}, and repeat the command."
@@ -127,13 +127,13 @@ def login(
         identity = whoami(client_id)
         say(f"Service credentials of {identity.username} are set in the environment; no login is needed.")
     else:
-        present = None if force or session.is_asked else _present(client_id)
+        present = None if force or session.is_required else _current_identity(client_id)
         if present is None:
             _run(who, _parameters(session, force=force), browser=browser)
         identity = present or whoami(client_id)
         say(f"{'Already logged' if present else 'Logged'} in as {identity.username}.")
     # After the login: only the Transfer service knows which collections want a consent, and it answers no stranger.
-    wanted = _wanting_consent(client_id, places or {}, consent, say, force=force)
+    wanted = _missing_consents(client_id, places or {}, consent, say, force=force)
     if wanted:
         if not who.is_service:
             scope = str(auth.data_access(wanted.values()))
@@ -157,7 +157,7 @@ def logout(client_id: str | None = None) -> bool:
     if who.is_service or not auth.user_tokens(who).get_token_data_by_resource_server():
         return False
     with auth.make_app(who) as app:
-        auth.ask_auth(lambda: app.logout(sweep=True))
+        auth.call_auth(lambda: app.logout(sweep=True))
     return True
 
 
@@ -170,13 +170,13 @@ def whoami(client_id: str | None = None) -> Identity:
         If nobody is.
     """
     who = auth.credentials(client_id)
-    with guarded(
+    with bounded(
         globus_sdk.AuthClient(
             authorizer=auth.authorizer(AuthScopes.resource_server, client_id), retry_config=RetryConfig(max_retries=2)
         )
     ) as client:
         # Texts and not the answer, which holds the request, and that the token.
-        username, identity_id = auth.ask_auth(lambda: _names(client.userinfo(), "preferred_username", "sub"))
+        username, identity_id = auth.call_auth(lambda: _names(client.userinfo(), "preferred_username", "sub"))
     return Identity(
         username=username,
         identity_id=identity_id,
@@ -193,12 +193,12 @@ def _names(answer: Any, *keys: str) -> list[str]:
     return names
 
 
-def _present(client_id: str | None) -> Identity | None:
+def _current_identity(client_id: str | None) -> Identity | None:
     """Return who is logged in, if both services take the login: each has tokens of its own, which end apart."""
     try:
         identity = whoami(client_id)
         with auth.transfer_client(client_id) as client:
-            ask(lambda: client.get_submission_id().http_status, "Trying the login")
+            call_globus(lambda: client.get_submission_id().http_status, "Trying the login")
     except LoginRequiredError:
         return None
     except BackendError:
@@ -215,11 +215,11 @@ def _parameters(session: Session, *, force: bool) -> GlobusAuthorizationParamete
         session_required_mfa=session.mfa or None,
         # A session that has lapsed is not renewed by the browser's cookie (SDK documentation, "Handling transfer
         # authorization parameters").
-        prompt="login" if force or session.is_asked else None,
+        prompt="login" if force or session.is_required else None,
     )
 
 
-def _wanting_consent(
+def _missing_consents(
     client_id: str | None,
     places: Mapping[str, Mapping[str, Any]],
     names: Iterable[str],
@@ -237,7 +237,7 @@ def _wanting_consent(
         wanting = {
             name: place.id
             for name, place in found.items()
-            if collections.needs_consent(place) or _demanded(client, place.id)
+            if collections.needs_consent(place) or _requires_consent(client, place.id)
         }
         lacking = list(wanting.values()) if force else auth.without_consent(client, wanting.values())
     for name in found:
@@ -248,10 +248,12 @@ def _wanting_consent(
     return {name: place for name, place in wanting.items() if place in lacking}
 
 
-def _demanded(client: globus_sdk.TransferClient, collection_id: str) -> bool:
+def _requires_consent(client: globus_sdk.TransferClient, collection_id: str) -> bool:
     """Whether the service itself asks for a consent to a collection, of whatever kind that is."""
     try:
-        ask(lambda: client.operation_ls(collection_id, limit=1).http_status, "Asking whether a consent is wanted")
+        call_globus(
+            lambda: client.operation_ls(collection_id, limit=1).http_status, "Asking whether a consent is wanted"
+        )
     except ConsentRequiredError:
         return True
     except ChiltepinError:
@@ -290,7 +292,7 @@ def _flow(who: auth.Credentials, parameters: GlobusAuthorizationParameters, mana
                 return "refused"
         return ""
 
-    trouble = auth.ask_auth(run)
+    trouble = auth.call_auth(run)
     if trouble == "no browser":
         raise _NoBrowserError
     if trouble == "refused":

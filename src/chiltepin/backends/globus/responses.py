@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.globus.session_requirements import login_command, options_in
-from chiltepin.backends.globus.text import identifier, one_line, word
+from chiltepin.backends.globus.text import one_line, token, uuid
 from chiltepin.model import UNREAD, DirEntry, TaskHandle, TaskState, TaskStatus
 
 if TYPE_CHECKING:
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 __all__ = [
     "entries",
     "entry_of",
+    "has_error",
     "is_entry",
-    "lost",
-    "said",
+    "lost_status",
+    "result_code",
     "skipped_paths",
     "status_of",
     "task",
     "tasks",
-    "troubled",
-    "untold",
+    "unknown_status",
 ]
 
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
 _FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
 
 #: What ``nice_status`` says of a task that has no trouble.
-_FINE = (None, "", "OK", "Queued")
+_NO_ERROR = (None, "", "OK", "Queued")
 
 #: What to do about a trouble, where that is known.
-_CURES = {
+_HINTS = {
     "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
     "FILE_NOT_FOUND": "Check the path. ",
     "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
@@ -46,7 +46,7 @@ _CURES = {
 }
 
 #: Troubles that a login cures; the words of the event may say which.
-_LOGINS = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
+_LOGIN_CODES = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
 
 _KINDS = {"dir": "dir", "file": "file"}
 
@@ -69,7 +69,7 @@ def entries(page: Any) -> list[dict[str, Any]]:
     return [dict(entry) for entry in found]
 
 
-def said(answer: Any) -> str:
+def result_code(answer: Any) -> str:
     """Return the code of an answer to a request; errors as `entries`."""
     code = answer["code"]
     if not isinstance(code, str) or not code:
@@ -90,7 +90,7 @@ def task(document: Any, task_id: str = "") -> dict[str, Any]:
         The task that was asked for; empty if that is not known.
     """
     whole = dict(document)
-    if identifier(whole["task_id"]).lower() != (task_id or whole["task_id"]).lower():
+    if uuid(whole["task_id"]).lower() != (task_id or whole["task_id"]).lower():
         raise ValueError(whole["task_id"])
     if whole["status"] not in _STATUSES or whole["type"] not in ("DELETE", "TRANSFER"):
         raise ValueError(whole["status"])
@@ -114,12 +114,12 @@ _COUNTS = (
 
 def skipped_paths(document: Mapping[str, Any]) -> int:
     """Return how many paths a task may have skipped: as many as it says, or as its counts do not account for."""
-    said = int(document.get("subtasks_skipped_errors") or 0)
+    reported = int(document.get("subtasks_skipped_errors") or 0)
     total = document.get("subtasks_total")
     counts = [count for name in _COUNTS if isinstance(count := document.get(name), int)]
     if not isinstance(total, int) or len(counts) < len(_COUNTS):
-        return said
-    return max(said, total - sum(counts))
+        return reported
+    return max(reported, total - sum(counts))
 
 
 def tasks(page: Any) -> list[dict[str, Any]]:
@@ -131,9 +131,9 @@ def tasks(page: Any) -> list[dict[str, Any]]:
     return found
 
 
-def troubled(task: Mapping[str, Any]) -> bool:
+def has_error(task: Mapping[str, Any]) -> bool:
     """Whether something is wrong with a task that its events tell more about."""
-    return task["status"] in ("FAILED", "INACTIVE") or task.get("nice_status") not in _FINE
+    return task["status"] in ("FAILED", "INACTIVE") or task.get("nice_status") not in _NO_ERROR
 
 
 def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, Any] | None) -> TaskStatus:
@@ -150,16 +150,16 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
     """
     fatal = task.get("fatal_error")
     fatal = fatal if isinstance(fatal, dict) else {}
-    code = word(fatal.get("code"))
+    code = token(fatal.get("code"))
     state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
     if state is TaskState.ACTIVE and task.get("is_paused"):
         state, code = TaskState.PAUSED, "PAUSED"
     elif state is TaskState.PAUSED:
         code = "INACTIVE"
-    elif state is TaskState.ACTIVE and troubled(task):
-        code = word(task["nice_status"])
+    elif state is TaskState.ACTIVE and has_error(task):
+        code = token(task["nice_status"])
     elif state is TaskState.FAILED and not code:
-        code = word((event or {}).get("code")) or "FAILED"
+        code = token((event or {}).get("code")) or "FAILED"
     deletes = task.get("type") == "DELETE"
     return TaskStatus(
         handle=handle,
@@ -182,33 +182,33 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     if not code:
         waits = task.get("nice_status") == "Queued"
         return "It waits for its turn: Globus works on three tasks of a kind and user at a time." if waits else ""
-    said = [
+    texts = [
         fatal.get("description"),
         None if fatal else task.get("nice_status_short_description"),
         (event or {}).get("description"),
         (event or {}).get("details") or task.get("nice_status_details"),
     ]
     # The same words often come twice.
-    lines = list(dict.fromkeys(line for text in said if text and (line := one_line(str(text)))))
+    lines = list(dict.fromkeys(line for text in texts if text and (line := one_line(str(text)))))
     # Also where the code says nothing of a login: a site's policy may come as any trouble of a connection.
-    options = options_in("\n".join(str(text) for text in said if text))
-    cure = f"Type: {login_command(options)}. " if options or code in _LOGINS else _CURES.get(code, "")
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_see(identifier(task['task_id']))}"
+    options = options_in("\n".join(str(text) for text in texts if text))
+    cure = f"Type: {login_command(options)}. " if options or code in _LOGIN_CODES else _HINTS.get(code, "")
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_task_link(uuid(task['task_id']))}"
 
 
-def _see(task_id: str) -> str:
+def _task_link(task_id: str) -> str:
     """Return where a person looks at a task."""
     return f"See https://app.globus.org/activity/{task_id}"
 
 
-def untold(handle: TaskHandle, why: str) -> TaskStatus:
+def unknown_status(handle: TaskHandle, why: str) -> TaskStatus:
     """Return the status of a task of which nothing could be learned this time: it may go on."""
     return TaskStatus(handle=handle, state=TaskState.ACTIVE, code=UNREAD, reason=one_line(why) + ".")
 
 
-def lost(handle: TaskHandle) -> TaskStatus:
+def lost_status(handle: TaskHandle) -> TaskStatus:
     """Return the status of a task that Globus does not know, or not any more."""
-    reason = f"Globus does not know the task, or not any more. {_see(handle.task_id)}"
+    reason = f"Globus does not know the task, or not any more. {_task_link(handle.task_id)}"
     return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from chiltepin.model import UUID
 
-__all__ = ["identifier", "one_line", "word"]
+__all__ = ["one_line", "token", "uuid"]
 
 #: Longest word of the service's own for something.
-LONGEST_WORD = 100
+MAX_TOKEN = 100
 
 #: Longest text of the service that goes into a message; its details can be pages.
-LONGEST = 500
+MAX_LINE = 500
 
 
 def one_line(said: str) -> str:
@@ -22,15 +22,15 @@ def one_line(said: str) -> str:
     """
     words = "".join(letter if letter.isprintable() else " " for letter in said).split()
     line = " ".join(words).removesuffix(".")
-    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 3] + "..."
 
 
-def word(said: Any) -> str:
+def token(said: Any) -> str:
     """Return a code or an id of the service's for messages, short and on one line; empty for None."""
-    return "" if said is None else one_line(str(said))[:LONGEST_WORD]
+    return "" if said is None else one_line(str(said))[:MAX_TOKEN]
 
 
-def identifier(said: Any) -> str:
+def uuid(said: Any) -> str:
     """Return an id of the service's as it is; it goes into addresses, the journal and the terminal.
 
     Raises

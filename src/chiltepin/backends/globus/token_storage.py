@@ -18,13 +18,13 @@ from chiltepin.errors import LoginRequiredError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["FILE_VARIABLE", "TokenFile", "token_file"]
+__all__ = ["FILE_VARIABLE", "FileTokenStorage", "token_file"]
 
 #: The environment variable that names another file.
 FILE_VARIABLE = "CHILTEPIN_TOKENS"
 
 #: Seconds to wait for another writer, which needs milliseconds.
-PATIENCE = 30.0
+LOCK_TIMEOUT = 30.0
 
 _FORMAT = 1
 
@@ -40,7 +40,7 @@ def token_file() -> str:
     return os.path.realpath(os.path.expanduser(named)) if named else default
 
 
-class TokenFile(TokenStorage):
+class FileTokenStorage(TokenStorage):
     """Tokens in one JSON file, for its owner's eyes only, safe under many writers.
 
     Parameters
@@ -78,13 +78,13 @@ class TokenFile(TokenStorage):
 
     def get_token_data_by_resource_server(self) -> dict[str, TokenStorageData]:
         """Return the tokens, by resource server; empty if nobody has logged in."""
-        stored = self._guarded(self._read).get(self.namespace, {})
+        stored = self._translate_errors(self._read).get(self.namespace, {})
         tokens = {}
         for server, fields in stored.items():
             with contextlib.suppress(TypeError, ValueError):
                 tokens[server] = TokenStorageData.from_dict(fields)
         if len(tokens) < len(stored):
-            raise _broken(self.path)
+            raise _broken_file(self.path)
         return tokens
 
     def remove_token_data(self, resource_server: str) -> bool:
@@ -103,19 +103,19 @@ class TokenFile(TokenStorage):
     def _change(self, change: Callable[[_Logins], None]) -> None:
         def run() -> None:
             _make_folder(os.path.dirname(self.path))
-            with FileLock(f"{self.path}.lock", timeout=PATIENCE, mode=0o600):
+            with FileLock(f"{self.path}.lock", timeout=LOCK_TIMEOUT, mode=0o600):
                 logins = self._read()
                 change(logins)
                 self._write(logins)
 
-        self._guarded(run)
+        self._translate_errors(run)
 
-    def _guarded(self, call: Callable[[], Any]) -> Any:
+    def _translate_errors(self, call: Callable[[], Any]) -> Any:
         """Run a call; what the file system refuses becomes one sentence."""
         try:
             return call()
         except Timeout:
-            why = f"another process has held {self.path}.lock for {PATIENCE:.0f} s"
+            why = f"another process has held {self.path}.lock for {LOCK_TIMEOUT:.0f} s"
         except OSError as err:
             why = err.strerror or type(err).__name__
         # Raised here, not above: an error from a JSON decoder holds the text of the file.
@@ -142,7 +142,7 @@ class TokenFile(TokenStorage):
         except ValueError:
             document = None
         if not _is_understood(document):
-            raise _broken(self.path)
+            raise _broken_file(self.path)
         logins: _Logins = document["logins"]
         return logins
 
@@ -191,5 +191,5 @@ def _is_understood(document: Any) -> bool:
     )
 
 
-def _broken(path: str) -> LoginRequiredError:
+def _broken_file(path: str) -> LoginRequiredError:
     return LoginRequiredError(f"The token file {path} is broken; delete it and type: chiltepin login", backend="globus")

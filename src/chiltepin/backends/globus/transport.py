@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     import globus_sdk
     import requests
 
-__all__ = ["guarded", "unshare"]
+__all__ = ["bounded", "replace_connections"]
 
 #: Bytes of an answer that is no nonsense; a listing of 100,000 names, the most that Globus gives, has some 50 MB.
-LARGEST = 256 << 20
+MAX_RESPONSE_BYTES = 256 << 20
 
 #: Seconds for all of an answer; the SDK's own limit of 60 is for each piece of it.
-SLOWEST = 300.0
+MAX_RESPONSE_SECONDS = 300.0
 
 _BLOCK = 1 << 16
 
 Client = TypeVar("Client", bound="globus_sdk.BaseClient")
 
 
-def guarded(client: Client) -> Client:
+def bounded(client: Client) -> Client:
     """Return the same client of the SDK, whose calls raise `ServiceUnavailableError` for an answer out of all bounds.
 
     Parameters
@@ -43,11 +43,11 @@ def guarded(client: Client) -> Client:
         One of our own; a client of the caller's is left as it is.
     """
     for scheme in ("https://", "http://"):
-        client.transport.session.mount(scheme, _Guard())
+        client.transport.session.mount(scheme, _BoundedAdapter())
     return client
 
 
-def unshare(client: globus_sdk.BaseClient) -> None:
+def replace_connections(client: globus_sdk.BaseClient) -> None:
     """Give a client connections of its own, in a process made by ``fork``; those of the parent stay open and unused."""
     for adapter in client.transport.session.adapters.values():
         if isinstance(adapter, HTTPAdapter):
@@ -56,7 +56,7 @@ def unshare(client: globus_sdk.BaseClient) -> None:
             adapter.__setstate__(adapter.__getstate__())
 
 
-class _Guard(HTTPAdapter):
+class _BoundedAdapter(HTTPAdapter):
     """Reads answers itself, so that the SDK gets only what was looked at."""
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
@@ -78,20 +78,20 @@ class _Guard(HTTPAdapter):
 
 def _content(answer: requests.Response) -> bytes:
     if answer.is_redirect:
-        raise _strange("is a redirect to another address")
-    content, until = bytearray(), time.monotonic() + SLOWEST
+        raise _out_of_bounds("is a redirect to another address")
+    content, until = bytearray(), time.monotonic() + MAX_RESPONSE_SECONDS
     # As in `Response.iter_content`, but with what has come, and not only when a block is full.
     while block := answer.raw.read1(_BLOCK, decode_content=True):
         content += block
-        if len(content) > LARGEST:
-            raise _strange(f"has more than {LARGEST >> 20} MiB")
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise _out_of_bounds(f"has more than {MAX_RESPONSE_BYTES >> 20} MiB")
         if time.monotonic() > until:
-            raise _strange(f"takes longer than {SLOWEST:.0f} s")
+            raise _out_of_bounds(f"takes longer than {MAX_RESPONSE_SECONDS:.0f} s")
     answer.raw.release_conn()
     return bytes(content)
 
 
-def _strange(how: str) -> ServiceUnavailableError:
+def _out_of_bounds(how: str) -> ServiceUnavailableError:
     return ServiceUnavailableError(
         f"What comes instead of an answer of Globus {how}; is there a proxy before it?",
         backend="globus",

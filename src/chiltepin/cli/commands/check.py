@@ -50,15 +50,19 @@ def check(*, context: Context, chosen: tuple[str, ...], write: bool) -> None:
 def _findings(context: Context, chosen: list[str], *, write: bool) -> list[Finding]:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - help needs no threads
 
-    from chiltepin.transfers.check import Checkup  # noqa: PLC0415
+    from chiltepin.transfers.check import EndpointCheck  # noqa: PLC0415
 
     names = chosen or list(context.settings.endpoints)
     if not names:
         raise click.UsageError(
             f"{context.settings.file} declares no endpoint; write them under data: endpoints:, or name one here."
         )
-    with _waiting(names), Checkup(context.settings, write=write) as checkup, ThreadPoolExecutor(MAX_THREADS) as pool:
-        return list(pool.map(checkup.examine, names))
+    with (
+        _waiting(names),
+        EndpointCheck(context.settings, write=write) as check_endpoints,
+        ThreadPoolExecutor(MAX_THREADS) as pool,
+    ):
+        return list(pool.map(check_endpoints.examine, names))
 
 
 @contextlib.contextmanager

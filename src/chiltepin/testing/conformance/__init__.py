@@ -15,7 +15,7 @@ Anything else is a `Rig` with four methods of its own. A law that needs more tha
 and says what is missing.
 """
 
-from chiltepin.testing.conformance.asking import Outcome
+from chiltepin.testing.conformance.helpers import Outcome
 from chiltepin.testing.conformance.laws import BackendLaws
 from chiltepin.testing.conformance.rig import FolderRig, Rig
 

@@ -10,11 +10,11 @@ import pytest
 
 from chiltepin.errors import UnsupportedOptionError
 from chiltepin.model import CHECKSUMS
-from chiltepin.testing.conformance.asking import files, run, transfer, want
+from chiltepin.testing.conformance.helpers import files, require, run, transfer
 
 if TYPE_CHECKING:
     from chiltepin.model import TransferRequest
-    from chiltepin.testing.conformance.asking import Outcome
+    from chiltepin.testing.conformance.helpers import Outcome
     from chiltepin.testing.conformance.rig import Rig
 
 __all__ = ["CheckingLaws"]
@@ -38,8 +38,8 @@ def refused(rig: Rig, algorithm: str, outcome: Outcome) -> bool:
     """Whether the backend does not claim an algorithm; then it has to have refused the request."""
     if algorithm in rig.backend.capabilities.checksums:
         return False
-    want(isinstance(outcome.error, UnsupportedOptionError), f"a checksum by {algorithm} is refused; here {outcome}")
-    want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+    require(isinstance(outcome.error, UnsupportedOptionError), f"a checksum by {algorithm} is refused; here {outcome}")
+    require(files(rig, rig.destination) == set(), "what is refused moves nothing")
     return True
 
 
@@ -52,8 +52,8 @@ class CheckingLaws:
         rig.put(rig.source, "/f", CONTENT)
         outcome = run(rig, checked(transfer(rig, ("/f", "/f")), checksum(algorithm, CONTENT)))
         if not refused(rig, algorithm, outcome):
-            want(outcome.succeeded, f"a file that has the checksum by {algorithm} arrives; here {outcome}")
-            want(rig.get(rig.destination, "/f") == CONTENT, "a file that was checked arrives with its bytes")
+            require(outcome.succeeded, f"a file that has the checksum by {algorithm} arrives; here {outcome}")
+            require(rig.get(rig.destination, "/f") == CONTENT, "a file that was checked arrives with its bytes")
 
     @pytest.mark.parametrize("verify", [True, False], ids=["verified", "unverified"])
     @pytest.mark.parametrize("algorithm", CHECKSUMS)
@@ -66,10 +66,10 @@ class CheckingLaws:
             pytest.skip(f"The capabilities of this backend have no checksum {algorithm!r}.")
         outcome = run(rig, checked(request, checksum(algorithm, CONTENT)))
         code = "EXTERNAL_CHECKSUM_MISMATCH"
-        want(outcome.code == code, f"a file that has another checksum by {algorithm} says {code}; here {outcome}")
-        want(not outcome.succeeded, f"a file that has another checksum by {algorithm} is no success; here {outcome}")
-        want(files(rig, rig.destination) == {"/old/f"}, "a file of another checksum leaves nothing behind")
-        want(rig.get(rig.destination, "/old/f") == b"old", "a file of another checksum replaces nothing")
+        require(outcome.code == code, f"a file that has another checksum by {algorithm} says {code}; here {outcome}")
+        require(not outcome.succeeded, f"a file that has another checksum by {algorithm} is no success; here {outcome}")
+        require(files(rig, rig.destination) == {"/old/f"}, "a file of another checksum leaves nothing behind")
+        require(rig.get(rig.destination, "/old/f") == b"old", "a file of another checksum replaces nothing")
 
     def test_each_item_has_its_own_checksum(self, rig: Rig) -> None:
         """In one request some items may have checksums, by several algorithms, and others none."""
@@ -81,10 +81,10 @@ class CheckingLaws:
         sums = [checksum(algorithm, f"file {number}".encode()) for number, algorithm in enumerate(known)]
         pairs = [(f"/{number}", f"/{number}") for number in range(len(known) + 1)]
         outcome = run(rig, checked(transfer(rig, *pairs), *sums, ""))
-        want(outcome.succeeded, f"every item is compared with its own checksum; here {outcome}")
+        require(outcome.succeeded, f"every item is compared with its own checksum; here {outcome}")
         # As if the second item were compared with the checksum of the first.
         swapped = run(rig, checked(transfer(rig, ("/1", "/x"), ("/0", "/y")), sums[0], ""))
-        want(not swapped.succeeded, f"no item is compared with the checksum of another; here {swapped}")
+        require(not swapped.succeeded, f"no item is compared with the checksum of another; here {swapped}")
 
     @pytest.mark.parametrize(
         ("text", "options"),
@@ -104,5 +104,5 @@ class CheckingLaws:
         rig.put(rig.source, "/d/f" if options.get("recursive") else "/d", CONTENT)
         outcome = run(rig, checked(transfer(rig, ("/d", "/d"), **options), text))
         error = isinstance(outcome.error, UnsupportedOptionError)
-        want(error, f"a checksum {text!r} with {options} is refused at submit; here {outcome}")
-        want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+        require(error, f"a checksum {text!r} with {options} is refused at submit; here {outcome}")
+        require(files(rig, rig.destination) == set(), "what is refused moves nothing")

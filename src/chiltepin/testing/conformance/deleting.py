@@ -8,7 +8,7 @@ import pytest
 
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
-from chiltepin.testing.conformance.asking import deletion, files, must_raise, must_remove, remove, want
+from chiltepin.testing.conformance.helpers import deletion, files, must_raise, must_remove, remove, require
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -24,7 +24,9 @@ class DeletingLaws:
         for path in ("/d/a", "/d/b", "/d/a.bak"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/d/a")
-        want(files(rig, rig.destination) == {"/d/b", "/d/a.bak"}, "a deletion takes the file and leaves its neighbours")
+        require(
+            files(rig, rig.destination) == {"/d/b", "/d/a.bak"}, "a deletion takes the file and leaves its neighbours"
+        )
 
     @pytest.mark.parametrize("folder", ["/d", "/d/"])
     def test_a_tree_goes(self, rig: Rig, folder: str) -> None:
@@ -33,40 +35,40 @@ class DeletingLaws:
             rig.put(rig.destination, path, b"data")
         rig.mkdir(rig.destination, "/d/empty")
         must_remove(rig, folder, recursive=True)
-        want(rig.tree(rig.destination) == {"/kept"}, "a folder goes with all that is in it, and nothing else goes")
+        require(rig.tree(rig.destination) == {"/kept"}, "a folder goes with all that is in it, and nothing else goes")
 
     def test_one_request_deletes_many(self, rig: Rig) -> None:
         """All paths of a request go, files and folders alike if it is recursive."""
         for path in ("/a", "/d/b", "/kept"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a", "/d", recursive=True)
-        want(files(rig, rig.destination) == {"/kept"}, "all paths of a request are deleted, and no other")
+        require(files(rig, rig.destination) == {"/kept"}, "all paths of a request are deleted, and no other")
 
     def test_a_folder_goes_only_with_recursive(self, rig: Rig) -> None:
         """A folder without recursive does not go, and keeps all that is in it."""
         rig.put(rig.destination, "/d/a", b"data")
         outcome = remove(rig, "/d")
-        want(not outcome.succeeded, f"a folder is not deleted without recursive; here {outcome}")
-        want(files(rig, rig.destination) == {"/d/a"}, "a folder that was not deleted keeps all that is in it")
+        require(not outcome.succeeded, f"a folder is not deleted without recursive; here {outcome}")
+        require(files(rig, rig.destination) == {"/d/a"}, "a folder that was not deleted keeps all that is in it")
 
     def test_a_missing_path_is_no_success(self, rig: Rig) -> None:
         """Deleting what is not there does not succeed, and says FILE_NOT_FOUND."""
         outcome = remove(rig, "/missing")
-        want(not outcome.succeeded, f"deleting nothing is no success; here {outcome}")
-        want(outcome.code == "FILE_NOT_FOUND", f"deleting nothing says FILE_NOT_FOUND; here {outcome}")
+        require(not outcome.succeeded, f"deleting nothing is no success; here {outcome}")
+        require(outcome.code == "FILE_NOT_FOUND", f"deleting nothing says FILE_NOT_FOUND; here {outcome}")
 
     def test_a_missing_path_may_be_ignored(self, rig: Rig) -> None:
         """With ignore_missing, what is not there counts as deleted, and what is there goes."""
         rig.put(rig.destination, "/a", b"data")
         must_remove(rig, "/missing", "/a", ignore_missing=True)
-        want(files(rig, rig.destination) == set(), "ignore_missing deletes what is there")
+        require(files(rig, rig.destination) == set(), "ignore_missing deletes what is there")
 
     def test_a_pattern_is_a_name(self, rig: Rig) -> None:
         """A path with the letters of a pattern means the file of that name only."""
         for path in ("/a[1].txt", "/a1.txt", "/*", "/b"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a[1].txt", "/*")
-        want(files(rig, rig.destination) == {"/a1.txt", "/b"}, "a deletion does not take its paths for patterns")
+        require(files(rig, rig.destination) == {"/a1.txt", "/b"}, "a deletion does not take its paths for patterns")
 
     @pytest.mark.parametrize("root", ["/", "//", "/.", "/./", ".", "/a/..", "/a/../", "/missing/.."])
     def test_a_root_is_never_deleted(self, rig: Rig, root: str) -> None:
@@ -75,8 +77,8 @@ class DeletingLaws:
             pytest.skip("The home of this endpoint is not its root.")
         rig.put(rig.destination, "/a/kept", b"data")
         outcome = remove(rig, root, recursive=True)
-        want(files(rig, rig.destination) == {"/a/kept"}, f"{root!r} is a root, and nothing in it is deleted")
-        want(outcome.code == "PERMISSION_DENIED", f"{root!r} is a root, which is PERMISSION_DENIED; here {outcome}")
+        require(files(rig, rig.destination) == {"/a/kept"}, f"{root!r} is a root, and nothing in it is deleted")
+        require(outcome.code == "PERMISSION_DENIED", f"{root!r} is a root, which is PERMISSION_DENIED; here {outcome}")
 
     def test_a_path_of_nothing_is_no_root(self, rig: Rig) -> None:
         """An empty path is refused, and deletes nothing."""
@@ -84,15 +86,15 @@ class DeletingLaws:
         request, submission_id = deletion(rig, "", recursive=True), rig.backend.new_submission_id()
         law = "an empty path is refused at submit, by a ChiltepinError or a ValueError"
         must_raise((ChiltepinError, ValueError), lambda: rig.backend.submit(request, submission_id), law)
-        want(files(rig, rig.destination) == {"/a/kept"}, "an empty path deletes nothing")
+        require(files(rig, rig.destination) == {"/a/kept"}, "an empty path deletes nothing")
 
     def test_a_root_beside_others_is_refused(self, rig: Rig) -> None:
         """A request with a root among its paths deletes nothing that is below the root but was not named."""
         rig.put(rig.destination, "/a", b"data")
         rig.put(rig.destination, "/kept", b"data")
         outcome = remove(rig, "/a", "/", recursive=True)
-        want(outcome.state is not TaskState.SUCCEEDED, f"a request that holds a root is no success; here {outcome}")
-        want("/kept" in files(rig, rig.destination), "a root among the paths deletes nothing")
+        require(outcome.state is not TaskState.SUCCEEDED, f"a request that holds a root is no success; here {outcome}")
+        require("/kept" in files(rig, rig.destination), "a root among the paths deletes nothing")
 
     def test_a_link_goes_itself(self, rig: Rig) -> None:
         """Deleting a link, alone or in a tree, removes the link; what it leads to stays."""
@@ -101,4 +103,4 @@ class DeletingLaws:
         rig.link(rig.destination, "/to-file", "precious/f")
         rig.link(rig.destination, "/d/inside", "../precious")
         must_remove(rig, "/alone", "/to-file", "/d", recursive=True)
-        want(files(rig, rig.destination) == {"/precious/f"}, "a link goes, and what it leads to stays")
+        require(files(rig, rig.destination) == {"/precious/f"}, "a link goes, and what it leads to stays")

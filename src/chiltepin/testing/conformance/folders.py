@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chiltepin.testing.conformance.asking import files, move, must_move, needs_empty_folder, want
+from chiltepin.testing.conformance.helpers import files, move, must_move, needs_empty_folder, require
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -32,12 +32,12 @@ class FolderLaws:
         plant(rig, "/d")
         rig.put(rig.source, "/beside", b"not asked for")
         status = must_move(rig, (origin, goal), recursive=True)
-        want(
+        require(
             files(rig, rig.destination) == {"/e" + path for path in TREE}, "the contents go into the folder, not below"
         )
         moved = {path: rig.get(rig.destination, "/e" + path) for path in TREE}
-        want(moved == TREE, "every file of a tree arrives with its bytes")
-        want(status.files_done == len(TREE), f"files_done counts {len(TREE)} files; here it is {status.files_done}")
+        require(moved == TREE, "every file of a tree arrives with its bytes")
+        require(status.files_done == len(TREE), f"files_done counts {len(TREE)} files; here it is {status.files_done}")
 
     def test_a_tree_merges(self, rig: Rig) -> None:
         """In a destination folder that exists, files without a counterpart stay, and the others are replaced."""
@@ -45,8 +45,8 @@ class FolderLaws:
         rig.put(rig.destination, "/e/sub/stays", b"stays")
         rig.put(rig.destination, "/e/sub/two", b"old and longer")
         must_move(rig, ("/d", "/e"), recursive=True)
-        want(rig.get(rig.destination, "/e/sub/stays") == b"stays", "what has no counterpart in the source stays")
-        want(rig.get(rig.destination, "/e/sub/two") == b"22", "what has a counterpart in the source is replaced")
+        require(rig.get(rig.destination, "/e/sub/stays") == b"stays", "what has no counterpart in the source stays")
+        require(rig.get(rig.destination, "/e/sub/two") == b"22", "what has a counterpart in the source is replaced")
 
     def test_an_empty_folder_is_kept(self, rig: Rig) -> None:
         """Empty folders of a tree are made at the destination."""
@@ -54,20 +54,20 @@ class FolderLaws:
         needs_empty_folder(rig, rig.source, "/d/sub/empty/")
         needs_empty_folder(rig, rig.destination, "/e/there/")
         must_move(rig, ("/d", "/e"), recursive=True)
-        want({"/e/f", "/e/sub/empty/"} <= rig.tree(rig.destination), "an empty folder is made at the destination")
+        require({"/e/f", "/e/sub/empty/"} <= rig.tree(rig.destination), "an empty folder is made at the destination")
 
     def test_a_folder_of_nothing_is_a_folder(self, rig: Rig) -> None:
         """A source folder in which nothing is makes the destination folder."""
         needs_empty_folder(rig, rig.source, "/d/")
         needs_empty_folder(rig, rig.destination, "/there/")
         must_move(rig, ("/d", "/e"), recursive=True)
-        want(rig.tree(rig.destination) == {"/e/", "/there/"}, "a transfer of an empty folder makes an empty folder")
+        require(rig.tree(rig.destination) == {"/e/", "/there/"}, "a transfer of an empty folder makes an empty folder")
 
     def test_a_root_can_be_moved(self, rig: Rig) -> None:
         """The root of an endpoint is a folder like any other, for reading and for writing into."""
         plant(rig, "")
         must_move(rig, ("/", "/"), recursive=True)
-        want(files(rig, rig.destination) == set(TREE), "what is in a root goes into a root")
+        require(files(rig, rig.destination) == set(TREE), "what is in a root goes into a root")
 
     def test_one_request_moves_many_folders(self, rig: Rig) -> None:
         """Each item of a recursive request is a folder of its own."""
@@ -75,22 +75,22 @@ class FolderLaws:
         rig.put(rig.source, "/b/x", b"x")
         must_move(rig, ("/a", "/all/a"), ("/b", "/all/b"), recursive=True)
         expected = {f"/all/a{path}" for path in TREE} | {"/all/b/x"}
-        want(files(rig, rig.destination) == expected, "the contents of each folder go into its own destination")
+        require(files(rig, rig.destination) == expected, "the contents of each folder go into its own destination")
 
     def test_a_file_is_no_folder(self, rig: Rig) -> None:
         """A file with recursive does not succeed and moves nothing."""
         rig.put(rig.source, "/f", b"data")
         outcome = move(rig, ("/f", "/x"), recursive=True)
-        want(not outcome.succeeded, f"a file does not move with recursive; here {outcome}")
-        want(files(rig, rig.destination) == set(), "a file with recursive moves nothing")
+        require(not outcome.succeeded, f"a file does not move with recursive; here {outcome}")
+        require(files(rig, rig.destination) == set(), "a file with recursive moves nothing")
 
     def test_a_folder_does_not_replace_a_file(self, rig: Rig) -> None:
         """A folder that would have to go into a file does not succeed, and the file stays."""
         plant(rig, "/d")
         rig.put(rig.destination, "/taken", b"kept")
         outcome = move(rig, ("/d", "/taken"), recursive=True)
-        want(not outcome.succeeded, f"a folder does not move into a file; here {outcome}")
-        want(rig.get(rig.destination, "/taken") == b"kept", "a file in the place of a folder stays as it was")
+        require(not outcome.succeeded, f"a folder does not move into a file; here {outcome}")
+        require(rig.get(rig.destination, "/taken") == b"kept", "a file in the place of a folder stays as it was")
 
     def test_links_in_a_tree_are_skipped(self, rig: Rig) -> None:
         """A link inside a tree is neither followed nor made anew."""
@@ -99,7 +99,7 @@ class FolderLaws:
         rig.link(rig.source, "/d/to-folder", "../elsewhere")
         rig.link(rig.source, "/d/to-file", "../elsewhere/secret")
         must_move(rig, ("/d", "/e"), recursive=True)
-        want(files(rig, rig.destination) == {"/e" + path for path in TREE}, "links inside a tree are left out")
+        require(files(rig, rig.destination) == {"/e" + path for path in TREE}, "links inside a tree are left out")
 
     def test_a_link_that_is_named_is_followed(self, rig: Rig) -> None:
         """A link that is the source itself stands for what it leads to."""
@@ -108,5 +108,7 @@ class FolderLaws:
         rig.link(rig.source, "/to-folder", "d")
         must_move(rig, ("/to-file", "/one"))
         must_move(rig, ("/to-folder", "/e"), recursive=True)
-        want(rig.get(rig.destination, "/one") == b"1", "a source that is a link to a file moves that file")
-        want(rig.get(rig.destination, "/e/sub/two") == b"22", "a source that is a link to a folder moves its contents")
+        require(rig.get(rig.destination, "/one") == b"1", "a source that is a link to a file moves that file")
+        require(
+            rig.get(rig.destination, "/e/sub/two") == b"22", "a source that is a link to a folder moves its contents"
+        )

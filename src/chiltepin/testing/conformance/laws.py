@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chiltepin.testing.conformance.checking import CheckingLaws
-from chiltepin.testing.conformance.choosing import ChoosingLaws
 from chiltepin.testing.conformance.contract import ContractLaws
 from chiltepin.testing.conformance.deleting import DeletingLaws
 from chiltepin.testing.conformance.files import FileLaws
 from chiltepin.testing.conformance.folders import FolderLaws
-from chiltepin.testing.conformance.looking import LookingLaws
+from chiltepin.testing.conformance.listing import ListingLaws
 from chiltepin.testing.conformance.refusing import RefusingLaws
 from chiltepin.testing.conformance.removing import RemovingLaws
+from chiltepin.testing.conformance.selection import SelectionLaws
 from chiltepin.testing.conformance.stopping import StoppingLaws
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class BackendLaws(
     ContractLaws,
     FileLaws,
     FolderLaws,
-    ChoosingLaws,
+    SelectionLaws,
     CheckingLaws,
     RemovingLaws,
     DeletingLaws,
-    LookingLaws,
+    ListingLaws,
     StoppingLaws,
     RefusingLaws,
 ):

@@ -13,7 +13,7 @@ from chiltepin.errors import (
     PathNotFoundError,
     PermissionDeniedError,
 )
-from chiltepin.testing.conformance.asking import (
+from chiltepin.testing.conformance.helpers import (
     deletion,
     files,
     move,
@@ -21,9 +21,9 @@ from chiltepin.testing.conformance.asking import (
     must_raise,
     pickled,
     remove,
+    require,
     run,
     transfer,
-    want,
 )
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class RefusingLaws:
     def test_a_mistake_has_its_error(self, rig: Rig, trouble: str) -> None:
         """What cannot be done raises the error that says so, in a sentence, and moves nothing."""
         error = refusal(rig, trouble)
-        want(" " in str(error).strip(), f"the message for {trouble} is a sentence, not {str(error)!r}")
-        want(files(rig, rig.destination) == set(), f"{trouble} moves nothing")
+        require(" " in str(error).strip(), f"the message for {trouble} is a sentence, not {str(error)!r}")
+        require(files(rig, rig.destination) == set(), f"{trouble} moves nothing")
 
     @pytest.mark.parametrize("trouble", TROUBLES)
     def test_an_error_is_plain(self, rig: Rig, trouble: str) -> None:
@@ -102,15 +102,17 @@ class RefusingLaws:
         error = refusal(rig, trouble)
         again = pickled(error, f"the error for {trouble}")
         same = type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
-        want(same, f"the error for {trouble} is the same after a pickle")
+        require(same, f"the error for {trouble} is the same after a pickle")
         foreign = [type(one).__qualname__ for one in (error, *chain(error)) if not is_plain(one)]
-        want(not foreign, f"the error for {trouble} takes nothing foreign along, by cause or context; here {foreign}")
+        require(
+            not foreign, f"the error for {trouble} takes nothing foreign along, by cause or context; here {foreign}"
+        )
 
     def test_an_unknown_endpoint_is_named(self, rig: Rig) -> None:
         """The error for an unknown endpoint holds the name that was given."""
         error = refusal(rig, "unknown destination")
-        want(getattr(error, "endpoint", "") == NOWHERE, "EndpointNotFoundError.endpoint is the name that was given")
-        want(NOWHERE in str(error), "the message for an unknown endpoint names it")
+        require(getattr(error, "endpoint", "") == NOWHERE, "EndpointNotFoundError.endpoint is the name that was given")
+        require(NOWHERE in str(error), "the message for an unknown endpoint names it")
 
     def test_too_many_items_are_refused(self, rig: Rig) -> None:
         """A request with more items than the backend can take is refused at submit, and nothing of it moves."""
@@ -119,23 +121,25 @@ class RefusingLaws:
             pytest.skip("The capabilities of this backend set no limit to the items of a request.")
         rig.put(rig.source, "/f", b"data")
         outcome = run(rig, transfer(rig, *(("/f", f"/{number}") for number in range(most + 1))))
-        want(isinstance(outcome.error, BackendError), f"more than {most} items are refused at submit; here {outcome}")
-        want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+        require(
+            isinstance(outcome.error, BackendError), f"more than {most} items are refused at submit; here {outcome}"
+        )
+        require(files(rig, rig.destination) == set(), "what is refused moves nothing")
 
     def test_a_relative_path_counts_from_home(self, rig: Rig) -> None:
         """A relative path, and one under ``~``, counts from the home folder of its endpoint."""
         home, there = rig.home(rig.source).rstrip("/"), rig.home(rig.destination).rstrip("/")
         rig.put(rig.source, f"{home}/a/f", b"data")
         must_move(rig, ("a/f", "~/g"), ("~/a/f", "b/h"))
-        want(files(rig, rig.destination) == {f"{there}/g", f"{there}/b/h"}, "relative paths count from home")
+        require(files(rig, rig.destination) == {f"{there}/g", f"{there}/b/h"}, "relative paths count from home")
         names = {entry.name for entry in rig.backend.ls(rig.source, "a")}
-        want(names == {"f"}, "ls of a relative path counts from home")
+        require(names == {"f"}, "ls of a relative path counts from home")
 
     def test_dots_are_resolved_by_their_letters(self, rig: Rig) -> None:
         """``/missing/../d/./f`` is ``/d/f``, whether there is anything called missing or not."""
         rig.put(rig.source, "/d/f", b"data")
         must_move(rig, ("/missing/../d/./f", "/x/../y//f"))
-        want(files(rig, rig.destination) == {"/y/f"}, "dots are resolved before anything looks at a disk")
+        require(files(rig, rig.destination) == {"/y/f"}, "dots are resolved before anything looks at a disk")
 
     def test_a_link_out_of_the_root_is_not_followed(self, rig: Rig) -> None:
         """A link that leads out of an endpoint's root is followed neither for reading, nor writing, nor deleting."""
@@ -145,6 +149,6 @@ class RefusingLaws:
         listing = "ls of a link that leads out of the root raises PermissionDeniedError"
         must_raise(PermissionDeniedError, lambda: rig.backend.ls(rig.source, "/out"), listing)
         into = move(rig, ("/f", "/out/stray"))
-        want(into.code == "PERMISSION_DENIED", f"nothing is written through a link out of the root; here {into}")
+        require(into.code == "PERMISSION_DENIED", f"nothing is written through a link out of the root; here {into}")
         away = remove(rig, "/out/no-such-stray", ignore_missing=True)
-        want(away.code == "PERMISSION_DENIED", f"nothing is deleted through a link out of the root; here {away}")
+        require(away.code == "PERMISSION_DENIED", f"nothing is deleted through a link out of the root; here {away}")

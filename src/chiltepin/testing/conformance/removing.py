@@ -8,10 +8,10 @@ import pytest
 
 from chiltepin.errors import UnsupportedOptionError
 from chiltepin.model import FilterRule
-from chiltepin.testing.conformance.asking import files, move, must_move, needs_empty_folder, want
+from chiltepin.testing.conformance.helpers import files, move, must_move, needs_empty_folder, require
 
 if TYPE_CHECKING:
-    from chiltepin.testing.conformance.asking import Outcome
+    from chiltepin.testing.conformance.helpers import Outcome
     from chiltepin.testing.conformance.rig import Rig
 
 __all__ = ["RemovingLaws"]
@@ -57,23 +57,27 @@ class RemovingLaws:
         if not rig.backend.capabilities.deletes_extra:
             outcome = mirror(rig, ("/d", "/e"))
             error = isinstance(outcome.error, UnsupportedOptionError)
-            want(error, f"delete_destination_extra is refused at submit; here {outcome}")
-            want(rig.get(rig.destination, "/e/f") == b"old", "what is refused moves nothing")
+            require(error, f"delete_destination_extra is refused at submit; here {outcome}")
+            require(rig.get(rig.destination, "/e/f") == b"old", "what is refused moves nothing")
             return
         must_mirror(rig)
         found = {path for path in rig.tree(rig.destination) if path.startswith("/e/")} - {"/e/", "/e/sub/"}
-        want(found == {"/e/f", "/e/sub/f"}, f"what is not in the source folder is removed, here is {found}")
+        require(found == {"/e/f", "/e/sub/f"}, f"what is not in the source folder is removed, here is {found}")
         others = files(rig, rig.destination) - found
-        want(others == {"/beside", "/eleven/beside"}, f"nothing beside the destination folder goes; here is {others}")
-        want(rig.get(rig.destination, "/e/sub/f") == b"new", "what is in the source folder arrives")
-        want(files(rig, rig.source) == {"/d/f", "/d/sub/f"}, "nothing is removed from the source")
+        require(
+            others == {"/beside", "/eleven/beside"}, f"nothing beside the destination folder goes; here is {others}"
+        )
+        require(rig.get(rig.destination, "/e/sub/f") == b"new", "what is in the source folder arrives")
+        require(files(rig, rig.source) == {"/d/f", "/d/sub/f"}, "nothing is removed from the source")
 
     def test_it_goes_into_a_new_folder_too(self, rig: Rig) -> None:
         """Where the destination folder is new there is nothing to remove, and everything arrives."""
         needs_it(rig)
         rig.put(rig.source, "/d/sub/f", b"new")
         must_mirror(rig)
-        want(files(rig, rig.destination) == {"/e/sub/f"}, "a new destination folder gets what is in the source folder")
+        require(
+            files(rig, rig.destination) == {"/e/sub/f"}, "a new destination folder gets what is in the source folder"
+        )
 
     def test_a_root_can_be_mirrored(self, rig: Rig) -> None:
         """The destination may be the root of an endpoint; the root itself stays."""
@@ -81,8 +85,8 @@ class RemovingLaws:
         rig.put(rig.source, "/f", b"new")
         rig.put(rig.destination, "/extra", b"extra")
         outcome = mirror(rig, ("/", "/"))
-        want(outcome.succeeded, f"what is in a root can be mirrored; here {outcome}")
-        want(files(rig, rig.destination) == {"/f"}, "what is in a root and not at the source is removed")
+        require(outcome.succeeded, f"what is in a root can be mirrored; here {outcome}")
+        require(files(rig, rig.destination) == {"/f"}, "what is in a root and not at the source is removed")
 
     def test_an_empty_source_empties(self, rig: Rig) -> None:
         """A source folder that is there, and in which nothing is, leaves nothing in the destination folder."""
@@ -90,7 +94,7 @@ class RemovingLaws:
         needs_empty_folder(rig, rig.source, "/d/")
         rig.put(rig.destination, "/e/sub/extra", b"extra")
         must_mirror(rig)
-        want(files(rig, rig.destination) == set(), "an empty source folder empties the destination folder")
+        require(files(rig, rig.destination) == set(), "an empty source folder empties the destination folder")
 
     @pytest.mark.parametrize("level", ["exists", "size"])
     def test_what_a_sync_level_leaves_alone_stays(self, rig: Rig, level: str) -> None:
@@ -100,8 +104,8 @@ class RemovingLaws:
             pytest.skip(f"The capabilities of this backend have no sync level {level!r}.")
         plant(rig)
         must_mirror(rig, sync_level=level)
-        want(rig.get(rig.destination, "/e/sub/f") == b"old", f"what {level!r} leaves alone stays")
-        want("/e/sub/extra" not in files(rig, rig.destination), "what is too much beside it goes")
+        require(rig.get(rig.destination, "/e/sub/f") == b"old", f"what {level!r} leaves alone stays")
+        require("/e/sub/extra" not in files(rig, rig.destination), "what is too much beside it goes")
 
     def test_what_filters_leave_out_stays(self, rig: Rig) -> None:
         """What the filters leave out is kept, be it at the source or not; or the request is refused."""
@@ -116,12 +120,12 @@ class RemovingLaws:
         outcome = mirror(rig, ("/d", "/e"), filters=(FilterRule(method="exclude", name="*.log"),))
         found = files(rig, rig.destination)
         if isinstance(outcome.error, UnsupportedOptionError):
-            want(found == before, "what is refused removes nothing")
+            require(found == before, "what is refused removes nothing")
             return
-        want(outcome.succeeded, f"delete_destination_extra goes with filters, or is refused; here {outcome}")
+        require(outcome.succeeded, f"delete_destination_extra goes with filters, or is refused; here {outcome}")
         stay = {"/e/both.log", "/e/only.log", "/e/gone/only.log"}
-        want(stay <= found, f"what the filters leave out is never removed; here {stay - found}")
-        want(found == stay | {"/e/f.nc"}, f"what the filters let through and is too much goes; here is {found}")
+        require(stay <= found, f"what the filters leave out is never removed; here {stay - found}")
+        require(found == stay | {"/e/f.nc"}, f"what the filters let through and is too much goes; here is {found}")
 
     def test_after_a_fault_nothing_goes(self, rig: Rig) -> None:
         """Where a file could not be moved, nothing at all is removed."""
@@ -133,18 +137,18 @@ class RemovingLaws:
         outcome = mirror(rig, ("/d", "/e"), filters=(FilterRule(method="exclude", name="kept"),))
         if outcome.succeeded:
             # Globus counts what is of another kind as too much, too (docs.globus.org, "Task Submission", 2.3).
-            want(rig.get(rig.destination, "/e/taken") == b"new", "a success has moved every file")
+            require(rig.get(rig.destination, "/e/taken") == b"new", "a success has moved every file")
             return
         gone = before - files(rig, rig.destination)
-        want(not gone, f"nothing is removed unless everything was moved; here {gone}")
+        require(not gone, f"nothing is removed unless everything was moved; here {gone}")
 
     def test_a_missing_source_removes_nothing(self, rig: Rig) -> None:
         """A source that is not there removes nothing: it may be a wrong path, or a disk that is not mounted."""
         needs_it(rig)
         before = plant(rig)
         outcome = mirror(rig, ("/missing", "/e"))
-        want(outcome.code == "FILE_NOT_FOUND", f"a missing source says FILE_NOT_FOUND; here {outcome}")
-        want(files(rig, rig.destination) == before, "a missing source removes nothing")
+        require(outcome.code == "FILE_NOT_FOUND", f"a missing source says FILE_NOT_FOUND; here {outcome}")
+        require(files(rig, rig.destination) == before, "a missing source removes nothing")
 
     def test_a_source_inside_the_destination_stays(self, rig: Rig) -> None:
         """A source folder that lies in its destination folder is not removed with what is too much there."""
@@ -152,8 +156,8 @@ class RemovingLaws:
         rig.put(rig.source, "/all/d/f", b"data")
         rig.put(rig.source, "/all/other", b"other")
         outcome = mirror(rig, ("/all/d", "/all"), destination=rig.source)
-        want(not outcome.succeeded, f"a folder is not mirrored onto the one that holds it; here {outcome}")
-        want({"/all/d/f", "/all/other"} <= files(rig, rig.source), "a source is never removed")
+        require(not outcome.succeeded, f"a folder is not mirrored onto the one that holds it; here {outcome}")
+        require({"/all/d/f", "/all/other"} <= files(rig, rig.source), "a source is never removed")
 
     def test_a_link_that_is_too_much_goes_itself(self, rig: Rig) -> None:
         """A link that is too much is removed; what it leads to stays."""
@@ -162,8 +166,8 @@ class RemovingLaws:
         rig.put(rig.destination, "/kept/f", b"kept")
         rig.link(rig.destination, "/e/sub/extra", "../../kept")
         must_mirror(rig)
-        want(rig.get(rig.destination, "/kept/f") == b"kept", "what a link leads to is not removed")
-        want("/e/sub/" not in rig.tree(rig.destination), "a link that is too much is removed")
+        require(rig.get(rig.destination, "/kept/f") == b"kept", "what a link leads to is not removed")
+        require("/e/sub/" not in rig.tree(rig.destination), "a link that is too much is removed")
 
     @pytest.mark.parametrize(
         ("pairs", "options"),
@@ -177,5 +181,5 @@ class RemovingLaws:
         before = plant(rig)
         outcome = mirror(rig, *pairs, **options)
         error = isinstance(outcome.error, UnsupportedOptionError)
-        want(error, f"delete_destination_extra of anything but one folder is refused at submit; here {outcome}")
-        want(files(rig, rig.destination) == before, "what is refused removes nothing")
+        require(error, f"delete_destination_extra of anything but one folder is refused at submit; here {outcome}")
+        require(files(rig, rig.destination) == before, "what is refused removes nothing")

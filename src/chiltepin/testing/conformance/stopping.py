@@ -9,7 +9,7 @@ import pytest
 
 from chiltepin.errors import UnsupportedOptionError
 from chiltepin.model import TaskState
-from chiltepin.testing.conformance.asking import files, move, must_move, remove, transfer, want
+from chiltepin.testing.conformance.helpers import files, move, must_move, remove, require, transfer
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -32,10 +32,10 @@ class StoppingLaws:
         later = rig.now() + timedelta(days=1)
         if rig.backend.capabilities.deadline:
             must_move(rig, ("/f", "/f"), deadline=later)
-            want(rig.get(rig.destination, "/f") == b"data", "a file arrives before its deadline")
+            require(rig.get(rig.destination, "/f") == b"data", "a file arrives before its deadline")
             return
         outcome = move(rig, ("/f", "/f"), deadline=later)
-        want(isinstance(outcome.error, UnsupportedOptionError), f"a deadline is refused at submit; here {outcome}")
+        require(isinstance(outcome.error, UnsupportedOptionError), f"a deadline is refused at submit; here {outcome}")
 
     def test_a_deadline_that_has_passed_moves_nothing(self, rig: Rig) -> None:
         """A task whose deadline has passed is refused or ends as EXPIRED, and leaves nothing."""
@@ -43,8 +43,8 @@ class StoppingLaws:
         rig.put(rig.source, "/f", b"data")
         outcome = move(rig, ("/f", "/f"), deadline=rig.now() - timedelta(seconds=rig.soon))
         expired = outcome.error is not None or outcome.state is TaskState.EXPIRED
-        want(expired, f"a task whose deadline has passed is EXPIRED; here {outcome}")
-        want(files(rig, rig.destination) == set(), "a task whose deadline has passed leaves nothing")
+        require(expired, f"a task whose deadline has passed is EXPIRED; here {outcome}")
+        require(files(rig, rig.destination) == set(), "a task whose deadline has passed leaves nothing")
 
     def test_a_deadline_that_has_passed_deletes_nothing(self, rig: Rig) -> None:
         """A deletion whose deadline has passed is refused or ends as EXPIRED, and what it names stays."""
@@ -52,8 +52,8 @@ class StoppingLaws:
         rig.put(rig.destination, "/f", b"data")
         outcome = remove(rig, "/f", deadline=rig.now() - timedelta(seconds=rig.soon))
         expired = outcome.error is not None or outcome.state is TaskState.EXPIRED
-        want(expired, f"a deletion whose deadline has passed is EXPIRED; here {outcome}")
-        want(rig.get(rig.destination, "/f") == b"data", "a deletion whose deadline has passed deletes nothing")
+        require(expired, f"a deletion whose deadline has passed is EXPIRED; here {outcome}")
+        require(rig.get(rig.destination, "/f") == b"data", "a deletion whose deadline has passed deletes nothing")
 
     def test_a_deadline_stops_a_task(self, rig: Rig) -> None:
         """A task that has not ended at its deadline ends as EXPIRED, and leaves no half file under a real name."""
@@ -64,8 +64,8 @@ class StoppingLaws:
             handle = rig.backend.submit(request, rig.backend.new_submission_id())
             rig.pass_time(2 * rig.soon)
         state = rig.settle(handle).state
-        want(state is TaskState.EXPIRED, f"a task that reaches its deadline is EXPIRED, not {state.name}")
-        want(rig.get(rig.destination, "/f") is None, "a task that has expired leaves no half file")
+        require(state is TaskState.EXPIRED, f"a task that reaches its deadline is EXPIRED, not {state.name}")
+        require(rig.get(rig.destination, "/f") is None, "a task that has expired leaves no half file")
 
     def test_a_cancelled_task_stops(self, rig: Rig) -> None:
         """A live task that is cancelled ends as CANCELED, however often it was asked, and leaves no half file."""
@@ -74,13 +74,13 @@ class StoppingLaws:
         with rig.hold():
             handle = rig.backend.submit(transfer(rig, ("/f", "/f")), rig.backend.new_submission_id())
             state = rig.backend.poll([handle])[0].state
-            want(not state.final, f"a task that is held is live, not {state.name}")
+            require(not state.final, f"a task that is held is live, not {state.name}")
             rig.backend.cancel(handle)
             rig.backend.cancel(handle)
         state = rig.settle(handle).state
-        want(state is TaskState.CANCELED, f"a task that was cancelled is CANCELED, not {state.name}")
-        want(rig.get(rig.destination, "/f") is None, "a task that was cancelled leaves no half file")
-        want(rig.get(rig.destination, "/kept") == b"kept", "a task that was cancelled takes nothing away")
+        require(state is TaskState.CANCELED, f"a task that was cancelled is CANCELED, not {state.name}")
+        require(rig.get(rig.destination, "/f") is None, "a task that was cancelled leaves no half file")
+        require(rig.get(rig.destination, "/kept") == b"kept", "a task that was cancelled takes nothing away")
 
     def test_a_cancelled_task_stays_so(self, rig: Rig) -> None:
         """A task that was cancelled is not begun anew by a repetition of its submission."""
@@ -90,9 +90,9 @@ class StoppingLaws:
             handle = rig.backend.submit(request, submission_id)
             rig.backend.cancel(handle)
         rig.settle(handle)
-        want(rig.backend.submit(request, submission_id) == handle, "a repetition of submit finds a cancelled task")
+        require(rig.backend.submit(request, submission_id) == handle, "a repetition of submit finds a cancelled task")
         state = rig.settle(handle).state
-        want(
+        require(
             state is TaskState.CANCELED, f"a cancelled task stays CANCELED, and is not {state.name} after a repetition"
         )
 
@@ -107,5 +107,5 @@ class StoppingLaws:
             )
             rig.backend.cancel(doomed)
         state = rig.settle(other).state
-        want(state is TaskState.SUCCEEDED, f"a task beside a cancelled one succeeds, and is not {state.name}")
-        want(files(rig, rig.destination) == {"/b"}, "a task beside a cancelled one moves its file")
+        require(state is TaskState.SUCCEEDED, f"a task beside a cancelled one succeeds, and is not {state.name}")
+        require(files(rig, rig.destination) == {"/b"}, "a task beside a cancelled one moves its file")

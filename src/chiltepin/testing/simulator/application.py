@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from chiltepin.testing.simulator.api_errors import ApiError
 from chiltepin.testing.simulator.auth import auth_blueprint
 from chiltepin.testing.simulator.endpoint_api import add_endpoint_routes
 from chiltepin.testing.simulator.faults import Served
 from chiltepin.testing.simulator.file_api import add_file_routes
-from chiltepin.testing.simulator.gate import Gate
-from chiltepin.testing.simulator.problems import Refusal
+from chiltepin.testing.simulator.request_guard import RequestGuard
 from chiltepin.testing.simulator.task_api import add_task_routes
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def application(engine: Engine, authority: Authority, faults: Faults, collections: Mapping[str, Collection]) -> Flask:
     """Return the application that speaks for all the parts."""
     app = Flask(__name__, static_folder=None)
-    gate = Gate(authority, collections)
+    gate = RequestGuard(authority, collections)
     transfer = Blueprint("transfer", __name__, url_prefix="/v0.10")
     add_task_routes(transfer, gate, engine)
     add_file_routes(transfer, gate, engine.settings)
@@ -44,7 +44,7 @@ def application(engine: Engine, authority: Authority, faults: Faults, collection
     app.before_request(door.suffer)
     transfer.before_request(door.admit)
     app.after_request(door.leave)
-    app.register_error_handler(Refusal, _refused)
+    app.register_error_handler(ApiError, _refused)
     app.register_error_handler(HTTPException, _not_served)
     app.register_error_handler(Exception, _broken)
     app.register_blueprint(transfer)
@@ -55,7 +55,7 @@ def application(engine: Engine, authority: Authority, faults: Faults, collection
 class _Door:
     """What every request passes on its way in and out."""
 
-    def __init__(self, gate: Gate, engine: Engine, faults: Faults) -> None:
+    def __init__(self, gate: RequestGuard, engine: Engine, faults: Faults) -> None:
         self._gate, self._engine, self._faults = gate, engine, faults
 
     def suffer(self) -> Response | None:
@@ -74,7 +74,7 @@ class _Door:
         wait = self._faults.wait_for(str(header), self._engine.clock.time())
         if not wait:
             return None
-        refusal = Refusal(429, "ClientError.TooManyRequests", "The rate limit has been reached; slow down")
+        refusal = ApiError(429, "ClientError.TooManyRequests", "The rate limit has been reached; slow down")
         answer = jsonify(refusal.document(request.path))
         answer.status_code = refusal.status
         answer.headers["Retry-After"] = str(int(wait) + 1)
@@ -102,7 +102,7 @@ class _Door:
 
 def _spoiled(mishap: Mishap) -> Response:
     """Return the answer that a mishap gives."""
-    document = Refusal(mishap.status, mishap.code, f"Injected: {mishap.code}").document(request.path)
+    document = ApiError(mishap.status, mishap.code, f"Injected: {mishap.code}").document(request.path)
     answer = jsonify(document)
     if mishap.body is not None:
         answer.set_data(mishap.body)
@@ -117,7 +117,7 @@ def _hang_up() -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 
-def _refused(refusal: Refusal) -> tuple[Response, int]:
+def _refused(refusal: ApiError) -> tuple[Response, int]:
     return jsonify(refusal.document(request.path)), refusal.status
 
 
@@ -125,9 +125,9 @@ def _not_served(error: HTTPException) -> tuple[Response, int]:
     status = error.code or 500
     codes = {404: "ClientError.NotFound", 405: "ClientError.MethodNotAllowed"}
     message = f"The simulator has no {request.method} {request.path}"
-    return _refused(Refusal(status, codes.get(status, "ClientError.BadRequest"), message))
+    return _refused(ApiError(status, codes.get(status, "ClientError.BadRequest"), message))
 
 
 def _broken(error: Exception) -> tuple[Response, int]:
     log.error("%s %s", request.method, request.path, exc_info=error)
-    return _refused(Refusal(500, "InternalError", f"The simulator has a bug: {type(error).__name__}"))
+    return _refused(ApiError(500, "InternalError", f"The simulator has a bug: {type(error).__name__}"))

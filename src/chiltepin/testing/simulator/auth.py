@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, redirect, request
 
-from chiltepin.testing.simulator.authority import Authority, Grant, Refusal, User
+from chiltepin.testing.simulator.authority import Authority, Grant, OAuthError, User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ def auth_blueprint(authority: Authority) -> Blueprint:
     """
     routes = _Routes(authority)
     blueprint = Blueprint("auth", __name__)
-    blueprint.register_error_handler(Refusal, _refused)
+    blueprint.register_error_handler(OAuthError, _refused)
     table: tuple[tuple[str, str, Callable[..., Any]], ...] = (
         ("GET", "/v2/oauth2/authorize", routes.authorize),
         ("GET", CODE_PAGE, routes.code_page),
@@ -51,7 +51,7 @@ def auth_blueprint(authority: Authority) -> Blueprint:
     return blueprint
 
 
-def _refused(refusal: Refusal) -> tuple[Response, int]:
+def _refused(refusal: OAuthError) -> tuple[Response, int]:
     return jsonify(refusal.document), refusal.status
 
 
@@ -66,7 +66,7 @@ class _Routes:
         asked = request.args.to_dict()
         for name in ("client_id", "redirect_uri", "scope"):
             if not asked.get(name):
-                raise Refusal(400, "invalid_request", f"{name} is missing")
+                raise OAuthError(400, "invalid_request", f"{name} is missing")
         answer = self._authority.authorize(asked)
         if "state" in asked:
             answer["state"] = asked["state"]
@@ -93,7 +93,7 @@ class _Routes:
             self._demand_secret()
             document = self._authority.client_tokens(client_id, form.get("scope", ""))
         else:
-            raise Refusal(400, "unsupported_grant_type")
+            raise OAuthError(400, "unsupported_grant_type")
         return jsonify(document)
 
     def revoke(self) -> Response:
@@ -128,7 +128,7 @@ class _Routes:
         """List what the bearer has consented to, for the client that asks."""
         grant = self._bearer()
         if grant.identity_id != identity_id:
-            raise Refusal(403, "forbidden", "FORBIDDEN")
+            raise OAuthError(403, "forbidden", "FORBIDDEN")
         return jsonify({"consents": self._authority.consents(grant.client_id, identity_id)})
 
     def create_client(self) -> tuple[Response, int]:
@@ -170,21 +170,21 @@ class _Routes:
         if request.headers.get("Authorization", "").startswith("Basic "):
             client_id, secret = _basic(request.headers["Authorization"])
         if not self._authority.knows_client(client_id, secret):
-            raise Refusal(401, "invalid_client")
+            raise OAuthError(401, "invalid_client")
         return client_id
 
     def _demand_secret(self) -> None:
         if "Authorization" not in request.headers:
-            raise Refusal(401, "invalid_client")
+            raise OAuthError(401, "invalid_client")
 
     def _bearer(self, scope: str = "") -> Grant:
         """Return what the caller's token stands for, which has to be one for Globus Auth."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         grant = self._authority.check(token) if scheme == "Bearer" else None
         if grant is None:
-            raise Refusal(401, "unauthorized", "Call must be authenticated")
+            raise OAuthError(401, "unauthorized", "Call must be authenticated")
         if grant.resource_server != "auth.globus.org" or (scope and scope not in grant.scope.split()):
-            raise Refusal(403, "forbidden", "FORBIDDEN")
+            raise OAuthError(403, "forbidden", "FORBIDDEN")
         return grant
 
 
@@ -192,7 +192,7 @@ def _basic(header: str) -> tuple[str, str]:
     try:
         name, _, secret = base64.b64decode(header.removeprefix("Basic "), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        raise Refusal(401, "invalid_client") from None
+        raise OAuthError(401, "invalid_client") from None
     return name, secret
 
 

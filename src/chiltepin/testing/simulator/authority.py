@@ -16,7 +16,7 @@ from chiltepin.testing.simulator.oauth import (
     NAMESPACE,
     Code,
     Grant,
-    Refusal,
+    OAuthError,
     Signing,
     User,
     new_secret,
@@ -26,7 +26,7 @@ from chiltepin.testing.simulator.oauth import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Authority", "Grant", "Refusal", "User"]
+__all__ = ["Authority", "Grant", "OAuthError", "User"]
 
 #: A refresh token dies of six months without use (docs.globus.org, Auth, "refresh tokens").
 REFRESH_LIFE = timedelta(days=180)
@@ -167,7 +167,7 @@ class Authority:
         with self._lock:
             code = self._codes.pop(form.get("code", ""), None)
             if code is None or not code.fits(client_id, form, self.clock.now()):
-                raise Refusal(401, "invalid_grant")
+                raise OAuthError(401, "invalid_grant")
             offline = code.asked.get("access_type") == "offline"
             document = self._token_document(client_id, code.user, code.asked["scope"], offline=offline)
             return {**document, "state": code.asked.get("state", "_default")}
@@ -177,7 +177,7 @@ class Authority:
         with self._lock:
             grant = self.known(refresh_token)
             if grant is None or not grant.is_refresh or grant.client_id != client_id:
-                raise Refusal(401, "invalid_grant")
+                raise OAuthError(401, "invalid_grant")
             self._grants[refresh_token] = replace(grant, expires_at=self.clock.now() + REFRESH_LIFE)
             expires_at = self.clock.now() + ACCESS_LIFE
             access = replace(grant, is_refresh=False, refresh_token=refresh_token, expires_at=expires_at)
@@ -273,7 +273,7 @@ class Authority:
         """Forget a client."""
         with self._lock:
             if self._secrets.pop(client_id, None) is None:
-                raise Refusal(404, "not_found", "NOT_FOUND")
+                raise OAuthError(404, "not_found", "NOT_FOUND")
             self._deleted.add(client_id)
         return {"client": {"id": client_id}}
 

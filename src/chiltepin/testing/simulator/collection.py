@@ -11,7 +11,7 @@ from chiltepin import paths
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import UUID
-from chiltepin.testing.simulator.trouble import Trouble
+from chiltepin.testing.simulator.task_faults import TaskFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +111,7 @@ class Collection:
 
         Raises
         ------
-        Trouble
+        TaskFault
             ``PERMISSION_DENIED`` if ``..`` leads out of the collection, ``INVALID_PATH_NAME`` if it names nothing.
         """
         if path == "/~" or path.startswith("/~/"):
@@ -119,22 +119,22 @@ class Collection:
         try:
             return paths.parts(path or "~", home=self.default_directory, endpoint=self.display_name)
         except PermissionDeniedError:
-            raise Trouble("PERMISSION_DENIED", f"{self.where(path)}: Path not allowed.", outside=True) from None
+            raise TaskFault("PERMISSION_DENIED", f"{self.where(path)}: Path not allowed.", outside=True) from None
         except ValueError as err:
-            raise Trouble("INVALID_PATH_NAME", str(err)) from None
+            raise TaskFault("INVALID_PATH_NAME", str(err)) from None
 
     def admit(self, parts: Parts) -> None:
         """Refuse a path that is denied.
 
         Raises
         ------
-        Trouble
+        TaskFault
             ``PERMISSION_DENIED``.
         """
         for denied in self.denied:
             refused = tuple(name for name in denied.split("/") if name)
             if parts[: len(refused)] == refused:
-                raise Trouble("PERMISSION_DENIED", f"{self.where(paths.joined(parts))}: Permission denied")
+                raise TaskFault("PERMISSION_DENIED", f"{self.where(paths.joined(parts))}: Permission denied")
 
     def where(self, path: str) -> str:
         """Return the first lines that the service writes into the details of an event about a path."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from globus_sdk.scopes import Scope, ScopeParseError, ScopeParser
 
-from chiltepin.testing.simulator.oauth import NAMESPACE, Refusal, service_of
+from chiltepin.testing.simulator.oauth import NAMESPACE, OAuthError, service_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ def parse(scopes: str) -> list[Scope]:
 
     Raises
     ------
-    Refusal
+    OAuthError
         400 if they are none.
     """
     try:
@@ -32,7 +32,7 @@ def parse(scopes: str) -> list[Scope]:
     except ScopeParseError:
         parsed = []
     if not parsed:
-        raise Refusal(400, "invalid_scope")
+        raise OAuthError(400, "invalid_scope")
     return parsed
 
 
@@ -58,7 +58,7 @@ class Consents:
 
         Raises
         ------
-        Refusal
+        OAuthError
             400 if no service has one of them; nothing is noted then.
         """
         parsed = parse(scopes)
@@ -67,7 +67,7 @@ class Consents:
         while waiting:
             path, scope = waiting.pop(0)
             if not service_of(path[-1]) or not self.exists(path[-1]):
-                raise Refusal(400, "unknown_scope", f"Unknown Scope: {path[-1]}")
+                raise OAuthError(400, "unknown_scope", f"Unknown Scope: {path[-1]}")
             found.append((path, scope))
             waiting += [((*path, below.scope_string), below) for below in scope.dependencies]
         given = self._given.setdefault((client_id, identity_id), {})

@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.testing.simulator.trouble import Trouble
+from chiltepin.testing.simulator.task_faults import TaskFault
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,7 +44,7 @@ class Copier:
         """Write one file under a passing name and give it its own when it is whole."""
         existing = there.entry(name)
         if existing is not None and existing.kind == "dir":
-            raise Trouble("IS_A_DIRECTORY", f"{self._goal.where(shown[1])}: Is a directory", fatal=True)
+            raise TaskFault("IS_A_DIRECTORY", f"{self._goal.where(shown[1])}: Is a directory", fatal=True)
         in_place = yield from self._in_place(reader, existing, there)
         if in_place:
             self._task.count(("skipped", shown), files_skipped=1)
@@ -54,16 +54,16 @@ class Copier:
         yield self._settings.latency
         algorithm = (item.checksum_algorithm or "md5").lower().replace("-", "")
         if algorithm not in ALGORITHMS:
-            raise Trouble("EXTERNAL_CHECKSUM_MISMATCH", f"Unknown checksum algorithm {algorithm}", fatal=True)
+            raise TaskFault("EXTERNAL_CHECKSUM_MISMATCH", f"Unknown checksum algorithm {algorithm}", fatal=True)
         with there.draft(name) as draft:
             digest = yield from self._fill(reader, draft, size, algorithm)
             if reader.changed():
-                raise Trouble("FILE_SIZE_CHANGED", f"{self._source.where(shown[0])}: File size changed")
+                raise TaskFault("FILE_SIZE_CHANGED", f"{self._source.where(shown[0])}: File size changed")
             if self._order.flag("verify_checksum"):
                 yield from self._verify(draft.read_back(), algorithm, digest, shown[1])
             if item.external_checksum and item.external_checksum.lower() != digest:
                 what = f"External checksum mismatch, expected {item.external_checksum}, found {digest}"
-                raise Trouble("EXTERNAL_CHECKSUM_MISMATCH", f"{self._source.where(shown[0])}: {what}", fatal=True)
+                raise TaskFault("EXTERNAL_CHECKSUM_MISMATCH", f"{self._source.where(shown[0])}: {what}", fatal=True)
             draft.commit(reader.mtime if self._order.flag("preserve_timestamp") else None)
         self._spend_quota(size)
         self._task.counters.files_transferred += 1
@@ -98,7 +98,7 @@ class Copier:
         digest = yield from _digest(written, algorithm)
         self._task.counters.bytes_checksummed += written.size or 0
         if digest != expected:
-            raise Trouble("VERIFY_CHECKSUM", f"{self._goal.where(path)}: Checksum mismatch")
+            raise TaskFault("VERIFY_CHECKSUM", f"{self._goal.where(path)}: Checksum mismatch")
 
     def _in_place(
         self, reader: LocalReader, existing: Entry | None, there: LocalFolder
@@ -124,7 +124,7 @@ class Copier:
     def _take_quota(self, size: int, path: str) -> None:
         if self._goal.quota is not None and size > self._goal.quota:
             details = f"{self._goal.where(path)}: Disk quota exceeded"
-            raise Trouble("QUOTA_EXCEEDED", details, fatal=self._order.flag("fail_on_quota_errors"))
+            raise TaskFault("QUOTA_EXCEEDED", details, fatal=self._order.flag("fail_on_quota_errors"))
 
     def _spend_quota(self, size: int) -> None:
         if self._goal.quota is not None:

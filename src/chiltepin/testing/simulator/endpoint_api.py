@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from flask import g, jsonify, request
 
 from chiltepin.testing.simulator import filters
+from chiltepin.testing.simulator.api_errors import bad_request
 from chiltepin.testing.simulator.documents import endpoint_document, owner_of
-from chiltepin.testing.simulator.problems import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.engine import Engine
-    from chiltepin.testing.simulator.gate import Gate
+    from chiltepin.testing.simulator.request_guard import RequestGuard
 
 __all__ = ["add_endpoint_routes"]
 
@@ -28,7 +28,7 @@ PAGE, SEARCH_LIMIT = 25, 1000
 class EndpointRoutes:
     """One method for each route."""
 
-    def __init__(self, gate: Gate, engine: Engine, collections: Mapping[str, Collection]) -> None:
+    def __init__(self, gate: RequestGuard, engine: Engine, collections: Mapping[str, Collection]) -> None:
         self._gate, self._engine, self._collections = gate, engine, collections
         self._scopes: dict[str, Callable[[Collection], bool]] = {
             "all": lambda _: True,
@@ -95,7 +95,7 @@ def _is_guest(collection: Collection) -> bool:
 
 
 def add_endpoint_routes(
-    blueprint: Blueprint, gate: Gate, engine: Engine, collections: Mapping[str, Collection]
+    blueprint: Blueprint, gate: RequestGuard, engine: Engine, collections: Mapping[str, Collection]
 ) -> None:
     """Add the routes of collections."""
     routes = EndpointRoutes(gate, engine, collections)

@@ -8,18 +8,18 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.testing.simulator.api_errors import ApiError
 from chiltepin.testing.simulator.moving import Transfer
-from chiltepin.testing.simulator.problems import Refusal
 from chiltepin.testing.simulator.removing import Delete
+from chiltepin.testing.simulator.task_faults import TaskFault
 from chiltepin.testing.simulator.tasks import Phase, Task
-from chiltepin.testing.simulator.trouble import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from chiltepin.testing.simulator.clock import Clock
     from chiltepin.testing.simulator.settings import Settings
-    from chiltepin.testing.simulator.submissions import Order
+    from chiltepin.testing.simulator.submissions import Submission
 
 __all__ = ["Engine"]
 
@@ -61,24 +61,24 @@ class Engine:
         """Return the id of the task that a submission id has made already, or None."""
         return self._by_submission.get((owner_id, submission_id))
 
-    def submit(self, order: Order, *, owner_id: str, submission_id: str, deadline: float | None) -> Task:
+    def submit(self, order: Submission, *, owner_id: str, submission_id: str, deadline: float | None) -> Task:
         """Take an order.
 
         Raises
         ------
-        Refusal
+        ApiError
             409 if the user has too many unfinished tasks, or the same paths are in flight.
         """
         with self.lock:
             mine = [task for task in self._live.values() if task.owner_id == owner_id]
             if len(mine) >= self.settings.pending_limit:
-                raise Refusal(
+                raise ApiError(
                     409,
                     "ClientError.Conflict.TooManyPendingJobs",
                     f"You have {len(mine)} tasks that have not completed; {self.settings.pending_limit} are allowed",
                 )
             if order.kind == "TRANSFER" and any(task.order.same_paths(order) for task in mine):
-                raise Refusal(409, "Conflict", "A transfer with identical paths has not yet completed")
+                raise ApiError(409, "Conflict", "A transfer with identical paths has not yet completed")
             now = self._advance(self.clock.time())
             task = Task(str(uuid.uuid4()), submission_id, order, owner_id, now, deadline or now + FIRST_DEADLINE)
             self.tasks[task.id] = self._live[task.id] = task
@@ -172,7 +172,7 @@ class Engine:
                 self._back_off(task)
             else:
                 self._succeed(task)
-        except Trouble as trouble:
+        except TaskFault as trouble:
             self.report(task, trouble)
             if trouble.fatal:
                 self.end(task, "FAILED", trouble.code, trouble.description)
@@ -190,12 +190,12 @@ class Engine:
         for collection in task.collections:
             if not collection.connected:
                 details = f"{collection.where('')}: Globus Connect Personal is not connected"
-                raise Trouble("GC_NOT_CONNECTED", details, everywhere=True)
+                raise TaskFault("GC_NOT_CONNECTED", details, everywhere=True)
             wanted = collection.session_parameters
             if not self._has_session(wanted):
-                raise Trouble("NO_CREDENTIALS", f"{collection.where('')}: {_login_failed(wanted)}", everywhere=True)
+                raise TaskFault("NO_CREDENTIALS", f"{collection.where('')}: {_login_failed(wanted)}", everywhere=True)
 
-    def report(self, task: Task, trouble: Trouble) -> None:
+    def report(self, task: Task, trouble: TaskFault) -> None:
         """Note a trouble of this moment."""
         task.retrying += 1
         task.meet(self._now, trouble)
@@ -296,7 +296,7 @@ class Engine:
             self.tell(task, "PAUSED", "The task was paused by an administrator")
         else:
             task.status = "INACTIVE"
-            task.meet(self._now, Trouble("NO_CREDENTIALS", "The credentials have expired"))
+            task.meet(self._now, TaskFault("NO_CREDENTIALS", "The credentials have expired"))
 
     def release(self, task: Task) -> None:
         """Let a held task go on."""
@@ -353,7 +353,7 @@ class _Desk:
     def __init__(self, engine: Engine, task: Task) -> None:
         self._engine, self._task = engine, task
 
-    def trouble(self, trouble: Trouble) -> None:
+    def trouble(self, trouble: TaskFault) -> None:
         self._engine.report(self._task, trouble)
 
     def progress(self) -> None:

@@ -10,9 +10,9 @@ from flask import g, jsonify, request
 
 from chiltepin.paths import joined
 from chiltepin.testing.simulator import filters
+from chiltepin.testing.simulator.api_errors import ApiError, bad_request, request_id
 from chiltepin.testing.simulator.documents import file_document
-from chiltepin.testing.simulator.problems import Refusal, bad_request, request_id
-from chiltepin.testing.simulator.trouble import FROM_DISK, Trouble, trouble_of
+from chiltepin.testing.simulator.task_faults import FROM_DISK, TaskFault, fault_from_error
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.store import LocalFolder
     from chiltepin.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
-    from chiltepin.testing.simulator.gate import Gate
+    from chiltepin.testing.simulator.request_guard import RequestGuard
     from chiltepin.testing.simulator.settings import Settings
 
 __all__ = ["add_file_routes"]
@@ -31,7 +31,7 @@ _FIELDS = ("name", "type", "size", "user", "group", "permissions", "last_modifie
 class FileRoutes:
     """One method for each operation."""
 
-    def __init__(self, gate: Gate, settings: Settings) -> None:
+    def __init__(self, gate: RequestGuard, settings: Settings) -> None:
         self._gate, self._settings = gate, settings
 
     def ls(self, endpoint_id: str) -> Response:
@@ -46,7 +46,7 @@ class FileRoutes:
                 entries = sorted(folder.entries(), key=lambda entry: entry.name)
                 files = [_entry_document(collection, folder, (*parts, entry.name)) for entry in entries]
         except FROM_DISK as err:
-            raise _listing_failed(trouble_of(err, collection.where(path))) from None
+            raise _listing_failed(fault_from_error(err, collection.where(path))) from None
         if request.args.get("show_hidden", "1") in ("0", "false"):
             files = [file for file in files if not file["name"].startswith(".")]
         wanted = [filters.clauses(text, _FIELDS) for text in request.args.getlist("filter") if text]
@@ -81,7 +81,7 @@ class FileRoutes:
                 with collection.store.folder(()) as root:
                     document = file_document(root.descriptor, ".", called="/")
         except FROM_DISK as err:
-            raise _stat_failed(trouble_of(err, collection.where(path))) from None
+            raise _stat_failed(fault_from_error(err, collection.where(path))) from None
         return jsonify(document)
 
     def mkdir(self, endpoint_id: str) -> Response:
@@ -91,11 +91,11 @@ class FileRoutes:
         try:
             _mkdir(collection, collection.parts(path))
         except FileExistsError:
-            raise Refusal(502, "ExternalError.MkdirFailed.Exists", f"Path already exists: {path}") from None
+            raise ApiError(502, "ExternalError.MkdirFailed.Exists", f"Path already exists: {path}") from None
         except FROM_DISK as err:
-            trouble = trouble_of(err, collection.where(path))
+            trouble = fault_from_error(err, collection.where(path))
             denied = ".PermissionDenied" if trouble.code == "PERMISSION_DENIED" else ""
-            raise Refusal(502, f"ExternalError.MkdirFailed{denied}", trouble.details) from None
+            raise ApiError(502, f"ExternalError.MkdirFailed{denied}", trouble.details) from None
         return _result("DirectoryCreated", "The directory was created successfully", data_type="mkdir_result")
 
     def rename(self, endpoint_id: str) -> Response:
@@ -105,13 +105,13 @@ class FileRoutes:
         try:
             _rename(collection, collection.parts(old), collection.parts(new))
         except FileExistsError:
-            raise Refusal(502, "ExternalError.RenameFailed.Exists", f"Path already exists: {new}") from None
+            raise ApiError(502, "ExternalError.RenameFailed.Exists", f"Path already exists: {new}") from None
         except FROM_DISK as err:
-            trouble = trouble_of(err, collection.where(old))
+            trouble = fault_from_error(err, collection.where(old))
             if trouble.code == "FILE_NOT_FOUND":
-                raise Refusal(404, "ClientError.NotFound", trouble.details) from None
+                raise ApiError(404, "ClientError.NotFound", trouble.details) from None
             denied = ".PermissionDenied" if trouble.code == "PERMISSION_DENIED" else ""
-            raise Refusal(502, f"ExternalError.RenameFailed{denied}", trouble.details) from None
+            raise ApiError(502, f"ExternalError.RenameFailed{denied}", trouble.details) from None
         return _result("FileRenamed", "File or directory renamed successfully")
 
     def _open(self, endpoint_id: str) -> Collection:
@@ -157,7 +157,7 @@ def _rename(collection: Collection, old: Parts, new: Parts) -> None:
     for parts in (old, new):
         collection.admit(parts)
         if not parts:
-            raise Trouble("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be renamed")
+            raise TaskFault("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be renamed")
     with collection.store.enter(old[:-1])[1] as source, collection.store.enter(new[:-1])[1] as goal:
         os.stat(old[-1], dir_fd=source.descriptor, follow_symlinks=False)
         if goal.entry(new[-1]) is not None:
@@ -165,31 +165,31 @@ def _rename(collection: Collection, old: Parts, new: Parts) -> None:
         os.rename(old[-1], new[-1], src_dir_fd=source.descriptor, dst_dir_fd=goal.descriptor)
 
 
-def _listing_failed(trouble: Trouble) -> Refusal:
+def _listing_failed(trouble: TaskFault) -> ApiError:
     if trouble.code == "FILE_NOT_FOUND":
-        return Refusal(404, "ClientError.NotFound", f"Directory Not Found\n{trouble.details}")
+        return ApiError(404, "ClientError.NotFound", f"Directory Not Found\n{trouble.details}")
     if trouble.code == "INVALID_PATH_NAME":
         return bad_request(trouble.details)
     if trouble.outside:
-        return Refusal(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
+        return ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
     ends = {"NOT_A_DIRECTORY": ".NotDirectory", "PERMISSION_DENIED": ".PermissionDenied"}
-    return Refusal(502, f"ExternalError.DirListingFailed{ends.get(trouble.code, '')}", trouble.details)
+    return ApiError(502, f"ExternalError.DirListingFailed{ends.get(trouble.code, '')}", trouble.details)
 
 
-def _stat_failed(trouble: Trouble) -> Refusal:
+def _stat_failed(trouble: TaskFault) -> ApiError:
     # Its codes are not those of a listing (globus_sdk.testing, transfer.operation_stat).
     if trouble.code in ("FILE_NOT_FOUND", "NOT_A_DIRECTORY"):
-        return Refusal(404, "NotFound", f"Path not found, Error (list)\n{trouble.details}")
+        return ApiError(404, "NotFound", f"Path not found, Error (list)\n{trouble.details}")
     if trouble.code == "PERMISSION_DENIED":
-        return Refusal(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
-    return Refusal(502, "EndpointError", trouble.details)
+        return ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
+    return ApiError(502, "EndpointError", trouble.details)
 
 
 def _result(code: str, message: str, data_type: str = "result") -> Response:
     return jsonify(DATA_TYPE=data_type, code=code, message=message, request_id=request_id(), resource=request.path)
 
 
-def add_file_routes(blueprint: Blueprint, gate: Gate, settings: Settings) -> None:
+def add_file_routes(blueprint: Blueprint, gate: RequestGuard, settings: Settings) -> None:
     """Add the routes of the operations."""
     routes = FileRoutes(gate, settings)
     table: tuple[tuple[str, str, Any], ...] = (

@@ -6,7 +6,7 @@ import fnmatch
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.testing.simulator.problems import bad_request
+from chiltepin.testing.simulator.api_errors import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ def clauses(text: str, known: Iterable[str]) -> dict[str, str]:
 
     Raises
     ------
-    Refusal
+    ApiError
         If a clause has no colon, or a field cannot be filtered by.
     """
     found: dict[str, str] = {}
@@ -101,7 +101,7 @@ def ordered(documents: Iterable[Document], orderby: str) -> list[Document]:
 
     Raises
     ------
-    Refusal
+    ApiError
         If a document has no such field.
     """
     result = list(documents)
@@ -123,7 +123,7 @@ def page(entries: Sequence[Any], limit: int, offset: int) -> list[Any]:
 
     Raises
     ------
-    Refusal
+    ApiError
         If a number is negative.
     """
     if limit < 0 or offset < 0:

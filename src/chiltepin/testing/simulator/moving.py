@@ -13,7 +13,7 @@ from chiltepin.paths import joined
 from chiltepin.testing.simulator.clock import utc
 from chiltepin.testing.simulator.copying import Copier
 from chiltepin.testing.simulator.removing import remove_tree
-from chiltepin.testing.simulator.trouble import FROM_DISK, SKIPPABLE, Trouble, trouble_of
+from chiltepin.testing.simulator.task_faults import FROM_DISK, SKIPPABLE, TaskFault, fault_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -65,7 +65,7 @@ class Transfer:
         try:
             yield from steps
         except FROM_DISK as err:
-            trouble = trouble_of(err, self._goal.where(destination_path))
+            trouble = fault_from_error(err, self._goal.where(destination_path))
         else:
             return
         if trouble.fatal or trouble.everywhere:
@@ -77,7 +77,7 @@ class Transfer:
             self._troubles += 1
             self._desk.trouble(trouble)
 
-    def _skip(self, item: Item, trouble: Trouble, source_path: str, destination_path: str) -> None:
+    def _skip(self, item: Item, trouble: TaskFault, source_path: str, destination_path: str) -> None:
         self._skipped += 1
         if not self._task.count(("skip", source_path, destination_path), subtasks_skipped_errors=1):
             return
@@ -108,13 +108,13 @@ class Transfer:
         source, entry = self._look(item)
         folder = entry is None or entry.kind == "dir"
         if item.recursive is True and not folder:
-            raise Trouble("NOT_A_DIRECTORY", f"{self._source.where(item.source_path)}: Not a directory", fatal=True)
+            raise TaskFault("NOT_A_DIRECTORY", f"{self._source.where(item.source_path)}: Not a directory", fatal=True)
         if item.recursive is False and folder:
-            raise Trouble("IS_A_DIRECTORY", f"{self._source.where(item.source_path)}: Is a directory", fatal=True)
+            raise TaskFault("IS_A_DIRECTORY", f"{self._source.where(item.source_path)}: Is a directory", fatal=True)
         goal = self._goal.parts(item.destination_path)
         if not folder:
             if not goal or item.destination_path.endswith("/"):
-                raise Trouble(
+                raise TaskFault(
                     "IS_A_DIRECTORY", f"{self._goal.where(item.destination_path)}: Is a directory", fatal=True
                 )
             yield from self._file(item, source, goal, (item.source_path, item.destination_path))
@@ -142,7 +142,7 @@ class Transfer:
         """Move what is in one folder, and in the folders below it, into another."""
         goal = self._goal.store.resolve(goal, follow=True)
         if self._source.store.contains(source, self._goal.store, goal):
-            raise Trouble(
+            raise TaskFault(
                 "INVALID_PATH_NAME",
                 f"{self._goal.where(item.destination_path)}: The destination lies in the source",
                 fatal=True,
@@ -226,7 +226,7 @@ class Transfer:
         return (*above, goal[-1]), folder
 
 
-class _SourceTrouble(Trouble):
+class _SourceTrouble(TaskFault):
     """A trouble on the source, which may be skipped."""
 
 
@@ -241,5 +241,5 @@ class _SourceSide:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception):
-            trouble = trouble_of(error, self._what)
+            trouble = fault_from_error(error, self._what)
             raise _SourceTrouble(trouble.code, trouble.details, fatal=trouble.fatal) from None

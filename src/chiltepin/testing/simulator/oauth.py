@@ -19,7 +19,7 @@ from jwt.algorithms import RSAAlgorithm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ACCESS_LIFE", "NAMESPACE", "Code", "Grant", "Refusal", "Signing", "User", "new_secret", "service_of"]
+__all__ = ["ACCESS_LIFE", "NAMESPACE", "Code", "Grant", "OAuthError", "Signing", "User", "new_secret", "service_of"]
 
 #: ``expires_in`` of the tokens that globus_sdk.testing ships.
 ACCESS_LIFE = timedelta(seconds=172800)
@@ -30,7 +30,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "simulator.chiltepin")
 _OPENID = {"openid", "profile", "email"}
 
 
-class Refusal(Exception):  # noqa: N818 - the answer of the service, not a failure of it
+class OAuthError(Exception):
     """What Globus Auth answers to a request that it does not grant.
 
     Parameters

@@ -6,7 +6,7 @@ import errno
 import fnmatch
 from typing import TYPE_CHECKING
 
-from chiltepin.testing.simulator.trouble import FROM_DISK, Trouble, trouble_of
+from chiltepin.testing.simulator.task_faults import FROM_DISK, TaskFault, fault_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -35,7 +35,7 @@ def remove_tree(
         Told ``"dir"``, ``"file"`` or ``"link"`` for each entry that is gone.
     """
     if not top:
-        raise Trouble("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be deleted", fatal=True)
+        raise TaskFault("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be deleted", fatal=True)
     waiting = [(top, False)]
     while waiting:
         parts, emptied = waiting.pop()
@@ -74,7 +74,7 @@ class Delete:
             try:
                 yield from self._item(item)
             except FROM_DISK as err:
-                trouble = trouble_of(err, self._collection.where(item.source_path))
+                trouble = fault_from_error(err, self._collection.where(item.source_path))
                 if trouble.fatal or trouble.everywhere:
                     raise trouble from None
                 self._desk.trouble(trouble)
@@ -94,10 +94,14 @@ class Delete:
         """Return the places that a path means; only the last name of it may be a pattern."""
         parts = self._collection.parts(item.source_path)
         if not parts:
-            raise Trouble("PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True)
+            raise TaskFault(
+                "PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True
+            )
         parts = self._collection.store.resolve(parts, follow=False)
         if not parts:
-            raise Trouble("PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True)
+            raise TaskFault(
+                "PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True
+            )
         if not self._order.flag("interpret_globs") or not any(sign in parts[-1] for sign in "*?["):
             return [parts]
         with self._collection.store.folder(parts[:-1]) as above:
@@ -118,9 +122,9 @@ class Delete:
             if self._order.flag("ignore_missing"):
                 return
             # Unlike a transfer, a delete does not wait for its path to appear (docs.globus.org, "Task Submission", 4).
-            raise Trouble("FILE_NOT_FOUND", f"{where}: No such file or directory", fatal=True)
+            raise TaskFault("FILE_NOT_FOUND", f"{where}: No such file or directory", fatal=True)
         if entry.kind == "dir" and not self._order.flag("recursive"):
-            raise Trouble("IS_A_DIRECTORY", f"{where}: Is a directory", fatal=True)
+            raise TaskFault("IS_A_DIRECTORY", f"{where}: Is a directory", fatal=True)
         yield from remove_tree(self._collection, parts, self._gone)
 
     def _gone(self, kind: str) -> None:

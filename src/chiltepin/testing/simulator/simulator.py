@@ -16,7 +16,7 @@ from chiltepin.testing.simulator.collection import Collection
 from chiltepin.testing.simulator.controls import TaskControl
 from chiltepin.testing.simulator.engine import Engine
 from chiltepin.testing.simulator.faults import Faults, Mishap, Served
-from chiltepin.testing.simulator.gate import SCOPE
+from chiltepin.testing.simulator.request_guard import SCOPE
 from chiltepin.testing.simulator.server import Server
 from chiltepin.testing.simulator.settings import Settings
 

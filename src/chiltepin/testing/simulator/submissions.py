@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.testing.simulator.problems import bad_request
+from chiltepin.testing.simulator.api_errors import bad_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chiltepin.testing.simulator.collection import Collection
 
-__all__ = ["Item", "Order", "checked_deadline", "checked_label", "read_order", "read_submission_id"]
+__all__ = ["Item", "Submission", "checked_deadline", "checked_label", "read_order", "read_submission_id"]
 
 #: docs.globus.org, "Task Submission", 2.2.
 LABEL_LIMIT = 128
@@ -34,7 +34,7 @@ class Item:
 
 
 @dataclass
-class Order:
+class Submission:
     """What a task is to do; the names of its options are those of the documents."""
 
     kind: str
@@ -52,7 +52,7 @@ class Order:
         """Whether an option is on."""
         return bool(self.flags.get(name))
 
-    def same_paths(self, other: Order) -> bool:
+    def same_paths(self, other: Submission) -> bool:
         """Whether the other one moves the same paths between the same collections."""
         here = (self.kind, self.source, self.destination, {(i.source_path, i.destination_path) for i in self.items})
         there = (
@@ -104,7 +104,7 @@ def read_submission_id(body: Body) -> str:
 
     Raises
     ------
-    Refusal
+    ApiError
         If there is none, or it is no UUID.
     """
     given = body.get("submission_id")
@@ -114,12 +114,12 @@ def read_submission_id(body: Body) -> str:
         raise bad_request(f"submission_id {given!r} is not a UUID; get one from /submission_id") from None
 
 
-def read_order(body: Body, find: Callable[[str], Collection], now: float) -> tuple[Order, float | None]:
+def read_order(body: Body, find: Callable[[str], Collection], now: float) -> tuple[Submission, float | None]:
     """Return the order that a body gives, and the deadline in seconds since 1970 if it gives one.
 
     Raises
     ------
-    Refusal
+    ApiError
         If a key is missing or wrong, or a collection unknown.
     """
     kinds = {"transfer": _read_transfer, "delete": _read_delete}
@@ -133,9 +133,9 @@ def read_order(body: Body, find: Callable[[str], Collection], now: float) -> tup
     return order, deadline
 
 
-def _read_transfer(body: Body, find: Callable[[str], Collection]) -> Order:
+def _read_transfer(body: Body, find: Callable[[str], Collection]) -> Submission:
     items = _items(body, "transfer_item", "A transfer requires at least one item")
-    return Order(
+    return Submission(
         kind="TRANSFER",
         source=find(_text(body, "source_endpoint")),
         destination=find(_text(body, "destination_endpoint")),
@@ -146,9 +146,9 @@ def _read_transfer(body: Body, find: Callable[[str], Collection]) -> Order:
     )
 
 
-def _read_delete(body: Body, find: Callable[[str], Collection]) -> Order:
+def _read_delete(body: Body, find: Callable[[str], Collection]) -> Submission:
     items = _items(body, "delete_item", "A delete requires at least one item")
-    return Order(
+    return Submission(
         kind="DELETE",
         source=find(_text(body, "endpoint")),
         destination=None,
@@ -217,7 +217,7 @@ def checked_label(label: object) -> str | None:
 
     Raises
     ------
-    Refusal
+    ApiError
         If it is too long, or has line breaks or spaces around it.
     """
     if label is None or label == "":
@@ -234,7 +234,7 @@ def checked_deadline(text: object, now: float) -> float | None:
 
     Raises
     ------
-    Refusal
+    ApiError
         If it is no instant, or has passed.
     """
     if text is None:

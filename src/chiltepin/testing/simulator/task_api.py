@@ -9,7 +9,7 @@ from flask import g, jsonify, request
 
 from chiltepin.model import UUID
 from chiltepin.testing.simulator import filters
-from chiltepin.testing.simulator.problems import Refusal, bad_request, request_id
+from chiltepin.testing.simulator.api_errors import ApiError, bad_request, request_id
 from chiltepin.testing.simulator.submissions import checked_deadline, checked_label, read_order, read_submission_id
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flask import Blueprint, Response
 
     from chiltepin.testing.simulator.engine import Engine
-    from chiltepin.testing.simulator.gate import Gate
+    from chiltepin.testing.simulator.request_guard import RequestGuard
     from chiltepin.testing.simulator.tasks import Task
 
 __all__ = ["add_task_routes"]
@@ -31,7 +31,7 @@ _FIELDS = ("type", "task_id", "status", "label", "request_time", "completion_tim
 class TaskRoutes:
     """One method for each route."""
 
-    def __init__(self, gate: Gate, engine: Engine) -> None:
+    def __init__(self, gate: RequestGuard, engine: Engine) -> None:
         self._gate, self._engine = gate, engine
 
     def submission_id(self) -> Response:
@@ -139,7 +139,7 @@ class TaskRoutes:
     def _task(self, task_id: str) -> Task:
         task = self._engine.tasks.get(task_id.lower())
         if task is None or task.owner_id != g.grant.identity_id:
-            raise Refusal(404, "ClientError.NotFound", f"No task found with id '{task_id}'")
+            raise ApiError(404, "ClientError.NotFound", f"No task found with id '{task_id}'")
         return task
 
     def _ended(self, task_id: str, what: str) -> Task:
@@ -210,7 +210,7 @@ def _result(code: str, message: str) -> Response:
     return jsonify(DATA_TYPE="result", code=code, message=message, request_id=request_id(), resource=request.path)
 
 
-def add_task_routes(blueprint: Blueprint, gate: Gate, engine: Engine) -> None:
+def add_task_routes(blueprint: Blueprint, gate: RequestGuard, engine: Engine) -> None:
     """Add the routes of submissions and tasks."""
     routes = TaskRoutes(gate, engine)
     table: tuple[tuple[str, str, Any], ...] = (

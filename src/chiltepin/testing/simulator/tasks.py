@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from chiltepin.testing.simulator.collection import Collection
-    from chiltepin.testing.simulator.submissions import Order
-    from chiltepin.testing.simulator.trouble import Trouble
+    from chiltepin.testing.simulator.submissions import Submission
+    from chiltepin.testing.simulator.task_faults import TaskFault
 
 __all__ = ["Counters", "Desk", "Event", "Phase", "Task"]
 
@@ -73,7 +73,7 @@ class Event:
 class Desk(Protocol):
     """Where the work on a task tells what happens."""
 
-    def trouble(self, trouble: Trouble) -> None:
+    def trouble(self, trouble: TaskFault) -> None:
         """Tell what kept some of the paths from being worked on, and left the others alone."""
         ...
 
@@ -98,7 +98,7 @@ class Task:
     ----------
     id, submission_id : str
         Its two ids.
-    order : Order
+    order : Submission
         What was asked for.
     owner_id : str
         Identity of the user that it belongs to.
@@ -108,7 +108,7 @@ class Task:
 
     id: str
     submission_id: str
-    order: Order
+    order: Submission
     owner_id: str
     request_time: float
     deadline: float
@@ -124,7 +124,7 @@ class Task:
     started: bool = False
     completion_time: float | None = None
     fatal_error: dict[str, str] | None = None
-    trouble: Trouble | None = None
+    trouble: TaskFault | None = None
     trouble_time: float = 0.0
     faults: int = 0
     #: Subtasks that had trouble in the last round.
@@ -169,7 +169,7 @@ class Task:
         text = details if isinstance(details, str) else json.dumps(details)
         self.events.append(Event(now, code, description, text, is_error))
 
-    def meet(self, now: float, trouble: Trouble) -> None:
+    def meet(self, now: float, trouble: TaskFault) -> None:
         """Note a trouble."""
         self.faults += 1
         self.trouble, self.trouble_time = trouble, now

@@ -8,13 +8,13 @@ import pytest
 
 from chiltepin.errors import UnsupportedOptionError
 from chiltepin.model import SYNC_LEVELS, FilterRule
-from chiltepin.testing.conformance.asking import files, move, must_move, want
+from chiltepin.testing.conformance.helpers import files, move, must_move, require
 
 if TYPE_CHECKING:
     from chiltepin.model import SyncLevel
     from chiltepin.testing.conformance.rig import Rig
 
-__all__ = ["ChoosingLaws"]
+__all__ = ["SelectionLaws"]
 
 #: A modification time of long ago, in seconds since 1970.
 THEN = 1_600_000_000.0
@@ -43,7 +43,7 @@ FIRST_WINS = (
 )
 
 
-class ChoosingLaws:
+class SelectionLaws:
     """What ``sync_level``, ``filters`` and ``preserve_timestamp`` do."""
 
     @pytest.mark.parametrize(("level", "old", "younger", "left"), CASES)
@@ -58,9 +58,9 @@ class ChoosingLaws:
         status = must_move(rig, ("/f", "/f"), sync_level=level)
         found, expected = rig.get(rig.destination, "/f"), old if left else b"data"
         deed = "leaves alone" if left else "writes anew"
-        want(found == expected, f"{level!r} {deed} {old!r} that is {younger} s younger than the source b'data'")
+        require(found == expected, f"{level!r} {deed} {old!r} that is {younger} s younger than the source b'data'")
         counts = (status.files_done, status.files_skipped)
-        want(
+        require(
             counts == ((0, 1) if left else (1, 0)), f"{level!r} {deed}, and counts it so; here done, skipped: {counts}"
         )
 
@@ -69,13 +69,15 @@ class ChoosingLaws:
         """Whatever the sync level, a file of a tree that is not at the destination is moved."""
         if level not in rig.backend.capabilities.sync_levels:
             outcome = move(rig, ("/d", "/d"), recursive=True, sync_level=level)
-            want(isinstance(outcome.error, UnsupportedOptionError), f"{level!r} is refused at submit; here {outcome}")
+            require(
+                isinstance(outcome.error, UnsupportedOptionError), f"{level!r} is refused at submit; here {outcome}"
+            )
             return
         rig.put(rig.source, "/d/there", b"data")
         rig.put(rig.source, "/d/missing", b"data")
         rig.put(rig.destination, "/d/there", b"data")
         must_move(rig, ("/d", "/d"), recursive=True, sync_level=level)
-        want(rig.get(rig.destination, "/d/missing") == b"data", f"{level!r} moves what is missing")
+        require(rig.get(rig.destination, "/d/missing") == b"data", f"{level!r} moves what is missing")
 
     @pytest.mark.parametrize(
         ("rules", "moved"),
@@ -92,20 +94,20 @@ class ChoosingLaws:
             rig.put(rig.source, f"/d{path}", b"data")
         if not rig.backend.capabilities.filters:
             outcome = move(rig, ("/d", "/e"), recursive=True, filters=rules)
-            want(isinstance(outcome.error, UnsupportedOptionError), f"filters are refused at submit; here {outcome}")
+            require(isinstance(outcome.error, UnsupportedOptionError), f"filters are refused at submit; here {outcome}")
             return
         must_move(rig, ("/d", "/e"), recursive=True, filters=rules)
         found = files(rig, rig.destination)
-        want(found == {f"/e{path}" for path in moved}, f"{rules} move {moved}; here {found}")
+        require(found == {f"/e{path}" for path in moved}, f"{rules} move {moved}; here {found}")
 
     def test_a_time_is_kept_or_refused(self, rig: Rig) -> None:
         """With preserve_timestamp a file has the time of its source, or the request is refused and nothing moves."""
         rig.put(rig.source, "/f", b"data")
         outcome = move(rig, ("/f", "/f"), preserve_timestamp=True)
         if isinstance(outcome.error, UnsupportedOptionError):
-            want(files(rig, rig.destination) == set(), "what is refused moves nothing")
+            require(files(rig, rig.destination) == set(), "what is refused moves nothing")
             return
         rig.put(rig.source, "/f", b"data", modified=THEN)
         must_move(rig, ("/f", "/f"), preserve_timestamp=True)
         kept = rig.modified(rig.destination, "/f")
-        want(int(kept) == int(THEN), f"preserve_timestamp keeps the time {THEN}; here it is {kept}")
+        require(int(kept) == int(THEN), f"preserve_timestamp keeps the time {THEN}; here it is {kept}")

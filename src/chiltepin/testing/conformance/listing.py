@@ -9,15 +9,15 @@ import pytest
 
 from chiltepin.errors import BackendError, PathNotFoundError
 from chiltepin.model import DirEntry
-from chiltepin.testing.conformance.asking import must_raise, needs_empty_folder, want
+from chiltepin.testing.conformance.helpers import must_raise, needs_empty_folder, require
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
 
-__all__ = ["LookingLaws"]
+__all__ = ["ListingLaws"]
 
 
-class LookingLaws:
+class ListingLaws:
     """What ``ls`` does."""
 
     @pytest.mark.parametrize("folder", ["/d", "/d/", "/./d", "/x/../d"])
@@ -29,15 +29,15 @@ class LookingLaws:
         rig.put(rig.source, "/d/sub/not-this-one", b"1")
         found = {entry.name: (entry.kind, entry.size) for entry in rig.backend.ls(rig.source, folder)}
         expected = {"file": ("file", 5), ".hidden": ("file", 0), "two words": ("file", 1), "sub": ("dir", 0)}
-        want(found == expected, f"ls of {folder} tells {expected}; here {found}")
+        require(found == expected, f"ls of {folder} tells {expected}; here {found}")
 
     def test_an_entry_is_plain(self, rig: Rig) -> None:
         """An entry is a DirEntry, and its time is in UTC or None."""
         rig.put(rig.source, "/f", b"data")
         (entry,) = rig.backend.ls(rig.source, "/")
-        want(type(entry) is DirEntry, "ls returns chiltepin.model.DirEntry")
+        require(type(entry) is DirEntry, "ls returns chiltepin.model.DirEntry")
         utc = entry.modified is None or entry.modified.utcoffset() == timedelta(0)
-        want(utc, f"the time of an entry is in UTC, or None; here {entry.modified!r}")
+        require(utc, f"the time of an entry is in UTC, or None; here {entry.modified!r}")
 
     def test_what_was_moved_is_listed(self, rig: Rig) -> None:
         """Ls tells what is there now, not what was there when it was asked before."""
@@ -45,12 +45,12 @@ class LookingLaws:
         before = {entry.name for entry in rig.backend.ls(rig.source, "/d")}
         rig.put(rig.source, "/d/b", b"1")
         after = {entry.name for entry in rig.backend.ls(rig.source, "/d")}
-        want((before, after) == ({"a"}, {"a", "b"}), "ls keeps no listing of before")
+        require((before, after) == ({"a"}, {"a", "b"}), "ls keeps no listing of before")
 
     def test_an_empty_folder_is_listed(self, rig: Rig) -> None:
         """Ls of a folder in which nothing is returns nothing."""
         needs_empty_folder(rig, rig.source, "/d/")
-        want(list(rig.backend.ls(rig.source, "/d")) == [], "ls of an empty folder returns no entries")
+        require(list(rig.backend.ls(rig.source, "/d")) == [], "ls of an empty folder returns no entries")
 
     def test_a_missing_folder_is_not_found(self, rig: Rig) -> None:
         """Ls of what is not there is a PathNotFoundError."""
@@ -71,4 +71,4 @@ class LookingLaws:
         rig.link(rig.source, "/to-nothing", "missing")
         found = {entry.name: entry.kind for entry in rig.backend.ls(rig.source, "/")}
         expected = {"d": "dir", "to-folder": "link", "to-file": "link", "to-nothing": "link"}
-        want(found == expected, f"ls follows no link: {expected}; here {found}")
+        require(found == expected, f"ls follows no link: {expected}; here {found}")

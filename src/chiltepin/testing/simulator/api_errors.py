@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-__all__ = ["Refusal", "bad_request", "request_id"]
+__all__ = ["ApiError", "bad_request", "request_id"]
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer
+class ApiError(Exception):
     """A request that is answered with an error document.
 
     Parameters
@@ -41,6 +41,6 @@ def request_id() -> str:
     return secrets.token_hex(8)[:9]
 
 
-def bad_request(message: str, code: str = "ClientError.BadRequest") -> Refusal:
+def bad_request(message: str, code: str = "ClientError.BadRequest") -> ApiError:
     """Return the answer to a request that makes no sense."""
-    return Refusal(400, code, message)
+    return ApiError(400, code, message)

@@ -28,16 +28,16 @@ __all__ = [
     "must_remove",
     "pickled",
     "remove",
+    "require",
     "run",
     "transfer",
-    "want",
 ]
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 
 
-def want(kept: object, law: str) -> None:
+def require(kept: object, law: str) -> None:
     """Raise AssertionError with the words of the law, if it was not kept; works in optimized Python, too."""
     __tracebackhide__ = True
     if not kept:

@@ -7,7 +7,7 @@ import os
 
 from chiltepin.backends.filesystem.errors import Fault
 
-__all__ = ["FROM_DISK", "SKIPPABLE", "Trouble", "trouble_of"]
+__all__ = ["FROM_DISK", "SKIPPABLE", "TaskFault", "fault_from_error"]
 
 #: What ``skip_source_errors`` skips, on the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"PERMISSION_DENIED", "FILE_NOT_FOUND", "AMBIGUOUS_PATH"})
@@ -27,7 +27,7 @@ _CODES = {
 }
 
 
-class Trouble(Exception):  # noqa: N818 - it is retried more often than it is an error
+class TaskFault(Exception):  # noqa: N818 - it is retried more often than it is an error
     """Why a file, or a task, cannot go on for now.
 
     Parameters
@@ -57,11 +57,11 @@ class Trouble(Exception):  # noqa: N818 - it is retried more often than it is an
         return self.code.replace("_", " ").lower()
 
 
-#: Everything that looking at a path, or working on it, may raise; `trouble_of` understands all of it.
-FROM_DISK = (OSError, ValueError, Fault, Trouble)
+#: Everything that looking at a path, or working on it, may raise; `fault_from_error` understands all of it.
+FROM_DISK = (OSError, ValueError, Fault, TaskFault)
 
 
-def trouble_of(error: Exception, what: str) -> Trouble:
+def fault_from_error(error: Exception, what: str) -> TaskFault:
     """Return the trouble that an error of the disk means.
 
     Parameters
@@ -71,11 +71,11 @@ def trouble_of(error: Exception, what: str) -> Trouble:
     what : str
         The path and its collection.
     """
-    if isinstance(error, Trouble):
+    if isinstance(error, TaskFault):
         return error
     if isinstance(error, Fault):
         # The only permission that the store itself refuses is that of links that lead out of it.
-        return Trouble(error.code, f"{what}: {error.reason}", outside=error.code == "PERMISSION_DENIED")
+        return TaskFault(error.code, f"{what}: {error.reason}", outside=error.code == "PERMISSION_DENIED")
     if isinstance(error, OSError) and error.errno:
-        return Trouble(_CODES.get(error.errno, "ENDPOINT_ERROR"), f"{what}: {os.strerror(error.errno)}")
-    return Trouble("ENDPOINT_ERROR", f"{what}: {type(error).__name__}")
+        return TaskFault(_CODES.get(error.errno, "ENDPOINT_ERROR"), f"{what}: {os.strerror(error.errno)}")
+    return TaskFault("ENDPOINT_ERROR", f"{what}: {type(error).__name__}")
