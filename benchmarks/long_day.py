@@ -72,9 +72,9 @@ class Looks:
             wanted = {handle.task_id for handle in handles}
             with manager._lock:  # noqa: SLF001
                 asked = [one for one in manager._batcher.batches if one.handle and one.handle.task_id in wanted]  # noqa: SLF001
-                due = min((one.next_poll(manager._last_poll) for one in asked), default=now)  # noqa: SLF001
+                due = min((one.next_poll(manager._poller.last_poll) for one in asked), default=now)  # noqa: SLF001
             # What could not be asked is asked again later on purpose.
-            self.late.append(now - max(due, manager._poll_backoff.until))  # noqa: SLF001
+            self.late.append(now - max(due, manager._poller.backoff.until))  # noqa: SLF001
             return poll(handles)
 
         manager._backend.poll = noted  # type: ignore[method-assign] # noqa: SLF001
@@ -181,7 +181,8 @@ def _hasten(manager: TaskManager, clock: RunningClock) -> None:
         return None if pause is None else pause / clock.speed
 
     manager._clock = DayClock(clock)  # noqa: SLF001 - in a workflow nobody gives it a clock
-    manager._completer._clock = manager._clock  # noqa: SLF001
+    for part in (manager._completer, manager._submitter, manager._poller):  # noqa: SLF001
+        part._clock = manager._clock  # noqa: SLF001
     manager._thread = BackgroundThread("chiltepin-task-manager", step)  # noqa: SLF001
 
 

@@ -71,7 +71,7 @@ def test_a_day_leaves_nothing_behind(stack):
     def noted(handles):
         with stack.manager._lock:
             asked = [batch for batch in stack.manager._batcher.batches if batch.handle in handles]
-            due = min(batch.next_poll(stack.manager._last_poll) for batch in asked)
+            due = min(batch.next_poll(stack.manager._poller.last_poll) for batch in asked)
         late.append(stack.clock.time() - due)
         return poll(handles)
 

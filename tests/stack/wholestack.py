@@ -92,7 +92,7 @@ class Stack:
         patience = RetryConfig(max_retries=2, max_sleep=0)
         self._patch.setattr("chiltepin.backends.globus.auth._retries", lambda: patience)
         # Everything is opened in one place, and that would have the clock of this machine.
-        self._patch.setattr("chiltepin.parsl.calls.opened", lambda *_: self.transfers)
+        self._patch.setattr("chiltepin.parsl.calls.open_transfers", lambda *_: self.transfers)
         logging.getLogger("chiltepin").addHandler(self.stumbles)
         logging.getLogger("concurrent.futures").addHandler(self.stumbles)
         self.clock.attach(self._wake)
@@ -174,7 +174,7 @@ class Stack:
     def underway(self):
         """What keeps the task manager from coming to rest."""
         now, manager = self.clock.time(), self.manager
-        submits, polls = manager._submit_backoff.until - now, manager._poll_backoff.until - now
+        submits, polls = manager._submitter._backoff.until - now, manager._poller.backoff.until - now
         waits = f"stops {len(manager._stop_requests)}, submits {submits}, polls {polls}"
         return [waits, *({**vars(batch), "in": manager._next(batch) - now} for batch in manager._batcher.batches)]
 

@@ -185,6 +185,11 @@ class Batch(TaskProgress):
         return bool(self.successors) or any(self.requests_by_item.values())
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the task has ended at the service; the outcomes of its items may still be unknown."""
+        return self.status is not None and self.status.state.final
+
+    @property
     def joinable(self) -> bool:
         """Whether a pending request that wants an item of this batch may still join it."""
         return not (self.closed or self.stop_reason)

@@ -157,6 +157,16 @@ class Completer:
         self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(request))
         self.drop(batch)
 
+    def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
+        """End the pending requests of a task as far as is known; while others wait for its end, it is followed on."""
+        why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
+        self._recorder.dropped(batch.submission_id, why)
+        if batch.handle is None or batch.has_ended:
+            self.drop(batch)
+            self.end_all(batch, lambda pending: pending.outcome(now, last))
+        else:
+            self.abandon(batch, lambda pending: pending.outcome(now, last))
+
     def abandon(self, batch: Batch, outcome: Callable[[PendingRequest], TaskStatus | BaseException]) -> None:
         """End the pending requests of a task that may go on, each with its outcome; others may wait for its end."""
         now, pending_requests = self._clock.monotonic(), batch.pending_requests

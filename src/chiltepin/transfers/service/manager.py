@@ -1,9 +1,8 @@
-"""One thread for all that a service does for us: it submits, looks and cancels, and every pending request ends.
+"""Run the requests of one service with one thread: it stops, submits, polls and cancels, until every request has ended.
 
-A task at a service needs nobody to wait for it. So the task manager has one thread that speaks with the service,
-whatever the number of tasks, and looks at all of them with one question. The callbacks of the futures that it ends run
-on other threads (`chiltepin.transfers.callbacks`), so they never delay a look. Pending requests that are alike and wait
-at the same moment share a task (`chiltepin.transfers.service.batching`).
+The thread polls all tasks with one call (`chiltepin.transfers.service.polling`). Callbacks of the futures that it ends
+run on other threads (`chiltepin.transfers.callbacks`), so that they never delay a poll. Requests that are alike and
+wait at the same moment share a task (`chiltepin.transfers.service.batching`).
 """
 
 from __future__ import annotations
@@ -17,20 +16,19 @@ import uuid
 import weakref
 from collections import deque
 from concurrent import futures
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from chiltepin.backends import forks
-from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
-from chiltepin.model import NO_TASK, UNREAD, DeleteRequest, TaskState, TaskStatus
+from chiltepin.errors import BackendError
 from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.service.batch import Batch, split
 from chiltepin.transfers.service.batching import Batcher
 from chiltepin.transfers.service.completion import Completer
-from chiltepin.transfers.service.missing_paths import confirm_missing, find_missing
 from chiltepin.transfers.service.pending_request import PendingRequest
+from chiltepin.transfers.service.polling import Poller
+from chiltepin.transfers.service.submission import Submitter
 from chiltepin.transfers.timing import BackgroundThread, Backoff, SystemClock
 
 if TYPE_CHECKING:
@@ -54,23 +52,24 @@ forks.register(_managers.clear)
 
 @interpreter_exit.while_threads_work
 def _wait_at_exit() -> None:
-    """Wait, at the end of a script, for what services do for it: the process that asks is not to end before."""
-    while not interpreter_exit.cause() and (
-        live := [pending.future for manager in list(_managers) for pending in manager.unfinished()]
-    ):
+    """Wait at the end of a script for the tasks that it has started at services."""
+    while not interpreter_exit.cause() and (live := [one.future for one in _unfinished()]):
         # A Ctrl-C that comes just before this wait begins is noticed only after it.
         futures.wait(live, timeout=1)
 
 
 @atexit.register
 def _cancel_all_at_exit() -> None:
-    """Cancel at the services what nobody will wait for any more."""
-    managers = list(_managers)
-    wanted = [describe(pending.request) for manager in managers for pending in manager.unfinished()]
-    for manager in managers:
+    """Cancel at the services what has not ended."""
+    cancelled = [describe(pending.request) for pending in _unfinished()]
+    for manager in list(_managers):
         manager.close()
-    if wanted:
-        interpreter_exit.say(interpreter_exit.listed("Cancelled when Python ended:", wanted))
+    if cancelled:
+        interpreter_exit.say(interpreter_exit.listed("Cancelled when Python ended:", cancelled))
+
+
+def _unfinished() -> list[PendingRequest]:
+    return [pending for manager in list(_managers) for pending in manager.unfinished()]
 
 
 def workflow_ended(workflow: str, *, in_order: bool) -> None:
@@ -130,31 +129,20 @@ class TaskManager:
         self._count = itertools.count()
         # Guards all of the above; never held while the service is asked.
         self._lock = threading.RLock()
-        self._last_poll = self._clock.monotonic()
-        self._submit_backoff, self._poll_backoff = Backoff(), Backoff()
         self._thread = BackgroundThread("chiltepin-task-manager", self.step)
-        self._completer = Completer(
-            *(self._backend, self.recorder, self._batcher),
-            clock=self._clock,
-            lock=self._lock,
-            freed=self._submit_backoff.succeeded,
-        )
+        backoff = Backoff()
+        shared: dict[str, Any] = {"clock": self._clock, "lock": self._lock}
+        parts = self._backend, self.recorder, self._batcher
+        self._completer = Completer(*parts, **shared, freed=backoff.succeeded)
+        self._submitter = Submitter(*parts, self._completer, **shared, backoff=backoff, per_item=self._batching)
+        self._poller = Poller(*parts, self._completer, **shared, guard=self._guarded)
 
     # What callers do; all of it returns at once.
 
     def start(
-        self,
-        key: str,
-        request: Request,
-        *,
-        timeout: float,
-        polling_interval: float,
-        grace: float,
-        workflow: str = "",
+        self, key: str, request: Request, *, timeout: float, polling_interval: float, grace: float, workflow: str = ""
     ) -> PendingRequest:
-        """Take a request on.
-
-        If that raises, nothing of the request is left.
+        """Take a request on; if that raises, nothing of the request is left.
 
         Parameters
         ----------
@@ -197,19 +185,12 @@ class TaskManager:
                 if batch.request is None and not batch.needed:
                     self._batcher.drop(batch)
 
-    def resume(self, *, timeout: float, polling_interval: float, grace: float) -> list[PendingRequest]:
-        """Take on what other processes have begun and not ended, as a pending request for each item.
-
-        Parameters
-        ----------
-        timeout, polling_interval, grace
-            See `PendingRequest`.
-        """
-        rest: dict[str, Any] = {"timeout": timeout, "polling_interval": polling_interval, "grace": grace}
+    def resume(self, **options: Any) -> list[PendingRequest]:
+        """Take on what other processes have begun and not ended; each item is a `PendingRequest` with these options."""
         now = self._clock.monotonic()
         with self._lock:
             found = {
-                str(uuid.uuid4()): (PendingRequest(one, started=now, **rest), batch)
+                str(uuid.uuid4()): (PendingRequest(one, started=now, **options), batch)
                 for batch in self._batcher.adopted_tasks(now)
                 for one in split(cast("Request", batch.request))
             }
@@ -228,7 +209,7 @@ class TaskManager:
     def _register(self, key: str, pending: PendingRequest) -> None:
         _managers.add(self)
         self._by_key[key] = pending
-        # Weakly: what has ended is not to stay in memory until its time would have been up.
+        # Weakly, so that a request that has ended does not stay in memory until its timeout.
         heapq.heappush(self._timeouts, (pending.times_out_at, next(self._count), weakref.ref(pending)))
         if len(self._timeouts) > self._max_timeouts:
             self._remove_ended_timeouts()
@@ -256,14 +237,16 @@ class TaskManager:
         """Return what is under way and was not stopped; nothing if the clock is moved by hand."""
         if not self._threaded or not isinstance(self._clock, SystemClock):
             return []
+        return [pending for pending in self._live() if not pending.stop_reason]
+
+    def _live(self) -> list[PendingRequest]:
         with self._lock:
-            live = [pending for batch in self._batcher.batches for pending in batch.pending_requests]
-        return [pending for pending in live if not pending.stop_reason]
+            return [pending for batch in self._batcher.batches for pending in batch.pending_requests]
 
     def close(self, seconds: float = policy.EXIT_GRACE) -> None:
         """Stop every pending request, and wait so many seconds at most until all have ended."""
         with self._lock:
-            live = [pending for batch in self._batcher.batches for pending in batch.pending_requests]
+            live = self._live()
             for pending in live:
                 self._request_stop(pending)
         if live:
@@ -272,14 +255,11 @@ class TaskManager:
         self.record_clean_end()
 
     def record_clean_end(self, workflow: str | None = None) -> None:
-        """Write down that a workflow has ended in order; None stands for all that were not abandoned.
-
-        The same request, made again after it, is a new one (`chiltepin.transfers.service.restart`).
-        """
+        """Record that a workflow has ended cleanly; None means all that were not abandoned (see `RestartPlan`)."""
         self.recorder.record_clean_end(workflow)
 
     def abandon(self, workflow: str) -> None:
-        """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
+        """Note that a workflow has not ended cleanly, so that the end of the process does not record it as clean."""
         self.recorder.abandon(workflow)
 
     def _request_stop(self, pending: PendingRequest) -> None:
@@ -288,7 +268,7 @@ class TaskManager:
             self._stop_requests.append(pending)
 
     def _remove_ended_timeouts(self) -> None:
-        """Drop the limits of what has ended; with a timeout of days there would be many."""
+        """Remove the timeouts of requests that have ended; with a timeout of days there would be many."""
         live = [one for one in self._timeouts if (pending := one[2]()) is not None and not pending.ended]
         heapq.heapify(live)
         self._timeouts, self._max_timeouts = live, max(policy.DEADLINES_KEPT, 2 * len(live))
@@ -298,7 +278,7 @@ class TaskManager:
             self._thread.wake()
 
     def _ensure_thread(self) -> None:
-        """See to it that the thread is there, which another caller may have failed to start."""
+        """Start the thread if another caller has failed to."""
         if self._threaded:
             self._thread.ensure_running()
 
@@ -315,9 +295,9 @@ class TaskManager:
         self._process_stops(self._clock.monotonic())
         for batch in list(self._batcher.batches):
             if batch.needed and self._guarded(batch, self._advance, batch):
-                # In between too, for a hundred submissions take longer than the time between two looks.
-                self._poll_if_due()
-        self._poll_if_due()
+                # In between too, for a hundred submissions take longer than the time between two polls.
+                self._poller.poll_if_due()
+        self._poller.poll_if_due()
         with self._lock:
             moments = [self._next(batch) for batch in self._batcher.batches if batch.needed]
             if moments and self._timeouts:
@@ -327,16 +307,16 @@ class TaskManager:
         soonest = min(moments, default=float("inf"))
         return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
 
-    def _guarded(self, batch: Batch, deed: Callable[..., T], *given: Any) -> T | None:
-        """Do something about one batch; what is raised ends this batch, and nothing else."""
+    def _guarded(self, batch: Batch, function: Callable[..., T], *given: Any) -> T | None:
+        """Call a function for one batch; what it raises ends this batch, and nothing else."""
         try:
-            return deed(*given)
+            return function(*given)
         except Exception as err:
             logger.exception("A batch of %d items ends, and the others go on.", len(batch.requests_by_item))
             # Nothing that belongs to a service: it would be kept with the error.
             kind = type(err).__name__
         failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
-        if batch.handle is None or _has_ended(batch):
+        if batch.handle is None or batch.has_ended:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda _: failure)
         else:
@@ -346,15 +326,15 @@ class TaskManager:
         return None
 
     def _process_stops(self, now: float) -> None:
-        """See to the pending requests that nobody wants any more, or whose time is up."""
+        """Stop the requests that were cancelled or have timed out."""
         with self._lock:
             while self._timeouts and self._timeouts[0][0] <= now:
                 pending = heapq.heappop(self._timeouts)[2]()
                 if pending is not None and not pending.ended and not pending.stop_reason:
                     pending.stop_reason = "timeout"
                     self._stop_requests.append(pending)
-            wishes = [self._stop_requests.popleft() for _ in range(len(self._stop_requests))]
-        for pending in wishes:
+            stops = [self._stop_requests.popleft() for _ in range(len(self._stop_requests))]
+        for pending in stops:
             if not pending.ended and isinstance(batch := pending.task, Batch):
                 self._guarded(batch, self._stop_one, batch, pending, now)
 
@@ -370,160 +350,36 @@ class TaskManager:
         self._completer.end(pending, pending.detached_error(len(others)) if submitted else pending.outcome(now, None))
 
     def _next(self, batch: Batch) -> float:
-        """Return the moment when a task next needs us; the lock is held."""
+        """Return when something is next due for a batch; the lock is held."""
         now = self._clock.monotonic()
         if batch.handle is None:
-            return float("-inf") if batch.stop_reason else self._submit_time(batch, now)
-        if _has_ended(batch):
-            look = max(self._poll_backoff.until, batch.backoff.until)
+            return float("-inf") if batch.stop_reason else self._submitter.time(batch, now)
+        if batch.has_ended:
+            poll = max(self._poller.backoff.until, batch.backoff.until)
         elif batch.wants_cancel(now):
             return now
         else:
-            look = max(batch.next_poll(self._last_poll), self._poll_backoff.until, batch.backoff.until)
-        return max(now, min(look, batch.stop_deadline))
-
-    def _submit_time(self, batch: Batch, now: float) -> float:
-        """Return the moment when a batch is to be submitted."""
-        return max(self._batcher.submit_time(batch, now), self._submit_backoff.until, batch.backoff.until)
+            poll = max(batch.next_poll(self._poller.last_poll), self._poller.backoff.until, batch.backoff.until)
+        return max(now, min(poll, batch.stop_deadline))
 
     def _advance(self, batch: Batch) -> bool:
         """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
         now = self._clock.monotonic()
         if batch.handle is None:
-            return self._submit_if_due(batch, now)
-        over = _has_ended(batch)
+            return self._submitter.submit_if_due(batch, now)
         if now >= batch.stop_deadline:
-            # Before it is told once more: a service that cannot be asked would be told for ever. Of a task that is over
-            # nobody can say of any item that it is done.
-            self._give_up(batch, now, None if over else batch.final_status)
+            # Before the next cancellation: a service that is down would be sent them without end. Of a task that has
+            # ended, the outcomes of its items are not known.
+            self._completer.give_up(batch, now, None if batch.has_ended else batch.final_status)
             return False
-        if over:
-            # All that is left is to ask what became of its items.
-            if now >= max(self._poll_backoff.until, batch.backoff.until):
-                self._complete(batch)
+        if batch.has_ended:
+            if now >= max(self._poller.backoff.until, batch.backoff.until):
+                self._poller.complete(batch)
             return True
         if batch.wants_cancel(now):
             self._cancel(batch, now)
             return True
         return False
-
-    def _submit_if_due(self, batch: Batch, now: float) -> bool:
-        """Submit a task if that is due, or give it up; return whether the service was asked."""
-        if not batch.stop_reason and self._drop_missing(batch, now):
-            return True
-        with self._lock:
-            # If the reply to the last try was lost, its task is not to be left behind.
-            due = bool(batch.refused if batch.stop_reason else now >= self._submit_time(batch, now))
-            if due and not batch.submission_id and self._batcher.defer_to_others(batch, now):
-                return False
-            if due:
-                self._batcher.close(batch)
-                request = batch.build_request(now, self._clock.now(), per_item=self._batching)
-        if due:
-            self._submit(batch, request)
-        if batch.stop_reason and batch.handle is None:
-            self._give_up(batch, now, None)
-        return due
-
-    def _give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
-        """End the pending requests of a task as far as is known; while others wait for its end, it is followed on."""
-        why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
-        self.recorder.dropped(batch.submission_id, why)
-        if batch.handle is None or _has_ended(batch):
-            self._completer.drop(batch)
-            self._completer.end_all(batch, lambda pending: pending.outcome(now, last))
-        else:
-            self._completer.abandon(batch, lambda pending: pending.outcome(now, last))
-
-    def _drop_missing(self, batch: Batch, now: float) -> bool:
-        """Look, for a deletion that many share and that is due, for what is not there; whether that was done now."""
-        kind = batch.kind
-        if (
-            not isinstance(kind, DeleteRequest)
-            or kind.ignore_missing
-            or batch.missing_removed
-            or batch.request is not None
-        ):
-            return False
-        alone = len(batch.requests_by_item) == 1
-        if alone or now < self._submit_time(batch, now):
-            return False
-        with self._lock:
-            self._batcher.close(batch)
-            paths = [str(path) for path in batch.requests_by_item]
-        failed, unknown = find_missing(self._backend, kind, paths)
-        batch.missing_removed = True
-        with self._lock:
-            gone = [
-                (pending, failed.get(path))
-                for path in (*failed, *unknown)
-                for pending in list(batch.requests_by_item[path])
-            ]
-            missing = [path for path, outcome in failed.items() if outcome.code == policy.NOT_FOUND]
-            late = self._batcher.take_back_strict(batch, missing)
-            for pending, _ in gone:
-                self._batcher.remove(batch, pending)
-            if not batch.requests_by_item:
-                self._completer.drop(batch)
-        self._completer.resubmit([pending for pending, outcome in gone if outcome is None], max_items=1)
-        self._completer.resubmit(late, max_items=None)
-        nobody = TaskStatus(handle=NO_TASK, state=TaskState.FAILED)
-        for pending, outcome in gone:
-            if outcome is not None:
-                self._completer.end(pending, replace(nobody, code=outcome.code, reason=outcome.reason))
-        return True
-
-    def _submit(self, batch: Batch, request: Request) -> None:
-        try:
-            # Kept over every try: that is what makes a repetition harmless.
-            if not batch.submission_id:
-                batch.submission_id = self._backend.new_submission_id()
-                waited = batch.waited(self._clock.monotonic())
-                self.recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked(request))
-            handle = self._backend.submit(request, batch.submission_id)
-        except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
-            refusal = err
-        else:
-            # Its first look comes in its own time, not at once because others were looked at long ago.
-            batch.submitted, batch.handle = self._clock.monotonic(), handle
-            self._submit_backoff.succeeded()
-            self.recorder.submitted(handle)
-            return
-        if isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic()):
-            batch.refused = str(refusal)
-            batch.backoff.failed(self._clock.monotonic())
-            return
-        if isinstance(refusal, BackendError) and refusal.transient:
-            batch.refused = str(refusal)
-            self._submit_backoff.failed(self._clock.monotonic())
-            return
-        self.recorder.refused(batch.submission_id, refusal)
-        if isinstance(refusal, PathsInUseError) and refusal.status is not None and not batch.stop_reason:
-            self._wait_for(refusal.status, batch, request)
-            return
-        self._completer.drop(batch)
-        if batch.stop_reason:
-            # There is no task, and `_submit_if_due` ends what wanted one.
-            return
-        if batch.per_item and not isinstance(refusal, EndpointError | EndpointUnavailableError | LoginRequiredError):
-            # One of its items may be to blame.
-            self._completer.resubmit(batch.pending_requests, max_items=max(1, len(batch.requests_by_item) // 2))
-        else:
-            self._completer.end_all(batch, lambda _: refusal)
-
-    def _wait_for(self, other: TaskStatus, batch: Batch, request: Request) -> None:
-        """Have a batch, and those that wait for it, wait for a task that the service holds against it."""
-        now, pending_requests = self._clock.monotonic(), batch.pending_requests
-        with self._lock:
-            followed = self._batcher.adopt(request, other.handle, now)
-            for one in batch.successors:
-                one.wait_for([followed])
-            self._batcher.drop(batch)
-        for pending in pending_requests:
-            pending.last_status = other
-            # A service that refuses again and again is asked less and less often.
-            pending.not_before = now + min(policy.RETRY_MAX, (now - pending.started) * policy.POLL_FRACTION)
-        self._completer.resubmit(pending_requests, max_items=None)
 
     def _cancel(self, batch: Batch, now: float) -> None:
         batch.note_cancel_tried(now)
@@ -533,70 +389,3 @@ class TaskManager:
             logger.warning("Could not cancel task %s: %s", batch.handle and batch.handle.task_id, err)
         else:
             batch.cancel_accepted = True
-
-    def _poll_if_due(self) -> None:
-        """Look at every task with one question, if one of them is due."""
-        now = self._clock.monotonic()
-        with self._lock:
-            asked = [
-                one
-                for one in self._batcher.batches
-                if one.handle is not None and not _has_ended(one) and one.needed and now >= one.backoff.until
-            ]
-            due = min((batch.next_poll(self._last_poll) for batch in asked), default=float("inf"))
-        if now < max(due, self._poll_backoff.until):
-            return
-        try:
-            statuses = self._backend.poll([batch.handle for batch in asked if batch.handle])
-            if len(statuses) != len(asked):
-                raise BackendError(f"{len(statuses)} statuses came for {len(asked)} tasks.")  # noqa: TRY301
-        except LoginRequiredError as err:
-            lost = err
-        except Exception as err:  # noqa: BLE001 - asked again; each pending request has its timeout
-            logger.warning("Could not ask how %d tasks are: %s", len(asked), err)
-            self._poll_backoff.failed(self._clock.monotonic())
-            return
-        else:
-            self._apply_statuses(asked, statuses)
-            return
-        for batch in [one for one in self._batcher.batches if not one.predecessors.isdisjoint(asked)]:
-            self._completer.drop(batch)
-            self._completer.end_all(batch, lambda _: lost)
-        for batch in asked:
-            self.recorder.dropped(batch.submission_id, lost)
-            self._completer.abandon(batch, lambda _: lost)
-
-    def _apply_statuses(self, asked: list[Batch], statuses: list[TaskStatus]) -> None:
-        self._last_poll = now = self._clock.monotonic()
-        self._poll_backoff.succeeded()
-        for batch, status in zip(asked, statuses, strict=True):
-            self._guarded(batch, self._apply_status, batch, status, now)
-
-    def _apply_status(self, batch: Batch, status: TaskStatus, now: float) -> None:
-        if not isinstance(status, TaskStatus) or not isinstance(status.state, TaskState) or status.code == UNREAD:
-            logger.warning("Nothing could be learnt of %s: %s", batch.handle, getattr(status, "reason", status))
-            batch.backoff.failed(now)
-            return
-        batch.backoff.succeeded()
-        with self._lock:
-            batch.update(status, now)
-        self.recorder.seen(batch.submission_id, status)
-        if status.state.final:
-            self._complete(batch)
-        elif (
-            status.code == policy.NOT_FOUND
-            and batch.pending_requests
-            and not batch.stop_reason
-            and not batch.existence_checked
-        ):
-            batch.existence_checked = True
-            if proof := confirm_missing(self._backend, cast("Request", batch.request)):
-                batch.stop("fault", now, proof)
-
-    def _complete(self, batch: Batch) -> None:
-        if not self._completer.complete(batch):
-            batch.backoff.failed(self._clock.monotonic())
-
-
-def _has_ended(batch: Batch) -> bool:
-    return batch.status is not None and batch.status.state.final

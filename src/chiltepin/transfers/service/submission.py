@@ -1,0 +1,169 @@
+"""Submit a batch when that is due, and decide what a refusal means for its requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
+from chiltepin.transfers import policy
+from chiltepin.transfers.service.missing_paths import find_missing
+
+if TYPE_CHECKING:
+    import threading
+
+    from chiltepin.model import Request
+    from chiltepin.protocol import TransferBackend
+    from chiltepin.transfers.recorder import TaskRecorder
+    from chiltepin.transfers.service.batch import Batch
+    from chiltepin.transfers.service.batching import Batcher
+    from chiltepin.transfers.service.completion import Completer
+    from chiltepin.transfers.timing import Backoff
+
+__all__ = ["Submitter"]
+
+
+class Submitter:
+    """Submits batches to one service; only the manager's thread calls it.
+
+    Parameters
+    ----------
+    backend, recorder, batcher, completer
+        The service, and the parts of its task manager.
+    clock : object
+        Has ``monotonic()`` and ``now()``.
+    lock : threading.RLock
+        Guards the batcher.
+    backoff : Backoff
+        When to submit again after a transient error.
+    per_item : bool
+        Whether the service can report the outcome of each item.
+    """
+
+    def __init__(
+        self,
+        backend: TransferBackend,
+        recorder: TaskRecorder,
+        batcher: Batcher,
+        completer: Completer,
+        *,
+        clock: Any,
+        lock: threading.RLock,
+        backoff: Backoff,
+        per_item: bool,
+    ) -> None:
+        self._backend, self._recorder, self._batcher, self._completer = backend, recorder, batcher, completer
+        self._clock, self._lock, self._backoff, self._per_item = clock, lock, backoff, per_item
+
+    def time(self, batch: Batch, now: float) -> float:
+        """Return the moment when a batch is to be submitted."""
+        return max(self._batcher.submit_time(batch, now), self._backoff.until, batch.backoff.until)
+
+    def submit_if_due(self, batch: Batch, now: float) -> bool:
+        """Submit a task if that is due, or give it up; return whether the service was asked."""
+        if not batch.stop_reason and self._drop_missing(batch, now):
+            return True
+        with self._lock:
+            # If the reply to the last try was lost, its task must not be left behind.
+            due = bool(batch.refused if batch.stop_reason else now >= self.time(batch, now))
+            if due and not batch.submission_id and self._batcher.defer_to_others(batch, now):
+                return False
+            if due:
+                self._batcher.close(batch)
+                request = batch.build_request(now, self._clock.now(), per_item=self._per_item)
+        if due:
+            self._submit(batch, request)
+        if batch.stop_reason and batch.handle is None:
+            self._completer.give_up(batch, now, None)
+        return due
+
+    def _drop_missing(self, batch: Batch, now: float) -> bool:
+        """Remove missing paths from a shared deletion that is due; return whether the service was asked."""
+        kind = batch.kind
+        if (
+            not isinstance(kind, DeleteRequest)
+            or kind.ignore_missing
+            or batch.missing_removed
+            or batch.request is not None
+        ):
+            return False
+        alone = len(batch.requests_by_item) == 1
+        if alone or now < self.time(batch, now):
+            return False
+        with self._lock:
+            self._batcher.close(batch)
+            paths = [str(path) for path in batch.requests_by_item]
+        failed, unknown = find_missing(self._backend, kind, paths)
+        batch.missing_removed = True
+        with self._lock:
+            gone = [
+                (pending, failed.get(path))
+                for path in (*failed, *unknown)
+                for pending in list(batch.requests_by_item[path])
+            ]
+            missing = [path for path, outcome in failed.items() if outcome.code == policy.NOT_FOUND]
+            late = self._batcher.take_back_strict(batch, missing)
+            for pending, _ in gone:
+                self._batcher.remove(batch, pending)
+            if not batch.requests_by_item:
+                self._completer.drop(batch)
+        self._completer.resubmit([pending for pending, outcome in gone if outcome is None], max_items=1)
+        self._completer.resubmit(late, max_items=None)
+        failed_status = TaskStatus(handle=NO_TASK, state=TaskState.FAILED)
+        for pending, outcome in gone:
+            if outcome is not None:
+                self._completer.end(pending, replace(failed_status, code=outcome.code, reason=outcome.reason))
+        return True
+
+    def _submit(self, batch: Batch, request: Request) -> None:
+        try:
+            # Kept over every try: that is what makes a repetition harmless.
+            if not batch.submission_id:
+                batch.submission_id = self._backend.new_submission_id()
+                waited = batch.waited(self._clock.monotonic())
+                self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked(request))
+            handle = self._backend.submit(request, batch.submission_id)
+        except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
+            refusal = err
+        else:
+            # Its first poll counts from now, not from the last poll of other tasks.
+            batch.submitted, batch.handle = self._clock.monotonic(), handle
+            self._backoff.succeeded()
+            self._recorder.submitted(handle)
+            return
+        if isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic()):
+            batch.refused = str(refusal)
+            batch.backoff.failed(self._clock.monotonic())
+            return
+        if isinstance(refusal, BackendError) and refusal.transient:
+            batch.refused = str(refusal)
+            self._backoff.failed(self._clock.monotonic())
+            return
+        self._recorder.refused(batch.submission_id, refusal)
+        if isinstance(refusal, PathsInUseError) and refusal.status is not None and not batch.stop_reason:
+            self._wait_for(refusal.status, batch, request)
+            return
+        self._completer.drop(batch)
+        if batch.stop_reason:
+            # There is no task, and `submit_if_due` ends what wanted one.
+            return
+        if batch.per_item and not isinstance(refusal, EndpointError | EndpointUnavailableError | LoginRequiredError):
+            # One of its items may be to blame.
+            self._completer.resubmit(batch.pending_requests, max_items=max(1, len(batch.requests_by_item) // 2))
+        else:
+            self._completer.end_all(batch, lambda _: refusal)
+
+    def _wait_for(self, other: TaskStatus, batch: Batch, request: Request) -> None:
+        """Let a batch and its successors wait for the task with the same paths that the service names."""
+        now, pending_requests = self._clock.monotonic(), batch.pending_requests
+        with self._lock:
+            followed = self._batcher.adopt(request, other.handle, now)
+            for one in batch.successors:
+                one.wait_for([followed])
+            self._batcher.drop(batch)
+        for pending in pending_requests:
+            pending.last_status = other
+            # A service that refuses repeatedly is asked less and less often.
+            pending.not_before = now + min(policy.RETRY_MAX, (now - pending.started) * policy.POLL_FRACTION)
+        self._completer.resubmit(pending_requests, max_items=None)
