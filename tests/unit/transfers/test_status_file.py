@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from station import Clock
+from clocked_backends import Clock
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers.own_files import create_own, exists_own

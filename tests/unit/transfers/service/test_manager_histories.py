@@ -11,10 +11,10 @@ import threading
 from dataclasses import dataclass
 
 import pytest
+from clocked_backends import Clock, Depot
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from station import Clock, Depot
 
 from chiltepin.errors import BackendError, EndpointUnavailableError, ServiceUnavailableError
 from chiltepin.model import TaskState, items_of

@@ -12,7 +12,7 @@ from concurrent import futures
 
 import pytest
 from children import in_child
-from station import Station
+from clocked_backends import Station
 from waiting import until, without_threads
 
 import chiltepin

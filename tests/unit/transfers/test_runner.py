@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from station import Clock, Station
+from clocked_backends import Clock, Station
 
 from chiltepin.errors import (
     ConfigError,

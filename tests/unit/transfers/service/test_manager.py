@@ -6,7 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from station import Clock, Station
+from clocked_backends import Clock, Station
 
 from chiltepin.errors import (
     BackendError,
