@@ -153,8 +153,11 @@ class Reader(Closing, Protocol):
     parts: bool
     #: What the store itself says of the whole content, such as ``md5:...``; empty where it says nothing that proves it.
     proof: str
-    #: Names this content of this file: another one after any change that the store can tell.
-    mark: str
+
+    @property
+    def mark(self) -> str:
+        """What names this content of this file: another one after any change that the store can tell."""
+        ...
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; return how many bytes came, fewer only at the end."""

@@ -15,6 +15,8 @@ NEW = 0o666
 #: Where Linux keeps the entries of an access list (acl(5)).
 _ACL = "system.posix_acl_access"
 
+_HAS_LISTS = hasattr(os, "getxattr")
+
 #: Modes in which everybody may read: nothing is told early by a file that begins with them.
 _OPEN_TO_ALL = 0o044
 
@@ -47,9 +49,11 @@ def rights_of(folder: int, name: str) -> Rights | None:
         return None
     acl = None
     # Without rights of the group, the mask of an access list lets none of its entries in (acl(5)).
-    if facts.st_mode & 0o070 and hasattr(os, "getxattr"):
-        with suppress(OSError):
+    if facts.st_mode & 0o070 and _HAS_LISTS:
+        try:  # noqa: SIM105 - suppress costs as much as the call, for each file that is replaced
             acl = os.getxattr(f"/proc/self/fd/{folder}/{name}", _ACL, follow_symlinks=False)
+        except OSError:
+            pass
     return Rights(facts.st_mode & 0o777, facts.st_uid, facts.st_gid, acl)
 
 
@@ -71,8 +75,8 @@ def give_rights(descriptor: int, rights: Rights) -> None:
     if (facts.st_uid, facts.st_gid) != (rights.user, rights.group) and not _given(descriptor, rights):
         mode, acl = mode & ~0o070 | (mode & 0o007) << 3 & mode, None
     # A disk without modes gives all of its files the same ones.
-    with suppress(OSError):
-        if stat.S_IMODE(facts.st_mode) != mode:
+    if stat.S_IMODE(facts.st_mode) != mode:
+        with suppress(OSError):
             os.fchmod(descriptor, mode)
     if acl is None and mode & 0o070 and not mode & 0o004:
         # Else a default access list of the folder would let others in.

@@ -69,9 +69,13 @@ class LocalReader(Open):
             raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
         self.size: int | None = None if self._is_untold() else self.facts.st_size
         self.mtime: float | None = Instant.of(self.facts)
+
+    @property
+    def mark(self) -> str:
+        """Disk, number, size and times of the file; see `Reader.mark`."""
         # The change time tells a file that was rewritten in place and given its old modification time.
         numbers = (self.facts.st_dev, self.facts.st_ino, self.size, self.facts.st_mtime_ns, self.facts.st_ctime_ns)
-        self.mark = ":".join(map(str, numbers))
+        return ":".join(map(str, numbers))
 
     def _is_untold(self) -> bool:
         """Whether the size that the kernel tells is not that of the content, which is read to its end then."""

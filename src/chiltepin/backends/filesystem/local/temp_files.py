@@ -118,6 +118,8 @@ class Drafts:
         self.left = False
         self._lock, self._count = threading.Lock(), count()
         self._claim: tuple[str, int] | None = None
+        #: What the names of all that share the claim begin with; empty before there is one.
+        self._shared: str | None = ""
 
     def replaced(self, name: str) -> Rights | None:
         """Return the rights of the file that one of this name will replace."""
@@ -128,10 +130,11 @@ class Drafts:
         number, mode = next(self._count), create_mode(rights)
         if not number:
             return self._claimed(mode)
-        if self._claim is None:
+        if not self._shared:
             with self._lock:
                 self._claim = self._claim or self._claimed()
-        name = temporary(f"{body_of(self._claim[0])}-{number}")
+                self._shared = body_of(self._claim[0])
+        name = temporary(f"{self._shared}-{number}")
         try:
             return name, os.open(name, _NEW, mode, dir_fd=self.folder)
         except OSError:
