@@ -179,6 +179,8 @@ class _Task:
         #: Parsl keywords that the function does not declare, and therefore does not get.
         self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - self.parameters.keys()
         self.by_name = frozenset({*PARSL_KEYWORDS, *self.ignored})
+        #: As Parsl knows them.
+        self.ignored_names = tuple(mangled(dict.fromkeys(self.ignored)))
         #: Whether Parsl may take all arguments by position.
         self.ordered = self.by_name.isdisjoint(self.parameters) and _ORDERED.issuperset(self.parameters.values())
         self._check_names()
@@ -213,7 +215,7 @@ class _Task:
         dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
         labels = kernel.executors(dfk, executor)
         install_shutdown(dfk)
-        ignored = tuple(name for name in map(mangled, self.ignored) if name in named)
+        ignored = tuple(name for name in self.ignored_names if name in named)
         return _with_callback_threads(self._app(dfk, labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -246,7 +248,7 @@ class _Task:
             elif name not in PARSL_KEYWORDS:
                 named[name] = self._nested(name, value)
         positional = [self._nested(number, value) for number, value in enumerate(positional, start=1)]
-        return positional, {mangled(name): value for name, value in named.items()}
+        return positional, mangled(named)
 
     def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
         if type(value) in PLAIN:

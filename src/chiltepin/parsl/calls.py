@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin import paths
 from chiltepin.backends import registry
-from chiltepin.errors import ConfigError, TaskError
+from chiltepin.errors import TaskError
 from chiltepin.model import DeleteRequest
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import input_futures
@@ -22,6 +22,8 @@ from chiltepin.transfers.resolve import default_data, resolve_endpoint
 from chiltepin.transfers.runner import open_transfers, runs_at_service
 
 if TYPE_CHECKING:
+    from parsl.dataflow.dflow import DataFlowKernel
+
     from chiltepin.model import Request
     from chiltepin.parsl.operation import Operation
     from chiltepin.parsl.task_channels import TaskChannel
@@ -32,11 +34,11 @@ __all__ = ["data_settings", "run", "start"]
 
 def data_settings() -> DataSettings:
     """Return the data settings of the running workflow, else those of the default settings file."""
-    try:
-        config = kernel.current().config
-    except ConfigError:
-        config = None
-    settings: DataSettings = getattr(config, "data", None) or default_data()
+    return _settings_of(kernel.running())
+
+
+def _settings_of(dfk: DataFlowKernel | None) -> DataSettings:
+    settings: DataSettings = getattr(dfk.config if dfk is not None else None, "data", None) or default_data()
     return settings
 
 
@@ -55,7 +57,7 @@ def _check_flag(check: Any, settings: DataSettings) -> bool:
     return settings.check if check is None else check
 
 
-def _payload(settings: DataSettings, *, folder: str = "") -> worker.AppPayload:
+def _payload(settings: DataSettings, dfk: DataFlowKernel | None, *, folder: str = "") -> worker.AppPayload:
     """Return what a worker needs besides the request; ``folder`` is where a file may tell it to stop."""
     submission_id = str(uuid.uuid4())
     return worker.AppPayload(
@@ -63,7 +65,7 @@ def _payload(settings: DataSettings, *, folder: str = "") -> worker.AppPayload:
         submission_id=submission_id,
         stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
         fault_grace=settings.fault_grace,
-        workflow=kernel.name(),
+        workflow=str(dfk.run_id) if dfk is not None else "",
     )
 
 
@@ -77,7 +79,7 @@ def start(
 ) -> TransferFuture:
     """Check what is known of a call, and submit it to Parsl."""
     dfk = kernel.current()
-    settings = data_settings()
+    settings = _settings_of(dfk)
     check = _check_flag(check, settings)
     if not isinstance(inputs, list | tuple):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
@@ -91,7 +93,7 @@ def start(
             arguments.check(argument, value)
     for end in ("src", "dst"):
         _check_endpoint(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    payload = _payload(settings, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
+    payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
     # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
     rest = {"request": request} if request else asked
     options = {"executor": executor, "inputs": input_futures(inputs), **waits, **rest}
@@ -109,7 +111,8 @@ def start(
 
 def run(request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None) -> bool:
     """Run a request in this process, and wait for its end."""
-    settings = data_settings()
+    dfk = kernel.running()
+    settings = _settings_of(dfk)
     check = _check_flag(check, settings)
     if isinstance(request, DeleteRequest):
         resolve_endpoint(settings, "src_ep", request.endpoint)
@@ -117,7 +120,7 @@ def run(request: Request, timeout: float, polling_interval: float, client: Any, 
         resolve_endpoint(settings, "src_ep", request.source)
         resolve_endpoint(settings, "dst_ep", request.destination)
     try:
-        worker.run(_payload(settings), request, timeout, polling_interval, client)
+        worker.run(_payload(settings, dfk), request, timeout, polling_interval, client)
     except TaskError:
         if check:
             raise

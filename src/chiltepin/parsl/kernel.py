@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["attached", "current", "entered", "executors", "name"]
+__all__ = ["attached", "current", "entered", "executors", "running"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,17 @@ def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
     return kept[make]  # type: ignore[no-any-return]
 
 
+def running() -> DataFlowKernel | None:
+    """Return what `current` returns; None where that raises."""
+    entry = _CURRENT.get()
+    dfk = entry() if entry is not None else None
+    if dfk is not None and not dfk.cleanup_called:
+        return dfk
+    with contextlib.suppress(NoDataFlowKernelError):
+        return parsl.dfk()
+    return None
+
+
 def current() -> DataFlowKernel:
     """Return the DataFlowKernel that a call made here and now goes to.
 
@@ -63,24 +74,13 @@ def current() -> DataFlowKernel:
     ConfigError
         If there is neither.
     """
-    entry = _CURRENT.get()
-    dfk = entry() if entry is not None else None
-    if dfk is not None and not dfk.cleanup_called:
+    dfk = running()
+    if dfk is not None:
         return dfk
-    with contextlib.suppress(NoDataFlowKernelError):
-        return parsl.dfk()
     raise ConfigError(
         "No workflow is running; make the call inside `with chiltepin.Workflow('chiltepin.yaml'):` "
         "or inside `with parsl.load(chiltepin.configure.load('chiltepin.yaml')):`."
     )
-
-
-def name() -> str:
-    """Return the name of the run that a call made here and now goes to; empty if there is none."""
-    try:
-        return str(current().run_id)
-    except ConfigError:
-        return ""
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from chiltepin.parsl.proxy_future import ProxyFuture
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["in_workflow", "mangled", "sendable", "without_globals", "without_hidden"]
 
@@ -28,9 +28,9 @@ _RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
 _MANGLED = "chiltepin:"
 
 
-def mangled(name: str) -> str:
-    """Return the name under which Parsl gets an argument: another one if its own functions have a parameter like it."""
-    return _MANGLED + name if name in _RESERVED else name
+def mangled(named: Mapping[str, T]) -> dict[str, T]:
+    """Return arguments under other names where Parsl's own functions have a parameter of the same name."""
+    return {_MANGLED + name if name in _RESERVED else name: value for name, value in named.items()}
 
 
 def without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
