@@ -6,7 +6,7 @@ import random
 import shutil
 
 import pytest
-from killing import Case, Cradle, kill, lent, processes
+from killing import Case, ForkServer, kill, lent, processes
 
 
 def pytest_collection_modifyitems(items):
@@ -26,10 +26,10 @@ def kept():
 
 
 @pytest.fixture
-def cradle(kept):
+def fork_server(kept):
     """A process that begins workflows."""
-    with lent(kept, "cradle", Cradle) as cradle:
-        yield cradle
+    with lent(kept, "fork_server", ForkServer) as fork_server:
+        yield fork_server
 
 
 @pytest.fixture

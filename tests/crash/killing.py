@@ -45,12 +45,12 @@ def seeds(fewest):
 EARLIER = 1_000_000_000.25
 
 
-class Cradle:
+class ForkServer:
     """Where workflows begin, one at a time."""
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "cradle.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, str(HERE / "fork_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         #: Seconds that a copy of each kind takes, as far as is known.
         self.took = defaultdict(lambda: 0.3)
@@ -58,7 +58,7 @@ class Cradle:
         self.heard = {"ended": 0}
 
     def say(self, what):
-        """Say something to the cradle, or to the workflow that runs."""
+        """Send a message to the fork server, or to the workflow that runs."""
         self.heard = {}
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
 
@@ -97,7 +97,7 @@ class Run:
 
     Parameters
     ----------
-    cradle : Cradle
+    fork_server : ForkServer
         Where it begins.
     folder : Path
         Where it runs.
@@ -107,35 +107,35 @@ class Run:
         ``local``, threads of its own, or ``pool``, a worker process.
     """
 
-    def __init__(self, cradle, folder, endpoints, executor="local"):
-        self.cradle, self._folder, self._executor = cradle, folder, executor
+    def __init__(self, fork_server, folder, endpoints, executor="local"):
+        self.fork_server, self._folder, self._executor = fork_server, folder, executor
         config = {"data": {"backend": "filesystem", "endpoints": endpoints}}
         if executor == "pool":
             config["pool"] = POOL
         own = {"XDG_STATE_HOME": str(folder / "state"), "CHILTEPIN_JOURNAL": str(folder / "journal")}
         environment = {**os.environ, **SECRETS, **own}
-        cradle.say({"folder": str(folder), "environment": environment, "config": config, "executor": executor})
-        self.process = cradle.hear()["process"]
-        ready = cradle.hear()
+        fork_server.say({"folder": str(folder), "environment": environment, "config": config, "executor": executor})
+        self.process = fork_server.hear()["process"]
+        ready = fork_server.hear()
         assert "ready" in ready, self.output()
         self.worker = int(ready["ready"])
 
     def copy(self, case):
         """Let it begin a copy."""
-        self.cradle.say({"paths": case.paths, "options": case.options, "executor": self._executor})
-        assert self.cradle.hear() == {"moving": True}
+        self.fork_server.say({"paths": case.paths, "options": case.options, "executor": self._executor})
+        assert self.fork_server.hear() == {"moving": True}
 
     def outcome(self):
         """Return what it tells of the copy, or of its own end."""
-        said = self.cradle.hear()
+        said = self.fork_server.hear()
         if said.get("worker", "").isdecimal():
             self.worker = int(said["worker"])
         return said
 
     def end(self):
         """End it in order."""
-        self.cradle.say({})
-        assert self.cradle.hear() == {"ended": 0}, self.output()
+        self.fork_server.say({})
+        assert self.fork_server.hear() == {"ended": 0}, self.output()
 
     def output(self):
         """Return all that it has printed."""
@@ -222,9 +222,9 @@ class Case:
             (self.b / name).write_bytes(content)
             self.old[name] = xxhash.xxh3_128_digest(content)
 
-    def workflow(self, cradle, executor="local"):
+    def workflow(self, fork_server, executor="local"):
         """Start a workflow that can copy it."""
-        return Run(cradle, self.folder, self.endpoints, executor)
+        return Run(fork_server, self.folder, self.endpoints, executor)
 
     def hit(self, begin, victim):
         """Begin the copy and kill something of it, again and again until that was in its middle.
@@ -234,14 +234,14 @@ class Case:
         while True:
             run = begin()
             run.copy(self)
-            threading.Event().wait(self.chance.uniform(0, run.cradle.took[type(self)]))
+            threading.Event().wait(self.chance.uniform(0, run.fork_server.took[type(self)]))
             target, worker = victim(run), run.worker
             kill(target)
             said = run.outcome()
             if said.get("ends") != ["True"]:
                 self.hurt = True
                 return run, said
-            run.cradle.took[type(self)] = said["took"]
+            run.fork_server.took[type(self)] = said["took"]
             if target == run.process:
                 assert run.outcome() == {"ended": -signal.SIGKILL}
             elif target != worker:
@@ -293,19 +293,19 @@ class Case:
         assert said.get("ends") == ["True"], (said, run.output())
         if self.hurt:
             # About the half was left.
-            run.cradle.took[type(self)] = (run.cradle.took[type(self)] + 2 * said["took"]) / 2
+            run.fork_server.took[type(self)] = (run.fork_server.took[type(self)] + 2 * said["took"]) / 2
         self.check_whole()
         if "sync_level" in self.options:
             assert self.identities(whole) == before, "a whole file was moved again"
         return said
 
-    def finish(self, cradle):
+    def finish(self, fork_server):
         """See that nobody is left; start it again, in threads, and see that it comes to a good end.
 
         Returns what the workflow tells.
         """
         check_alone(self.folder)
-        run = self.workflow(cradle)
+        run = self.workflow(fork_server)
         said = self.rerun(run)
         run.end()
         check_alone(self.folder)

@@ -23,52 +23,52 @@ def bucket_case(folder, chance, bucket, monkeypatch):
     return BucketCase(folder, chance, bucket, monkeypatch)
 
 
-def killed(case, cradle):
+def killed(case, fork_server):
     """Kill the workflow in the middle of its copy."""
-    case.hit(lambda: case.workflow(cradle), lambda run: run.process)
+    case.hit(lambda: case.workflow(fork_server), lambda run: run.process)
 
 
 @every_seed
-def test_a_tree(cradle, case):
+def test_a_tree(fork_server, case):
     """A killed copy of a tree leaves whole files only; the next run moves the others, and leaves no draft."""
     case.tree(files=case.chance.randint(20, 300), largest=100_000, large=[case.chance.randint(1, 20) * MIB])
     if case.chance.random() < 0.3:
         case.outdate()
-    killed(case, cradle)
-    case.finish(cradle)
+    killed(case, fork_server)
+    case.finish(fork_server)
 
 
 @every_seed
-def test_a_large_file(cradle, case):
+def test_a_large_file(fork_server, case):
     """Of a large file the next run moves only the parts that were not whole; it can be killed more than once."""
     size = case.chance.randint(3, 14) * PART + case.chance.randrange(PART)
     case.large(size)
     for _ in range(case.chance.choice([1, 1, 2])):
-        killed(case, cradle)
+        killed(case, fork_server)
     drafts = [path for path in (case.b / "out").glob("*") if path.name.startswith(DRAFT_PREFIX)]
     assert len(drafts) <= 1
     kept = kept_bytes(drafts[0], size) if drafts else 0
     inodes = {path.stat().st_ino for path in drafts}
-    said = case.finish(cradle)
+    said = case.finish(fork_server)
     # One without a whole part may be that of the try to share blocks, which nobody continues.
     assert not kept or (case.b / "out" / "big").stat().st_ino in inodes
     assert said["written"] <= size - kept + MIB, f"{kept} bytes were whole"
 
 
 @every_seed
-def test_a_tree_to_a_bucket(cradle, bucket_case):
+def test_a_tree_to_a_bucket(fork_server, bucket_case):
     """A killed copy to S3 leaves whole objects only; the next run sends the others, and leaves no upload."""
     case = bucket_case
     case.tree(files=case.chance.randint(10, 50), largest=100_000, large=[case.chance.randint(9, 20) * MIB])
-    killed(case, cradle)
-    case.finish(cradle)
+    killed(case, fork_server)
+    case.finish(fork_server)
 
 
 @every_seed
-def test_a_large_object(cradle, bucket_case):
+def test_a_large_object(fork_server, bucket_case):
     """Of a large object the next run sends only the parts that S3 does not have; it can be killed more than once."""
     case = bucket_case
     case.large(case.chance.randint(17, 48) * MIB)
     for _ in range(case.chance.choice([1, 1, 2])):
-        killed(case, cradle)
-    case.finish(cradle)
+        killed(case, fork_server)
+    case.finish(fork_server)

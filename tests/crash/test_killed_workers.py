@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from buckets_killed import BucketCase
-from killing import LIMIT, NAMED, Case, Cradle, Run, check_alone, kill, lent, processes, seeds
+from killing import LIMIT, NAMED, Case, ForkServer, Run, check_alone, kill, lent, processes, seeds
 from waiting import until
 
 # Parts of them wait for LIMIT seconds each, and say then what they have waited for.
@@ -30,18 +30,18 @@ class Pool(Run):
             (folder / end).mkdir()
         endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
         cloud = {"filesystem": bucket.settings("cloud", **NAMED)}
-        super().__init__(Cradle(), folder, {**endpoints, "cloud": cloud}, "pool")
+        super().__init__(ForkServer(), folder, {**endpoints, "cloud": cloud}, "pool")
 
     @property
     def idle(self):
         """Whether it has ended the last copy."""
-        return "ends" in self.cradle.heard
+        return "ends" in self.fork_server.heard
 
     def close(self):
         """End it in order, and see that nobody is left; one that a test has left in its middle is killed."""
         if self.idle:
             self.end()
-        self.cradle.close()
+        self.fork_server.close()
         check_alone(self.folder)
 
 
@@ -133,46 +133,46 @@ def interchange_of(case):
 
 
 @every_seed
-def test_the_interchange(cradle, case):
+def test_the_interchange(fork_server, case):
     """When it is killed every task ends with one error at once, those that come later too, and nobody is left."""
     tree(case)
-    run, said = case.hit(lambda: case.workflow(cradle, "pool"), lambda _: interchange_of(case))
+    run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: interchange_of(case))
     gone = "Executor pool failed due to: the interchange, which hands tasks to its workers, ended with status -9"
     assert said["ends"][0].startswith("TaskLostError: Transfer from")
     assert f" was lost with its executor ({gone}" in said["ends"][0]
     assert gone in said["worker"]
     run.end()
-    case.finish(cradle)
+    case.finish(fork_server)
 
 
 @every_seed
-def test_what_the_workers_of_a_node_share(cradle, case):
+def test_what_the_workers_of_a_node_share(fork_server, case):
     """When the process by which they note their tasks is killed the node is given up: one error, and nobody is left."""
     tree(case)
-    run, said = case.hit(lambda: case.workflow(cradle, "pool"), lambda _: notes_of(case.folder).pid)
+    run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: notes_of(case.folder).pid)
     [end] = said["ends"]
     assert end.startswith("TaskLostError: Transfer from")
     assert " was lost with its executor (Executor pool failed due to: Error 1: EXIT CODE: 143 " in end
     # Not all that its workers have printed.
     assert len(end) < 800
     run.end()
-    case.finish(cradle)
+    case.finish(fork_server)
 
 
 @every_seed
-def test_a_workflow_with_a_worker(cradle, case):
+def test_a_workflow_with_a_worker(fork_server, case):
     """When it is killed its interchange and its worker end as well, and stop what they move."""
     tree(case)
-    case.hit(lambda: case.workflow(cradle, "pool"), lambda run: run.process)
-    case.finish(cradle)
+    case.hit(lambda: case.workflow(fork_server, "pool"), lambda run: run.process)
+    case.finish(fork_server)
 
 
 @every_seed
-def test_a_result_that_comes_late(cradle, case):
+def test_a_result_that_comes_late(fork_server, case):
     """A worker that ends its task when its workflow was killed keeps no process from ending."""
     tree(case)
     while True:
-        run = case.workflow(cradle, "pool")
+        run = case.workflow(fork_server, "pool")
         run.copy(case)
         until(case.names, LIMIT)
         # Its node cannot end as long as this stands still, and takes the result meanwhile.
@@ -189,4 +189,4 @@ def test_a_result_that_comes_late(cradle, case):
     until(lambda: not processes(case.folder, "interchange"), LIMIT)
     until(lambda: case.names() == set(case.wanted), LIMIT)
     notes.resume()
-    case.finish(cradle)
+    case.finish(fork_server)

@@ -76,7 +76,7 @@ for line in sys.stdin:
 """
 
 
-class Cradle:
+class ForkServer:
     """Where processes begin that run the workflow, one at a time."""
 
     def __init__(self):
@@ -96,9 +96,9 @@ class Cradle:
 
 
 @pytest.fixture(scope="module")
-def cradle():
+def fork_server():
     """A process that begins others."""
-    made = Cradle()
+    made = ForkServer()
     yield made
     made.process.communicate()
 
@@ -117,7 +117,7 @@ def settled(folder, output):
 
 
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
-def test_a_workflow_that_is_killed_at_any_moment_goes_on(cradle, chiltepin_globus, tmp_path, seed):
+def test_a_workflow_that_is_killed_at_any_moment_goes_on(fork_server, chiltepin_globus, tmp_path, seed):
     """Kill -9 of a workflow, sometimes twice: the last run ends well, with each file moved once and asked for once."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     count, kills = chance.randint(1, 20), chance.choice([1, 1, 2])
@@ -140,10 +140,10 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(cradle, chiltepin_globu
     for _ in range(kills):
         # Whoever lived to its orderly end is done, and the same again would be a new wish.
         if not settled(tmp_path, output):
-            killed_after(cradle, asked, globus, chance.uniform(0, 3))
+            killed_after(fork_server, asked, globus, chance.uniform(0, 3))
     if not settled(tmp_path, output):
-        cradle.start(asked)
-        assert (cradle.wait(), output.read_text().split("\n", 1)[1]) == (0, f"{WAVES * (count + OLD)}\n")
+        fork_server.start(asked)
+        assert (fork_server.wait(), output.read_text().split("\n", 1)[1]) == (0, f"{WAVES * (count + OLD)}\n")
     transfers = [task.document() for task in globus.tasks.values() if task.document()["type"] == "TRANSFER"]
     written = [
         entry["destination_path"]
@@ -155,13 +155,13 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(cradle, chiltepin_globu
     assert list(old.iterdir()) == []
 
 
-def killed_after(cradle, asked, globus, seconds):
+def killed_after(fork_server, asked, globus, seconds):
     """Run a workflow, and kill it some seconds after its first request, unless it has ended before."""
     before, waiting = len(globus.requests), threading.Event()
-    process = cradle.start(asked)
+    process = fork_server.start(asked)
     while len(globus.requests) == before:
         waiting.wait(0.01)
     waiting.wait(seconds)
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, signal.SIGKILL)
-    cradle.wait()
+    fork_server.wait()

@@ -19,7 +19,7 @@ LIMIT = 30
 @pytest.mark.timeout(300)
 def test_futures_end_whatever_operation_on_the_run_folder_fails(tmp_path):
     """Each operation on the run and the state folder fails, once and for good: all ends as if none had failed."""
-    words = [sys.executable, os.path.join(HERE, "brokenfolder.py"), str(tmp_path)]
+    words = [sys.executable, os.path.join(HERE, "failing_folder.py"), str(tmp_path)]
     run = subprocess.run(words, capture_output=True, text=True, check=True, timeout=280)
     report = json.loads(run.stdout.splitlines()[-1])
     assert report["wrong"] == []

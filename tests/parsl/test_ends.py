@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import parsl
 import pytest
-import taskbook
+import sample_tasks
 from parsl import ThreadPoolExecutor as ParslThreads
 from parsl.dataflow.errors import DependencyError, JoinError
 from realparsl import HERE, living, make_htex
@@ -409,14 +409,14 @@ class TestWorkers:
         executors = make_htex(), ParslThreads("beside", max_threads=1)
         with socket.create_server(("127.0.0.1", 0)) as server, left_early(Workflow(config(*executors, retries=2))):
             server.settimeout(60)
-            running = [taskbook.wait_for_ever(server.getsockname(), executor="htex") for _ in range(2)]
+            running = [sample_tasks.wait_for_ever(server.getsockname(), executor="htex") for _ in range(2)]
             for _ in running:
                 server.accept()[0].close()
-            queued = taskbook.wait_for_ever(server.getsockname(), executor="htex")
-            joining = taskbook.add_twice(1, "htex")
+            queued = sample_tasks.wait_for_ever(server.getsockname(), executor="htex")
+            joining = sample_tasks.add_twice(1, "htex")
             threaded = add(1, executor="beside")
             dependents = [add(future, executor="beside") for future in (*running, queued, joining)]
-            seconds = [taskbook.add_step(future, executor="htex") for future in dependents]
+            seconds = [sample_tasks.add_step(future, executor="htex") for future in dependents]
             assert threaded.result(timeout=LIMIT) == 3
         for future in (*running, queued, joining, *dependents, *seconds):
             assert_given_up(future)
@@ -428,7 +428,7 @@ class TestWorkers:
         """In a plain Parsl block, too, tasks that no worker has taken yet end with what depends on them."""
         before = parsl.python_app(add.__wrapped__)
         with left_early(parsl.load(config(make_htex(), exit_mode="cleanup"))):
-            futures = [before(1), taskbook.add_step(1), taskbook.add_twice(1, "all")]
+            futures = [before(1), sample_tasks.add_step(1), sample_tasks.add_twice(1, "all")]
             futures.append(add(futures[1]))
         for future in futures:
             assert_given_up(future)

@@ -8,10 +8,10 @@ import pickle
 import traceback
 from concurrent.futures import Future
 
+import failing_store
 import fsspec
-import oddstore
 import pytest
-import strangers
+import unpicklable
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from parsl import python_app
@@ -38,7 +38,7 @@ def htex(tmp_path_factory):
         "pool": {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "environment": [PATH]},
     }
     with Workflow(configuration, run_dir=tmp_path_factory.mktemp("run")) as running:
-        assert strangers.one(executor="pool").result(timeout=LIMIT) == 1
+        assert unpicklable.one(executor="pool").result(timeout=LIMIT) == 1
         yield running
 
 
@@ -53,9 +53,9 @@ def frames_of(error):
 
 
 plans = st.tuples(
-    st.sampled_from([*strangers.REDUCED, "raise"]),
+    st.sampled_from([*unpicklable.REDUCED, "raise"]),
     # An app of Parsl itself lets these end the worker process, which takes seconds each.
-    st.sampled_from(sorted(strangers.RAISED)),
+    st.sampled_from(sorted(unpicklable.RAISED)),
 )
 
 
@@ -67,25 +67,25 @@ plans = st.tuples(
 def test_every_future_ends_whatever_crosses(htex, deed, plan, executor):
     """Whatever a task returns or raises, its future and that of the next task on the executor end."""
     odd = [
-        strangers.act(deed, plan, executor=executor),
-        strangers.act_in_shell(deed, plan, executor=executor),
-        strangers.act_and_join(deed, plan, executor=executor),
-        strangers.take(strangers.Odd(plan), executor=executor),
+        unpicklable.act(deed, plan, executor=executor),
+        unpicklable.act_in_shell(deed, plan, executor=executor),
+        unpicklable.act_and_join(deed, plan, executor=executor),
+        unpicklable.take(unpicklable.Odd(plan), executor=executor),
     ]
-    dependent = strangers.take(odd[0], executor=executor)
+    dependent = unpicklable.take(odd[0], executor=executor)
     for future in (*odd, dependent):
         error = error_of(future)
         assert error is None or isinstance(error, Exception)
         assert repr(error)
-    assert strangers.one(executor=executor).result(timeout=LIMIT) == 1
+    assert unpicklable.one(executor=executor).result(timeout=LIMIT) == 1
 
 
 @pytest.mark.parametrize("executor", ["local", "pool"])
 @pytest.mark.parametrize("kind", ["exit", "interrupt", "generator exit", "base", "asyncio"])
-@pytest.mark.parametrize("task", [strangers.act, strangers.act_in_shell, strangers.act_and_join])
+@pytest.mark.parametrize("task", [unpicklable.act, unpicklable.act_in_shell, unpicklable.act_and_join])
 def test_what_is_no_exception_fails_the_task_in_words(htex, task, kind, executor):
     """`SystemExit` and its like, raised in a task, fail its future with their type and their message."""
-    raised = strangers.RAISED[kind]()
+    raised = unpicklable.RAISED[kind]()
     error = error_of(task("explode", ("", kind), executor=executor))
     assert isinstance(error, AppFailedError)
     assert type(raised).__name__ in str(error)
@@ -93,7 +93,7 @@ def test_what_is_no_exception_fails_the_task_in_words(htex, task, kind, executor
     assert "in explode" in str(error)
 
 
-@pytest.mark.parametrize("task", [strangers.act, strangers.act_in_shell])
+@pytest.mark.parametrize("task", [unpicklable.act, unpicklable.act_in_shell])
 def test_an_exception_with_arguments_of_its_own_arrives(htex, task):
     """An exception that does not unpickle by itself keeps its type, facts and traceback."""
     error = error_of(task("late", ("", ""), executor="pool"))
@@ -104,15 +104,15 @@ def test_an_exception_with_arguments_of_its_own_arrives(htex, task):
 
 def test_an_exception_that_cannot_be_sent_is_told_in_words(htex):
     """Its type, its message and the worker's traceback are in the error that stands for it."""
-    error = error_of(strangers.act("raise", ("generator", ""), executor="pool"))
+    error = error_of(unpicklable.act("raise", ("generator", ""), executor="pool"))
     assert isinstance(error, AppFailedError)
-    assert "strangers.OddError: odd" in str(error)
+    assert "unpicklable.OddError: odd" in str(error)
     assert "in _act" in str(error)
 
 
 def test_an_exception_that_survives_arrives_as_itself(htex):
     """An ordinary exception keeps its type, and the frames of the worker are in its traceback."""
-    error = error_of(strangers.act("explode", ("", "value"), executor="pool"))
+    error = error_of(unpicklable.act("explode", ("", "value"), executor="pool"))
     assert type(error) is ValueError
     assert "explode" in frames_of(error)
 
@@ -135,14 +135,14 @@ def test_an_exception_of_endless_recursion_arrives(htex):
 @pytest.mark.parametrize("deed", ["cause", "context"])
 def test_an_exception_survives_what_it_came_from(htex, deed):
     """An exception whose cause cannot be sent arrives with its own type; the cause is told in words."""
-    error = error_of(strangers.act(deed, ("exploding", "exit"), executor="pool"))
+    error = error_of(unpicklable.act(deed, ("exploding", "exit"), executor="pool"))
     assert type(error) is ValueError
     assert "OddError" in str(error.__cause__)
 
 
 def test_a_class_that_only_the_worker_has_is_told(htex):
     """A result of a class that cannot be imported here fails with the name of the class."""
-    error = error_of(strangers.act("return", ("foreign class", "value"), executor="pool"))
+    error = error_of(unpicklable.act("return", ("foreign class", "value"), executor="pool"))
     assert isinstance(error, AppFailedError)
     assert "only_in_" in str(error)
 
@@ -161,8 +161,8 @@ def test_a_result_that_cannot_be_pickled_is_told(htex):
 @pytest.mark.parametrize("plan", [("raise", "exit"), ("raise", "two places"), ("generator", ""), ("deep", "")])
 def test_an_argument_that_cannot_be_pickled_is_told(htex, plan):
     """An argument that cannot be sent fails the future with a sentence that names it."""
-    error = error_of(strangers.take(strangers.Odd(plan), executor="pool"))
-    assert str(error).startswith("Argument 1 of app 'take', of type strangers.Odd, cannot be sent to a worker (")
+    error = error_of(unpicklable.take(unpicklable.Odd(plan), executor="pool"))
+    assert str(error).startswith("Argument 1 of app 'take', of type unpicklable.Odd, cannot be sent to a worker (")
 
 
 def test_retries_see_the_kind_of_a_failure(tmp_path):
@@ -175,24 +175,24 @@ def test_retries_see_the_kind_of_a_failure(tmp_path):
 
     with Workflow(make_config(tmp_path, retries=1, retry_handler=handler)):
         for kind in ("value", "exit"):
-            error_of(strangers.act("explode", ("", kind), executor="local"))
+            error_of(unpicklable.act("explode", ("", kind), executor="local"))
     assert seen == [ValueError, ValueError, AppFailedError, AppFailedError]
 
 
 def test_a_retry_handler_that_exits_fails_the_task(tmp_path):
     """A task whose retry handler calls `sys.exit` fails; the workflow ends."""
-    with Workflow(make_config(tmp_path, retries=1, retry_handler=lambda *_: strangers.explode("exit"))):
-        error = error_of(strangers.act("explode", ("", "value"), executor="local"))
+    with Workflow(make_config(tmp_path, retries=1, retry_handler=lambda *_: unpicklable.explode("exit"))):
+        error = error_of(unpicklable.act("explode", ("", "value"), executor="local"))
     assert "SystemExit" in str(error)
 
 
-@pytest.mark.parametrize("kind", sorted(strangers.RAISED))
+@pytest.mark.parametrize("kind", sorted(unpicklable.RAISED))
 def test_a_future_of_the_user_may_fail_with_anything(htex, kind):
     """A task, and a join task, over a future that failed with something odd fails too."""
     mine = Future()
-    waiting = strangers.take(mine, executor="local")
-    joining = join_task(lambda: [mine, strangers.one(executor="local")])()
-    mine.set_exception(strangers.RAISED[kind]())
+    waiting = unpicklable.take(mine, executor="local")
+    joining = join_task(lambda: [mine, unpicklable.one(executor="local")])()
+    mine.set_exception(unpicklable.RAISED[kind]())
     assert error_of(waiting) is not None
     assert error_of(joining) is not None
 
@@ -200,24 +200,24 @@ def test_a_future_of_the_user_may_fail_with_anything(htex, kind):
 def test_an_app_of_parsl_itself_cannot_stop_its_executor(htex):
     """An app that is not a task of ours fails alone too: its exception, or its result, cannot be unpickled."""
     for deed, plan in (("explode", ("", "two places")), ("return", ("exploding", "exit")), ("return", ("lock", ""))):
-        strangers_app = python_app(strangers._act, executors=["pool"], data_flow_kernel=htex.dfk)
+        strangers_app = python_app(unpicklable._act, executors=["pool"], data_flow_kernel=htex.dfk)
         error_of(strangers_app(deed, plan))
-    assert strangers.one(executor="pool").result(timeout=LIMIT) == 1
+    assert unpicklable.one(executor="pool").result(timeout=LIMIT) == 1
 
 
 def test_an_app_of_parsl_itself_may_exit_in_a_thread(htex):
     """`SystemExit` in an app of Parsl that runs in a thread fails its future."""
-    app = python_app(strangers._act, executors=["local"], data_flow_kernel=htex.dfk)
+    app = python_app(unpicklable._act, executors=["local"], data_flow_kernel=htex.dfk)
     assert "SystemExit" in str(error_of(app("explode", ("", "exit"))))
-    assert strangers.one(executor="local").result(timeout=LIMIT) == 1
+    assert unpicklable.one(executor="local").result(timeout=LIMIT) == 1
 
 
 def test_parsls_own_executor_survives_a_task(tmp_path):
     """On an executor that Parsl's user has made, too, a task of ours fails alone."""
     with Workflow(make_config(tmp_path, make_htex(workers=1))):
         for deed, plan in (("raise", ("lambda", "")), ("return", ("exploding", "exit"))):
-            assert isinstance(error_of(strangers.act(deed, plan, executor="htex")), AppFailedError)
-        assert strangers.one(executor="htex").result(timeout=LIMIT) == 1
+            assert isinstance(error_of(unpicklable.act(deed, plan, executor="htex")), AppFailedError)
+        assert unpicklable.one(executor="htex").result(timeout=LIMIT) == 1
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ def own_htex(tmp_path, monkeypatch):
     (tmp_path / "chiltepin.yaml").write_text(json.dumps(settings))
     monkeypatch.setenv("CHILTEPIN_CONFIG", str(tmp_path / "chiltepin.yaml"))
     with Workflow(make_config(tmp_path / "run", make_htex(workers=1))) as running:
-        assert strangers.one(executor="htex").result(timeout=LIMIT) == 1
+        assert unpicklable.one(executor="htex").result(timeout=LIMIT) == 1
         yield running
 
 
@@ -243,7 +243,7 @@ def test_parsls_own_executor_survives_apps_of_parsl_itself(own_htex, tmp_path):
         ("raise", ("lambda", "")),
         ("explode", ("", "two places")),
     ]
-    app = python_app(strangers._act, executors=["htex"], data_flow_kernel=own_htex.dfk)
+    app = python_app(unpicklable._act, executors=["htex"], data_flow_kernel=own_htex.dfk)
     for number, (deed, plan) in enumerate(plans):
         odd = app(deed, plan)
         behind = transfer_task("here", "there", "/f", f"/behind-{number}", inputs=[odd], executor="htex", timeout=LIMIT)
@@ -257,7 +257,7 @@ def test_parsls_own_executor_survives_apps_of_parsl_itself(own_htex, tmp_path):
 @pytest.mark.parametrize("method", ["info", "ls", "open", "read"])
 def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
     """Whatever the library of a store raises, the transfer fails, and so does no other one."""
-    kinds = sorted(strangers.RAISED)
+    kinds = sorted(unpicklable.RAISED)
     places = {
         kind.replace(" ", "-"): {"filesystem": {"url": "odd://d", "options": {"method": method, "kind": kind}}}
         for kind in kinds
@@ -268,7 +268,7 @@ def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
         "local": {"provider": "threads", "max_threads": 2},
         "data": {"backend": "filesystem", "journal": False, "endpoints": places},
     }
-    fsspec.register_implementation("odd", oddstore.OddFileSystem, clobber=True)
+    fsspec.register_implementation("odd", failing_store.OddFileSystem, clobber=True)
     with Workflow(settings, run_dir=tmp_path / "run"):
 
         def move(name):

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 
-import heldstore
+import blocking_store
 import pytest
 from realparsl import make_config, make_htex
 from waiting import until
@@ -137,17 +137,17 @@ def test_a_transfer_in_another_process_tells_how_far_it_is(tmp_path):
         config = make_config(tmp_path / "runinfo", make_htex("local", workers=1))
         config.data = configure.load({"data": {"backend": "filesystem", "endpoints": places}}).data
         with chiltepin.Workflow(config):
-            heldstore.register(executor="local").result(LIMIT)
+            blocking_store.register(executor="local").result(LIMIT)
             future = transfer_task("store", "scratch", "/", "/", recursive=True, executor="local")
             until(lambda: future.status().bytes_done, LIMIT)
             status = future.status()
             assert (status.state, status.handle) == (TaskState.ACTIVE, future.task_handle)
-            assert 0 < status.bytes_done < len(heldstore.FILES) * heldstore.SIZE
+            assert 0 < status.bytes_done < len(blocking_store.FILES) * blocking_store.SIZE
             assert not future.done()
             notes = os.path.join(config.run_dir, "000", "chiltepin")
             assert os.listdir(notes)
-            for _ in range(len(heldstore.FILES) - 1):
+            for _ in range(len(blocking_store.FILES) - 1):
                 gate.accept()[0].close()
             assert future.result(LIMIT) is True
-            assert future.status().bytes_done == len(heldstore.FILES) * heldstore.SIZE
+            assert future.status().bytes_done == len(blocking_store.FILES) * blocking_store.SIZE
             until(lambda: not os.listdir(notes))

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 
 import psutil
 import pytest
-import taskbook
+import sample_tasks
 from parsl import File
 from parsl.app.errors import AppTimeout
 from parsl.dataflow.errors import DependencyError, JoinError
@@ -93,7 +93,7 @@ class TestCalls:
             assert "one" in thread_name(executor="one").result(timeout=LIMIT)
             assert "two" in thread_name(executor="two").result(timeout=LIMIT)
 
-    @pytest.mark.parametrize("task", [add, taskbook.shout, taskbook.add_twice])
+    @pytest.mark.parametrize("task", [add, sample_tasks.shout, sample_tasks.add_twice])
     @pytest.mark.parametrize(
         ("given", "error", "text"),
         [
@@ -109,7 +109,7 @@ class TestCalls:
     )
     def test_a_wrong_executor_is_refused_at_the_call(self, workflow, task, given, error, text):
         """An executor that is not there, or no executor at all, is an error of the call and not of the future."""
-        arguments = (1, "local") if task is taskbook.add_twice else (1,)
+        arguments = (1, "local") if task is sample_tasks.add_twice else (1,)
         with pytest.raises(error, match=text):
             task(*arguments, executor=given)
 
@@ -167,12 +167,12 @@ class TestMethods:
 
     def test_methods_get_their_object(self, workflow):
         """A decorated method is called on its object."""
-        assert taskbook.Counter(40).plus(2).result(timeout=LIMIT) == 42
+        assert sample_tasks.Counter(40).plus(2).result(timeout=LIMIT) == 42
 
     def test_static_and_class_methods(self, workflow):
         """A static method gets no object and a class method its class."""
-        assert taskbook.Counter(0).double(4).result(timeout=LIMIT) == 8
-        assert taskbook.Counter.name_it("!").result(timeout=LIMIT) == "Counter!"
+        assert sample_tasks.Counter(0).double(4).result(timeout=LIMIT) == 8
+        assert sample_tasks.Counter.name_it("!").result(timeout=LIMIT) == "Counter!"
 
     def test_decorators_may_stand_in_either_order(self, workflow):
         """It does not matter whether staticmethod or classmethod stands above the task decorator or below it."""
@@ -243,7 +243,7 @@ class TestParslKeywords:
     def test_outputs_become_data_futures(self, workflow, tmp_path):
         """The outputs of a task that does not declare them are futures of the files."""
         target = File(str(tmp_path / "x.txt"))
-        future = taskbook.shout("hi", outputs=[target], stdout=str(tmp_path / "x.txt"))
+        future = sample_tasks.shout("hi", outputs=[target], stdout=str(tmp_path / "x.txt"))
         assert future.outputs[0].result(timeout=LIMIT).filepath == target.filepath
 
     @parsl_leaves_streams_open
@@ -336,7 +336,7 @@ class TestGeometry:
     def test_a_join_task_takes_no_geometry(self, workflow):
         """A join task runs in this process, and says so when it is given resources."""
         with pytest.raises(TypeError, match=r"add_twice\(\) runs in this process and takes no resources"):
-            taskbook.add_twice(1, "local", chiltepin_task_geometry={"num_nodes": 2})
+            sample_tasks.add_twice(1, "local", chiltepin_task_geometry={"num_nodes": 2})
 
 
 class TestApps:
@@ -423,7 +423,7 @@ class TestJoinTasks:
 
     def test_a_join_task_has_the_result_of_what_it_starts(self, workflow):
         """The future of a join task ends when the task that its function returned ends."""
-        assert taskbook.add_twice(1, "local", executor="local").result(timeout=LIMIT) == 21
+        assert sample_tasks.add_twice(1, "local", executor="local").result(timeout=LIMIT) == 21
 
     def test_a_join_task_may_return_a_list(self, workflow):
         """A list of futures becomes the list of their results."""
@@ -478,7 +478,7 @@ def htex(tmp_path_factory):
     """Two worker processes, and one thread."""
     run_dir = tmp_path_factory.mktemp("runinfo")
     with Workflow(make_config(run_dir, make_htex(), RecordingExecutor("thread"), retries=0)) as running:
-        assert taskbook.add_step(0, executor="htex").result(timeout=60) == 10
+        assert sample_tasks.add_step(0, executor="htex").result(timeout=60) == 10
         yield running
 
 
@@ -500,7 +500,7 @@ class TestWorkers:
 
     def test_tasks_run_in_other_processes(self, htex):
         """A task on a HighThroughputExecutor runs in another process."""
-        assert taskbook.process_id(executor="htex").result(timeout=LIMIT) != os.getpid()
+        assert sample_tasks.process_id(executor="htex").result(timeout=LIMIT) != os.getpid()
 
     def test_all_shapes_of_functions_travel(self, htex):
         """Functions of a module, closures, lambdas, methods and bash tasks run in a worker process."""
@@ -513,11 +513,11 @@ class TestWorkers:
         futures = [
             closure(1, executor="htex"),
             python_task(lambda number: number + offset)(2, executor="htex"),
-            taskbook.Counter(3).plus(4, executor="htex"),
-            taskbook.Counter.double(5, executor="htex"),
-            taskbook.Counter.name_it("!", executor="htex"),
-            taskbook.shout("hi", executor="htex"),
-            taskbook.add_twice(1, "htex"),
+            sample_tasks.Counter(3).plus(4, executor="htex"),
+            sample_tasks.Counter.double(5, executor="htex"),
+            sample_tasks.Counter.name_it("!", executor="htex"),
+            sample_tasks.shout("hi", executor="htex"),
+            sample_tasks.add_twice(1, "htex"),
             add_in_worker(1, executor="htex", inputs=[add_in_worker(1, executor="thread")]),
         ]
         assert [future.result(timeout=LIMIT) for future in futures] == [8, 9, 7, 10, "Counter!", 0, 21, 3]
@@ -525,7 +525,7 @@ class TestWorkers:
     def test_parsl_keywords_reach_a_worker(self, htex, tmp_path):
         """Output files and walltime of a bash task work in a worker process too."""
         out = tmp_path / "out"
-        assert taskbook.shout("hi", executor="htex", stdout=str(out), walltime=20).result(timeout=LIMIT) == 0
+        assert sample_tasks.shout("hi", executor="htex", stdout=str(out), walltime=20).result(timeout=LIMIT) == 0
         assert out.read_text() == "hi!\n"
 
     def test_a_worker_needs_parsl_only(self, htex):
@@ -548,12 +548,12 @@ class TestWorkers:
         for kind in ERRORS:
             facts = next(facts for base, facts in FACTS.items() if issubclass(kind, base))
             raised.append(kind(f"{kind.__name__} at {datetime.now(timezone.utc):%Y}", **facts))
-        futures = [taskbook.fail_with(error, executor="htex") for error in raised]
+        futures = [sample_tasks.fail_with(error, executor="htex") for error in raised]
         for sent, future in zip(raised, futures, strict=True):
             got = future.exception(timeout=LIMIT)
             assert type(got) is type(sent)
             assert (got.args, vars(got)) == (sent.args, vars(sent))
-        assert taskbook.add_step(1, executor="htex").result(timeout=LIMIT) == 11
+        assert sample_tasks.add_step(1, executor="htex").result(timeout=LIMIT) == 11
 
 
 @python_task

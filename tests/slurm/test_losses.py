@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from heldweb import CONTENT, HeldWeb
+from blocking_webserver import CONTENT, HeldWeb
 from parsl.dataflow.errors import DependencyError
 from parsl.executors.errors import BadStateException
 from sites import LIMIT, mover, node_of_this, settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pipelines
 import pytest
-from heldweb import CONTENT, HeldWeb
+from blocking_webserver import CONTENT, HeldWeb
 from sites import LIMIT, WORKFLOWS, mover, node_of_this, settings
 from slurmcluster import until
 from specified import write_settings

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import boto3  # noqa: F401 - loaded once for all
 import obstore.store  # noqa: F401
-from answering import process_id
+from worker_tasks import process_id
 
 from chiltepin import Workflow, transfer_task
 from chiltepin.backends.filesystem.stores.s3 import store as s3  # noqa: F401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-import strangers
+import unpicklable
 from fsspec import AbstractFileSystem
 
 SIZE = 1000
@@ -22,7 +22,7 @@ class OddFileSystem(AbstractFileSystem):
 
     def _at(self, method):
         if method == self.method:
-            strangers.explode(self.kind)
+            unpicklable.explode(self.kind)
 
     def info(self, path, **_):
         """Tell of the file."""

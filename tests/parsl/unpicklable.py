@@ -145,7 +145,7 @@ def _act(deed, plan):
 
 
 def _late():
-    from latecomers import LateError
+    from late_exception import LateError
 
     raise LateError("in.nc", 3)
 

@@ -45,6 +45,6 @@ class HeldFileSystem(AbstractFileSystem):
 @python_task
 def register():
     """Make the store known to the process that runs this."""
-    import heldstore
+    import blocking_store
 
-    fsspec.register_implementation("held", heldstore.HeldFileSystem)
+    fsspec.register_implementation("held", blocking_store.HeldFileSystem)
