@@ -223,8 +223,8 @@ class LocalFolder(Open):
         if self._drafts is not None:
             self._drafts.close()
         # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
-        # may have been killed when all files were whole.
-        self._store.tidy(self.descriptor, self._parts, self._drafts, goal=self._goal)
+        # may have been killed when all files were whole. In a folder that was made just now no run has died.
+        self._store.tidy(self.descriptor, self._parts, self._drafts, goal=self._goal and not self._fresh)
         super().__exit__(kind, error, trace)
 
     def remove(self, name: str) -> None:
