@@ -9,9 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
-from chiltepin.transfers import status_file
+from chiltepin.transfers import policy, status_file
 from chiltepin.transfers.own_files import create_own
-from chiltepin.transfers.policy import STATUS_FILE_INTERVAL
 from chiltepin.transfers.runner import open_transfers
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ class WorkerChannel:
 
     def cleanup(self) -> None:
         """Remove that file, and the worker's note, if they can be there."""
-        noted = time.monotonic() - self._begun >= STATUS_FILE_INTERVAL
+        noted = time.monotonic() - self._begun >= policy.STATUS_FILE_INTERVAL
         for file in (self._payload.stop_file,) * self._stopped + (self._payload.status_file,) * noted:
             with suppress(FileNotFoundError):
                 os.remove(file)

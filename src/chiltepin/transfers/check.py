@@ -68,7 +68,7 @@ class Finding:
         The stages that are well.
     failed : str
         The stage that is not, after which nothing was tried; empty if all is well.
-    trouble, cure : str
+    problem, hint : str
         What is wrong and what to do, as sentences for people.
     served : bool
         False for an endpoint without a place on the active backend: that is no failure, and nothing was tried.

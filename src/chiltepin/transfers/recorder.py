@@ -1,4 +1,4 @@
-"""What is written down about tasks: in the journal, for the next process, and in the activity log, for people."""
+"""What is recorded of tasks: in the journal for the next process, in the activity log for the user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TaskRecorder:
     journal : Journal or None
         Where it is written for the process that comes after this one.
     activity_log : ActivityLog or None
-        Where it is written for people.
+        Where it is recorded for the user.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class TaskRecorder:
         self.dropped(submission_id, error)
 
     def dropped(self, submission_id: str, why: BaseException | TaskStatus | None) -> None:
-        """Write down that nobody follows a task any more, and why; for people alone, the next process may join it."""
+        """Record in the activity log that a task is no longer polled, and why; the next process may join it."""
         task_log = self._task_logs.pop(submission_id, None)
         if task_log is not None:
             task_log.ended(_end(why))

@@ -134,18 +134,18 @@ class Transfers:
         timeout : float
             Seconds from now after which the task is cancelled.
         polling_interval : float
-            Longest time between two looks at the task, in seconds; the first looks come sooner.
+            Longest time between two polls of the task, in seconds; the first polls come sooner.
         submission_id : str or None
             Makes a repetition of this call find the task of the first; None makes a new one. Not for services, whose
             ids are their own: `TaskManager.start` keeps them.
         fault_grace : float
-            Seconds for which a service's trouble that does not heal by itself is borne.
+            Seconds for which a fault that does not heal without help is waited for.
         workflow : str
             The name of the workflow that wants it; empty outside of any.
         stopped : callable
-            Asked at every look at a task of this process; True cancels it.
+            Called at every poll of a task of this process; True cancels it.
         told : callable
-            Gets what each of these looks has seen.
+            Called with the status of each of these polls.
 
         Returns
         -------
@@ -244,7 +244,7 @@ class Transfers:
         stopped: Callable[[], bool] = lambda: False,
         told: Callable[[TaskStatus], object] = lambda _: None,
     ) -> TaskStatus:
-        """Look at the task until it has ended, its time is up or somebody wants it stopped."""
+        """Poll the task until it has ended, has timed out or was stopped."""
         while True:
             elapsed = self._clock.monotonic() - start
             pause = min(policy.WORKER_POLL, longest, timeout - elapsed)
@@ -270,7 +270,7 @@ class Transfers:
         )
 
     def submit_detached(self, request: Request, *, timeout: float) -> TaskHandle:
-        """Submit a request that nobody here waits for.
+        """Submit a request without waiting for its end.
 
         Parameters
         ----------

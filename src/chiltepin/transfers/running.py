@@ -1,4 +1,4 @@
-"""One request on the way, for somebody who watches it and may stop it."""
+"""One started request: its future, its status, and how to stop it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class RunningTask:
         future: Future[TaskStatus],
         *,
         stop: Callable[[], object],
-        look: Callable[[], TaskStatus | None],
+        get_status: Callable[[], TaskStatus | None],
     ) -> None:
-        self.request, self.future, self.stop, self._look = request, future, stop, look
+        self.request, self.future, self.stop, self._get_status = request, future, stop, get_status
 
     def status(self) -> TaskStatus | None:
         """Return what is known now; None before there is anything. Nobody is asked for it."""
-        return self._look()
+        return self._get_status()
 
 
 def start(
@@ -84,7 +84,9 @@ def _apart(request: Request) -> list[Request]:
 def _at_service(transfers: Transfers, request: Request, timeout: float, longest: float, grace: float) -> RunningTask:
     key = str(uuid.uuid4())
     pending = transfers.manager.start(key, request, timeout=timeout, polling_interval=longest, grace=grace)
-    return RunningTask(request, pending.future, stop=lambda: transfers.manager.stop(key), look=lambda: pending.status)
+    return RunningTask(
+        request, pending.future, stop=lambda: transfers.manager.stop(key), get_status=lambda: pending.status
+    )
 
 
 def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: float) -> RunningTask:
@@ -110,10 +112,10 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
         else:
             future.set_result(status)
 
-    def look() -> TaskStatus | None:
+    def get_status() -> TaskStatus | None:
         [status] = backend.poll([handle])
         return None if status.state is TaskState.LOST else status
 
     # A daemon: who has asked it to stop may leave before it has.
     threads.start(run, name="chiltepin-running")
-    return RunningTask(request, future, stop=stopped.set, look=look)
+    return RunningTask(request, future, stop=stopped.set, get_status=get_status)

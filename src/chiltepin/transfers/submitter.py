@@ -72,7 +72,7 @@ def _start(
         workflow=payload.workflow,
     )
     judged: Future[TaskStatus] = Future()
-    # Parsl would wait for ever for a future that is cancelled, and a running one cannot be.
+    # Parsl never ends a task whose future is cancelled; a running future cannot be cancelled.
     judged.set_running_or_notify_cancel()
 
     def end(ended: Future[TaskStatus]) -> None:

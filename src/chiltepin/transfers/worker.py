@@ -42,7 +42,7 @@ class AppPayload:
         the one thing that reaches a worker in another process or on another node: Parsl has no message for it, but a
         run folder that all of them see.
     fault_grace : float
-        Seconds for which a service's trouble that does not heal by itself is borne.
+        Seconds for which a fault that does not heal without help is waited for.
     workflow : str
         The name of the run that the call belongs to; empty outside of any.
     """

@@ -1,4 +1,4 @@
-"""Writing down what happens to a task, one line at a time, for whoever looks at it with ``chiltepin activity``."""
+"""Write what happens to a task, one line at a time; ``chiltepin activity`` shows it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TaskLog:
             self._activity_log.write("began", self._name, self._facts())
 
     def seen(self, status: TaskStatus) -> None:
-        """Take note of what a look has seen; it becomes a line if it is news, or if the last one is long ago."""
+        """Note the status of a poll; write a line if it is new, or if the last line is old."""
         if self._activity_log is None or status.state.final:
             return
         said = (status.state, status.code, self._moves(status))

@@ -1,4 +1,4 @@
-"""One task, as people want to see it, put together from lines of which none is believed."""
+"""One task as ``chiltepin activity`` shows it, put together from lines that are all checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the files of all processes, and removing those that nobody needs."""
+"""Read the files of all processes, and remove those that are no longer needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines that a process adds to a file of its own, which nobody else writes to."""
+"""Append lines to a file that only this process writes to."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Batch(TaskProgress):
         self.closed = False
         #: When the service has given it up by itself, whatever it has heard.
         self.expires = float("inf")
-        #: Longest time between two looks, in seconds.
+        #: Longest time between two polls, in seconds.
         self.poll_max = float("inf")
         self.not_before = float("-inf")
         self.request: Request | None = None
@@ -92,14 +92,14 @@ class Batch(TaskProgress):
         self.existence_checked = False
         #: When to ask again what was refused, or could not be read, of this one task.
         self.backoff = Backoff()
-        #: Whether that process was killed, so that only we can see to a trouble of the task.
+        #: Whether that process was killed, so that only this one can stop the task because of a fault.
         self.orphaned = False
         self.cancel_accepted = False
         self._cancel_tried = float("-inf")
         self._stopped_at: float | None = None
         self._stop_detail = ""
         self._refused_since: float | None = None
-        #: The status of a trouble, and since when the task has stood there.
+        #: The status with a lasting fault, and since when the task has had it.
         self._fault: tuple[TaskStatus, float] | None = None
 
     @classmethod
@@ -124,10 +124,10 @@ class Batch(TaskProgress):
         batch.per_item = len(batch.requests_by_item) > 1
         return batch
 
-    # Who travels in it.
+    # Its requests.
 
     def join(self, pending: PendingRequest, now: float) -> None:
-        """Take a pending request in; an item that is there already is shared."""
+        """Add a pending request; an item that the batch has already is shared."""
         for item in items_of(pending.request):
             self.requests_by_item.setdefault(item, []).append(pending)
             self._asked.setdefault(pending.workflow, set()).add(item)
@@ -153,7 +153,7 @@ class Batch(TaskProgress):
         }
 
     def remove(self, pending: PendingRequest) -> None:
-        """Let a pending request go; before the submission, its item goes with it if nobody else wants it."""
+        """Remove a pending request and, before the submission, its items that no other request has."""
         for item in items_of(pending.request):
             self.requests_by_item[item].remove(pending)
             if self.request is None and not self.requests_by_item[item]:
@@ -166,7 +166,7 @@ class Batch(TaskProgress):
             other.successors.add(self)
 
     def unlink(self) -> None:
-        """Stand in the way of no other batch any more, and wait for none."""
+        """Remove it from the predecessors and successors of other batches."""
         for other in self.successors:
             other.predecessors.discard(self)
         for other in self.predecessors:
@@ -207,7 +207,7 @@ class Batch(TaskProgress):
         )
 
     def waited(self, now: float) -> float:
-        """Return for how many seconds somebody has waited for it."""
+        """Return for how many seconds the oldest request has waited for it."""
         return now - min((pending.started for pending in self.pending_requests), default=self.created)
 
     def build_request(self, now: float, today: datetime, *, per_item: bool) -> Request:
@@ -238,7 +238,7 @@ class Batch(TaskProgress):
                 self.request = replace(self.kind, items=items, skip_source_errors=skip, **common)  # type: ignore[arg-type]
         return self.request
 
-    # Its time.
+    # When to poll, cancel and give up.
 
     def stop(self, why: str, now: float, said: str = "") -> None:
         """Have it stopped; ``said`` is a sentence that says more about a fault."""
@@ -258,11 +258,11 @@ class Batch(TaskProgress):
 
     @property
     def stop_deadline(self) -> float:
-        """When its time to stop is over; infinite if nobody has told it to."""
+        """When the grace for stopping ends; infinite if it was not told to stop."""
         return float("inf") if self._stopped_at is None else self._stopped_at + policy.STOP_GRACE
 
     def next_poll(self, last_poll: float) -> float:
-        """Return when to look at the task again, if the last poll was at ``last_poll``."""
+        """Return when to poll the task again, if the last poll was at ``last_poll``."""
         last_poll = max(last_poll, self.submitted)
         longest = self.poll_max
         if self._stopped_at is not None:
@@ -278,9 +278,9 @@ class Batch(TaskProgress):
         return now < self._refused_since + self._grace()
 
     def update(self, status: TaskStatus, now: float) -> None:
-        """Take note of what a look said, and wish the task stopped if it stands in a trouble for too long."""
+        """Note the status of a poll, and stop the task if it has had a lasting fault for too long."""
         self.status = status
-        # A task without pending requests is another process's, and that one sees to its troubles if it lives.
+        # A task without pending requests belongs to another process, which handles its faults if it runs.
         if self.stop_reason or status.state.final or not (self.orphaned or any(self.requests_by_item.values())):
             return
         if status.state is not TaskState.PAUSED and status.code not in policy.PERMANENT_CODES:
@@ -294,7 +294,7 @@ class Batch(TaskProgress):
 
     @property
     def fault_since(self) -> float | None:
-        """Since when it has stood in a trouble; None if it does not."""
+        """Since when it has had a lasting fault; None if it has none."""
         return self._fault[1] if self._fault else None
 
     def _grace(self) -> float:
@@ -303,7 +303,7 @@ class Batch(TaskProgress):
 
     @property
     def final_status(self) -> TaskStatus | None:
-        """How the task as a whole stands; one that was stopped in a trouble keeps the trouble's code."""
+        """The status of the whole task; one that was stopped because of a fault keeps the code of the fault."""
         if self.stop_reason != "fault" or self._fault is None or self.status is None:
             return self.status
         if self.status.state is TaskState.SUCCEEDED:

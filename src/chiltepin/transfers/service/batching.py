@@ -202,7 +202,7 @@ class Batcher:
         return max(batch.not_before, ready, self._free_slot(batch))
 
     def _free_slot(self, batch: Batch) -> float:
-        """Return when there will be room for a task at the service: long ago, or nobody knows."""
+        """Return when the service has room for a task: minus infinity for now, infinity if that is unknown."""
         slots = self._capabilities.slots
         if slots is None:
             return float("-inf")

@@ -75,14 +75,14 @@ class Completer:
         self._finish_batch(batch, end)
         self.resubmit(strict, max_items=None)
         if batch.adopted and end.state is not TaskState.SUCCEEDED and not batch.stop_reason:
-            # What came of it elsewhere is no answer to whoever asks for it now.
+            # The outcome for another process does not answer a request made now.
             self.resubmit(batch.pending_requests, max_items=None)
         else:
             self.end_all(batch, lambda pending: pending.outcome(now, end))
         return True
 
     def _complete_per_item(self, batch: Batch, end: TaskStatus, now: float) -> bool:
-        """Do so where each item has an outcome of its own."""
+        """As `complete`, for a task that reports an outcome for each item."""
         backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
         try:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
@@ -158,7 +158,7 @@ class Completer:
         self.drop(batch)
 
     def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
-        """End the pending requests of a task as far as is known; while others wait for its end, it is followed on."""
+        """End the pending requests of a task by what is known; it is polled on while other batches wait for it."""
         why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
         self._recorder.dropped(batch.submission_id, why)
         if batch.handle is None or batch.has_ended:

@@ -1,8 +1,8 @@
 """Which paths are missing: of many that one task deletes, and of a request whose task finds nothing.
 
-A service that deletes many paths as one task fails as a whole if one of them is missing, and then nobody can tell which
-of the others was missing too, and which is gone because of us. So it is looked first, and what is there is deleted
-with `ignore_missing`: whatever vanishes in between is gone, which is what was wanted.
+A service that deletes many paths as one task fails as a whole if one of them is missing; then it is unknown which of
+the rest were missing too and which were deleted. So the folders are listed first, and what exists is deleted with
+`ignore_missing`: whatever vanishes in between is gone, which is what was wanted.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def confirm_missing(backend: TransferBackend, request: Request) -> str:
     try:
         if backend.exists(endpoint, paths[0]):
             return ""
-    except Exception as err:  # noqa: BLE001 - then it is waited for, as any other trouble
+    except Exception as err:  # noqa: BLE001 - then it is waited for, as any other fault
         logger.warning("Could not confirm that %s on endpoint %s is missing: %s", paths[0], endpoint, err)
         return ""
     return f"There is no {paths[0]} on endpoint {endpoint!r}."

@@ -47,11 +47,11 @@ class PendingRequest:
     request : TransferRequest or DeleteRequest
         What is wanted.
     timeout : float
-        Seconds from ``started`` after which nobody waits for it any more.
+        Seconds from ``started`` after which it ends with `TaskTimeoutError`.
     polling_interval : float
-        Longest time between two looks at its task, in seconds.
+        Longest time between two polls of its task, in seconds.
     grace : float
-        Seconds for which a trouble that does not heal by itself is borne.
+        Seconds for which a fault that does not heal without help is waited for.
     started : float
         When it started.
     workflow : str
@@ -62,7 +62,7 @@ class PendingRequest:
     future : Future of TaskStatus
         Ends with the final status of the task, or with the error that says why there is none.
     stop_reason : str
-        Why nobody wants it any more: "cancel" or "timeout"; empty as long as somebody does.
+        Why it was stopped: "cancel" or "timeout"; empty if it was not.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PendingRequest:
         #: The task that does it, and the most items that such a task may have.
         self.task: TaskProgress | None = None
         self.max_items: int | None = None
-        #: Since when its own item is in a trouble, and before when it is not tried again.
+        #: Since when its item has had a fault, and the earliest time of its next submission.
         self.fault_since: float | None = None
         self.not_before = float("-inf")
         #: Whether its item may be done already, so that it is asked for in the form that does nothing where it is.
@@ -109,7 +109,7 @@ class PendingRequest:
 
     @property
     def status(self) -> TaskStatus | None:
-        """What became of it; until then, what the last look at its task said, or what it is tried again for."""
+        """The final status; before, that of the last poll of its task, or why it is retried."""
         return self._final or (self.task.status if self.task else None) or self.last_status
 
     def outcome(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
