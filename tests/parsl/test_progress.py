@@ -15,7 +15,7 @@ import pytest
 
 from chiltepin import Workflow, delete_task, python_task, transfer_task
 from chiltepin.errors import ConfigError, TaskCanceledError
-from chiltepin.parsl.progress import RateMeter
+from chiltepin.parsl.table_layout import RateMeter
 from chiltepin.testing.simulator import ManualClock, Simulator
 from chiltepin.testing.simulator.clock import utc
 

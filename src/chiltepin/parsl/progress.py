@@ -7,11 +7,10 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from rich.cells import set_cell_size
 from rich.console import Console, Group
 from rich.filesize import decimal
 from rich.live import Live
@@ -22,6 +21,7 @@ from chiltepin.backends import threads
 from chiltepin.errors import BackendError, printable
 from chiltepin.model import DeleteRequest, TaskState, items_of
 from chiltepin.parsl.futures import set_watcher
+from chiltepin.parsl.table_layout import COLUMNS, WIDEST, RateMeter, TableLayout, location, rate
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -43,16 +43,8 @@ MAX_ROWS, MAX_FAILURES = 15, 3
 #: Least seconds between two refreshes; drawing takes at most one in so many seconds.
 REFRESH, SHARE = 0.25, 20
 
-#: Seconds over which a speed is the mean. A service reports its progress in steps.
-WINDOW = 10.0
-
 #: Seconds that the end of a workflow waits for the last refresh.
 CLOSE_TIMEOUT = 5.0
-
-#: Cells of the columns behind the first one, which gets the rest of a line, but no fewer cells than `LEAST` as long as
-#: columns can be left out from the right; and of the longest line.
-COLUMNS = {"State": 9, "Bytes": 8, "Files": 7, "Speed": 10}
-LEAST, WIDEST = 40, 120
 
 _LOCK = threading.Lock()
 _tables: list[LiveTable] = []
@@ -221,7 +213,7 @@ class LiveTable:
         moved = decimal(status.bytes_done) if status.bytes_done else ""
         files = f"{status.files_done:,}" if status.files_done else ""
         faults = f"{status.faults:,} fault{'s' if status.faults > 1 else ''}. " if status.faults else ""
-        line = layout.line(what, state, moved, files, _speed(speed), style=style)
+        line = layout.line(what, state, moved, files, rate(speed), style=style)
         return [line, *_note(f"{faults}{status.reason}")]
 
     def _summary(self, ends: Counter[TaskState], in_flight: int, waiting: int, now: float) -> Text:
@@ -229,49 +221,13 @@ class LiveTable:
         failed = ends.total() - done - canceled
         counts = {"done": done, "failed": failed, "canceled": canceled, "in flight": in_flight, "waiting": waiting}
         said = [f"{count:,} {what}" for what, count in counts.items() if count or what == "done"]
-        speed = _speed(self._total.speed(self._bytes, now))
+        speed = rate(self._total.speed(self._bytes, now))
         if self._bytes:
             said.append(decimal(self._bytes))
         if speed and in_flight:
             said.append(speed)
         said.append(str(timedelta(seconds=int(now - self._began))))
         return Text(", ".join(said), style="bold")
-
-
-class RateMeter:
-    """How fast a number grows."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def speed(self, count: int, now: float) -> float:
-        """Return by how much it grows in a second, now that it is ``count``: the mean since `WINDOW` seconds ago."""
-        if not self._seen or count != self._seen[-1][1]:
-            self._seen.append((now, count))
-        while len(self._seen) > 1 and self._seen[1][0] <= now - WINDOW:
-            self._seen.popleft()
-        began, before = self._seen[0]
-        return (count - before) / (now - began) if now > began else 0.0
-
-
-class TableLayout:
-    """The lines of a table of so many cells, with columns of fixed widths."""
-
-    def __init__(self, width: int) -> None:
-        self._widths = list(COLUMNS.values())
-        while len(self._widths) > 1 and self._left(width) < LEAST:
-            self._widths.pop()
-        #: Cells of the first column.
-        self.room = max(self._left(width), 1)
-
-    def _left(self, width: int) -> int:
-        return width - sum(self._widths) - len(self._widths)
-
-    def line(self, what: str, state: str, *numbers: str, style: str = "") -> Text:
-        """Return a line; numbers are set to the right, and those that have no column are left out."""
-        cells = [set_cell_size(printable(what), self.room), state.ljust(self._widths[0])]
-        cells += [number.rjust(width) for number, width in zip(numbers, self._widths[1:], strict=False)]
-        return Text(" ".join(cells), style=style, no_wrap=True, overflow="crop")
 
 
 def _note(text: str, *, whole: bool = False) -> list[RenderableType]:
@@ -314,21 +270,8 @@ def _title(future: TransferFuture, count: int, room: int) -> str:
     origin, *goal = zip(endpoints, paths, strict=True)
     room -= len(verb)
     if not goal:
-        return verb + _location(*origin, room)
+        return verb + location(*origin, room)
     room -= len(" -> ")
     # A short one leaves the rest to the other.
-    first = _location(*origin, max(room // 2, room - len(":".join(goal[0]))))
-    return f"{first} -> {_location(*goal[0], room - len(first))}"
-
-
-def _location(endpoint: str, path: str, room: int) -> str:
-    """Return a location in so many characters; of a path, the end is kept."""
-    whole = f"{endpoint}:{path}"
-    if len(whole) <= room:
-        return whole
-    start = f"{endpoint}:" if len(endpoint) <= room // 2 + 2 else f"{endpoint[: room // 3]}…:"
-    return f"{start}…{path[len(start) + 1 - room :]}"
-
-
-def _speed(speed: float) -> str:
-    return f"{decimal(int(speed))}/s" if speed >= 1 else ""
+    first = location(*origin, max(room // 2, room - len(":".join(goal[0]))))
+    return f"{first} -> {location(*goal[0], room - len(first))}"
