@@ -103,7 +103,7 @@ def load(
         _give_files(executors[-1], settings.resources[label].working_dir, data)
     made = WorkflowConfig(
         executors=executors,
-        # Parsl's default, 'cleanup', leaves what is in flight as futures that never end.
+        # Parsl's default, 'cleanup', leaves the futures of what is in flight pending.
         exit_mode="wait",
         # A block starts at the next tick after the first app, so that Parsl's 5 s would be 5 s of waiting.
         strategy_period=0.5,

@@ -39,7 +39,7 @@ NAME_MAX = 255
 #: Bytes of the longest end of a file name, such as ``.grib2``, that a shortened name keeps.
 LONGEST_SUFFIX = 20
 
-#: Seconds that the transfer of a file may take. Nobody can give a timeout with a File; a task of Globus has a day.
+#: Seconds that the transfer of a file may take. A File has no timeout; a task of Globus has a day.
 STAGING_TIMEOUT = 86400.0
 
 
@@ -51,7 +51,7 @@ class _StagedFiles:
     """What was moved for the apps of one run."""
 
     def __init__(self, _: DataFlowKernel) -> None:
-        # Re-entrant: what Parsl does with a transfer may make it look at files.
+        # Re-entrant: Parsl may stage files while it submits a transfer.
         self.lock = threading.RLock()
         #: For each file, the copies that were made: after which future, by which transfer, and where.
         self.copies: dict[_File, list[tuple[Any, TransferFuture, str]]] = {}
@@ -73,7 +73,7 @@ class _StagedPaths:
         below = [_shortened(_escaped(endpoint)), *map(_shortened, names)]
         for number in itertools.count(1):
             place = [top if number == 1 else f"{top}-{number}", *below]
-            # The disk of the working folder need not tell all spellings apart.
+            # The disk of the working folder may ignore case.
             key = (working_dir, *map(paths.folded, place))
             folders = [key[:length] for length in range(1, len(key))]
             blocked = key in self._folders or not self._files.keys().isdisjoint(folders)
@@ -150,12 +150,12 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     def _copy(
         self, staged: _StagedFiles, executor: str, location: tuple[str, str], parent: Any
     ) -> tuple[TransferFuture, str]:
-        """Return the transfer of a file and where it goes in the working folder; the first one to ask starts it."""
+        """Return the transfer of a file and where it goes in the working folder; the first call starts it."""
         work, folder = self._working_dir(executor)
         endpoint, path = location
         file: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
         copies = staged.copies.setdefault(file, [])
-        # Parsl has put a future of its own around the one that the user gave.
+        # Parsl has wrapped the future that the user gave.
         origin = None if parent is None else parent.parent
         number = next((index for index, copy in enumerate(copies) if copy[0] is origin), len(copies))
         if number < len(copies) and not _failed(copies[number][1]):

@@ -154,7 +154,7 @@ def _callable(task: _Task) -> App:
 
 
 class _Task:
-    """A decorated function: what its calls may look like, and the Parsl apps that make them."""
+    """A decorated function: the rules for its calls, and the Parsl apps that make them."""
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class _Task:
         executor: str | list[str] | tuple[str, ...],
         geometry: Mapping[str, Any] | None,
     ) -> AppFuture:
-        """Check the call and hand it to Parsl."""
+        """Check the call and submit it to Parsl."""
         positional, named = self._arguments(args, kwargs)
         self._add_resources(named, geometry)
         dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
@@ -219,7 +219,7 @@ class _Task:
         return _with_callback_threads(self._app(dfk, labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments as Parsl wants them: by position where it can be, by name where it looks for a name."""
+        """Return the arguments as Parsl takes them: by position where it can be, by name where it looks for a name."""
         if self.ordered and not kwargs and len(args) == len(self.parameters):
             return [self._nested(number, value) for number, value in enumerate(args, start=1)], {}
         bound = self._bind(args, {name: value for name, value in kwargs.items() if name not in self.hidden})
@@ -326,7 +326,7 @@ class _OutputFuture(CallbackFuture[Any], DataFuture):  # type: ignore[misc] # pa
 
 
 def _with_callback_threads(future: AppFuture) -> AppFuture:
-    """Have the callbacks of a future that Parsl has made run on threads of their own."""
+    """Run the callbacks of a future that Parsl has made on separate threads."""
     # Parsl makes them, and has no place to say of which class.
     _TaskFuture.adopt(future)
     for output in future.outputs:
@@ -336,7 +336,7 @@ def _with_callback_threads(future: AppFuture) -> AppFuture:
 
 
 def _copy_file_lists(named: dict[str, Any]) -> None:
-    """Give Parsl lists of its own in ``inputs`` and ``outputs``: it writes into them."""
+    """Copy the lists in ``inputs`` and ``outputs``: Parsl writes into them."""
     for name in ("inputs", "outputs"):
         if named.get(name, ()) is None:
             del named[name]

@@ -36,7 +36,7 @@ def url_of(endpoint: str, path: str) -> str:
 
 
 def _quoted(text: str, safe: str) -> str:
-    # A name may hold bytes that are no text (os.fsdecode).
+    # A name may hold bytes that are not text (os.fsdecode).
     return quote(text, safe=safe, errors="surrogateescape")
 
 

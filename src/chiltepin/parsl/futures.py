@@ -59,11 +59,11 @@ def set_watcher(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object]
 
 
 class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
-    """The future of a transfer or a deletion: an ``AppFuture`` that can be cancelled and asked.
+    """The future of a transfer or a deletion: an ``AppFuture`` that can be cancelled and has a status.
 
     Its result is ``True``; a task that did not succeed raises its error, or gives ``False`` where ``check`` is off.
     Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails. Its callbacks run
-    on threads of their own.
+    on separate threads.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
 
     @property
     def request(self) -> Request | None:
-        """What is asked for; None as long as that depends on a future, and if it makes no sense."""
+        """The request; None as long as it depends on a future, and if its arguments are invalid."""
         given = self.task_record["kwargs"]
         request: Request | None = given.get("request")
         if request is not None:
@@ -136,11 +136,11 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         return self._handle or self._channel.handle
 
     def cancel(self) -> bool:
-        """Ask that the task stop.
+        """Request that the task stop.
 
         It is a request: a task that is just ending may still succeed. One that waits for other tasks, or for a thread,
         ends at once, one that runs within about a second; then ``result()`` raises `TaskCanceledError`. Whether a task
-        of another process runs, nobody here knows: if it has not stopped after 10 seconds, it waits for a worker, and
+        of another process runs is not known here: if it has not stopped after 10 seconds, it waits for a worker, and
         ends. A worker that takes it up later does nothing.
 
         Returns
@@ -203,7 +203,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         """Return what is known of the task now.
 
         That of a task in another process is what its worker has noted in the run folder: about once a second, and
-        nothing before the first second. Of a task of a service it is what the last look found; this asks nobody.
+        nothing before the first second. Of a task of a service it is the result of the last poll; nothing is asked.
 
         Returns
         -------

@@ -28,7 +28,7 @@ __all__ = ["PLAIN", "SCHEME", "Nested", "futures_in", "nested"]
 PLAIN = frozenset(
     {type(None), bool, int, float, complex, str, bytes, bytearray, AppPayload, TransferRequest, DeleteRequest}
 )
-#: What can be made anew with other elements.
+#: Containers that can be rebuilt with other elements.
 _SEQUENCES = (list, tuple, set, frozenset, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict)
 #: What the URL of a file on an endpoint begins with.
@@ -89,7 +89,7 @@ def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: b
     """Return the futures in an argument, itself included; arguments and errors are those of `nested`."""
     found: list[Future[Any]] = []
     seen: set[int] = set()
-    #: Each with the name of the type around it that cannot be made anew, if there is one.
+    #: Each with the name of the type around it that cannot be rebuilt, if there is one.
     waiting: list[tuple[Any, str]] = [(value, "")]
     while waiting:
         one, holder = waiting.pop()
@@ -117,7 +117,7 @@ def futures_in(what: str, value: Any, *, moved: bool = False, only_waited_for: b
 
 
 def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
-    """Return what is to be looked at in a value; refuse what cannot be looked at and cannot be right."""
+    """Return the elements of a value to search; refuse a value that cannot be searched and is a mistake."""
     kind = type(one)
     if isinstance(one, dict):
         return [*one.keys(), *one.values()]

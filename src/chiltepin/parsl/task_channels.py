@@ -39,7 +39,7 @@ class TaskChannel(Protocol):
         ...
 
     def status(self) -> TaskStatus | None:
-        """Return what is known of the task here and now; None if that is nothing."""
+        """Return what is known of the task here and now; None if nothing is known."""
         ...
 
     def stop(self) -> None:
@@ -66,7 +66,7 @@ class WorkerChannel:
         return status_file.read(self._payload.status_file) if status.state is TaskState.LOST else status
 
     def stop(self) -> None:
-        """Make the file that the task looks for; where the disk refuses it, only a task of this process is reached."""
+        """Write the stop file of the task; where the disk refuses it, only a task of this process is stopped."""
         self._stopped = True
         try:
             os.makedirs(os.path.dirname(self._payload.stop_file), exist_ok=True)

@@ -68,7 +68,7 @@ def install_guards(dfk: DataFlowKernel) -> None:
 
 
 def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:
-    """Return a step that, if it cannot be taken, ends its task."""
+    """Return a step that ends its task if it fails."""
 
     @functools.wraps(step)
     def take(record: TaskRecord, *rest: Any) -> None:
@@ -109,7 +109,7 @@ def _guarded(add: Callable[[Sequence[ParslExecutor]], None]) -> Callable[[Sequen
 
 
 def _logs_errors(tidy: Callable[..., None]) -> Callable[..., None]:
-    """Return what only logs that it fails."""
+    """Return a function that only logs its failure."""
 
     @functools.wraps(tidy)
     def attempt(record: TaskRecord, *rest: Any) -> None:
@@ -179,7 +179,7 @@ def _handled(app: str, failure: BaseException) -> Exception:
 
 
 def _explained(launch: Callable[[TaskRecord], Future[Any]]) -> Callable[..., Future[Any]]:
-    """Return what launches a task, or raises an exception that tells which argument is at fault."""
+    """Return a function that launches a task, or raises an exception that names the argument at fault."""
 
     def launch_task(record: TaskRecord) -> Future[Any]:
         record["memoize"] = record["memoize"] and not writes_files(record)
