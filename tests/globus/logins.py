@@ -8,6 +8,8 @@ import urllib.request
 from globus_sdk.login_flows import CommandLineLoginFlowManager
 
 from chiltepin.backends.globus import auth
+from chiltepin.backends.globus.auth_errors import call_auth
+from chiltepin.backends.globus.credentials import choose_credentials
 
 
 def open_page(url):
@@ -36,7 +38,7 @@ class User(CommandLineLoginFlowManager):
 
 def log_in(*collections):
     """Log the user of the simulator in, with her consent to the data of some collections."""
-    with auth.make_app(auth.credentials(), login_flow_manager=User) as app:
+    with auth.make_app(choose_credentials(), login_flow_manager=User) as app:
         if collections:
             app.add_scope_requirements({"transfer.api.globus.org": auth.data_access(collections)})
-        auth.call_auth(lambda: app.login(force=True))
+        call_auth(lambda: app.login(force=True))

@@ -14,6 +14,7 @@ import pytest
 from logins import log_in
 
 from chiltepin.backends.globus import auth, login
+from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE, choose_credentials
 from chiltepin.backends.globus.token_storage import FILE_VARIABLE
 from chiltepin.errors import (
     BackendError,
@@ -30,7 +31,7 @@ def point_at(simulator, monkeypatch):
     """Have this process, and those that it starts, take a simulator for Globus, with no service credentials."""
     for name, value in simulator.environment().items():
         monkeypatch.setenv(name, value)
-    for name in (auth.ID_VARIABLE, auth.SECRET_VARIABLE):
+    for name in (ID_VARIABLE, SECRET_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -47,8 +48,8 @@ def globus(tmp_path, monkeypatch):
 
 def service_credentials(globus, monkeypatch, secret=None):
     """Set the service credentials of the simulator, or a wrong secret."""
-    monkeypatch.setenv(auth.ID_VARIABLE, globus.authority.client_id)
-    monkeypatch.setenv(auth.SECRET_VARIABLE, secret or globus.authority.client_secret)
+    monkeypatch.setenv(ID_VARIABLE, globus.authority.client_id)
+    monkeypatch.setenv(SECRET_VARIABLE, secret or globus.authority.client_secret)
 
 
 def tokens_asked_for(globus):
@@ -136,7 +137,7 @@ def test_a_login_of_one_client_is_not_one_of_another(globus, monkeypatch):
     mine = "11111111-2222-4333-8444-555555555555"
     with pytest.raises(LoginRequiredError):
         auth.transfer_client(mine)
-    monkeypatch.setenv(auth.ID_VARIABLE, mine)
+    monkeypatch.setenv(ID_VARIABLE, mine)
     log_in()
     assert globus.authority.logins[-1]["client_id"] == mine
     assert works(auth.transfer_client("99999999-2222-4333-8444-555555555555"))
@@ -199,17 +200,17 @@ def test_service_credentials_need_no_login_write_nothing_and_consent_themselves(
 def test_service_credentials_that_are_refused_name_the_variables(globus, monkeypatch):
     """A wrong secret is an error that names both variables, and shows neither value."""
     service_credentials(globus, monkeypatch, "wrong-secret")
-    with pytest.raises(LoginRequiredError, match=f"{auth.ID_VARIABLE} and {auth.SECRET_VARIABLE}") as caught:
+    with pytest.raises(LoginRequiredError, match=f"{ID_VARIABLE} and {SECRET_VARIABLE}") as caught:
         auth.transfer_client()
     assert "wrong-secret" not in str(caught.value)
-    assert "wrong-secret" not in repr(auth.credentials())
+    assert "wrong-secret" not in repr(choose_credentials())
 
 
 @pytest.mark.parametrize(
     ("environment", "option", "said"),
     [
-        ({auth.SECRET_VARIABLE: "x"}, None, "CHILTEPIN_CLIENT_ID is not"),
-        ({auth.ID_VARIABLE: "my-app"}, None, "CHILTEPIN_CLIENT_ID is 'my-app'"),
+        ({SECRET_VARIABLE: "x"}, None, "CHILTEPIN_CLIENT_ID is not"),
+        ({ID_VARIABLE: "my-app"}, None, "CHILTEPIN_CLIENT_ID is 'my-app'"),
         ({}, "my-app", "data.globus.client_id is 'my-app'"),
     ],
 )

@@ -791,7 +791,7 @@ def test_what_is_over_is_forgotten(guided, backend, laptop):
     """Of tasks that have failed nothing is kept."""
     for number in range(3):
         guided.run(move(origin=f"/missing {number}"))
-    assert backend._events == {}
+    assert backend._tasks._events == {}
 
 
 @pytest.mark.parametrize("theirs", [False, True], ids=["our client", "their client"])

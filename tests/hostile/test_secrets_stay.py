@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from chiltepin import Workflow, delete_task, python_task, transfer_task
-from chiltepin.backends.globus import auth
+from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE
 from chiltepin.backends.globus.token_storage import FILE_VARIABLE
 from chiltepin.errors import ChiltepinError
 from chiltepin.parsl.executors import KEPT_BACK
@@ -140,9 +140,9 @@ def test_no_token_of_globus_is_anywhere(
     secrets = [globus.authority.client_secret]
     # It is of another program, which the test does not run.
     monkeypatch.delenv("GLOBUS_CLI_CLIENT_SECRET")
-    assert auth.SECRET_VARIABLE == KEPT_BACK
+    assert SECRET_VARIABLE == KEPT_BACK
     if not service:
-        for name in (auth.ID_VARIABLE, auth.SECRET_VARIABLE):
+        for name in (ID_VARIABLE, SECRET_VARIABLE):
             monkeypatch.delenv(name)
         log_in()
         secrets += [word for word in tokens.read_text().split('"') if word.startswith("Ag")]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
 
 from chiltepin.backends import forks
 from chiltepin.backends.globus import auth, documents, responses
-from chiltepin.backends.globus import item_outcomes as items
 from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
+from chiltepin.backends.globus.credentials import environment_key, service_name
 from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus
+from chiltepin.backends.globus.task_reader import TaskReader
 from chiltepin.backends.globus.text import uuid
 from chiltepin.backends.globus.transport import replace_connections
 from chiltepin.errors import (
@@ -41,36 +40,18 @@ from chiltepin.model import (
 from chiltepin.paths import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chiltepin.backends.globus.collections import Collection
     from chiltepin.model import DirEntry, ItemOutcome, Request
 
 __all__ = ["GlobusBackend"]
 
-logger = logging.getLogger(__name__)
-
 #: Transfers, and deletions, of one user that Globus works on at a time (docs.globus.org, "Task Behavior", 2).
 SLOTS = 3
 
 #: Items in one task. No limit is documented; a submission of this many is a document of about 2 MB.
 MAX_ITEMS = 10_000
-
-#: Files that are told of one task; a list that is longer is taken for one without an end.
-MAX_LISTED = 1_000_000
-
-#: Pages of such a list; each has up to 1,000 files.
-MAX_PAGES = 10_000
-
-#: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
-#: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
-TASKS_PER_POLL = 50
-
-#: Tasks that have not ended: the statuses in which the service holds identical paths against a new one.
-_LIVE = "status:ACTIVE,INACTIVE"
-
-#: Without it the service lists transfers only (SDK documentation, ``task_list``).
-_KINDS = "type:TRANSFER,DELETE"
 
 #: The options under ``data: globus:``, with the type of each.
 OPTIONS: Mapping[str, tuple[type, str]] = {
@@ -132,11 +113,10 @@ class GlobusBackend:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._environment_key = auth.environment_key()
+        self._environment_key = environment_key()
         self._collections = Collections(self._places, self._client)
         self._consented: set[str] = set()
-        # For each troubled task the code whose event was asked for, and the event.
-        self._events: dict[str, tuple[Any, dict[str, Any] | None]] = {}
+        self._tasks = TaskReader(self._ask, self._collections.find)
 
     def _reset_after_fork(self) -> None:
         """Leave the connections to the parent, in a process made by ``fork``: two must not read from one socket."""
@@ -205,12 +185,12 @@ class GlobusBackend:
     def _forget_if_environment_changed(self) -> None:
         """Forget what was found at another Globus, or by another login, than the environment names now."""
         with self._lock:
-            if self._owns_client and self._environment_key != auth.environment_key():
-                self._environment_key = auth.environment_key()
+            if self._owns_client and self._environment_key != environment_key():
+                self._environment_key = environment_key()
                 self._shared_client = None
                 self._collections.forget()
                 self._consented.clear()
-                self._events.clear()
+                self._tasks.forget()
 
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
@@ -227,7 +207,7 @@ class GlobusBackend:
     @property
     def service(self) -> str:
         """Which Globus it is, for a journal that several may share."""
-        return auth.service_name()
+        return service_name()
 
     def new_submission_id(self) -> str:
         """Ask Globus for one: it takes no others."""
@@ -258,7 +238,7 @@ class GlobusBackend:
             # Raised anew only after the clause has ended, so that it drags no context along.
             if not _is_identical(conflict):
                 raise conflict
-            if (twin := self._find_duplicate(document)) is not None:
+            if (twin := self._tasks.find_duplicate(document)) is not None:
                 raise self._in_use(twin, conflict)
         raise BackendError(
             "Globus holds a task with identical paths that has not ended, and that is not this same request of "
@@ -318,86 +298,9 @@ class GlobusBackend:
             request_id=conflict.request_id,
         )
 
-    def _find_duplicate(self, document: Mapping[str, Any]) -> str | None:
-        """Return the live task that Chiltepin made of the same paths."""
-        mark = documents.fingerprint(document)
-        live = self._ask(
-            "Looking for the task with the same paths",
-            lambda client: [
-                (uuid(task["task_id"]), documents.fingerprint(task))
-                for task in responses.entries(client.task_list(limit=1000, filter=f"{_LIVE}/{_KINDS}"))
-            ],
-        )
-        return next((task_id for task_id, its_mark in live if mark and its_mark == mark), None)
-
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
-        return call_globus(lambda: self._polled(handles), "Asking how the tasks are")
-
-    def _polled(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        found = {
-            task["task_id"].lower(): task
-            for chunk in _chunks(sorted({handle.task_id for handle in handles}))
-            for task in self._documents(chunk)
-        }
-        statuses = [self._status(handle, found.get(handle.task_id.lower())) for handle in handles]
-        living = {status.handle.task_id for status in statuses if not status.state.final}
-        # Of what has ended, and of what nobody asks for any more, nothing is kept.
-        self._events = {task_id: known for task_id, known in self._events.items() if task_id in living}
-        return statuses
-
-    def _documents(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
-        wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"
-        return self._ask(
-            "Asking how the tasks are",
-            lambda client: responses.tasks(client.task_list(limit=len(task_ids), filter=wanted)),
-        )
-
-    def _document(self, handle: TaskHandle) -> dict[str, Any]:
-        """Return the document of one task."""
-        return self._ask(
-            f"Asking for task {handle.task_id}",
-            lambda client: responses.task(client.get_task(handle.task_id).data, handle.task_id),
-        )
-
-    def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
-        """Return how one task is; what goes wrong with it alone keeps no other from being told."""
-        if task is None:
-            # A list may lag behind, or have nonsense there; the question for one task decides.
-            try:
-                task = self._document(handle)
-            except PathNotFoundError:
-                return responses.lost_status(handle)
-            except LoginRequiredError:
-                raise
-            except BackendError as err:
-                return responses.unknown_status(handle, str(err))
-        status = responses.status_of(handle, task, self._event(task))
-        left_out = int(task.get("subtasks_skipped_errors") or 0)
-        if status.state is TaskState.SUCCEEDED and left_out and task.get("skip_source_errors") is False:
-            reason = f"Globus left out {left_out} paths whose source it could not read, though it was not asked to."
-            return replace(status, state=TaskState.FAILED, code="SKIPPED", reason=reason)
-        return status
-
-    def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the last event of a troubled task that was an error; asked for once for each trouble."""
-        task_id = task["task_id"]
-        if not responses.has_error(task):
-            self._events.pop(task_id, None)
-            return None
-        trouble = (task["status"], task.get("nice_status"))
-        known, event = self._events.get(task_id, (None, None))
-        if known != trouble:
-            try:
-                event = next(iter(self._errors(task_id, most=1)), None)
-            except LoginRequiredError:
-                raise
-            except BackendError as err:
-                # The task document says the most; it would be asked for at every poll, and each time in vain.
-                logger.warning("Could not ask what happened to task %s: %s", task_id, err)
-                event = None
-            self._events[task_id] = trouble, event
-        return event
+        return call_globus(lambda: self._tasks.poll(handles), "Asking how the tasks are")
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         """Return what became of each item; see `BatchingBackend.outcomes`.
@@ -405,33 +308,8 @@ class GlobusBackend:
         Costs two requests for a task that succeeded with nothing left out, and one more for each 1,000 entries of the
         lists of what was moved and what was left out.
         """
-        return call_globus(lambda: self._outcomes(handle, request), f"Asking for the items of task {handle.task_id}")
-
-    def _outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
-        task = self._document(handle)
-        left_out = responses.skipped_paths(task)
-        skipped = self._list(handle, "task_skipped_errors") if left_out else []
-        find, succeeded = self._collections.find, task["status"] == "SUCCEEDED"
-        # What was left out and is not told, or belongs to no item, may be any of them.
-        whole = succeeded and items.all_skipped_known(request, find, skipped, left_out)
-        moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
-        # The errors of a task that has succeeded are history.
-        errors = [] if succeeded else self._errors(handle.task_id, most=1000)
-        return items.outcomes_of(request, find, whole=whole, skipped=skipped, moved=moved, errors=errors)
-
-    def _list(self, handle: TaskHandle, method: str) -> list[dict[str, Any]]:
-        return self._ask(
-            f"Asking for the items of task {handle.task_id}",
-            lambda client: _all(getattr(client.paginated, method)(handle.task_id)),
-        )
-
-    def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
-        """Return the last events of a task that were errors, the newest first."""
-        return self._ask(
-            f"Asking what happened to task {task_id}",
-            lambda client: responses.entries(
-                client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
-            ),
+        return call_globus(
+            lambda: self._tasks.outcomes(handle, request), f"Asking for the items of task {handle.task_id}"
         )
 
     def cancel(self, handle: TaskHandle) -> None:
@@ -486,30 +364,6 @@ class GlobusBackend:
                 self._shared_client = None
 
 
-def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return what comes page by page.
-
-    Raises
-    ------
-    ValueError
-        If a page comes again, or there are too many.
-    """
-    found: list[dict[str, Any]] = []
-    markers: set[str] = set()
-    for number, page in enumerate(pages):
-        found += responses.entries(page)
-        marker = str(page.get("next_marker"))
-        if marker in markers or number >= MAX_PAGES or len(found) > MAX_LISTED:
-            raise ValueError("no end")
-        markers.add(marker)
-    return found
-
-
 def _is_identical(err: BackendError) -> bool:
     """Whether the service refuses because a task with the same paths has not ended."""
     return err.code.endswith("Conflict") and err.code != TOO_MANY_PENDING
-
-
-def _chunks(task_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(task_ids), TASKS_PER_POLL):
-        yield task_ids[start : start + TASKS_PER_POLL]

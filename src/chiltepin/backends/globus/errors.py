@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import globus_sdk
 from globus_sdk.gare import to_gare
 
-from chiltepin.backends.globus.auth import login_error
+from chiltepin.backends.globus.auth_errors import login_error
 from chiltepin.backends.globus.session_requirements import login_command, options_in, options_of
 from chiltepin.backends.globus.text import one_line, token
 from chiltepin.errors import (

@@ -16,7 +16,9 @@ from globus_sdk.scopes import AuthScopes
 from globus_sdk.transport import RetryConfig
 
 from chiltepin.backends.globus import auth
+from chiltepin.backends.globus.auth_errors import call_auth
 from chiltepin.backends.globus.collections import Collections
+from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE, Credentials, choose_credentials
 from chiltepin.backends.globus.errors import call_globus
 from chiltepin.backends.globus.transport import bounded
 from chiltepin.errors import BackendError, ChiltepinError, ConsentRequiredError, LoginRequiredError
@@ -116,12 +118,12 @@ def login(
     ServiceUnavailableError
         If Globus could not be asked.
     """
-    who = auth.credentials(client_id)
+    who = choose_credentials(client_id)
     session = session or Session()
     if who.is_service and session.is_required:
         raise LoginRequiredError(
-            f"Service credentials are set, and they have no session; unset {auth.ID_VARIABLE} and "
-            f"{auth.SECRET_VARIABLE}, and repeat the command."
+            f"Service credentials are set, and they have no session; unset {ID_VARIABLE} and "
+            f"{SECRET_VARIABLE}, and repeat the command."
         )
     if who.is_service:
         identity = whoami(client_id)
@@ -153,11 +155,11 @@ def logout(client_id: str | None = None) -> bool:
     ServiceUnavailableError
         If Globus could not be asked; the login is still there then.
     """
-    who = auth.credentials(client_id)
+    who = choose_credentials(client_id)
     if who.is_service or not auth.user_tokens(who).get_token_data_by_resource_server():
         return False
     with auth.make_app(who) as app:
-        auth.call_auth(lambda: app.logout(sweep=True))
+        call_auth(lambda: app.logout(sweep=True))
     return True
 
 
@@ -169,14 +171,14 @@ def whoami(client_id: str | None = None) -> Identity:
     LoginRequiredError
         If nobody is.
     """
-    who = auth.credentials(client_id)
+    who = choose_credentials(client_id)
     with bounded(
         globus_sdk.AuthClient(
             authorizer=auth.authorizer(AuthScopes.resource_server, client_id), retry_config=RetryConfig(max_retries=2)
         )
     ) as client:
         # Texts and not the answer, which holds the request, and that the token.
-        username, identity_id = auth.call_auth(lambda: _names(client.userinfo(), "preferred_username", "sub"))
+        username, identity_id = call_auth(lambda: _names(client.userinfo(), "preferred_username", "sub"))
     return Identity(
         username=username,
         identity_id=identity_id,
@@ -261,7 +263,7 @@ def _requires_consent(client: globus_sdk.TransferClient, collection_id: str) -> 
     return False
 
 
-def _run(who: auth.Credentials, parameters: GlobusAuthorizationParameters, *, browser: bool) -> None:
+def _run(who: Credentials, parameters: GlobusAuthorizationParameters, *, browser: bool) -> None:
     """Have the user log in, in a browser of this machine or of any other."""
     if browser and _has_browser():
         try:
@@ -277,7 +279,7 @@ class _NoBrowserError(Exception):
     """There is no browser here after all."""
 
 
-def _flow(who: auth.Credentials, parameters: GlobusAuthorizationParameters, manager: str) -> None:
+def _flow(who: Credentials, parameters: GlobusAuthorizationParameters, manager: str) -> None:
     def run() -> str:
         with auth.make_app(who, login_flow_manager=manager) as app:
             try:
@@ -292,7 +294,7 @@ def _flow(who: auth.Credentials, parameters: GlobusAuthorizationParameters, mana
                 return "refused"
         return ""
 
-    trouble = auth.call_auth(run)
+    trouble = call_auth(run)
     if trouble == "no browser":
         raise _NoBrowserError
     if trouble == "refused":

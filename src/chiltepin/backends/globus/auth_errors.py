@@ -1,0 +1,118 @@
+"""What the SDK raises about a login, as our errors.
+
+No SDK exception leaves: they hold tokens in their requests. Ours are raised after the ``except`` block has ended, so
+that no ``__context__`` leads back to the SDK's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import globus_sdk
+import jwt
+from globus_sdk.login_flows import CommandLineLoginFlowEOFError, LocalServerLoginError
+from globus_sdk.token_storage import TokenValidationError
+from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError, UnmetScopeRequirementsError
+
+from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE
+from chiltepin.backends.globus.text import one_line, token
+from chiltepin.errors import BackendError, ChiltepinError, LoginRequiredError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["call_auth", "login_error"]
+
+T = TypeVar("T")
+
+#: What OAuth says of a token or a client that is good no more (RFC 6749, 5.2), and Globus Auth beside it.
+_LOGIN_ENDED_CODES = {"invalid_grant", "invalid_client", "unauthorized_client", "unauthorized"}
+
+
+def call_auth(call: Callable[[], T]) -> T:
+    """Run one call that may ask Globus Auth; raise only our errors."""
+    try:
+        return call()
+    except (ChiltepinError, OSError):
+        raise
+    except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK raise anything
+        failure = _translate(err)
+    # Raised here, not above: tblib pickles __context__ too.
+    raise failure
+
+
+def _translate(err: Exception) -> ChiltepinError:
+    """Return our error for what was raised, also where the refusal itself makes no sense."""
+    if isinstance(err, globus_sdk.NetworkError):
+        return ServiceUnavailableError(
+            f"Globus Auth could not be reached ({type(err).__name__}); see that this machine reaches auth.globus.org, "
+            "and that HTTPS_PROXY is right.",
+            backend="globus",
+            code=type(err).__name__,
+            transient=True,
+        )
+    if isinstance(err, globus_sdk.GlobusError | LocalServerLoginError | jwt.PyJWTError):
+        with contextlib.suppress(Exception):
+            return login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
+    return ServiceUnavailableError(
+        f"The answer of Globus Auth makes no sense ({type(err).__name__}); is there a proxy before it?",
+        backend="globus",
+        transient=True,
+    )
+
+
+def login_error(err: BaseException) -> ChiltepinError | None:
+    """Return our error for what the SDK raises about a login; None if it is about something else.
+
+    Parameters
+    ----------
+    err : BaseException
+        What was caught. It is not kept: it may hold tokens.
+    """
+    if isinstance(err, globus_sdk.AuthAPIError):
+        return _from_auth_api(err)
+    sentence = next((said for kind, said in _LOGIN_MESSAGES if isinstance(err, kind)), None)
+    return LoginRequiredError(sentence, backend="globus", code=type(err).__name__) if sentence else None
+
+
+#: What to do about each; the first that fits counts.
+_LOGIN_MESSAGES: tuple[tuple[type[BaseException], str], ...] = (
+    (
+        IdentityMismatchError,
+        "This is another identity than the one that is logged in; type: chiltepin logout, then: chiltepin login",
+    ),
+    (
+        UnmetScopeRequirementsError,
+        "The login does not cover all that Chiltepin does; type: chiltepin login --force",
+    ),
+    (TokenValidationError, "Nobody is logged in to Globus; type: chiltepin login"),
+    (
+        CommandLineLoginFlowEOFError,
+        "The input ended before a code was typed; in a terminal, type: chiltepin login",
+    ),
+    (LocalServerLoginError, "The login in the browser was not completed; type: chiltepin login --no-local-server"),
+    (jwt.PyJWTError, "The login could not be verified; set the clock of this machine, and type: chiltepin login"),
+)
+
+
+def _from_auth_api(err: globus_sdk.AuthAPIError) -> ChiltepinError:
+    """Return our error for an answer of Globus Auth."""
+    code = token((err.raw_json or {}).get("error") or err.code or err.http_status)
+    facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": token(err.request_id)}
+    if err.http_status == 429 or err.http_status >= 500:  # noqa: PLR2004 - HTTP
+        return ServiceUnavailableError(
+            f"Globus Auth is not available now (HTTP {err.http_status}); try again later.", transient=True, **facts
+        )
+    if code in _LOGIN_ENDED_CODES and os.environ.get(SECRET_VARIABLE):
+        return LoginRequiredError(
+            f"Globus does not accept the service credentials in {ID_VARIABLE} and {SECRET_VARIABLE}; correct them, or "
+            "unset both and type: chiltepin login",
+            **facts,
+        )
+    if code in _LOGIN_ENDED_CODES:
+        return LoginRequiredError(
+            "The Globus login has ended: it was revoked, or not used for six months; type: chiltepin login", **facts
+        )
+    return BackendError(f"Globus Auth refuses: {one_line(err.message or code)} ({code}).", **facts)
