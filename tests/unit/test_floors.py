@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,12 @@ def test_rooms_of_one_floor_that_are_apart_do_not_import_each_other():
                 len(pair & apart[0]) == 1 and len(pair & apart[1]) == 1 and pair <= apart[0] | apart[1]
                 for pair in NEIGHBOURS
             ), f"{module} imports {other}"
+
+
+def test_no_import_goes_in_a_circle():
+    """No modules import each other in a circle, also not inside a room, later, or for type checkers only."""
+    graph = {module: others & MODULES.keys() for module, others in GRAPH.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def loaded_by(code: str) -> set[str]:
