@@ -9,6 +9,7 @@ import random
 import threading
 
 import pytest
+from badwires import BadWire
 from fileservers import SERVERS, file_server
 from test_web_indexes import seeds
 from webservers import files_of, odd_tree
@@ -218,3 +219,24 @@ def test_a_tree_is_deleted(served):
     assert status.state is TaskState.SUCCEEDED, status.reason
     assert files_of(root) == {b"t/beside": b"beside"}
     assert not (root / "t" / "d").exists()
+
+
+@on("wsgidav")
+def test_names_are_tried_once_for_a_store_and_not_for_each_file(served):
+    """Names of a shape are tried once on a server; the next file of that shape costs what a plain one does."""
+    transfers, _, here = served
+    with BadWire(str(transfers.backend._place("there").store().filesystem.client.base_url)) as line:
+        backend = FilesystemBackend.from_config(
+            {"there": {"url": "webdav://", "options": {"base_url": line.url}}, "here": {"url": str(here)}}, {}
+        )
+        transfers = Transfers(backend)
+
+        def requests(name):
+            (here / name).write_text(name)
+            before = len(line.asked)
+            assert move(transfers, "here", "there", f"/{name}").state is TaskState.SUCCEEDED
+            return len(line.asked) - before
+
+        first, plain, odd, *others = [requests(name) for name in ("plain", "two", "a b", "c d", "e f g", " h")]
+        assert others[:2] == [plain, plain]
+        assert max(first, odd, others[2]) <= plain + 6
