@@ -19,7 +19,7 @@ import xxhash
 from buckets import KEYS
 
 from chiltepin.backends.filesystem.local.temp_files import PART
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 
 HERE = Path(__file__).parent
 #: What the settings name, and do not hold.
@@ -285,7 +285,7 @@ class Case:
         for name, digest in self.present().items():
             if digest == self.wanted.get(name):
                 whole.append(name)
-            elif not Path(name).name.startswith(DRAFT_PREFIX):
+            elif not Path(name).name.startswith(TEMP_PREFIX):
                 assert digest == self.old.get(name), f"{name} is half"
         before = self.identities(whole)
         run.copy(self)
@@ -318,10 +318,10 @@ class Case:
         assert present == self.wanted
 
 
-def kept_bytes(draft, size):
+def kept_bytes(temp_file, size):
     """Return how many bytes of a draft are proved to be whole by the digests behind its end."""
     kept = 0
-    with draft.open("rb") as file:
+    with temp_file.open("rb") as file:
         for offset in range(0, size, PART):
             file.seek(offset)
             part = file.read(min(PART, size - offset))

@@ -7,7 +7,7 @@ from buckets_killed import BucketCase
 from killing import kept_bytes, seeds
 
 from chiltepin.backends.filesystem.local.temp_files import PART
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 
 MIB = 1 << 20
 
@@ -45,10 +45,10 @@ def test_a_large_file(fork_server, case):
     case.large(size)
     for _ in range(case.chance.choice([1, 1, 2])):
         killed(case, fork_server)
-    drafts = [path for path in (case.b / "out").glob("*") if path.name.startswith(DRAFT_PREFIX)]
-    assert len(drafts) <= 1
-    kept = kept_bytes(drafts[0], size) if drafts else 0
-    inodes = {path.stat().st_ino for path in drafts}
+    temp_files = [path for path in (case.b / "out").glob("*") if path.name.startswith(TEMP_PREFIX)]
+    assert len(temp_files) <= 1
+    kept = kept_bytes(temp_files[0], size) if temp_files else 0
+    inodes = {path.stat().st_ino for path in temp_files}
     said = case.finish(fork_server)
     # One without a whole part may be that of the try to share blocks, which nobody continues.
     assert not kept or (case.b / "out" / "big").stat().st_ino in inodes

@@ -286,7 +286,7 @@ class Probe:
     def told_of_content(self):
         """Open a file and see what the store says of its content."""
         with self.store.folder(()) as opened, opened.read("large") as reader:
-            return reader.proof.partition(":")[0].upper() or "no"
+            return reader.checksum.partition(":")[0].upper() or "no"
 
     def ordered(self):
         """List files that were not made in their order."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from elsewhere import Faulty
 from worlds import World, file_world
 
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import BackendError
 from chiltepin.model import TaskState
 
@@ -104,16 +104,16 @@ def fill(top: str, tree: Tree) -> None:
 
 def tree_of(top: str) -> tuple[Tree, list[str]]:
     """Read a tree: what is data, and the names of what is none."""
-    files, drafts = {}, []
+    files, temp_files = {}, []
     for folder, _, names in os.walk(top):
         for name in names:
             path = os.path.relpath(f"{folder}/{name}", top)
-            if name.startswith(DRAFT_PREFIX):
-                drafts.append(path)
+            if name.startswith(TEMP_PREFIX):
+                temp_files.append(path)
             else:
                 with open(f"{folder}/{name}", "rb") as file:
                     files[path] = file.read()
-    return files, drafts
+    return files, temp_files
 
 
 def open_files() -> Counter[str]:
@@ -153,15 +153,15 @@ class Trial:
         self._judge(outcome, failed, kind)
         again = self.plan.run(self.world)
         assert isinstance(again, set) or again.state is TaskState.SUCCEEDED, again
-        files, drafts = tree_of(self.behind)
-        assert not drafts, f"the second run left {drafts}, after {outcome}"
+        files, temp_files = tree_of(self.behind)
+        assert not temp_files, f"the second run left {temp_files}, after {outcome}"
         assert files == self.plan.wanted(), f"the second run did not complete it, after {outcome}"
         return kind
 
     def _judge(self, outcome: Any, failed: int, kind: str) -> None:
-        files, drafts = tree_of(self.behind)
+        files, temp_files = tree_of(self.behind)
         if failed == 1 and kind != "unlink":
-            assert not drafts, drafts
+            assert not temp_files, temp_files
         if isinstance(outcome, BackendError):
             assert failed
             assert str(outcome).endswith("."), outcome

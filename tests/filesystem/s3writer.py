@@ -12,15 +12,15 @@ def main() -> None:
     """Send the parts that are named; end the upload if told so by a line."""
     url, options, name, size, parts = json.loads(sys.argv[1])
     store = S3Store(url, options)
-    with store.folder((), create=True) as folder, folder.draft(name, size=size) as draft:
+    with store.folder((), create=True) as folder, folder.temp_file(name, size=size) as temp_file:
         for number in parts:
-            start = number * draft.part
-            block = bytes([number % 251]) * min(draft.part, size - start)
-            draft.write_at(start, memoryview(block))
+            start = number * temp_file.part
+            block = bytes([number % 251]) * min(temp_file.part, size - start)
+            temp_file.write_at(start, memoryview(block))
         sys.stdout.write("sent\n")
         sys.stdout.flush()
         sys.stdin.readline()
-        draft.commit(None)
+        temp_file.commit(None)
 
 
 if __name__ == "__main__":

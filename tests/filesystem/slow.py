@@ -40,11 +40,11 @@ class SlowFolder(LocalFolder):
         NEVER.wait(LATENCY)
         return super().take_small(*arguments)
 
-    def draft(self, *arguments: Any, **options: Any) -> Any:
+    def temp_file(self, *arguments: Any, **options: Any) -> Any:
         """Begin a file, slowly."""
         self.workers.add(threading.get_ident())
         NEVER.wait(LATENCY)
-        return super().draft(*arguments, **options)
+        return super().temp_file(*arguments, **options)
 
 
 class SlowStore(LocalStore):

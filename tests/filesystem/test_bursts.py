@@ -14,9 +14,9 @@ from waiting import until
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.errors import fault_of
 from chiltepin.backends.filesystem.locations import place_of
-from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
@@ -120,7 +120,7 @@ def test_what_became_a_link_is_refused(server, roots):
     entries = sorted(folder.entries(), key=lambda entry: entry.name)
     (roots["server"] / "d" / "b").unlink()
     (roots["server"] / "d" / "b").symlink_to(roots["other"] / "secret")
-    ahead, block = folder.ahead(entries), memoryview(bytearray(10))
+    ahead, block = folder.prefetch(entries), memoryview(bytearray(10))
     for name in "ac":
         with ahead.read(name) as reader:
             assert (reader.readinto(block), reader.changed()) == (1, False)
@@ -135,9 +135,9 @@ def test_a_connection_that_is_cut_is_tried_again_file_by_file(transfers, server,
     store = transfers.backend._places["server"].store()
     folder, here = store.folder(()), transfers.backend._places["disk"].store().folder(("d",))
     some = [here.entry("001"), here.entry("002")]
-    assert [outcome for _, outcome in folder.take_all(here, some, Wish())] == [700, 1400]
+    assert [outcome for _, outcome in folder.copy_all_from(here, some, CopyOptions())] == [700, 1400]
     server.cut()
-    outcomes = [outcome for _, outcome in folder.take_all(here, some, Wish())]
+    outcomes = [outcome for _, outcome in folder.copy_all_from(here, some, CopyOptions())]
     assert [store.transient(outcome) for outcome in outcomes] == [True, True]
     server.cut()
     assert move(transfers, "disk", "server").state is TaskState.SUCCEEDED
@@ -160,7 +160,7 @@ def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
     arrived = held(roots["server"] / "d")
     assert 0 < len(arrived) < 1000
     assert all(len(content) == 20_000 for content in arrived.values())
-    assert not any(name.startswith(DRAFT_PREFIX) for name in arrived)
+    assert not any(name.startswith(TEMP_PREFIX) for name in arrived)
 
 
 def test_a_server_that_is_silent_is_given_up(server, roots):
@@ -169,9 +169,9 @@ def test_a_server_that_is_silent_is_given_up(server, roots):
     folder = store.folder(())
 
     def write():
-        with folder.draft("f", size=8 << 20) as draft:
+        with folder.temp_file("f", size=8 << 20) as temp_file:
             stop(server)
-            draft.write_at(0, memoryview(bytes(8 << 20)))
+            temp_file.write_at(0, memoryview(bytes(8 << 20)))
 
     def look():
         stop(server)
@@ -244,4 +244,4 @@ def test_a_root_inside_a_deleted_folder_stays(server, roots, tmp_path):
     assert status.state is TaskState.FAILED
     assert held(roots["server"] / "d" / "inner") == {"kept": b"data"}
     store = transfers.backend._places["elsewhere"].store()
-    assert store._channels == []
+    assert store._connections == []

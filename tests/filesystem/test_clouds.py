@@ -207,10 +207,10 @@ def test_nothing_is_seen_of_an_upload_that_ends_early(cloud, tmp_path):
     store = cloud.backend(tmp_path).backend._place("cloud").store()
     cloud.put("cloud/f", b"old")
     for size in (None, 3 * PART):
-        with store.folder(()) as folder, folder.draft("f", size=size) as draft:
-            if draft.part:
-                draft.write_at(0, memoryview(bytes(draft.part)))
-            draft.write(memoryview(bytes(2 * PART)))
+        with store.folder(()) as folder, folder.temp_file("f", size=size) as temp_file:
+            if temp_file.part:
+                temp_file.write_at(0, memoryview(bytes(temp_file.part)))
+            temp_file.write(memoryview(bytes(2 * PART)))
             assert cloud.get("cloud/f") == b"old"
         assert cloud.keys() == {"cloud/f"}
         assert cloud.get("cloud/f") == b"old"
@@ -351,7 +351,7 @@ def look(event, given):
 sys.addaudithook(look)
 from chiltepin.backends.filesystem.locations import place_of
 store = place_of("x", json.loads(sys.argv[1])).store()
-with store.folder(("d",), create=True) as folder, folder.draft("f", size=1) as draft:
+with store.folder(("d",), create=True) as folder, folder.temp_file("f", size=1) as draft:
     draft.write(memoryview(b"x"))
     draft.commit(None)
 print([entry.name for entry in store.folder(("d",)).entries()], sorted(asked))

@@ -10,9 +10,9 @@ import pytest
 from slow import LATENCY, NEVER
 from waiting import until
 
-from chiltepin.backends.filesystem.mover.pool import Crew
-from chiltepin.backends.filesystem.mover.task import Work
-from chiltepin.backends.filesystem.mover.threads import LENT, Movers
+from chiltepin.backends.filesystem.mover.pool import AdaptivePool
+from chiltepin.backends.filesystem.mover.task import TaskRun
+from chiltepin.backends.filesystem.mover.threads import MOST_THREADS, MoverThreads
 from chiltepin.model import NO_TASK, TaskState
 from chiltepin.transfers.arguments import transfer_request
 
@@ -20,7 +20,7 @@ from chiltepin.transfers.arguments import transfer_request
 @pytest.fixture
 def crew():
     """A crew of at most eight."""
-    crew = Crew(Movers(), width=8)
+    crew = AdaptivePool(MoverThreads(), width=8)
     yield crew
     crew.close()
 
@@ -46,17 +46,17 @@ def test_a_crew_that_waits_grows_to_its_width_and_no_further(crew):
 def test_a_crew_of_one_hires_nobody():
     """A store that does one thing at a time is worked on by one thread, however long that waits."""
     workers = set()
-    Crew(Movers(), width=1).all(partial(waiting_deed, workers) for _ in range(20))
+    AdaptivePool(MoverThreads(), width=1).all(partial(waiting_deed, workers) for _ in range(20))
     assert workers == {threading.get_ident()}
 
 
 def test_the_threads_of_all_crews_have_a_bound():
     """However many tasks there are, no more threads are lent than the backend has."""
-    office, gate = Movers(), threading.Event()
-    lent = [office.lend(partial(gate.wait, 30)) for _ in range(LENT + 1)]
+    office, gate = MoverThreads(), threading.Event()
+    lent = [office.start_thread(partial(gate.wait, 30)) for _ in range(MOST_THREADS + 1)]
     gate.set()
-    assert lent == [True] * LENT + [False]
-    until(lambda: office.lend(lambda: None))
+    assert lent == [True] * MOST_THREADS + [False]
+    until(lambda: office.start_thread(lambda: None))
 
 
 def test_every_deed_is_done_once(crew):
@@ -107,7 +107,7 @@ def test_the_error_of_another_thread_reaches_the_caller_when_all_have_ended(crew
 def test_a_crew_leaves_with_its_task():
     """When a crew is closed its threads end."""
     before = set(movers())
-    crew = Crew(Movers(), width=8)
+    crew = AdaptivePool(MoverThreads(), width=8)
     crew.all(partial(waiting_deed, set()) for _ in range(100))
     assert set(movers()) - before
     crew.close()
@@ -117,7 +117,7 @@ def test_a_crew_leaves_with_its_task():
 def test_progress_is_exact_from_many_threads():
     """Eight threads that count at once lose nothing."""
     request = transfer_request(src_ep="a", dst_ep="b", src_path="/a", dst_path="/b")
-    work = Work(request, NO_TASK, Crew(Movers()), threading.Event.wait)
+    work = TaskRun(request, NO_TASK, AdaptivePool(MoverThreads()), threading.Event.wait)
 
     def add(_: int) -> None:
         for _ in range(5000):

@@ -84,11 +84,11 @@ def test_a_file_that_is_being_written_stays(tmp_path):
     """What another task is just writing at the destination is not removed, nor is the folder that it is in."""
     for name in ("laptop/d", "scratch/e/new"):
         (tmp_path / name).mkdir(parents=True)
-    draft = tmp_path / "scratch/e/new" / temporary("0123456789abcdef")
-    draft.write_text("half")
+    temp_file = tmp_path / "scratch/e/new" / temporary("0123456789abcdef")
+    temp_file.write_text("half")
     status = mirror({name: str(tmp_path / name) for name in ("laptop", "scratch")})
     assert status.state is TaskState.SUCCEEDED
-    assert draft.read_text() == "half"
+    assert temp_file.read_text() == "half"
 
 
 class CarelessMemory(MemoryFileSystem):

@@ -340,7 +340,7 @@ def test_a_range_that_cannot_be_trusted_is_not_used(transfers, web, tmp_path, an
     assert fetch(transfers, "/f.dat").state.name == "SUCCEEDED"
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
     with store(web).folder(()).read("f.dat") as reader:
-        assert (reader.parts, reader.mark) == (False, "")
+        assert (reader.parts, reader.content_id) == (False, "")
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 501, 204])

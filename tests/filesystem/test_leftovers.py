@@ -15,7 +15,7 @@ from test_file_servers import move
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.backends.filesystem.stores import owners
-from chiltepin.backends.filesystem.temp_names import is_draft, temporary
+from chiltepin.backends.filesystem.temp_names import is_temp_name, temporary
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request
 from chiltepin.transfers.runner import Transfers
@@ -36,7 +36,7 @@ def renamed(*pair):
         os.kill(os.getpid(), signal.SIGKILL)
 
 known, filesystem.mv = filesystem.mv, renamed
-with store.folder((), create=True) as folder, folder.draft(name) as draft:
+with store.folder((), create=True) as folder, folder.temp_file(name) as draft:
     draft.write(memoryview(b"new"))
     draft.read_back().__exit__(None, None, None)
     if not renames:
@@ -69,16 +69,16 @@ def killed(served, name, renames=0):
 def test_what_a_killed_run_left_is_swept(served, name):
     """A temporary file whose writer was killed goes with the next file that is written to its folder, others stay."""
     transfers, root, here, settings = served
-    with place_of("there", settings).store().folder(()).draft("mine") as mine:
+    with place_of("there", settings).store().folder(()).temp_file("mine") as mine:
         mine.write(memoryview(b"mine"))
         mine.read_back().__exit__(None, None, None)
         killed(served, name)
         (root / temporary("0-elsewhere-1-1-00000000")).write_text("of another machine")
         (root / ".chiltepin-notes").write_text("of a user")
-        assert len([name for name in os.listdir(root) if is_draft(name)]) == 3
+        assert len([name for name in os.listdir(root) if is_temp_name(name)]) == 3
         (here / "g").write_text("g")
         assert move(transfers, "here", "there", "/g").state is TaskState.SUCCEEDED
-        assert len([name for name in os.listdir(root) if is_draft(name)]) == 2
+        assert len([name for name in os.listdir(root) if is_temp_name(name)]) == 2
         assert {"g", ".chiltepin-notes"} < set(os.listdir(root))
         mine.commit(None)
     assert (root / "mine").read_text() == "mine"
@@ -115,7 +115,7 @@ def test_an_old_file_without_its_name_stays(served):
     assert move(transfers, "here", "there", "/g").state is TaskState.SUCCEEDED
     status = move(transfers, "there", "here", "/", dst_path="/copy", recursive=True)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
-    assert [path.read_text() for path in root.iterdir() if is_draft(path.name)] == ["old"]
+    assert [path.read_text() for path in root.iterdir() if is_temp_name(path.name)] == ["old"]
     # When its name is there again, it has had its successor.
     assert move(transfers, "here", "there", "/g", dst_path=f"/{name}").state is TaskState.SUCCEEDED
     request = delete_request(src_ep="there", src_path="/g")
@@ -126,11 +126,11 @@ def test_the_files_of_the_living_that_made_way_stay():
     """A file that made way for one that is being put in place is neither removed nor put back."""
     aside = owners.aside("f")
     assert owners.left([aside, "f"]) == ([], {})
-    owners.ended(aside)
+    owners.release(aside)
     assert owners.left([aside, "f"]) == ([aside], {})
     assert owners.left([aside]) == ([], {aside: "f"})
     assert owners.left([aside, "g"]) == ([], {aside: "f"})
     for name in ("../f", "..", "a/b", "f\0"):
         made_up = owners.aside(name)
-        owners.ended(made_up)
+        owners.release(made_up)
         assert owners.left([made_up]) == ([], {made_up: ""})

@@ -93,7 +93,7 @@ def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
 
     assert put("g") == {aside, "g"}
     # Until here it was one of a writer who lives.
-    owners.ended(aside)
+    owners.release(aside)
     listed = {
         entry.name: entry.fault for entry in world(("replace",)).backend._place("there").store().folder(()).entries()
     }

@@ -19,12 +19,12 @@ from chiltepin.backends.filesystem.local import kernel_copy as pieces
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.local.temp_files import PART
 from chiltepin.backends.filesystem.mover.file import copy_file
-from chiltepin.backends.filesystem.mover.pool import Crew
-from chiltepin.backends.filesystem.mover.task import Work
-from chiltepin.backends.filesystem.mover.threads import Movers
+from chiltepin.backends.filesystem.mover.pool import AdaptivePool
+from chiltepin.backends.filesystem.mover.task import TaskRun
+from chiltepin.backends.filesystem.mover.threads import MoverThreads
 from chiltepin.backends.filesystem.roots import Roots
-from chiltepin.backends.filesystem.store import SMALL, Spot
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.store import SMALL, Location
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.model import TaskHandle, TaskState
 from chiltepin.transfers.arguments import transfer_request
 
@@ -33,15 +33,15 @@ STOPPING = """
 import sys, threading
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem.mover.file import copy_file
-from chiltepin.backends.filesystem.mover.pool import Crew
+from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.local.store import LocalStore
-from chiltepin.backends.filesystem.mover.threads import Movers
+from chiltepin.backends.filesystem.mover.threads import MoverThreads
 from chiltepin.backends.filesystem.roots import Roots
-from chiltepin.backends.filesystem.store import Spot
+from chiltepin.backends.filesystem.store import Location
 from chiltepin.backends.filesystem.mover.tree import copy_tree
-from chiltepin.backends.filesystem.mover.task import Work
+from chiltepin.backends.filesystem.mover.task import TaskRun
 
-class Stopping(Work):
+class Stopping(TaskRun):
     left = int(sys.argv[4])
     def check(self):
         self.left -= 1
@@ -51,8 +51,8 @@ class Stopping(Work):
 
 laptop, scratch, name = sys.argv[1:4]
 request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/" + name, dst_path="/" + name)
-origin, goal = Spot("laptop", LocalStore(laptop), (name,)), Spot("scratch", LocalStore(scratch), (name,))
-work = Stopping(request, None, Crew(Movers()), threading.Event.wait)
+origin, goal = Location("laptop", LocalStore(laptop), (name,)), Location("scratch", LocalStore(scratch), (name,))
+work = Stopping(request, None, AdaptivePool(MoverThreads()), threading.Event.wait)
 (copy_tree if name == "d" else copy_file)(work, request, origin, goal, Roots())
 print("done", flush=True)
 """
@@ -62,7 +62,7 @@ WRITING = """
 import os, sys
 from chiltepin.backends.filesystem.local.store import LocalStore
 folder = LocalStore(sys.argv[1]).folder(())
-drafts = [folder.draft(str(number)) for number in range(3)]
+drafts = [folder.temp_file(str(number)) for number in range(3)]
 print("middle", flush=True)
 sys.stdin.readline()
 """
@@ -86,16 +86,16 @@ def stopped(code: str, *arguments: str):
 
 def left(disk, folder: str = "/") -> list[str]:
     """The files of scratch that are no data."""
-    return [name for name in os.listdir(disk.path("scratch", folder)) if name.startswith(DRAFT_PREFIX)]
+    return [name for name in os.listdir(disk.path("scratch", folder)) if name.startswith(TEMP_PREFIX)]
 
 
-def copied(disk, name: str, checksum: str = "", do=None, **options) -> Work:
+def copied(disk, name: str, checksum: str = "", do=None, **options) -> TaskRun:
     """Copy a file of the laptop; ``do`` is called before each part."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=name, dst_path=name, **options)
     handle = TaskHandle(backend="x", task_id="x", submission_id="x")
-    work = Work(request, handle, Crew(Movers()), threading.Event.wait)
+    work = TaskRun(request, handle, AdaptivePool(MoverThreads()), threading.Event.wait)
     work.check = do or work.check
-    origin, goal = (Spot(ep, LocalStore(disk.roots[ep]), (name.strip("/"),)) for ep in ("laptop", "scratch"))
+    origin, goal = (Location(ep, LocalStore(disk.roots[ep]), (name.strip("/"),)) for ep in ("laptop", "scratch"))
     copy_file(work, request, origin, goal, Roots(), checksum=checksum)
     return work
 
@@ -202,16 +202,16 @@ def test_a_killed_copy_of_a_large_file_is_continued(disk):
     disk.put("laptop", "/f", content)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "7"):
         pass
-    (draft,) = left(disk)
-    assert disk.files("scratch") == {f"/{draft}"}
-    before = os.stat(disk.path("scratch", draft))
+    (temp_file,) = left(disk)
+    assert disk.files("scratch") == {f"/{temp_file}"}
+    before = os.stat(disk.path("scratch", temp_file))
     with LocalStore(disk.roots["laptop"]).folder(()) as here, LocalStore(disk.roots["scratch"]).folder(()) as there:
-        with here.read("f") as reader, open(disk.path("scratch", draft), "r+b") as file:
+        with here.read("f") as reader, open(disk.path("scratch", temp_file), "r+b") as file:
             file.seek(PART)
             file.write(b"rot")
         parts = [(offset, min(PART, len(content) - offset)) for offset in range(0, len(content), PART)]
-        with there.draft("f", size=len(content), mark=reader.mark) as again:
-            assert [again.kept(*part) is not None for part in parts] == [True, False, True, False, False]
+        with there.temp_file("f", size=len(content), content_id=reader.content_id) as again:
+            assert [again.has_part(*part) is not None for part in parts] == [True, False, True, False, False]
             for number in (1, 3, 4):
                 again.write_at(parts[number][0], memoryview(content)[parts[number][0] :][: parts[number][1]])
             again.commit(None)
@@ -226,9 +226,9 @@ def test_what_was_continued_is_verified_like_any_other(disk):
     disk.put("laptop", "/f", content)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "5"):
         pass
-    (draft,) = left(disk)
-    number = os.stat(disk.path("scratch", draft)).st_ino
-    with open(disk.path("scratch", draft), "r+b") as file:
+    (temp_file,) = left(disk)
+    number = os.stat(disk.path("scratch", temp_file)).st_ino
+    with open(disk.path("scratch", temp_file), "r+b") as file:
         file.write(b"rot")
     assert disk.move("/f", "/f").state is TaskState.SUCCEEDED
     assert disk.get("scratch", "/f") == content
@@ -280,7 +280,7 @@ def test_a_killed_copy_of_a_tree_leaves_only_whole_files(disk):
         disk.put("laptop", f"/d/{number}", b"x" * 100)
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "d", "10"):
         pass
-    whole = [name for name in os.listdir(disk.path("scratch", "/d")) if not name.startswith(DRAFT_PREFIX)]
+    whole = [name for name in os.listdir(disk.path("scratch", "/d")) if not name.startswith(TEMP_PREFIX)]
     assert 0 < len(whole) < 20
     assert {disk.get("scratch", f"/d/{name}") for name in whole} == {b"x" * 100}
     assert left(disk, "/d")
@@ -292,7 +292,7 @@ def test_a_draft_of_somebody_else_is_not_written_to(disk):
     """A file that is linked under the name of a draft keeps its content."""
     disk.put("laptop", "/f", os.urandom(2 * PART))
     here, there = (LocalStore(disk.roots[endpoint]).folder(()) for endpoint in ("laptop", "scratch"))
-    with here, there, here.read("f") as reader, there.draft("f", size=2 * PART, mark=reader.mark):
+    with here, there, here.read("f") as reader, there.temp_file("f", size=2 * PART, content_id=reader.content_id):
         (name,) = left(disk)
     disk.put("scratch", "/precious", b"kept")
     os.link(disk.path("scratch", "/precious"), disk.path("scratch", name))
@@ -358,7 +358,7 @@ def test_a_source_that_was_rewritten_in_place_is_not_continued(disk):
     facts = os.stat(disk.path("laptop", "/f"))
     with stopped(STOPPING, disk.roots["laptop"], disk.roots["scratch"], "f", "7"):
         pass
-    (draft,) = left(disk)
+    (temp_file,) = left(disk)
     with open(disk.path("laptop", "/f"), "r+b") as file:
         file.write(new)
     os.utime(disk.path("laptop", "/f"), ns=(facts.st_atime_ns, facts.st_mtime_ns))
@@ -367,9 +367,9 @@ def test_a_source_that_was_rewritten_in_place_is_not_continued(disk):
         LocalStore(disk.roots["laptop"]).folder(()) as here,
         LocalStore(disk.roots["scratch"]).folder(()) as there,
         here.read("f") as reader,
-        there.draft("f", size=len(new), mark=reader.mark) as again,
+        there.temp_file("f", size=len(new), content_id=reader.content_id) as again,
     ):
-        os.replace(disk.path("scratch", draft), disk.path("scratch", again._draft))
+        os.replace(disk.path("scratch", temp_file), disk.path("scratch", again._temp_file))
         again._committed = True
     copied(disk, "/f")
     assert disk.get("scratch", "/f") == new

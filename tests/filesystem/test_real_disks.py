@@ -15,7 +15,7 @@ from elsewhere import Faulty, NoDiskError, mounted
 from waiting import until
 from worlds import world_of
 
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import PermissionDeniedError
 
 KINDS = {"tmpfs": 4, "ext2": 16, "ext4": 16, "btrfs": 120, "xfs": 300}
@@ -385,7 +385,7 @@ def test_what_somebody_may_not(as_somebody):
     assert kept == {"d/names-only/f"}
     assert again == [("SUCCEEDED", "", 2, 0), ("SUCCEEDED", "")]
     assert left == {"d/f", "d/sub/f", "d/closed/f", "d/names-only/f"}
-    assert not [name for name in left if DRAFT_PREFIX in name]
+    assert not [name for name in left if TEMP_PREFIX in name]
 
 
 def through_closed_folders():

@@ -21,8 +21,8 @@ from children import in_child
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalStore
-from chiltepin.backends.filesystem.mover.listing import PORTION
-from chiltepin.backends.filesystem.store import SMALL, Wish
+from chiltepin.backends.filesystem.mover.listing import BATCH_FILES
+from chiltepin.backends.filesystem.store import SMALL, CopyOptions
 from chiltepin.backends.filesystem.stores.s3 import store as store_of_buckets
 from chiltepin.backends.filesystem.stores.s3 import uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
@@ -53,13 +53,13 @@ def move(transfers, src, dst, **options):
 def send(folder, name, content, *, order=1):
     """Write an object by the seam, in parts where it is large."""
     view = memoryview(content)
-    with folder.draft(name, size=len(content)) as draft:
-        if len(content) > draft.part:
-            for start in list(range(0, len(content), draft.part))[::order]:
-                draft.write_at(start, view[start : start + draft.part])
+    with folder.temp_file(name, size=len(content)) as temp_file:
+        if len(content) > temp_file.part:
+            for start in list(range(0, len(content), temp_file.part))[::order]:
+                temp_file.write_at(start, view[start : start + temp_file.part])
         else:
-            draft.write(view)
-        draft.commit(None)
+            temp_file.write(view)
+        temp_file.commit(None)
 
 
 def receive(folder, name):
@@ -111,8 +111,8 @@ def test_a_large_object_goes_both_ways_in_parts(bucket):
 def test_nothing_is_seen_before_the_end_nor_after_a_failure(bucket):
     """While parts are sent there is no object of the name, and a failure leaves neither it nor an upload."""
     folder = bucket.store().folder(())
-    with pytest.raises(ZeroDivisionError), folder.draft("big", size=PART + 1) as draft:  # noqa: PT012 - one failure
-        draft.write_at(0, memoryview(bytes(PART)))
+    with pytest.raises(ZeroDivisionError), folder.temp_file("big", size=PART + 1) as temp_file:  # noqa: PT012 - one failure
+        temp_file.write_at(0, memoryview(bytes(PART)))
         assert bucket.keys() == set()
         assert bucket.uploads() == ["big"]
         1 / 0  # noqa: B018 - the failure
@@ -124,12 +124,12 @@ def test_after_a_kill_only_the_missing_parts_are_sent(bucket):
     size = 2 * PART + 5
     killed(writer(bucket, size, [0, 1]))
     assert bucket.uploads() == ["cloud/big"]
-    with bucket.store("cloud").folder((), create=True) as folder, folder.draft("big", size=size) as draft:
+    with bucket.store("cloud").folder((), create=True) as folder, folder.temp_file("big", size=size) as temp_file:
         content = content_of(size)
         for start in range(0, size, PART):
-            draft.write_at(start, memoryview(content)[start : start + PART])
-        assert draft.sent == 1  # of three
-        draft.commit(None)
+            temp_file.write_at(start, memoryview(content)[start : start + PART])
+        assert temp_file.sent == 1  # of three
+        temp_file.commit(None)
     assert bucket.get("cloud/big") == content
     assert bucket.uploads() == []
 
@@ -603,10 +603,14 @@ def test_parts_are_copied_by_the_server(bucket):
     content = content_of(PART + 5)
     bucket.put("data", content)
     store = bucket.store()
-    with store.folder(()) as folder, folder.read("data") as reader, folder.draft("copy", size=PART + 5) as draft:
-        assert draft.take(reader, 0, PART, verify=True)
-        assert draft.take(reader, PART, 5, verify=True)
-        draft.commit(None)
+    with (
+        store.folder(()) as folder,
+        folder.read("data") as reader,
+        folder.temp_file("copy", size=PART + 5) as temp_file,
+    ):
+        assert temp_file.copy_part(reader, 0, PART, verify=True)
+        assert temp_file.copy_part(reader, PART, 5, verify=True)
+        temp_file.commit(None)
     assert bucket.get("copy") == content
 
 
@@ -614,7 +618,7 @@ def test_between_two_servers_nothing_is_copied_by_one(bucket):
     """Who asks as somebody else, or elsewhere, gets no copy by the server."""
     bucket.put("data", bytes(SMALL + 1))
     folder, stranger = bucket.store().folder(()), bucket.store(key="AKIDOTHER").folder(())
-    assert stranger.take(folder, folder.entry("data"), "copy", Wish()) is None
+    assert stranger.copy_from(folder, folder.entry("data"), "copy", CopyOptions()) is None
 
 
 def test_small_objects_go_both_ways_and_between_servers_in_one_request_each(bucket, tmp_path):
@@ -622,15 +626,15 @@ def test_small_objects_go_both_ways_and_between_servers_in_one_request_each(buck
     (tmp_path / "small").write_bytes(b"small")
     there, here = bucket.store().folder(()), LocalStore(str(tmp_path)).folder(())
     other = bucket.store(key="AKIDOTHER").folder(())
-    wish = Wish(checksum=f"sha256:{hashlib.sha256(b'small').hexdigest()}")
+    options = CopyOptions(checksum=f"sha256:{hashlib.sha256(b'small').hexdigest()}")
     with here:
-        assert there.take(here, here.entry("small"), "up", wish) == 5
-        assert other.take(there, there.entry("up"), "across", wish) == 5
-        assert here.take(there, there.entry("across"), "down", wish) == 5
+        assert there.copy_from(here, here.entry("small"), "up", options) == 5
+        assert other.copy_from(there, there.entry("up"), "across", options) == 5
+        assert here.copy_from(there, there.entry("across"), "down", options) == 5
         for goal, origin in ((there, here), (other, there), (here, there)):
             name = "small" if origin is here else "up"
             with pytest.raises(Fault, match="not the one that was given"):
-                goal.take(origin, origin.entry(name), "wrong", Wish(checksum="md5:00"))
+                goal.copy_from(origin, origin.entry(name), "wrong", CopyOptions(checksum="md5:00"))
     assert (tmp_path / "down").read_bytes() == b"small"
     assert not (tmp_path / "wrong").exists()
     assert bucket.keys() == {"up", "across"}
@@ -753,12 +757,12 @@ def test_a_part_that_is_damaged_or_missing_fails_the_whole(bucket, elsewhere, tm
 
 def test_a_listing_that_breaks_off_is_begun_again(bucket, elsewhere, tmp_path):
     """A page that does not come, however often it is asked for, costs a fault; each file is copied, and only once."""
-    for number in range(PORTION + 20):
+    for number in range(BATCH_FILES + 20):
         bucket.put(f"{number}.dat")
     refused = []
 
     def refuse(handler, body):
-        handler.path = handler.path.replace("max-keys=1000", f"max-keys={PORTION}")
+        handler.path = handler.path.replace("max-keys=1000", f"max-keys={BATCH_FILES}")
         if "continuation-token" not in handler.path or len(refused) == TRIES:
             return body
         refused.append(handler.path)
@@ -767,8 +771,8 @@ def test_a_listing_that_breaks_off_is_begun_again(bucket, elsewhere, tmp_path):
 
     with BadWire(bucket.url, refuse) as line:
         status = move(elsewhere(line), ("cloud", "/"), ("disk", "/copy"), recursive=True)
-    assert (status.state, status.files_done, status.faults) == (TaskState.SUCCEEDED, PORTION + 20, 1)
-    assert len(os.listdir(tmp_path / "disk" / "copy")) == PORTION + 20
+    assert (status.state, status.files_done, status.faults) == (TaskState.SUCCEEDED, BATCH_FILES + 20, 1)
+    assert len(os.listdir(tmp_path / "disk" / "copy")) == BATCH_FILES + 20
 
 
 def test_a_child_made_by_fork_moves_objects_by_itself(bucket, tmp_path):

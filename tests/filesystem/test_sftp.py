@@ -20,11 +20,11 @@ from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.errors import Fault, fault_of
-from chiltepin.backends.filesystem.store import Wish
+from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.stores.sftp import openssh as ssh
 from chiltepin.backends.filesystem.stores.sftp.files import PART
 from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX, temporary
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, temporary
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
@@ -38,7 +38,7 @@ from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
 from chiltepin.backends.filesystem.stores.sftp.files import PART
 store = SftpStore(sys.argv[1], dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5])))
 content = open(sys.argv[5], "rb").read()
-with store.folder(()) as folder, folder.draft("f", size=len(content), mark="m") as draft:
+with store.folder(()) as folder, folder.temp_file("f", size=len(content), content_id="m") as draft:
     for offset in (0, 2 * PART):
         draft.write_at(offset, memoryview(content)[offset : offset + PART])
     print("written", flush=True)
@@ -119,14 +119,14 @@ def move(transfers, source, goal, path="/f", **options):
 def write(folder, content=LARGE, *, parts=None, mark="m"):
     """Write a large file in parts, and return which of them were there already."""
     kept = []
-    with folder.draft("f", size=len(content), mark=mark) as draft:
+    with folder.temp_file("f", size=len(content), content_id=mark) as temp_file:
         for offset in range(0, len(content), PART) if parts is None else parts:
             block = memoryview(content)[offset : offset + PART]
-            if draft.kept(offset, len(block)):
+            if temp_file.has_part(offset, len(block)):
                 kept.append(offset)
             else:
-                draft.write_at(offset, block)
-        draft.commit(None)
+                temp_file.write_at(offset, block)
+        temp_file.commit(None)
     return kept
 
 
@@ -151,8 +151,8 @@ def test_a_writer_that_is_killed_leaves_its_parts(server, store, far, tmp_path):
         assert writer.stdout.readline() == "written\n"
         writer.send_signal(signal.SIGKILL)
     assert not (far / "f").exists()
-    (draft,) = far.iterdir()
-    with open(draft, "r+b") as file:
+    (temp_file,) = far.iterdir()
+    with open(temp_file, "r+b") as file:
         file.seek(2 * PART)
         file.write(b"damaged")
     assert write(store.folder(())) == [0]
@@ -173,7 +173,7 @@ def test_a_reader_that_is_killed_leaves_no_file(server, far, tmp_path):
         while not list((tmp_path / "disk").glob("tree/[0-9]*")) and time.monotonic() < limit:
             pass
         reader.kill()
-    whole = [file for file in (tmp_path / "disk" / "tree").iterdir() if not file.name.startswith(DRAFT_PREFIX)]
+    whole = [file for file in (tmp_path / "disk" / "tree").iterdir() if not file.name.startswith(TEMP_PREFIX)]
     assert whole
     assert all(file.read_bytes() == LARGE[:100_000] for file in whole)
 
@@ -183,10 +183,10 @@ def test_a_lost_connection_is_made_anew(server, store, far):
     folder = store.folder(())
 
     def cut_in_the_middle():
-        with folder.draft("f", size=len(LARGE), mark="m") as draft:
-            draft.write_at(0, memoryview(LARGE)[:PART])
+        with folder.temp_file("f", size=len(LARGE), content_id="m") as temp_file:
+            temp_file.write_at(0, memoryview(LARGE)[:PART])
             server.cut()
-            draft.write_at(PART, memoryview(LARGE)[PART : 2 * PART])
+            temp_file.write_at(PART, memoryview(LARGE)[PART : 2 * PART])
 
     with pytest.raises(ConnectionError) as caught:
         cut_in_the_middle()
@@ -235,7 +235,7 @@ def test_a_server_that_is_down_is_a_fault(tmp_path):
 
 def test_the_drafts_of_others_stay(store, far):
     """A draft of this process stays, one of another machine stays for a day, one of a dead process goes."""
-    with store.folder(()).draft("f") as living:
+    with store.folder(()).temp_file("f") as living:
         mine = next(entry.name for entry in far.iterdir())
         machine, began = mine.split("-")[2], mine.split("-")[4]
         dead, elsewhere, old = (
@@ -246,7 +246,7 @@ def test_the_drafts_of_others_stay(store, far):
             (far / name).write_bytes(b"half")
         os.utime(far / old, (0, 0))
         again = SftpStore(store._login.url, store._login.options)
-        with again.folder(()).draft("g"):
+        with again.folder(()).temp_file("g"):
             pass
         again.close()
         assert {entry.name for entry in far.iterdir()} == {mine, elsewhere}
@@ -340,8 +340,8 @@ def test_what_it_does_not_know_is_refused(url, options):
 def test_what_is_in_the_way_has_its_name(store, far):
     """A folder that is where a file should go, or a file where a folder should be, is told as such."""
     (far / "taken").mkdir()
-    with pytest.raises(IsADirectoryError), store.folder(()).draft("taken") as draft:
-        draft.commit(None)
+    with pytest.raises(IsADirectoryError), store.folder(()).temp_file("taken") as temp_file:
+        temp_file.commit(None)
     (far / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError):
         store.folder(("file", "below"), create=True)
@@ -358,7 +358,7 @@ def test_a_server_of_another_make_serves_too(tmp_path):
     (tmp_path / "far" / "f").write_bytes(b"old")
     with SshServer(tmp_path / "ssh") as server:
         store = SftpStore(server.url(tmp_path / "far"), server.options)
-        channel = store.channel()
+        channel = store.connection()
         channel.extensions.clear()
         channel.reads = channel.writes = 32768
         assert write(store.folder(())) == []
@@ -465,7 +465,7 @@ def test_a_small_file_is_checked(store, far, tmp_path):
     (far / "a").mkdir()
     (far / "a" / "f").write_bytes(b"data")
     here = store.folder(("a",))
-    assert store.folder(("b",), create=True).take(here, here.entry("f"), "f", Wish()) == 4
+    assert store.folder(("b",), create=True).copy_from(here, here.entry("f"), "f", CopyOptions()) == 4
     assert (far / "b" / "f").read_bytes() == b"data"
 
 
@@ -474,7 +474,7 @@ def ciphers(server, far, **options):
     before = set(psutil.Process().children())
     opened = SftpStore(server.url(far), server.options | options)
     try:
-        opened.channel()
+        opened.connection()
         (ssh,) = (process for process in set(psutil.Process().children()) - before if process.name() == "ssh")
         return [word.removeprefix("Ciphers=") for word in ssh.cmdline() if word.startswith("Ciphers=")]
     finally:
@@ -524,12 +524,12 @@ def test_a_child_made_by_fork_has_connections_of_its_own(transfers, far, tmp_pat
         weakref.finalize._exitfunc()
 
     send("/f")
-    [channel] = transfers.backend._places["server"].store()._channels
+    [channel] = transfers.backend._places["server"].store()._connections
     in_child(child)
     assert (far / "child").read_bytes() == b"of the child"
     (tmp_path / "disk/again").write_bytes(b"again")
     send("/again")
-    assert transfers.backend._places["server"].store()._channels[0] is channel
+    assert transfers.backend._places["server"].store()._connections[0] is channel
     assert not channel.broken
 
 

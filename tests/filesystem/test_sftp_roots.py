@@ -8,7 +8,7 @@ import pytest
 from sshserver import ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.stores.sftp.openssh import Login
+from chiltepin.backends.filesystem.stores.sftp.openssh import OpenSSH
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
@@ -146,7 +146,7 @@ def test_an_alias_of_the_ssh_settings_names_the_same_server(tmp_path):
     )
 
     def login(url):
-        return Login(url, {"ssh_config": str(tmp_path / "config")})
+        return OpenSSH(url, {"ssh_config": str(tmp_path / "config")})
 
     cluster = login("sftp://cluster/data")
     for url, same in {

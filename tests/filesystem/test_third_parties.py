@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from chiltepin.backends.filesystem.stores.fsspec.store import RemoteStore
+from chiltepin.backends.filesystem.stores.fsspec.store import FsspecStore
 
 
 class AnswerError(Exception):
@@ -34,4 +34,4 @@ class AnswerError(Exception):
 )
 def test_what_may_pass_is_told_from_what_stays(error, transient):
     """Lost lines and busy servers are worth another try; a missing file and a full disk are not."""
-    assert RemoteStore("memory://transient", {}).transient(error) is transient
+    assert FsspecStore("memory://transient", {}).transient(error) is transient

@@ -16,7 +16,7 @@ from worlds import World
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.store import BLOCK
-from chiltepin.backends.filesystem.temp_names import DRAFT_PREFIX, temporary
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, temporary
 from chiltepin.errors import TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
@@ -90,9 +90,9 @@ def slow(tmp_path):
     filesystem.store.clear()
 
 
-def drafts(disk) -> list[str]:
+def temp_files(disk) -> list[str]:
     """The files on scratch that are being written."""
-    return [name for name in os.listdir(disk.roots["scratch"]) if name.startswith(DRAFT_PREFIX)]
+    return [name for name in os.listdir(disk.roots["scratch"]) if name.startswith(TEMP_PREFIX)]
 
 
 def test_a_file_that_is_being_written_has_no_real_name(slow):
@@ -101,7 +101,7 @@ def test_a_file_that_is_being_written_has_no_real_name(slow):
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
-    until(lambda: drafts(slow))
+    until(lambda: temp_files(slow))
     assert slow.get("scratch", "/f") == b"old"
     slow.gate.set()
     until(lambda: backend.poll([handle])[0].state.final)
@@ -116,8 +116,8 @@ def test_a_private_file_is_private_while_it_is_replaced(slow):
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
-    until(lambda: drafts(slow))
-    assert os.stat(slow.path("scratch", drafts(slow)[0])).st_mode & 0o777 == 0o600
+    until(lambda: temp_files(slow))
+    assert os.stat(slow.path("scratch", temp_files(slow)[0])).st_mode & 0o777 == 0o600
     slow.gate.set()
     until(lambda: backend.poll([handle])[0].state.final)
     assert os.stat(slow.path("scratch", "/f")).st_mode & 0o777 == 0o600
@@ -128,7 +128,7 @@ def test_a_cancelled_copy_leaves_nothing(slow):
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
-    until(lambda: drafts(slow))
+    until(lambda: temp_files(slow))
     backend.cancel(handle)
     slow.gate.set()
     until(lambda: backend.poll([handle])[0].state.final)
@@ -158,7 +158,7 @@ def test_a_file_that_changes_while_it_is_copied_fails(slow):
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
-    until(lambda: drafts(slow))
+    until(lambda: temp_files(slow))
     slow.source.pipe_file("/laptop/f", os.urandom(4 * BLOCK))
     slow.gate.set()
     until(lambda: backend.poll([handle])[0].state.final)
@@ -172,8 +172,8 @@ def test_bytes_that_the_disk_turned_are_noticed(slow):
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     backend = slow.transfers.backend
     handle = backend.submit(request, "id")
-    until(lambda: drafts(slow) and os.path.getsize(slow.path("scratch", drafts(slow)[0])) >= BLOCK)
-    with open(slow.path("scratch", drafts(slow)[0]), "r+b") as file:
+    until(lambda: temp_files(slow) and os.path.getsize(slow.path("scratch", temp_files(slow)[0])) >= BLOCK)
+    with open(slow.path("scratch", temp_files(slow)[0]), "r+b") as file:
         file.write(b"rot")
     slow.gate.set()
     until(lambda: backend.poll([handle])[0].state.final)
@@ -274,7 +274,7 @@ def test_a_task_does_not_wait_for_a_long_one(slow):
     backend = slow.transfers.backend
     stuck = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     handle = backend.submit(stuck, "stuck")
-    until(lambda: drafts(slow))
+    until(lambda: temp_files(slow))
     for number in range(3):
         assert slow.move("/small", f"/d/{number}").state is TaskState.SUCCEEDED
     assert backend.poll([handle])[0].state is TaskState.ACTIVE
@@ -289,7 +289,7 @@ def test_closing_a_backend_stops_its_tasks(slow):
     """Close asks live tasks to stop, and deletes no data."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
     handle = slow.transfers.backend.submit(request, "id")
-    until(lambda: drafts(slow))
+    until(lambda: temp_files(slow))
     slow.transfers.close()
     slow.gate.set()
     until(lambda: slow.transfers.backend.poll([handle])[0].state.final)

@@ -15,13 +15,13 @@ from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
 from chiltepin.backends.filesystem.mover.delete import delete
 from chiltepin.backends.filesystem.mover.file import copy_file, is_missing
-from chiltepin.backends.filesystem.mover.pool import Crew
-from chiltepin.backends.filesystem.mover.retry import patiently
-from chiltepin.backends.filesystem.mover.task import Work
-from chiltepin.backends.filesystem.mover.threads import PATIENCE, Movers
+from chiltepin.backends.filesystem.mover.pool import AdaptivePool
+from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.task import TaskRun
+from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
 from chiltepin.backends.filesystem.mover.tree import copy_tree
 from chiltepin.backends.filesystem.roots import Roots
-from chiltepin.backends.filesystem.store import Spot, bounded
+from chiltepin.backends.filesystem.store import Location, limited
 from chiltepin.errors import (
     BackendError,
     ConfigError,
@@ -82,16 +82,16 @@ class FilesystemBackend:
         self, places: Mapping[str, Place], *, pause: Callable[[threading.Event, float], object] = threading.Event.wait
     ) -> None:
         self._places, self._pause = dict(places), pause
-        self._movers = Movers()
+        self._movers = MoverThreads()
         self._renew()
         forks.register(self._renew)
-        #: Told of each file that arrives, for tests; see `Work.arrived`.
+        #: Told of each file that arrives, for tests; see `TaskRun.arrived`.
         self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
 
     def _renew(self) -> None:
         """Begin without tasks and with nothing open, as in a process made by ``fork``."""
         # In the order of their submission, so that the oldest are forgotten first.
-        self._tasks: dict[str, Work] = {}
+        self._tasks: dict[str, TaskRun] = {}
         self._lock = threading.Lock()
         self._movers.renew()
         for place in self._places.values():
@@ -118,30 +118,30 @@ class FilesystemBackend:
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Leave the task to a thread; see `TransferBackend.submit`."""
-        deed, crew = self._deed(request), self._crew(request)
+        operation, pool = self._deed(request), self._crew(request)
         handle = TaskHandle.at_worker(self.name, submission_id)
         with self._lock:
             if submission_id in self._tasks:
                 return handle
             self._forget_old()
-            work = self._tasks[submission_id] = Work(request, handle, crew, self._pause)
-            work.witness = self.witness
+            run = self._tasks[submission_id] = TaskRun(request, handle, pool, self._pause)
+            run.witness = self.witness
         try:
-            self._movers.take(work, deed)
+            self._movers.put(run, operation)
         except BaseException:
             # What was raised is not done later.
-            work.cancel()
+            run.cancel()
             self._tasks.pop(submission_id, None)
             raise
         return handle
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
         """Return when the task has ended, or after some time; see `WorkerBackend.wait`."""
-        work = self._tasks.get(handle.task_id)
-        patience = min(seconds, PATIENCE)
-        if work is not None and not work.ended.wait(patience):
-            self._movers.relieve()
-            work.ended.wait(seconds - patience)
+        run = self._tasks.get(handle.task_id)
+        patience = min(seconds, THREAD_WAIT)
+        if run is not None and not run.ended.wait(patience):
+            self._movers.add_if_starved()
+            run.ended.wait(seconds - patience)
 
     def _forget_old(self) -> None:
         while len(self._tasks) >= MEMORY:
@@ -150,21 +150,21 @@ class FilesystemBackend:
                 return
             del self._tasks[oldest]
 
-    def _deed(self, request: Request) -> Callable[[Work], None]:
+    def _deed(self, request: Request) -> Callable[[TaskRun], None]:
         """Check the request and return what its thread has to do."""
         if isinstance(request, DeleteRequest):
             return self._deletion(request)
         return self._transfer(request)
 
-    def _crew(self, request: Request) -> Crew:
-        """Return a crew as large as the stores of a request can use, the narrower one deciding."""
+    def _crew(self, request: Request) -> AdaptivePool:
+        """Return a pool as large as the stores of a request can use, the narrower one deciding."""
         ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
         stores = [self._place(name).opened for name in ends]
-        return Crew(
+        return AdaptivePool(
             self._movers, width=min(store.width for store in stores), least=max(store.least for store in stores)
         )
 
-    def _transfer(self, request: TransferRequest) -> Callable[[Work], None]:
+    def _transfer(self, request: TransferRequest) -> Callable[[TaskRun], None]:
         origins = self._spots(request.source, (item.source for item in request.items))
         goals = self._spots(request.destination, (item.destination for item in request.items))
         pairs = list(zip(origins, goals, strict=True))
@@ -189,28 +189,29 @@ class FilesystemBackend:
             for copy, (origin, goal) in zip(copies, pairs, strict=True)
         )
 
-    def _deletion(self, request: DeleteRequest) -> Callable[[Work], None]:
+    def _deletion(self, request: DeleteRequest) -> Callable[[TaskRun], None]:
         doomed = self._spots(request.endpoint, request.paths)
-        if not all(spot.store.writable for spot in doomed):
+        if not all(location.store.writable for location in doomed):
             raise self._read_only(request.endpoint)
-        for spot in doomed:
-            if not spot.parts:
+        for location in doomed:
+            if not location.parts:
                 raise PermissionDeniedError(
-                    f"{spot} is a root, and a root is never deleted; name what is to go.",
+                    f"{location} is a root, and a root is never deleted; name what is to go.",
                     backend=self.name,
                     code="PERMISSION_DENIED",
                 )
         roots = Roots(partial(self._roots, request.endpoint))
         return _each(
-            (f"Deleting {spot}", partial(delete, request=request, spot=spot, roots=roots), (spot,)) for spot in doomed
+            (f"Deleting {location}", partial(delete, request=request, location=location, roots=roots), (location,))
+            for location in doomed
         )
 
-    def _roots(self, endpoint: str) -> list[Spot]:
+    def _roots(self, endpoint: str) -> list[Location]:
         """Return the roots of endpoints, which are never removed from this one."""
         # Only roots that are opened for nothing: another endpoint's server need not be up for a deletion on this one.
         own = self._place(endpoint).scheme
         schemes = next((kin for kin in _KIN if own in kin), frozenset())
-        roots: list[Spot] = []
+        roots: list[Location] = []
         for name, place in self._places.items():
             if place.scheme in schemes:
                 # One that has no secret here may be on another server; nothing on this one is to wait for that.
@@ -224,11 +225,11 @@ class FilesystemBackend:
             backend=self.name,
         )
 
-    def _spots(self, endpoint: str, paths: Iterable[str]) -> list[Spot]:
+    def _spots(self, endpoint: str, paths: Iterable[str]) -> list[Location]:
         """Return the places that a task asks for on one endpoint, all below one root."""
         place = self._place(endpoint)
         store = place.store()
-        return [Spot(endpoint, store, place.parts(path)) for path in paths]
+        return [Location(endpoint, store, place.parts(path)) for path in paths]
 
     def _place(self, endpoint: str) -> Place:
         place = self._places.get(endpoint)
@@ -241,41 +242,43 @@ class FilesystemBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks of this process; one that another process ran is ``LOST``."""
-        self._movers.relieve()
+        self._movers.add_if_starved()
         return [self._status(handle) for handle in handles]
 
     def _status(self, handle: TaskHandle) -> TaskStatus:
-        work = self._tasks.get(handle.task_id)
-        if work is not None:
-            return work.status
+        run = self._tasks.get(handle.task_id)
+        if run is not None:
+            return run.status
         reason = "This process does not know the task: it ran in another one, or ended long ago."
         return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
     def cancel(self, handle: TaskHandle) -> None:
         """Let the task's thread stop at its next block or file."""
-        work = self._tasks.get(handle.task_id)
-        if work is not None:
-            work.cancel()
+        run = self._tasks.get(handle.task_id)
+        if run is not None:
+            run.cancel()
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder; see `TransferBackend.ls`."""
-        (spot,) = self._spots(endpoint, [path])
+        (location,) = self._spots(endpoint, [path])
         try:
-            with spot.store.folder(spot.resolved(follow=True).parts) as folder:
-                return [_dir_entry(entry) for entry in bounded(folder.entries(), spot)]
+            with location.store.folder(location.resolved(follow=True).parts) as folder:
+                return [_dir_entry(entry) for entry in limited(folder.entries(), location)]
         except FileNotFoundError:
-            fault = is_missing(spot)
+            fault = is_missing(location)
         except NotADirectoryError:
-            fault = Fault("NOT_A_DIRECTORY", f"{spot} is no folder, or lies in something that is none; name a folder.")
+            fault = Fault(
+                "NOT_A_DIRECTORY", f"{location} is no folder, or lies in something that is none; name a folder."
+            )
         except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
-            fault = fault_of(err, f"Listing {spot}")
+            fault = fault_of(err, f"Listing {location}")
         kinds = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}
         raise kinds.get(fault.code, BackendError)(fault.reason, backend=self.name, code=fault.code)
 
     def close(self) -> None:
         """Ask the live tasks to stop; their threads end by themselves."""
-        for work in list(self._tasks.values()):
-            work.cancel()
+        for run in list(self._tasks.values()):
+            run.cancel()
 
 
 def _refuse_unknown(backend: str, options: Mapping[str, Any], *, known: Sequence[str]) -> None:
@@ -287,28 +290,28 @@ def _refuse_unknown(backend: str, options: Mapping[str, Any], *, known: Sequence
             )
 
 
-def _each(steps: Iterable[tuple[str, Callable[[Work], None], Sequence[Spot]]]) -> Callable[[Work], None]:
-    """Return the deed of doing all steps, each with the words for its failure and the places that it is about.
+def _each(steps: Iterable[tuple[str, Callable[[TaskRun], None], Sequence[Location]]]) -> Callable[[TaskRun], None]:
+    """Return the operation of doing all steps, each with the words for its failure and the places that it is about.
 
     The others go on after one that failed.
     """
     steps = tuple(steps)
 
-    def one(work: Work, what: str, step: Callable[[Work], None], spots: Sequence[Spot]) -> None:
-        work.check()
+    def one(run: TaskRun, what: str, step: Callable[[TaskRun], None], locations: Sequence[Location]) -> None:
+        run.check()
         try:
-            patiently(work, partial(step, work), *(spot.store for spot in spots))
+            with_retries(run, partial(step, run), *(location.store for location in locations))
         except Exception as err:  # noqa: BLE001 - the other steps go on
-            work.fail(err, what)
+            run.fail(err, what)
 
-    def deed(work: Work) -> None:
+    def operation(run: TaskRun) -> None:
         if len(steps) == 1:
             # Not worth asking whether more threads would be.
-            one(work, *steps[0])
+            one(run, *steps[0])
         else:
-            work.crew.all(partial(one, work, *step) for step in steps)
+            run.pool.all(partial(one, run, *step) for step in steps)
 
-    return deed
+    return operation
 
 
 def _dir_entry(entry: Entry) -> DirEntry:

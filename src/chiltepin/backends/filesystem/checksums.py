@@ -11,10 +11,10 @@ from chiltepin.model import CHECKSUMS
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Proof", "meet", "not_what_was_sent"]
+__all__ = ["ExpectedChecksum", "not_what_was_sent", "verify_content"]
 
 
-class Proof:
+class ExpectedChecksum:
     """A checksum that a content has to have.
 
     Parameters
@@ -48,9 +48,9 @@ class Proof:
             raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason + "see that both belong together.")
 
 
-def meet(checksum: str, content: Buffer, name: str) -> None:
+def verify_content(checksum: str, content: Buffer, name: str) -> None:
     """Raise a ``Fault`` unless the whole content of a file has this checksum."""
-    proof = Proof(checksum)
+    proof = ExpectedChecksum(checksum)
     proof.update(content)
     proof.check(name)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Entry, Folder, Reader, Wish
+    from chiltepin.backends.filesystem.store import CopyOptions, Entry, Folder, Reader
     from chiltepin.paths import Parts
 
 __all__ = ["InOrderFile", "LinkFreeStore", "NothingHeld", "ReadOnlyFolder", "read_only"]
@@ -49,18 +49,18 @@ class ReadOnlyFolder(NothingHeld):
     identity = None
     place: ClassVar[str]
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> NoReturn:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> NoReturn:
         """Refuse."""
-        del origin, entry, wish
+        del origin, entry, options
         raise read_only(name, self.place)
 
-    def at_once(self, entry: Entry) -> None:
+    def read_small(self, entry: Entry) -> None:
         """Return None: there is no faster path."""
         del entry
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> NoReturn:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> NoReturn:
         """Refuse."""
-        del size, mark
+        del size, content_id
         raise read_only(name, self.place)
 
     def remove(self, name: str) -> NoReturn:
@@ -97,7 +97,7 @@ class LinkFreeStore(Generic[F]):
         parts = self.resolve(parts, follow=True)
         return parts, self.folder(parts, create=create)
 
-    def holders(self, parts: Parts) -> Collection[Hashable]:
+    def identities(self, parts: Parts) -> Collection[Hashable]:
         """Return none: a folder has one name."""
         del parts
         return ()
@@ -108,19 +108,19 @@ class LinkFreeStore(Generic[F]):
 
 
 class InOrderFile:
-    """A `Draft` that is written from its start to its end, of which nothing is kept when its process dies."""
+    """A `TempFile` that is written from its start to its end, of which nothing is kept when its process dies."""
 
     part: int | None = None
-    proves = False
+    verifies_writes = False
 
-    def kept(self, offset: int, count: int) -> None:
+    def has_part(self, offset: int, count: int) -> None:
         """Return None: nothing is kept."""
         del offset, count
 
     def step(self, reader: Reader) -> None:
         """Return None: there are no parts."""
 
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Return False: there is no faster path."""
         del reader, offset, count, verify
         return False
@@ -129,6 +129,6 @@ class InOrderFile:
         """Not for a file that is written in order."""
         raise NotImplementedError
 
-    def whole(self, offset: int, digest: bytes) -> None:
+    def mark_verified(self, offset: int, digest: bytes) -> None:
         """Keep nothing."""
         del offset, digest

@@ -10,7 +10,7 @@ import os
 
 from chiltepin.errors import printable
 
-__all__ = ["HOPELESS", "Fault", "fault_of"]
+__all__ = ["FATAL_CODES", "Fault", "fault_of"]
 
 _CODES = {
     errno.ENOENT: "FILE_NOT_FOUND",
@@ -34,13 +34,13 @@ _CODES = {
 }
 
 #: After one of these no other file of the task can fare better.
-HOPELESS = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED"})
+FATAL_CODES = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED"})
 
 _RENAME = "the disk does not take this name, so rename it"
 _ROOM = "make room there, then run it again"
 
 #: What to do about it; docs/concepts/bad-disks.md has the table.
-_CURES = {
+_HINTS = {
     errno.EACCES: "see what whoever runs this may do there",
     errno.EPERM: "see what whoever runs this may do there",
     errno.EROFS: "have the disk mounted for writing",
@@ -102,7 +102,7 @@ def fault_of(error: BaseException, what: str) -> Fault:
     code = _CODES.get(meant or 0) or next(by_class, "INTERNAL_ERROR")
     # The text of a foreign error may name a URL with a key in it; strerror and the class name cannot.
     if number:
-        cure = _CURES.get(meant or 0)
+        cure = _HINTS.get(meant or 0)
         return Fault(code, f"{what}: {os.strerror(number)}{f'; {cure}' if cure else ''}.")
     if isinstance(error, OSError):
         return Fault(code, f"{what}: {code.replace('_', ' ').lower()}.")

@@ -12,7 +12,7 @@ from chiltepin.backends.filesystem.errors import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chiltepin.backends.filesystem.store import Folder, Spot
+    from chiltepin.backends.filesystem.store import Folder, Location
 
 __all__ = ["Roots"]
 
@@ -29,54 +29,54 @@ class Roots:
         Returns the roots, and whatever else has to stay; called once, when something is about to be deleted.
     """
 
-    def __init__(self, find: Callable[[], Iterable[Spot]] = tuple) -> None:
+    def __init__(self, find: Callable[[], Iterable[Location]] = tuple) -> None:
         self._find = find
 
-    def also(self, spot: Spot) -> Roots:
+    def also(self, location: Location) -> Roots:
         """Return these and one more."""
-        return Roots(lambda: (*self._spots, spot))
+        return Roots(lambda: (*self._spots, location))
 
     @cached_property
-    def _spots(self) -> tuple[Spot, ...]:
+    def _spots(self) -> tuple[Location, ...]:
         return tuple(self._find())
 
-    def refuse(self, spot: Spot) -> None:
+    def refuse(self, location: Location) -> None:
         """Raise a ``Fault`` if a place is or holds one of them."""
-        if any(spot.contains(root) for root in self._spots):
-            raise _stays(spot)
+        if any(location.contains(root) for root in self._spots):
+            raise _stays(location)
 
-    def refuse_opened(self, folder: Folder, spot: Spot) -> None:
+    def refuse_opened(self, folder: Folder, location: Location) -> None:
         """Raise a ``Fault`` if a folder that is open is or holds one of them by another name."""
         if folder.identity is not None and folder.identity in self._identities:
-            raise _stays(spot)
+            raise _stays(location)
 
-    def refuse_link(self, folder: Folder, spot: Spot) -> None:
+    def refuse_link(self, folder: Folder, location: Location) -> None:
         """Raise a ``Fault`` if a link in an open folder is on the way to one of them, as the settings name it."""
-        if self.linked(folder, replace(spot, parts=spot.parts[:-1]), spot.parts[-1:]):
-            raise _stays(spot)
+        if self.linked(folder, replace(location, parts=location.parts[:-1]), location.parts[-1:]):
+            raise _stays(location)
 
-    def linked(self, folder: Folder, spot: Spot, names: Iterable[str]) -> set[str]:
+    def linked(self, folder: Folder, location: Location, names: Iterable[str]) -> set[str]:
         """Return which names in an open folder are those of links on the way to one of them."""
         if folder.identity is not None:
             return set(self._names.get(folder.identity, frozenset()).intersection(names))
         # Where a folder has one name, a link is known by its path.
-        below = [root for root in self._spots if spot.contains(root)]
-        leading = {name for name in names if any(map(spot.below(name).contains, below))}
+        below = [root for root in self._spots if location.contains(root)]
+        leading = {name for name in names if any(map(location.below(name).contains, below))}
         return {name for name in leading if (entry := folder.entry(name)) is not None and entry.kind == "link"}
 
     @cached_property
     def _identities(self) -> frozenset[Hashable]:
-        return frozenset[Hashable]().union(*(spot.store.holders(spot.parts) for spot in self._spots))
+        return frozenset[Hashable]().union(*(location.store.identities(location.parts) for location in self._spots))
 
     @cached_property
     def _names(self) -> dict[Hashable, frozenset[str]]:
         names: dict[Hashable, frozenset[str]] = {}
-        for spot in self._spots:
-            for identity, name in spot.store.links():
+        for location in self._spots:
+            for identity, name in location.store.links():
                 names[identity] = names.get(identity, frozenset()) | {name}
         return names
 
 
-def _stays(spot: Spot) -> Fault:
-    reason = f"{spot} is, holds or leads to the root of an endpoint, or what is copied; that is never deleted."
+def _stays(location: Location) -> Fault:
+    reason = f"{location} is, holds or leads to the root of an endpoint, or what is copied; that is never deleted."
     return Fault("PERMISSION_DENIED", reason)

@@ -25,16 +25,16 @@ __all__ = [
     "BLOCK",
     "SMALL",
     "Batching",
-    "Draft",
+    "CopyOptions",
     "Entry",
     "Folder",
+    "Location",
     "Reader",
     "Small",
-    "Spot",
     "Store",
-    "Wish",
-    "bounded",
-    "sound",
+    "TempFile",
+    "is_valid_name",
+    "limited",
 ]
 
 Item = TypeVar("Item")
@@ -54,7 +54,7 @@ _LONGEST_NAME = 4096
 MOST_KEPT = 5_000_000
 
 
-def sound(name: str) -> bool:
+def is_valid_name(name: str) -> bool:
     """Whether a name that a server lists can be that of something in a folder.
 
     On the other side of a transfer one with a slash in it, or ``..``, would lead out of the folder.
@@ -62,7 +62,7 @@ def sound(name: str) -> bool:
     return 0 < len(name) <= _LONGEST_NAME and name not in (".", "..") and "/" not in name and "\0" not in name
 
 
-def bounded(entries: Iterable[Item], where: object) -> Iterator[Item]:
+def limited(entries: Iterable[Item], where: object) -> Iterator[Item]:
     """Yield the entries of a folder, for somebody who keeps them all.
 
     Raises
@@ -114,7 +114,7 @@ class Small(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class CopyOptions:
     """How a file is to be copied.
 
     Parameters
@@ -152,10 +152,10 @@ class Reader(Closing, Protocol):
     #: Whether `read_at` works, from several threads at once.
     parts: bool
     #: What the store itself says of the whole content, such as ``md5:...``; empty where it says nothing that proves it.
-    proof: str
+    checksum: str
 
     @property
-    def mark(self) -> str:
+    def content_id(self) -> str:
         """What names this content of this file: another one after any change that the store can tell."""
         ...
 
@@ -172,26 +172,26 @@ class Reader(Closing, Protocol):
         ...
 
 
-class Draft(Closing, Protocol):
+class TempFile(Closing, Protocol):
     """A file that is being written, where nobody takes it for data.
 
     Leaving the ``with`` without `commit` removes it. A process that is killed leaves it behind; then what is whole of
-    it may serve the next draft of the same mark, and what nobody continues is swept.
+    it may serve the next temporary file of the same mark, and what nobody continues is swept.
     """
 
     #: Bytes of a part, where parts may be written in any order and from several threads; None: only `write`, in order.
     part: int | None
     #: Whether the store compares each block that it gets with a checksum of ours; if so, nothing need be read back.
-    proves: bool
+    verifies_writes: bool
 
     def write(self, block: memoryview) -> None:
         """Append the block, all of it."""
         ...
 
-    def kept(self, offset: int, count: int) -> bytes | None:
-        """Return the digest of a part that is there, whole, from a draft of the same mark whose process died.
+    def has_part(self, offset: int, count: int) -> bytes | None:
+        """Return the digest of a part that is there, whole, from a temporary file of the same mark whose process died.
 
-        That of `whole`; None if the part has to be copied.
+        That of `mark_verified`; None if the part has to be copied.
         """
         ...
 
@@ -199,7 +199,7 @@ class Draft(Closing, Protocol):
         """Return how many bytes of a part had best be read and written at a time; None: all, as a request costs."""
         ...
 
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Get one part by the store's own means, such as the kernel or the server.
 
         False if it has none for it, or, where the part will be read back to ``verify`` it, none that is worth it.
@@ -210,12 +210,12 @@ class Draft(Closing, Protocol):
         """Write a step, or one whole part; the last may be shorter."""
         ...
 
-    def whole(self, offset: int, digest: bytes) -> None:
-        """Take note of the checksum of a part that was read back and is right; `kept` may go by it after a crash."""
+    def mark_verified(self, offset: int, digest: bytes) -> None:
+        """Note the checksum of a part that was read back and is right; `has_part` may use it after a crash."""
         ...
 
     def read_back(self) -> Reader:
-        """Open what was written, from its start; not asked of a draft that ``proves``."""
+        """Open what was written, from its start; not asked of a temporary file that ``verifies_writes``."""
         ...
 
     def commit(self, mtime: float | None) -> None:
@@ -231,8 +231,8 @@ class Folder(Closing, Protocol):
         """What is the same for this folder by all its names, as in `Store.holders`; None where it has only one."""
         ...
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
-        """Yield all entries, in no particular order; temporary files (`names.is_draft`) only if ``drafts``."""
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
+        """Yield all entries, in no particular order; temporary files (`names.is_temp_name`) only if ``temp_files``."""
         ...
 
     def entry(self, name: str) -> Entry | None:
@@ -243,7 +243,7 @@ class Folder(Closing, Protocol):
         """Open a regular file; a link is refused."""
         ...
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
         """Copy a file of another folder in one go, by a way of the store's own that is shorter than a draft.
 
         Whole, verified as wished, and seen under its name when it is both, like a draft.
@@ -255,7 +255,7 @@ class Folder(Closing, Protocol):
         """
         ...
 
-    def at_once(self, entry: Entry) -> Small | None:
+    def read_small(self, entry: Entry) -> Small | None:
         """Read a file of `SMALL` bytes at most in one go.
 
         Returns
@@ -266,7 +266,7 @@ class Folder(Closing, Protocol):
         """
         ...
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> Draft:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> TempFile:
         """Begin a file that will be called ``name``.
 
         Parameters
@@ -275,7 +275,7 @@ class Folder(Closing, Protocol):
             One path component.
         size : int or None
             How many bytes it will have, where that is known.
-        mark : str
+        content_id : str
             That of the `Reader` whose content it gets; empty: nothing is kept from dead drafts.
         """
         ...
@@ -297,10 +297,10 @@ class Folder(Closing, Protocol):
 class Batching(Protocol):
     """What a folder may have besides: ways to copy many small files at the cost of few."""
 
-    def take_all(
-        self, origin: Folder, entries: Sequence[Entry], wish: Wish
+    def copy_all_from(
+        self, origin: Folder, entries: Sequence[Entry], options: CopyOptions
     ) -> Iterator[tuple[Entry, int | Exception | None]]:
-        """Copy files of another folder under their names, each like `Folder.take` would.
+        """Copy files of another folder under their names, each like `Folder.copy_from` would.
 
         What is in memory at a time is bounded by the store; between two files the caller may stop.
 
@@ -311,7 +311,7 @@ class Batching(Protocol):
         """
         ...
 
-    def ahead(self, entries: Sequence[Entry]) -> Folder:
+    def prefetch(self, entries: Sequence[Entry]) -> Folder:
         """Return the same folder for the reading of these files by one thread, in this order, each once."""
         ...
 
@@ -360,7 +360,7 @@ class Store(Protocol):
         """Whether a place of another store is this place of ours, or lies below it, by whatever name."""
         ...
 
-    def holders(self, parts: Parts) -> Collection[Hashable]:
+    def identities(self, parts: Parts) -> Collection[Hashable]:
         """Return the `Folder.identity` of a place and of all it lies in; none where a folder has one name."""
         ...
 
@@ -370,7 +370,7 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Location:
     """A place on an endpoint, of which it is not known yet whether anything is there."""
 
     endpoint: str
@@ -380,15 +380,15 @@ class Spot:
     def __str__(self) -> str:
         return f"{joined(self.parts)} on endpoint {self.endpoint!r}"
 
-    def below(self, *names: str) -> Spot:
+    def below(self, *names: str) -> Location:
         """Return a place below this one."""
         return replace(self, parts=self.parts + names)
 
-    def resolved(self, *, follow: bool) -> Spot:
+    def resolved(self, *, follow: bool) -> Location:
         """Return the place that links lead to; see `Store.resolve`."""
         return replace(self, parts=self.store.resolve(self.parts, follow=follow))
 
-    def contains(self, other: Spot) -> bool:
+    def contains(self, other: Location) -> bool:
         """Whether the other place is this one, or lies below it."""
         return self.store.contains(self.parts, other.store, other.parts)
 

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import xxhash
 
-__all__ = ["DRAFT_PREFIX", "body_of", "is_draft", "temporary"]
+__all__ = ["TEMP_PREFIX", "body_of", "is_temp_name", "temporary"]
 
 #: Start of the name of a temporary file.
-DRAFT_PREFIX = ".chiltepin-"
+TEMP_PREFIX = ".chiltepin-"
 
 
 def temporary(body: str) -> str:
     """Return the name of a temporary file; ``body`` holds what its writer wants to know of it later."""
-    return f"{DRAFT_PREFIX}{body}-{xxhash.xxh32_hexdigest(body.encode())}"
+    return f"{TEMP_PREFIX}{body}-{xxhash.xxh32_hexdigest(body.encode())}"
 
 
 def body_of(name: str) -> str | None:
     """Return what a name was made of by `temporary`; None for the name of a user's file."""
-    if not name.startswith(DRAFT_PREFIX) or not name.isascii():
+    if not name.startswith(TEMP_PREFIX) or not name.isascii():
         return None
-    body, _, checksum = name[len(DRAFT_PREFIX) :].rpartition("-")
+    body, _, checksum = name[len(TEMP_PREFIX) :].rpartition("-")
     return body if body and checksum == xxhash.xxh32_hexdigest(body.encode()) else None
 
 
-def is_draft(name: str) -> bool:
+def is_temp_name(name: str) -> bool:
     """Whether a name is that of a temporary file of Chiltepin."""
-    return name.startswith(DRAFT_PREFIX) and body_of(name) is not None
+    return name.startswith(TEMP_PREFIX) and body_of(name) is not None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.local.reader import LocalReader
     from chiltepin.backends.filesystem.local.store import LocalFolder
-    from chiltepin.backends.filesystem.store import Draft, Entry
+    from chiltepin.backends.filesystem.store import Entry, TempFile
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings
     from chiltepin.testing.simulator.submissions import Item
@@ -45,8 +45,8 @@ class Copier:
         existing = there.entry(name)
         if existing is not None and existing.kind == "dir":
             raise TaskFault("IS_A_DIRECTORY", f"{self._goal.where(shown[1])}: Is a directory", fatal=True)
-        in_place = yield from self._in_place(reader, existing, there)
-        if in_place:
+        is_up_to_date = yield from self._in_place(reader, existing, there)
+        if is_up_to_date:
             self._task.count(("skipped", shown), files_skipped=1)
             return
         size = reader.size or 0
@@ -55,27 +55,27 @@ class Copier:
         algorithm = (item.checksum_algorithm or "md5").lower().replace("-", "")
         if algorithm not in ALGORITHMS:
             raise TaskFault("EXTERNAL_CHECKSUM_MISMATCH", f"Unknown checksum algorithm {algorithm}", fatal=True)
-        with there.draft(name) as draft:
-            digest = yield from self._fill(reader, draft, size, algorithm)
+        with there.temp_file(name) as temp_file:
+            digest = yield from self._fill(reader, temp_file, size, algorithm)
             if reader.changed():
                 raise TaskFault("FILE_SIZE_CHANGED", f"{self._source.where(shown[0])}: File size changed")
             if self._order.flag("verify_checksum"):
-                yield from self._verify(draft.read_back(), algorithm, digest, shown[1])
+                yield from self._verify(temp_file.read_back(), algorithm, digest, shown[1])
             if item.external_checksum and item.external_checksum.lower() != digest:
                 what = f"External checksum mismatch, expected {item.external_checksum}, found {digest}"
                 raise TaskFault("EXTERNAL_CHECKSUM_MISMATCH", f"{self._source.where(shown[0])}: {what}", fatal=True)
-            draft.commit(reader.mtime if self._order.flag("preserve_timestamp") else None)
+            temp_file.commit(reader.mtime if self._order.flag("preserve_timestamp") else None)
         self._spend_quota(size)
         self._task.counters.files_transferred += 1
         self._task.successful.append(self._success(shown, size, algorithm, digest))
 
-    def _fill(self, reader: LocalReader, draft: Draft, size: int, algorithm: str) -> Generator[float, None, str]:
+    def _fill(self, reader: LocalReader, temp_file: TempFile, size: int, algorithm: str) -> Generator[float, None, str]:
         """Copy the content; return its checksum."""
         digest, moved = hashlib.new(algorithm, usedforsecurity=False), 0
         block = memoryview(bytearray(min(STEP, size) or 1))
         # A file that grows for ever must not be read for ever.
         while moved <= size and (count := reader.readinto(block)):
-            draft.write(block[:count])
+            temp_file.write(block[:count])
             digest.update(block[:count])
             moved += count
             self._task.counters.bytes_transferred += count

@@ -198,7 +198,7 @@ class Engine:
     def report(self, task: Task, trouble: TaskFault) -> None:
         """Note a trouble of this moment."""
         task.retrying += 1
-        task.meet(self._now, trouble)
+        task.verify_content(self._now, trouble)
 
     def moved(self, task: Task) -> None:
         """Note progress; it also moves the deadline, unless the user has given one."""
@@ -296,7 +296,7 @@ class Engine:
             self.tell(task, "PAUSED", "The task was paused by an administrator")
         else:
             task.status = "INACTIVE"
-            task.meet(self._now, TaskFault("NO_CREDENTIALS", "The credentials have expired"))
+            task.verify_content(self._now, TaskFault("NO_CREDENTIALS", "The credentials have expired"))
 
     def release(self, task: Task) -> None:
         """Let a held task go on."""

@@ -46,7 +46,7 @@ def remove_tree(
                 continue
             if entry.kind == "dir" and not emptied:
                 with collection.store.folder(parts) as folder:
-                    names = sorted((inner.name for inner in folder.entries(drafts=True)), reverse=True)
+                    names = sorted((inner.name for inner in folder.entries(temp_files=True)), reverse=True)
                 waiting.append((parts, True))
                 waiting.extend(((*parts, name), False) for name in names)
                 continue

@@ -169,7 +169,7 @@ class Task:
         text = details if isinstance(details, str) else json.dumps(details)
         self.events.append(Event(now, code, description, text, is_error))
 
-    def meet(self, now: float, trouble: TaskFault) -> None:
+    def verify_content(self, now: float, trouble: TaskFault) -> None:
         """Note a trouble."""
         self.faults += 1
         self.trouble, self.trouble_time = trouble, now

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.local.permissions import give_rights
-from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, Open, let_go
+from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.temp_files import give_name
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
 from chiltepin.backends.filesystem.temp_names import temporary
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from chiltepin.backends.filesystem.local.permissions import Rights
-    from chiltepin.backends.filesystem.local.temp_files import Drafts
+    from chiltepin.backends.filesystem.local.temp_files import TempFiles
 
-__all__ = ["OrderedDraft", "in_order_only"]
+__all__ = ["InOrderTempFile", "in_order_only"]
 
 #: What such disks say of a write elsewhere than at the end, of a read, or of a file that is to be opened for both.
 _REFUSALS = frozenset(
@@ -35,27 +35,27 @@ _REFUSALS = frozenset(
 _PIECE = 4096
 
 
-def in_order_only(error: OSError, drafts: Drafts) -> bool:
+def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
     """Whether a disk has refused something since it takes files in order only; tried with two files of its own.
 
     Parameters
     ----------
     error : OSError
         What it said.
-    drafts : Drafts
+    temp_files : TempFiles
         Those of a folder on the disk.
     """
-    return error.errno in _REFUSALS and _works(drafts, _by_order) and not _works(drafts, _by_place)
+    return error.errno in _REFUSALS and _works(temp_files, _by_order) and not _works(temp_files, _by_place)
 
 
-def _works(drafts: Drafts, way: Callable[[int, str], bool]) -> bool:
+def _works(temp_files: TempFiles, way: Callable[[int, str], bool]) -> bool:
     name = temporary(secrets.token_hex(8))
     try:
-        return way(drafts.folder, name)
+        return way(temp_files.folder, name)
     except OSError:
         return False
     finally:
-        drafts.give_up(name)
+        temp_files.give_up(name)
 
 
 def _by_order(folder: int, name: str) -> bool:
@@ -69,7 +69,7 @@ def _by_order(folder: int, name: str) -> bool:
     try:
         return os.read(source, 3 * _PIECE) == b"a" * _PIECE + b"b" * _PIECE
     finally:
-        let_go(source)
+        close_quietly(source)
 
 
 def _by_place(folder: int, name: str) -> bool:
@@ -80,15 +80,15 @@ def _by_place(folder: int, name: str) -> bool:
             os.pwrite(target, letter * _PIECE, offset)
         return os.pread(target, 3 * _PIECE, 0) == b"a" * _PIECE + b"b" * _PIECE
     finally:
-        let_go(target)
+        close_quietly(target)
 
 
-class OrderedDraft(Open, InOrderFile):
+class InOrderTempFile(OpenFile, InOrderFile):
     """A file that is written from its start to its end, closed, and then read back by its name.
 
     Parameters
     ----------
-    drafts : Drafts
+    temp_files : TempFiles
         Those of its folder.
     name : str
         The name that it gets in the end.
@@ -96,10 +96,10 @@ class OrderedDraft(Open, InOrderFile):
         Those of the file that it replaces.
     """
 
-    def __init__(self, drafts: Drafts, name: str, rights: Rights | None) -> None:
-        self._draft, descriptor = drafts.ordered(rights)
+    def __init__(self, temp_files: TempFiles, name: str, rights: Rights | None) -> None:
+        self._temp_file, descriptor = temp_files.ordered(rights)
         super().__init__(descriptor)
-        self._drafts, self._name, self._rights = drafts, name, rights
+        self._temp_files, self._name, self._rights = temp_files, name, rights
         self._written = self._committed = False
 
     def write(self, block: memoryview) -> None:
@@ -116,26 +116,26 @@ class OrderedDraft(Open, InOrderFile):
     def read_back(self) -> LocalReader:
         """Open what was written, from its start."""
         self._end()
-        descriptor = os.open(self._draft, FILE, dir_fd=self._drafts.folder)
+        descriptor = os.open(self._temp_file, FILE, dir_fd=self._temp_files.folder)
         try:
-            return LocalReader(descriptor, self._draft)
+            return LocalReader(descriptor, self._temp_file)
         except BaseException:
-            let_go(descriptor)
+            close_quietly(descriptor)
             raise
 
     def commit(self, mtime: float | None) -> None:
         """Give the file its time, its rights and its name."""
         self._end()
         if mtime is not None or self._rights is not None:
-            descriptor = os.open(self._draft, FILE, dir_fd=self._drafts.folder)
+            descriptor = os.open(self._temp_file, FILE, dir_fd=self._temp_files.folder)
             try:
                 if mtime is not None:
                     keep_time(descriptor, nanoseconds(mtime))
                 if self._rights is not None:
                     give_rights(descriptor, self._rights)
             finally:
-                let_go(descriptor)
-        give_name(self._drafts.folder, self._draft, self._name)
+                close_quietly(descriptor)
+        give_name(self._temp_files.folder, self._temp_file, self._name)
         self._committed = True
 
     def __exit__(
@@ -143,6 +143,6 @@ class OrderedDraft(Open, InOrderFile):
     ) -> None:
         if not self._written:
             self._written = True
-            let_go(self.descriptor)
+            close_quietly(self.descriptor)
         if not self._committed:
-            self._drafts.give_up(self._draft)
+            self._temp_files.give_up(self._temp_file)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.times import Instant
-from chiltepin.backends.filesystem.local.unknown_size import untold
+from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-__all__ = ["FILE", "LocalReader", "Open", "is_changed", "let_go"]
+__all__ = ["FILE", "LocalReader", "OpenFile", "close_quietly", "is_changed"]
 
 # O_NONBLOCK: a pipe that was put in place of a file must not hold us until somebody writes to it.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def let_go(descriptor: int) -> None:
+def close_quietly(descriptor: int) -> None:
     """Close a descriptor of which nothing more is to be heard; it goes whatever the disk says (close(2))."""
     try:  # noqa: SIM105 - a tenth of what suppress costs, twice for each small file
         os.close(descriptor)
@@ -41,7 +41,7 @@ def _rights(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_mode, facts.st_uid, facts.st_gid, facts.st_nlink
 
 
-class Open:
+class OpenFile:
     """An open descriptor."""
 
     def __init__(self, descriptor: int) -> None:
@@ -54,13 +54,13 @@ class Open:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # What was written has been heard of before (`drafts.settled`).
-        let_go(self.descriptor)
+        close_quietly(self.descriptor)
 
 
-class LocalReader(Open):
+class LocalReader(OpenFile):
     """A regular file of this machine, open for reading."""
 
-    parts, proof = True, ""
+    parts, checksum = True, ""
 
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor)
@@ -71,8 +71,8 @@ class LocalReader(Open):
         self.mtime: float | None = Instant.of(self.facts)
 
     @property
-    def mark(self) -> str:
-        """Disk, number, size and times of the file; see `Reader.mark`."""
+    def content_id(self) -> str:
+        """Disk, number, size and times of the file; see `Reader.content_id`."""
         # The change time tells a file that was rewritten in place and given its old modification time.
         numbers = (self.facts.st_dev, self.facts.st_ino, self.size, self.facts.st_mtime_ns, self.facts.st_ctime_ns)
         return ":".join(map(str, numbers))
@@ -81,7 +81,7 @@ class LocalReader(Open):
         """Whether the size that the kernel tells is not that of the content, which is read to its end then."""
         if self.facts.st_blocks:
             return False
-        if untold(self.facts.st_dev):
+        if has_unknown_sizes(self.facts.st_dev):
             return True
         # Some disks over FUSE say 0 of files that are made while they are read (rclone mount, of documents).
         return not self.facts.st_size and bool(os.pread(self.descriptor, 1, 0))

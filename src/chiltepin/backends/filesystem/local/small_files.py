@@ -10,18 +10,18 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.checksums import meet, not_what_was_sent
+from chiltepin.backends.filesystem.checksums import not_what_was_sent, verify_content
 from chiltepin.backends.filesystem.local.permissions import give_rights
-from chiltepin.backends.filesystem.local.reader import FILE, is_changed, let_go
-from chiltepin.backends.filesystem.local.temp_files import give_name, settled
+from chiltepin.backends.filesystem.local.reader import FILE, close_quietly, is_changed
+from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors
 from chiltepin.backends.filesystem.local.times import keep_time
 from chiltepin.backends.filesystem.store import SMALL, Small
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from chiltepin.backends.filesystem.local.temp_files import Drafts
-    from chiltepin.backends.filesystem.store import Wish
+    from chiltepin.backends.filesystem.local.temp_files import TempFiles
+    from chiltepin.backends.filesystem.store import CopyOptions
 
 __all__ = ["read_small", "write_small"]
 
@@ -51,13 +51,13 @@ def read_small(origin: int, name: str) -> Small | None:
         content = os.read(source, size + 1)
         after = os.fstat(source)
     finally:
-        let_go(source)
+        close_quietly(source)
     if len(content) != size or is_changed(before, after):
         return None
     return Small(content, size, before.st_mtime_ns)
 
 
-def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) -> int:
+def write_small(small: Small, goal: int, name: str, options: CopyOptions, temp_files: TempFiles) -> int:
     """Write a file, whole or not at all.
 
     Parameters
@@ -68,9 +68,9 @@ def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) 
         The descriptor of its folder.
     name : str
         What it will be called there.
-    wish : Wish
+    options : CopyOptions
         How it is to be copied.
-    drafts : Drafts
+    temp_files : TempFiles
         Those of the folder.
 
     Returns
@@ -78,23 +78,23 @@ def write_small(small: Small, goal: int, name: str, wish: Wish, drafts: Drafts) 
     int
         Its bytes.
     """
-    if wish.checksum:
-        meet(wish.checksum, small.content, name)
-    rights = drafts.replaced(name)
-    draft, target = drafts.new(rights)
+    if options.checksum:
+        verify_content(options.checksum, small.content, name)
+    rights = temp_files.replaced(name)
+    temp_file, target = temp_files.new(rights)
     try:
-        _write(target, small.content, name, verify=wish.verify)
-        if wish.mtime:
+        _write(target, small.content, name, verify=options.verify)
+        if options.mtime:
             keep_time(target, small.mtime)
         if rights is not None:
             give_rights(target, rights)
-        settled(target)
-        give_name(goal, draft, name)
+        surface_close_errors(target)
+        give_name(goal, temp_file, name)
     except BaseException:
-        drafts.give_up(draft)
+        temp_files.give_up(temp_file)
         raise
     finally:
-        let_go(target)
+        close_quietly(target)
     return small.size
 
 

@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Literal
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
-from chiltepin.backends.filesystem.local.in_order_files import OrderedDraft, in_order_only
+from chiltepin.backends.filesystem.local.in_order_files import InOrderTempFile, in_order_only
 from chiltepin.backends.filesystem.local.kernel_copy import clonable, clone
-from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, Open
+from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile
 from chiltepin.backends.filesystem.local.small_files import read_small, write_small
-from chiltepin.backends.filesystem.local.temp_files import PART, Drafts, LocalDraft, sweep
-from chiltepin.backends.filesystem.local.unknown_size import untold
+from chiltepin.backends.filesystem.local.temp_files import PART, LocalTempFile, TempFiles, sweep
+from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
 from chiltepin.backends.filesystem.store import SMALL, Entry, Small
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterator, Sequence
     from types import TracebackType
 
-    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Store
     from chiltepin.paths import Parts
 
 __all__ = ["LocalStore"]
@@ -62,7 +62,7 @@ def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "othe
     return "other"
 
 
-class LocalFolder(Open):
+class LocalFolder(OpenFile):
     """One folder of this machine, held open."""
 
     def __init__(
@@ -70,7 +70,7 @@ class LocalFolder(Open):
     ) -> None:
         super().__init__(descriptor)
         self._store, self._parts, self._goal, self._fresh = store, parts, goal, fresh
-        self._drafts: Drafts | None = None
+        self._temp_files: TempFiles | None = None
 
     @cached_property
     def identity(self) -> tuple[int, int]:
@@ -84,22 +84,22 @@ class LocalFolder(Open):
         return self.identity[0]
 
     @cached_property
-    def untold(self) -> bool:
+    def has_unknown_sizes(self) -> bool:
         """Whether the sizes of its files are untold."""
-        return untold(self.device)
+        return has_unknown_sizes(self.device)
 
-    def kept(self, mtime: int) -> int:
+    def kept_time(self, mtime: int) -> int:
         """Return what the disk keeps of a modification time in nanoseconds."""
         return mtime // self._unit * self._unit
 
     @cached_property
     def _unit(self) -> int:
         # For each folder: a disk that is mounted later may get the number of an earlier one.
-        return self.begun().time_unit()
+        return self.open_temp_files().time_unit()
 
     def _entry(self, name: str, facts: os.stat_result) -> Entry:
         kind = _kind(facts.st_mode)
-        size = None if kind == "file" and self.untold else facts.st_size
+        size = None if kind == "file" and self.has_unknown_sizes else facts.st_size
         return Entry(name, kind, size, facts.st_mtime)
 
     def scan(self) -> os._ScandirIterator[str]:
@@ -108,11 +108,11 @@ class LocalFolder(Open):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return os.scandir(self.descriptor)
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
         with self.scan() as found:
             for item in found:
-                if not drafts and is_draft(item.name):
+                if not temp_files and is_temp_name(item.name):
                     continue
                 try:
                     facts = item.stat(follow_symlinks=False)
@@ -140,27 +140,27 @@ class LocalFolder(Open):
             os.close(descriptor)
             raise
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
         """Copy a small file in few calls, and let a large one share its blocks where the disk can."""
         if not entry.fits(SMALL):
-            if wish.checksum or not isinstance(origin, LocalFolder):
+            if options.checksum or not isinstance(origin, LocalFolder):
                 return None
-            return self._clone(origin, entry, name, wish)
-        return self._write(origin.at_once(entry), name, wish)
+            return self._clone(origin, entry, name, options)
+        return self._write(origin.read_small(entry), name, options)
 
-    def at_once(self, entry: Entry) -> Small | None:
-        """Read a small file in few calls; see `Folder.at_once`."""
+    def read_small(self, entry: Entry) -> Small | None:
+        """Read a small file in few calls; see `Folder.read_small`."""
         return read_small(self.descriptor, entry.name)
 
-    def take_small(self, origin: LocalFolder, name: str, new_name: str, wish: Wish) -> int | None:
+    def take_small(self, origin: LocalFolder, name: str, new_name: str, options: CopyOptions) -> int | None:
         """Copy a small file in few calls, of which no more is known than its name."""
-        return self._write(read_small(origin.descriptor, name), new_name, wish)
+        return self._write(read_small(origin.descriptor, name), new_name, options)
 
-    def _write(self, small: Small | None, name: str, wish: Wish) -> int | None:
+    def _write(self, small: Small | None, name: str, options: CopyOptions) -> int | None:
         if small is None or self._in_order:
             return None
         try:
-            return write_small(small, self.descriptor, name, wish, self.begun())
+            return write_small(small, self.descriptor, name, options, self.open_temp_files())
         except OSError as err:
             if not self._learns(err):
                 raise
@@ -173,58 +173,58 @@ class LocalFolder(Open):
 
     def _learns(self, error: OSError) -> bool:
         """Find out whether the disk takes files in order only, which what it refused may be due to."""
-        if self._in_order or not in_order_only(error, self.begun()):
+        if self._in_order or not in_order_only(error, self.open_temp_files()):
             return False
         self._store.in_order.add(self.device)
         return True
 
-    def _clone(self, origin: LocalFolder, entry: Entry, name: str, wish: Wish) -> int | None:
+    def _clone(self, origin: LocalFolder, entry: Entry, name: str, options: CopyOptions) -> int | None:
         devices = (origin.device, self.device)
         if not clonable(devices):
             return None
-        with origin.read(entry.name) as reader, self.draft(name) as draft:
+        with origin.read(entry.name) as reader, self.temp_file(name) as temp_file:
             if (
-                not isinstance(draft, LocalDraft)
-                or not clone(reader.descriptor, draft.descriptor, devices)
+                not isinstance(temp_file, LocalTempFile)
+                or not clone(reader.descriptor, temp_file.descriptor, devices)
                 or reader.changed()
             ):
                 return None
-            draft.commit(reader.mtime if wish.mtime else None)
+            temp_file.commit(reader.mtime if options.mtime else None)
             return reader.size
 
-    def begun(self) -> Drafts:
-        """Return the drafts of this folder, of which there is one more now."""
-        if self._drafts is None:
-            self._drafts = Drafts(self.descriptor, fresh=self._fresh)
-        return self._drafts
+    def open_temp_files(self) -> TempFiles:
+        """Return the temporary files of this folder, of which there is one more now."""
+        if self._temp_files is None:
+            self._temp_files = TempFiles(self.descriptor, fresh=self._fresh)
+        return self._temp_files
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> LocalDraft | OrderedDraft:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> LocalTempFile | InOrderTempFile:
         """Begin a file, or continue one that a dead run has begun."""
-        drafts, continued = self.begun(), False
-        rights = drafts.replaced(name)
+        temp_files, continued = self.open_temp_files(), False
+        rights = temp_files.replaced(name)
         try:
             if self._in_order:
-                return OrderedDraft(drafts, name, rights)
-            if mark and size is not None and size > PART:
-                draft, descriptor, continued = drafts.marked(f"{mark}/{name}", rights)
+                return InOrderTempFile(temp_files, name, rights)
+            if content_id and size is not None and size > PART:
+                temp_file, descriptor, continued = temp_files.marked(f"{content_id}/{name}", rights)
             else:
-                draft, descriptor = drafts.new(rights)
+                temp_file, descriptor = temp_files.new(rights)
         except OSError as err:
             if not self._learns(err):
                 raise
-            return OrderedDraft(drafts, name, rights)
-        return LocalDraft(
-            drafts, draft, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
+            return InOrderTempFile(temp_files, name, rights)
+        return LocalTempFile(
+            temp_files, temp_file, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
         )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._drafts is not None:
-            self._drafts.close()
+        if self._temp_files is not None:
+            self._temp_files.close()
         # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
         # may have been killed when all files were whole. In a folder that was made just now no run has died.
-        self._store.tidy(self.descriptor, self._parts, self._drafts, goal=self._goal and not self._fresh)
+        self._store.tidy(self.descriptor, self._parts, self._temp_files, goal=self._goal and not self._fresh)
         super().__exit__(kind, error, trace)
 
     def remove(self, name: str) -> None:
@@ -262,7 +262,7 @@ class LocalStore:
         #: The names that lead from the root of the machine to the root of the endpoint.
         self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
-        #: Folders that were swept, and those where a draft of ours stayed that the disk did not let go.
+        #: Folders that were swept, and those where a temporary file of ours stayed that the disk did not let go.
         self._swept: set[Parts] = set()
         self._untidy: set[Parts] = set()
         #: The disks that take files in order only, by their numbers.
@@ -337,9 +337,9 @@ class LocalStore:
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the folders themselves, which a bind mount or another mount of a disk gives other names."""
-        return isinstance(other, LocalStore) and self._way(parts)[-1] in other.holders(other_parts)
+        return isinstance(other, LocalStore) and self._way(parts)[-1] in other.identities(other_parts)
 
-    def holders(self, parts: Parts) -> Collection[Hashable]:
+    def identities(self, parts: Parts) -> Collection[Hashable]:
         """Return the identities of all folders on the way; see `Store.holders`."""
         return self._way(parts)
 
@@ -386,13 +386,13 @@ class LocalStore:
             same = os.path.realpath(self._given) == self.root
         return self if same else None
 
-    def tidy(self, folder: int, parts: Parts, drafts: Drafts | None, *, goal: bool) -> None:
+    def tidy(self, folder: int, parts: Parts, temp_files: TempFiles | None, *, goal: bool) -> None:
         """Remove the leftovers of dead runs from a folder, the first time that it is the ``goal`` of a copy.
 
         Our own are removed at once, by whoever makes them. Where the disk did not let them go, they are swept the next
         time that the folder is open, written to or not.
         """
-        if drafts is not None and drafts.left:
+        if temp_files is not None and temp_files.left:
             self._untidy.add(parts)
         elif parts in self._untidy or (goal and parts not in self._swept):
             self._swept.add(parts)

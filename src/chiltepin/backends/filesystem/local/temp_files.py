@@ -1,9 +1,9 @@
 """Files of this machine that are being written: their names, their locks, and what dead writers leave.
 
-The name of a draft begins with the name of its *claim*: a file in the same folder that its writer holds locked
-(``flock``) for as long as it lives, and that the kernel lets go of however the writer ends. A draft may be its own
-claim; where many files are written into one folder they share one, which costs less. Whoever sweeps removes a claim
-that nobody holds, with all its drafts.
+The name of a temporary file begins with the name of its *claim*: a file in the same folder that its writer holds locked
+(``flock``) for as long as it lives, and that the kernel lets go of however the writer ends. A temporary file may be
+its own claim; where many files are written into one folder they share one, which costs less. Whoever sweeps removes a
+claim that nobody holds, with all its drafts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import xxhash
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.local.permissions import create_mode, give_rights, rights_of
-from chiltepin.backends.filesystem.local.reader import LocalReader, Open, let_go
+from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds, unit_of
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.temp_names import body_of, temporary
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "Drafts", "LocalDraft", "give_name", "settled", "sweep"]
+__all__ = ["PART", "LocalTempFile", "TempFiles", "give_name", "surface_close_errors", "sweep"]
 
 #: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
 #: takes long enough that handing it to another thread does not count (benchmarks/README.md).
@@ -46,7 +46,8 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = _OPEN | os.O_CREAT | os.O_EXCL
 _DIGEST = xxhash.xxh3_128().digest_size
 
-#: Bytes of the random text in the name of a claim; hexadecimal digits in that of a draft that may be continued.
+#: Bytes of the random text in the name of a claim; hexadecimal digits in that of a temporary file that may be
+#: continued.
 _TOKEN, _MARKED = 8, 32
 
 #: What the names of this file hold. Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
@@ -67,11 +68,11 @@ def _locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) ->
         # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
         if flags & os.O_EXCL:
             return descriptor
-    let_go(descriptor)
+    close_quietly(descriptor)
     return None
 
 
-def give_name(folder: int, draft: str, name: str) -> None:
+def give_name(folder: int, temp_file: str, name: str) -> None:
     """Rename a file to its real name, in place of what had it, which the kernel does whole or not at all (rename(2)).
 
     Raises
@@ -80,7 +81,7 @@ def give_name(folder: int, draft: str, name: str) -> None:
         If the disk cannot rename at all.
     """
     try:
-        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as err:
         if err.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
             reason = "The disk cannot rename files, so that a copy would be seen before it is whole; use another disk."
@@ -89,10 +90,10 @@ def give_name(folder: int, draft: str, name: str) -> None:
             raise
         # Some disks over FUSE do not replace what has the name: for a moment there is neither, as on some SFTP servers.
         os.unlink(name, dir_fd=folder)
-        os.replace(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def settled(descriptor: int) -> None:
+def surface_close_errors(descriptor: int) -> None:
     """Have the disk say now what it else says when a file is closed, and that is after it got its name.
 
     NFS, and other disks that keep what is written for a while, tell of a full disk or a quota only then (close(2)).
@@ -100,8 +101,8 @@ def settled(descriptor: int) -> None:
     os.close(os.dup(descriptor))
 
 
-class Drafts:
-    """The drafts that are written into one open folder; `close` when the last of them has ended.
+class TempFiles:
+    """The temporary files that are written into one open folder; `close` when the last of them has ended.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ class Drafts:
         return None if self._fresh else rights_of(self.folder, name)
 
     def new(self, rights: Rights | None = None) -> tuple[str, int]:
-        """Return name and descriptor of an empty draft: the first is its own claim, the others share one."""
+        """Return name and descriptor of an empty temporary file: the first is its own claim, the others share one."""
         number, mode = next(self._count), create_mode(rights)
         if not number:
             return self._claimed(mode)
@@ -143,7 +144,7 @@ class Drafts:
             raise
 
     def ordered(self, rights: Rights | None) -> tuple[str, int]:
-        """Return name and descriptor of a draft that is its own claim, and is open for writing only."""
+        """Return name and descriptor of a temporary file that is its own claim, and is open for writing only."""
         return self._claimed(create_mode(rights), os.O_WRONLY | _NEW & ~os.O_RDWR)
 
     def _claimed(self, mode: int = 0o600, flags: int = _NEW) -> tuple[str, int]:
@@ -158,9 +159,9 @@ class Drafts:
             if descriptor is not None:
                 return name, descriptor
 
-    def marked(self, mark: str, rights: Rights | None) -> tuple[str, int, bool]:
-        """Return name and descriptor of the draft of that mark, and whether a dead writer has left something in it."""
-        name = temporary(hashlib.sha256(mark.encode(errors="surrogateescape")).hexdigest()[:_MARKED])
+    def marked(self, content_id: str, rights: Rights | None) -> tuple[str, int, bool]:
+        """Return name and descriptor of the file of that mark, and whether a dead writer has left something in it."""
+        name = temporary(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:_MARKED])
         # Twice: a disk that fails once has perhaps made the file before, which would stay.
         mode = create_mode(rights)
         found = self._kept(name, mode) or self._kept(name, mode)
@@ -177,11 +178,11 @@ class Drafts:
                 # What somebody else has put there, or linked to another name, is not written to.
                 if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
                     return name, descriptor, facts.st_size > 0
-                let_go(descriptor)
+                close_quietly(descriptor)
         return None
 
     def give_up(self, name: str) -> None:
-        """Remove a draft; why it is given up is known, so that a disk that does not even allow that says no more."""
+        """Remove a file; why it is given up is known, so that a disk that does not even allow that says no more."""
         try:
             os.unlink(name, dir_fd=self.folder)
         except FileNotFoundError:
@@ -207,11 +208,11 @@ class Drafts:
         if self._claim is not None:
             name, descriptor = self._claim
             self.give_up(name)
-            let_go(descriptor)
+            close_quietly(descriptor)
 
 
 def sweep(folder: int) -> bool:
-    """Remove the drafts of writers that are dead; return whether the disk let all of them go."""
+    """Remove the temporary files of writers that are dead; return whether the disk let all of them go."""
     claims: dict[str, list[str]] = {}
     with os.scandir(folder) as found:
         for entry in found:
@@ -233,24 +234,24 @@ def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
         descriptor = _locked(folder, claim, _OPEN, fcntl.LOCK_NB)
         if descriptor is None:
             return
-    # A claim goes after its drafts: a draft without one has no writer.
+    # A claim goes after its temporary files: a temporary file without one has no writer.
     try:
         for name in sorted(names, reverse=True):
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
     finally:
         if descriptor is not None:
-            let_go(descriptor)
+            close_quietly(descriptor)
 
 
-class LocalDraft(Open):
+class LocalTempFile(OpenFile):
     """A file that is being written.
 
     Parameters
     ----------
-    drafts : Drafts
+    temp_files : TempFiles
         Those of its folder.
-    draft : str
+    temp_file : str
         Its name for now.
     descriptor : int
         Its own.
@@ -267,17 +268,17 @@ class LocalDraft(Open):
 
     Notes
     -----
-    Behind the last byte, a large draft has the digests of its parts that are whole, each at the place of its part, so
-    that the next run knows what it need not copy again. `commit` cuts them off.
+    Behind the last byte, a large temporary file has the digests of its parts that are whole, each at the place of its
+    part, so that the next run knows what it need not copy again. `commit` cuts them off.
     """
 
     part: int | None = PART
-    proves = False
+    verifies_writes = False
 
     def __init__(
         self,
-        drafts: Drafts,
-        draft: str,
+        temp_files: TempFiles,
+        temp_file: str,
         descriptor: int,
         name: str,
         size: int | None,
@@ -288,11 +289,11 @@ class LocalDraft(Open):
     ) -> None:
         super().__init__(descriptor)
         self._rights, self._learns = rights, learns
-        self._drafts, self._draft, self._name, self._size = drafts, draft, name, size
+        self._temp_files, self._temp_file, self._name, self._size = temp_files, temp_file, name, size
         self._committed = self._parted = False
         self._continued = continued
 
-    def kept(self, offset: int, count: int) -> bytes | None:
+    def has_part(self, offset: int, count: int) -> bytes | None:
         """Read the part, and compare it with the digest that was noted when it was whole."""
         if not self._continued:
             return None
@@ -303,7 +304,7 @@ class LocalDraft(Open):
             digest.update(block[:got])
         return noted if noted == digest.digest() else None
 
-    def whole(self, offset: int, digest: bytes) -> None:
+    def mark_verified(self, offset: int, digest: bytes) -> None:
         """Note the digest of a part; a disk that has no room for it will say so of the next part."""
         if self._size is not None and self._size > PART:
             self._parted = True
@@ -317,7 +318,7 @@ class LocalDraft(Open):
         """Go by small steps within this machine; what comes from a server had best come a part at a time."""
         return WRITTEN if isinstance(reader, LocalReader) else None
 
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the kernel copy a part of another file of this machine; holes stay holes."""
         # What is read at both ends all the same costs less by steps (benchmarks/README.md).
         if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
@@ -337,7 +338,7 @@ class LocalDraft(Open):
             os.ftruncate(self.descriptor, self._size or 0)
 
     def _opened(self) -> int:
-        return os.open(self._draft, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._drafts.folder)
+        return os.open(self._temp_file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temp_files.folder)
 
     def write_at(self, offset: int, block: memoryview) -> None:
         """Write one part."""
@@ -351,7 +352,7 @@ class LocalDraft(Open):
     def read_back(self) -> LocalReader:
         """Open what was written, from its start."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return _ReadBack(self.descriptor, self._draft)
+        return _ReadBack(self.descriptor, self._temp_file)
 
     def commit(self, mtime: float | None) -> None:
         """Give the file its time, its rights and its name."""
@@ -361,15 +362,15 @@ class LocalDraft(Open):
             keep_time(self.descriptor, nanoseconds(mtime))
         if self._rights is not None:
             give_rights(self.descriptor, self._rights)
-        settled(self.descriptor)
-        give_name(self._drafts.folder, self._draft, self._name)
+        surface_close_errors(self.descriptor)
+        give_name(self._temp_files.folder, self._temp_file, self._name)
         self._committed = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._committed:
-            self._drafts.give_up(self._draft)
+            self._temp_files.give_up(self._temp_file)
         super().__exit__(kind, error, trace)
         if not self._committed and isinstance(error, OSError) and self._learns(error):
             # Worth another try, see `LocalStore.transient`: that one goes another way.
@@ -377,7 +378,7 @@ class LocalDraft(Open):
 
 
 class _ReadBack(LocalReader):
-    """A draft that is read; its descriptor stays with the draft."""
+    """A temporary file that is read; its descriptor stays with the draft."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

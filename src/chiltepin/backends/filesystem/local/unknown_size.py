@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
-__all__ = ["untold"]
+__all__ = ["has_unknown_sizes"]
 
 #: Kinds of filesystems whose files say 0 or a page of memory, whatever is in them (proc(5), sysfs(5), cgroups(7)).
 _KINDS = frozenset(
@@ -17,7 +17,7 @@ _KINDS = frozenset(
 
 
 @cache
-def untold(device: int) -> bool:
+def has_unknown_sizes(device: int) -> bool:
     """Whether a device holds files whose sizes are untold; looked up once, in what is mounted."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:

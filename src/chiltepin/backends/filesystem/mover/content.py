@@ -1,4 +1,4 @@
-"""How the content of one file gets from a reader to a draft, and is proved to be there."""
+"""How the content of one file gets from a reader to a temporary file, and is proved to be there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from chiltepin.backends.filesystem.checksums import Proof, not_what_was_sent
+from chiltepin.backends.filesystem.checksums import ExpectedChecksum, not_what_was_sent
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.backends.filesystem.store import BLOCK
@@ -17,7 +17,7 @@ from chiltepin.backends.filesystem.store import BLOCK
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from chiltepin.backends.filesystem.store import Draft, Reader, Wish
+    from chiltepin.backends.filesystem.store import CopyOptions, Reader, TempFile
 
 __all__ = ["Content", "digest_of"]
 
@@ -84,9 +84,9 @@ class Content:
     ----------
     reader : Reader
         Where it comes from.
-    draft : Draft
+    temp_file : TempFile
         Where it goes to.
-    wish : Wish
+    options : CopyOptions
         How it is to be copied.
     name : str
         What the file is called in messages.
@@ -94,10 +94,12 @@ class Content:
         Told of each part and block how many bytes have been written, and 0 before it; what it raises ends the copy.
     """
 
-    def __init__(self, reader: Reader, draft: Draft, wish: Wish, name: str, passed: Callable[[int], object]) -> None:
-        self._reader, self._draft, self._wish, self._name, self._passed = reader, draft, wish, name, passed
-        proofs = {wish.checksum, reader.proof if wish.verify else ""} - {""}
-        self._proofs = [Proof(checksum) for checksum in proofs]
+    def __init__(
+        self, reader: Reader, temp_file: TempFile, options: CopyOptions, name: str, passed: Callable[[int], object]
+    ) -> None:
+        self._reader, self._temp_file, self._wish, self._name, self._passed = reader, temp_file, options, name, passed
+        proofs = {options.checksum, reader.checksum if options.verify else ""} - {""}
+        self._proofs = [ExpectedChecksum(checksum) for checksum in proofs]
         self._turns = _Turns()
 
     def copy(self, do_all: Callable[[Iterable[Callable[[], None]]], None]) -> int:
@@ -106,7 +108,7 @@ class Content:
         Parameters
         ----------
         do_all : callable
-            Does several deeds, perhaps with several threads (`Crew.all`).
+            Does several operations, perhaps with several threads (`AdaptivePool.all`).
 
         Returns
         -------
@@ -118,20 +120,20 @@ class Content:
         Fault
             ``FILE_SIZE_CHANGED`` if the file changed meanwhile; ``VERIFY_CHECKSUM`` if what is there is not right.
         """
-        size, part = self._reader.size, self._draft.part
+        size, part = self._reader.size, self._temp_file.part
         if not size or not part or not self._reader.parts:
             size = self._in_order()
         elif size > part:
             parts = ((offset, min(part, size - offset)) for offset in range(0, size, part))
             do_all(partial(self._part, offset, count) for offset, count in parts)
-        elif self._draft.step(self._reader):
+        elif self._temp_file.step(self._reader):
             self._part(0, size)
         elif not self._taken(0, size):
             size = self._in_order()
         if self._reader.changed():
             raise self._has_changed()
-        for proof in self._proofs:
-            proof.check(self._name)
+        for checksum in self._proofs:
+            checksum.check(self._name)
         return size
 
     def _has_changed(self) -> Fault:
@@ -143,17 +145,17 @@ class Content:
         digest, size, block, known = xxhash.xxh3_128(), 0, _buffer(BLOCK), self._reader.size
         # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
         while (known is None or size < known) and (count := self._reader.readinto(block)):
-            self._draft.write(block[:count])
+            self._temp_file.write(block[:count])
             self._passed(count)
-            if self._wish.verify and not self._draft.proves:
+            if self._wish.verify and not self._temp_file.verifies_writes:
                 digest.update(block[:count])
-            for proof in self._proofs:
-                proof.update(block[:count])
+            for checksum in self._proofs:
+                checksum.update(block[:count])
             size += count
         if known is not None and size != known:
             raise self._has_changed()
-        if not self._draft.proves:
-            with self._draft.read_back() as written:
+        if not self._temp_file.verifies_writes:
+            with self._temp_file.read_back() as written:
                 right = written.size in (size, None)
                 if self._wish.verify:
                     right = right and digest_of(written, partial(self._passed, 0)) == (digest.digest(), size)
@@ -175,7 +177,7 @@ class Content:
 
     def _is_kept(self, offset: int, count: int) -> bool:
         """Whether a dead run has left this part, and it is what the source holds now."""
-        kept = self._draft.kept(offset, count)
+        kept = self._temp_file.has_part(offset, count)
         if kept is None or not isinstance(self._reader, LocalReader):
             return kept is not None
         # Clocks are coarse: a source that was rewritten in place may have the times that it had.
@@ -185,15 +187,15 @@ class Content:
         """Read, write and read back so little at a time that all three find it in the processor's cache."""
         sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
         # A checksum of the whole takes a part when all before it have had their turn: then it is all read already.
-        step = count if self._proofs else self._draft.step(self._reader) or count
-        proved = self._draft.proves or not self._wish.verify
-        with nullcontext() if proved else self._draft.read_back() as written:
+        step = count if self._proofs else self._temp_file.step(self._reader) or count
+        proved = self._temp_file.verifies_writes or not self._wish.verify
+        with nullcontext() if proved else self._temp_file.read_back() as written:
             for start in range(offset, end, step):
                 block = _buffer(min(step, end - start))
                 if self._reader.read_at(start, block) < len(block):
                     raise self._has_changed()
                 self._pass_proofs(start, block)
-                self._draft.write_at(start, block)
+                self._temp_file.write_at(start, block)
                 if written is not None:
                     sent.update(block)
                     found.update(block[: written.read_at(start, block)])
@@ -203,12 +205,12 @@ class Content:
     def _taken(self, offset: int, count: int) -> bool:
         """Have the store copy a part by itself, and see that it is what it is at its origin; False if it cannot."""
         # What the store itself proves is not given back, so that it has to pass by us for a checksum.
-        if (self._proofs and self._draft.proves) or not self._draft.take(
+        if (self._proofs and self._temp_file.verifies_writes) or not self._temp_file.copy_part(
             self._reader, offset, count, verify=self._wish.verify
         ):
             return False
-        if self._wish.verify and not self._draft.proves:
-            with self._draft.read_back() as written:
+        if self._wish.verify and not self._temp_file.verifies_writes:
+            with self._temp_file.read_back() as written:
                 found = self._digest(written, offset, count)
             self._compare(offset, self._digest(self._reader, offset, count), found)
         self._pass_written(offset, count)
@@ -218,7 +220,7 @@ class Content:
         """Refuse a part that is not what it is at its origin."""
         if found != sent:
             raise self._has_changed() if self._reader.changed() else not_what_was_sent(self._name)
-        self._draft.whole(offset, sent)
+        self._temp_file.mark_verified(offset, sent)
 
     @staticmethod
     def _digest(reader: Reader, offset: int, count: int) -> bytes:
@@ -233,17 +235,17 @@ class Content:
         """Let the checksums of the whole go on with a part, when it is its turn."""
         if self._proofs:
             with self._turns.turn(offset, len(block)):
-                for proof in self._proofs:
-                    proof.update(block)
+                for checksum in self._proofs:
+                    checksum.update(block)
 
     def _pass_written(self, offset: int, count: int) -> None:
         """Do the same with a part that is in the draft."""
         if not self._proofs:
             return
         end, block = offset + count, _buffer(BLOCK)
-        with self._turns.turn(offset, count), self._draft.read_back() as written:
+        with self._turns.turn(offset, count), self._temp_file.read_back() as written:
             while offset < end and (got := written.read_at(offset, block[: end - offset])):
                 self._passed(0)
-                for proof in self._proofs:
-                    proof.update(block[:got])
+                for checksum in self._proofs:
+                    checksum.update(block[:got])
                 offset += got

@@ -7,17 +7,17 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.mover.pool import Shift
-from chiltepin.backends.filesystem.mover.retry import patiently
+from chiltepin.backends.filesystem.mover.pool import TaskGroup
+from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.walk import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
+    from chiltepin.backends.filesystem.store import Entry, Folder, Location
     from chiltepin.model import DeleteRequest
 
 __all__ = ["delete", "remove_files", "remove_tree"]
@@ -30,169 +30,175 @@ LISTED = 20_000
 CHUNK = 200
 
 
-def delete(work: Work, request: DeleteRequest, spot: Spot, roots: Roots) -> None:
+def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Roots) -> None:
     """Remove one file, link or tree.
 
     A link is removed itself; what it points to stays. A place that is or holds a root is refused.
     """
-    spot = spot.resolved(follow=False)
-    roots.refuse(spot)
-    entry = spot.entry()
+    location = location.resolved(follow=False)
+    roots.refuse(location)
+    entry = location.entry()
     if entry is None:
         if not request.ignore_missing:
-            raise Fault("FILE_NOT_FOUND", f"There is no {spot}.")
+            raise Fault("FILE_NOT_FOUND", f"There is no {location}.")
     elif entry.kind != "dir":
-        with spot.parent() as folder:
+        with location.parent() as folder:
             if entry.kind == "link":
-                roots.refuse_link(folder, spot)
-            folder.remove(spot.parts[-1])
-        work.count(files=1)
+                roots.refuse_link(folder, location)
+            folder.remove(location.parts[-1])
+        run.count(files=1)
     elif not request.recursive:
-        raise Fault("IS_A_DIRECTORY", f"{spot} is a folder; give recursive=True to delete it with all that is in it.")
+        raise Fault(
+            "IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to delete it with all that is in it."
+        )
     else:
-        remove_tree(work, spot, roots)
+        remove_tree(run, location, roots)
 
 
-def remove_tree(work: Work, top: Spot, roots: Roots, wanted: Callable[[str], bool] | None = None) -> None:
+def remove_tree(run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None = None) -> None:
     """Remove a folder with all that is in it: files on the way down, folders on the way up.
 
     Parameters
     ----------
-    work : Work
+    run : TaskRun
         Told what fails, which does not keep the rest.
-    top : Spot
+    top : Location
         The folder.
     roots : Roots
         What stays, with all that leads to it.
     wanted : callable or None
         Whether a file of a name goes; what it leaves out stays, with the folders that lead to it. None: all goes.
     """
-    tree = _Doomed(work, top, roots, wanted)
-    walk(work, tree.empty, tree.leave)
+    tree = _Doomed(run, top, roots, wanted)
+    walk(run, tree.empty, tree.leave)
 
 
-def remove_files(work: Work, folder: Folder, spot: Spot, names: Sequence[str]) -> set[str]:
+def remove_files(run: TaskRun, folder: Folder, location: Location, names: Sequence[str]) -> set[str]:
     """Remove files and links of one folder, several at once; return the names of those that stayed.
 
     Parameters
     ----------
-    work : Work
+    run : TaskRun
         Told what fails, which does not keep the rest. What is gone already is neither counted nor a failure.
     folder : Folder
         The folder.
-    spot : Spot
+    location : Location
         Where it is.
     names : sequence of str
         Their names.
     """
     stayed: set[str] = set()
-    with Shift(work.crew) as together:
+    with TaskGroup(run.pool) as together:
         for start in range(0, len(names), CHUNK):
-            deed = partial(_remove_some, work, folder, spot, names[start : start + CHUNK], stayed)
-            if not together.offer(deed):
-                deed()
+            operation = partial(_remove_some, run, folder, location, names[start : start + CHUNK], stayed)
+            if not together.offer(operation):
+                operation()
     return stayed
 
 
-def _remove_some(work: Work, folder: Folder, spot: Spot, names: Sequence[str], stayed: set[str]) -> None:
-    work.check()
+def _remove_some(run: TaskRun, folder: Folder, location: Location, names: Sequence[str], stayed: set[str]) -> None:
+    run.check()
     left: dict[str, Exception] = {}
     lost: dict[str, Exception] = {}
 
-    def deed() -> None:
+    def operation() -> None:
         doomed = list(left) or names
         left.clear()
         for name, error in folder.remove_all(doomed):
-            (left if spot.store.transient(error) else lost)[name] = error
+            (left if location.store.transient(error) else lost)[name] = error
         for error in left.values():
             raise error
 
     try:
-        patiently(work, deed, spot.store)
+        with_retries(run, operation, location.store)
     except Exception as err:  # noqa: BLE001 - each name that stayed is told below
         lost.update(left or dict.fromkeys(names, err))
-    work.count(files=len(names) - len(lost))
+    run.count(files=len(names) - len(lost))
     for name, error in lost.items():
         if not isinstance(error, FileNotFoundError):
             stayed.add(name)
-            work.fail(error, f"Deleting {spot.below(name)}")
+            run.fail(error, f"Deleting {location.below(name)}")
 
 
 class _Doomed:
     """A tree that is being removed."""
 
-    def __init__(self, work: Work, top: Spot, roots: Roots, wanted: Callable[[str], bool] | None) -> None:
-        self._work, self._top, self._roots, self._wanted = work, top, roots, wanted
+    def __init__(self, run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None) -> None:
+        self._task, self._top, self._roots, self._wanted = run, top, roots, wanted
 
-    def empty(self, node: Node, shift: Shift) -> Iterable[str]:
+    def empty(self, node: Node, group: TaskGroup) -> Iterable[str]:
         """Remove all but the folders of one folder; return the names of those."""
-        del shift
-        spot = self._top.below(*node.parts)
+        del group
+        location = self._top.below(*node.parts)
         folders: dict[str, None] = {}
         try:
-            with patiently(self._work, partial(spot.store.folder, spot.parts), spot.store) as folder:
-                self._roots.refuse_opened(folder, spot)
+            with with_retries(self._task, partial(location.store.folder, location.parts), location.store) as folder:
+                self._roots.refuse_opened(folder, location)
                 stayed: set[str] = set()
-                while self._round(node, folder, spot, folders, stayed):
+                while self._round(node, folder, location, folders, stayed):
                     pass
         except FileNotFoundError:
             # Object stores have no folder where nothing is in it, and elsewhere somebody was faster.
             return folders
         except Exception as err:  # noqa: BLE001 - the other folders go on
             node.kept = True
-            self._work.fail(err, f"Deleting folder {spot}")
+            self._task.fail(err, f"Deleting folder {location}")
         return folders
 
-    def _round(self, node: Node, folder: Folder, spot: Spot, folders: dict[str, None], stayed: set[str]) -> bool:
+    def _round(
+        self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
+    ) -> bool:
         """Remove as many files as are listed at a time; return whether there may be more."""
-        names = list(islice(self._files(node, folder, spot, folders, stayed), LISTED))
-        stayed |= remove_files(self._work, folder, spot, names)
+        names = list(islice(self._files(node, folder, location, folders, stayed), LISTED))
+        stayed |= remove_files(self._task, folder, location, names)
         node.kept = node.kept or bool(stayed)
         if len(stayed) > LISTED:
-            raise Fault("ENDPOINT_ERROR", f"{len(stayed)} files of {spot} could not be deleted; the others were left.")
+            raise Fault(
+                "ENDPOINT_ERROR", f"{len(stayed)} files of {location} could not be deleted; the others were left."
+            )
         return len(names) == LISTED
 
     def _files(
-        self, node: Node, folder: Folder, spot: Spot, folders: dict[str, None], stayed: set[str]
+        self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> Iterable[str]:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
-        for entry in folder.entries(drafts=True):
-            self._work.check()
+        for entry in folder.entries(temp_files=True):
+            self._task.check()
             if entry.kind == "dir":
                 folders[entry.name] = None
             elif self._wanted is not None and not self._wanted(entry.name):
                 node.kept = True
-            elif entry.name not in stayed and not self._kept_link(node, folder, spot, entry, stayed):
+            elif entry.name not in stayed and not self._kept_link(node, folder, location, entry, stayed):
                 yield entry.name
 
-    def _kept_link(self, node: Node, folder: Folder, spot: Spot, entry: Entry, stayed: set[str]) -> bool:
+    def _kept_link(self, node: Node, folder: Folder, location: Location, entry: Entry, stayed: set[str]) -> bool:
         """Whether an entry is a link that leads to a root, and has to stay."""
         if entry.kind != "link":
             return False
         try:
-            self._roots.refuse_link(folder, spot.below(entry.name))
+            self._roots.refuse_link(folder, location.below(entry.name))
         except Fault as err:
             stayed.add(entry.name)
             node.kept = True
-            self._work.fail(err, "")
+            self._task.fail(err, "")
             return True
         return False
 
     def leave(self, node: Node) -> None:
         """Remove an emptied folder, unless something had to stay in it."""
-        spot = self._top.below(*node.parts)
+        location = self._top.below(*node.parts)
         if not node.kept:
             try:
-                patiently(self._work, partial(_remove_folder, spot), spot.store)
+                with_retries(self._task, partial(_remove_folder, location), location.store)
             except FileNotFoundError:
                 return
             except Exception as err:  # noqa: BLE001 - the other folders go on
                 node.kept = True
-                self._work.fail(err, f"Deleting folder {spot}")
+                self._task.fail(err, f"Deleting folder {location}")
         if node.kept and node.above is not None:
             node.above.kept = True
 
 
-def _remove_folder(spot: Spot) -> None:
-    with spot.parent() as above:
-        above.remove_folder(spot.parts[-1])
+def _remove_folder(location: Location) -> None:
+    with location.parent() as above:
+        above.remove_folder(location.parts[-1])

@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalFolder
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
-from chiltepin.backends.filesystem.mover.selection import in_place
-from chiltepin.backends.filesystem.store import Wish
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.mover.selection import is_up_to_date
+from chiltepin.backends.filesystem.store import CopyOptions
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
+    from chiltepin.backends.filesystem.store import Entry, Folder, Location
     from chiltepin.model import TransferRequest
 
 __all__ = ["Copier", "copy_file", "is_missing", "refuse_temporary"]
 
 
-def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots, checksum: str = "") -> None:
+def copy_file(
+    run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots, checksum: str = ""
+) -> None:
     """Copy one file to its whole new path, making the folders that lead there.
 
     A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
@@ -39,7 +41,7 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
     with here:
         entry = here.entry(origin.parts[-1])
         if entry is not None and entry.kind == "link":
-            copy_file(work, request, origin.resolved(follow=True), goal, roots, checksum)
+            copy_file(run, request, origin.resolved(follow=True), goal, roots, checksum)
             return
         if entry is None:
             raise is_missing(origin)
@@ -56,30 +58,30 @@ def copy_file(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
             taken = there.entry(goal.parts[-1])
             if taken is not None and taken.kind != "file":
                 _refuse_taken(origin, goal, there, taken, roots)
-            copier = Copier(work, request)
+            copier = Copier(run, request)
             if copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum):
-                work.arrived(origin, goal)
+                run.arrived(origin, goal)
 
 
-def _opened(spot: Spot, *, create: bool) -> tuple[Spot, Folder]:
+def _opened(location: Location, *, create: bool) -> tuple[Location, Folder]:
     """Open the folder of a place; return it with the place that it really is, where links lead to it."""
-    if not spot.parts:
-        raise _is_folder(spot)
-    above, folder = spot.store.enter(spot.parts[:-1], create=create)
-    return replace(spot, parts=above + spot.parts[-1:]), folder
+    if not location.parts:
+        raise _is_folder(location)
+    above, folder = location.store.enter(location.parts[:-1], create=create)
+    return replace(location, parts=above + location.parts[-1:]), folder
 
 
-def refuse_temporary(goal: Spot) -> None:
+def refuse_temporary(goal: Location) -> None:
     """Raise a ``Fault`` if a destination has a name that Chiltepin would hide, and remove later."""
     for name in goal.parts:
-        if is_draft(name):
+        if is_temp_name(name):
             reason = (
                 f"{name} is the name of a temporary file of Chiltepin, so {goal} cannot be a destination; rename it."
             )
             raise Fault("INVALID_PATH_NAME", reason)
 
 
-def _refuse_taken(origin: Spot, goal: Spot, there: Folder, taken: Entry, roots: Roots) -> None:
+def _refuse_taken(origin: Location, goal: Location, there: Folder, taken: Entry, roots: Roots) -> None:
     """Raise a ``Fault`` if what has the name of the destination may not be replaced."""
     if taken.kind == "dir":
         raise _needs_whole_path(origin, goal)
@@ -87,23 +89,23 @@ def _refuse_taken(origin: Spot, goal: Spot, there: Folder, taken: Entry, roots: 
         roots.refuse_link(there, goal)
 
 
-def _same(here: Folder, origin: Spot, there: Folder, goal: Spot) -> bool:
+def _same(here: Folder, origin: Location, there: Folder, goal: Location) -> bool:
     """Whether a file and its destination are one; folders that are open are compared without asking again."""
     if here.identity is None or there.identity is None:
         return origin.contains(goal) and goal.contains(origin)
     return here.identity == there.identity and origin.parts[-1] == goal.parts[-1]
 
 
-def is_missing(spot: Spot) -> Fault:
+def is_missing(location: Location) -> Fault:
     """Return the fault of a place where nothing is."""
-    return Fault("FILE_NOT_FOUND", f"There is no {spot}.")
+    return Fault("FILE_NOT_FOUND", f"There is no {location}.")
 
 
-def _is_folder(spot: Spot) -> Fault:
-    return Fault("IS_A_DIRECTORY", f"{spot} is a folder; give recursive=True to move it.")
+def _is_folder(location: Location) -> Fault:
+    return Fault("IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to move it.")
 
 
-def _needs_whole_path(origin: Spot, goal: Spot) -> Fault:
+def _needs_whole_path(origin: Location, goal: Location) -> Fault:
     whole = joined((*goal.parts, origin.parts[-1]))
     return Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
 
@@ -113,16 +115,16 @@ class Copier:
 
     Parameters
     ----------
-    work : Work
-        The task; its crew works at the parts of large files.
+    run : TaskRun
+        The task; its pool works at the parts of large files.
     request : TransferRequest
         What is asked for.
     """
 
-    def __init__(self, work: Work, request: TransferRequest) -> None:
-        self._work, self._level = work, request.sync_level
+    def __init__(self, run: TaskRun, request: TransferRequest) -> None:
+        self._task, self._level = run, request.sync_level
         #: How each file is to be copied.
-        self.wish = Wish(verify=request.verify_checksum, mtime=request.preserve_timestamp)
+        self.options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
 
     def file(
         self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
@@ -148,33 +150,37 @@ class Copier:
             Whether it was copied.
         """
         if self._left_alone(here, entry, there, existing):
-            self._work.count(skipped=1)
+            self._task.count(skipped=1)
             return False
-        wish = replace(self.wish, checksum=checksum) if checksum else self.wish
-        size = there.take(here, entry, name, wish)
+        options = replace(self.options, checksum=checksum) if checksum else self.options
+        size = there.copy_from(here, entry, name, options)
         if size is None:
-            size = self._through_draft(here, entry, there, name, wish)
-        self._work.count(files=1, size=size)
+            size = self._through_temp_file(here, entry, there, name, options)
+        self._task.count(files=1, size=size)
         return True
 
-    def _through_draft(self, here: Folder, entry: Entry, there: Folder, name: str, wish: Wish) -> int:
+    def _through_temp_file(self, here: Folder, entry: Entry, there: Folder, name: str, options: CopyOptions) -> int:
         with (
             here.read(entry.name) as reader,
-            there.draft(name, size=reader.size, mark=reader.mark) as draft,
-            self._work.moving() as passed,
+            there.temp_file(name, size=reader.size, content_id=reader.content_id) as temp_file,
+            self._task.moving() as passed,
         ):
-            size = Content(reader, draft, wish, entry.name, passed).copy(self._work.crew.all)
-            draft.commit(reader.mtime if wish.mtime else None)
+            size = Content(reader, temp_file, options, entry.name, passed).copy(self._task.pool.all)
+            temp_file.commit(reader.mtime if options.mtime else None)
         return size
 
-    def kept(self, there: Folder) -> Callable[[int], int] | None:
+    def kept_time(self, there: Folder) -> Callable[[int], int] | None:
         """Return what tells how much of a time a folder keeps; None where that does not matter."""
-        return there.kept if self.wish.mtime and isinstance(there, LocalFolder) else None
+        return there.kept_time if self.options.mtime and isinstance(there, LocalFolder) else None
 
     def _left_alone(self, here: Folder, entry: Entry, there: Folder, existing: Entry | None) -> bool:
-        if self._level is None or existing is None or not in_place(self._level, entry, existing, self.kept(there)):
+        if (
+            self._level is None
+            or existing is None
+            or not is_up_to_date(self._level, entry, existing, self.kept_time(there))
+        ):
             return False
         if self._level != "checksum":
             return True
         with here.read(entry.name) as origin, there.read(existing.name) as copy:
-            return digest_of(origin, self._work.check) == digest_of(copy, self._work.check)
+            return digest_of(origin, self._task.check) == digest_of(copy, self._task.check)

@@ -17,28 +17,28 @@ from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.store import LocalFolder
-from chiltepin.backends.filesystem.mover.retry import patiently
+from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.selection import KEPT
-from chiltepin.backends.filesystem.store import MOST_KEPT, Entry, sound
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.store import MOST_KEPT, Entry, is_valid_name
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.store import Folder, Store
     from chiltepin.model import SyncLevel
 
     Item = os.DirEntry[str] | Entry
 
-__all__ = ["PORTION", "Found", "changed", "entries", "portions"]
+__all__ = ["BATCH_FILES", "ListingStats", "batches", "changed", "entries"]
 
 #: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
-PORTION = 100
+BATCH_FILES = 100
 
 
-class Found:
+class ListingStats:
     """What else a listing has told than files: the names of the folders, how many entries there are, and of what kind.
 
     ``nameless`` says whether there are entries that no path can name, so that what they hold was not seen.
@@ -50,8 +50,8 @@ class Found:
         self.nameless = False
 
 
-def portions(
-    work: Work, folder: Folder, found: Found, wanted: Callable[[str], bool] | None, store: Store
+def batches(
+    run: TaskRun, folder: Folder, found: ListingStats, wanted: Callable[[str], bool] | None, store: Store
 ) -> Iterator[list[Item]]:
     """List a folder; yield its files, and put into ``found`` what else there is.
 
@@ -59,7 +59,7 @@ def portions(
 
     Parameters
     ----------
-    work : Work
+    run : TaskRun
         Where they are counted, and which says when to stop.
     folder : Folder
         The folder; it stays open as long as its portions are used.
@@ -75,12 +75,12 @@ def portions(
         listing, split = _scanned(folder), _split_local
     else:
         listing, split = (
-            nullcontext(partial(patiently, work, _Listed(folder).portion, store)),
-            partial(_split, work, found),
+            nullcontext(partial(with_retries, run, _Listed(folder).portion, store)),
+            partial(_split, run, found),
         )
     with listing as portion:
         while listed := portion():
-            work.check()
+            run.check()
             files, inner, others = split(listed)
             found.folders.extend(inner)
             if len(found.folders) > MOST_KEPT:
@@ -90,14 +90,14 @@ def portions(
             found.count += len(files) + len(inner) + others
             kept = files if wanted is None else [item for item in files if wanted(item.name)]
             if skipped := others + len(files) - len(kept):
-                work.count(skipped=skipped)
+                run.count(skipped=skipped)
             yield kept
 
 
 @contextmanager
 def _scanned(folder: LocalFolder) -> Iterator[Callable[[], list[Any]]]:
     with folder.scan() as items:
-        yield lambda: list(islice(items, PORTION))
+        yield lambda: list(islice(items, BATCH_FILES))
 
 
 class _Listed:
@@ -116,7 +116,7 @@ class _Listed:
         if self._entries is None:
             self._entries = (entry for entry in self._folder.entries() if entry.name not in self._given)
         try:
-            listed = list(islice(self._entries, PORTION))
+            listed = list(islice(self._entries, BATCH_FILES))
         except Exception as err:
             if len(self._given) >= KEPT:
                 raise fault_of(err, "Listing a large folder") from None
@@ -127,26 +127,26 @@ class _Listed:
         return listed
 
 
-def _split(work: Work, found: Found, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+def _split(run: TaskRun, found: ListingStats, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
     """Return what of a portion are files, the names of the folders, and how many others there are."""
     faulty = [entry for entry in listed if entry.fault is not None]
     if faulty:
         listed = [entry for entry in listed if entry.fault is None]
         for entry in faulty:
-            work.fail(entry.fault, f"Copying {entry.name}")
+            run.fail(entry.fault, f"Copying {entry.name}")
     files = [entry for entry in listed if entry.kind == "file"]
     folders = [entry.name for entry in listed if entry.kind == "dir"]
     others = [entry.name for entry in listed if entry.kind not in ("file", "dir")]
-    found.nameless = found.nameless or not all(map(sound, others))
+    found.nameless = found.nameless or not all(map(is_valid_name, others))
     return files, folders, len(others)
 
 
 def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
-    """Do the same for a listing of this machine, in which drafts have to be passed over."""
-    files = [item for item in listed if item.is_file(follow_symlinks=False) and not is_draft(item.name)]
+    """Do the same for a listing of this machine, in which temporary files have to be passed over."""
+    files = [item for item in listed if item.is_file(follow_symlinks=False) and not is_temp_name(item.name)]
     if len(files) == len(listed):
         return files, [], 0
-    shown = [item for item in listed if not is_draft(item.name)]
+    shown = [item for item in listed if not is_temp_name(item.name)]
     folders = [item.name for item in shown if item.is_dir(follow_symlinks=False)]
     return files, folders, len(shown) - len(files) - len(folders)
 
@@ -176,7 +176,7 @@ def changed(
     kept: Callable[[int], int] | None,
     failed: Callable[[str, Exception], object],
 ) -> tuple[list[Entry], int]:
-    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.in_place`.
+    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.is_up_to_date`.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def changed(
     level : SyncLevel
         The level.
     kept : callable or None
-        What the destination keeps of a time; see `decide.in_place`.
+        What the destination keeps of a time; see `decide.is_up_to_date`.
     failed : callable
         Told by name, and why, of a file that cannot be looked at.
 

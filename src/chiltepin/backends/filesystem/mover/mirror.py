@@ -8,27 +8,29 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.mover.delete import remove_files, remove_tree
 from chiltepin.backends.filesystem.mover.name_clash import folded
-from chiltepin.backends.filesystem.mover.retry import patiently
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Folder, Spot
+    from chiltepin.backends.filesystem.store import Folder, Location
 
-__all__ = ["make_way", "remove_extra"]
+__all__ = ["delete_extra", "make_way"]
 
 
-def remove_extra(work: Work, top: Spot, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Roots) -> None:
+def delete_extra(
+    run: TaskRun, top: Location, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Roots
+) -> None:
     """Remove from one folder whatever has none of the names, with all that is in it; a link goes itself.
 
     Parameters
     ----------
-    work : Work
+    run : TaskRun
         Told what fails, which does not keep the rest.
-    top : Spot
+    top : Location
         The folder; it is never removed, nor is what has one of the names looked into.
     names : set of str
         The names of all that the source folder holds; used up.
@@ -40,33 +42,35 @@ def remove_extra(work: Work, top: Spot, names: set[str], *, wanted: Callable[[st
     """
     goes = partial(_goes, wanted)
     try:
-        with patiently(work, partial(top.store.folder, top.parts), top.store) as there:
-            files, folders = _extra(work, there, top, names, roots)
-            remove_files(work, there, top, list(filter(goes, files)))
+        with with_retries(run, partial(top.store.folder, top.parts), top.store) as there:
+            files, folders = _extra(run, there, top, names, roots)
+            remove_files(run, there, top, list(filter(goes, files)))
     except FileNotFoundError:
         # Object stores have no folder where nothing is in it.
         return
     except Exception as err:  # noqa: BLE001 - the other folders go on
-        work.fail(err, f"Removing from {top} what is not at the source")
+        run.fail(err, f"Removing from {top} what is not at the source")
         return
     for name in folders:
-        spot = top.below(name)
+        location = top.below(name)
         try:
-            roots.refuse(spot)
+            roots.refuse(location)
         except Fault as err:
-            work.fail(err, "")
+            run.fail(err, "")
         else:
-            remove_tree(work, spot, roots, goes)
+            remove_tree(run, location, roots, goes)
 
 
-def make_way(work: Work, spot: Spot, *, folder: bool, wanted: Callable[[str], bool] | None, roots: Roots) -> bool:
+def make_way(
+    run: TaskRun, location: Location, *, folder: bool, wanted: Callable[[str], bool] | None, roots: Roots
+) -> bool:
     """Remove what is a folder where its source is a file, or the other way round, as ``rsync --delete`` does.
 
     Parameters
     ----------
     work, wanted, roots
-        As for `remove_extra`.
-    spot : Spot
+        As for `delete_extra`.
+    location : Location
         The place at the destination.
     folder : bool
         Whether its source is a folder.
@@ -76,33 +80,33 @@ def make_way(work: Work, spot: Spot, *, folder: bool, wanted: Callable[[str], bo
     bool
         Whether something was there that had to go.
     """
-    with spot.parent() as above:
-        taken = above.entry(spot.parts[-1])
+    with location.parent() as above:
+        taken = above.entry(location.parts[-1])
         if taken is None or (taken.kind == "dir") == folder:
             return False
         if folder:
             if not _goes(wanted, taken.name):
                 return False
             if taken.kind == "link":
-                roots.refuse_link(above, spot)
+                roots.refuse_link(above, location)
             above.remove(taken.name)
-            work.count(files=1)
+            run.count(files=1)
             return True
-    roots.refuse(spot)
-    remove_tree(work, spot, roots, partial(_goes, wanted))
+    roots.refuse(location)
+    remove_tree(run, location, roots, partial(_goes, wanted))
     return True
 
 
 def _goes(wanted: Callable[[str], bool] | None, name: str) -> bool:
     # A file that is being written is no data yet, and not too much.
-    return not is_draft(name) and (wanted is None or wanted(name))
+    return not is_temp_name(name) and (wanted is None or wanted(name))
 
 
-def _extra(work: Work, folder: Folder, top: Spot, names: set[str], roots: Roots) -> tuple[list[str], list[str]]:
+def _extra(run: TaskRun, folder: Folder, top: Location, names: set[str], roots: Roots) -> tuple[list[str], list[str]]:
     """Return the names that are in a folder beside those given: of files and links, and of folders."""
     found: tuple[list[str], list[str]] = ([], [])
     for entry in folder.entries():
-        work.check()
+        run.check()
         if entry.name in names:
             names.discard(entry.name)
             continue
@@ -110,7 +114,7 @@ def _extra(work: Work, folder: Folder, top: Spot, names: set[str], roots: Roots)
             if entry.kind == "link":
                 roots.refuse_link(folder, top.below(entry.name))
         except Fault as err:
-            work.fail(err, "")
+            run.fail(err, "")
         else:
             found[entry.kind == "dir"].append(entry.name)
     # A disk that does not tell small letters from capital ones lists a file that was just moved by an older name.

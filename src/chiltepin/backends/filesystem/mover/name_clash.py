@@ -11,15 +11,15 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.reader import let_go
+from chiltepin.backends.filesystem.local.reader import close_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from chiltepin.backends.filesystem.local.store import LocalFolder
-    from chiltepin.backends.filesystem.store import Spot
+    from chiltepin.backends.filesystem.store import Location
 
-__all__ = ["Apart", "folded", "folds", "is_twin"]
+__all__ = ["SeenNames", "clashing_name", "folded", "is_case_insensitive"]
 
 
 def folded(name: str) -> str:
@@ -27,7 +27,7 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def folds(there: LocalFolder, names: Iterable[str]) -> bool | None:
+def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:
     """Whether the disk of a folder takes names for one that differ in small and capital letters alone.
 
     It is seen of a file that is there, or else of one that is made for it and removed: others will be written anyway.
@@ -49,17 +49,17 @@ def folds(there: LocalFolder, names: Iterable[str]) -> bool | None:
         return None
     if there.entry(telling) is not None:
         return _same(there, telling, telling.swapcase())
-    drafts = there.begun()
+    temp_files = there.open_temp_files()
     try:
-        name, descriptor = drafts.new()
+        name, descriptor = temp_files.new()
     except OSError:
         # What keeps this file from being made will be told of the first one that is wanted.
         return None
     try:
         return _same(there, name, name.swapcase())
     finally:
-        drafts.give_up(name)
-        let_go(descriptor)
+        temp_files.give_up(name)
+        close_quietly(descriptor)
 
 
 def _same(there: LocalFolder, *names: str) -> bool:
@@ -69,7 +69,7 @@ def _same(there: LocalFolder, *names: str) -> bool:
         return False
 
 
-class Apart:
+class SeenNames:
     """The names of one folder that are taken already, where its disk folds."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Apart:
         return found
 
 
-def is_twin(spot: Spot) -> Fault:
+def clashing_name(location: Location) -> Fault:
     """Return the fault of a file or folder whose name is taken at the destination."""
     reason = "its name is that of another one at the destination, where small letters and capital ones are the same"
-    return Fault("AMBIGUOUS_PATH", f"{spot} was not copied, since {reason}; rename one of the two.")
+    return Fault("AMBIGUOUS_PATH", f"{location} was not copied, since {reason}; rename one of the two.")

@@ -2,7 +2,7 @@
 
 One lean thread is the fastest on a local disk, where system calls are short and Python's lock changes hands with each
 of them; on a disk with latency, on S3 or SFTP, threads wait for most of the time and many of them are worth it. Which
-of the two it is, nobody can know beforehand. So a crew begins with the thread of its task, looks now and then at how
+of the two it is, nobody can know beforehand. So a pool begins with the thread of its task, looks now and then at how
 much of the time its threads compute, and hires others as long as they mostly wait.
 """
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     class Office(Protocol):
         """Where threads come from."""
 
-        def lend(self, deed: Callable[[], None]) -> bool:
+        def start_thread(self, operation: Callable[[], None]) -> bool:
             """Start a thread that does it; False if there are as many already as there may be."""
             ...
 
 
-__all__ = ["Crew", "Shift", "processors"]
+__all__ = ["AdaptivePool", "TaskGroup", "processors"]
 
 #: Seconds from one look at the threads to the next: long enough that what a look costs, some 15 microseconds for each
 #: thread, does not count, and short enough that 10,000 small files do not end before it.
@@ -43,13 +43,13 @@ IDLE = 2.0
 #: Threads that compute less than this share of one processor together, are few; more than all of it, they are too many.
 LOW, HIGH = 0.6, 1.05
 
-#: Seconds of computing in one deed from which on it is mostly system calls that run beside each other (a part of a
+#: Seconds of computing in one operation from which on it is mostly system calls that run beside each other (a part of a
 #: large file, a hash), not Python, of which only one thread runs at a time.
 LONG = 0.002
 
 
-class Crew:
-    """As many threads as the stores of one task can use; the one that makes deeds is the first of them.
+class AdaptivePool:
+    """As many threads as the stores of one task can use; the one that makes operations is the first of them.
 
     Parameters
     ----------
@@ -58,23 +58,24 @@ class Crew:
     width : int
         Most threads, that first one included.
     least : int
-        Threads that short deeds get in any case: where each of them waits for an answer, the processor time of what
-        answers, if that is on this machine too, hides how much of the time they wait.
+        Threads that short operations get in any case: where each of them waits for an answer, the processor time of
+        what answers, if that is on this machine too, hides how much of the time they wait.
     """
 
     def __init__(self, office: Office, *, width: int = 1, least: int = 1) -> None:
         self._office, self._width, self._least = office, width, min(least, width)
         self._deeds: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        # Members that wait for a deed and have not been promised one: the queue never holds more than they can take.
+        # Members that wait for a operation and have not been promised one: the queue never holds more than they can
+        # take.
         self._idle = 0
         self._surplus = 0
         self._threads: set[int] = set()
         self._offered, self._next_look = 0, 0.0
         self._last = (0.0, 0.0, 0.0, 0)
 
-    def offer(self, deed: Callable[[], None]) -> bool:
-        """Have somebody idle do it; the deed has to see to its errors itself (`Shift` does).
+    def offer(self, operation: Callable[[], None]) -> bool:
+        """Have somebody idle do it; the operation has to see to its errors itself (`TaskGroup` does).
 
         Returns
         -------
@@ -87,7 +88,7 @@ class Crew:
             if not self._idle:
                 return False
             self._idle -= 1
-            self._deeds.put(deed)
+            self._deeds.put(operation)
         return True
 
     def free(self) -> bool:
@@ -99,17 +100,17 @@ class Crew:
             self._look()
         return self._idle > 0
 
-    def all(self, deeds: Iterable[Callable[[], None]]) -> None:
+    def all(self, operations: Iterable[Callable[[], None]]) -> None:
         """Do all of them, with whoever is idle; return when all have ended, or raise the first error then.
 
-        After an error no other deed is begun.
+        After an error no other operation is begun.
         """
-        with Shift(self) as shift:
-            for deed in deeds:
-                if shift.failed:
+        with TaskGroup(self) as group:
+            for operation in operations:
+                if group.failed:
                     break
-                if not shift.offer(deed):
-                    deed()
+                if not group.offer(operation):
+                    operation()
 
     def close(self) -> None:
         """Let the members go; to be called when nothing is under way any more."""
@@ -135,16 +136,16 @@ class Crew:
             else:
                 more = 0
         for _ in range(more):
-            if not self._office.lend(self._serve):
+            if not self._office.start_thread(self._serve):
                 break
         # Who comes or goes changes the sum; the next look only begins a new while.
         if more:
             self._last = (0.0, 0.0, 0.0, 0)
 
-    def _wanted(self, wall: float, running: float, queued: float, deeds: float) -> int:
+    def _wanted(self, wall: float, running: float, queued: float, operations: float) -> int:
         """Return how many threads would keep the processor busy, judged by what the present ones do."""
         count, load = len(self._threads), max((running + queued) / wall, 0.001)
-        room, least = (processors(), 1) if running > deeds * LONG else (1, self._least)
+        room, least = (processors(), 1) if running > operations * LONG else (1, self._least)
         if load > HIGH * room:
             count -= 1
         elif load < LOW * room:
@@ -152,7 +153,7 @@ class Crew:
         return min(self._width, max(least, count))
 
     def _serve(self) -> None:
-        """Do deeds until there is none for a while: what a member does."""
+        """Do operations until there is none for a while: what a member does."""
         me = threading.get_native_id()
         with self._lock:
             if self._width == 1:
@@ -160,8 +161,8 @@ class Crew:
             self._threads.add(me)
             self._idle += 1
         try:
-            while (deed := self._next()) is not None:
-                deed()
+            while (operation := self._next()) is not None:
+                operation()
                 with self._lock:
                     if self._width == 1 or self._surplus:
                         self._surplus = max(0, self._surplus - 1)
@@ -173,59 +174,59 @@ class Crew:
                 self._last = (0.0, 0.0, 0.0, 0)
 
     def _next(self) -> Callable[[], None] | None:
-        """Return the deed that is offered next, or None to leave."""
+        """Return the operation that is offered next, or None to leave."""
         try:
             return self._deeds.get(timeout=IDLE)
         except Empty:
             pass
         with self._lock:
-            # Somebody may have promised us a deed just now.
+            # Somebody may have promised us a operation just now.
             if not self._deeds.empty() or not self._idle:
                 return self._deeds.get()
             self._idle -= 1
         return None
 
 
-class Shift:
+class TaskGroup:
     """Deeds that are waited for together, at the end of the ``with``; there the first error of one is raised.
 
     Parameters
     ----------
-    crew : Crew
+    pool : AdaptivePool
         Who does them.
     """
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, pool: AdaptivePool) -> None:
+        self._crew = pool
         self._under_way = 0
         self._changed = threading.Condition(threading.Lock())
         self._error: BaseException | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether a deed that somebody else did has ended with an error."""
+        """Whether a operation that somebody else did has ended with an error."""
         return self._error is not None
 
     def free(self) -> bool:
-        """Whether somebody is idle; see `Crew.free`."""
+        """Whether somebody is idle; see `AdaptivePool.free`."""
         return self._crew.free()
 
-    def offer(self, deed: Callable[[], None]) -> bool:
-        """Have somebody idle do it; see `Crew.offer`."""
+    def offer(self, operation: Callable[[], None]) -> bool:
+        """Have somebody idle do it; see `AdaptivePool.offer`."""
         with self._changed:
             self._under_way += 1
         handed = False
         try:
-            handed = self._crew.offer(partial(self._do, deed))
+            handed = self._crew.offer(partial(self._do, operation))
         finally:
             if not handed:
                 self._end()
         return handed
 
-    def _do(self, deed: Callable[[], None]) -> None:
+    def _do(self, operation: Callable[[], None]) -> None:
         try:
-            deed()
-        except BaseException as err:  # noqa: BLE001 - it is raised where the deeds are waited for
+            operation()
+        except BaseException as err:  # noqa: BLE001 - it is raised where the operations are waited for
             self._error = self._error or err
         finally:
             self._end()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.store import Store
 
-__all__ = ["patiently"]
+__all__ = ["with_retries"]
 
 T = TypeVar("T")
 
@@ -22,14 +22,14 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 TRIES = 6
 
 
-def patiently(work: Work, deed: Callable[[], T], *stores: Store) -> T:
+def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
     """Do something, and again after a while if it fails with what a store calls transient.
 
     Parameters
     ----------
-    work : Work
+    run : TaskRun
         Whose faults are counted, and which ends the waiting when it has to stop.
-    deed : callable
+    operation : callable
         What is to be done; it leaves nothing behind when it fails.
     stores : Store
         Whose errors it may raise.
@@ -37,7 +37,7 @@ def patiently(work: Work, deed: Callable[[], T], *stores: Store) -> T:
     Returns
     -------
     T
-        What the deed returned.
+        What the operation returned.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def patiently(work: Work, deed: Callable[[], T], *stores: Store) -> T:
         If the task has to stop.
     """
     try:
-        return deed()
+        return operation()
     except Exception as err:
         if not any(store.transient(err) for store in stores):
             raise
@@ -56,7 +56,7 @@ def patiently(work: Work, deed: Callable[[], T], *stores: Store) -> T:
     def again() -> T:
         if failed:
             raise failed.pop()
-        return deed()
+        return operation()
 
     # Only here: what it costs, some 50 microseconds and its import, is most of a small file.
     from tenacity import (  # noqa: PLC0415
@@ -68,12 +68,12 @@ def patiently(work: Work, deed: Callable[[], T], *stores: Store) -> T:
     )
 
     return Retrying(
-        sleep=work.pause,
+        sleep=run.pause,
         stop=stop_after_attempt(TRIES),
-        # A random part more, so that the threads of a crew do not come back all at once.
+        # A random part more, so that the threads of a pool do not come back all at once.
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, FIRST_WAIT),
         retry=retry_if_exception(lambda err: any(_transient(store, err) for store in stores)),
-        before_sleep=lambda _: work.count(faults=1),
+        before_sleep=lambda _: run.count(faults=1),
         reraise=True,
     )(again)
 

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import SyncLevel
 
-__all__ = ["KEPT", "Listing", "in_place"]
+__all__ = ["KEPT", "Listing", "is_up_to_date"]
 
 #: Entries of a folder that are kept in memory, at some 300 bytes each.
 KEPT = 100_000
 
 
-def in_place(level: SyncLevel, entry: Entry, existing: Entry | None, kept: Callable[[int], int] | None = None) -> bool:
+def is_up_to_date(
+    level: SyncLevel, entry: Entry, existing: Entry | None, kept: Callable[[int], int] | None = None
+) -> bool:
     """Whether an existing destination is good, where that can be told without reading it.
 
     Each level also checks what those before it check; for ``checksum`` the contents are still to be compared. ``kept``

@@ -7,28 +7,28 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.errors import HOPELESS, Fault, fault_of
+from chiltepin.backends.filesystem.errors import FATAL_CODES, Fault, fault_of
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chiltepin.backends.filesystem.mover.pool import Crew
-    from chiltepin.backends.filesystem.store import Spot
+    from chiltepin.backends.filesystem.mover.pool import AdaptivePool
+    from chiltepin.backends.filesystem.store import Location
     from chiltepin.model import Request
 
-__all__ = ["Stopped", "Work"]
+__all__ = ["Cancelled", "TaskRun"]
 
 #: Failures that are told one by one; the others are counted.
 TOLD = 3
 
 
-class Stopped(BaseException):
+class Cancelled(BaseException):
     """The task has to end now, done or not. It is no ``Exception``, so that nothing on the way holds it up."""
 
 
-class Work:
+class TaskRun:
     """The state of one task, written by the threads that do it and read by `poll`.
 
     Parameters
@@ -37,16 +37,16 @@ class Work:
         What is asked for.
     handle : TaskHandle
         The task.
-    crew : Crew
+    pool : AdaptivePool
         The threads that may help with it.
     wait : callable
         Waits until an event is set, or some seconds.
     """
 
     def __init__(
-        self, request: Request, handle: TaskHandle, crew: Crew, wait: Callable[[threading.Event, float], object]
+        self, request: Request, handle: TaskHandle, pool: AdaptivePool, wait: Callable[[threading.Event, float], object]
     ) -> None:
-        self.request, self.handle, self.crew, self._wait = request, handle, crew, wait
+        self.request, self.handle, self.pool, self._wait = request, handle, pool, wait
         self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
         self.bytes_moving = 0
         self._state = TaskState.ACTIVE
@@ -67,9 +67,9 @@ class Work:
         self._stopping.set()
 
     def check(self) -> None:
-        """Raise `Stopped` if the task has to stop; to be called at least once for each block and each entry."""
+        """Raise `Cancelled` if the task has to stop; to be called at least once for each block and each entry."""
         if self._stopping.is_set() or time.time() >= self._deadline:
-            raise Stopped
+            raise Cancelled
 
     def pause(self, seconds: float) -> None:
         """Wait, but not when the task has to stop.
@@ -99,7 +99,7 @@ class Work:
             self.files_skipped += skipped
             self.faults += faults
 
-    def arrived(self, origin: Spot, goal: Spot, *names: str) -> None:
+    def arrived(self, origin: Location, goal: Location, *names: str) -> None:
         """Tell the witness, if there is one, of a file that is whole; ``names`` lead to it from both places."""
         if self.witness is not None:
             self.witness(
@@ -110,7 +110,7 @@ class Work:
     def moving(self) -> Iterator[Callable[[int], None]]:
         """Count the bytes of a file on its way: give what is to be told of them, from any thread.
 
-        It raises `Stopped` if the task has to stop. At the end they are no longer on their way, arrived or not.
+        It raises `Cancelled` if the task has to stop. At the end they are no longer on their way, arrived or not.
         """
         counts: list[int] = []
 
@@ -138,17 +138,17 @@ class Work:
             self.failures += 1
             if len(self._told) < TOLD:
                 self._told.append(fault)
-        if fault.code in HOPELESS:
+        if fault.code in FATAL_CODES:
             self._stopping.set()
-            raise Stopped
+            raise Cancelled
 
-    def perform(self, deed: Callable[[Work], None]) -> None:
+    def perform(self, operation: Callable[[TaskRun], None]) -> None:
         """Do the work and keep its outcome, whatever it is."""
         state = TaskState.FAILED
         try:
-            deed(self)
+            operation(self)
             state = TaskState.FAILED if self.failures else TaskState.SUCCEEDED
-        except Stopped:
+        except Cancelled:
             expired = time.time() >= self._deadline
             if self._cancelled or expired:
                 state = TaskState.CANCELED if self._cancelled else TaskState.EXPIRED
@@ -160,7 +160,7 @@ class Work:
             self._told = [fault_of(err, "The task could not go on")]
             self.failures = 1
         finally:
-            self.crew.close()
+            self.pool.close()
             self._state = state
             self.ended.set()
 

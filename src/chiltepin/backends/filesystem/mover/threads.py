@@ -21,23 +21,23 @@ from chiltepin.errors import BackendError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
 
-__all__ = ["Movers"]
+__all__ = ["MoverThreads"]
 
 #: Seconds that a task waits for a thread before it gets one of its own.
-PATIENCE = 0.02
+THREAD_WAIT = 0.02
 
 #: Seconds for which one thread waits for the next task when there is none: to start one costs a tenth of a small task.
 LINGER = 0.5
 
 #: Threads that are lent to tasks at a time, over all tasks of a backend. Twice what one task on the widest store takes.
-LENT = 128
+MOST_THREADS = 128
 
 _NAME = "chiltepin-mover"
 
 
-class Movers:
+class MoverThreads:
     """Threads that come with the tasks and go with them, the last one a little later."""
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class Movers:
 
     def renew(self) -> None:
         """Begin without tasks and threads, as in a process made by ``fork``."""
-        self._waiting: deque[tuple[float, Work, Callable[[Work], None]]] = deque()
+        self._waiting: deque[tuple[float, TaskRun, Callable[[TaskRun], None]]] = deque()
         self._threads: set[threading.Thread] = set()
         self._lent = 0
         self._lock = threading.Lock()
         self._taken, self._lingers = threading.Condition(self._lock), False
 
-    def take(self, work: Work, deed: Callable[[Work], None]) -> None:
+    def put(self, run: TaskRun, operation: Callable[[TaskRun], None]) -> None:
         """Have the work done, as soon as a thread is free.
 
         Raises
@@ -59,7 +59,7 @@ class Movers:
         BackendError
             If there is no thread and none can be started; the work is not done then.
         """
-        task = (time.monotonic(), work, deed)
+        task = (time.monotonic(), run, operation)
         with self._lock:
             self._waiting.append(task)
             if self._lingers:
@@ -67,50 +67,50 @@ class Movers:
                 return
             try:
                 if not any(thread.is_alive() for thread in self._threads):
-                    self._hire()
+                    self._start_mover()
             except BaseException:
                 self._waiting.remove(task)
                 raise
 
-    def relieve(self) -> None:
+    def add_if_starved(self) -> None:
         """Hire a thread if a task has been waiting for too long; called by whoever waits for one, or looks at one."""
         with self._lock:
-            if self._waiting and time.monotonic() - self._waiting[0][0] >= PATIENCE:
+            if self._waiting and time.monotonic() - self._waiting[0][0] >= THREAD_WAIT:
                 # Without one the task waits for a thread that is there.
                 with suppress(BackendError):
-                    self._hire()
+                    self._start_mover()
 
-    def lend(self, deed: Callable[[], None]) -> bool:
-        """Start a thread for a deed of a task; False if as many are lent as may be, or can be started."""
+    def start_thread(self, operation: Callable[[], None]) -> bool:
+        """Start a thread for a operation of a task; False if as many are lent as may be, or can be started."""
         with self._lock:
-            if self._lent >= LENT:
+            if self._lent >= MOST_THREADS:
                 return False
             try:
-                threads.start(self._return, deed, name=_NAME)
+                threads.start(self._return, operation, name=_NAME)
             except BackendError:
                 return False
             self._lent += 1
             return True
 
-    def _return(self, deed: Callable[[], None]) -> None:
+    def _return(self, operation: Callable[[], None]) -> None:
         try:
-            deed()
+            operation()
         finally:
             with self._lock:
                 self._lent -= 1
 
-    def _hire(self) -> None:
+    def _start_mover(self) -> None:
         self._threads = {thread for thread in self._threads if thread.is_alive()}
         self._threads.add(threads.start(self._move, name=_NAME))
 
     def _move(self) -> None:
         while (task := self._next()) is not None:
-            _, work, deed = task
-            work.perform(deed)
+            _, run, operation = task
+            run.perform(operation)
             # Not kept until there is another one.
-            del task, work, deed
+            del task, run, operation
 
-    def _next(self) -> tuple[float, Work, Callable[[Work], None]] | None:
+    def _next(self) -> tuple[float, TaskRun, Callable[[TaskRun], None]] | None:
         """Return the task that has waited longest, or None to end."""
         with self._lock:
             if not self._waiting and not self._lingers:

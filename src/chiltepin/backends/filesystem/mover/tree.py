@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalFolder
 from chiltepin.backends.filesystem.mover.file import Copier, is_missing, refuse_temporary
-from chiltepin.backends.filesystem.mover.listing import Found, changed, entries, portions
-from chiltepin.backends.filesystem.mover.mirror import make_way, remove_extra
-from chiltepin.backends.filesystem.mover.name_clash import Apart, folds, is_twin
-from chiltepin.backends.filesystem.mover.retry import patiently
-from chiltepin.backends.filesystem.mover.selection import Listing, in_place
+from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries
+from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
+from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
+from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.selection import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
-from chiltepin.backends.filesystem.store import Batching, bounded
+from chiltepin.backends.filesystem.store import Batching, limited
 from chiltepin.paths import make_filter
 
 if TYPE_CHECKING:
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.mover.listing import Item
-    from chiltepin.backends.filesystem.mover.pool import Shift
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.pool import TaskGroup
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Spot
+    from chiltepin.backends.filesystem.store import Entry, Folder, Location
     from chiltepin.model import SyncLevel, TransferRequest
 
 __all__ = ["copy_tree"]
 
 T = TypeVar("T")
 
-#: Small files that are one deed: enough that handing it to a thread costs little beside them, and few enough that on a
-#: disk with latency there are deeds for many threads.
+#: Small files that are one operation: enough that handing it to a thread costs little beside them, and few enough that
+#: on a disk with latency there are operations for many threads.
 FEW = 10
 
 
-def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
+def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
     """Copy what is in a folder into another folder, making the latter if need be.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
@@ -62,18 +62,18 @@ def copy_tree(work: Work, request: TransferRequest, origin: Spot, goal: Spot, ro
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
     if request.delete_destination_extra and goal.contains(origin):
         raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
-    tree = _Tree(work, request, origin, goal, roots.also(origin))
-    walk(work, tree.copy)
-    if request.delete_destination_extra and not work.failures:
-        walk(work, tree.mirror)
+    tree = _Tree(run, request, origin, goal, roots.also(origin))
+    walk(run, tree.copy)
+    if request.delete_destination_extra and not run.failures:
+        walk(run, tree.mirror)
 
 
-def _into_itself(origin: Spot, goal: Spot) -> Fault:
+def _into_itself(origin: Location, goal: Location) -> Fault:
     reason = f"{origin} would be copied into itself, to {goal}; choose a destination outside of it."
     return Fault("INVALID_PATH_NAME", reason)
 
 
-def _refuse_itself(here: Folder, top: Hashable | None, origin: Spot, goal: Spot) -> None:
+def _refuse_itself(here: Folder, top: Hashable | None, origin: Location, goal: Location) -> None:
     """Raise a ``Fault`` where a walk meets its own destination, which a bind mount may have put into the source."""
     if top is not None and here.identity == top:
         raise _into_itself(origin, goal)
@@ -82,7 +82,7 @@ def _refuse_itself(here: Folder, top: Hashable | None, origin: Spot, goal: Spot)
 class _Pair:
     """A folder and the one that it is copied to, open until the last file of it is done."""
 
-    def __init__(self, origin: Spot, goal: Spot, top: Hashable | None) -> None:
+    def __init__(self, origin: Location, goal: Location, top: Hashable | None) -> None:
         self.origin, self.goal = origin, goal
         self.here = origin.store.folder(origin.parts)
         try:
@@ -120,16 +120,16 @@ class _Pair:
         return self
 
 
-def _using(pair: _Pair, deed: Callable[[], None]) -> None:
+def _using(pair: _Pair, operation: Callable[[], None]) -> None:
     with pair:
-        deed()
+        operation()
 
 
 def _close(folder: Folder) -> None:
     folder.__exit__(None, None, None)
 
 
-def _vanished(pair: _Pair, file: Spot) -> Fault:
+def _vanished(pair: _Pair, file: Location) -> Fault:
     """Return the fault of a file that was listed and is not found, or whose destination is not."""
     with suppress(Exception):
         if pair.here.entry(file.parts[-1]) is not None:
@@ -138,7 +138,7 @@ def _vanished(pair: _Pair, file: Spot) -> Fault:
     return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
 
 
-def _refuse_unseen(found: Found, source: Spot) -> None:
+def _refuse_unseen(found: ListingStats, source: Location) -> None:
     """Raise a ``Fault`` if there is more in a folder than could be listed."""
     if found.nameless:
         reason = f"{source} holds what no path can name, so nothing is removed at the destination; rename it."
@@ -156,11 +156,11 @@ def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
 class _Tree:
     """The tree below one folder, on its way to another."""
 
-    def __init__(self, work: Work, request: TransferRequest, origin: Spot, goal: Spot, roots: Roots) -> None:
-        self._work, self._request, self._origin, self._goal, self._roots = work, request, origin, goal, roots
+    def __init__(self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
+        self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
         self._wanted = make_filter(request.filters) if request.filters else None
-        self._copier = Copier(work, request)
+        self._copier = Copier(run, request)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
         self._folding: bool | None = None
         #: What the folder is that all is copied to, by all its names; None: not known yet.
@@ -168,35 +168,37 @@ class _Tree:
         #: How many entries each source folder had, by the hash of its path: some 100 bytes a folder.
         self._listed: dict[int, int] = {}
 
-    def copy(self, node: Node, shift: Shift) -> list[str]:
+    def copy(self, node: Node, group: TaskGroup) -> list[str]:
         """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
-        found = Found()
+        found = ListingStats()
         try:
-            with patiently(self._work, partial(self._open, source, target), *self._stores) as pair:
-                apart = Apart()
-                for items in portions(self._work, pair.here, found, self._wanted, source.store):
+            with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
+                apart = SeenNames()
+                for items in batches(self._task, pair.here, found, self._wanted, source.store):
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
-                    self._give(shift, pair, partial(self._files, pair, mine, source, shift))
+                    self._give(group, pair, partial(self._files, pair, mine, source, group))
                 found.folders = self._own(pair, source, found.folders, str, apart)
             if self._request.delete_destination_extra:
                 _refuse_unseen(found, source)
                 self._listed[hash(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
-            self._work.fail(err, f"Copying folder {source} to {target}")
+            self._task.fail(err, f"Copying folder {source} to {target}")
         return found.folders
 
-    def _own(self, pair: _Pair, source: Spot, items: list[T], name_of: Callable[[T], str], apart: Apart) -> list[T]:
+    def _own(
+        self, pair: _Pair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
+    ) -> list[T]:
         """Return what of a folder has a name of its own at the destination; the others fail."""
         for name in self._roots.linked(pair.there, pair.goal, map(name_of, items)):
             items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
         if self._folding is None and isinstance(pair.there, LocalFolder):
-            self._folding = folds(pair.there, map(name_of, items))
+            self._folding = is_case_insensitive(pair.there, map(name_of, items))
         if not self._folding:
             return items
         twins = apart.twins(map(name_of, items))
         for name in twins:
-            self._work.fail(is_twin(source.below(name)), "")
+            self._task.fail(clashing_name(source.below(name)), "")
         return [item for item in items if name_of(item) not in twins]
 
     def _may_replace(self, pair: _Pair, name: str) -> bool:
@@ -204,11 +206,11 @@ class _Tree:
         try:
             self._roots.refuse_link(pair.there, pair.goal.below(name))
         except Fault as err:
-            self._work.fail(err, "")
+            self._task.fail(err, "")
             return False
         return True
 
-    def _open(self, source: Spot, target: Spot) -> _Pair:
+    def _open(self, source: Location, target: Location) -> _Pair:
         try:
             pair = _Pair(source, target, self._top)
         except Exception:
@@ -226,89 +228,97 @@ class _Tree:
             pair.listing = Listing(pair.there)
         return pair
 
-    def _give(self, shift: Shift, pair: _Pair, deed: Callable[[], None]) -> None:
+    def _give(self, group: TaskGroup, pair: _Pair, operation: Callable[[], None]) -> None:
         """Have somebody idle do something with two folders, or do it."""
-        if shift.free():
-            deed = partial(_using, pair.shared(), deed)
-            if shift.offer(deed):
+        if group.free():
+            operation = partial(_using, pair.shared(), operation)
+            if group.offer(operation):
                 return
-        deed()
+        operation()
 
-    def _files(self, pair: _Pair, items: Sequence[Item], source: Spot, shift: Shift) -> None:
+    def _files(self, pair: _Pair, items: Sequence[Item], source: Location, group: TaskGroup) -> None:
         """Copy a portion of a folder."""
         try:
             if self._level != "checksum" and isinstance(pair.here, LocalFolder) and isinstance(pair.there, LocalFolder):
                 rest = iter(self._changed(pair, pair.there, items, source))
                 while few := list(islice(rest, FEW)):
-                    small = partial(self._small, pair, pair.here, pair.there, few, source, shift)
-                    self._give(shift, pair, small)
+                    small = partial(self._small, pair, pair.here, pair.there, few, source, group)
+                    self._give(group, pair, small)
                 return
             files = entries(items, partial(self._fail, pair, source))
             if pair.batched:
                 self._together(pair, list(files), self._level, source)
                 return
             for entry in files:
-                self._work.check()
-                self._give(shift, pair, partial(self._file, pair, entry, self._level, source))
+                self._task.check()
+                self._give(group, pair, partial(self._file, pair, entry, self._level, source))
         except Exception as err:  # noqa: BLE001 - the other portions go on
-            self._work.fail(err, f"Copying files of {source}")
+            self._task.fail(err, f"Copying files of {source}")
 
-    def _changed(self, pair: _Pair, there: LocalFolder, items: Sequence[Item], source: Spot) -> Sequence[Item]:
+    def _changed(self, pair: _Pair, there: LocalFolder, items: Sequence[Item], source: Location) -> Sequence[Item]:
         """Return what the sync level does not leave alone, where that takes few steps."""
         # Of files whose size is untold only their content could tell.
-        if self._level is None or (self._level != "exists" and isinstance(pair.here, LocalFolder) and pair.here.untold):
+        if self._level is None or (
+            self._level != "exists" and isinstance(pair.here, LocalFolder) and pair.here.has_unknown_sizes
+        ):
             return items
-        kept = self._copier.kept(there)
+        kept = self._copier.kept_time(there)
         files, unchanged = changed(items, there, self._level, kept, partial(self._fail, pair, source))
-        self._work.count(skipped=unchanged)
+        self._task.count(skipped=unchanged)
         return files
 
     def _small(
-        self, pair: _Pair, here: LocalFolder, there: LocalFolder, items: Sequence[Item], source: Spot, shift: Shift
+        self,
+        pair: _Pair,
+        here: LocalFolder,
+        there: LocalFolder,
+        items: Sequence[Item],
+        source: Location,
+        group: TaskGroup,
     ) -> None:
-        """Copy files within this machine; one that is not small becomes a deed of its own."""
+        """Copy files within this machine; one that is not small becomes a operation of its own."""
         for item in items:
-            self._work.check()
+            self._task.check()
             size = failed = None
             try:
-                size = there.take_small(here, item.name, item.name, self._copier.wish)
+                size = there.take_small(here, item.name, item.name, self._copier.options)
             except Exception as err:  # noqa: BLE001 - it may be worth another try
                 failed = err
             if size is not None:
-                self._work.count(files=1, size=size)
-                self._work.arrived(pair.origin, pair.goal, item.name)
+                self._task.count(files=1, size=size)
+                self._task.arrived(pair.origin, pair.goal, item.name)
                 continue
             for entry in entries([item], partial(self._fail, pair, source)):
-                self._give(shift, pair, partial(self._file, pair, entry, None, source, failed=failed))
+                self._give(group, pair, partial(self._file, pair, entry, None, source, failed=failed))
 
-    def _together(self, pair: _Pair, files: Sequence[Entry], level: SyncLevel | None, source: Spot) -> None:
+    def _together(self, pair: _Pair, files: Sequence[Entry], level: SyncLevel | None, source: Location) -> None:
         """Copy the files of a portion with as few requests as their stores can."""
         if level and level != "checksum":
             files, level = [entry for entry in files if not self._left_alone(pair, entry, level, source)], None
         here, there = pair.here, pair.there
         if isinstance(here, Batching):
-            here = here.ahead(files)
+            here = here.prefetch(files)
         taken: Iterable[tuple[Entry, int | Exception | None]] = ((entry, None) for entry in files)
         if level is None and isinstance(there, Batching):
-            taken = there.take_all(here, files, self._copier.wish)
+            taken = there.copy_all_from(here, files, self._copier.options)
         for entry, outcome in taken:
-            self._work.check()
+            self._task.check()
             if isinstance(outcome, int):
-                self._work.count(files=1, size=outcome)
-                self._work.arrived(pair.origin, pair.goal, entry.name)
+                self._task.count(files=1, size=outcome)
+                self._task.arrived(pair.origin, pair.goal, entry.name)
             else:
                 self._file(pair, entry, level, source, here=here, failed=outcome)
 
-    def _left_alone(self, pair: _Pair, entry: Entry, level: SyncLevel, source: Spot) -> bool:
+    def _left_alone(self, pair: _Pair, entry: Entry, level: SyncLevel, source: Location) -> bool:
         """Whether nothing is to be done for a file any more, since it is in place or cannot be judged."""
         try:
             existing = (pair.listing or pair.there).entry(entry.name)
         except Exception as err:  # noqa: BLE001 - the other files go on
-            self._work.fail(err, f"Copying {source.below(entry.name)}")
+            self._task.fail(err, f"Copying {source.below(entry.name)}")
             return True
-        if existing is None or not in_place(level, entry, existing, self._copier.kept(pair.there)):
+        if existing is None or not is_up_to_date(level, entry, existing, self._copier.kept_time(pair.there)):
             return False
-        self._work.count(skipped=1)
+        self._task.count(skipped=1)
         return True
 
     def _file(
@@ -316,7 +326,7 @@ class _Tree:
         pair: _Pair,
         entry: Entry,
         level: SyncLevel | None,
-        source: Spot,
+        source: Location,
         *,
         here: Folder | None = None,
         failed: Exception | None = None,
@@ -331,15 +341,15 @@ class _Tree:
 
         try:
             try:
-                patiently(self._work, move, *self._stores)
+                with_retries(self._task, move, *self._stores)
             except Exception:
                 if not self._way_is_made(source.below(entry.name), pair.goal.below(entry.name), folder=False):
                     raise
-                patiently(self._work, move, *self._stores)
+                with_retries(self._task, move, *self._stores)
         except Exception as err:  # noqa: BLE001 - the other files go on
             self._fail(pair, source, entry.name, err)
 
-    def _way_is_made(self, source: Spot, target: Spot, *, folder: bool) -> bool:
+    def _way_is_made(self, source: Location, target: Location, *, folder: bool) -> bool:
         """Remove what keeps a source from arriving since it is of the other kind, if a mirror is asked for."""
         if not self._request.delete_destination_extra:
             return False
@@ -351,41 +361,41 @@ class _Tree:
                         pass
         except Exception:  # noqa: BLE001 - the first failure is the one to tell
             return False
-        return make_way(self._work, target, folder=folder, wanted=self._wanted, roots=self._roots)
+        return make_way(self._task, target, folder=folder, wanted=self._wanted, roots=self._roots)
 
-    def _fail(self, pair: _Pair, source: Spot, name: str, error: Exception) -> None:
+    def _fail(self, pair: _Pair, source: Location, name: str, error: Exception) -> None:
         """Take note of a file that failed."""
         file = source.below(name)
         if isinstance(error, FileNotFoundError):
             error = _vanished(pair, file)
-        self._work.fail(error, f"Copying {file}")
+        self._task.fail(error, f"Copying {file}")
 
     def _move(self, pair: _Pair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
         if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
-            self._work.arrived(pair.origin, pair.goal, entry.name)
+            self._task.arrived(pair.origin, pair.goal, entry.name)
 
-    def mirror(self, node: Node, shift: Shift) -> list[str]:
+    def mirror(self, node: Node, group: TaskGroup) -> list[str]:
         """Remove from one destination folder what its source does not hold; return the folders of the latter."""
-        del shift
+        del group
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
         names: set[str] = set()
         folders: list[str] = []
         try:
-            with patiently(self._work, partial(source.store.folder, source.parts), source.store) as here:
-                for entry in _all_known(bounded(here.entries(), source)):
-                    self._work.check()
+            with with_retries(self._task, partial(source.store.folder, source.parts), source.store) as here:
+                for entry in _all_known(limited(here.entries(), source)):
+                    self._task.check()
                     names.add(entry.name)
                     if entry.kind == "dir":
                         folders.append(entry.name)
             self._refuse_fewer(node, len(names), source)
         except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
-            self._work.fail(err, f"Listing {source} to see what is too much in {target}")
+            self._task.fail(err, f"Listing {source} to see what is too much in {target}")
             return []
-        remove_extra(self._work, target, names, wanted=self._wanted, roots=self._roots)
+        delete_extra(self._task, target, names, wanted=self._wanted, roots=self._roots)
         return folders
 
-    def _refuse_fewer(self, node: Node, count: int, source: Spot) -> None:
+    def _refuse_fewer(self, node: Node, count: int, source: Location) -> None:
         """See that the source is all there: a disk that went away since it was copied is an empty folder."""
         if count < self._listed.get(hash(node.parts), count + 1):
             raise Fault("FILE_SIZE_CHANGED", f"{source} has changed since it was copied; move it again.")

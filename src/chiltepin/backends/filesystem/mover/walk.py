@@ -7,12 +7,12 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.mover.pool import Shift
+from chiltepin.backends.filesystem.mover.pool import TaskGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chiltepin.backends.filesystem.mover.task import Work
+    from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.paths import Parts
 
 __all__ = ["Node", "walk"]
@@ -45,22 +45,22 @@ class Node:
 
 class _Walk:
     def __init__(
-        self, work: Work, visit: Callable[[Node, Shift], Iterable[str]], leave: Callable[[Node], None] | None
+        self, run: TaskRun, visit: Callable[[Node, TaskGroup], Iterable[str]], leave: Callable[[Node], None] | None
     ) -> None:
-        self._work, self._visit, self._leave = work, visit, leave
+        self._task, self._visit, self._leave = run, visit, leave
         self._lock = threading.Lock()
 
-    def below(self, shift: Shift, top: Node) -> None:
+    def below(self, group: TaskGroup, top: Node) -> None:
         """Visit a folder and all below it, depth first, but for what somebody idle takes over."""
         waiting = deque([top])
         while waiting:
-            self._work.check()
+            self._task.check()
             # The folder that waits longest is the nearest to the top, and so has most below it.
-            if len(waiting) > 1 and shift.offer(partial(self.below, shift, waiting[0])):
+            if len(waiting) > 1 and group.offer(partial(self.below, group, waiting[0])):
                 waiting.popleft()
                 continue
             node = waiting.pop()
-            folders = [Node(name, node) for name in self._visit(node, shift)]
+            folders = [Node(name, node) for name in self._visit(node, group)]
             with self._lock:
                 node.open += len(folders)
             waiting.extend(folders)
@@ -79,19 +79,19 @@ class _Walk:
 
 
 def walk(
-    work: Work, visit: Callable[[Node, Shift], Iterable[str]], leave: Callable[[Node], None] | None = None
+    run: TaskRun, visit: Callable[[Node, TaskGroup], Iterable[str]], leave: Callable[[Node], None] | None = None
 ) -> None:
-    """Go through all folders of a tree, with as many threads as the crew has.
+    """Go through all folders of a tree, with as many threads as the pool has.
 
     Parameters
     ----------
-    work : Work
-        Whose crew does it, and which says when to stop.
+    run : TaskRun
+        Whose pool does it, and which says when to stop.
     visit : callable
         Does what is to be done in a folder, sees to its own errors, and returns the names of the folders in it. It may
         offer what it does to the shift.
     leave : callable or None
         Called of each folder after it and all folders below it were visited.
     """
-    with Shift(work.crew) as shift:
-        _Walk(work, visit, leave).below(shift, Node())
+    with TaskGroup(run.pool) as group:
+        _Walk(run, visit, leave).below(group, Node())

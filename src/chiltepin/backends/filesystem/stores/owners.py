@@ -1,8 +1,8 @@
-"""Who is writing a file where no lock can be held: names of drafts that tell their writer.
+"""Who is writing a file where no lock can be held: names of temporary files that tell their writer.
 
 A name holds what the file is to be, the machine and the process that write it, and when that process began. On the same
-machine it is known, then, whether the writer lives. Of a writer on another machine nothing is known: its draft is left
-alone until nobody has written to it for a day.
+machine it is known, then, whether the writer lives. Of a writer on another machine nothing is known: its temporary
+file is left alone until nobody has written to it for a day.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ import xxhash
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.temp_names import body_of, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["Owner", "abandoned", "aside", "begun", "ended", "left", "mark_of", "missing", "stands_aside"]
+__all__ = ["Owner", "aside", "is_abandoned", "left", "mark_of", "missing", "new_name", "release", "stands_aside"]
 
-#: Seconds without a write after which the draft of a writer whom nobody can look at is given up.
+#: Seconds without a write after which the temporary file of a writer whom nobody can look at is given up.
 DAY = 86_400.0
 
 #: How the name of a file begins that made way for another one.
 _ASIDE = "old"
 
-#: Fields of such a name: those of each draft, when it made way, the mark of its name, and the name in Base64.
+#: Fields of such a name: those of each temporary file, when it made way, the mark of its name, and the name in Base64.
 _FIELDS = 8
 
 #: Characters of a name in Base64 that fit into another name with all that.
@@ -49,7 +49,7 @@ _lock = threading.Lock()
 
 
 def _renew() -> None:
-    """Begin without drafts, as in a process made by ``fork``."""
+    """Begin without temporary files, as in a process made by ``fork``."""
     global _lock  # noqa: PLW0603 - a thread of the parent may hold it
     _lock = threading.Lock()
     _ours.clear()
@@ -59,9 +59,9 @@ forks.register(_renew)
 
 
 class Owner(NamedTuple):
-    """What the name of a draft tells."""
+    """What the name of a temporary file tells."""
 
-    mark: str
+    content_id: str
     machine: str
     process: int
     began: int
@@ -107,15 +107,15 @@ def _began(process: int) -> int:
     return int(psutil.Process(process).create_time())
 
 
-def mark_of(mark: str, name: str) -> str:
+def mark_of(content_id: str, name: str) -> str:
     """Return a short word for a content under a name; ``0`` where the source does not tell its content apart."""
-    return xxhash.xxh3_64_hexdigest(f"{mark}\0{name}".encode(errors="surrogateescape")) if mark else "0"
+    return xxhash.xxh3_64_hexdigest(f"{content_id}\0{name}".encode(errors="surrogateescape")) if content_id else "0"
 
 
-def begun(mark: str = "0", more: str = "") -> str:
-    """Return a name for a new draft of ours, which lives from now on; ``more`` is said at its end."""
+def new_name(content_id: str = "0", more: str = "") -> str:
+    """Return a name for a new temporary file of ours, which lives from now on; ``more`` is said at its end."""
     process, began = _process()
-    name = temporary(f"{mark}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}{more}")
+    name = temporary(f"{content_id}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}{more}")
     with _lock:
         _ours.add(name)
     return name
@@ -125,12 +125,12 @@ def aside(name: str) -> str:
     """Return a name for a file that makes way for another one of this name, until it has `ended`."""
     known = urlsafe_b64encode(name.encode(errors="surrogateescape")).decode().rstrip("=")
     told = known if len(known) <= _LONGEST else ""
-    return begun(_ASIDE, f"-{int(time.time())}-{mark_of(_ASIDE, name)}-{told}")
+    return new_name(_ASIDE, f"-{int(time.time())}-{mark_of(_ASIDE, name)}-{told}")
 
 
-def stands_aside(draft: str) -> bool:
+def stands_aside(temp_file: str) -> bool:
     """Whether a temporary file made way for another one."""
-    return (body_of(draft) or "").startswith(f"{_ASIDE}-")
+    return (body_of(temp_file) or "").startswith(f"{_ASIDE}-")
 
 
 def left(listed: Collection[str]) -> tuple[list[str], dict[str, str]]:
@@ -151,47 +151,47 @@ def left(listed: Collection[str]) -> tuple[list[str], dict[str, str]]:
     only: dict[str, str] = {}
     aside = list(filter(stands_aside, listed))
     marks = {mark_of(_ASIDE, name) for name in listed} if aside else ()
-    for draft in aside:
-        owner, fields = Owner.of(draft), (body_of(draft) or "").split("-", _FIELDS - 1)
+    for temp_file in aside:
+        owner, fields = Owner.of(temp_file), (body_of(temp_file) or "").split("-", _FIELDS - 1)
         if owner is None or len(fields) < _FIELDS or not fields[5].isdecimal():
             continue
-        lives = owner.lives(draft)
+        lives = owner.lives(temp_file)
         # Its time is that of the old file, so the name says when it made way.
         if lives or (lives is None and time.time() - int(fields[5]) < DAY):
             continue
         if fields[6] in marks:
-            spare.append(draft)
+            spare.append(temp_file)
         else:
-            only[draft] = _named(fields[7], fields[6])
+            only[temp_file] = _named(fields[7], fields[6])
     return spare, only
 
 
-def _named(known: str, mark: str) -> str:
+def _named(known: str, content_id: str) -> str:
     """Return the name in that of a file that made way; empty if there is none, or a server has made one up."""
     with suppress(ValueError):
         name = urlsafe_b64decode(known + "=" * (-len(known) % 4)).decode(errors="surrogateescape")
-        if sound(name) and mark_of(_ASIDE, name) == mark:
+        if is_valid_name(name) and mark_of(_ASIDE, name) == content_id:
             return name
     return ""
 
 
 def missing(listed: Collection[str]) -> Iterator[Entry]:
     """Yield an entry with a fault for each name of a folder that only a file has which made way for it."""
-    for draft, name in left(listed)[1].items():
+    for temp_file, name in left(listed)[1].items():
         reason = (
-            f"{name or 'A file'} made way, as {draft}, for a new one in a run that was killed; "
+            f"{name or 'A file'} made way, as {temp_file}, for a new one in a run that was killed; "
             "move something to its folder, which puts it back, or rename it yourself."
         )
-        yield Entry(name or draft, "other", fault=Fault("FILE_NOT_FOUND", reason))
+        yield Entry(name or temp_file, "other", fault=Fault("FILE_NOT_FOUND", reason))
 
 
-def ended(name: str) -> None:
-    """Say that nobody here writes a draft any more."""
+def release(name: str) -> None:
+    """Say that nobody here writes a temporary file any more."""
     with _lock:
         _ours.discard(name)
 
 
-def abandoned(name: str, mtime: float | None) -> bool:
+def is_abandoned(name: str, mtime: float | None) -> bool:
     """Whether nobody will go on with a draft.
 
     Parameters

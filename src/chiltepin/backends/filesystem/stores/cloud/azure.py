@@ -17,7 +17,14 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient, ContentSettings
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.cloud.client import PART, CloudFault, Found, Listing, known_options, refusal
+from chiltepin.backends.filesystem.stores.cloud.client import (
+    PART,
+    CloudFault,
+    Listing,
+    ListingStats,
+    known_options,
+    refusal,
+)
 from chiltepin.backends.filesystem.stores.cloud.store import CloudStore, place_in
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
@@ -167,7 +174,7 @@ class AzureClient:
         """Return one page of what begins with a prefix."""
         listed = self._container.list_blobs if deep else self._container.walk_blobs
         given = {"name_starts_with": prefix or None, "include": ["metadata"], "results_per_page": count}
-        objects: list[Found] = []
+        objects: list[ListingStats] = []
         prefixes: list[str] = []
 
         def one_page() -> str:
@@ -182,11 +189,11 @@ class AzureClient:
         following = _asked(one_page, f"the blobs of {self.bucket}")
         return Listing(objects, prefixes, following)
 
-    def head(self, key: str) -> Found:
+    def head(self, key: str) -> ListingStats:
         """Return what Azure tells of a blob."""
         return _found(_asked(self._blob(key).get_blob_properties, key))
 
-    def get(self, found: Found, offset: int, count: int) -> bytes:
+    def get(self, found: ListingStats, offset: int, count: int) -> bytes:
         """Return some bytes of exactly that content, as they are stored."""
         # Of what is encoded the SDK would compare the MD5 with that of the decoded bytes, and without decoding (12.31)
         # it reads nothing where it compares at all.
@@ -266,14 +273,14 @@ def _md5(content: bytes) -> bytearray:
     return bytearray(hashlib.md5(content, usedforsecurity=False).digest())
 
 
-def _found(blob: BlobProperties) -> Found:
+def _found(blob: BlobProperties) -> ListingStats:
     marks = {name.lower(): value for name, value in (blob.metadata or {}).items()}
-    return Found(
+    return ListingStats(
         key=blob.name,
         size=blob.size,
         mtime=blob.last_modified.timestamp(),
         version=blob.etag,
         md5=bytes(blob.content_settings.content_md5 or b""),
         encoding=blob.content_settings.content_encoding or "",
-        is_folder=not blob.size and any(marks.get(mark) == "true" for mark in _FOLDER_MARKS),
+        is_folder=not blob.size and any(marks.get(content_id) == "true" for content_id in _FOLDER_MARKS),
     )

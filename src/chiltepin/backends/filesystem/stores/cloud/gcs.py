@@ -26,7 +26,7 @@ from google.oauth2 import service_account
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
-from chiltepin.backends.filesystem.stores.cloud.client import CloudFault, Found, Listing, known_options, refusal
+from chiltepin.backends.filesystem.stores.cloud.client import CloudFault, Listing, ListingStats, known_options, refusal
 from chiltepin.backends.filesystem.stores.cloud.store import WIDTH, CloudStore, place_in
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
@@ -176,11 +176,11 @@ class GcsClient:
         objects = [_found(item) for item in page.get("items", ())]
         return Listing(objects, page.get("prefixes", ()), page.get("nextPageToken", ""))
 
-    def head(self, key: str) -> Found:
+    def head(self, key: str) -> ListingStats:
         """Return what Google tells of an object."""
         return _found(_json(self.ask("GET", self._object(key), key, query={"fields": _FIELDS}), key))
 
-    def get(self, found: Found, offset: int, count: int) -> bytes:
+    def get(self, found: ListingStats, offset: int, count: int) -> bytes:
         """Return some bytes of exactly that content."""
         headers = {"Range": f"bytes={offset}-{offset + count - 1}"}
         if found.encoding == "gzip":
@@ -196,16 +196,16 @@ class GcsClient:
     def put(self, key: str, content: bytes) -> None:
         """Send an object in one request with its CRC32C, which Google compares."""
         told = json.dumps({"name": key, "crc32c": _text(google_crc32c.Checksum(content))})
-        mark = secrets.token_hex(16)
-        head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{told}\r\n"
-        body = f"{head}--{mark}\r\nContent-Type: application/octet-stream\r\n\r\n".encode() + content
-        headers = {"Content-Type": f"multipart/related; boundary={mark}"}
+        content_id = secrets.token_hex(16)
+        head = f"--{content_id}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{told}\r\n"
+        body = f"{head}--{content_id}\r\nContent-Type: application/octet-stream\r\n\r\n".encode() + content
+        headers = {"Content-Type": f"multipart/related; boundary={content_id}"}
         self.ask(
             "POST",
             self._uploads,
             key,
             headers=headers,
-            body=body + f"\r\n--{mark}--".encode(),
+            body=body + f"\r\n--{content_id}--".encode(),
             query={"uploadType": "multipart"},
         )
 
@@ -328,9 +328,9 @@ def _text(checksum: google_crc32c.Checksum) -> str:
     return b64encode(checksum.digest()).decode()
 
 
-def _found(item: Mapping[str, Any]) -> Found:
+def _found(item: Mapping[str, Any]) -> ListingStats:
     updated = datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
-    return Found(
+    return ListingStats(
         key=item["name"],
         size=int(item["size"]),
         mtime=updated.timestamp(),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Reader
-    from chiltepin.backends.filesystem.stores.cloud.client import Client, Found, Upload
+    from chiltepin.backends.filesystem.stores.cloud.client import Client, ListingStats, Upload
 
 __all__ = ["ObjectDraft", "ObjectReader"]
 
@@ -30,12 +30,12 @@ class ObjectReader:
         What the store told of it.
     """
 
-    def __init__(self, client: Client, found: Found) -> None:
+    def __init__(self, client: Client, found: ListingStats) -> None:
         self._client, self._found = client, found
         self.size: int | None = found.size
         self.mtime: float | None = found.mtime
-        self.proof = f"md5:{found.md5.hex()}" if found.md5 else ""
-        self.mark = f"{client.server}/{client.bucket}/{found.key}:{found.version}"
+        self.checksum = f"md5:{found.md5.hex()}" if found.md5 else ""
+        self.content_id = f"{client.server}/{client.bucket}/{found.key}:{found.version}"
         # Google tells no MD5 of an object that was composed of others; a CRC is computed in the order of the bytes.
         self._crc: Any = _crc32c() if found.crc32c and not found.md5 else None
         self.parts = self._crc is None
@@ -115,7 +115,7 @@ class ObjectDraft:
     """
 
     #: The store compares each part with a checksum that is sent with it.
-    proves = True
+    verifies_writes = True
 
     def __init__(self, client: Client, key: str, size: int | None) -> None:
         self._client, self._key, self._size = client, key, size
@@ -126,18 +126,18 @@ class ObjectDraft:
     def __enter__(self) -> Self:
         return self
 
-    def kept(self, offset: int, count: int) -> None:
+    def has_part(self, offset: int, count: int) -> None:
         """Return None: nothing is kept of an upload whose process died."""
         del offset, count
 
-    def whole(self, offset: int, digest: bytes) -> None:
+    def mark_verified(self, offset: int, digest: bytes) -> None:
         """Note nothing."""
         del offset, digest
 
     def step(self, reader: Reader) -> None:
         """Return None: a request for each step would cost more."""
 
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Return False: this store has no faster path."""
         del reader, offset, count, verify
         return False
@@ -158,7 +158,7 @@ class ObjectDraft:
             self._upload.send(offset, bytes(block), last=offset + len(block) == self._size)
 
     def read_back(self) -> ObjectReader:
-        """Not asked of a draft that proves what it writes."""
+        """Not asked of a temporary file that proves what it writes."""
         raise NotImplementedError
 
     def commit(self, mtime: float | None) -> None:

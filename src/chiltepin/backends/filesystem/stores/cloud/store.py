@@ -16,11 +16,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores.cloud.client import CloudFault
 from chiltepin.backends.filesystem.stores.cloud.objects import ObjectDraft, ObjectReader
 from chiltepin.backends.filesystem.stores.same_server import same_server
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Folder, Store, Wish
-    from chiltepin.backends.filesystem.stores.cloud.client import Client, Found
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Store
+    from chiltepin.backends.filesystem.stores.cloud.client import Client, ListingStats
     from chiltepin.paths import Parts
 
 __all__ = ["CloudStore", "place_in"]
@@ -99,7 +99,7 @@ class CloudFolder:
         if self._fresh and not self._filled and error is None:
             self._client.keep_folder(self._prefix)
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
 
         Raises
@@ -107,7 +107,7 @@ class CloudFolder:
         FileNotFoundError, NotADirectoryError
             If nothing is below, as the folder is not looked for when it is opened.
         """
-        del drafts  # There are none: an upload has no name before it is complete.
+        del temp_files  # There are none: an upload has no name before it is complete.
         empty = not self._fresh
         for entry in self._store.listed(self._prefix):
             empty = False
@@ -132,17 +132,17 @@ class CloudFolder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
         return ObjectReader(self._client, found)
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> None:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> None:
         """Return None: this store has no faster path."""
-        del origin, entry, name, wish
+        del origin, entry, name, options
 
-    def at_once(self, entry: Entry) -> None:
+    def read_small(self, entry: Entry) -> None:
         """Return None: this store has no faster path."""
         del entry
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> ObjectDraft:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> ObjectDraft:
         """Begin an object; one that ends in a folder's name is refused."""
-        del mark  # Nothing is kept of an upload whose process died.
+        del content_id  # Nothing is kept of an upload whose process died.
         self._refuse(name)
         self._filled = True
         return ObjectDraft(self._client, self._prefix + name, size)
@@ -245,7 +245,7 @@ class CloudStore:
             return False
         return same_server(self.client.server, other.client.server)
 
-    def holders(self, parts: Parts) -> Collection[Hashable]:
+    def identities(self, parts: Parts) -> Collection[Hashable]:
         """Return none: a folder has one name here."""
         del parts
         return ()
@@ -318,12 +318,12 @@ class CloudStore:
     def _below(self, prefix: str, key: str) -> str:
         """Return what of a key is below a prefix: a name, or one that no path can hold."""
         name = key.removeprefix(prefix)
-        if not key.startswith(prefix) or (name not in _NAMELESS and not sound(name)):
+        if not key.startswith(prefix) or (name not in _NAMELESS and not is_valid_name(name)):
             reason = f"{self.client.store} lists {key!r} below {prefix!r}, where it does not belong."
             raise Fault("INVALID_PATH_NAME", reason)
         return name
 
-    def _entry(self, prefix: str, name: str, found: Found) -> Entry:
+    def _entry(self, prefix: str, name: str, found: ListingStats) -> Entry:
         if name:
             return Entry(name, _kind(name, "file"), found.size, found.mtime)
         if not found.size:
@@ -340,7 +340,7 @@ def _refuse_bytes(name: str) -> None:
 
 def _kind(name: str, kind: Any) -> Any:
     """Return the kind of an entry: ``other`` where no request could name it."""
-    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_draft(name) else kind
+    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_temp_name(name) else kind
 
 
 def _is_nameless(prefix: str) -> Fault:

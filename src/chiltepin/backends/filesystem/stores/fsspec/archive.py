@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, ReadOnlyFolder, read_only
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import BLOCK, Entry, sound
+from chiltepin.backends.filesystem.store import BLOCK, Entry, is_valid_name
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
     files: dict[Parts, Member] = {}
     for member in members:
         parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
-        if ".." in parts or not all(map(sound, parts)):
+        if ".." in parts or not all(map(is_valid_name, parts)):
             reason = f"The archive holds {member.name}, which leads out of a folder; make it again with other names."
             tree[()][ascii(member.name).replace("/", "%2F")] = Fault("INVALID_PATH_NAME", reason)
         elif member.kind == "dir":
@@ -159,7 +159,7 @@ def _nothing() -> NoReturn:
 class ArchiveReader:
     """A member that is open for reading."""
 
-    parts, proof, mark = False, "", ""
+    parts, checksum, content_id = False, "", ""
 
     def __init__(self, member: Member, lock: threading.Lock) -> None:
         self.size, self.mtime, self._lock = member.size, member.mtime, lock
@@ -200,9 +200,9 @@ class ArchiveFolder(ReadOnlyFolder):
     def __init__(self, content: dict[str, Member | Fault], lock: threading.Lock) -> None:
         self._content, self._lock = content, lock
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries."""
-        del drafts
+        del temp_files
         return map(self._entry, self._content)
 
     def _entry(self, name: str) -> Entry:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-__all__ = ["RemoteDraft", "RemoteReader", "Within", "mtime_of", "renamed", "shape_of"]
+__all__ = ["FsspecReader", "FsspecTempFile", "Within", "mtime_of", "renamed", "shape_of"]
 
 #: Where the filesystems that we know keep the modification time in what ``info`` returns.
 _MTIME_KEYS = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
@@ -101,7 +101,7 @@ class _Open:
         self._file.close()
 
 
-class RemoteReader(_Open):
+class FsspecReader(_Open):
     """A file of the store, open for reading."""
 
     def __init__(self, filesystem: Any, path: str) -> None:
@@ -111,7 +111,7 @@ class RemoteReader(_Open):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         self.size: int | None = info.get("size")
         self.mtime = mtime_of(info)
-        self.parts, self.proof, self.mark = False, "", ""
+        self.parts, self.checksum, self.content_id = False, "", ""
         super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
 
     def read_at(self, offset: int, block: memoryview) -> int:
@@ -137,7 +137,7 @@ class RemoteReader(_Open):
         return (info.get("size"), mtime_of(info)) != (self.size, self.mtime)
 
 
-class RemoteDraft(_Open, InOrderFile):
+class FsspecTempFile(_Open, InOrderFile):
     """A file that is being written beside its real name."""
 
     def __init__(self, folder: Within, name: str) -> None:
@@ -146,23 +146,23 @@ class RemoteDraft(_Open, InOrderFile):
         #: Whether it is still to be seen that the store keeps such a name as it is.
         self._unsure = self._shape not in ("", *folder.shapes)
         shown = self._unsure and name.isascii() and len(name) < _LONGEST
-        self._draft_name = owners.begun(more=f"-{name}" if shown else "")
-        self._draft, self._path = folder.path(self._draft_name), folder.path(name)
+        self._draft_name = owners.new_name(more=f"-{name}" if shown else "")
+        self._temp_file, self._path = folder.path(self._draft_name), folder.path(name)
         self._committed = False
         try:
-            super().__init__(self._filesystem.open(self._draft, "wb"))
+            super().__init__(self._filesystem.open(self._temp_file, "wb"))
         except BaseException:
-            owners.ended(self._draft_name)
+            owners.release(self._draft_name)
             raise
 
     def write(self, block: memoryview) -> None:
         """Append the block."""
         self._file.write(bytes(block))
 
-    def read_back(self) -> RemoteReader:
+    def read_back(self) -> FsspecReader:
         """Close what was written, and open it again from the store."""
         self._file.close()
-        return RemoteReader(self._filesystem, self._draft)
+        return FsspecReader(self._filesystem, self._temp_file)
 
     def commit(self, mtime: float | None) -> None:
         """Put the file in place, and see that the store calls it so."""
@@ -192,15 +192,15 @@ class RemoteDraft(_Open, InOrderFile):
         """Rename where the filesystem has a rename of its own; else copy within the store, then remove the draft."""
         filesystem = self._filesystem
         if type(filesystem).mv is AbstractFileSystem.mv:
-            filesystem.cp_file(self._draft, self._path)
-            filesystem.rm_file(self._draft)
+            filesystem.cp_file(self._temp_file, self._path)
+            filesystem.rm_file(self._temp_file)
         else:
             self._rename()
 
     def _rename(self) -> None:
         filesystem = self._filesystem
         try:
-            filesystem.mv(self._draft, self._path)
+            filesystem.mv(self._temp_file, self._path)
         except Exception:
             # Not every rename replaces, and some say so by an error of their own kind.
             if not filesystem.isfile(self._path):
@@ -212,18 +212,18 @@ class RemoteDraft(_Open, InOrderFile):
         try:
             filesystem.mv(self._path, aside)
             try:
-                filesystem.mv(self._draft, self._path)
+                filesystem.mv(self._temp_file, self._path)
             except BaseException:
                 filesystem.mv(aside, self._path)
                 raise
             filesystem.rm_file(aside)
         finally:
-            owners.ended(old)
+            owners.release(old)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        owners.ended(self._draft_name)
+        owners.release(self._draft_name)
         if self._committed:
             return
         # What ended the copy is what is told, not what is left of it.
@@ -232,4 +232,4 @@ class RemoteDraft(_Open, InOrderFile):
             buffered = isinstance(self._file, AbstractBufferedFile)
             (self._file.close if buffered else getattr(self._file, "discard", self._file.close))()
         with suppress(Exception):
-            self._filesystem.rm_file(self._draft)
+            self._filesystem.rm_file(self._temp_file)

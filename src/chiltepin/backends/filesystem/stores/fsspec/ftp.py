@@ -3,7 +3,7 @@
 fsspec's own filesystem has one connection for all threads, stops a transfer in the middle to read a part, asks vsftpd
 for a listing without the names that begin with a dot, and drops what it cannot read of it. Here each file, and each
 command, has a connection of its own, which is kept for the next. Names are bytes: they are carried as Latin-1, which
-has a character for each (`RemoteStore` translates them), unless ``encoding`` is given as an option.
+has a character for each (`FsspecStore` translates them), unless ``encoding`` is given as an option.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         super().__init__(host, encoding=encoding, **options)
         self._idle.append((time.monotonic(), self.ftp))
 
-    def lend(self) -> ftplib.FTP:
+    def start_thread(self) -> ftplib.FTP:
         """Return a connection, for one command or file."""
         with self._lock:
             kept = self._idle.pop() if self._idle else None
@@ -103,7 +103,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         """Lend a connection; what the server refuses is raised as an error of the operating system."""
         ftp = None
         try:
-            ftp = self.lend()
+            ftp = self.start_thread()
             yield ftp
         except (OSError, EOFError, ftplib.Error) as err:
             if ftp is not None and isinstance(err, (ftplib.error_perm, FileNotFoundError)):
@@ -266,7 +266,7 @@ class _Transfer:
         #: Lent until the end of the file.
         self._ftp: ftplib.FTP | None = None
         with self._failing():
-            self._ftp = filesystem.lend()
+            self._ftp = filesystem.start_thread()
             self._ftp.voidcmd("TYPE I")
             self._socket = self._ftp.transfercmd(command)
 

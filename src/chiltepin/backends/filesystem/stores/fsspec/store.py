@@ -21,21 +21,21 @@ from fsspec.core import url_to_fs
 
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import Entry, sound
+from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
-from chiltepin.backends.filesystem.stores.fsspec.files import RemoteDraft, RemoteReader, mtime_of, renamed, shape_of
+from chiltepin.backends.filesystem.stores.fsspec.files import FsspecReader, FsspecTempFile, mtime_of, renamed, shape_of
 from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from chiltepin.backends.filesystem.store import Folder, Store, Wish
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Store
     from chiltepin.paths import Parts
 
-__all__ = ["RemoteStore", "opened"]
+__all__ = ["FsspecStore", "opened"]
 
 #: Kinds of stores that have no links, so that nobody need look for them.
 _LINKLESS = frozenset({"http", "https", "memory", "oci", "oss"})
@@ -78,13 +78,13 @@ def _same(name: str) -> str:
     return name
 
 
-class RemoteFolder(NothingHeld):
+class FsspecFolder(NothingHeld):
     """One folder of the store."""
 
     #: A folder has one name here.
     identity = None
 
-    def __init__(self, store: RemoteStore, parts: Parts) -> None:
+    def __init__(self, store: FsspecStore, parts: Parts) -> None:
         self._store, self.filesystem, self.shapes = store, store.filesystem, store.shapes
         self._parts, self._path = parts, store.path(parts)
 
@@ -94,21 +94,21 @@ class RemoteFolder(NothingHeld):
 
     def names(self) -> set[str]:
         """Return all names that are listed."""
-        return {entry.name for entry in self.entries(drafts=True)}
+        return {entry.name for entry in self.entries(temp_files=True)}
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries but the marker that object stores keep for the folder itself."""
         listed: set[str] = set()
         for info in self.filesystem.ls(self._path, detail=True):
             path = info["name"].rstrip("/")
             name = self._store.read_name(path.rsplit("/", 1)[-1])
             listed.add(name)
-            if self._is_marker(path) or (is_draft(name) and not drafts):
+            if self._is_marker(path) or (is_temp_name(name) and not temp_files):
                 continue
-            if not sound(name):
+            if not is_valid_name(name):
                 raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
             yield _entry(info, name)
-        if not drafts:
+        if not temp_files:
             yield from owners.missing(listed)
 
     def put_back(self, names: Mapping[str, str]) -> None:
@@ -125,31 +125,31 @@ class RemoteFolder(NothingHeld):
         try:
             if self._store.may_link:
                 # Where there are links, info mostly follows them, and ls tells them.
-                return next((entry for entry in self.entries(drafts=True) if entry.name == name), None)
+                return next((entry for entry in self.entries(temp_files=True) if entry.name == name), None)
             return _entry(self.filesystem.info(self.path(name)), name)
         except FileNotFoundError:
             return None
 
-    def read(self, name: str) -> RemoteReader:
+    def read(self, name: str) -> FsspecReader:
         """Open a file."""
-        return RemoteReader(self.filesystem, self.path(name))
+        return FsspecReader(self.filesystem, self.path(name))
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
         """Have no shorter way."""
-        del origin, entry, name, wish
+        del origin, entry, name, options
         return None
 
-    def at_once(self, entry: Entry) -> None:
+    def read_small(self, entry: Entry) -> None:
         """Have no shorter way."""
         del entry
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> RemoteDraft:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> FsspecTempFile:
         """Begin a file; one that ends in a folder's name is refused."""
-        del size, mark
+        del size, content_id
         self._store.sweep_once(self, self._path)
         if self.filesystem.isdir(self.path(name)):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        return RemoteDraft(self, name)
+        return FsspecTempFile(self, name)
 
     def remove(self, name: str) -> None:
         """Remove a file, by its exact name."""
@@ -171,7 +171,7 @@ class RemoteFolder(NothingHeld):
 
 def opened(url: str, options: Mapping[str, Any]) -> Store:
     """Open what fsspec opens, with its storage options; archives are read by their own tables."""
-    store = RemoteStore(url, options)
+    store = FsspecStore(url, options)
     if isinstance(store.filesystem, AbstractArchiveFileSystem):
         return ArchiveStore(store.filesystem, store.root)
     return store
@@ -195,7 +195,7 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
     return kind(**kind._get_kwargs_from_urls(url), **options), kind._strip_protocol(url)  # noqa: SLF001
 
 
-class RemoteStore(LinkFreeStore[RemoteFolder]):
+class FsspecStore(LinkFreeStore[FsspecFolder]):
     """The tree below a URL.
 
     Parameters
@@ -221,7 +221,7 @@ class RemoteStore(LinkFreeStore[RemoteFolder]):
         #: The folders that were swept.
         self._swept: set[str] = set()
         self._lock = threading.Lock()
-        #: Shapes of names that this store has been seen to keep as they are; see `RemoteDraft`.
+        #: Shapes of names that this store has been seen to keep as they are; see `FsspecTempFile`.
         self.shapes: set[str] = set()
         #: Whether an entry may be a link.
         self.may_link = _LINKLESS.isdisjoint(protocols)
@@ -267,10 +267,10 @@ class RemoteStore(LinkFreeStore[RemoteFolder]):
         above = self.root if not self.root or self.root.endswith("/") else f"{self.root}/"
         return above + "/".join(map(self._write_name, parts))
 
-    def _folder(self, parts: Parts) -> RemoteFolder:
-        return RemoteFolder(self, parts)
+    def _folder(self, parts: Parts) -> FsspecFolder:
+        return FsspecFolder(self, parts)
 
-    def folder(self, parts: Parts, *, create: bool = False) -> RemoteFolder:
+    def folder(self, parts: Parts, *, create: bool = False) -> FsspecFolder:
         """Open a folder; a file or a link on the way to it is an error."""
         # Also within a tree: what is a folder at its origin may be a link here.
         self.resolve(parts, follow=True)
@@ -304,7 +304,7 @@ class RemoteStore(LinkFreeStore[RemoteFolder]):
                     self.filesystem.rmdir(self.path(place))
                 raise renamed(name)
 
-    def sweep_once(self, folder: RemoteFolder, path: str) -> None:
+    def sweep_once(self, folder: FsspecFolder, path: str) -> None:
         """Remove what dead writers left in a folder, the first time that this store writes there, and put back."""
         with self._lock:
             if path in self._swept:
@@ -312,22 +312,22 @@ class RemoteStore(LinkFreeStore[RemoteFolder]):
             self._swept.add(path)
         # What cannot be swept now is swept by another run, and may be written to all the same.
         with suppress(Exception):
-            entries = list(folder.entries(drafts=True))
+            entries = list(folder.entries(temp_files=True))
             spare, only = owners.left({entry.name for entry in entries})
             spare += [
                 entry.name
                 for entry in entries
-                if is_draft(entry.name)
+                if is_temp_name(entry.name)
                 and not owners.stands_aside(entry.name)
-                and owners.abandoned(entry.name, entry.mtime)
+                and owners.is_abandoned(entry.name, entry.mtime)
             ]
             for _ in folder.remove_all(spare):
                 """What stays is another run's to remove."""
-            folder.put_back({draft: name for draft, name in only.items() if name})
+            folder.put_back({temp_file: name for temp_file, name in only.items() if name})
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two places, if both are on one filesystem."""
-        if not isinstance(other, RemoteStore) or type(other.filesystem) is not type(self.filesystem):
+        if not isinstance(other, FsspecStore) or type(other.filesystem) is not type(self.filesystem):
             return False
         if other.filesystem.storage_options != self.filesystem.storage_options:
             return False

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from chiltepin.paths import Parts
 
-__all__ = ["Got", "HttpClient", "Page", "UnavailableError", "mtime_of", "time_of", "total_of"]
+__all__ = ["Answer", "HttpClient", "Page", "UnavailableError", "mtime_of", "time_of", "total_of"]
 
 #: Requests that are under way at once.
 WIDTH = 16
@@ -55,7 +55,7 @@ class Page(NamedTuple):
     where: str
 
 
-class Got(NamedTuple):
+class Answer(NamedTuple):
     """An answer, its body not read, and the URL that it came from after all redirects."""
 
     answer: urllib3.BaseHTTPResponse
@@ -146,7 +146,7 @@ class HttpClient:
         slash = "/" if folder or not parts else ""
         return urlunsplit((self._root.scheme, self._root.netloc, path + slash, self.query, ""))
 
-    def ask(self, method: str, page: Page, headers: Mapping[str, str] | None = None) -> Got:
+    def ask(self, method: str, page: Page, headers: Mapping[str, str] | None = None) -> Answer:
         """Return the answer, after all redirects.
 
         Raises
@@ -159,7 +159,7 @@ class HttpClient:
             answer = self._once(method, url, headers or {}, page.where)
             location = answer.get_redirect_location()
             if not location:
-                return Got(self._good(answer, page.where, ranged=bool(headers)), url)
+                return Answer(self._good(answer, page.where, ranged=bool(headers)), url)
             if method == "HEAD" or (total_of(answer) or _SHORT + 1) <= _SHORT:
                 answer.drain_conn()
             else:
@@ -193,7 +193,7 @@ class HttpClient:
         answer.close()
         raise _refusal(answer.status, where)
 
-    def head(self, page: Page) -> Got:
+    def head(self, page: Page) -> Answer:
         """Ask for what is known of a file; by GET where the server refuses HEAD."""
         refused = False
         if self._heads:

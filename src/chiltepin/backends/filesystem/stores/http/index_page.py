@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import sound
+from chiltepin.backends.filesystem.store import is_valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -146,7 +146,7 @@ def _of_json(page: bytes, where: str) -> Iterator[Listed]:
 
 def _of_line(entry: Mapping[str, Any]) -> Listed:
     name, kind = str(entry["name"]), {"directory": "dir", "file": "file"}.get(entry["type"], "other")
-    if not sound(name):
+    if not is_valid_name(name):
         return Listed(ascii(name).replace("/", "%2F"), "other", why="is not a name")
     size = entry.get("size")
     try:
@@ -204,7 +204,7 @@ def _entry(target: str, shown: str, base: str, here: SplitResult) -> Listed | No
 
 def _named(name: bytes, raw: str, *, folder: bool = False) -> Listed:
     told = name.decode("utf-8", "surrogateescape")
-    if not sound(told):
+    if not is_valid_name(told):
         return Listed(raw.replace("/", "%2F") or "%2F", "other", why="is not a name")
     return Listed(told, "dir" if folder else "file")
 
@@ -212,9 +212,9 @@ def _named(name: bytes, raw: str, *, folder: bool = False) -> Listed:
 def absolute(base: str, target: str) -> str:
     """Return the URL that a link means on a page; empty for what cannot be one."""
     # For urljoin, a semicolon begins the parameters of RFC 1808, and it drops those that are empty.
-    path, mark, rest = target.partition("?")
+    path, content_id, rest = target.partition("?")
     try:
-        return urljoin(base, path.replace(";", "%3B") + mark + rest)
+        return urljoin(base, path.replace(";", "%3B") + content_id + rest)
     except ValueError:
         return ""
 

@@ -44,7 +44,7 @@ class HttpReader:
 
     def __init__(self, client: HttpClient, page: Page) -> None:
         self._client, self._page, self._head, self._position = client, page, b"", 0
-        self.proof = ""
+        self.checksum = ""
         got = client.ask("GET", page, {"Range": f"bytes=0-{_FIRST - 1}"})
         answer = got.answer
         if got.is_folder:
@@ -64,7 +64,7 @@ class HttpReader:
         else:
             self._whole(answer)
         self.parts = self._stream is None
-        self.mark = f"{page.where}:{self._validator}:{self.size}" if self.parts and self._validator else ""
+        self.content_id = f"{page.where}:{self._validator}:{self.size}" if self.parts and self._validator else ""
 
     def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
         """Take the first range; without a name for the content, only a whole file is good."""

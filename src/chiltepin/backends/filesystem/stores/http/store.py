@@ -24,7 +24,7 @@ from chiltepin.backends.filesystem.stores.http.client import (
 )
 from chiltepin.backends.filesystem.stores.http.index_page import Listed, listed
 from chiltepin.backends.filesystem.stores.http.reader import HttpReader
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.paths import joined
 
@@ -54,9 +54,9 @@ class HttpFolder(ReadOnlyFolder):
         self._client, self._parts = client, parts
         self._page = Page(client.url(parts, folder=True), joined(parts))
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield what an index page lists; sizes and times that it does not tell are asked for, file by file."""
-        del drafts
+        del temp_files
         got = self._client.ask("GET", self._page)
         page = self._client.body(got.answer, _PAGE + 1, decode=True)
         headers, where = got.answer.headers, self._page.where
@@ -70,7 +70,7 @@ class HttpFolder(ReadOnlyFolder):
         self._page = self._page._replace(url=urljoin(got.url, "."))
         told = "Content-Encoding" not in headers and ("Content-Length" in headers or "Transfer-Encoding" in headers)
         for line in listed(page, headers, got.url, where, told=told):
-            if not is_draft(line.name):
+            if not is_temp_name(line.name):
                 yield self._listed(line)
 
     def _listed(self, line: Listed) -> Entry:

@@ -28,7 +28,7 @@ from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
-from chiltepin.backends.filesystem.stores.s3.logs import hush
+from chiltepin.backends.filesystem.stores.s3.logs import silence_botocore
 from chiltepin.backends.filesystem.stores.same_server import AWS
 from chiltepin.errors import ConfigError
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.stores.s3.config import S3Settings
 
-__all__ = ["WIDTH", "Bucket", "Got"]
+__all__ = ["WIDTH", "Bucket", "GetResult"]
 
 #: Requests that may be under way at once. With parts of 8 MiB that is at most 128 MiB of memory for the parts.
 WIDTH = 16
@@ -79,7 +79,7 @@ class _Process:
 forks.register(_Process.leave)
 
 
-class Got(NamedTuple):
+class GetResult(NamedTuple):
     """The beginning of an object, or all of it, and what it belongs to."""
 
     data: memoryview
@@ -103,7 +103,7 @@ class Bucket:
     """
 
     def __init__(self, settings: S3Settings) -> None:
-        hush()
+        silence_botocore()
         self.settings, self.name = settings, settings.bucket
         session, self.client = _opened(settings)
         # The connections go with the last who can use them.
@@ -144,23 +144,23 @@ class Bucket:
         sent = asked(partial(obstore.put, self._objects, key, content, use_multipart=False), self._what("put", key))
         return (sent["e_tag"] or "").strip('"')
 
-    def first(self, key: str, most: int) -> Got:
+    def first(self, key: str, most: int) -> GetResult:
         """Return an object of at most so many bytes, or the beginning of a larger one."""
 
-        def get() -> Got:
+        def get() -> GetResult:
             found = obstore.get(self._objects, key)
             meta = found.meta
             # What is left of a larger one is not waited for: the connection is closed with it.
             data = found.bytes() if meta["size"] <= most else next(iter(found.stream(min_chunk_size=most)))
             tag, mtime = (meta["e_tag"] or "").strip('"'), meta["last_modified"].timestamp()
-            return Got(memoryview(data)[:most], tag, meta["size"], mtime)
+            return GetResult(memoryview(data)[:most], tag, meta["size"], mtime)
 
-        def get_slowly() -> Got:
+        def get_slowly() -> GetResult:
             answer = self.client.get_object(Bucket=self.name, Key=key, **self._always)
             with answer["Body"] as body:
                 data = body.read(most)
             tag, mtime = answer["ETag"].strip('"'), answer["LastModified"].timestamp()
-            return Got(memoryview(data), tag, answer["ContentLength"], mtime)
+            return GetResult(memoryview(data), tag, answer["ContentLength"], mtime)
 
         if _Process.forked:
             return asked(get_slowly, self._what("get_object", key))

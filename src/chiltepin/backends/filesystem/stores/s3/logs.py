@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 
-__all__ = ["hush"]
+__all__ = ["silence_botocore"]
 
 #: The loggers of botocore that write requests (botocore 1.40, by a look at what a run wrote).
 _LOGGERS = ("botocore.auth", "botocore.awsrequest", "botocore.client", "botocore.endpoint", "botocore.hooks")
@@ -28,7 +28,7 @@ class _Hush(logging.Filter):
 _HUSH = _Hush()
 
 
-def hush() -> None:
+def silence_botocore() -> None:
     """Have botocore's log of this process hold no session token, whoever's it is."""
     for name in _LOGGERS:
         # A filter that is there is not added a second time.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Reader
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
 
-__all__ = ["MOST_COPIED", "PART", "S3Draft", "S3Reader", "is_md5", "tag_is_plain"]
+__all__ = ["MOST_COPIED", "PART", "S3Reader", "S3Upload", "is_md5", "tag_is_plain"]
 
 #: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
 #: what the aws command takes, and sixteen of them are not too much memory.
@@ -107,8 +107,8 @@ class S3Reader:
         self.size: int | None = got.size
         self.mtime: float | None = got.mtime
         self.parts = True
-        self.proof = ""
-        self.mark = f"{bucket.endpoint}/{bucket.name}/{key}:{self.tag}"
+        self.checksum = ""
+        self.content_id = f"{bucket.endpoint}/{bucket.name}/{key}:{self.tag}"
         self._length = got.size
         self._digests: dict[int, bytes] = {}
         self._note(0, self._window)
@@ -116,7 +116,7 @@ class S3Reader:
             if self._digests[0].hex() != self.tag:
                 self._refuse_if_plain()
         elif is_md5(self.tag) and tag_is_plain(self._asked()):
-            self.proof = f"md5:{self.tag}"
+            self.checksum = f"md5:{self.tag}"
 
     def _asked(self, **more: Any) -> dict[str, Any]:
         return self.bucket.call("head_object", self.key, **more)
@@ -204,7 +204,7 @@ class S3Reader:
             raise Fault("VERIFY_CHECKSUM", f"What came of {self.key} has another checksum than S3 tells of it.")
 
 
-class S3Draft:
+class S3Upload:
     """An object that is being written; nobody sees it before `commit`.
 
     Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come; those of an
@@ -225,7 +225,7 @@ class S3Draft:
         self._part = max(PART, -(-least // (1 << 20)) << 20)
         self.part: int | None = None if size is None else self._part
         self._in_parts = (size or 0) > self._part
-        self.proves = True
+        self.verifies_writes = True
         #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
         self.sent = 0
         self._pending = bytearray()
@@ -241,18 +241,18 @@ class S3Draft:
     def __enter__(self) -> Self:
         return self
 
-    def kept(self, offset: int, count: int) -> None:
+    def has_part(self, offset: int, count: int) -> None:
         """Answer no: `write_at` sees by the content that a part is there already, and does not send it."""
         del offset, count
 
-    def whole(self, offset: int, digest: bytes) -> None:
+    def mark_verified(self, offset: int, digest: bytes) -> None:
         """Note nothing: S3 keeps the MD5 of each part."""
         del offset, digest
 
     def step(self, reader: Reader) -> None:
         """Have none: a request for each would cost more."""
 
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the server copy a part, where both objects are on one and it is asked by the same user."""
         del verify  # it is not read back
         if not isinstance(reader, S3Reader) or not self._in_parts or reader.bucket.who != self._bucket.who:
@@ -351,7 +351,7 @@ class S3Draft:
         return True
 
     def read_back(self) -> S3Reader:
-        """Not asked of a draft that proves what it writes."""
+        """Not asked of a temporary file that proves what it writes."""
         raise NotImplementedError
 
     def commit(self, mtime: float | None) -> None:

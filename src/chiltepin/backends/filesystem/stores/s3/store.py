@@ -16,24 +16,24 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.backends.filesystem.checksums import meet
+from chiltepin.backends.filesystem.checksums import verify_content
 from chiltepin.backends.filesystem.defaults import LinkFreeStore
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import SMALL, Entry, sound
+from chiltepin.backends.filesystem.store import SMALL, Entry, is_valid_name
 from chiltepin.backends.filesystem.stores.s3.bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.stores.s3.config import settings_of
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.objects import (
     MOST_COPIED,
-    S3Draft,
     S3Reader,
+    S3Upload,
     is_md5,
     put_whole,
     tag_is_plain,
 )
 from chiltepin.backends.filesystem.stores.s3.uploads import GRACE, dead
 from chiltepin.backends.filesystem.stores.same_server import same_server
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Folder, Small, Store, Wish
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Small, Store
     from chiltepin.backends.filesystem.stores.s3.uploads import Record
     from chiltepin.paths import Parts
 
@@ -113,7 +113,7 @@ class S3Folder:
             # Not by obstore, which leaves the slash away.
             self.store.bucket.call("put_object", self.prefix, Body=b"")
 
-    def entries(self, *, drafts: bool = False) -> Iterator[Entry]:
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
 
         Raises
@@ -121,7 +121,7 @@ class S3Folder:
         FileNotFoundError, NotADirectoryError
             If nothing is below, as the folder is not looked for when it is opened.
         """
-        del drafts  # There are none: an upload has no name before it is complete.
+        del temp_files  # There are none: an upload has no name before it is complete.
         empty = not self._fresh
         for entry in self.store.listed(self.prefix):
             empty = False
@@ -143,11 +143,11 @@ class S3Folder:
         """Open an object, its first part being got by that."""
         return S3Reader(self.store.bucket, self.prefix + name)
 
-    def take(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
         """Have the server copy, where both folders are on one, and it is asked by the same user; else send it whole."""
         if not isinstance(origin, S3Folder) or origin.store.bucket.who != self.store.bucket.who:
-            return self._take_small(origin, entry, name, wish) if entry.fits(SMALL) else None
-        if wish.checksum or not entry.fits(MOST_COPIED):
+            return self._take_small(origin, entry, name, options) if entry.fits(SMALL) else None
+        if options.checksum or not entry.fits(MOST_COPIED):
             return None
         self._refuse_folder(name)
         tag = entry.etag if isinstance(entry, S3Entry) else ""
@@ -161,24 +161,30 @@ class S3Folder:
             return None
         self._filled = True
         copied = answer["CopyObjectResult"]["ETag"].strip('"')
-        if wish.verify and is_md5(tag) and is_md5(copied) and tag != copied and self._is_wrong(origin, entry, answer):
+        if (
+            options.verify
+            and is_md5(tag)
+            and is_md5(copied)
+            and tag != copied
+            and self._is_wrong(origin, entry, answer)
+        ):
             bucket.call("delete_object", key)
             raise Fault("VERIFY_CHECKSUM", f"{name} was copied by the server, but the copy has another checksum.")
         return entry.size
 
-    def _take_small(self, origin: Folder, entry: Entry, name: str, wish: Wish) -> int | None:
-        small = origin.at_once(entry)
+    def _take_small(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
+        small = origin.read_small(entry)
         if small is None:
             return None
-        if wish.checksum:
-            meet(wish.checksum, small.content, name)
+        if options.checksum:
+            verify_content(options.checksum, small.content, name)
         self._refuse_folder(name)
         self._filled = True
         put_whole(self.store.bucket, self.prefix + name, small.content)
         return small.size
 
-    def at_once(self, entry: Entry) -> Small | None:
-        """Get a small object in one request; see `Folder.at_once`."""
+    def read_small(self, entry: Entry) -> Small | None:
+        """Get a small object in one request; see `Folder.read_small`."""
         with self.read(entry.name) as reader:
             return reader.small()
 
@@ -189,12 +195,12 @@ class S3Folder:
             origin.store.bucket.call("head_object", origin.prefix + entry.name)
         )
 
-    def draft(self, name: str, *, size: int | None = None, mark: str = "") -> S3Draft:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> S3Upload:
         """Begin an object; one that ends in a folder's name is refused."""
-        del mark  # What is kept of a dead upload is known by the content of its parts.
+        del content_id  # What is kept of a dead upload is known by the content of its parts.
         self._refuse_folder(name)
         self._filled = True
-        return S3Draft(self.store.bucket, self.prefix + name, size)
+        return S3Upload(self.store.bucket, self.prefix + name, size)
 
     def _refuse_folder(self, name: str) -> None:
         """Refuse a name that S3 cannot have, or that is a folder already: in S3 it could be both, but nowhere else."""
@@ -368,7 +374,7 @@ class S3Store(LinkFreeStore[S3Folder]):
 def _below(prefix: str, key: str) -> str:
     """Return what of a key is below a prefix: a name, or one that no path can hold."""
     name = key.removeprefix(prefix)
-    if not key.startswith(prefix) or (name not in _NAMELESS and not sound(name)):
+    if not key.startswith(prefix) or (name not in _NAMELESS and not is_valid_name(name)):
         raise Fault(
             "INVALID_PATH_NAME", f"S3 lists {key!r} below {prefix!r}, where it is not; its answer makes no sense."
         )
@@ -377,7 +383,7 @@ def _below(prefix: str, key: str) -> str:
 
 def _kind(name: str, kind: Any) -> Any:
     """Return the kind of an entry: no path can hold these names, so that nobody can ask for what has them."""
-    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_draft(name) else kind
+    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_temp_name(name) else kind
 
 
 def _is_data(key: str, size: int) -> Fault:

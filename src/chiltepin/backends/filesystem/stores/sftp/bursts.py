@@ -21,10 +21,10 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     EXCLUSIVELY,
     READING,
     WRITING,
-    Ask,
     Attributes,
+    MessageType,
     Request,
-    text,
+    pack_string,
     times,
 )
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import Entry, Folder, Reader, Wish
-    from chiltepin.backends.filesystem.stores.sftp.connection import Channel
+    from chiltepin.backends.filesystem.store import CopyOptions, Entry, Folder, Reader
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
-__all__ = ["SMALL", "Outgoing", "fetched_all", "groups", "send_all"]
+__all__ = ["SMALL", "Upload", "download_batch", "groups", "upload_batch"]
 
 #: Bytes of a file that is copied in bursts with others.
 SMALL = 1 << 20
@@ -61,7 +61,7 @@ def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         yield group
 
 
-class Outgoing:
+class Upload:
     """A small file on its way to the server.
 
     Parameters
@@ -74,7 +74,7 @@ class Outgoing:
 
     def __init__(self, entry: Entry, path: str) -> None:
         self.entry, self.path = entry, path
-        self.draft = f"{path.rpartition('/')[0]}/{owners.begun()}"
+        self.temp_file = f"{path.rpartition('/')[0]}/{owners.new_name()}"
         self.content = memoryview(b"")
         self.mtime: float | None = None
         self.handle = b""
@@ -114,7 +114,9 @@ def _whole(reader: Reader, size: int, name: str) -> memoryview:
     return content
 
 
-def send_all(choose: Callable[[], Channel], origin: Folder, files: Sequence[Outgoing], wish: Wish) -> None:
+def upload_batch(
+    choose: Callable[[], Connection], origin: Folder, files: Sequence[Upload], options: CopyOptions
+) -> None:
     """Copy small files to the server in three bursts, and set the outcome of each.
 
     Parameters
@@ -125,16 +127,16 @@ def send_all(choose: Callable[[], Channel], origin: Folder, files: Sequence[Outg
         Where they are, whatever store it is of.
     files : sequence of Outgoing
         The files.
-    wish : Wish
+    options : CopyOptions
         How they are to be copied.
     """
-    loaded: list[Outgoing] = []
+    loaded: list[Upload] = []
     try:
-        loaded += [file for file in files if file.load(origin, mtime=wish.mtime)]
-        channel = choose()
-        opened = _open(channel, loaded)
-        filled = _fill(channel, opened, verify=wish.verify)
-        _rename(channel, filled)
+        loaded += [file for file in files if file.load(origin, mtime=options.mtime)]
+        connection = choose()
+        opened = _open(connection, loaded)
+        filled = _fill(connection, opened, verify=options.verify)
+        _rename(connection, filled)
     except (OSError, Fault) as err:
         for file in loaded:
             file.outcome = file.outcome or err
@@ -142,41 +144,43 @@ def send_all(choose: Callable[[], Channel], origin: Folder, files: Sequence[Outg
         left = [file for file in loaded if file.handle and not isinstance(file.outcome, int)]
         if left:
             with suppress(OSError, Fault):
-                choose().ask(*(Request(Ask.REMOVE, text(file.draft)) for file in left))
+                choose().ask(*(Request(MessageType.REMOVE, pack_string(file.temp_file)) for file in left))
         for file in files:
-            owners.ended(file.draft.rpartition("/")[2])
+            owners.release(file.temp_file.rpartition("/")[2])
 
 
-def _open(channel: Channel, files: Sequence[Outgoing]) -> list[Outgoing]:
-    asked = [opening(file.draft, READING | WRITING | CREATING | EXCLUSIVELY) for file in files]
-    channel.ask(*asked)
+def _open(connection: Connection, files: Sequence[Upload]) -> list[Upload]:
+    asked = [opening(file.temp_file, READING | WRITING | CREATING | EXCLUSIVELY) for file in files]
+    connection.ask(*asked)
     for file, request in zip(files, asked, strict=True):
         if file.judge(request.result):
             file.handle = request.body
     return [file for file in files if file.handle]
 
 
-def _fill(channel: Channel, files: Sequence[Outgoing], *, verify: bool) -> list[Outgoing]:
+def _fill(connection: Connection, files: Sequence[Upload], *, verify: bool) -> list[Upload]:
     """Write them, read them back, set their times and close them.
 
     A server does what is asked of one file in the order of the asking (draft-ietf-secsh-filexfer-02, 6.1).
     """
-    step = min(channel.writes, channel.reads)
+    step = min(connection.writes, connection.reads)
     backs = [memoryview(bytearray(len(file.content) if verify else 0)) for file in files]
     writes = [_pieces(writing, file.handle, file.content, step) for file in files]
     for file, asked in zip(files, writes, strict=True):
         asked.extend(_timing(file))
     reads = [_pieces(reading, file.handle, back, step) for file, back in zip(files, backs, strict=True)]
     for file, asked in zip(files, reads, strict=True):
-        asked.append(Request(Ask.CLOSE, file.handle))
-    channel.ask(*(request for asked in writes for request in asked), *(request for asked in reads for request in asked))
+        asked.append(Request(MessageType.CLOSE, file.handle))
+    connection.ask(
+        *(request for asked in writes for request in asked), *(request for asked in reads for request in asked)
+    )
 
-    def check(file: Outgoing, wrote: Sequence[Request], read: Sequence[Request], back: memoryview) -> None:
+    def check(file: Upload, wrote: Sequence[Request], read: Sequence[Request], back: memoryview) -> None:
         for request in wrote:
             request.about = file.path
-            if request.kind == Ask.FSETSTAT and request.status:
+            if request.kind == MessageType.FSETSTAT and request.status:
                 raise Fault("ENDPOINT_ERROR", "Alone its time is set by its name.")
-            written(channel, request)
+            written(connection, request)
         if file.mtime is not None:
             refuse_lost_time(file.mtime, Attributes.of(wrote[-1].body)[0], file.path)
         *got, closed = read
@@ -191,11 +195,11 @@ def _fill(channel: Channel, files: Sequence[Outgoing], *, verify: bool) -> list[
     return whole
 
 
-def _timing(file: Outgoing) -> list[Request]:
+def _timing(file: Upload) -> list[Request]:
     """Return the requests that set the time of a file, and look whether it is kept."""
     if file.mtime is None:
         return []
-    return [Request(Ask.FSETSTAT, file.handle, times(file.mtime)), Request(Ask.FSTAT, file.handle)]
+    return [Request(MessageType.FSETSTAT, file.handle, times(file.mtime)), Request(MessageType.FSTAT, file.handle)]
 
 
 def _pieces(
@@ -204,17 +208,17 @@ def _pieces(
     return [make(handle, at, block[at : at + step]) for at in range(0, len(block), step)]
 
 
-def _rename(channel: Channel, files: Sequence[Outgoing]) -> None:
+def _rename(connection: Connection, files: Sequence[Upload]) -> None:
     """Give them their names, each in place of what has it."""
-    asked = [renaming(channel, file.draft, file.path) for file in files]
-    channel.ask(*asked)
+    asked = [renaming(connection, file.temp_file, file.path) for file in files]
+    connection.ask(*asked)
     for file, request in zip(files, asked, strict=True):
         # What is in the way of one is looked at alone.
-        if request.status == 0 or file.judge(partial(moved, channel, file.draft, file.path)):
+        if request.status == 0 or file.judge(partial(moved, connection, file.temp_file, file.path)):
             file.outcome = len(file.content)
 
 
-class Fetched:
+class Downloaded:
     """A small file of the server that was read whole; nothing of it is open any more."""
 
     def __init__(self, path: str, content: memoryview, before: Attributes, after: Attributes) -> None:
@@ -222,8 +226,8 @@ class Fetched:
         self._changed = (before.size, before.mtime) != (after.size, after.mtime)
         self.size: int | None = len(content)
         self.mtime = None if before.mtime is None else float(before.mtime)
-        self.parts, self.proof = True, ""
-        self.mark = f"{path}:{before.size}:{before.mtime}"
+        self.parts, self.checksum = True, ""
+        self.content_id = f"{path}:{before.size}:{before.mtime}"
 
     def __enter__(self) -> Self:
         return self
@@ -251,12 +255,12 @@ class Fetched:
         return self._changed
 
 
-def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[str, Fetched]:
+def download_batch(connection: Connection, files: Sequence[tuple[Entry, str]]) -> dict[str, Downloaded]:
     """Read small files in two bursts.
 
     Parameters
     ----------
-    channel : Channel
+    connection : Connection
         The connection.
     files : sequence of tuple of Entry and str
         The files, and the path of each.
@@ -267,9 +271,9 @@ def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[st
         By their names. What cannot be read, is no file or has another size than its entry says is not there: whoever
         opens it alone sees why.
     """
-    looks = [Request(Ask.LSTAT, text(path)) for _, path in files]
+    looks = [Request(MessageType.LSTAT, pack_string(path)) for _, path in files]
     opens = [opening(path, READING) for _, path in files]
-    channel.ask(*(request for both in zip(looks, opens, strict=True) for request in both))
+    connection.ask(*(request for both in zip(looks, opens, strict=True) for request in both))
     asked, coming = [], []
     for (entry, path), look, opened in zip(files, looks, opens, strict=True):
         if opened.status is not None:
@@ -277,17 +281,17 @@ def fetched_all(channel: Channel, files: Sequence[tuple[Entry, str]]) -> dict[st
         if look.status is None and Attributes.of(look.body)[0].kind == "file":
             # One byte of an empty file: what is made when it is read may have more than it tells.
             content = memoryview(bytearray(entry.size or 1))
-            reads = _pieces(reading, opened.body, content, channel.reads)
-            before, after = Request(Ask.FSTAT, opened.body), Request(Ask.FSTAT, opened.body)
+            reads = _pieces(reading, opened.body, content, connection.reads)
+            before, after = Request(MessageType.FSTAT, opened.body), Request(MessageType.FSTAT, opened.body)
             asked += [before, *reads, after]
             coming.append((entry, path, content, before, reads, after))
-        asked.append(Request(Ask.CLOSE, opened.body))
-    channel.ask(*asked)
+        asked.append(Request(MessageType.CLOSE, opened.body))
+    connection.ask(*asked)
     found = {}
     for entry, path, content, before, reads, after in coming:
         if before.status is not None or after.status is not None:
             continue
         facts = Attributes.of(before.body)[0]
         if facts.size == entry.size == sum(len(read.body) and read.count() for read in reads if read.status is None):
-            found[entry.name] = Fetched(path, content[: facts.size], facts, Attributes.of(after.body)[0])
+            found[entry.name] = Downloaded(path, content[: facts.size], facts, Attributes.of(after.body)[0])
     return found

@@ -23,19 +23,27 @@ from typing import IO, TYPE_CHECKING, Any
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.sftp.messages import DATA, HANDLE, Ask, Request, extensions, number, text
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    DATA,
+    HANDLE,
+    MessageType,
+    Request,
+    extensions,
+    pack_string,
+    pack_uint32,
+)
 from chiltepin.backends.filesystem.stores.sftp.openssh import ConnectionLostError
 
 if TYPE_CHECKING:
     import subprocess
 
-    from chiltepin.backends.filesystem.stores.sftp.openssh import Login
+    from chiltepin.backends.filesystem.stores.sftp.openssh import OpenSSH
 
-__all__ = ["BUSY", "Channel"]
+__all__ = ["MAX_IN_FLIGHT", "Connection"]
 
 #: Bursts under way on one connection; what is more waits. With 16 of 800 KB, an OpenSSH server took three times as long
 #: for all of them as with 4 (docs/decisions/sftp-client.md).
-BUSY = 4
+MAX_IN_FLIGHT = 4
 
 #: Bytes of an answer that is no nonsense; OpenSSH's own limit (sftp-common.h).
 _LARGEST = 256 * 1024 + 1024
@@ -62,7 +70,7 @@ class _Burst:
         self.bell.acquire()
 
 
-class Channel:
+class Connection:
     """A connection to an SFTP server, through a process of OpenSSH.
 
     Parameters
@@ -76,10 +84,10 @@ class Channel:
         If the server cannot be reached, or does not let us in.
     """
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: OpenSSH) -> None:
         self._login = login
         self._process, self._errors = login.start()
-        self._input, self._output = _pipes(self._process, login.silence)
+        self._input, self._output = _pipes(self._process, login.response_timeout)
         self._end = weakref.finalize(self, _end, self._process, self._output)
         forks.register(self._leave)
         self._ids = itertools.count(1)
@@ -90,7 +98,7 @@ class Channel:
         self._left: deque[bytes] = deque()
         self._led = False
         self._silent = False
-        self._turns = threading.Semaphore(BUSY)
+        self._turns = threading.Semaphore(MAX_IN_FLIGHT)
         #: Seconds of the shortest burst so far: about the way there and back.
         self.delay = float("inf")
         #: Whether it is of no use any more.
@@ -104,8 +112,9 @@ class Channel:
         #: Whether a file that is open can be cut; None before that was tried.
         self.cuts: bool | None = None
         #: Whether it does what is asked of one file in the order of the asking, and lets a file be read that is being
-        #: written. The draft of the protocol asks for the first (draft-ietf-secsh-filexfer-02, 6.1), but servers over
-        #: object stores can do neither, and those that can say so by an extension for files that are open.
+        #: written. The temporary file of the protocol asks for the first (draft-ietf-secsh-filexfer-02, 6.1),
+        #: but servers over object stores can do neither, and those that can say so by an extension for files that are
+        #: open.
         self.orderly = "fsync@openssh.com" in self.extensions
 
     def _leave(self) -> None:
@@ -119,16 +128,16 @@ class Channel:
         try:
             # One that has ended already may have said why.
             with suppress(BrokenPipeError):
-                self._write([struct.pack(">IBI", 5, Ask.INIT, 3)])
+                self._write([struct.pack(">IBI", 5, MessageType.INIT, 3)])
             head = self._output.read(4)
             size = int.from_bytes(head, "big")
             answer = self._read(size) if 5 <= size <= _LARGEST and len(head) == 4 else head  # noqa: PLR2004 - two numbers
         except OSError:
             answer = b""
-        if answer[:5] != struct.pack(">BI", Ask.VERSION, 3):
+        if answer[:5] != struct.pack(">BI", MessageType.VERSION, 3):
             self.broken = True
             # What a shell printed; of words that are no more than four bytes there may be more by now.
-            words = answer if answer[:1] != bytes([Ask.VERSION]) else b""
+            words = answer if answer[:1] != bytes([MessageType.VERSION]) else b""
             with suppress(OSError):
                 words += self._output.peek() if words else b""
             self._end()
@@ -143,7 +152,7 @@ class Channel:
         """Return how many bytes a read and a write may have."""
         if "limits@openssh.com" not in self.extensions:
             return _SAFE, _SAFE
-        (request,) = self.ask(Request(Ask.EXTENDED, text("limits@openssh.com")))
+        (request,) = self.ask(Request(MessageType.EXTENDED, pack_string("limits@openssh.com")))
         if request.status is not None or len(request.body) < 32:  # noqa: PLR2004 - four numbers of 64 bits
             return _SAFE, _SAFE
         _, reads, writes, _ = struct.unpack_from(">QQQQ", request.body)
@@ -197,7 +206,7 @@ class Channel:
             try:
                 count = os.writev(self._input, left[at : at + _VECTOR])
             except BlockingIOError:
-                _ready(self._input, select.POLLOUT, self._login.silence)
+                _ready(self._input, select.POLLOUT, self._login.response_timeout)
                 continue
             while at < len(left) and count >= len(left[at]):
                 count -= len(left[at])
@@ -248,7 +257,7 @@ class Channel:
                 # Of what some servers add, nothing comes back to them.
                 request.body = request.body[: 4 + int.from_bytes(request.body[:4], "big")]
         request.answer = kind
-        self.handles += (kind == HANDLE) - (request.kind == Ask.CLOSE)
+        self.handles += (kind == HANDLE) - (request.kind == MessageType.CLOSE)
         with self._lock:
             burst.left -= 1
             if not burst.left and burst in self._waiting:
@@ -279,7 +288,7 @@ class Channel:
 
     def _lost(self) -> ConnectionLostError:
         if self._silent:
-            words = f"{self._login.host} has answered nothing for {self._login.silence:g} s"
+            words = f"{self._login.host} has answered nothing for {self._login.response_timeout:g} s"
             return ConnectionLostError(errno.ETIMEDOUT, words)
         return ConnectionLostError(errno.ECONNRESET, f"The connection to {self._login.host} was lost")
 
@@ -314,12 +323,12 @@ class Channel:
 
     def _close_one(self) -> bool:
         """Send that a handle is left; return whether another one can be. Whoever reads next drops the answer."""
-        request, request_id = Request(Ask.CLOSE, self._left[0]), next(self._ids) & 0xFFFFFFFF
+        request, request_id = Request(MessageType.CLOSE, self._left[0]), next(self._ids) & 0xFFFFFFFF
         packet = request.packet(request_id)
         self._pending[request_id] = (request, _Burst(1))
         try:
-            # Whole or not at all: a handle has 256 bytes at most (draft-ietf-secsh-filexfer-02, 7), and a pipe takes
-            # up to PIPE_BUF so (pipe(7)).
+            # Whole or not at all: a handle has 256 bytes at most (draft-ietf-secsh-filexfer-02, 7), and a
+            # pipe takes up to PIPE_BUF so (pipe(7)).
             if os.write(self._input, packet) < len(packet):
                 raise ConnectionResetError
         except BlockingIOError:
@@ -335,8 +344,8 @@ class Channel:
 class _Heard(io.RawIOBase):
     """What ssh says, or an error if it says nothing for too long."""
 
-    def __init__(self, pipe: IO[bytes], silence: float) -> None:
-        self._pipe, self._silence = pipe, silence
+    def __init__(self, pipe: IO[bytes], response_timeout: float) -> None:
+        self._pipe, self._silence = pipe, response_timeout
 
     def readable(self) -> bool:
         """Be readable."""
@@ -353,7 +362,7 @@ class _Heard(io.RawIOBase):
         super().close()
 
 
-def _ready(descriptor: int, event: int, silence: float) -> None:
+def _ready(descriptor: int, event: int, response_timeout: float) -> None:
     """Wait until a pipe can be read or written.
 
     Raises
@@ -363,15 +372,15 @@ def _ready(descriptor: int, event: int, silence: float) -> None:
     """
     poll = select.poll()
     poll.register(descriptor, event)
-    if not poll.poll(silence * 1000):
+    if not poll.poll(response_timeout * 1000):
         raise TimeoutError
 
 
-def _pipes(process: subprocess.Popen[bytes], silence: float) -> tuple[int, io.BufferedReader]:
+def _pipes(process: subprocess.Popen[bytes], response_timeout: float) -> tuple[int, io.BufferedReader]:
     if process.stdin is None or process.stdout is None:
         raise ValueError("The process has no pipes.")
     os.set_blocking(process.stdin.fileno(), False)
-    return process.stdin.fileno(), io.BufferedReader(_Heard(process.stdout, silence))
+    return process.stdin.fileno(), io.BufferedReader(_Heard(process.stdout, response_timeout))
 
 
 def _end(process: subprocess.Popen[bytes], output: io.BufferedReader) -> None:
@@ -387,9 +396,9 @@ def _end(process: subprocess.Popen[bytes], output: io.BufferedReader) -> None:
 
 def reading(handle: bytes, offset: int, block: memoryview) -> Request:
     """Return the request that fills a block from there."""
-    return Request(Ask.READ, handle, struct.pack(">Q", offset), number(len(block)), into=block)
+    return Request(MessageType.READ, handle, struct.pack(">Q", offset), pack_uint32(len(block)), into=block)
 
 
 def writing(handle: bytes, offset: int, block: memoryview) -> Request:
     """Return the request that writes a block there."""
-    return Request(Ask.WRITE, handle, struct.pack(">Q", offset), number(len(block)), tail=block)
+    return Request(MessageType.WRITE, handle, struct.pack(">Q", offset), pack_uint32(len(block)), tail=block)

@@ -14,11 +14,11 @@ from chiltepin.backends.filesystem.stores.sftp.connection import reading
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     NO_ATTRIBUTES,
     READING,
-    Ask,
     Attributes,
+    MessageType,
     Request,
-    number,
-    text,
+    pack_string,
+    pack_uint32,
     times,
 )
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.stores.sftp.connection import Channel
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
 __all__ = [
     "PART",
@@ -56,45 +56,45 @@ PART = 4 << 20
 
 def opening(path: str, flags: int) -> Request:
     """Return the request that opens a file."""
-    return Request(Ask.OPEN, text(path), number(flags), NO_ATTRIBUTES, about=path)
+    return Request(MessageType.OPEN, pack_string(path), pack_uint32(flags), NO_ATTRIBUTES, about=path)
 
 
 class TooManyOpenFault(Fault):
     """The server opened no file while others were open; a later try may find it better."""
 
 
-def opened(channel: Channel, request: Request) -> bytes:
+def opened(connection: Connection, request: Request) -> bytes:
     """Return the handle of what was opened."""
-    if request.failed and channel.handles:
+    if request.failed and connection.handles:
         # SFTP has no word for it.
         reason = f"The server does not open {request.about}; so many at once may be too many for it."
         raise TooManyOpenFault("ENDPOINT_ERROR", reason)
     return request.result()
 
 
-def classified(channel: Channel, found: Sequence[tuple[str, Attributes]]) -> None:
+def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) -> None:
     """Find out what those files are of which the server does not tell it: links, folders or, as the rest is, files.
 
     Parameters
     ----------
-    channel : Channel
+    connection : Connection
         The connection.
     found : sequence of tuple of str and Attributes
         Their paths, and what is told of each; it gets the kind. Where a server knows nothing of links it stays untold.
     """
-    untold = [(path, facts) for path, facts in found if facts.mode is None]
-    if not untold:
+    has_unknown_sizes = [(path, facts) for path, facts in found if facts.mode is None]
+    if not has_unknown_sizes:
         return
-    links = [Request(Ask.READLINK, text(path)) for path, _ in untold]
-    folders = [Request(Ask.OPENDIR, text(path)) for path, _ in untold]
-    channel.ask(*links)
-    for (_, facts), link, folder in zip(untold, links, folders, strict=True):
+    links = [Request(MessageType.READLINK, pack_string(path)) for path, _ in has_unknown_sizes]
+    folders = [Request(MessageType.OPENDIR, pack_string(path)) for path, _ in has_unknown_sizes]
+    connection.ask(*links)
+    for (_, facts), link, folder in zip(has_unknown_sizes, links, folders, strict=True):
         if link.status is None:
             facts.mode = stat.S_IFLNK
         elif link.failed:
-            channel.ask(folder)
+            connection.ask(folder)
             if folder.status is None:
-                channel.close_file(folder.body)
+                connection.close_file(folder.body)
             if folder.status is None:
                 facts.mode = stat.S_IFDIR
             # Of one that may not be opened it is not known either.
@@ -102,16 +102,17 @@ def classified(channel: Channel, found: Sequence[tuple[str, Attributes]]) -> Non
                 facts.mode = stat.S_IFREG
 
 
-def fetched(channel: Channel, handle: bytes, offset: int, block: memoryview) -> int:
+def fetched(connection: Connection, handle: bytes, offset: int, block: memoryview) -> int:
     """Fill a block from there; return how many bytes came, fewer only at the end of the file."""
-    step = channel.reads
+    step = connection.reads
     starts = range(0, len(block), step)
-    asked = channel.ask(*(reading(handle, offset + start, block[start : start + step]) for start in starts))
+    asked = connection.ask(*(reading(handle, offset + start, block[start : start + step]) for start in starts))
     for start, request in zip(starts, asked, strict=True):
         wanted, count = len(block[start : start + step]), request.count()
-        # A server may give less than was asked for, and not only at the end (draft-ietf-secsh-filexfer-02, 6.4).
+        # A server may give less than was asked for, and not only at the end (draft-ietf-secsh-filexfer-02,
+        # 6.4).
         while 0 < count < wanted:
-            (again,) = channel.ask(reading(handle, offset + start + count, block[start + count : start + wanted]))
+            (again,) = connection.ask(reading(handle, offset + start + count, block[start + count : start + wanted]))
             if not (more := again.count()):
                 break
             count += more
@@ -133,32 +134,32 @@ class Handles:
         How it is opened.
     """
 
-    def __init__(self, choose: Callable[[], Channel], path: str, flags: int) -> None:
+    def __init__(self, choose: Callable[[], Connection], path: str, flags: int) -> None:
         self._choose, self._path, self._flags = choose, path, flags
         self._lock = threading.Lock()
-        self._open: dict[Channel, bytes] = {}
-        self.first: Channel | None = None
+        self._open: dict[Connection, bytes] = {}
+        self.first: Connection | None = None
 
-    def add(self, channel: Channel, handle: bytes) -> None:
+    def add(self, connection: Connection, handle: bytes) -> None:
         """Take over a handle that was got in another way."""
-        self.first = self.first or channel
-        self._open[channel] = handle
+        self.first = self.first or connection
+        self._open[connection] = handle
 
-    def any(self) -> tuple[Channel, bytes]:
+    def any(self) -> tuple[Connection, bytes]:
         """Return the connection that has the least to do, and the handle of the file there."""
-        channel = self._choose()
+        connection = self._choose()
         with self._lock:
-            handle = self._open.get(channel)
+            handle = self._open.get(connection)
             if handle is None:
                 if self.first is not None and self.first.broken:
                     # What was seen before may be another file by now; the whole file is another try.
                     raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-                (request,) = channel.ask(opening(self._path, self._flags))
-                handle = opened(channel, request)
-                self.add(channel, handle)
-        return channel, handle
+                (request,) = connection.ask(opening(self._path, self._flags))
+                handle = opened(connection, request)
+                self.add(connection, handle)
+        return connection, handle
 
-    def one(self) -> tuple[Channel, bytes]:
+    def one(self) -> tuple[Connection, bytes]:
         """Return the first connection, and the handle of the file there."""
         if self.first is None:
             return self.any()
@@ -167,8 +168,8 @@ class Handles:
     def closing(self) -> None:
         """Let all handles go, without waiting."""
         with self._lock:
-            for channel, handle in self._open.items():
-                channel.close_file(handle)
+            for connection, handle in self._open.items():
+                connection.close_file(handle)
             self._open.clear()
 
 
@@ -192,35 +193,37 @@ class SftpReader:
     A link is refused, but the look and the opening are two requests: SFTP cannot do both in one.
     """
 
-    def __init__(self, choose: Callable[[], Channel], path: str) -> None:
-        channel = choose()
-        looked, asked = channel.ask(Request(Ask.LSTAT, text(path), about=path), opening(path, READING))
+    def __init__(self, choose: Callable[[], Connection], path: str) -> None:
+        connection = choose()
+        looked, asked = connection.ask(
+            Request(MessageType.LSTAT, pack_string(path), about=path), opening(path, READING)
+        )
         facts, _ = Attributes.of(looked.result())
-        classified(channel, [(path, facts)])
+        classified(connection, [(path, facts)])
         if facts.kind != "file":
             if asked.status is None:
-                channel.close_file(asked.body)
+                connection.close_file(asked.body)
             raise _no_file(facts.kind, path)
-        handle = opened(channel, asked)
+        handle = opened(connection, asked)
         self._handles = Handles(choose, path, READING)
-        self._head = bytearray(min(facts.size or _UNTOLD, channel.reads))
+        self._head = bytearray(min(facts.size or _UNTOLD, connection.reads))
         self._position, self._ahead = 0, memoryview(b"")
-        self.parts, self.proof = True, ""
-        self._before, self._after = self._first_look(channel, handle)
-        self._handles.add(channel, handle)
+        self.parts, self.checksum = True, ""
+        self._before, self._after = self._first_look(connection, handle)
+        self._handles.add(connection, handle)
         self.size: int | None = self._before.size or (0 if self._after is not None else None)
         self.mtime = None if self._before.mtime is None else float(self._before.mtime)
-        self.mark = f"{path}:{self._before.size}:{self._before.mtime}"
+        self.content_id = f"{path}:{self._before.size}:{self._before.mtime}"
 
-    def _first_look(self, channel: Channel, handle: bytes) -> tuple[Attributes, Attributes | None]:
+    def _first_look(self, connection: Connection, handle: bytes) -> tuple[Attributes, Attributes | None]:
         """Look at the file, read its start and look again, in one burst: a small file needs no more than that."""
-        look = Request(Ask.FSTAT, handle)
-        read, again = reading(handle, 0, memoryview(self._head)), Request(Ask.FSTAT, handle)
-        if channel.orderly:
-            channel.ask(look, read, again)
+        look = Request(MessageType.FSTAT, handle)
+        read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
+        if connection.orderly:
+            connection.ask(look, read, again)
         else:
             for request in (look, read, again):
-                channel.ask(request)
+                connection.ask(request)
         before, after = Attributes.of(look.result())[0], Attributes.of(again.result())[0]
         got = read.count()
         whole = got == before.size
@@ -267,8 +270,8 @@ class SftpReader:
         """Compare size and modification time, in seconds, with those of the moment it was opened."""
         now = self._after
         if now is None:
-            channel, handle = self._handles.one()
-            (look,) = channel.ask(Request(Ask.FSTAT, handle))
+            connection, handle = self._handles.one()
+            (look,) = connection.ask(Request(MessageType.FSTAT, handle))
             now, _ = Attributes.of(look.result())
         return (now.size, now.mtime) != (self._before.size, self._before.mtime)
 
@@ -281,7 +284,7 @@ def _no_file(kind: str, path: str) -> Exception:
     return Fault("NOT_A_FILE", f"{path} is neither a file nor a folder.")
 
 
-def written(channel: Channel, request: Request) -> None:
+def written(connection: Connection, request: Request) -> None:
     """See that a write was taken.
 
     Raises
@@ -292,32 +295,35 @@ def written(channel: Channel, request: Request) -> None:
     try:
         request.result()
     except Fault:
-        if _is_full(channel, request.about):
+        if _is_full(connection, request.about):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), request.about) from None
         raise
 
 
-def _is_full(channel: Channel, path: str) -> bool:
-    if "statvfs@openssh.com" not in channel.extensions:
+def _is_full(connection: Connection, path: str) -> bool:
+    if "statvfs@openssh.com" not in connection.extensions:
         return False
     above = path.rsplit("/", 1)[0] or "/"
-    (asked,) = channel.ask(Request(Ask.EXTENDED, text("statvfs@openssh.com"), text(above)))
+    (asked,) = connection.ask(Request(MessageType.EXTENDED, pack_string("statvfs@openssh.com"), pack_string(above)))
     # Eleven numbers; the fifth is how many blocks are left for such as we are (PROTOCOL of OpenSSH, 4.4).
     return asked.status is None and not int.from_bytes(asked.body[32:40], "big")
 
 
-def time_set(channel: Channel, draft: str, mtime: float, path: str) -> Attributes:
-    """Set the modification time of a draft by its name; return what is told of it then.
+def time_set(connection: Connection, temp_file: str, mtime: float, path: str) -> Attributes:
+    """Set the modification time of a temporary file by its name; return what is told of it then.
 
     Raises
     ------
     Fault
         If the server cannot set it.
     """
-    timed, look = Request(Ask.SETSTAT, text(draft), times(mtime)), Request(Ask.LSTAT, text(draft), about=path)
+    timed, look = (
+        Request(MessageType.SETSTAT, pack_string(temp_file), times(mtime)),
+        Request(MessageType.LSTAT, pack_string(temp_file), about=path),
+    )
     # One after the other: some servers answer in any order.
-    channel.ask(timed)
-    channel.ask(look)
+    connection.ask(timed)
+    connection.ask(look)
     if timed.status:
         raise Fault(
             "ENDPOINT_ERROR",
@@ -326,12 +332,12 @@ def time_set(channel: Channel, draft: str, mtime: float, path: str) -> Attribute
     return Attributes.of(look.result())[0]
 
 
-def refuse_other_size(channel: Channel, handle: bytes, facts: Attributes, size: int, path: str) -> None:
+def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, size: int, path: str) -> None:
     """Raise a ``Fault`` if a file has another size; where the server does not tell it, its end is read."""
     if facts.size is None:
         block = memoryview(bytearray(2))
         start = max(size - 1, 0)
-        right = fetched(channel, handle, start, block) == size - start
+        right = fetched(connection, handle, start, block) == size - start
     else:
         right = facts.size == size
     if not right:
@@ -346,47 +352,53 @@ def refuse_lost_time(mtime: float, facts: Attributes, path: str) -> None:
         raise Fault("ENDPOINT_ERROR", reason)
 
 
-def renaming(channel: Channel, draft: str, path: str) -> Request:
-    """Return the request that renames a draft, in place of what has its name where the server can."""
-    if "posix-rename@openssh.com" in channel.extensions:
-        return Request(Ask.EXTENDED, text("posix-rename@openssh.com"), text(draft), text(path), about=path)
-    return Request(Ask.RENAME, text(draft), text(path), about=path)
+def renaming(connection: Connection, temp_file: str, path: str) -> Request:
+    """Return the request that renames a temporary file, in place of what has its name where the server can."""
+    if "posix-rename@openssh.com" in connection.extensions:
+        return Request(
+            MessageType.EXTENDED,
+            pack_string("posix-rename@openssh.com"),
+            pack_string(temp_file),
+            pack_string(path),
+            about=path,
+        )
+    return Request(MessageType.RENAME, pack_string(temp_file), pack_string(path), about=path)
 
 
-def moved(channel: Channel, draft: str, path: str) -> None:
-    """Rename a draft in place of what has its name.
+def moved(connection: Connection, temp_file: str, path: str) -> None:
+    """Rename a temporary file in place of what has its name.
 
-    SFTP's own rename does not replace (draft-ietf-secsh-filexfer-02, 6.5). OpenSSH and most others have one that
-    does. On a server that has not, the old file is renamed out of the way first, and back if the new one cannot be put
-    in its place: for a moment neither has the name, but the old one is never lost.
+    SFTP's own rename does not replace (draft-ietf-secsh-filexfer-02, 6.5). OpenSSH and most others have one
+    that does. On a server that has not, the old file is renamed out of the way first, and back if the new one cannot
+    be put in its place: for a moment neither has the name, but the old one is never lost.
     """
-    asked, look = renaming(channel, draft, path), Request(Ask.LSTAT, text(path))
-    channel.ask(asked)
+    asked, look = renaming(connection, temp_file, path), Request(MessageType.LSTAT, pack_string(path))
+    connection.ask(asked)
     if asked.status == 0:
         return
-    channel.ask(look)
+    connection.ask(look)
     if look.status is not None:
         asked.result()
     there = Attributes.of(look.result())[0]
-    classified(channel, [(path, there)])
+    classified(connection, [(path, there)])
     if there.kind == "dir":
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     above, _, name = path.rpartition("/")
     old = owners.aside(name)
     aside = f"{above}/{old}"
-    away, placed = _plainly(path, aside), _plainly(draft, path)
+    away, placed = _plainly(path, aside), _plainly(temp_file, path)
     try:
-        channel.ask(away)
+        connection.ask(away)
         if away.status:
             asked.result()
-        channel.ask(placed)
+        connection.ask(placed)
         if placed.status:
-            channel.ask(_plainly(aside, path))
+            connection.ask(_plainly(aside, path))
         placed.result()
-        channel.ask(Request(Ask.REMOVE, text(aside)))
+        connection.ask(Request(MessageType.REMOVE, pack_string(aside)))
     finally:
-        owners.ended(old)
+        owners.release(old)
 
 
 def _plainly(old: str, new: str) -> Request:
-    return Request(Ask.RENAME, text(old), text(new), about=new)
+    return Request(MessageType.RENAME, pack_string(old), pack_string(new), about=new)

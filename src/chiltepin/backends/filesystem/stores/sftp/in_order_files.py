@@ -29,10 +29,10 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     EXCLUSIVELY,
     READING,
     WRITING,
-    Ask,
     Attributes,
+    MessageType,
     Request,
-    text,
+    pack_string,
 )
 from chiltepin.backends.filesystem.stores.sftp.temp_files import Written
 
@@ -42,38 +42,40 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.stores.sftp.connection import Channel
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
-__all__ = ["PlainDraft"]
+__all__ = ["SftpInOrderFile"]
 
 #: Bytes that are sent before their answers are awaited.
 _PIECE = 1 << 20
 
 
-class PlainDraft(InOrderFile):
+class SftpInOrderFile(InOrderFile):
     """A file that is written in order beside its real name.
 
     Parameters
     ----------
     choose : callable
         Returns the connection to use next.
-    draft, path : str
+    temporary file, path : str
         Where it is written, and where it will be.
     ended : callable
-        Called at the end with whether the draft is left there, which it never is.
+        Called at the end with whether the temporary file is left there, which it never is.
     """
 
-    def __init__(self, choose: Callable[[], Channel], draft: str, path: str, *, ended: Callable[[bool], None]) -> None:
-        self._choose, self._draft, self._path, self._ended = choose, draft, path, ended
+    def __init__(
+        self, choose: Callable[[], Connection], temp_file: str, path: str, *, ended: Callable[[bool], None]
+    ) -> None:
+        self._choose, self._temp_file, self._path, self._ended = choose, temp_file, path, ended
         self._buffer, self._end, self._committed = bytearray(), 0, False
-        self._channel = channel = choose()
-        (asked,) = channel.ask(opening(draft, WRITING | CREATING | EXCLUSIVELY))
+        self._connection = connection = choose()
+        (asked,) = connection.ask(opening(temp_file, WRITING | CREATING | EXCLUSIVELY))
         if asked.status:
             # The name is ours by chance alone, too, where the server knows no other way.
-            (asked,) = channel.ask(opening(draft, WRITING | CREATING | EMPTYING))
+            (asked,) = connection.ask(opening(temp_file, WRITING | CREATING | EMPTYING))
         asked.about = path
-        self._handle: bytes | None = opened(channel, asked)
-        self._back = Handles(choose, draft, READING)
+        self._handle: bytes | None = opened(connection, asked)
+        self._back = Handles(choose, temp_file, READING)
 
     def __enter__(self) -> Self:
         return self
@@ -88,22 +90,22 @@ class PlainDraft(InOrderFile):
         if not self._buffer or self._handle is None:
             return
         block, self._buffer = memoryview(self._buffer), bytearray()
-        step = self._channel.writes
+        step = self._connection.writes
         starts = range(0, len(block), step)
         asked = (writing(self._handle, self._end + at, block[at : at + step]) for at in starts)
-        for request in self._channel.ask(*asked):
+        for request in self._connection.ask(*asked):
             request.about = self._path
-            written(self._channel, request)
+            written(self._connection, request)
         self._end += len(block)
 
     def _close(self) -> None:
         """Close what was written: a server that sends it on tells only then whether it is there."""
         self._flush()
         if self._handle is not None:
-            closing, self._handle = Request(Ask.CLOSE, self._handle), None
-            self._channel.ask(closing)
+            closing, self._handle = Request(MessageType.CLOSE, self._handle), None
+            self._connection.ask(closing)
             closing.about = self._path
-            written(self._channel, closing)
+            written(self._connection, closing)
 
     def read_back(self) -> Written:
         """Close what was written, and read it from its start."""
@@ -113,16 +115,18 @@ class PlainDraft(InOrderFile):
     def commit(self, mtime: float | None) -> None:
         """Set the time, and rename it in place of what had its name."""
         self._close()
-        channel = self._choose()
+        connection = self._choose()
         if mtime is None:
-            (look,) = channel.ask(Request(Ask.LSTAT, text(self._draft), about=self._path))
+            (look,) = connection.ask(Request(MessageType.LSTAT, pack_string(self._temp_file), about=self._path))
             facts = Attributes.of(look.result())[0]
         else:
-            facts = time_set(channel, self._draft, mtime, self._path)
+            facts = time_set(connection, self._temp_file, mtime, self._path)
             refuse_lost_time(mtime, facts, self._path)
-        refuse_other_size(*(self._back.any() if facts.size is None else (channel, b"")), facts, self._end, self._path)
+        refuse_other_size(
+            *(self._back.any() if facts.size is None else (connection, b"")), facts, self._end, self._path
+        )
         self._back.closing()
-        moved(channel, self._draft, self._path)
+        moved(connection, self._temp_file, self._path)
         self._committed = True
 
     def __exit__(
@@ -134,6 +138,6 @@ class PlainDraft(InOrderFile):
             return
         with suppress(OSError, Fault):
             if self._handle is not None:
-                self._channel.ask(Request(Ask.CLOSE, self._handle))
+                self._connection.ask(Request(MessageType.CLOSE, self._handle))
         with suppress(OSError, Fault):
-            self._choose().ask(Request(Ask.REMOVE, text(self._draft)))
+            self._choose().ask(Request(MessageType.REMOVE, pack_string(self._temp_file)))

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
-__all__ = ["Ask", "Attributes", "Request", "names", "text"]
+__all__ = ["Attributes", "MessageType", "Request", "names", "pack_string"]
 
 
-class Ask:
+class MessageType:
     """Numbers of the requests that we make."""
 
     INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, FSTAT, SETSTAT, FSETSTAT = range(1, 11)
@@ -57,18 +57,18 @@ _SIZE, _OWNER, _MODE, _TIMES, _MORE = 0x1, 0x2, 0x4, 0x8, 0x80000000
 NO_ATTRIBUTES = struct.pack(">I", 0)
 
 
-def text(value: str | bytes) -> bytes:
+def pack_string(value: str | bytes) -> bytes:
     """Return a string of the protocol; a name of any bytes stays what it is on a POSIX server."""
     raw = value if isinstance(value, bytes) else os.fsencode(value)
     return struct.pack(">I", len(raw)) + raw
 
 
-def number(value: int) -> bytes:
+def pack_uint32(value: int) -> bytes:
     """Return a number of 32 bits."""
     return struct.pack(">I", value)
 
 
-def place(value: int) -> bytes:
+def pack_uint64(value: int) -> bytes:
     """Return an offset, a number of 64 bits."""
     return struct.pack(">Q", value)
 
@@ -94,7 +94,7 @@ class Request:
     Parameters
     ----------
     kind : int
-        One of `Ask`.
+        One of `MessageType`.
     fields : bytes
         What follows, encoded.
     tail : memoryview or None

@@ -27,7 +27,7 @@ from chiltepin.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ConnectionLostError", "Login"]
+__all__ = ["ConnectionLostError", "OpenSSH"]
 
 #: What is asked of ssh whatever its settings say, the first word winning (ssh_config(5)): nothing is prompted for, no
 #: host is taken unknown, nothing but the files is forwarded, and a server that is gone is noticed within a minute.
@@ -88,7 +88,7 @@ class ConnectionLostError(ConnectionResetError):
     """The connection ended, or never began; a later try may find it better."""
 
 
-class Login:
+class OpenSSH:
     """How a server is reached.
 
     Parameters
@@ -125,7 +125,7 @@ class Login:
         self.path = path.removeprefix("/~/") if path.startswith("/~/") else path or "/"
         self.connections = max(1, int(options.get("connections", 4)))
         #: Seconds for which a server may answer nothing that it is asked.
-        self.silence = float(options.get("silence", 120))
+        self.response_timeout = float(options.get("silence", 120))
         self.options = dict(options)
 
     @property
@@ -181,7 +181,7 @@ class Login:
         named = {name: told.get(name, "none") for name in (*given, "proxyjump", "proxycommand")}
         return given | {name: value for name, value in named.items() if value != "none"}
 
-    def same(self, other: Login) -> bool:
+    def same(self, other: OpenSSH) -> bool:
         """Whether the other one leads to the same server by the settings; of another user, if its path is absolute."""
         ours, theirs = dict(self._target), dict(other._target)
         users = ours.pop("user") == theirs.pop("user") or other.path.startswith("/")

@@ -19,14 +19,22 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.mover.pool import processors
-from chiltepin.backends.filesystem.store import bounded
+from chiltepin.backends.filesystem.store import limited
 from chiltepin.backends.filesystem.stores import owners
-from chiltepin.backends.filesystem.stores.sftp.connection import BUSY, Channel
+from chiltepin.backends.filesystem.stores.sftp.connection import MAX_IN_FLIGHT, Connection
 from chiltepin.backends.filesystem.stores.sftp.files import PART, TooManyOpenFault, classified
 from chiltepin.backends.filesystem.stores.sftp.folder import SftpFolder
-from chiltepin.backends.filesystem.stores.sftp.messages import EOF, NO_ATTRIBUTES, Ask, Attributes, Request, names, text
-from chiltepin.backends.filesystem.stores.sftp.openssh import Login
-from chiltepin.backends.filesystem.temp_names import is_draft
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    EOF,
+    NO_ATTRIBUTES,
+    Attributes,
+    MessageType,
+    Request,
+    names,
+    pack_string,
+)
+from chiltepin.backends.filesystem.stores.sftp.openssh import OpenSSH
+from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
@@ -51,22 +59,22 @@ class SftpStore:
     url : str
         ``sftp://user@host:port/path``.
     options : mapping
-        See `Login`.
+        See `OpenSSH`.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        self._login = Login(url, options)
-        self._channels: list[Channel] = []
+        self._login = OpenSSH(url, options)
+        self._connections: list[Connection] = []
         self._most = self._login.connections
         self._lock = threading.Lock()
         #: The folders that were swept, by their real paths.
         self._swept: set[str] = set()
-        #: Large drafts that somebody left and that may be continued, by the path of their folder and mark.
+        #: Large temporary files that somebody left and that may be continued, by the path of their folder and mark.
         self.leftovers: dict[tuple[str, str], str] = {}
         self._forget_roots()
         self.times, self.writable = True, True
         # More threads than bursts would only change places (benchmarks/README.md).
-        self.width, self.least = max(BUSY, self._most), 1
+        self.width, self.least = max(MAX_IN_FLIGHT, self._most), 1
 
     def _forget_roots(self) -> None:
         self._root: str | None = None
@@ -84,48 +92,49 @@ class SftpStore:
         """See `Store.transient`."""
         return isinstance(error, ConnectionError | TimeoutError | TooManyOpenFault)
 
-    def channel(self) -> Channel:
+    def connection(self) -> Connection:
         """Return the connection that has the least to do; nobody gets one before it is known where the root is."""
-        channel = self._least_busy()
+        connection = self._least_busy()
         if self._root is None:
             with self._root_lock:
-                self._root = self._root or self._real_root(channel)
-        return channel
+                self._root = self._root or self._real_root(connection)
+        return connection
 
-    def _least_busy(self) -> Channel:
+    def _least_busy(self) -> Connection:
         """Return the connection that has the least to do; make one if there is none, or all have much to do."""
         with self._lock:
             # The list is shared with the same store of other tasks.
-            self._channels[:] = [channel for channel in self._channels if not channel.broken]
-            best = min(self._channels, key=lambda channel: channel.load, default=None)
+            self._connections[:] = [connection for connection in self._connections if not connection.broken]
+            best = min(self._connections, key=lambda connection: connection.load, default=None)
             if best is None:
-                best = Channel(self._login)
-                self._channels.append(best)
+                best = Connection(self._login)
+                self._connections.append(best)
             elif self._worthwhile(best):
                 try:
-                    best = Channel(self._login)
-                    self._channels.append(best)
+                    best = Connection(self._login)
+                    self._connections.append(best)
                 except (OSError, Fault):
                     # A server may allow few at a time; then these are all.
-                    self._most = len(self._channels)
+                    self._most = len(self._connections)
             return best
 
-    def _worthwhile(self, channel: Channel) -> bool:
+    def _worthwhile(self, connection: Connection) -> bool:
         """Whether another connection is of use, this being the one that has the least to do.
 
         Over a short way it is the processor that limits them: each takes one for ssh, and one for us.
         """
-        if channel.delay > FAR:
-            return channel.load > 0 and len(self._channels) < self._most
-        return channel.load >= BUSY // 2 and len(self._channels) < min(self._most, processors() // 2)
+        if connection.delay > FAR:
+            return connection.load > 0 and len(self._connections) < self._most
+        return connection.load >= MAX_IN_FLIGHT // 2 and len(self._connections) < min(self._most, processors() // 2)
 
-    def _real_root(self, channel: Channel) -> str:
-        told, looked = channel.ask(
-            Request(Ask.REALPATH, text(self._login.path or ".")), Request(Ask.STAT, text(self._login.path or "."))
+    def _real_root(self, connection: Connection) -> str:
+        told, looked = connection.ask(
+            Request(MessageType.REALPATH, pack_string(self._login.path or ".")),
+            Request(MessageType.STAT, pack_string(self._login.path or ".")),
         )
         facts = Attributes.of(looked.body)[0] if looked.status is None else None
         if facts is not None and facts.mode is None:
-            classified(channel, [(f"{(self._login.path or '.').rstrip('/')}/", facts)])
+            classified(connection, [(f"{(self._login.path or '.').rstrip('/')}/", facts)])
         if facts is None or facts.kind != "dir":
             raise Fault(
                 "FILE_NOT_FOUND",
@@ -140,58 +149,58 @@ class SftpStore:
         """Return the absolute path on the server."""
         root = self._root
         while root is None:
-            self.channel()
+            self.connection()
             root = self._root
         return "/".join((root.rstrip("/"), *parts)) or "/"
 
     def _look(self, parts: Parts) -> list[Attributes | None]:
         """Return what is at each step of the way, links not followed; None where nothing is. One burst."""
         paths = [self.path(parts[: depth + 1]) for depth in range(len(parts))]
-        channel = self.channel()
-        asked = channel.ask(*(Request(Ask.LSTAT, text(path), about=path) for path in paths))
+        connection = self.connection()
+        asked = connection.ask(*(Request(MessageType.LSTAT, pack_string(path), about=path) for path in paths))
         found: list[Attributes | None] = []
         for request in asked:
             # OpenSSH says "failure" of what is below a file. What is below a folder that is closed to us is told.
             below = not found or (found[-1] is not None and found[-1].kind == "dir")
-            found.append(self._told(channel, request) if below or request.status is None else None)
+            found.append(self._told(connection, request) if below or request.status is None else None)
         return found
 
     def look(self, path: str) -> Attributes | None:
         """Return what the server tells of a path, a link not followed; None if nothing is there."""
-        channel = self.channel()
-        (request,) = channel.ask(Request(Ask.LSTAT, text(path), about=path))
-        return self._told(channel, request)
+        connection = self.connection()
+        (request,) = connection.ask(Request(MessageType.LSTAT, pack_string(path), about=path))
+        return self._told(connection, request)
 
-    def _told(self, channel: Channel, looked: Request) -> Attributes | None:
+    def _told(self, connection: Connection, looked: Request) -> Attributes | None:
         """Return what a look has shown; see `look`."""
-        if looked.failed and not self._is_listed(channel, looked.about):
+        if looked.failed and not self._is_listed(connection, looked.about):
             return None
         try:
             facts = Attributes.of(looked.result())[0]
         except FileNotFoundError:
             return None
-        classified(channel, [(looked.about, facts)])
+        classified(connection, [(looked.about, facts)])
         return facts
 
     @staticmethod
-    def _is_listed(channel: Channel, path: str) -> bool:
+    def _is_listed(connection: Connection, path: str) -> bool:
         """Whether a name is in the list of its folder: some servers say "failure" of all, also of what is not there."""
         above, _, wanted = path.rpartition("/")
-        (asked,) = channel.ask(Request(Ask.OPENDIR, text(above or "/"), about=above or "/"))
+        (asked,) = connection.ask(Request(MessageType.OPENDIR, pack_string(above or "/"), about=above or "/"))
         if asked.status is not None:
             return True
 
         def listed() -> Iterator[str]:
             while True:
-                (more,) = channel.ask(Request(Ask.READDIR, asked.body))
+                (more,) = connection.ask(Request(MessageType.READDIR, asked.body))
                 if more.status == EOF:
                     return
                 yield from (name for name, _ in names(more.result()))
 
         try:
-            return wanted in bounded(listed(), above)
+            return wanted in limited(listed(), above)
         finally:
-            channel.close_file(asked.body)
+            connection.close_file(asked.body)
 
     def resolve(self, parts: Parts, *, follow: bool) -> Parts:
         """Follow links by hand, inside the root; see `Store.resolve`."""
@@ -206,7 +215,7 @@ class SftpStore:
                 self._refuse_no_folder(parts, looked)
             return None
         place = self.path(parts[: at + 1])
-        (asked,) = self.channel().ask(Request(Ask.READLINK, text(place), about=place))
+        (asked,) = self.connection().ask(Request(MessageType.READLINK, pack_string(place), about=place))
         target = next((name for name, _ in names(asked.result())), "")
         if not target:
             raise Fault("INVALID_SYMLINK", f"The server does not tell where the link {place} leads.")
@@ -233,11 +242,11 @@ class SftpStore:
     def _make(self, parts: Parts, there: int) -> None:
         """Make the folders of which the first ``there`` exist, in one burst."""
         paths = [self.path(parts[: depth + 1]) for depth in range(there, len(parts))]
-        channel = self.channel()
-        asked = [Request(Ask.MKDIR, text(path), NO_ATTRIBUTES, about=path) for path in paths]
+        connection = self.connection()
+        asked = [Request(MessageType.MKDIR, pack_string(path), NO_ATTRIBUTES, about=path) for path in paths]
         # The outer one has to be there before the inner one.
-        for burst in [asked] if channel.orderly else [[request] for request in asked]:
-            channel.ask(*burst)
+        for burst in [asked] if connection.orderly else [[request] for request in asked]:
+            connection.ask(*burst)
         if all(request.status == 0 for request in asked):
             # What was not there has no leftovers.
             self._swept.add(self.path(parts))
@@ -268,7 +277,7 @@ class SftpStore:
         theirs = "/".join((root.rstrip("/"), *other_parts))
         return any(f"{way}/".startswith(ours) for way in (theirs, *links))
 
-    def holders(self, parts: Parts) -> Collection[Hashable]:
+    def identities(self, parts: Parts) -> Collection[Hashable]:
         """Return none: a folder has one name here."""
         del parts
         return ()
@@ -281,7 +290,7 @@ class SftpStore:
         """Return where another store of the same server begins, and the links that lead there; asked by ourselves."""
         path = other._login.path or "."
         if path not in self._others:
-            (told,) = self.channel().ask(Request(Ask.REALPATH, text(path), about=path))
+            (told,) = self.connection().ask(Request(MessageType.REALPATH, pack_string(path), about=path))
             # What is not there, or cannot be seen, holds nothing but its name.
             root = path if told.status is not None else next(name for name, _ in names(told.body))
             self._others[path] = [root, *(self._links_to(path) if path.startswith("/") else ())]
@@ -299,7 +308,7 @@ class SftpStore:
                 place = place.rpartition("/")[0]
                 continue
             here = f"{place}/{name}"
-            (asked,) = self.channel().ask(Request(Ask.READLINK, text(here)))
+            (asked,) = self.connection().ask(Request(MessageType.READLINK, pack_string(here)))
             target = next((name for name, _ in names(asked.body)), "") if asked.status is None else ""
             if target:
                 found.append(here)
@@ -324,27 +333,27 @@ class SftpStore:
             """What stays is another one's to remove."""
 
     def _sort_drafts(self, folder: SftpFolder, path: str, doomed: list[str]) -> None:
-        """Find the drafts of dead writers: those to remove, and those to go on with."""
+        """Find the temporary files of dead writers: those to remove, and those to go on with."""
         aside = False
-        for entry in folder.entries(drafts=True):
+        for entry in folder.entries(temp_files=True):
             if owners.stands_aside(entry.name):
                 aside = True
                 continue
-            if not is_draft(entry.name) or not owners.abandoned(entry.name, entry.mtime):
+            if not is_temp_name(entry.name) or not owners.is_abandoned(entry.name, entry.mtime):
                 continue
             owner = owners.Owner.of(entry.name)
             young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY
-            if owner and owner.mark != "0" and not entry.fits(PART) and young:
-                self.leftovers[path, owner.mark] = entry.name
+            if owner and owner.content_id != "0" and not entry.fits(PART) and young:
+                self.leftovers[path, owner.content_id] = entry.name
             else:
                 doomed.append(entry.name)
         if aside:
-            spare, only = owners.left({entry.name for entry in folder.entries(drafts=True)})
+            spare, only = owners.left({entry.name for entry in folder.entries(temp_files=True)})
             doomed += spare
-            folder.put_back({draft: name for draft, name in only.items() if name})
+            folder.put_back({temp_file: name for temp_file, name in only.items() if name})
 
     def close(self) -> None:
         """End the connections."""
         with self._lock:
-            for channel in self._channels:
-                channel.close()
+            for connection in self._connections:
+                connection.close()

@@ -26,11 +26,11 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     EXCLUSIVELY,
     READING,
     WRITING,
-    Ask,
     Attributes,
+    MessageType,
     Request,
     length,
-    text,
+    pack_string,
     times,
 )
 
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Reader
-    from chiltepin.backends.filesystem.stores.sftp.connection import Channel
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
-__all__ = ["SftpDraft", "Written"]
+__all__ = ["SftpTempFile", "Written"]
 
 #: Bytes of the digest that stands behind a file that is being written, for each of its parts.
 _DIGEST = 16
 
 
 class Written:
-    """What is in a draft, read from its start."""
+    """What is in a temporary file, read from its start."""
 
     def __init__(self, handles: Handles, size: int) -> None:
         self._handles, self._position, self._ahead = handles, 0, memoryview(b"")
         self.size: int | None = size
         self.mtime: float | None = None
-        self.parts, self.proof, self.mark = True, "", ""
+        self.parts, self.checksum, self.content_id = True, "", ""
 
     def __enter__(self) -> Self:
         return self
@@ -86,7 +86,7 @@ class Written:
         return False
 
 
-class SftpDraft:
+class SftpTempFile:
     """A file that is being written beside its real name.
 
     Behind the end that it will have stand digests of its parts, each written after its part. Whoever continues it
@@ -96,44 +96,44 @@ class SftpDraft:
     ----------
     choose : callable
         Returns the connection to use next.
-    draft, path : str
+    temporary file, path : str
         Where it is written, and where it will be.
     size : int or None
         The bytes that it will have, if that is known.
     adopted : bool
         Whether it is there already, from a writer who died.
     ended : callable
-        Called at the end with whether the draft is left there, to be continued.
+        Called at the end with whether the temporary file is left there, to be continued.
     """
 
     def __init__(
         self,
-        choose: Callable[[], Channel],
-        draft: str,
+        choose: Callable[[], Connection],
+        temp_file: str,
         path: str,
         *,
         size: int | None,
         adopted: bool,
         ended: Callable[[bool], None],
     ) -> None:
-        self._choose, self._draft, self._path, self._size, self._ended = choose, draft, path, size, ended
+        self._choose, self._temp_file, self._path, self._size, self._ended = choose, temp_file, path, size, ended
         self._adopted, self._committed, self._end = adopted, False, 0
         self._buffer = bytearray()
         self.part: int | None = PART
-        self.proves = False
-        self._handles = Handles(choose, draft, READING | WRITING)
-        channel = choose()
+        self.verifies_writes = False
+        self._handles = Handles(choose, temp_file, READING | WRITING)
+        connection = choose()
         flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
-        (asked,) = channel.ask(opening(draft, flags))
-        handle = opened(channel, asked)
-        self._handles.add(channel, handle)
+        (asked,) = connection.ask(opening(temp_file, flags))
+        handle = opened(connection, asked)
+        self._handles.add(connection, handle)
         #: Whether digests of parts stand behind its end; only if they can be cut off, which is asked once.
         self._marked = adopted
         if not adopted and (size or 0) > PART:
-            if channel.cuts is None:
-                (cut,) = channel.ask(Request(Ask.FSETSTAT, handle, length(0)))
-                channel.cuts = cut.status == 0
-            self._marked = channel.cuts
+            if connection.cuts is None:
+                (cut,) = connection.ask(Request(MessageType.FSETSTAT, handle, length(0)))
+                connection.cuts = cut.status == 0
+            self._marked = connection.cuts
 
     def __enter__(self) -> Self:
         return self
@@ -144,14 +144,14 @@ class SftpDraft:
             return None
         return self._size + offset // PART * _DIGEST
 
-    def kept(self, offset: int, count: int) -> bytes | None:
+    def has_part(self, offset: int, count: int) -> bytes | None:
         """Read the part and its digest back, if there was a writer before."""
         where = self._digest_at(offset)
         if not self._adopted or where is None:
             return None
         block, digest = memoryview(bytearray(count)), memoryview(bytearray(_DIGEST))
-        channel, handle = self._handles.any()
-        if fetched(channel, handle, where, digest) < _DIGEST or fetched(channel, handle, offset, block) < count:
+        connection, handle = self._handles.any()
+        if fetched(connection, handle, where, digest) < _DIGEST or fetched(connection, handle, offset, block) < count:
             return None
         if bytes(digest) != xxhash.xxh3_128_digest(block):
             return None
@@ -161,22 +161,22 @@ class SftpDraft:
     def step(self, reader: Reader) -> None:
         """Have none: a request for each would cost more."""
 
-    def take(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Return False: this store has no faster path."""
         del reader, offset, count, verify
         return False
 
     def write_at(self, offset: int, block: memoryview) -> None:
         """Write one part, and its digest behind the end of the file."""
-        channel, handle = self._handles.any()
-        step = channel.writes
+        connection, handle = self._handles.any()
+        step = connection.writes
         asked = [writing(handle, offset + at, block[at : at + step]) for at in range(0, len(block), step)]
         where = self._digest_at(offset)
         if where is not None:
             asked.append(writing(handle, where, memoryview(xxhash.xxh3_128_digest(block))))
-        for request in channel.ask(*asked):
+        for request in connection.ask(*asked):
             request.about = self._path
-            written(channel, request)
+            written(connection, request)
         self._end = max(self._end, offset + len(block))
 
     def write(self, block: memoryview) -> None:
@@ -192,7 +192,7 @@ class SftpDraft:
             self.write_at(self._end, memoryview(data))
             self._size = size
 
-    def whole(self, offset: int, digest: bytes) -> None:
+    def mark_verified(self, offset: int, digest: bytes) -> None:
         """Have noted a checksum of the part already, with its writing: one burst less."""
         del offset, digest
 
@@ -204,20 +204,23 @@ class SftpDraft:
     def commit(self, mtime: float | None) -> None:
         """Cut the digests off, set the time, and rename it in place of what had its name."""
         self._flush()
-        channel, handle = self._handles.one()
-        cut, look = Request(Ask.FSETSTAT, handle, length(self._end), about=self._path), Request(Ask.FSTAT, handle)
-        timed = Request(Ask.FSETSTAT, handle, times(mtime or 0))
-        channel.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look)
+        connection, handle = self._handles.one()
+        cut, look = (
+            Request(MessageType.FSETSTAT, handle, length(self._end), about=self._path),
+            Request(MessageType.FSTAT, handle),
+        )
+        timed = Request(MessageType.FSETSTAT, handle, times(mtime or 0))
+        connection.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look)
         if self._marked:
             cut.result()
         facts = Attributes.of(look.result())[0]
-        refuse_other_size(channel, handle, facts, self._end, self._path)
+        refuse_other_size(connection, handle, facts, self._end, self._path)
         if mtime is not None:
             if timed.status:
-                facts = time_set(channel, self._draft, mtime, self._path)
+                facts = time_set(connection, self._temp_file, mtime, self._path)
             refuse_lost_time(mtime, facts, self._path)
         self._handles.closing()
-        moved(channel, self._draft, self._path)
+        moved(connection, self._temp_file, self._path)
         self._committed = True
 
     def __exit__(
@@ -229,5 +232,5 @@ class SftpDraft:
         self._ended(lost and not self._committed)
         if not self._committed and not lost:
             with suppress(OSError, Fault):
-                (removal,) = self._choose().ask(Request(Ask.REMOVE, text(self._draft)))
+                (removal,) = self._choose().ask(Request(MessageType.REMOVE, pack_string(self._temp_file)))
                 removal.result()
