@@ -13,7 +13,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from worlds import World, folders
 
 from chiltepin.backends.filesystem import FilesystemBackend
-from chiltepin.backends.filesystem.local.store import LocalFolder, LocalStore
+from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.locations import Place
 from chiltepin.transfers.runner import Transfers
 

@@ -12,7 +12,7 @@ from lesserserver import LACKS
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.backends.filesystem.stores import owners
-from chiltepin.backends.filesystem.stores.sftp.files import PART
+from chiltepin.backends.filesystem.stores.sftp.handles import PART
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers

@@ -22,7 +22,7 @@ from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.stores.sftp import openssh as ssh
-from chiltepin.backends.filesystem.stores.sftp.files import PART
+from chiltepin.backends.filesystem.stores.sftp.handles import PART
 from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, temporary
 from chiltepin.errors import ConfigError
@@ -35,7 +35,7 @@ LARGE = os.urandom(PART * 3 + 12345)
 WRITE = """
 import sys
 from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
-from chiltepin.backends.filesystem.stores.sftp.files import PART
+from chiltepin.backends.filesystem.stores.sftp.handles import PART
 store = SftpStore(sys.argv[1], dict(zip(("key_filename", "known_hosts", "ssh_config"), sys.argv[2:5])))
 content = open(sys.argv[5], "rb").read()
 with store.folder(()) as folder, folder.temp_file("f", size=len(content), content_id="m") as draft:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.location import Location
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
 from chiltepin.backends.filesystem.mover.delete import delete
 from chiltepin.backends.filesystem.mover.file import copy_file, is_missing
@@ -21,7 +22,7 @@ from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
 from chiltepin.backends.filesystem.mover.tree import copy_tree
 from chiltepin.backends.filesystem.roots import Roots
-from chiltepin.backends.filesystem.store import Location, limited
+from chiltepin.backends.filesystem.store import limited
 from chiltepin.errors import (
     BackendError,
     ConfigError,

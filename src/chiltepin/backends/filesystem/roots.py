@@ -12,7 +12,8 @@ from chiltepin.backends.filesystem.errors import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from chiltepin.backends.filesystem.store import Folder, Location
+    from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.store import Folder
 
 __all__ = ["Roots"]
 

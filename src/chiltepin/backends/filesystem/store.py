@@ -6,11 +6,10 @@ components, so that nothing can be reached from a folder but its own entries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
@@ -28,7 +27,6 @@ __all__ = [
     "CopyOptions",
     "Entry",
     "Folder",
-    "Location",
     "Reader",
     "Small",
     "Store",
@@ -367,41 +365,3 @@ class Store(Protocol):
     def links(self) -> Collection[tuple[Hashable, str]]:
         """Return the links on the way to the root as it is configured, each as its folder's identity and its name."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A place on an endpoint, of which it is not known yet whether anything is there."""
-
-    endpoint: str
-    store: Store
-    parts: Parts
-
-    def __str__(self) -> str:
-        return f"{joined(self.parts)} on endpoint {self.endpoint!r}"
-
-    def below(self, *names: str) -> Location:
-        """Return a place below this one."""
-        return replace(self, parts=self.parts + names)
-
-    def resolved(self, *, follow: bool) -> Location:
-        """Return the place that links lead to; see `Store.resolve`."""
-        return replace(self, parts=self.store.resolve(self.parts, follow=follow))
-
-    def contains(self, other: Location) -> bool:
-        """Whether the other place is this one, or lies below it."""
-        return self.store.contains(self.parts, other.store, other.parts)
-
-    def parent(self) -> Folder:
-        """Open the folder that holds this place; to be asked only of what is not the root."""
-        return self.store.folder(self.parts[:-1])
-
-    def entry(self) -> Entry | None:
-        """Return what is here, or None; the root is a folder always."""
-        if not self.parts:
-            return Entry("", "dir")
-        try:
-            with self.parent() as folder:
-                return folder.entry(self.parts[-1])
-        except (FileNotFoundError, NotADirectoryError):
-            return None

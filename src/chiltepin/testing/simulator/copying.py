@@ -11,8 +11,8 @@ from chiltepin.testing.simulator.task_faults import TaskFault
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from chiltepin.backends.filesystem.local.folder import LocalFolder
     from chiltepin.backends.filesystem.local.reader import LocalReader
-    from chiltepin.backends.filesystem.local.store import LocalFolder
     from chiltepin.backends.filesystem.store import Entry, TempFile
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings

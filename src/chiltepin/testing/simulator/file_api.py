@@ -17,7 +17,7 @@ from chiltepin.testing.simulator.task_faults import FROM_DISK, TaskFault, fault_
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
-    from chiltepin.backends.filesystem.local.store import LocalFolder
+    from chiltepin.backends.filesystem.local.folder import LocalFolder
     from chiltepin.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.request_guard import RequestGuard

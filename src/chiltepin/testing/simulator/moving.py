@@ -18,7 +18,7 @@ from chiltepin.testing.simulator.task_faults import FROM_DISK, SKIPPABLE, TaskFa
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from chiltepin.backends.filesystem.local.store import LocalFolder
+    from chiltepin.backends.filesystem.local.folder import LocalFolder
     from chiltepin.backends.filesystem.store import Entry
     from chiltepin.paths import Parts
     from chiltepin.testing.simulator.collection import Collection

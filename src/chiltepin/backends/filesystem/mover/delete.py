@@ -14,10 +14,11 @@ from chiltepin.backends.filesystem.mover.walk import walk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Location
+    from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import DeleteRequest
 
 __all__ = ["delete", "remove_files", "remove_tree"]

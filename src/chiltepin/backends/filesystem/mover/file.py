@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.store import LocalFolder
+from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
 from chiltepin.backends.filesystem.mover.selection import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
@@ -16,9 +16,10 @@ from chiltepin.paths import joined
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Location
+    from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import TransferRequest
 
 __all__ = ["Copier", "copy_file", "is_missing", "refuse_temporary"]

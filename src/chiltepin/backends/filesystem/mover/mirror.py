@@ -14,9 +14,10 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Folder, Location
+    from chiltepin.backends.filesystem.store import Folder
 
 __all__ = ["delete_extra", "make_way"]
 

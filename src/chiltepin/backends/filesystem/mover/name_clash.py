@@ -16,8 +16,8 @@ from chiltepin.backends.filesystem.local.reader import close_quietly
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from chiltepin.backends.filesystem.local.store import LocalFolder
-    from chiltepin.backends.filesystem.store import Location
+    from chiltepin.backends.filesystem.local.folder import LocalFolder
+    from chiltepin.backends.filesystem.location import Location
 
 __all__ = ["SeenNames", "clashing_name", "folded", "is_case_insensitive"]
 

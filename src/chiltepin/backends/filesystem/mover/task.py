@@ -14,8 +14,8 @@ from chiltepin.paths import joined
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.pool import AdaptivePool
-    from chiltepin.backends.filesystem.store import Location
     from chiltepin.model import Request
 
 __all__ = ["Cancelled", "TaskRun"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.store import LocalFolder
+from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.file import Copier, is_missing, refuse_temporary
+from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, vanished, with_pair
 from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
@@ -23,16 +22,14 @@ from chiltepin.paths import make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
-    from typing_extensions import Self
-
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.listing import Item
     from chiltepin.backends.filesystem.mover.pool import TaskGroup
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Location
+    from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import SyncLevel, TransferRequest
 
 __all__ = ["copy_tree"]
@@ -54,7 +51,7 @@ def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Lo
     refuse_temporary(goal)
     origin, goal = origin.resolved(follow=True), goal.resolved(follow=True)
     if origin.contains(goal):
-        raise _into_itself(origin, goal)
+        raise into_itself(origin, goal)
     entry = origin.entry()
     if entry is None:
         raise is_missing(origin)
@@ -66,76 +63,6 @@ def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Lo
     walk(run, tree.copy)
     if request.delete_destination_extra and not run.failures:
         walk(run, tree.mirror)
-
-
-def _into_itself(origin: Location, goal: Location) -> Fault:
-    reason = f"{origin} would be copied into itself, to {goal}; choose a destination outside of it."
-    return Fault("INVALID_PATH_NAME", reason)
-
-
-def _refuse_itself(here: Folder, top: Hashable | None, origin: Location, goal: Location) -> None:
-    """Raise a ``Fault`` where a walk meets its own destination, which a bind mount may have put into the source."""
-    if top is not None and here.identity == top:
-        raise _into_itself(origin, goal)
-
-
-class _Pair:
-    """A folder and the one that it is copied to, open until the last file of it is done."""
-
-    def __init__(self, origin: Location, goal: Location, top: Hashable | None) -> None:
-        self.origin, self.goal = origin, goal
-        self.here = origin.store.folder(origin.parts)
-        try:
-            _refuse_itself(self.here, top, origin, goal)
-            self.there = goal.store.folder(goal.parts, create=True)
-        except BaseException:
-            _close(self.here)
-            raise
-        #: What is in the destination, where that is listed before.
-        self.listing: Listing | None = None
-        ends = (self.here, self.there)
-        #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
-        self.batched = any(isinstance(end, Batching) for end in ends) and all(
-            isinstance(end, Batching | LocalFolder) for end in ends
-        )
-        self._users, self._lock = 1, threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-        _close(self.here)
-        _close(self.there)
-
-    def shared(self) -> Self:
-        """Keep it open for another ``with``."""
-        with self._lock:
-            self._users += 1
-        return self
-
-
-def _using(pair: _Pair, operation: Callable[[], None]) -> None:
-    with pair:
-        operation()
-
-
-def _close(folder: Folder) -> None:
-    folder.__exit__(None, None, None)
-
-
-def _vanished(pair: _Pair, file: Location) -> Fault:
-    """Return the fault of a file that was listed and is not found, or whose destination is not."""
-    with suppress(Exception):
-        if pair.here.entry(file.parts[-1]) is not None:
-            reason = f"{file} could not be copied, since the folder that it goes to was removed; run it again."
-            return Fault("FILE_NOT_FOUND", reason)
-    return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
 
 
 def _refuse_unseen(found: ListingStats, source: Location) -> None:
@@ -187,7 +114,7 @@ class _Tree:
         return found.folders
 
     def _own(
-        self, pair: _Pair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
+        self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
     ) -> list[T]:
         """Return what of a folder has a name of its own at the destination; the others fail."""
         for name in self._roots.linked(pair.there, pair.goal, map(name_of, items)):
@@ -201,7 +128,7 @@ class _Tree:
             self._task.fail(clashing_name(source.below(name)), "")
         return [item for item in items if name_of(item) not in twins]
 
-    def _may_replace(self, pair: _Pair, name: str) -> bool:
+    def _may_replace(self, pair: FolderPair, name: str) -> bool:
         """Whether a name may be written to; a link that leads to a root stays, and what would replace it fails."""
         try:
             self._roots.refuse_link(pair.there, pair.goal.below(name))
@@ -210,13 +137,13 @@ class _Tree:
             return False
         return True
 
-    def _open(self, source: Location, target: Location) -> _Pair:
+    def _open(self, source: Location, target: Location) -> FolderPair:
         try:
-            pair = _Pair(source, target, self._top)
+            pair = FolderPair(source, target, self._top)
         except Exception:
             if target.parts == self._goal.parts or not self._way_is_made(source, target, folder=True):
                 raise
-            pair = _Pair(source, target, self._top)
+            pair = FolderPair(source, target, self._top)
         if target.parts == self._goal.parts:
             try:
                 self._top = pair.there.identity
@@ -228,15 +155,15 @@ class _Tree:
             pair.listing = Listing(pair.there)
         return pair
 
-    def _give(self, group: TaskGroup, pair: _Pair, operation: Callable[[], None]) -> None:
+    def _give(self, group: TaskGroup, pair: FolderPair, operation: Callable[[], None]) -> None:
         """Have somebody idle do something with two folders, or do it."""
         if group.free():
-            operation = partial(_using, pair.shared(), operation)
+            operation = partial(with_pair, pair.shared(), operation)
             if group.offer(operation):
                 return
         operation()
 
-    def _files(self, pair: _Pair, items: Sequence[Item], source: Location, group: TaskGroup) -> None:
+    def _files(self, pair: FolderPair, items: Sequence[Item], source: Location, group: TaskGroup) -> None:
         """Copy a portion of a folder."""
         try:
             if self._level != "checksum" and isinstance(pair.here, LocalFolder) and isinstance(pair.there, LocalFolder):
@@ -255,7 +182,7 @@ class _Tree:
         except Exception as err:  # noqa: BLE001 - the other portions go on
             self._task.fail(err, f"Copying files of {source}")
 
-    def _changed(self, pair: _Pair, there: LocalFolder, items: Sequence[Item], source: Location) -> Sequence[Item]:
+    def _changed(self, pair: FolderPair, there: LocalFolder, items: Sequence[Item], source: Location) -> Sequence[Item]:
         """Return what the sync level does not leave alone, where that takes few steps."""
         # Of files whose size is untold only their content could tell.
         if self._level is None or (
@@ -269,7 +196,7 @@ class _Tree:
 
     def _small(
         self,
-        pair: _Pair,
+        pair: FolderPair,
         here: LocalFolder,
         there: LocalFolder,
         items: Sequence[Item],
@@ -291,7 +218,7 @@ class _Tree:
             for entry in entries([item], partial(self._fail, pair, source)):
                 self._give(group, pair, partial(self._file, pair, entry, None, source, failed=failed))
 
-    def _together(self, pair: _Pair, files: Sequence[Entry], level: SyncLevel | None, source: Location) -> None:
+    def _together(self, pair: FolderPair, files: Sequence[Entry], level: SyncLevel | None, source: Location) -> None:
         """Copy the files of a portion with as few requests as their stores can."""
         if level and level != "checksum":
             files, level = [entry for entry in files if not self._left_alone(pair, entry, level, source)], None
@@ -309,7 +236,7 @@ class _Tree:
             else:
                 self._file(pair, entry, level, source, here=here, failed=outcome)
 
-    def _left_alone(self, pair: _Pair, entry: Entry, level: SyncLevel, source: Location) -> bool:
+    def _left_alone(self, pair: FolderPair, entry: Entry, level: SyncLevel, source: Location) -> bool:
         """Whether nothing is to be done for a file any more, since it is in place or cannot be judged."""
         try:
             existing = (pair.listing or pair.there).entry(entry.name)
@@ -323,7 +250,7 @@ class _Tree:
 
     def _file(
         self,
-        pair: _Pair,
+        pair: FolderPair,
         entry: Entry,
         level: SyncLevel | None,
         source: Location,
@@ -363,14 +290,14 @@ class _Tree:
             return False
         return make_way(self._task, target, folder=folder, wanted=self._wanted, roots=self._roots)
 
-    def _fail(self, pair: _Pair, source: Location, name: str, error: Exception) -> None:
+    def _fail(self, pair: FolderPair, source: Location, name: str, error: Exception) -> None:
         """Take note of a file that failed."""
         file = source.below(name)
         if isinstance(error, FileNotFoundError):
-            error = _vanished(pair, file)
+            error = vanished(pair, file)
         self._task.fail(error, f"Copying {file}")
 
-    def _move(self, pair: _Pair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
+    def _move(self, pair: FolderPair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
         if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
             self._task.arrived(pair.origin, pair.goal, entry.name)

@@ -23,15 +23,10 @@ from chiltepin.backends.filesystem.store import SMALL, Entry, is_valid_name
 from chiltepin.backends.filesystem.stores.s3.bucket import WIDTH, Bucket
 from chiltepin.backends.filesystem.stores.s3.config import settings_of
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
-from chiltepin.backends.filesystem.stores.s3.objects import (
-    MOST_COPIED,
-    S3Reader,
-    S3Upload,
-    is_md5,
-    put_whole,
-    tag_is_plain,
-)
-from chiltepin.backends.filesystem.stores.s3.uploads import GRACE, dead
+from chiltepin.backends.filesystem.stores.s3.etags import is_md5, tag_is_plain
+from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
+from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import GRACE, dead
+from chiltepin.backends.filesystem.stores.s3.upload import MOST_COPIED, S3Upload, put_whole
 from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
@@ -42,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import CopyOptions, Folder, Small, Store
-    from chiltepin.backends.filesystem.stores.s3.uploads import Record
+    from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import Record
     from chiltepin.paths import Parts
 
 __all__ = ["S3Store"]

@@ -15,7 +15,7 @@ from chiltepin.backends.filesystem.checksums import not_what_was_sent
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import reading, writing
-from chiltepin.backends.filesystem.stores.sftp.files import moved, opening, refuse_lost_time, renaming, written
+from chiltepin.backends.filesystem.stores.sftp.handles import opening
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EXCLUSIVELY,
@@ -27,6 +27,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     pack_string,
     times,
 )
+from chiltepin.backends.filesystem.stores.sftp.replace import moved, refuse_lost_time, renaming, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

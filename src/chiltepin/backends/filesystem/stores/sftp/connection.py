@@ -9,7 +9,6 @@ another, then.
 from __future__ import annotations
 
 import errno
-import io
 import itertools
 import os
 import select
@@ -19,7 +18,7 @@ import time
 import weakref
 from collections import deque
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
@@ -33,10 +32,9 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     pack_uint32,
 )
 from chiltepin.backends.filesystem.stores.sftp.openssh import ConnectionLostError
+from chiltepin.backends.filesystem.stores.sftp.pipes import end_process, open_pipes, wait_ready
 
 if TYPE_CHECKING:
-    import subprocess
-
     from chiltepin.backends.filesystem.stores.sftp.openssh import OpenSSH
 
 __all__ = ["MAX_IN_FLIGHT", "Connection"]
@@ -87,8 +85,8 @@ class Connection:
     def __init__(self, login: OpenSSH) -> None:
         self._login = login
         self._process, self._errors = login.start()
-        self._input, self._output = _pipes(self._process, login.response_timeout)
-        self._end = weakref.finalize(self, _end, self._process, self._output)
+        self._input, self._output = open_pipes(self._process, login.response_timeout)
+        self._end = weakref.finalize(self, end_process, self._process, self._output)
         forks.register(self._leave)
         self._ids = itertools.count(1)
         self._pending: dict[int, tuple[Request, _Burst]] = {}
@@ -206,7 +204,7 @@ class Connection:
             try:
                 count = os.writev(self._input, left[at : at + _VECTOR])
             except BlockingIOError:
-                _ready(self._input, select.POLLOUT, self._login.response_timeout)
+                wait_ready(self._input, select.POLLOUT, self._login.response_timeout)
                 continue
             while at < len(left) and count >= len(left[at]):
                 count -= len(left[at])
@@ -339,59 +337,6 @@ class Connection:
             return False
         self._left.popleft()
         return True
-
-
-class _Heard(io.RawIOBase):
-    """What ssh says, or an error if it says nothing for too long."""
-
-    def __init__(self, pipe: IO[bytes], response_timeout: float) -> None:
-        self._pipe, self._silence = pipe, response_timeout
-
-    def readable(self) -> bool:
-        """Be readable."""
-        return True
-
-    def readinto(self, block: Any) -> int:
-        """Read what there is, when there is something."""
-        _ready(self._pipe.fileno(), select.POLLIN, self._silence)
-        return os.readv(self._pipe.fileno(), [block])
-
-    def close(self) -> None:
-        """Close the pipe, too."""
-        self._pipe.close()
-        super().close()
-
-
-def _ready(descriptor: int, event: int, response_timeout: float) -> None:
-    """Wait until a pipe can be read or written.
-
-    Raises
-    ------
-    TimeoutError
-        If that takes too long: whoever is at the other end is there, and does nothing.
-    """
-    poll = select.poll()
-    poll.register(descriptor, event)
-    if not poll.poll(response_timeout * 1000):
-        raise TimeoutError
-
-
-def _pipes(process: subprocess.Popen[bytes], response_timeout: float) -> tuple[int, io.BufferedReader]:
-    if process.stdin is None or process.stdout is None:
-        raise ValueError("The process has no pipes.")
-    os.set_blocking(process.stdin.fileno(), False)
-    return process.stdin.fileno(), io.BufferedReader(_Heard(process.stdout, response_timeout))
-
-
-def _end(process: subprocess.Popen[bytes], output: io.BufferedReader) -> None:
-    """Close the pipes, at which ssh ends, and wait for that."""
-    with suppress(OSError):
-        process.kill()
-    for pipe in (process.stdin, output):
-        with suppress(OSError):
-            if pipe is not None:
-                pipe.close()
-    process.wait()
 
 
 def reading(handle: bytes, offset: int, block: memoryview) -> Request:

@@ -17,9 +17,10 @@ from chiltepin.backends.filesystem.stores.sftp.bursts import (
     groups,
     upload_batch,
 )
-from chiltepin.backends.filesystem.stores.sftp.files import PART, SftpReader, classified, opened
+from chiltepin.backends.filesystem.stores.sftp.handles import PART, classified, opened
 from chiltepin.backends.filesystem.stores.sftp.in_order_files import SftpInOrderFile
 from chiltepin.backends.filesystem.stores.sftp.messages import EOF, Attributes, MessageType, Request, names, pack_string
+from chiltepin.backends.filesystem.stores.sftp.reader import SftpReader
 from chiltepin.backends.filesystem.stores.sftp.temp_files import SftpTempFile
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 

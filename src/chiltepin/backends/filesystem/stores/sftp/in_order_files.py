@@ -13,16 +13,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.sftp.connection import writing
-from chiltepin.backends.filesystem.stores.sftp.files import (
-    Handles,
-    moved,
-    opened,
-    opening,
-    refuse_lost_time,
-    refuse_other_size,
-    time_set,
-    written,
-)
+from chiltepin.backends.filesystem.stores.sftp.handles import Handles, opened, opening
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EMPTYING,
@@ -33,6 +24,13 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     MessageType,
     Request,
     pack_string,
+)
+from chiltepin.backends.filesystem.stores.sftp.replace import (
+    moved,
+    refuse_lost_time,
+    refuse_other_size,
+    time_set,
+    written,
 )
 from chiltepin.backends.filesystem.stores.sftp.temp_files import Written
 

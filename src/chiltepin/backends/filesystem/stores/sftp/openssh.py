@@ -10,7 +10,6 @@ import atexit
 import errno
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.same_server import same_host
+from chiltepin.backends.filesystem.stores.sftp.ciphers import QUICK, in_hardware
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -70,9 +70,6 @@ case "$1" in
 esac
 """
 
-#: Ciphers that processors have in hardware. OpenSSH prefers one that they have not, for twice the processor time
-#: (docs/decisions/sftp-client.md).
-_QUICK = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 #: Seconds for ssh to tell its settings, for which it connects to nobody.
 _TELLING = 10.0
@@ -153,9 +150,9 @@ class OpenSSH:
     @cached_property
     def _ciphers(self) -> list[str]:
         """The words that let ciphers of the processor come first; none where anybody has chosen any, or it has none."""
-        usual = _settings("ssh", "-F", "none", "-G", "--", "localhost").get("ciphers", "") if _in_hardware() else ""
+        usual = _settings("ssh", "-F", "none", "-G", "--", "localhost").get("ciphers", "") if in_hardware() else ""
         known = usual.split(",")
-        quick = [cipher for cipher in _QUICK if cipher in known]
+        quick = [cipher for cipher in QUICK if cipher in known]
         if not quick or usual != _settings(*self.command, "-G", "--", self.host).get("ciphers", ""):
             return []
         return ["-o", f"Ciphers={','.join(dict.fromkeys((*quick, *known)))}"]
@@ -227,16 +224,6 @@ class OpenSSH:
             )
             return Fault("ENDPOINT_ERROR", reason)
         return _failure(self.host, said)
-
-
-@cache
-def _in_hardware() -> bool:
-    """Whether this processor has AES; where nobody says, it is one of a kind that has (macOS)."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            return re.search(r"^(flags|Features)\b.*\baes\b", file.read(), re.MULTILINE) is not None
-    except OSError:
-        return True
 
 
 @cache

@@ -22,8 +22,8 @@ from chiltepin.backends.filesystem.mover.pool import processors
 from chiltepin.backends.filesystem.store import limited
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import MAX_IN_FLIGHT, Connection
-from chiltepin.backends.filesystem.stores.sftp.files import PART, TooManyOpenFault, classified
 from chiltepin.backends.filesystem.stores.sftp.folder import SftpFolder
+from chiltepin.backends.filesystem.stores.sftp.handles import PART, TooManyOpenFault, classified
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     EOF,
     NO_ATTRIBUTES,

@@ -9,18 +9,7 @@ import xxhash
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.sftp.connection import writing
-from chiltepin.backends.filesystem.stores.sftp.files import (
-    PART,
-    Handles,
-    fetched,
-    moved,
-    opened,
-    opening,
-    refuse_lost_time,
-    refuse_other_size,
-    time_set,
-    written,
-)
+from chiltepin.backends.filesystem.stores.sftp.handles import PART, Handles, fetched, opened, opening
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EXCLUSIVELY,
@@ -32,6 +21,13 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     length,
     pack_string,
     times,
+)
+from chiltepin.backends.filesystem.stores.sftp.replace import (
+    moved,
+    refuse_lost_time,
+    refuse_other_size,
+    time_set,
+    written,
 )
 
 if TYPE_CHECKING:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 from base64 import b64encode
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.store import SMALL, Small
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
-from chiltepin.backends.filesystem.stores.s3.uploads import Record, begin, dead
+from chiltepin.backends.filesystem.stores.s3.etags import (
+    MOST_PARTS,
+    PART,
+    digest_of,
+    is_md5,
+    tag_is_plain,
+    tag_of_parts,
+)
+from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
+from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import Record, begin, dead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Buffer, Self
@@ -23,41 +28,11 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Reader
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
 
-__all__ = ["MOST_COPIED", "PART", "S3Reader", "S3Upload", "is_md5", "tag_is_plain"]
+__all__ = ["MOST_COPIED", "S3Upload"]
 
-#: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
-#: what the aws command takes, and sixteen of them are not too much memory.
-PART = 8 << 20
-
-#: Most parts of one upload (S3 API, "Amazon S3 multipart upload limits").
-MOST_PARTS = 10_000
 
 #: Bytes of the largest object that one request copies (S3 API, CopyObject).
 MOST_COPIED = 5 << 30
-
-
-def is_md5(tag: str) -> bool:
-    """Whether an entity tag looks like the MD5 of a content, and not like that of an object that came in parts."""
-    return re.fullmatch("[0-9a-f]{32}", tag) is not None
-
-
-def digest_of(block: Buffer) -> hashlib._Hash:
-    """Return the MD5 of a block: no secret hangs on it, and it is what S3 names contents by."""
-    return hashlib.md5(block, usedforsecurity=False)
-
-
-def tag_of_parts(digests: Iterable[bytes]) -> str:
-    """Return the entity tag of an object that came in parts of these MD5s, as S3 and most other servers make it."""
-    digests = list(digests)
-    return f"{digest_of(b''.join(digests)).hexdigest()}-{len(digests)}"
-
-
-def tag_is_plain(answer: Mapping[str, Any]) -> bool:
-    """Whether an object's entity tag is made of MD5s.
-
-    It is not with keys of a customer or of KMS (docs.aws.amazon.com, S3 API, "Object", ETag).
-    """
-    return "SSECustomerAlgorithm" not in answer and not answer.get("ServerSideEncryption", "").startswith("aws:kms")
 
 
 def _is_wrong(key: str) -> Fault:
@@ -80,128 +55,6 @@ def put_whole(bucket: Bucket, key: str, content: Buffer) -> None:
         # Only of a server that does not look at the signature: it shows what is wrong already.
         bucket.call("delete_object", key)
         raise _is_wrong(key)
-
-
-class S3Reader:
-    """An object that is open for reading: one state of it, whatever is put in its place meanwhile.
-
-    What came is compared with the entity tag: at once where it is one part at most, and at the end, when `changed` is
-    asked, where all of it came in the parts that it was written in. The tag of a larger object that was written in one
-    request is the `proof`, which whoever reads compares.
-
-    Parameters
-    ----------
-    bucket : Bucket
-        The way to its bucket.
-    key : str
-        The object's name.
-    """
-
-    def __init__(self, bucket: Bucket, key: str) -> None:
-        self.bucket, self.key = bucket, key
-        got = bucket.first(key, PART)
-        # What is in memory of the object, and where it begins: the first part came with the first answer.
-        self._window, self._start, self._at = got.data, 0, 0
-        #: The entity tag; every other request is for this one.
-        self.tag = got.etag
-        self.size: int | None = got.size
-        self.mtime: float | None = got.mtime
-        self.parts = True
-        self.checksum = ""
-        self.content_id = f"{bucket.endpoint}/{bucket.name}/{key}:{self.tag}"
-        self._length = got.size
-        self._digests: dict[int, bytes] = {}
-        self._note(0, self._window)
-        if is_md5(self.tag) and len(self._window) == got.size:
-            if self._digests[0].hex() != self.tag:
-                self._refuse_if_plain()
-        elif is_md5(self.tag) and tag_is_plain(self._asked()):
-            self.checksum = f"md5:{self.tag}"
-
-    def _asked(self, **more: Any) -> dict[str, Any]:
-        return self.bucket.call("head_object", self.key, **more)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held but memory."""
-        self._window = memoryview(b"")
-
-    def read_at(self, offset: int, block: memoryview) -> int:
-        """Fill the block from there; see `Reader.read_at`."""
-        block = block[: max(0, self._length - offset)]
-        head = self._window[offset : offset + len(block)] if not self._start else self._window[:0]
-        block[: len(head)] = head
-        if len(head) < len(block):
-            self._get(offset + len(head), block[len(head) :])
-        return len(block)
-
-    def _get(self, offset: int, block: memoryview) -> None:
-        count, tag = self.bucket.fill(self.key, offset, block, self.tag)
-        # Some servers do not know If-Match (rclone's, for one).
-        if tag != self.tag:
-            raise Fault(
-                "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; move it again when it is complete."
-            )
-        if count != len(block):
-            raise Fault("ENDPOINT_ERROR", f"S3 did not send the range of {self.key} that it was asked for.")
-        self._note(offset, block)
-
-    def _note(self, offset: int, block: memoryview) -> None:
-        """Keep the MD5 of what may be one part of the object, or all of it."""
-        if is_md5(self.tag) and len(block) < self._length:
-            return
-        if offset % PART == 0 and len(block) == min(PART, self._length - offset) and (block or not offset):
-            self._digests[offset // PART] = digest_of(block).digest()
-
-    def readinto(self, block: memoryview) -> int:
-        """Fill the block from where the last call ended, a part being got at a time; see `Reader.readinto`."""
-        left = self._length - self._at
-        if left > 0 and self._at >= self._start + len(self._window):
-            window = memoryview(bytearray(min(PART, left)))
-            self._get(self._at, window)
-            self._window, self._start = window, self._at
-        found = self._window[self._at - self._start :][: len(block)]
-        block[: len(found)] = found
-        self._at += len(found)
-        return len(found)
-
-    def small(self) -> Small | None:
-        """Return all of a small object, which came with the first answer; None of a larger one."""
-        if self._length > SMALL:
-            return None
-        self.changed()
-        return Small(self._window, self._length, round((self.mtime or 0.0) * 1e9))
-
-    def changed(self) -> bool:
-        """Answer no, as all that was read was of one state; compare it with the entity tag, if all of it was read.
-
-        Raises
-        ------
-        Fault
-            ``VERIFY_CHECKSUM`` if it is something else.
-        """
-        count = max(1, -(-self._length // PART))
-        if self.tag.endswith(f"-{count}") and len(self._digests) == count:
-            found = tag_of_parts(self._digests[number] for number in range(count))
-            if found != self.tag and self._in_such_parts(count):
-                self._refuse_if_plain()
-        return False
-
-    def _in_such_parts(self, count: int) -> bool:
-        """Whether the object was written in parts of our size; asked only where the tag says that it was not."""
-        for number in range(count):
-            wanted = min(PART, self._length - number * PART)
-            if self._asked(PartNumber=number + 1).get("ContentLength") != wanted:
-                return False
-        return True
-
-    def _refuse_if_plain(self) -> None:
-        if tag_is_plain(self._asked()):
-            raise Fault("VERIFY_CHECKSUM", f"What came of {self.key} has another checksum than S3 tells of it.")
 
 
 class S3Upload:

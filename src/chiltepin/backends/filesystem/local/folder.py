@@ -1,0 +1,243 @@
+"""One folder of this machine, held open."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from chiltepin.backends.filesystem.local.in_order_files import InOrderTempFile, in_order_only
+from chiltepin.backends.filesystem.local.kernel_copy import clonable, clone
+from chiltepin.backends.filesystem.local.opening import ENTERED
+from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile
+from chiltepin.backends.filesystem.local.small_files import read_small, write_small
+from chiltepin.backends.filesystem.local.temp_files import PART, LocalTempFile, TempFiles
+from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
+from chiltepin.backends.filesystem.store import SMALL, Entry, Small
+from chiltepin.backends.filesystem.temp_names import is_temp_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder
+    from chiltepin.paths import Parts
+
+__all__ = ["LocalFolder"]
+
+
+def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "dir"
+    return "link" if stat.S_ISLNK(mode) else "other"
+
+
+def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "other"]:
+    """Return what a listing alone tells of an entry."""
+    with suppress(OSError):
+        if item.is_symlink():
+            return "link"
+        if item.is_dir(follow_symlinks=False):
+            return "dir"
+        if item.is_file(follow_symlinks=False):
+            return "file"
+    return "other"
+
+
+class OwnStore(Protocol):
+    """What a folder needs of the store that it is in."""
+
+    #: The disks that were found to take files in order only.
+    in_order: set[int]
+
+    def tidy(self, folder: int, parts: Parts, temp_files: TempFiles | None, *, goal: bool) -> None:
+        """Remove temporary files of dead writers from a folder."""
+        ...
+
+
+class LocalFolder(OpenFile):
+    """One folder of this machine, held open."""
+
+    def __init__(
+        self, descriptor: int, store: OwnStore, parts: Parts, *, goal: bool = False, fresh: bool = False
+    ) -> None:
+        super().__init__(descriptor)
+        self._store, self._parts, self._goal, self._fresh = store, parts, goal, fresh
+        self._temp_files: TempFiles | None = None
+
+    @cached_property
+    def identity(self) -> tuple[int, int]:
+        """The numbers of its disk and of itself there, which are the same by all its names."""
+        facts = os.fstat(self.descriptor)
+        return facts.st_dev, facts.st_ino
+
+    @property
+    def device(self) -> int:
+        """The disk that the folder is on."""
+        return self.identity[0]
+
+    @cached_property
+    def has_unknown_sizes(self) -> bool:
+        """Whether the sizes of its files are untold."""
+        return has_unknown_sizes(self.device)
+
+    def kept_time(self, mtime: int) -> int:
+        """Return what the disk keeps of a modification time in nanoseconds."""
+        return mtime // self._unit * self._unit
+
+    @cached_property
+    def _unit(self) -> int:
+        # For each folder: a disk that is mounted later may get the number of an earlier one.
+        return self.open_temp_files().time_unit()
+
+    def _entry(self, name: str, facts: os.stat_result) -> Entry:
+        kind = _kind(facts.st_mode)
+        size = None if kind == "file" and self.has_unknown_sizes else facts.st_size
+        return Entry(name, kind, size, facts.st_mtime)
+
+    def scan(self) -> os._ScandirIterator[str]:
+        """List the folder, to be used in a ``with``."""
+        if ENTERED and fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_PATH:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return os.scandir(self.descriptor)
+
+    def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
+        """Yield all entries."""
+        with self.scan() as found:
+            for item in found:
+                if not temp_files and is_temp_name(item.name):
+                    continue
+                try:
+                    facts = item.stat(follow_symlinks=False)
+                except FileNotFoundError:  # It vanished between the listing and this look at it.
+                    continue
+                except OSError:  # One that cannot be looked at is there all the same: to be named, and to be deleted.
+                    yield Entry(item.name, _kind_listed(item))
+                    continue
+                yield self._entry(item.name, facts)
+
+    def entry(self, name: str) -> Entry | None:
+        """Return one entry, or None."""
+        try:
+            facts = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return self._entry(name, facts)
+
+    def read(self, name: str) -> LocalReader:
+        """Open a regular file; anything else is refused."""
+        descriptor = os.open(name, FILE, dir_fd=self.descriptor)
+        try:
+            return LocalReader(descriptor, name)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
+        """Copy a small file in few calls, and let a large one share its blocks where the disk can."""
+        if not entry.fits(SMALL):
+            if options.checksum or not isinstance(origin, LocalFolder):
+                return None
+            return self._clone(origin, entry, name, options)
+        return self._write(origin.read_small(entry), name, options)
+
+    def read_small(self, entry: Entry) -> Small | None:
+        """Read a small file in few calls; see `Folder.read_small`."""
+        return read_small(self.descriptor, entry.name)
+
+    def take_small(self, origin: LocalFolder, name: str, new_name: str, options: CopyOptions) -> int | None:
+        """Copy a small file in few calls, of which no more is known than its name."""
+        return self._write(read_small(origin.descriptor, name), new_name, options)
+
+    def _write(self, small: Small | None, name: str, options: CopyOptions) -> int | None:
+        if small is None or self._in_order:
+            return None
+        try:
+            return write_small(small, self.descriptor, name, options, self.open_temp_files())
+        except OSError as err:
+            if not self._learns(err):
+                raise
+        return None
+
+    @property
+    def _in_order(self) -> bool:
+        """Whether the disk is known to take files in order only."""
+        return bool(self._store.in_order) and self.device in self._store.in_order
+
+    def _learns(self, error: OSError) -> bool:
+        """Find out whether the disk takes files in order only, which what it refused may be due to."""
+        if self._in_order or not in_order_only(error, self.open_temp_files()):
+            return False
+        self._store.in_order.add(self.device)
+        return True
+
+    def _clone(self, origin: LocalFolder, entry: Entry, name: str, options: CopyOptions) -> int | None:
+        devices = (origin.device, self.device)
+        if not clonable(devices):
+            return None
+        with origin.read(entry.name) as reader, self.temp_file(name) as temp_file:
+            if (
+                not isinstance(temp_file, LocalTempFile)
+                or not clone(reader.descriptor, temp_file.descriptor, devices)
+                or reader.changed()
+            ):
+                return None
+            temp_file.commit(reader.mtime if options.mtime else None)
+            return reader.size
+
+    def open_temp_files(self) -> TempFiles:
+        """Return the temporary files of this folder, of which there is one more now."""
+        if self._temp_files is None:
+            self._temp_files = TempFiles(self.descriptor, fresh=self._fresh)
+        return self._temp_files
+
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> LocalTempFile | InOrderTempFile:
+        """Begin a file, or continue one that a dead run has begun."""
+        temp_files, continued = self.open_temp_files(), False
+        rights = temp_files.replaced(name)
+        try:
+            if self._in_order:
+                return InOrderTempFile(temp_files, name, rights)
+            if content_id and size is not None and size > PART:
+                temp_file, descriptor, continued = temp_files.marked(f"{content_id}/{name}", rights)
+            else:
+                temp_file, descriptor = temp_files.new(rights)
+        except OSError as err:
+            if not self._learns(err):
+                raise
+            return InOrderTempFile(temp_files, name, rights)
+        return LocalTempFile(
+            temp_files, temp_file, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._temp_files is not None:
+            self._temp_files.close()
+        # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
+        # may have been killed when all files were whole. In a folder that was made just now no run has died.
+        self._store.tidy(self.descriptor, self._parts, self._temp_files, goal=self._goal and not self._fresh)
+        super().__exit__(kind, error, trace)
+
+    def remove(self, name: str) -> None:
+        """Unlink the entry."""
+        os.unlink(name, dir_fd=self.descriptor)
+
+    def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Unlink them one by one."""
+        for name in names:
+            try:
+                self.remove(name)
+            except OSError as err:  # noqa: PERF203 - the others go on
+                yield name, err
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder."""
+        os.rmdir(name, dir_fd=self.descriptor)

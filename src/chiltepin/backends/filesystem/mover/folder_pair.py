@@ -1,0 +1,96 @@
+"""A folder of the source and the one at the destination that it is copied to."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.store import Batching
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.mover.selection import Listing
+    from chiltepin.backends.filesystem.store import Folder
+
+__all__ = ["FolderPair", "close_folder", "into_itself", "refuse_itself", "vanished", "with_pair"]
+
+
+class FolderPair:
+    """A folder and the one that it is copied to, open until the last file of it is done."""
+
+    def __init__(self, origin: Location, goal: Location, top: Hashable | None) -> None:
+        self.origin, self.goal = origin, goal
+        self.here = origin.store.folder(origin.parts)
+        try:
+            refuse_itself(self.here, top, origin, goal)
+            self.there = goal.store.folder(goal.parts, create=True)
+        except BaseException:
+            close_folder(self.here)
+            raise
+        #: What is in the destination, where that is listed before.
+        self.listing: Listing | None = None
+        ends = (self.here, self.there)
+        #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
+        self.batched = any(isinstance(end, Batching) for end in ends) and all(
+            isinstance(end, Batching | LocalFolder) for end in ends
+        )
+        self._users, self._lock = 1, threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        close_folder(self.here)
+        close_folder(self.there)
+
+    def shared(self) -> Self:
+        """Keep it open for another ``with``."""
+        with self._lock:
+            self._users += 1
+        return self
+
+
+def with_pair(pair: FolderPair, operation: Callable[[], None]) -> None:
+    """Run an operation while the two folders are held open."""
+    with pair:
+        operation()
+
+
+def close_folder(folder: Folder) -> None:
+    """Close a folder that was entered without a ``with``."""
+    folder.__exit__(None, None, None)
+
+
+def vanished(pair: FolderPair, file: Location) -> Fault:
+    """Return the fault of a file that was listed and is not found, or whose destination is not."""
+    with suppress(Exception):
+        if pair.here.entry(file.parts[-1]) is not None:
+            reason = f"{file} could not be copied, since the folder that it goes to was removed; run it again."
+            return Fault("FILE_NOT_FOUND", reason)
+    return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
+
+
+def into_itself(origin: Location, goal: Location) -> Fault:
+    """Return the fault of a copy that would not end."""
+    reason = f"{origin} would be copied into itself, to {goal}; choose a destination outside of it."
+    return Fault("INVALID_PATH_NAME", reason)
+
+
+def refuse_itself(here: Folder, top: Hashable | None, origin: Location, goal: Location) -> None:
+    """Raise a ``Fault`` where a walk meets its own destination, which a bind mount may have put into the source."""
+    if top is not None and here.identity == top:
+        raise into_itself(origin, goal)

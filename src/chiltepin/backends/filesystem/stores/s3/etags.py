@@ -1,0 +1,47 @@
+"""What S3's entity tags prove of a content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from typing_extensions import Buffer
+
+
+__all__ = ["MOST_PARTS", "PART", "digest_of", "is_md5", "tag_is_plain", "tag_of_parts"]
+
+#: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
+#: what the aws command takes, and sixteen of them are not too much memory.
+PART = 8 << 20
+
+
+#: Most parts of one upload (S3 API, "Amazon S3 multipart upload limits").
+MOST_PARTS = 10_000
+
+
+def is_md5(tag: str) -> bool:
+    """Whether an entity tag looks like the MD5 of a content, and not like that of an object that came in parts."""
+    return re.fullmatch("[0-9a-f]{32}", tag) is not None
+
+
+def digest_of(block: Buffer) -> hashlib._Hash:
+    """Return the MD5 of a block: no secret hangs on it, and it is what S3 names contents by."""
+    return hashlib.md5(block, usedforsecurity=False)
+
+
+def tag_of_parts(digests: Iterable[bytes]) -> str:
+    """Return the entity tag of an object that came in parts of these MD5s, as S3 and most other servers make it."""
+    digests = list(digests)
+    return f"{digest_of(b''.join(digests)).hexdigest()}-{len(digests)}"
+
+
+def tag_is_plain(answer: Mapping[str, Any]) -> bool:
+    """Whether an object's entity tag is made of MD5s.
+
+    It is not with keys of a customer or of KMS (docs.aws.amazon.com, S3 API, "Object", ETag).
+    """
+    return "SSECustomerAlgorithm" not in answer and not answer.get("ServerSideEncryption", "").startswith("aws:kms")

@@ -1,0 +1,152 @@
+"""Files on an SFTP server: how they are opened, read, and given their names."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.sftp.connection import reading
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    NO_ATTRIBUTES,
+    Attributes,
+    MessageType,
+    Request,
+    pack_string,
+    pack_uint32,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
+
+__all__ = ["PART", "Handles", "TooManyOpenFault", "classified", "fetched", "opened", "opening"]
+
+#: What a server says of a folder that it does not list, although it is one: no permission, not supported.
+_UNCLEAR = (3, 8)
+
+#: Bytes of a part: long enough that the way there and back costs little, short enough for many at once.
+PART = 4 << 20
+
+
+def opening(path: str, flags: int) -> Request:
+    """Return the request that opens a file."""
+    return Request(MessageType.OPEN, pack_string(path), pack_uint32(flags), NO_ATTRIBUTES, about=path)
+
+
+class TooManyOpenFault(Fault):
+    """The server opened no file while others were open; a later try may find it better."""
+
+
+def opened(connection: Connection, request: Request) -> bytes:
+    """Return the handle of what was opened."""
+    if request.failed and connection.handles:
+        # SFTP has no word for it.
+        reason = f"The server does not open {request.about}; so many at once may be too many for it."
+        raise TooManyOpenFault("ENDPOINT_ERROR", reason)
+    return request.result()
+
+
+def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) -> None:
+    """Find out what those files are of which the server does not tell it: links, folders or, as the rest is, files.
+
+    Parameters
+    ----------
+    connection : Connection
+        The connection.
+    found : sequence of tuple of str and Attributes
+        Their paths, and what is told of each; it gets the kind. Where a server knows nothing of links it stays untold.
+    """
+    has_unknown_sizes = [(path, facts) for path, facts in found if facts.mode is None]
+    if not has_unknown_sizes:
+        return
+    links = [Request(MessageType.READLINK, pack_string(path)) for path, _ in has_unknown_sizes]
+    folders = [Request(MessageType.OPENDIR, pack_string(path)) for path, _ in has_unknown_sizes]
+    connection.ask(*links)
+    for (_, facts), link, folder in zip(has_unknown_sizes, links, folders, strict=True):
+        if link.status is None:
+            facts.mode = stat.S_IFLNK
+        elif link.failed:
+            connection.ask(folder)
+            if folder.status is None:
+                connection.close_file(folder.body)
+            if folder.status is None:
+                facts.mode = stat.S_IFDIR
+            # Of one that may not be opened it is not known either.
+            elif folder.status not in _UNCLEAR:
+                facts.mode = stat.S_IFREG
+
+
+def fetched(connection: Connection, handle: bytes, offset: int, block: memoryview) -> int:
+    """Fill a block from there; return how many bytes came, fewer only at the end of the file."""
+    step = connection.reads
+    starts = range(0, len(block), step)
+    asked = connection.ask(*(reading(handle, offset + start, block[start : start + step]) for start in starts))
+    for start, request in zip(starts, asked, strict=True):
+        wanted, count = len(block[start : start + step]), request.count()
+        # A server may give less than was asked for, and not only at the end (draft-ietf-secsh-filexfer-02,
+        # 6.4).
+        while 0 < count < wanted:
+            (again,) = connection.ask(reading(handle, offset + start + count, block[start + count : start + wanted]))
+            if not (more := again.count()):
+                break
+            count += more
+        if count < wanted:
+            return start + count
+    return len(block)
+
+
+class Handles:
+    """One file of the server, opened on each connection that is used for it.
+
+    Parameters
+    ----------
+    choose : callable
+        Returns the connection to use next.
+    path : str
+        Where it is on the server.
+    flags : int
+        How it is opened.
+    """
+
+    def __init__(self, choose: Callable[[], Connection], path: str, flags: int) -> None:
+        self._choose, self._path, self._flags = choose, path, flags
+        self._lock = threading.Lock()
+        self._open: dict[Connection, bytes] = {}
+        self.first: Connection | None = None
+
+    def add(self, connection: Connection, handle: bytes) -> None:
+        """Take over a handle that was got in another way."""
+        self.first = self.first or connection
+        self._open[connection] = handle
+
+    def any(self) -> tuple[Connection, bytes]:
+        """Return the connection that has the least to do, and the handle of the file there."""
+        connection = self._choose()
+        with self._lock:
+            handle = self._open.get(connection)
+            if handle is None:
+                if self.first is not None and self.first.broken:
+                    # What was seen before may be another file by now; the whole file is another try.
+                    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                (request,) = connection.ask(opening(self._path, self._flags))
+                handle = opened(connection, request)
+                self.add(connection, handle)
+        return connection, handle
+
+    def one(self) -> tuple[Connection, bytes]:
+        """Return the first connection, and the handle of the file there."""
+        if self.first is None:
+            return self.any()
+        return self.first, self._open[self.first]
+
+    def closing(self) -> None:
+        """Let all handles go, without waiting."""
+        with self._lock:
+            for connection, handle in self._open.items():
+                connection.close_file(handle)
+            self._open.clear()

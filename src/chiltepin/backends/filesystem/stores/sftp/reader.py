@@ -1,0 +1,138 @@
+"""A file of an SFTP server that is read in parts."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.sftp.connection import reading
+from chiltepin.backends.filesystem.stores.sftp.handles import PART, Handles, classified, fetched, opened, opening
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    READING,
+    Attributes,
+    MessageType,
+    Request,
+    pack_string,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
+
+__all__ = ["SftpReader"]
+
+#: Bytes that are asked for of a file that is said to be empty: a server tells 0 of what is made when it is read, as in
+#: /proc. More than one, since some of these give nothing after the first read (Linux, fs/proc/proc_sysctl.c).
+_UNTOLD = 1 << 15
+
+
+class SftpReader:
+    """A regular file of the server, open for reading.
+
+    Parameters
+    ----------
+    choose : callable
+        Returns the connection to use next.
+    path : str
+        Where it is on the server.
+
+    Notes
+    -----
+    A link is refused, but the look and the opening are two requests: SFTP cannot do both in one.
+    """
+
+    def __init__(self, choose: Callable[[], Connection], path: str) -> None:
+        connection = choose()
+        looked, asked = connection.ask(
+            Request(MessageType.LSTAT, pack_string(path), about=path), opening(path, READING)
+        )
+        facts, _ = Attributes.of(looked.result())
+        classified(connection, [(path, facts)])
+        if facts.kind != "file":
+            if asked.status is None:
+                connection.close_file(asked.body)
+            raise _no_file(facts.kind, path)
+        handle = opened(connection, asked)
+        self._handles = Handles(choose, path, READING)
+        self._head = bytearray(min(facts.size or _UNTOLD, connection.reads))
+        self._position, self._ahead = 0, memoryview(b"")
+        self.parts, self.checksum = True, ""
+        self._before, self._after = self._first_look(connection, handle)
+        self._handles.add(connection, handle)
+        self.size: int | None = self._before.size or (0 if self._after is not None else None)
+        self.mtime = None if self._before.mtime is None else float(self._before.mtime)
+        self.content_id = f"{path}:{self._before.size}:{self._before.mtime}"
+
+    def _first_look(self, connection: Connection, handle: bytes) -> tuple[Attributes, Attributes | None]:
+        """Look at the file, read its start and look again, in one burst: a small file needs no more than that."""
+        look = Request(MessageType.FSTAT, handle)
+        read, again = reading(handle, 0, memoryview(self._head)), Request(MessageType.FSTAT, handle)
+        if connection.orderly:
+            connection.ask(look, read, again)
+        else:
+            for request in (look, read, again):
+                connection.ask(request)
+        before, after = Attributes.of(look.result())[0], Attributes.of(again.result())[0]
+        got = read.count()
+        whole = got == before.size
+        if got < len(self._head):
+            self._head = self._head[:got]
+        return before, after if whole else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handles.closing()
+
+    def read_at(self, offset: int, block: memoryview) -> int:
+        """Fill the block from there; see `Reader.read_at`."""
+        if offset + len(block) <= len(self._head):
+            block[:] = self._head[offset : offset + len(block)]
+            return len(block)
+        return fetched(*self._handles.any(), offset, block)
+
+    def readinto(self, block: memoryview) -> int:
+        """Fill the block, from what is read ahead of it in whole parts."""
+        if not self._ahead:
+            self._ahead = self._next()
+        count = min(len(block), len(self._ahead))
+        block[:count] = self._ahead[:count]
+        self._ahead = self._ahead[count:]
+        return count
+
+    def _next(self) -> memoryview:
+        if self._position == 0 and self._head:
+            self._position = len(self._head)
+            return memoryview(self._head)
+        if self._after is not None:
+            return memoryview(b"")
+        part = memoryview(bytearray(PART))
+        count = fetched(*self._handles.one(), self._position, part)
+        self._position += count
+        return part[:count]
+
+    def changed(self) -> bool:
+        """Compare size and modification time, in seconds, with those of the moment it was opened."""
+        now = self._after
+        if now is None:
+            connection, handle = self._handles.one()
+            (look,) = connection.ask(Request(MessageType.FSTAT, handle))
+            now, _ = Attributes.of(look.result())
+        return (now.size, now.mtime) != (self._before.size, self._before.mtime)
+
+
+def _no_file(kind: str, path: str) -> Exception:
+    if kind == "dir":
+        return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if kind == "link":
+        return OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return Fault("NOT_A_FILE", f"{path} is neither a file nor a folder.")

@@ -1,0 +1,143 @@
+"""Check a file that was written over SFTP, and put it in place of the old one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores import owners
+from chiltepin.backends.filesystem.stores.sftp.handles import classified, fetched
+from chiltepin.backends.filesystem.stores.sftp.messages import (
+    Attributes,
+    MessageType,
+    Request,
+    pack_string,
+    times,
+)
+
+if TYPE_CHECKING:
+    from chiltepin.backends.filesystem.stores.sftp.connection import Connection
+
+__all__ = ["moved", "refuse_lost_time", "refuse_other_size", "renaming", "time_set", "written"]
+
+
+def written(connection: Connection, request: Request) -> None:
+    """See that a write was taken.
+
+    Raises
+    ------
+    OSError, Fault
+        If not; "no space" if the server's disk says so, since SFTP itself has no word for it.
+    """
+    try:
+        request.result()
+    except Fault:
+        if _is_full(connection, request.about):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), request.about) from None
+        raise
+
+
+def _is_full(connection: Connection, path: str) -> bool:
+    if "statvfs@openssh.com" not in connection.extensions:
+        return False
+    above = path.rsplit("/", 1)[0] or "/"
+    (asked,) = connection.ask(Request(MessageType.EXTENDED, pack_string("statvfs@openssh.com"), pack_string(above)))
+    # Eleven numbers; the fifth is how many blocks are left for such as we are (PROTOCOL of OpenSSH, 4.4).
+    return asked.status is None and not int.from_bytes(asked.body[32:40], "big")
+
+
+def time_set(connection: Connection, temp_file: str, mtime: float, path: str) -> Attributes:
+    """Set the modification time of a temporary file by its name; return what is told of it then.
+
+    Raises
+    ------
+    Fault
+        If the server cannot set it.
+    """
+    timed, look = (
+        Request(MessageType.SETSTAT, pack_string(temp_file), times(mtime)),
+        Request(MessageType.LSTAT, pack_string(temp_file), about=path),
+    )
+    # One after the other: some servers answer in any order.
+    connection.ask(timed)
+    connection.ask(look)
+    if timed.status:
+        raise Fault(
+            "ENDPOINT_ERROR",
+            f"The server cannot set modification times ({timed.words()!r} of {path}); remove preserve_timestamp.",
+        )
+    return Attributes.of(look.result())[0]
+
+
+def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, size: int, path: str) -> None:
+    """Raise a ``Fault`` if a file has another size; where the server does not tell it, its end is read."""
+    if facts.size is None:
+        block = memoryview(bytearray(2))
+        start = max(size - 1, 0)
+        right = fetched(connection, handle, start, block) == size - start
+    else:
+        right = facts.size == size
+    if not right:
+        raise Fault("FILE_SIZE_CHANGED", f"{path} was written, but has not the size of what was sent.")
+
+
+def refuse_lost_time(mtime: float, facts: Attributes, path: str) -> None:
+    """Raise a ``Fault`` if a server has not kept the modification time that was set."""
+    kept = facts.mtime if facts.mtime is not None else min(max(mtime, 0), 0xFFFFFFFF)
+    if abs(kept - mtime) >= 2:  # noqa: PLR2004 - seconds; FAT has only the even ones
+        reason = f"The server cannot keep the modification time of {path}; remove preserve_timestamp."
+        raise Fault("ENDPOINT_ERROR", reason)
+
+
+def renaming(connection: Connection, temp_file: str, path: str) -> Request:
+    """Return the request that renames a temporary file, in place of what has its name where the server can."""
+    if "posix-rename@openssh.com" in connection.extensions:
+        return Request(
+            MessageType.EXTENDED,
+            pack_string("posix-rename@openssh.com"),
+            pack_string(temp_file),
+            pack_string(path),
+            about=path,
+        )
+    return Request(MessageType.RENAME, pack_string(temp_file), pack_string(path), about=path)
+
+
+def moved(connection: Connection, temp_file: str, path: str) -> None:
+    """Rename a temporary file in place of what has its name.
+
+    SFTP's own rename does not replace (draft-ietf-secsh-filexfer-02, 6.5). OpenSSH and most others have one
+    that does. On a server that has not, the old file is renamed out of the way first, and back if the new one cannot
+    be put in its place: for a moment neither has the name, but the old one is never lost.
+    """
+    asked, look = renaming(connection, temp_file, path), Request(MessageType.LSTAT, pack_string(path))
+    connection.ask(asked)
+    if asked.status == 0:
+        return
+    connection.ask(look)
+    if look.status is not None:
+        asked.result()
+    there = Attributes.of(look.result())[0]
+    classified(connection, [(path, there)])
+    if there.kind == "dir":
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    above, _, name = path.rpartition("/")
+    old = owners.aside(name)
+    aside = f"{above}/{old}"
+    away, placed = _plainly(path, aside), _plainly(temp_file, path)
+    try:
+        connection.ask(away)
+        if away.status:
+            asked.result()
+        connection.ask(placed)
+        if placed.status:
+            connection.ask(_plainly(aside, path))
+        placed.result()
+        connection.ask(Request(MessageType.REMOVE, pack_string(aside)))
+    finally:
+        owners.release(old)
+
+
+def _plainly(old: str, new: str) -> Request:
+    return Request(MessageType.RENAME, pack_string(old), pack_string(new), about=new)
