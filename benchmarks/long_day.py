@@ -22,7 +22,7 @@ import chiltepin
 from chiltepin import configure, delete_task, transfer_task
 from chiltepin.testing.simulator import RunningClock
 from chiltepin.transfers import runner as transfers
-from chiltepin.transfers.timing import BackgroundThread
+from chiltepin.transfers.background_thread import BackgroundThread
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,20 +7,13 @@ resolved by their letters alone, so that a path means the same on a disk with li
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import unicodedata
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from chiltepin.errors import PermissionDeniedError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from chiltepin.model import FilterRule
-
-__all__ = ["Parts", "folded", "joined", "machine_path", "make_filter", "named", "parts"]
+__all__ = ["Parts", "folded", "joined", "machine_path", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
@@ -110,16 +103,3 @@ def machine_path(url: str) -> str | None:
         return None
     # Only a whole URL has percent signs for other characters, and may name this machine.
     return unquote(path if host.lower() == "localhost" else host + path, errors="surrogateescape")
-
-
-def make_filter(rules: Iterable[FilterRule]) -> Callable[[str], bool]:
-    """Return a function that tells whether a file of some name is selected: the first rule that matches decides."""
-    compiled = [(re.compile(fnmatch.translate(rule.name)).match, rule.method == "include") for rule in rules]
-
-    def selected(name: str) -> bool:
-        for match, include in compiled:
-            if match(name):
-                return include
-        return True
-
-    return selected

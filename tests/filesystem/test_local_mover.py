@@ -23,7 +23,7 @@ from chiltepin.backends.filesystem.mover.file import copy_file
 from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.threads import MoverThreads
-from chiltepin.backends.filesystem.roots import Roots
+from chiltepin.backends.filesystem.protected_roots import Roots
 from chiltepin.backends.filesystem.store import SMALL
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.model import TaskHandle, TaskState
@@ -37,7 +37,7 @@ from chiltepin.backends.filesystem.mover.file import copy_file
 from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.threads import MoverThreads
-from chiltepin.backends.filesystem.roots import Roots
+from chiltepin.backends.filesystem.protected_roots import Roots
 from chiltepin.backends.filesystem.location import Location
 from chiltepin.backends.filesystem.mover.tree import copy_tree
 from chiltepin.backends.filesystem.mover.task import TaskRun

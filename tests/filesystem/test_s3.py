@@ -27,7 +27,7 @@ from chiltepin.backends.filesystem.stores.s3 import store as store_of_buckets
 from chiltepin.backends.filesystem.stores.s3 import unfinished_uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
-from chiltepin.backends.filesystem.stores.s3.etags import PART
+from chiltepin.backends.filesystem.stores.s3.parts import PART
 from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState

@@ -27,11 +27,11 @@ from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
 from chiltepin.protocol import ClientBackend
 from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.activity import ActivityLog
+from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.service.manager import TaskManager
-from chiltepin.transfers.timing import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

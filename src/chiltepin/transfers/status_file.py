@@ -14,8 +14,8 @@ from typing import Any
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import policy
+from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.own_files import create_own, open_own
-from chiltepin.transfers.timing import SystemClock
 
 __all__ = ["StatusFile", "read"]
 

@@ -7,8 +7,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filters import make_filter
 from chiltepin.errors import BackendError, ChiltepinError
-from chiltepin.paths import make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,10 +22,10 @@ from chiltepin.errors import BackendError, ConfigError, TaskLostError
 from chiltepin.model import TaskState
 from chiltepin.testing.simulator import Simulator
 from chiltepin.transfers.arguments import delete_request, transfer_request
+from chiltepin.transfers.background_thread import BackgroundThread, SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.running import start
 from chiltepin.transfers.service.manager import TaskManager
-from chiltepin.transfers.timing import BackgroundThread, SystemClock
 
 LIMIT = 30
 TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}

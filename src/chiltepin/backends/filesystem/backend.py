@@ -21,7 +21,7 @@ from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
 from chiltepin.backends.filesystem.mover.tree import copy_tree
-from chiltepin.backends.filesystem.roots import Roots
+from chiltepin.backends.filesystem.protected_roots import Roots
 from chiltepin.backends.filesystem.store import limited
 from chiltepin.errors import (
     BackendError,

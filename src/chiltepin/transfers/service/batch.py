@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
+from chiltepin.transfers.background_thread import Backoff
 from chiltepin.transfers.service.pending_request import TaskProgress
-from chiltepin.transfers.timing import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

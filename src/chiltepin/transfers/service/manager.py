@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from chiltepin.backends import forks
 from chiltepin.errors import BackendError
 from chiltepin.transfers import interpreter_exit, policy
+from chiltepin.transfers.background_thread import BackgroundThread, Backoff, SystemClock
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.service.batch import Batch, split
@@ -29,7 +30,6 @@ from chiltepin.transfers.service.completion import Completer
 from chiltepin.transfers.service.pending_request import PendingRequest
 from chiltepin.transfers.service.polling import Poller
 from chiltepin.transfers.service.submission import Submitter
-from chiltepin.transfers.timing import BackgroundThread, Backoff, SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.errors import BackendError, LoginRequiredError
 from chiltepin.model import UNREAD, TaskState, TaskStatus
 from chiltepin.transfers import policy
+from chiltepin.transfers.background_thread import Backoff
 from chiltepin.transfers.service.missing_paths import confirm_missing
-from chiltepin.transfers.timing import Backoff
 
 if TYPE_CHECKING:
     import threading

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
+    from chiltepin.transfers.background_thread import Backoff
     from chiltepin.transfers.recorder import TaskRecorder
     from chiltepin.transfers.service.batch import Batch
     from chiltepin.transfers.service.batching import Batcher
     from chiltepin.transfers.service.completion import Completer
-    from chiltepin.transfers.timing import Backoff
 
 __all__ = ["Submitter"]
 

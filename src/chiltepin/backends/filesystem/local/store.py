@@ -14,8 +14,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.opening import (
     closing,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
-    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import DeleteRequest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
-from chiltepin.backends.filesystem.mover.selection import is_up_to_date
+from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.paths import joined
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
-    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import TransferRequest
 

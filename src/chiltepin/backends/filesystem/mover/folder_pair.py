@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.location import Location
-    from chiltepin.backends.filesystem.mover.selection import Listing
+    from chiltepin.backends.filesystem.mover.sync_level import Listing
     from chiltepin.backends.filesystem.store import Folder
 
 __all__ = ["FolderPair", "close_folder", "into_itself", "refuse_itself", "vanished", "with_pair"]

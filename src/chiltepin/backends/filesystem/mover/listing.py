@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.retry import with_retries
-from chiltepin.backends.filesystem.mover.selection import KEPT
+from chiltepin.backends.filesystem.mover.sync_level import KEPT
 from chiltepin.backends.filesystem.store import MOST_KEPT, Entry, is_valid_name
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
-    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Folder
 
 __all__ = ["delete_extra", "make_way"]

@@ -15,10 +15,10 @@ from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, c
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
 from chiltepin.backends.filesystem.mover.retry import with_retries
-from chiltepin.backends.filesystem.mover.selection import Listing, is_up_to_date
+from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, limited
-from chiltepin.paths import make_filter
+from chiltepin.backends.filters import make_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.pool import TaskGroup
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
-    from chiltepin.backends.filesystem.roots import Roots
+    from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import SyncLevel, TransferRequest
 

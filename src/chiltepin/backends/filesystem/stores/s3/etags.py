@@ -12,15 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-__all__ = ["MOST_PARTS", "PART", "digest_of", "is_md5", "tag_is_plain", "tag_of_parts"]
-
-#: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
-#: what the aws command takes, and sixteen of them are not too much memory.
-PART = 8 << 20
-
-
-#: Most parts of one upload (S3 API, "Amazon S3 multipart upload limits").
-MOST_PARTS = 10_000
+__all__ = ["digest_of", "is_md5", "tag_is_plain", "tag_of_parts"]
 
 
 def is_md5(tag: str) -> bool:

@@ -6,13 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import SMALL, Small
-from chiltepin.backends.filesystem.stores.s3.etags import (
-    PART,
-    digest_of,
-    is_md5,
-    tag_is_plain,
-    tag_of_parts,
-)
+from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
+from chiltepin.backends.filesystem.stores.s3.parts import PART
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
-from chiltepin.backends.filesystem.stores.s3.etags import (
-    MOST_PARTS,
-    PART,
-    digest_of,
-    is_md5,
-    tag_is_plain,
-    tag_of_parts,
-)
+from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
+from chiltepin.backends.filesystem.stores.s3.parts import MOST_PARTS, PART
 from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
 from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import Record, begin, dead
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.links import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.mover.pool import processors
 from chiltepin.backends.filesystem.store import limited
 from chiltepin.backends.filesystem.stores import owners

@@ -1,4 +1,4 @@
-"""Which files of a tree are copied: filters, and what a sync level leaves alone."""
+"""Which existing files a sync level leaves alone."""
 
 from __future__ import annotations
 
