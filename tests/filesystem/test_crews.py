@@ -132,3 +132,15 @@ def test_progress_is_exact_from_many_threads():
     assert (status.files_done, status.bytes_done, status.files_skipped) == (40_000, 120_000, 80_000)
     assert (status.faults, status.state) == (40_080, TaskState.FAILED)
     assert "77 more failed" in status.reason
+
+
+def test_tasks_one_after_another_are_done_by_one_thread(monkeypatch):
+    """The thread of a task that has ended does the next one, and leaves when none comes for a while."""
+    monkeypatch.setattr("chiltepin.backends.filesystem.mover.threads.LINGER", 60)
+    office, workers = MoverThreads(), set()
+    for _ in range(3):
+        request = transfer_request(src_ep="a", dst_ep="b", src_path="x", dst_path="x")
+        run = TaskRun(request, NO_TASK, AdaptivePool(office), threading.Event.wait)
+        office.put(run, lambda _: workers.add(threading.get_ident()))
+        assert run.ended.wait(30)
+    assert len(workers) == 1

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from parsl.data_provider.files import File
+from parsl.dataflow.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER, DependencyResolver
 from parsl.dataflow.errors import DependencyError
 
 from chiltepin import delete_task, transfer_task
@@ -256,3 +257,13 @@ LOOP = asyncio.new_event_loop()
 def _loop():
     yield
     LOOP.close()
+
+
+def test_a_dependency_resolver_of_the_user_is_given_every_argument(config):
+    """What looks for futures behind plain text, as Parsl lets a configuration do, is still asked for it."""
+    resolver = DependencyResolver(
+        traverse_to_gather=SHALLOW_DEPENDENCY_RESOLVER.traverse_to_gather,
+        traverse_to_unwrap=lambda value: "found" if value == "name" else value,
+    )
+    with Workflow(config(dependency_resolver=resolver)):
+        assert same("name").result(LIMIT)[0] == "found"
