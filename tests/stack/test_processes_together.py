@@ -1,0 +1,158 @@
+"""Several processes that ask one service for the same files, over real HTTP, while sources change and processes die.
+
+CHILTEPIN_SCHEDULES=20 tries so many seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from waiting import until
+
+#: Steps of one schedule, files that are asked for, processes that are alive at a time.
+STEPS, FILES, PROCESSES = 40, 3, 3
+
+#: Reads a call from each line, makes it in a thread of its own, and tells how it ended and what is at the destination.
+CALLER = """
+import json, sys, threading
+from pathlib import Path
+from chiltepin import transfer
+from chiltepin.errors import ChiltepinError
+
+folder, lock = Path(sys.argv[1]), threading.Lock()
+
+def call(number, file, level):
+    more = {"timeout": 40, "polling_interval": 0.2, "sync_level": level}
+    try:
+        end = transfer("my-laptop", "hpc-scratch", f"/{file}", f"/{file}", **more)
+    except ChiltepinError as error:
+        end = str(error)
+    held = (folder / str(file)).read_text() if end is True else ""
+    with lock:
+        print(json.dumps([number, end, held]), flush=True)
+
+print(json.dumps("ready"), flush=True)
+for line in sys.stdin:
+    threading.Thread(target=call, args=json.loads(line)).start()
+"""
+
+
+class Caller:
+    """A process that makes calls."""
+
+    def __init__(self, folder, environment):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CALLER, str(folder / "hpc-scratch")],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.calls, self.ends = {}, {}
+        assert json.loads(self.process.stdout.readline()) == "ready"
+        self.thread = threading.Thread(target=self._hear, daemon=True)
+        self.thread.start()
+
+    def _hear(self):
+        for line in self.process.stdout:
+            number, end, held = json.loads(line)
+            self.ends[number] = end, held
+
+    def call(self, number, file, level, version):
+        """Have a file moved; ``version`` is that of its source now."""
+        self.calls[number] = file, version
+        self.process.stdin.write(json.dumps([number, file, level]) + "\n")
+        self.process.stdin.flush()
+
+    def kill(self):
+        """Kill the process without a word."""
+        self.process.send_signal(signal.SIGKILL)
+        self._end()
+
+    def leave(self):
+        """Let it end in order."""
+        self.process.stdin.close()
+        self._end()
+
+    def _end(self):
+        self.process.wait(60)
+        self.thread.join(10)
+        self.process.stdout.close()
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+
+
+class Sources:
+    """Files whose content is the number of their version, each replaced as a whole."""
+
+    def __init__(self, folder):
+        self.folder, self.versions = folder, [0] * FILES
+        for file in range(FILES):
+            self.write(file)
+
+    def write(self, file):
+        """Write the next version."""
+        self.versions[file] += 1
+        beside = self.folder / f"next-{file}"
+        beside.write_text(f"{self.versions[file]:08d}")
+        os.replace(beside, self.folder / str(file))
+
+
+def judge(callers, sources):
+    """Compare each True with the versions of its source; return how many there were."""
+    told = 0
+    for caller in callers:
+        for number, (end, held) in caller.ends.items():
+            file, before = caller.calls[number]
+            if end is True:
+                told += 1
+                assert before <= int(held) <= sources.versions[file], f"call {number} of file {file}"
+    return told
+
+
+def seeds():
+    """One seed, or so many as CHILTEPIN_SCHEDULES says."""
+    return range(int(os.environ.get("CHILTEPIN_SCHEDULES", "1").rpartition(":")[2]))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
+def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
+    """Whatever the other processes do, each call ends, and True means a version of the source as new as the call."""
+    globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
+    environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}
+    (tmp_path / "chiltepin.yaml").write_text("data:\n  backend: globus\n")
+    sources = Sources(tmp_path / "my-laptop")
+    callers = [Caller(tmp_path, environment) for _ in range(PROCESSES)]
+    dead, numbers = [], iter(range(STEPS))
+    for _ in range(STEPS):
+        step = chance.choice(["call"] * 6 + ["write"] * 3 + ["fail", "wait", "kill"])
+        file, caller = chance.randrange(FILES), chance.choice(callers)
+        if step == "call":
+            caller.call(next(numbers), file, chance.choice([None, None, "checksum"]), sources.versions[file])
+        elif step == "write":
+            sources.write(file)
+        elif step == "wait" and caller.calls:
+            until(lambda caller=caller: len(caller.ends) > len(caller.calls) // 2, 60)
+        elif step == "fail":
+            for task in [task for task in globus.tasks.values() if task.status == "ACTIVE"][:1]:
+                task.fail()
+        elif step == "kill" and len(dead) < PROCESSES:
+            caller.kill()
+            callers.remove(caller)
+            dead.append(caller)
+            callers.append(Caller(tmp_path, environment))
+    for caller in callers:
+        until(lambda caller=caller: len(caller.ends) == len(caller.calls), 90)
+        caller.leave()
+        assert caller.process.returncode == 0
+    assert judge(callers + dead, sources)
