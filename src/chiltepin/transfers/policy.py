@@ -54,6 +54,10 @@ EXIT_GRACE = 10.0
 #: By which the service's clock may be ahead of this one.
 CLOCK_SKEW = 10.0
 
+#: By which the clock of this machine may be wrong before a task of another process is forgotten that may still be live:
+#: machines without network time, and those set to local time instead of UTC, are hours off.
+CLOCK_ERROR = timedelta(days=1)
+
 # Batching.
 
 #: Without a new request before a task is submitted, and the longest that it waits for more: a loop of calls makes one

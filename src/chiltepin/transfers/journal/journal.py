@@ -178,9 +178,9 @@ class Journal(LineWriter):
         yield from merge(journal_files(self.folder), lambda _: True)
 
     def _lines_to_keep(self) -> Iterator[bytes]:
-        now = self._clock()
-        # What the service has given up by now is nobody's any more, though nobody saw its end.
-        self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > now}
+        long_ago = self._clock() - policy.CLOCK_ERROR
+        # What the service has given up by now is over, although no process saw its end.
+        self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > long_ago}
         for name, flight in self._mine.items():
             yield flight.intent(name)
             if flight.task:

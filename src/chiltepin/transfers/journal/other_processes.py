@@ -175,8 +175,9 @@ class OtherProcesses:
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 
     def _in_flight(self, changed: set[str]) -> list[KnownSubmission]:
-        now = self._journal.now()
-        for name in [name for name, news in self._begun.items() if news.entry.deadline <= now]:
+        # Its deadline is the service's to judge, whose clock may be right where ours is wrong.
+        long_ago = self._journal.now() - policy.CLOCK_ERROR
+        for name in [name for name, news in self._begun.items() if news.entry.deadline <= long_ago]:
             del self._begun[name]
         found = [news for name, news in self._begun.items() if name in changed and not self._journal.follows(name)]
         return sorted(found, key=lambda news: news.entry.begun)

@@ -90,7 +90,7 @@ def prune(paths: list[str], now: datetime) -> None:
     over = set().union(*ended.values())
     needed: set[str] = set()
     for path, deadlines in begun.items():
-        alive = any(deadline > now and name not in over for name, deadline in deadlines.items())
+        alive = any(deadline > now - policy.CLOCK_ERROR and name not in over for name, deadline in deadlines.items())
         # A file that stays needs the ends of what began in it, or these would be taken for unfinished.
         if alive or ended[path] & needed:
             needed.update(deadlines)

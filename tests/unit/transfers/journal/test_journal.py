@@ -205,9 +205,11 @@ def test_another_service_or_backend_is_left_out(journal, reader):
 
 
 def test_what_the_service_has_given_up_is_left_out(journal, reader, clock):
-    """After its deadline a submission is not in flight, whatever the journal says."""
+    """A day after its deadline a submission is not in flight; until then the clock may be what is wrong."""
     record_intent(journal, "short", hours=1)
     record_intent(journal, "long", hours=2)
+    clock.now += timedelta(hours=24)
+    assert in_flight(reader) == ["short", "long"]
     clock.now += timedelta(hours=1)
     assert in_flight(reader) == ["long"]
 
@@ -302,11 +304,11 @@ def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader)
     other.close()
     journal = Journal(folder, clock=clock)
     journal.ended("theirs", TaskState.SUCCEEDED)
-    record_intent(journal, "long", hours=9)
+    record_intent(journal, "long", hours=90)
     journal.submitted(handle("long"))
-    record_intent(journal, "unnamed", hours=9)
+    record_intent(journal, "unnamed", hours=90)
     record_intent(journal, "given up", hours=0.1)
-    clock.now += timedelta(hours=0.5)
+    clock.now += timedelta(hours=24.5)
     most = 0
     for number in range(1000):
         record_intent(journal, f"{number}")
