@@ -30,7 +30,7 @@ data:
     bucket:
       filesystem: memory://bucket
     cloud:
-      filesystem: gs://bucket
+      filesystem: oss://bucket
     vault:
       filesystem: {url: "memory://vault", options: {secret: {env: MY_SECRET}}}
     unmounted:

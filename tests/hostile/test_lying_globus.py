@@ -188,7 +188,7 @@ def _pages(path):
 @pytest.mark.parametrize("question", ["search", "outcomes"])
 def test_pages_without_an_end_end(liar, backend, question, monkeypatch):
     """Whoever always has one more page is left after so many."""
-    monkeypatch.setattr("chiltepin.backends.globus.backend.MAX_LISTED", 20_000)
+    monkeypatch.setattr("chiltepin.backends.globus.task_reader.MAX_LISTED", 20_000)
     paged = ("endpoint_search", "successful_transfers", "skipped_errors")
     liar.answer = lambda _method, path: document(_pages(path) if any(end in path for end in paged) else honest(path))
     with pytest.raises((ServiceUnavailableError, EndpointError)):
