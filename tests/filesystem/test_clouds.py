@@ -137,13 +137,17 @@ def test_an_object_beside_a_folder_of_its_name(cloud, tmp_path):
 
 
 def test_names_that_no_path_can_hold_are_counted(cloud, tmp_path):
-    """Objects such as ``a//b`` are counted as skipped, and the others arrive."""
+    """Objects such as ``a//b`` are counted as skipped, the others arrive, and a mirror then removes nothing."""
     transfers = cloud.backend(tmp_path)
     for key in ("cloud/d/good", "cloud/d//bad", "cloud/d/x//bad"):
         cloud.put(key, b"content")
     status = move(transfers, "cloud", "disk", "/d", recursive=True)
     assert (status.state, status.files_skipped) == (TaskState.SUCCEEDED, 2)
     assert set(files_below(tmp_path / "d")) == {"good"}
+    (tmp_path / "d" / "extra").write_text("x")
+    status = move(transfers, "cloud", "disk", "/d", recursive=True, delete_destination_extra=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    assert set(files_below(tmp_path / "d")) == {"good", "extra"}
 
 
 def test_an_empty_folder_is_kept_and_deleted(cloud, tmp_path):
