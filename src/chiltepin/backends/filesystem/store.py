@@ -230,7 +230,7 @@ class Folder(Closing, Protocol):
         ...
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
-        """Yield all entries, in no particular order; temporary files (`names.is_temp_name`) only if ``temp_files``."""
+        """Yield all entries, in no particular order; temporary files (`is_temp_name`) only if ``temp_files``."""
         ...
 
     def entry(self, name: str) -> Entry | None:
@@ -321,7 +321,7 @@ class Store(Protocol):
     of the root.
     """
 
-    #: Files and parts that may be under way at once; how many are worth it is measured (`crew`).
+    #: Files and parts that may be under way at once; how many are worth it is measured (`pool`).
     width: int
     #: Files that are under way at once in any case, where each waits for an answer.
     least: int

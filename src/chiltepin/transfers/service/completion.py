@@ -34,14 +34,14 @@ class Completer:
     ----------
     backend : TransferBackend
         Tells what became of each item.
-    record : Record
+    recorder : TaskRecorder
         Where the ends are written down.
-    departures : Departures
+    batcher : Batcher
         Where a pending request that goes again finds its task.
     clock : object
         Has ``monotonic()``.
     lock : threading.RLock
-        Guards the departures.
+        Guards the batcher.
     freed : callable
         Is told when a pending request has ended: a place at the service may have become free.
     """

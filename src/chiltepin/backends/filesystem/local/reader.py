@@ -53,7 +53,7 @@ class OpenFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What was written has been heard of before (`drafts.settled`).
+        # What was written has been heard of before (`surface_close_errors`).
         close_quietly(self.descriptor)
 
 

@@ -264,7 +264,7 @@ class LocalTempFile(OpenFile):
     continued : bool
         Whether a dead writer has left something in it.
     learns : callable
-        Whether an error has told of the disk how it had better be written to; see `inorder`.
+        Whether an error has told of the disk how it had better be written to; see `in_order_files`.
 
     Notes
     -----

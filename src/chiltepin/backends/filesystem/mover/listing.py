@@ -176,7 +176,7 @@ def changed(
     kept: Callable[[int], int] | None,
     failed: Callable[[str, Exception], object],
 ) -> tuple[list[Entry], int]:
-    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `decide.is_up_to_date`.
+    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `is_up_to_date`.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def changed(
     level : SyncLevel
         The level.
     kept : callable or None
-        What the destination keeps of a time; see `decide.is_up_to_date`.
+        What the destination keeps of a time; see `is_up_to_date`.
     failed : callable
         Told by name, and why, of a file that cannot be looked at.
 

@@ -112,7 +112,7 @@ class Bucket:
         self.endpoint: str = self.client.meta.endpoint_url
         #: Who asks which server: within one identity the server can copy by itself.
         self.who = (self.endpoint, settings.who)
-        #: The bucket of this server, as `s3uploads` has it.
+        #: The bucket of this server, as `unfinished_uploads` has it.
         self.place = f"{self.endpoint}\n{self.name}"
         self._objects = _objects(session, settings, self.client)
         self._partial = not _Process.forked

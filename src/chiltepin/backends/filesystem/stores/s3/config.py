@@ -36,7 +36,7 @@ _CLIENT = {
     "endpoint_url": "endpoint_url",
     "region_name": "region",
 }
-#: Options of botocore that both libraries can be told; how often and with how many connections is ours (`s3bucket`).
+#: Options of botocore that both libraries can be told; how often and with how many connections is ours (`bucket`).
 _CONFIG = ("connect_timeout", "proxies", "read_timeout", "s3", "use_dualstack_endpoint", "use_fips_endpoint")
 _CONFIG_TUNING = frozenset({"max_pool_connections", "retries", "tcp_keepalive", "user_agent_extra"})
 

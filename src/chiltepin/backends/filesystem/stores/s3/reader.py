@@ -24,7 +24,7 @@ class S3Reader:
 
     What came is compared with the entity tag: at once where it is one part at most, and at the end, when `changed` is
     asked, where all of it came in the parts that it was written in. The tag of a larger object that was written in one
-    request is the `proof`, which whoever reads compares.
+    request is the `checksum`, which the caller compares.
 
     Parameters
     ----------

@@ -247,7 +247,7 @@ class S3Store(LinkFreeStore[S3Folder]):
     url : str
         The bucket, and the folder in it where there is one.
     options : mapping of str to Any
-        As s3fs takes them; see `s3config`.
+        As s3fs takes them; see `config`.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:

@@ -833,7 +833,7 @@ def test_a_plain_document_can_be_made():
 
 # --- the reference ---------------------------------------------------------------------------------------------------
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "config.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "config.md").read_text()
 
 
 @pytest.mark.parametrize("block", re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
