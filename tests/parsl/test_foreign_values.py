@@ -254,6 +254,17 @@ def test_parsls_own_executor_survives_apps_of_parsl_itself(own_htex, tmp_path):
         assert not (tmp_path / f"there/behind-{number}").exists()
 
 
+def test_parsls_own_executor_ends_with_its_interchange(own_htex):
+    """If the interchange of an executor that Parsl's user has made is killed, all that was given to it ends."""
+    app = python_app(unpicklable.wait_long, executors=["htex"], data_flow_kernel=own_htex.dfk)
+    busy = app()
+    behind = transfer_task("here", "there", "/f", "/behind", executor="htex", timeout=LIMIT)
+    own_htex.dfk.executors["htex"].interchange_proc.kill()
+    for future in (busy, behind):
+        assert "interchange" in str(error_of(future))
+    assert isinstance(error_of(transfer_task("here", "there", "/f", "/after", executor="htex")), Exception)
+
+
 @pytest.mark.parametrize("method", ["info", "ls", "open", "read"])
 def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
     """Whatever the library of a store raises, the transfer fails, and so does no other one."""

@@ -144,6 +144,11 @@ def _act(deed, plan):
     return explode(plan[1])
 
 
+def wait_long():
+    """Keep a worker busy until it is stopped."""
+    threading.Event().wait(120)
+
+
 def _late():
     from late_exception import LateError
 

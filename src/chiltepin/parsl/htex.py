@@ -8,11 +8,13 @@ interchange and the workers stay (docs/decisions/dead-workers.md).
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import pickle
 import sys
 import threading
+import time
 from concurrent.futures import InvalidStateError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,18 +98,26 @@ def _excerpt(text: str) -> str:
 class _Results:
     """What Parsl's thread takes results from; here they are handed over, and the thread finds none.
 
-    Parsl's own thread ends with the first result that cannot be unpickled, and every later one is lost.
+    Parsl's own thread ends with the first result that cannot be unpickled, and every later one is lost. Nor does it
+    notice that no more can come, since the interchange is dead.
     """
 
     def __init__(self, executor: HighThroughputExecutor) -> None:
         self._executor, self._results = executor, executor.incoming_q
         self.port, self.close = self._results.port, self._results.close
+        self._next_check, self._seen_dead = 0.0, False
 
     def get(self, timeout_ms: int | None = None) -> None:
         """Wait for a result, and hand it to its task; as ``ResultsIncoming.get``."""
         message = self._results.get(timeout_ms=timeout_ms)
         if message is not None:
             _receive(self._executor, pickle.loads(message))  # noqa: S301 - from the executor's own interchange
+        elif not isinstance(self._executor, GuardedHTEX) and time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + _POLL_MS / 1000
+            if self._seen_dead and not self._executor.bad_state_is_set:
+                _fail_executor(self._executor)
+            # At the next check: what it sent before its end is read first.
+            self._seen_dead = _is_dead(self._executor)
 
 
 def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
@@ -134,11 +144,42 @@ def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
             (future.set_exception if failed else future.set_result)(answer)
 
 
+def _is_dead(executor: HighThroughputExecutor) -> bool:
+    """Whether the interchange of an executor has ended."""
+    process = executor.interchange_proc
+    return process is not None and process.poll() is not None
+
+
+def _dead_interchange(executor: HighThroughputExecutor) -> BadStateException:
+    status = executor.interchange_proc.poll()
+    reason = f"the interchange, which hands tasks to its workers, ended with status {status}; start the workflow again"
+    return BadStateException(executor, reason)
+
+
+def _fail_executor(executor: HighThroughputExecutor) -> None:
+    """End all tasks of an executor whose interchange is dead, now and in the future."""
+    executor._executor_exception = _dead_interchange(executor)  # noqa: SLF001 - Parsl's own method leaves tasks pending
+    executor._executor_bad_state.set()  # noqa: SLF001
+    _fail_tasks(executor)
+
+
+def _fail_tasks(executor: HighThroughputExecutor) -> None:
+    # Parsl's own fails on a task that has just ended, or begun, and leaves all other tasks pending.
+    for future in list(executor.tasks.values()):
+        with contextlib.suppress(InvalidStateError):
+            future.set_exception(executor.executor_exception)
+
+
 def guard_results(executors: Iterable[ParslExecutor]) -> None:
-    """Have executors of worker processes, which are started, survive every result; others are left alone."""
+    """Have executors of worker processes, which are started, survive every result and end with their interchange.
+
+    Other executors are left alone.
+    """
     for executor in executors:
         if isinstance(executor, HighThroughputExecutor) and not isinstance(executor.incoming_q, _Results):
             executor.incoming_q = _Results(executor)
+            if not isinstance(executor.command_client, _CommandClient):
+                executor.command_client = _CommandClient(executor.command_client, functools.partial(_is_dead, executor))
 
 
 class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no types
@@ -155,21 +196,17 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         if isinstance(self.provider, LocalProvider):
             workers = f"{WORKFLOW_VARIABLE}={os.getpid()} {WORKERS}"
         self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
-        self.command_client = _CommandClient(self.command_client, self._is_dead)
+        self.command_client = _CommandClient(self.command_client, functools.partial(_is_dead, self))
         # Before there can be any result.
         guard_results([self])
         super()._start_local_interchange_process()
-
-    def _is_dead(self) -> bool:
-        process = self.interchange_proc
-        return process is not None and process.poll() is not None
 
     def poll_facade(self) -> None:
         """Fail the tasks of an interchange that is dead; Parsl calls this at each tick of its strategy."""
         if self.bad_state_is_set:
             # Tasks that were just being submitted when it broke.
-            self._fail_all()
-        elif not self._is_dead():
+            _fail_tasks(self)
+        elif not _is_dead(self):
             super().poll_facade()
         elif self._seen_dead:
             self._fail_executor()
@@ -180,11 +217,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
     def _fail_executor(self) -> None:
         # First, so that no worker moves data when the tasks have ended.
         self._stop_blocks()
-        status = self.interchange_proc.poll()
-        reason = (
-            f"the interchange, which hands tasks to its workers, ended with status {status}; start the workflow again"
-        )
-        self.set_bad_state_and_fail_all(BadStateException(self, reason))
+        self.set_bad_state_and_fail_all(_dead_interchange(self))
 
     def _stop_blocks(self) -> None:
         _, jobs = self._get_block_and_job_ids()
@@ -203,13 +236,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         known = isinstance(exception, BadStateException)
         self._executor_exception = exception if known else BadStateException(self, exception)
         self._executor_bad_state.set()
-        self._fail_all()
-
-    def _fail_all(self) -> None:
-        # Parsl's own fails on a task that has just ended, or begun, and leaves all other tasks pending.
-        for future in list(self.tasks.values()):
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(self.executor_exception)
+        _fail_tasks(self)
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
         """Stop blocks of workers; as Parsl's own, but also without an interchange."""
