@@ -26,7 +26,7 @@ import os, sys
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.filesystems import AbstractedFS
 from pyftpdlib.handlers import FTPHandler
-from pyftpdlib.servers import ThreadedFTPServer
+from pyftpdlib.servers import MultiprocessFTPServer
 
 class Windows(AbstractedFS):
     def rename(self, src, dst):
@@ -42,7 +42,8 @@ if kind == "windows":
     FTPHandler.abstracted_fs = Windows
 if kind == "old":
     FTPHandler.proto_cmds = {name: it for name, it in FTPHandler.proto_cmds.items() if name not in ("MLSD", "MLST")}
-ThreadedFTPServer(("127.0.0.1", int(port)), FTPHandler).serve_forever()
+# Not the one with threads: it sometimes closes a connection of another one, and then goes on to do so.
+MultiprocessFTPServer(("127.0.0.1", int(port)), FTPHandler).serve_forever()
 """
 
 VSFTPD = """
