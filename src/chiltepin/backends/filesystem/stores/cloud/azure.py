@@ -21,7 +21,7 @@ from chiltepin.backends.filesystem.stores.cloud.client import (
     PART,
     CloudFault,
     Listing,
-    ListingStats,
+    ObjectInfo,
     known_options,
     refusal,
 )
@@ -174,7 +174,7 @@ class AzureClient:
         """Return one page of what begins with a prefix."""
         listed = self._container.list_blobs if deep else self._container.walk_blobs
         given = {"name_starts_with": prefix or None, "include": ["metadata"], "results_per_page": count}
-        objects: list[ListingStats] = []
+        objects: list[ObjectInfo] = []
         prefixes: list[str] = []
 
         def one_page() -> str:
@@ -189,11 +189,11 @@ class AzureClient:
         following = _asked(one_page, f"the blobs of {self.bucket}")
         return Listing(objects, prefixes, following)
 
-    def head(self, key: str) -> ListingStats:
+    def head(self, key: str) -> ObjectInfo:
         """Return what Azure tells of a blob."""
         return _found(_asked(self._blob(key).get_blob_properties, key))
 
-    def get(self, found: ListingStats, offset: int, count: int) -> bytes:
+    def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
         """Return some bytes of exactly that content, as they are stored."""
         # Of what is encoded the SDK would compare the MD5 with that of the decoded bytes, and without decoding (12.31)
         # it reads nothing where it compares at all.
@@ -273,9 +273,9 @@ def _md5(content: bytes) -> bytearray:
     return bytearray(hashlib.md5(content, usedforsecurity=False).digest())
 
 
-def _found(blob: BlobProperties) -> ListingStats:
+def _found(blob: BlobProperties) -> ObjectInfo:
     marks = {name.lower(): value for name, value in (blob.metadata or {}).items()}
-    return ListingStats(
+    return ObjectInfo(
         key=blob.name,
         size=blob.size,
         mtime=blob.last_modified.timestamp(),

@@ -11,7 +11,7 @@ from chiltepin.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-__all__ = ["BUSY", "PART", "Client", "CloudFault", "Listing", "ListingStats", "Upload", "known_options", "refusal"]
+__all__ = ["BUSY", "PART", "Client", "CloudFault", "Listing", "ObjectInfo", "Upload", "known_options", "refusal"]
 
 #: Bytes of a part, and of the largest object that is sent in one request.
 PART = 8 << 20
@@ -70,7 +70,7 @@ def known_options(store: str, given: Mapping[str, object], known: Collection[str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListingStats:
+class ObjectInfo:
     """What a store tells of one object.
 
     Parameters
@@ -104,7 +104,7 @@ class ListingStats:
 class Listing(NamedTuple):
     """One page of a listing."""
 
-    objects: Sequence[ListingStats]
+    objects: Sequence[ObjectInfo]
     #: What the names of the objects further down begin with, up to the next slash.
     prefixes: Sequence[str]
     #: Asks for the next page; empty after the last.
@@ -146,11 +146,11 @@ class Client(Protocol):
         """Return one page of what begins with a prefix; ``deep`` also lists what is below the next slash."""
         ...
 
-    def head(self, key: str) -> ListingStats:
+    def head(self, key: str) -> ObjectInfo:
         """Return what the store tells of an object."""
         ...
 
-    def get(self, found: ListingStats, offset: int, count: int) -> bytes:
+    def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
         """Return some bytes of exactly that content; a `CloudFault` if the object has been replaced."""
         ...
 

@@ -26,7 +26,7 @@ from google.oauth2 import service_account
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
-from chiltepin.backends.filesystem.stores.cloud.client import CloudFault, Listing, ListingStats, known_options, refusal
+from chiltepin.backends.filesystem.stores.cloud.client import CloudFault, Listing, ObjectInfo, known_options, refusal
 from chiltepin.backends.filesystem.stores.cloud.store import WIDTH, CloudStore, place_in
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
@@ -176,11 +176,11 @@ class GcsClient:
         objects = [_found(item) for item in page.get("items", ())]
         return Listing(objects, page.get("prefixes", ()), page.get("nextPageToken", ""))
 
-    def head(self, key: str) -> ListingStats:
+    def head(self, key: str) -> ObjectInfo:
         """Return what Google tells of an object."""
         return _found(_json(self.ask("GET", self._object(key), key, query={"fields": _FIELDS}), key))
 
-    def get(self, found: ListingStats, offset: int, count: int) -> bytes:
+    def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
         """Return some bytes of exactly that content."""
         headers = {"Range": f"bytes={offset}-{offset + count - 1}"}
         if found.encoding == "gzip":
@@ -328,9 +328,9 @@ def _text(checksum: google_crc32c.Checksum) -> str:
     return b64encode(checksum.digest()).decode()
 
 
-def _found(item: Mapping[str, Any]) -> ListingStats:
+def _found(item: Mapping[str, Any]) -> ObjectInfo:
     updated = datetime.fromisoformat(item["updated"].replace("Z", "+00:00"))
-    return ListingStats(
+    return ObjectInfo(
         key=item["name"],
         size=int(item["size"]),
         mtime=updated.timestamp(),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Reader
-    from chiltepin.backends.filesystem.stores.cloud.client import Client, ListingStats, Upload
+    from chiltepin.backends.filesystem.stores.cloud.client import Client, ObjectInfo, Upload
 
 __all__ = ["ObjectDraft", "ObjectReader"]
 
@@ -30,7 +30,7 @@ class ObjectReader:
         What the store told of it.
     """
 
-    def __init__(self, client: Client, found: ListingStats) -> None:
+    def __init__(self, client: Client, found: ObjectInfo) -> None:
         self._client, self._found = client, found
         self.size: int | None = found.size
         self.mtime: float | None = found.mtime

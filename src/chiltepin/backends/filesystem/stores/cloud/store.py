@@ -15,6 +15,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.backends.filesystem.defaults import LinkFreeStore
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores.cloud.client import CloudFault
@@ -24,13 +25,13 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import CopyOptions, Folder, Store
-    from chiltepin.backends.filesystem.stores.cloud.client import Client, ListingStats
+    from chiltepin.backends.filesystem.stores.cloud.client import Client, ObjectInfo
     from chiltepin.paths import Parts
 
 __all__ = ["CloudStore", "place_in"]
@@ -185,7 +186,7 @@ class CloudFolder:
                     self._client.delete(key)
 
 
-class CloudStore:
+class CloudStore(LinkFreeStore[CloudFolder]):
     """The tree below a folder of a bucket.
 
     Parameters
@@ -203,18 +204,9 @@ class CloudStore:
         #: Entries that one page of a listing is asked for; Google sends no more.
         self.page = 1000
 
-    def renewed(self) -> Store:
-        """Return this store: its root is the same by any way to it."""
-        return self
-
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
         return error.transient if isinstance(error, CloudFault) else isinstance(error, ConnectionError | TimeoutError)
-
-    def resolve(self, parts: Parts, *, follow: bool) -> Parts:
-        """Return the same place: there are no links."""
-        del follow
-        return parts
 
     def prefix(self, parts: Parts) -> str:
         """Return what the names of all objects in a folder begin with."""
@@ -233,10 +225,6 @@ class CloudStore:
             self._refuse_object(self.prefix(parts[:depth])[:-1])
         return CloudFolder(self, prefix, fresh=True)
 
-    def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, CloudFolder]:
-        """Open the folder; there are no links."""
-        return parts, self.folder(parts, create=create)
-
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two names, if both are in one bucket of one server."""
         if not isinstance(other, CloudStore) or self.client.bucket != other.client.bucket:
@@ -244,15 +232,6 @@ class CloudStore:
         if not other.prefix(other_parts).startswith(self.prefix(parts)):
             return False
         return same_server(self.client.server, other.client.server)
-
-    def identities(self, parts: Parts) -> Collection[Hashable]:
-        """Return none: a folder has one name here."""
-        del parts
-        return ()
-
-    def links(self) -> Collection[tuple[Hashable, str]]:
-        """Return none: there are no links."""
-        return ()
 
     def refuse_name(self, name: str) -> None:
         """Raise a ``Fault`` for a name that the store cannot hold."""
@@ -323,7 +302,7 @@ class CloudStore:
             raise Fault("INVALID_PATH_NAME", reason)
         return name
 
-    def _entry(self, prefix: str, name: str, found: ListingStats) -> Entry:
+    def _entry(self, prefix: str, name: str, found: ObjectInfo) -> Entry:
         if name:
             return Entry(name, _kind(name, "file"), found.size, found.mtime)
         if not found.size:

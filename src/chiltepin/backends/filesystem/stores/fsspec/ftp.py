@@ -75,7 +75,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         super().__init__(host, encoding=encoding, **options)
         self._idle.append((time.monotonic(), self.ftp))
 
-    def start_thread(self) -> ftplib.FTP:
+    def lend(self) -> ftplib.FTP:
         """Return a connection, for one command or file."""
         with self._lock:
             kept = self._idle.pop() if self._idle else None
@@ -103,7 +103,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         """Lend a connection; what the server refuses is raised as an error of the operating system."""
         ftp = None
         try:
-            ftp = self.start_thread()
+            ftp = self.lend()
             yield ftp
         except (OSError, EOFError, ftplib.Error) as err:
             if ftp is not None and isinstance(err, (ftplib.error_perm, FileNotFoundError)):
@@ -266,7 +266,7 @@ class _Transfer:
         #: Lent until the end of the file.
         self._ftp: ftplib.FTP | None = None
         with self._failing():
-            self._ftp = filesystem.start_thread()
+            self._ftp = filesystem.lend()
             self._ftp.voidcmd("TYPE I")
             self._socket = self._ftp.transfercmd(command)
 
