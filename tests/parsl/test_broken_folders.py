@@ -23,7 +23,8 @@ def test_futures_end_whatever_operation_on_the_run_folder_fails(tmp_path):
     run = subprocess.run(words, capture_output=True, text=True, check=True, timeout=280)
     report = json.loads(run.stdout.splitlines()[-1])
     assert report["wrong"] == []
-    assert report["failed"] > 30
+    # How many operations one round has depends on how its transfers overlap; four it always has.
+    assert {f"{number} to {last}" for number in range(1, 5) for last in (number, "inf")} <= set(report["failed"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
