@@ -11,12 +11,14 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from chiltepin.testing.simulator.api_errors import ApiError
-from chiltepin.testing.simulator.auth import auth_blueprint
-from chiltepin.testing.simulator.endpoint_api import add_endpoint_routes
+from chiltepin.testing.simulator.auth import auth_routes
+from chiltepin.testing.simulator.endpoint_api import endpoint_routes
 from chiltepin.testing.simulator.faults import Served
-from chiltepin.testing.simulator.file_api import add_file_routes
+from chiltepin.testing.simulator.file_api import file_routes
+from chiltepin.testing.simulator.oauth import OAuthError
 from chiltepin.testing.simulator.request_guard import RequestGuard
-from chiltepin.testing.simulator.task_api import add_task_routes
+from chiltepin.testing.simulator.routes import add_routes
+from chiltepin.testing.simulator.task_api import task_routes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,35 +34,36 @@ log = logging.getLogger(__name__)
 
 
 def application(engine: Engine, authority: Authority, faults: Faults, collections: Mapping[str, Collection]) -> Flask:
-    """Return the application that speaks for all the parts."""
+    """Return the application that serves Globus Transfer and Globus Auth."""
     app = Flask(__name__, static_folder=None)
-    gate = RequestGuard(authority, collections)
+    guard = RequestGuard(authority, collections)
     transfer = Blueprint("transfer", __name__, url_prefix="/v0.10")
-    add_task_routes(transfer, gate, engine)
-    add_file_routes(transfer, gate, engine.settings)
-    add_endpoint_routes(transfer, gate, engine, collections)
-    door = _Door(gate, engine, faults)
-    # Mishaps come first: a service that is down does not look at tokens.
+    add_routes(transfer, task_routes(guard, engine))
+    add_routes(transfer, file_routes(guard, engine.settings))
+    add_routes(transfer, endpoint_routes(guard, engine, collections))
+    add_routes(app, auth_routes(authority))
+    door = _Door(guard, engine, faults)
+    # Mishaps come first: a service that is down checks no tokens.
     app.before_request(door.suffer)
     transfer.before_request(door.admit)
     app.after_request(door.leave)
     app.register_error_handler(ApiError, _refused)
+    app.register_error_handler(OAuthError, lambda refusal: (jsonify(refusal.document), refusal.status))
     app.register_error_handler(HTTPException, _not_served)
     app.register_error_handler(Exception, _broken)
     app.register_blueprint(transfer)
-    app.register_blueprint(auth_blueprint(authority))
     return app
 
 
 class _Door:
-    """What every request passes on its way in and out."""
+    """Processes every request before and after its route."""
 
-    def __init__(self, gate: RequestGuard, engine: Engine, faults: Faults) -> None:
-        self._gate, self._engine, self._faults = gate, engine, faults
+    def __init__(self, guard: RequestGuard, engine: Engine, faults: Faults) -> None:
+        self._guard, self._engine, self._faults = guard, engine, faults
 
     def suffer(self) -> Response | None:
         """Let a mishap happen before anything is done."""
-        # Read in any case: what is left of a body would be taken for the next request of the connection.
+        # Always read: the rest of a body would be taken for the next request of the connection.
         request.get_data()
         g.mishap = self._faults.take(request.method, request.path)
         if g.mishap is None or g.mishap.after or g.mishap.slow:
@@ -68,9 +71,9 @@ class _Door:
         return _spoiled(g.mishap)
 
     def admit(self) -> Response | None:
-        """Let in who has a token and does not ask too often."""
+        """Check the token and the rate of requests."""
         header = request.headers.get("Authorization")
-        g.grant = self._gate.bearer(header)
+        g.grant = self._guard.bearer(header)
         wait = self._faults.wait_for(str(header), self._engine.clock.time())
         if not wait:
             return None
@@ -81,13 +84,13 @@ class _Door:
         return answer
 
     def leave(self, answer: Response) -> Response:
-        """Lose the answer if that is wanted, and note the request."""
+        """Spoil or delay the answer if a mishap says so, and record the request."""
         mishap: Mishap | None = g.get("mishap")
         if mishap is not None and mishap.after:
             answer = _spoiled(mishap)
         if self._faults.rewrite is not None and answer.is_json:
-            told = self._faults.rewrite(request.method, request.path, answer.get_json())
-            answer.set_data(json.dumps(told))
+            document = self._faults.rewrite(request.method, request.path, answer.get_json())
+            answer.set_data(json.dumps(document))
         if mishap is not None and mishap.slow:
             self._engine.clock.linger(mishap.slow)
         dropped = mishap is not None and mishap.drop
@@ -95,13 +98,12 @@ class _Door:
         query = request.query_string.decode()
         self._faults.note(Served(request.method, request.path, query, status, self._engine.clock.time()))
         if dropped:
-            # Not before it is noted: whoever is hung up on may look at once.
+            # After it is recorded: the client may read the record as soon as the connection is closed.
             _hang_up()
         return answer
 
 
 def _spoiled(mishap: Mishap) -> Response:
-    """Return the answer that a mishap gives."""
     document = ApiError(mishap.status, mishap.code, f"Injected: {mishap.code}").document(request.path)
     answer = jsonify(document)
     if mishap.body is not None:
@@ -112,7 +114,7 @@ def _spoiled(mishap: Mishap) -> Response:
 
 
 def _hang_up() -> None:
-    """Close the connection under the server, which then cannot send its answer."""
+    """Close the connection, so that the server cannot send its answer."""
     connection: socket.socket = request.environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
 

@@ -4,65 +4,56 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, jsonify, redirect, request
+from flask import Response, jsonify, redirect, request
 
 from chiltepin.testing.simulator.authority import Authority, Grant, OAuthError, User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-__all__ = ["Authority", "Grant", "User", "auth_blueprint"]
+    from chiltepin.testing.simulator.routes import Route
+
+__all__ = ["Authority", "Grant", "User", "auth_routes"]
 
 #: Where Globus Auth shows a code to be typed by hand (globus_sdk, CommandLineLoginFlowManager).
 CODE_PAGE = "/v2/web/auth-code"
 
 
-def auth_blueprint(authority: Authority) -> Blueprint:
-    """Return the routes of Globus Auth for a Flask application.
+def auth_routes(authority: Authority) -> tuple[Route, ...]:
+    """Return the routes of Globus Auth.
 
     Parameters
     ----------
     authority : Authority
-        Who knows the clients, tokens and consents.
+        Holds the clients, tokens and consents.
     """
-    routes = _Routes(authority)
-    blueprint = Blueprint("auth", __name__)
-    blueprint.register_error_handler(OAuthError, _refused)
-    table: tuple[tuple[str, str, Callable[..., Any]], ...] = (
-        ("GET", "/v2/oauth2/authorize", routes.authorize),
-        ("GET", CODE_PAGE, routes.code_page),
-        ("POST", "/v2/oauth2/token", routes.token),
-        ("POST", "/v2/oauth2/token/revoke", routes.revoke),
-        ("POST", "/v2/oauth2/token/validate", routes.validate),
-        ("POST", "/v2/oauth2/token/introspect", routes.introspect),
-        ("GET", "/v2/oauth2/userinfo", routes.userinfo),
-        ("GET", "/v2/api/identities", routes.identities),
-        ("GET", "/v2/api/identities/<identity_id>/consents", routes.consents),
-        ("POST", "/v2/api/clients", routes.create_client),
-        ("DELETE", "/v2/api/clients/<client_id>", routes.delete_client),
-        ("GET", "/.well-known/openid-configuration", routes.openid_configuration),
-        ("GET", "/jwk.json", routes.jwk),
+    views = _Views(authority)
+    return (
+        ("GET", "/v2/oauth2/authorize", views.authorize),
+        ("GET", CODE_PAGE, views.code_page),
+        ("POST", "/v2/oauth2/token", views.token),
+        ("POST", "/v2/oauth2/token/revoke", views.revoke),
+        ("POST", "/v2/oauth2/token/validate", views.validate),
+        ("POST", "/v2/oauth2/token/introspect", views.introspect),
+        ("GET", "/v2/oauth2/userinfo", views.userinfo),
+        ("GET", "/v2/api/identities", views.identities),
+        ("GET", "/v2/api/identities/<identity_id>/consents", views.consents),
+        ("POST", "/v2/api/clients", views.create_client),
+        ("DELETE", "/v2/api/clients/<client_id>", views.delete_client),
+        ("GET", "/.well-known/openid-configuration", views.openid_configuration),
+        ("GET", "/jwk.json", views.jwk),
     )
-    for method, path, view in table:
-        blueprint.add_url_rule(path, view.__name__, view, methods=[method])
-    return blueprint
 
 
-def _refused(refusal: OAuthError) -> tuple[Response, int]:
-    return jsonify(refusal.document), refusal.status
-
-
-class _Routes:
-    """One method for each route."""
-
+class _Views:
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
 
     def authorize(self) -> Response:
-        """Log the user in, who approves at once, and send the browser back with a code."""
+        """Log the user in and redirect the browser with a code; the user approves at once."""
         asked = request.args.to_dict()
         for name in ("client_id", "redirect_uri", "scope"):
             if not asked.get(name):
@@ -74,14 +65,13 @@ class _Routes:
         return redirect(f"{asked['redirect_uri']}{sign}{urlencode(answer)}")  # type: ignore[return-value]
 
     def code_page(self) -> str:
-        """Show the code, as the page does from which a user copies it into a terminal."""
+        """Show the code that a user copies into a terminal."""
         if error := request.args.get("error"):
             return f"<!doctype html><title>Globus simulator</title><p>Not authorized: <em>{_text(error)}</em>\n"
         code = _text(request.args.get("code", ""))
         return f"<!doctype html><title>Globus simulator</title><p>Authorization Code: <code>{code}</code>\n"
 
     def token(self) -> Response:
-        """Give tokens for a code, a refresh token, or a client's own secret."""
         form = request.form.to_dict()
         client_id = self._client(form)
         kind = form.get("grant_type", "")
@@ -97,35 +87,30 @@ class _Routes:
         return jsonify(document)
 
     def revoke(self) -> Response:
-        """End a token; one that is unknown is as good as ended (RFC 7009, 2.2)."""
+        """End a token; an unknown token counts as ended (RFC 7009, 2.2)."""
         self._authority.revoke(request.form.get("token", ""))
         return jsonify({"active": False})
 
     def validate(self) -> Response:
-        """Tell whether a token is good."""
         self._client(request.form.to_dict())
         return jsonify({"active": self._authority.known(request.form.get("token", "")) is not None})
 
     def introspect(self) -> Response:
-        """Tell a client what a token stands for."""
         self._client(request.form.to_dict())
         include = request.form.get("include", "").split(",")
         return jsonify(self._authority.introspect(request.form.get("token", ""), include))
 
     def userinfo(self) -> Response:
-        """Tell who the bearer is."""
         grant = self._bearer("openid")
         return jsonify(self._authority.userinfo(grant))
 
     def identities(self) -> Response:
-        """Look identities up, by name or id."""
         self._bearer()
         names = request.args.get("usernames", "").split(",")
         ids = request.args.get("ids", "").split(",")
         return jsonify({"identities": self._authority.identities(names, ids)})
 
     def consents(self, identity_id: str) -> Response:
-        """List what the bearer has consented to, for the client that asks."""
         grant = self._bearer()
         if grant.identity_id != identity_id:
             raise OAuthError(403, "forbidden", "FORBIDDEN")
@@ -137,12 +122,11 @@ class _Routes:
         return jsonify(self._authority.create_client(body.get("client", {}))), 201
 
     def delete_client(self, client_id: str) -> Response:
-        """Forget a client that was made so."""
         self._client({})
         return jsonify(self._authority.delete_client(client_id))
 
     def openid_configuration(self) -> Response:
-        """Tell where the routes are; clients need the keys and the algorithm to read an id token."""
+        """Describe the routes; clients need the keys and the algorithm to read an id token."""
         host = request.host_url
         return jsonify(
             {
@@ -160,11 +144,10 @@ class _Routes:
         )
 
     def jwk(self) -> Response:
-        """Give the public key of the id tokens."""
         return jsonify({"keys": [self._authority.signing.public]})
 
     def _client(self, form: Mapping[str, str]) -> str:
-        """Return the client that asks: one with a secret, or a native one by its bare id."""
+        """Return the client of the request: confidential with its secret, or native with its id only."""
         secret = None
         client_id = form.get("client_id", "")
         if request.headers.get("Authorization", "").startswith("Basic "):
@@ -178,7 +161,7 @@ class _Routes:
             raise OAuthError(401, "invalid_client")
 
     def _bearer(self, scope: str = "") -> Grant:
-        """Return what the caller's token stands for, which has to be one for Globus Auth."""
+        """Return the grant of the caller's token, which has to be one for Globus Auth."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         grant = self._authority.check(token) if scheme == "Bearer" else None
         if grant is None:
@@ -197,5 +180,5 @@ def _basic(header: str) -> tuple[str, str]:
 
 
 def _text(value: str) -> str:
-    """Return what may stand in a page: codes and error names have no other letters."""
+    """Return a text that is safe in HTML; codes and error names have no other characters."""
     return "".join(letter for letter in value if letter.isalnum() or letter in "-_")

@@ -1,4 +1,4 @@
-"""Who may do what in the simulator: clients, logins, tokens and consents, behind the routes of `auth`."""
+"""The state of the simulated Globus Auth: clients, logins, tokens and consents, behind the routes of `auth`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import threading
 import time
 import uuid
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
+from chiltepin.model import UUID
 from chiltepin.testing.simulator.consents import Consents, parse
 from chiltepin.testing.simulator.oauth import (
     ACCESS_LIFE,
@@ -26,17 +27,23 @@ from chiltepin.testing.simulator.oauth import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from chiltepin.testing.simulator.clock import Clock
+
 __all__ = ["Authority", "Grant", "OAuthError", "User"]
 
-#: A refresh token dies of six months without use (docs.globus.org, Auth, "refresh tokens").
+#: A refresh token expires after six months without use (docs.globus.org, Auth, "refresh tokens").
 REFRESH_LIFE = timedelta(days=180)
 
 #: Longest time between the login page and the exchange of its code.
 CODE_LIFE = timedelta(minutes=10)
 
+_PROVIDER = str(uuid.uuid5(NAMESPACE, "provider"))
 
-class _Clock(Protocol):
-    def now(self) -> datetime: ...
+_PROVIDER_ENTRY = {
+    "identity_provider": _PROVIDER,
+    "identity_provider_display_name": "Example Organization",
+    "organization": "Example",
+}
 
 
 class Authority:
@@ -44,26 +51,26 @@ class Authority:
 
     Parameters
     ----------
-    clock : object with ``now()``
+    clock : ManualClock or RunningClock
         By which tokens expire.
 
     Attributes
     ----------
     user : User
-        Who logs in at the next login.
+        The user of the next login.
     client_id, client_secret : str
-        Service credentials that are always there.
+        Credentials of a service that always exist.
     approves : bool
         Whether the user agrees to what the login page asks.
     logins : list of dict
-        What each login page was asked for, oldest first.
+        The query of each login page, oldest first.
     """
 
     issuer = "https://auth.globus.org"
     client_id = str(uuid.uuid5(NAMESPACE, "service"))
     client_secret = "simulated-secret"  # noqa: S105 - opens nothing but the simulator
 
-    def __init__(self, clock: _Clock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.user = User()
         self.approves = True
@@ -78,17 +85,17 @@ class Authority:
 
     @property
     def scope_exists(self) -> Callable[[str], bool]:
-        """Says of a scope whether a service has it; a collection without data access, for one, has not."""
+        """Whether a service has a scope; a collection without data access, for example, has no such scope."""
         return self._consents.exists
 
     @scope_exists.setter
     def scope_exists(self, exists: Callable[[str], bool]) -> None:
         self._consents.exists = exists
 
-    # What tests and the other services ask.
+    # For tests and the other services.
 
     def issue(self, scopes: str, resource_server: str = "transfer.api.globus.org") -> str:
-        """Return an access token of the user, with no login; its consents are its own."""
+        """Return an access token of the user, without a login and with separate consents."""
         client_id = str(uuid.uuid4())
         with self._lock:
             parsed = self._consents.note(client_id, self.user.identity_id, scopes, self.clock.now())
@@ -96,7 +103,7 @@ class Authority:
             return self._keep(self._new_grant(client_id, self.user, resource_server, scope))
 
     def check(self, token: str) -> Grant | None:
-        """Return what an access token stands for, with the consents of its client; None if it is not good."""
+        """Return the grant of an access token, with the consents of its client; None if it is not valid."""
         with self._lock:
             grant = self.known(token)
             if grant is None or grant.is_refresh:
@@ -110,17 +117,17 @@ class Authority:
             self._grants.clear()
 
     def expire_all(self) -> None:
-        """End every access token; refresh tokens still give new ones."""
+        """End every access token, but no refresh token."""
         with self._lock:
             self._grants = {token: grant for token, grant in self._grants.items() if grant.is_refresh}
 
     def forget_consents(self) -> None:
-        """Take every consent back."""
+        """Withdraw every consent."""
         with self._lock:
             self._consents.clear()
 
     def has_session(self, wanted: Mapping[str, Any]) -> bool:
-        """Whether logins have asked for, and so fulfilled, authorization parameters: one domain, and all the rest."""
+        """Whether earlier logins fulfil authorization parameters: one of the domains, and everything else."""
 
         def had(name: str, value: str) -> bool:
             return any(value in login.get(name, "").split(",") for login in self.logins)
@@ -135,24 +142,24 @@ class Authority:
         one = not domains or any(had("session_required_single_domain", domain) for domain in domains)
         return mfa and one and all(had(name, value) for name, value in others)
 
-    # What the routes ask.
+    # For the routes.
 
     def known(self, token: str) -> Grant | None:
-        """Return the grant of a token of any kind that is good."""
+        """Return the grant of a valid token of any kind."""
         grant = self._grants.get(token)
         return grant if grant and grant.expires_at > self.clock.now() else None
 
     def knows_client(self, client_id: str, secret: str | None) -> bool:
-        """Whether a client may ask: its secret fits; or it has none, and its id looks like one."""
+        """Whether a client is known: by its secret, or, without one, by an id that is a UUID."""
         if client_id in self._deleted:
             return False
         if secret is None:
-            return client_id not in self._secrets and _is_uuid(client_id)
-        # The globus command keeps the client that it made, and comes with it to the simulator of the next run.
+            return client_id not in self._secrets and UUID.fullmatch(client_id) is not None
+        # The globus command keeps its client from one run to the next.
         return secrets.compare_digest(secret, self._secrets.get(client_id, _secret_of(client_id)))
 
     def authorize(self, asked: dict[str, str]) -> dict[str, str]:
-        """Let the user answer a login page; return what the browser brings back."""
+        """Answer a login page as the user does; return the query of the redirect."""
         with self._lock:
             self.logins.append(asked)
             if not self.approves:
@@ -163,7 +170,7 @@ class Authority:
             return {"code": code}
 
     def redeem_code(self, client_id: str, form: Mapping[str, str]) -> dict[str, Any]:
-        """Return the tokens of a login; its code is good for once."""
+        """Return the tokens of a login; a code can be used once."""
         with self._lock:
             code = self._codes.pop(form.get("code", ""), None)
             if code is None or not code.fits(client_id, form, self.clock.now()):
@@ -173,7 +180,7 @@ class Authority:
             return {**document, "state": code.asked.get("state", "_default")}
 
     def refresh(self, client_id: str, refresh_token: str) -> dict[str, Any]:
-        """Return a new access token; the refresh token stays, and lives on."""
+        """Return a new access token; the refresh token stays, and its life starts again."""
         with self._lock:
             grant = self.known(refresh_token)
             if grant is None or not grant.is_refresh or grant.client_id != client_id:
@@ -184,7 +191,7 @@ class Authority:
             return {**access.entry(self._keep(access)), "other_tokens": []}
 
     def client_tokens(self, client_id: str, scopes: str) -> dict[str, Any]:
-        """Return the tokens of a client that acts for itself."""
+        """Return the tokens of a client that acts as itself."""
         user = User(username=f"{client_id}@clients.auth.globus.org", identity_id=client_id, name="Service", email="")
         with self._lock:
             self._consents.note(client_id, client_id, scopes, self.clock.now())
@@ -193,14 +200,14 @@ class Authority:
             return document
 
     def revoke(self, token: str) -> None:
-        """End a token; with a refresh token, what came of it."""
+        """End a token, and with a refresh token its access tokens."""
         with self._lock:
             ended = self._grants.pop(token, None)
             if ended and ended.is_refresh:
                 self._grants = {name: grant for name, grant in self._grants.items() if grant.refresh_token != token}
 
     def introspect(self, token: str, include: Iterable[str]) -> dict[str, Any]:
-        """Return what a token stands for, in RFC 7662's words."""
+        """Return the claims of a token (RFC 7662)."""
         grant = self.known(token)
         if grant is None:
             return {"active": False}
@@ -226,22 +233,22 @@ class Authority:
                 "amr": None,
                 "auth_time": issued,
                 "custom_claims": {},
-                "idp": _provider(),
+                "idp": _PROVIDER,
             }
             session = {"session_id": str(uuid.uuid5(NAMESPACE, token)), "authentications": {grant.identity_id: login}}
             document["session_info"] = session
         return document
 
     def userinfo(self, grant: Grant) -> dict[str, Any]:
-        """Return who the bearer of a token is, in OpenID Connect's words."""
-        who: dict[str, Any] = {"sub": grant.identity_id, "preferred_username": grant.username, **_provider_entry()}
+        """Return the claims of the bearer of a token (OpenID Connect)."""
+        who: dict[str, Any] = {"sub": grant.identity_id, "preferred_username": grant.username, **_PROVIDER_ENTRY}
         if grant.identity_id == self.user.identity_id:
             who |= {"name": self.user.name, "email": self.user.email}
         who["last_authentication"] = int(self.clock.now().timestamp())
         return {**who, "identity_set": [{**who, "username": grant.username}]}
 
     def identities(self, names: Iterable[str], ids: Iterable[str]) -> list[dict[str, Any]]:
-        """Return the identities that are asked for; here is only one."""
+        """Return the identities with these names or ids; only one can match."""
         user = self.user
         client = f"{self.client_id}@clients.auth.globus.org"
         if self.client_id in ids or client in names:
@@ -250,7 +257,7 @@ class Authority:
             known = {"id": user.identity_id, "username": user.username, "name": user.name, "email": user.email}
         else:
             return []
-        more = {"status": "used", "identity_type": "login", "identity_provider": _provider(), "organization": "Example"}
+        more = {"status": "used", "identity_type": "login", "identity_provider": _PROVIDER, "organization": "Example"}
         return [known | more]
 
     def consents(self, client_id: str, identity_id: str) -> list[dict[str, Any]]:
@@ -259,7 +266,7 @@ class Authority:
             return self._consents.documents(client_id, identity_id)
 
     def create_client(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a confidential client; return it with its secret."""
+        """Make a confidential client, and return it with its secret."""
         client_id = str(uuid.uuid4())
         secret = _secret_of(client_id)
         with self._lock:
@@ -270,14 +277,12 @@ class Authority:
         return {"client": client, "included": {"client_credential": credential}}
 
     def delete_client(self, client_id: str) -> dict[str, Any]:
-        """Forget a client."""
+        """Delete a client."""
         with self._lock:
             if self._secrets.pop(client_id, None) is None:
                 raise OAuthError(404, "not_found", "NOT_FOUND")
             self._deleted.add(client_id)
         return {"client": {"id": client_id}}
-
-    # What both need.
 
     def _token_document(self, client_id: str, user: User, scopes: str, *, offline: bool) -> dict[str, Any]:
         """Return one token for each service that the scopes name, the first on top."""
@@ -319,7 +324,7 @@ class Authority:
 
 
 def _secret_of(client_id: str) -> str:
-    """Return the secret of a client that this simulator made, or that another one made before."""
+    """Return the secret of a client; the same in every simulator, because the globus command keeps its client."""
     return str(uuid.uuid5(NAMESPACE, f"secret of {client_id}"))
 
 
@@ -329,15 +334,3 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _provider() -> str:
-    return str(uuid.uuid5(NAMESPACE, "provider"))
-
-
-def _provider_entry() -> dict[str, str]:
-    return {
-        "identity_provider": _provider(),
-        "identity_provider_display_name": "Example Organization",
-        "organization": "Example",
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,24 +17,8 @@ START = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
 def utc(seconds: float) -> datetime:
-    """Return the instant that lies so many seconds after 1970, in UTC."""
+    """Return an instant, given in seconds since 1970, in UTC."""
     return datetime.fromtimestamp(seconds, tz=timezone.utc)
-
-
-class Clock(Protocol):
-    """What tells the simulator the time."""
-
-    def time(self) -> float:
-        """Return the seconds since 1970 UTC."""
-        ...
-
-    def now(self) -> datetime:
-        """Return the same as an instant in UTC."""
-        ...
-
-    def linger(self, seconds: float) -> None:
-        """Return when so many seconds have gone by."""
-        ...
 
 
 class ManualClock:
@@ -56,7 +40,7 @@ class ManualClock:
         return self._time
 
     def now(self) -> datetime:
-        """Return the same as an instant in UTC."""
+        """Return the time in UTC."""
         return utc(self._time)
 
     def advance(self, seconds: float = 0) -> None:
@@ -80,11 +64,11 @@ class ManualClock:
                 worker()
 
     def linger(self, seconds: float) -> None:
-        """Let so many seconds go by, now; see `advance`."""
+        """Move the time by so many seconds; see `advance`."""
         self.advance(seconds)
 
     def attach(self, worker: Callable[[], None]) -> None:
-        """Have something called each time the clock has moved."""
+        """Call ``worker`` each time the clock has moved."""
         self._workers.append(worker)
 
     def detach(self, worker: Callable[[], None]) -> None:
@@ -112,9 +96,13 @@ class RunningClock:
         return self._start + (time.monotonic() - self._ticks) * self.speed
 
     def now(self) -> datetime:
-        """Return the same as an instant in UTC."""
+        """Return the time in UTC."""
         return utc(self.time())
 
     def linger(self, seconds: float) -> None:
-        """Return when so many seconds of this clock have gone by."""
+        """Wait for so many seconds of this clock."""
         time.sleep(seconds / self.speed)
+
+
+#: What tells the simulator the time.
+Clock = ManualClock | RunningClock

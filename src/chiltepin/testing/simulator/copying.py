@@ -32,11 +32,11 @@ EXISTS, SIZE, MTIME = range(3)
 
 
 class Copier:
-    """Copies files as the order of one task wants them copied."""
+    """Copies the files of one task."""
 
     def __init__(self, task: Task, goal: Collection, settings: Settings) -> None:
-        self._task, self._order, self._settings = task, task.order, settings
-        self._source, self._goal = task.order.source, goal
+        self._task, self._submission, self._settings = task, task.submission, settings
+        self._source, self._goal = task.submission.source, goal
 
     def copy(
         self, item: Item, reader: LocalReader, there: LocalFolder, name: str, shown: tuple[str, str]
@@ -59,12 +59,12 @@ class Copier:
             digest = yield from self._fill(reader, temp_file, size, algorithm)
             if reader.changed():
                 raise TaskFault("FILE_SIZE_CHANGED", f"{self._source.where(shown[0])}: File size changed")
-            if self._order.flag("verify_checksum"):
+            if self._submission.flag("verify_checksum"):
                 yield from self._verify(temp_file.read_back(), algorithm, digest, shown[1])
             if item.external_checksum and item.external_checksum.lower() != digest:
                 what = f"External checksum mismatch, expected {item.external_checksum}, found {digest}"
                 raise TaskFault("EXTERNAL_CHECKSUM_MISMATCH", f"{self._source.where(shown[0])}: {what}", fatal=True)
-            temp_file.commit(reader.mtime if self._order.flag("preserve_timestamp") else None)
+            temp_file.commit(reader.mtime if self._submission.flag("preserve_timestamp") else None)
         self._spend_quota(size)
         self._task.counters.files_transferred += 1
         self._task.successful.append(self._success(shown, size, algorithm, digest))
@@ -83,7 +83,7 @@ class Copier:
         return digest.hexdigest()
 
     def _success(self, shown: tuple[str, str], size: int, algorithm: str, checksum: str) -> dict[str, Any]:
-        verified = self._order.flag("verify_checksum")
+        verified = self._submission.flag("verify_checksum")
         return {
             "DATA_TYPE": "successful_transfer",
             "checksum": checksum if verified else None,
@@ -104,7 +104,7 @@ class Copier:
         self, reader: LocalReader, existing: Entry | None, there: LocalFolder
     ) -> Generator[float, None, bool]:
         """Whether the sync level leaves an existing file alone; from SIZE on, a size that differs is enough."""
-        level = self._order.sync_level
+        level = self._submission.sync_level
         if level is None or existing is None or existing.kind != "file":
             return False
         if level == EXISTS:
@@ -124,7 +124,7 @@ class Copier:
     def _take_quota(self, size: int, path: str) -> None:
         if self._goal.quota is not None and size > self._goal.quota:
             details = f"{self._goal.where(path)}: Disk quota exceeded"
-            raise TaskFault("QUOTA_EXCEEDED", details, fatal=self._order.flag("fail_on_quota_errors"))
+            raise TaskFault("QUOTA_EXCEEDED", details, fatal=self._submission.flag("fail_on_quota_errors"))
 
     def _spend_quota(self, size: int) -> None:
         if self._goal.quota is not None:

@@ -17,19 +17,13 @@ if TYPE_CHECKING:
     from chiltepin.testing.simulator.authority import Grant
     from chiltepin.testing.simulator.collection import Collection
 
-__all__ = ["endpoint_document", "file_document", "owner_of"]
+__all__ = ["NEWER", "endpoint_document", "file_document", "owner_of"]
 
-#: What is the same for every collection here; the keys are those of the service's document.
+#: The values that are the same for every collection here.
 _PLAIN: dict[str, Any] = {
     "acl_available": False,
     "acl_editable": False,
-    "acl_max_expiration_period_mins": None,
     "activated": False,
-    "authentication_assurance_timeout": None,
-    "authentication_timeout_mins": None,
-    "contact_email": None,
-    "contact_info": None,
-    "department": None,
     "description": "A folder that the Chiltepin simulator shows as a collection.",
     "disable_anonymous_writes": False,
     "disable_verify": False,
@@ -38,10 +32,31 @@ _PLAIN: dict[str, Any] = {
     "force_encryption": False,
     "force_verify": False,
     "french_english_bilingual": False,
-    "gcs_manager_url": None,
     "globus_connect_setup_key": None,
-    "host_endpoint": None,
     "host_path": None,
+    "mfa_required": False,
+    "myproxy_dn": None,
+    "myproxy_server": None,
+    "non_functional": False,
+    "non_functional_endpoint_display_name": None,
+    "non_functional_endpoint_id": None,
+    "oauth_server": None,
+    "organization": "Chiltepin simulator",
+    "public": False,
+    "s3_owner_activated": False,
+    "s3_url": None,
+}
+
+#: The same, of keys that are newer than the examples in ``globus_sdk.testing``.
+NEWER: dict[str, Any] = {
+    "acl_max_expiration_period_mins": None,
+    "authentication_assurance_timeout": None,
+    "authentication_timeout_mins": None,
+    "contact_email": None,
+    "contact_info": None,
+    "department": None,
+    "gcs_manager_url": None,
+    "host_endpoint": None,
     "https_server": None,
     "info_link": None,
     "keywords": None,
@@ -52,21 +67,10 @@ _PLAIN: dict[str, Any] = {
     "mapped_collection_id": None,
     "max_concurrency": 4,
     "max_parallelism": 8,
-    "mfa_required": False,
-    "myproxy_dn": None,
-    "myproxy_server": None,
     "network_use": "normal",
-    "non_functional": False,
-    "non_functional_endpoint_display_name": None,
-    "non_functional_endpoint_id": None,
-    "oauth_server": None,
-    "organization": "Chiltepin simulator",
     "preferred_concurrency": 2,
     "preferred_parallelism": 4,
-    "public": False,
     "requester_pays": False,
-    "s3_owner_activated": False,
-    "s3_url": None,
     "subscription_id": None,
     "tlsftp_server": None,
     "user_message": None,
@@ -97,6 +101,7 @@ def endpoint_document(collection: Collection, grant: Grant, *, in_use: bool = Fa
     return {
         "DATA_TYPE": "endpoint",
         **_PLAIN,
+        **NEWER,
         "DATA": [_server_document(collection)],
         "canonical_name": f"{owner}#{collection.id}",
         "default_directory": collection.default_directory,
@@ -146,14 +151,14 @@ def file_document(folder: int, name: str, *, called: str | None = None) -> dict[
     folder : int
         Descriptor of the folder.
     name : str
-        The entry, ``"."`` for the folder itself; a link is told with what it says, and is never followed.
+        The entry, ``"."`` for the folder itself; a link is described with its text, and is never followed.
     called : str or None
-        The name to tell instead.
+        The name to show instead.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such entry.
+        If the entry does not exist.
     """
     facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     link = stat.S_ISLNK(facts.st_mode)

@@ -13,23 +13,28 @@ from chiltepin.testing.simulator.documents import endpoint_document, owner_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from flask import Blueprint, Response
+    from flask import Response
 
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.engine import Engine
     from chiltepin.testing.simulator.request_guard import RequestGuard
+    from chiltepin.testing.simulator.routes import Route
 
-__all__ = ["add_endpoint_routes"]
+__all__ = ["endpoint_routes"]
 
 #: Collections of one answer, and of all answers to one search (globus_sdk, TransferClient.endpoint_search).
 PAGE, SEARCH_LIMIT = 25, 1000
 
 
-class EndpointRoutes:
-    """One method for each route."""
+def endpoint_routes(guard: RequestGuard, engine: Engine, collections: Mapping[str, Collection]) -> tuple[Route, ...]:
+    """Return the routes of collections."""
+    views = _Views(guard, engine, collections)
+    return ("GET", "/endpoint/<endpoint_id>", views.get_endpoint), ("GET", "/endpoint_search", views.search)
 
-    def __init__(self, gate: RequestGuard, engine: Engine, collections: Mapping[str, Collection]) -> None:
-        self._gate, self._engine, self._collections = gate, engine, collections
+
+class _Views:
+    def __init__(self, guard: RequestGuard, engine: Engine, collections: Mapping[str, Collection]) -> None:
+        self._guard, self._engine, self._collections = guard, engine, collections
         self._scopes: dict[str, Callable[[Collection], bool]] = {
             "all": lambda _: True,
             "my-endpoints": self._mine,
@@ -41,13 +46,11 @@ class EndpointRoutes:
             "in-use": lambda one: self._used(one, unfinished=True),
         }
 
-    def get(self, endpoint_id: str) -> Response:
-        """Tell of one collection."""
-        collection = self._gate.collection(endpoint_id)
+    def get_endpoint(self, endpoint_id: str) -> Response:
+        collection = self._guard.collection(endpoint_id)
         return jsonify(endpoint_document(collection, g.grant, in_use=self._used(collection, unfinished=True)))
 
     def search(self) -> Response:
-        """Find collections by words and by scope."""
         scope, text = request.args.get("filter_scope", "all"), request.args.get("filter_fulltext", "")
         if scope not in self._scopes:
             raise bad_request(f"filter_scope {scope!r} is not known")
@@ -66,12 +69,12 @@ class EndpointRoutes:
         )
 
     def _filtered(self, collection: Collection, text: str) -> bool:
-        """Whether a collection has all the words, and fulfils the other filters."""
+        """Whether a collection contains all words, and matches the other filters."""
         owner_id, owner = owner_of(collection, g.grant)
-        told = f"{collection.display_name} {collection.id} {owner}".lower()
+        text_of = f"{collection.display_name} {collection.id} {owner}".lower()
         args = request.args
         return (
-            all(word in told for word in text.lower().split())
+            all(word in text_of for word in text.lower().split())
             and args.get("filter_owner_id", owner_id) == owner_id
             and args.get("filter_entity_type", collection.entity_type) == collection.entity_type
             and args.get("filter_non_functional", "0") in ("0", "false")
@@ -92,12 +95,3 @@ class EndpointRoutes:
 
 def _is_guest(collection: Collection) -> bool:
     return collection.entity_type.endswith("guest_collection")
-
-
-def add_endpoint_routes(
-    blueprint: Blueprint, gate: RequestGuard, engine: Engine, collections: Mapping[str, Collection]
-) -> None:
-    """Add the routes of collections."""
-    routes = EndpointRoutes(gate, engine, collections)
-    blueprint.add_url_rule("/endpoint/<endpoint_id>", "get_endpoint", routes.get, methods=["GET"])
-    blueprint.add_url_rule("/endpoint_search", "endpoint_search", routes.search, methods=["GET"])

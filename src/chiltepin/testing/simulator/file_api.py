@@ -1,4 +1,4 @@
-"""The routes that look at, or change, the files of a collection at once."""
+"""The routes that list and change the files of a collection at once, without a task."""
 
 from __future__ import annotations
 
@@ -10,32 +10,44 @@ from flask import g, jsonify, request
 
 from chiltepin.paths import joined
 from chiltepin.testing.simulator import filters
-from chiltepin.testing.simulator.api_errors import ApiError, bad_request, request_id
+from chiltepin.testing.simulator.api_errors import ApiError, bad_request
 from chiltepin.testing.simulator.documents import file_document
+from chiltepin.testing.simulator.routes import result
+from chiltepin.testing.simulator.submissions import required_text
 from chiltepin.testing.simulator.task_faults import FROM_DISK, TaskFault, fault_from_error
 
 if TYPE_CHECKING:
-    from flask import Blueprint, Response
+    from flask import Response
 
     from chiltepin.backends.filesystem.local.folder import LocalFolder
     from chiltepin.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.request_guard import RequestGuard
+    from chiltepin.testing.simulator.routes import Route
     from chiltepin.testing.simulator.settings import Settings
 
-__all__ = ["add_file_routes"]
+__all__ = ["file_routes"]
 
 _FIELDS = ("name", "type", "size", "user", "group", "permissions", "last_modified")
 
 
-class FileRoutes:
-    """One method for each operation."""
+def file_routes(guard: RequestGuard, settings: Settings) -> tuple[Route, ...]:
+    """Return the routes of the operations."""
+    views = _Views(guard, settings)
+    path = "/operation/endpoint/<endpoint_id>"
+    return (
+        ("GET", f"{path}/ls", views.ls),
+        ("GET", f"{path}/stat", views.stat),
+        ("POST", f"{path}/mkdir", views.mkdir),
+        ("POST", f"{path}/rename", views.rename),
+    )
 
-    def __init__(self, gate: RequestGuard, settings: Settings) -> None:
-        self._gate, self._settings = gate, settings
+
+class _Views:
+    def __init__(self, guard: RequestGuard, settings: Settings) -> None:
+        self._guard, self._settings = guard, settings
 
     def ls(self, endpoint_id: str) -> Response:
-        """List a folder."""
         collection = self._open(endpoint_id)
         path = request.args.get("path") or "/~/"
         place = ""
@@ -69,7 +81,6 @@ class FileRoutes:
         )
 
     def stat(self, endpoint_id: str) -> Response:
-        """Tell one file or folder."""
         collection = self._open(endpoint_id)
         path = request.args.get("path") or "/~/"
         try:
@@ -85,38 +96,38 @@ class FileRoutes:
         return jsonify(document)
 
     def mkdir(self, endpoint_id: str) -> Response:
-        """Make one folder; the folder above it must be there."""
+        """Make one folder; the folder above it has to exist."""
         collection = self._open(endpoint_id)
-        path = self._text("path")
+        path = required_text(_body(), "path")
         try:
             _mkdir(collection, collection.parts(path))
         except FileExistsError:
             raise ApiError(502, "ExternalError.MkdirFailed.Exists", f"Path already exists: {path}") from None
         except FROM_DISK as err:
-            trouble = fault_from_error(err, collection.where(path))
-            denied = ".PermissionDenied" if trouble.code == "PERMISSION_DENIED" else ""
-            raise ApiError(502, f"ExternalError.MkdirFailed{denied}", trouble.details) from None
-        return _result("DirectoryCreated", "The directory was created successfully", data_type="mkdir_result")
+            fault = fault_from_error(err, collection.where(path))
+            denied = ".PermissionDenied" if fault.code == "PERMISSION_DENIED" else ""
+            raise ApiError(502, f"ExternalError.MkdirFailed{denied}", fault.details) from None
+        return result("DirectoryCreated", "The directory was created successfully", data_type="mkdir_result")
 
     def rename(self, endpoint_id: str) -> Response:
-        """Give a file or folder another path; what is there already stays."""
+        """Rename a file or folder; an existing one is not replaced."""
         collection = self._open(endpoint_id)
-        old, new = self._text("old_path"), self._text("new_path")
+        old, new = required_text(_body(), "old_path"), required_text(_body(), "new_path")
         try:
             _rename(collection, collection.parts(old), collection.parts(new))
         except FileExistsError:
             raise ApiError(502, "ExternalError.RenameFailed.Exists", f"Path already exists: {new}") from None
         except FROM_DISK as err:
-            trouble = fault_from_error(err, collection.where(old))
-            if trouble.code == "FILE_NOT_FOUND":
-                raise ApiError(404, "ClientError.NotFound", trouble.details) from None
-            denied = ".PermissionDenied" if trouble.code == "PERMISSION_DENIED" else ""
-            raise ApiError(502, f"ExternalError.RenameFailed{denied}", trouble.details) from None
-        return _result("FileRenamed", "File or directory renamed successfully")
+            fault = fault_from_error(err, collection.where(old))
+            if fault.code == "FILE_NOT_FOUND":
+                raise ApiError(404, "ClientError.NotFound", fault.details) from None
+            denied = ".PermissionDenied" if fault.code == "PERMISSION_DENIED" else ""
+            raise ApiError(502, f"ExternalError.RenameFailed{denied}", fault.details) from None
+        return result("FileRenamed", "File or directory renamed successfully")
 
     def _open(self, endpoint_id: str) -> Collection:
-        collection = self._gate.collection(endpoint_id)
-        self._gate.reachable(g.grant, collection)
+        collection = self._guard.collection(endpoint_id)
+        self._guard.reachable(g.grant, collection)
         return collection
 
     def _place(self, collection: Collection, path: str) -> Parts:
@@ -124,24 +135,22 @@ class FileRoutes:
         collection.admit(parts)
         return collection.store.resolve(parts, follow=True)
 
-    def _text(self, key: str) -> str:
-        value = (request.get_json(silent=True) or {}).get(key)
-        if not isinstance(value, str) or not value:
-            raise bad_request(f"{key} is {value!r}; expected a string that is not empty")
-        return value
+
+def _body() -> dict[str, Any]:
+    return request.get_json(silent=True) or {}
 
 
 def _entry_document(collection: Collection, folder: LocalFolder, parts: Parts) -> dict[str, Any]:
-    """Return the document of an entry; a link is told as what it leads to, if that is in the collection."""
+    """Return the document of an entry; a link is described by its target, if that is in the collection."""
     document = file_document(folder.descriptor, parts[-1])
     if document["link_target"] is None:
         return document
     with suppress(*FROM_DISK):
         place = collection.store.resolve(parts, follow=True)
         with collection.store.folder(place[:-1]) as there:
-            told = file_document(there.descriptor, place[-1] if place else ".", called=parts[-1])
+            target = file_document(there.descriptor, place[-1] if place else ".", called=parts[-1])
         link = {name: value for name, value in document.items() if name.startswith("link_")}
-        return {**told, **link}
+        return {**target, **link}
     return document
 
 
@@ -165,38 +174,21 @@ def _rename(collection: Collection, old: Parts, new: Parts) -> None:
         os.rename(old[-1], new[-1], src_dir_fd=source.descriptor, dst_dir_fd=goal.descriptor)
 
 
-def _listing_failed(trouble: TaskFault) -> ApiError:
-    if trouble.code == "FILE_NOT_FOUND":
-        return ApiError(404, "ClientError.NotFound", f"Directory Not Found\n{trouble.details}")
-    if trouble.code == "INVALID_PATH_NAME":
-        return bad_request(trouble.details)
-    if trouble.outside:
-        return ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
+def _listing_failed(fault: TaskFault) -> ApiError:
+    if fault.code == "FILE_NOT_FOUND":
+        return ApiError(404, "ClientError.NotFound", f"Directory Not Found\n{fault.details}")
+    if fault.code == "INVALID_PATH_NAME":
+        return bad_request(fault.details)
+    if fault.outside:
+        return ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{fault.details}")
     ends = {"NOT_A_DIRECTORY": ".NotDirectory", "PERMISSION_DENIED": ".PermissionDenied"}
-    return ApiError(502, f"ExternalError.DirListingFailed{ends.get(trouble.code, '')}", trouble.details)
+    return ApiError(502, f"ExternalError.DirListingFailed{ends.get(fault.code, '')}", fault.details)
 
 
-def _stat_failed(trouble: TaskFault) -> ApiError:
+def _stat_failed(fault: TaskFault) -> ApiError:
     # Its codes are not those of a listing (globus_sdk.testing, transfer.operation_stat).
-    if trouble.code in ("FILE_NOT_FOUND", "NOT_A_DIRECTORY"):
-        return ApiError(404, "NotFound", f"Path not found, Error (list)\n{trouble.details}")
-    if trouble.code == "PERMISSION_DENIED":
-        return ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{trouble.details}")
-    return ApiError(502, "EndpointError", trouble.details)
-
-
-def _result(code: str, message: str, data_type: str = "result") -> Response:
-    return jsonify(DATA_TYPE=data_type, code=code, message=message, request_id=request_id(), resource=request.path)
-
-
-def add_file_routes(blueprint: Blueprint, gate: RequestGuard, settings: Settings) -> None:
-    """Add the routes of the operations."""
-    routes = FileRoutes(gate, settings)
-    table: tuple[tuple[str, str, Any], ...] = (
-        ("GET", "ls", routes.ls),
-        ("GET", "stat", routes.stat),
-        ("POST", "mkdir", routes.mkdir),
-        ("POST", "rename", routes.rename),
-    )
-    for method, name, view in table:
-        blueprint.add_url_rule(f"/operation/endpoint/<endpoint_id>/{name}", name, view, methods=[method])
+    if fault.code in ("FILE_NOT_FOUND", "NOT_A_DIRECTORY"):
+        return ApiError(404, "NotFound", f"Path not found, Error (list)\n{fault.details}")
+    if fault.code == "PERMISSION_DENIED":
+        return ApiError(403, "EndpointPermissionDenied", f"Denied by endpoint, Error (list)\n{fault.details}")
+    return ApiError(502, "EndpointError", fault.details)

@@ -7,6 +7,7 @@ between steps to other tasks. What keeps a single file from being moved does not
 from __future__ import annotations
 
 import fnmatch
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from chiltepin.paths import joined
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings
     from chiltepin.testing.simulator.submissions import Item
-    from chiltepin.testing.simulator.tasks import Desk, Task
+    from chiltepin.testing.simulator.tasks import Task
 
 __all__ = ["Transfer"]
 
@@ -38,46 +39,44 @@ class Transfer:
         What is moved.
     settings : Settings
         How fast.
-    desk : Desk
-        Where it tells what happens.
     """
 
-    def __init__(self, task: Task, settings: Settings, desk: Desk) -> None:
-        assert task.order.destination is not None  # noqa: S101 - only deletes have none
-        self._task, self._order, self._desk = task, task.order, desk
-        self._source, self._goal = task.order.source, task.order.destination
+    def __init__(self, task: Task, settings: Settings) -> None:
+        assert task.submission.destination is not None  # noqa: S101 - only deletes have none
+        self._task, self._submission = task, task.submission
+        self._source, self._goal = task.submission.source, task.submission.destination
         self._copier = Copier(task, self._goal, settings)
         #: Paths of this round that have to be tried again, and those that were given up.
-        self._troubles = self._skipped = 0
+        self._faulty = self._skipped = 0
         #: Destination folders, and the names in their sources.
         self._kept: list[tuple[Parts, set[str]]] = []
 
     def run(self) -> Generator[float, None, bool]:
         """Try all that is left; return whether something still is."""
-        for item in self._order.items:
+        for item in self._submission.items:
             yield from self._attempt(item, self._item(item), item.source_path, item.destination_path)
-        return self._troubles > 0
+        return self._faulty > 0
 
     def _attempt(
         self, item: Item, steps: Generator[float, None, None], source_path: str, destination_path: str
     ) -> Generator[float, None, None]:
-        """Do the steps; a trouble that is about these paths alone is reported, or skipped if that is wanted."""
+        """Do the steps; record a fault of these paths alone, or skip them if the user wants that."""
         try:
             yield from steps
         except FROM_DISK as err:
-            trouble = fault_from_error(err, self._goal.where(destination_path))
+            fault = fault_from_error(err, self._goal.where(destination_path))
         else:
             return
-        if trouble.fatal or trouble.everywhere:
-            raise trouble
-        skippable = isinstance(trouble, _SourceTrouble) and trouble.code in SKIPPABLE
-        if skippable and self._order.flag("skip_source_errors"):
-            self._skip(item, trouble, source_path, destination_path)
+        if fault.fatal or fault.everywhere:
+            raise fault
+        skippable = isinstance(fault, _SourceFault) and fault.code in SKIPPABLE
+        if skippable and self._submission.flag("skip_source_errors"):
+            self._skip(item, fault, source_path, destination_path)
         else:
-            self._troubles += 1
-            self._desk.trouble(trouble)
+            self._faulty += 1
+            self._task.retry(fault)
 
-    def _skip(self, item: Item, trouble: TaskFault, source_path: str, destination_path: str) -> None:
+    def _skip(self, item: Item, fault: TaskFault, source_path: str, destination_path: str) -> None:
         self._skipped += 1
         if not self._task.count(("skip", source_path, destination_path), subtasks_skipped_errors=1):
             return
@@ -88,9 +87,9 @@ class Transfer:
                 "DATA_TYPE": "skipped_error",
                 "checksum_algorithm": item.checksum_algorithm,
                 "destination_path": destination_path,
-                "error_code": trouble.code,
-                "error_details": trouble.details,
-                "error_time": utc(self._desk.now()).isoformat(timespec="seconds"),
+                "error_code": fault.code,
+                "error_details": fault.details,
+                "error_time": utc(self._task.now()).isoformat(timespec="seconds"),
                 "external_checksum": item.external_checksum,
                 "is_delete_destination_extra": False,
                 "is_directory": source_path.endswith("/"),
@@ -103,7 +102,7 @@ class Transfer:
         """Move one item of the submission."""
         if item in self._task.done:
             return
-        before = self._troubles
+        before = self._faulty
         self._task.count(item, subtasks_total=1)
         source, entry = self._look(item)
         folder = entry is None or entry.kind == "dir"
@@ -120,13 +119,13 @@ class Transfer:
             yield from self._file(item, source, goal, (item.source_path, item.destination_path))
         else:
             yield from self._tree(item, source, goal)
-        if self._troubles == before:
+        if self._faulty == before:
             self._task.done.add(item)
             self._task.count(("done", item), subtasks_succeeded=1)
 
     def _look(self, item: Item) -> tuple[Parts, Entry | None]:
         """Return where an item's source really is and what is there, None for the root of the collection."""
-        with _SourceSide(self._source, item.source_path):
+        with _source_side(self._source, item.source_path):
             parts = self._source.parts(item.source_path)
             self._source.admit(parts)
             parts = self._source.store.resolve(parts, follow=True)
@@ -156,14 +155,14 @@ class Transfer:
             steps = self._folder(item, (*source, *below), (*goal, *below), shown, folders)
             yield from self._attempt(item, steps, f"{shown[0]}/", f"{shown[1]}/")
             waiting.extend((*below, name) for name in reversed(folders))
-        if self._order.flag("delete_destination_extra"):
+        if self._submission.flag("delete_destination_extra"):
             yield from self._remove_extra(goal)
 
     def _folder(
         self, item: Item, source: Parts, goal: Parts, shown: tuple[str, ...], folders: list[str]
     ) -> Generator[float, None, None]:
         """Move the files of one folder; put the names of the folders in it into ``folders``."""
-        with _SourceSide(self._source, shown[0]):
+        with _source_side(self._source, shown[0]):
             self._source.admit(source)
             with self._source.store.folder(source) as here:
                 entries = sorted(here.entries(), key=lambda entry: entry.name)
@@ -184,8 +183,8 @@ class Transfer:
 
     def _remove_extra(self, goal: Parts) -> Generator[float, None, None]:
         """Remove what is in the destination folders and not in their sources, if those could be read whole."""
-        if self._skipped or self._troubles:
-            self._desk.event("DELETE_DESTINATION_EXTRA_SKIPPED", f"Path: {joined(goal)}")
+        if self._skipped or self._faulty:
+            self._task.add_event("DELETE_DESTINATION_EXTRA_SKIPPED", f"Path: {joined(goal)}")
             return
         for folder, names in self._kept:
             with self._goal.store.folder(folder) as there:
@@ -196,7 +195,7 @@ class Transfer:
 
     def _wanted(self, entry: Entry) -> bool:
         """Whether the filter rules let an entry of a folder through; the first rule that matches decides."""
-        for rule in self._order.filter_rules:
+        for rule in self._submission.filter_rules:
             if rule.get("type") in (None, entry.kind) and fnmatch.fnmatchcase(entry.name, rule["name"]):
                 return bool(rule["method"] == "include")
         return True
@@ -205,11 +204,11 @@ class Transfer:
         """Move one file, unless it is done or the sync level leaves its destination alone."""
         if shown in self._task.done:
             return
-        with _SourceSide(self._source, shown[0]):
+        with _source_side(self._source, shown[0]):
             self._source.admit(source)
             above = self._source.store.folder(source[:-1])
         with above:
-            with _SourceSide(self._source, shown[0]):
+            with _source_side(self._source, shown[0]):
                 reader = above.read(source[-1])
             with reader:
                 self._task.count(shown, files=1, subtasks_total=1)
@@ -219,27 +218,24 @@ class Transfer:
                     yield from self._copier.copy(item, reader, there, goal[-1], shown)
         self._task.done.add(shown)
         self._task.count(("done", *shown), subtasks_succeeded=1)
-        self._desk.progress()
+        self._task.progressed()
 
     def _enter(self, goal: Parts) -> tuple[Parts, LocalFolder]:
         above, folder = self._goal.store.enter(goal[:-1], create=True)
         return (*above, goal[-1]), folder
 
 
-class _SourceTrouble(TaskFault):
-    """A trouble on the source, which may be skipped."""
+class _SourceFault(TaskFault):
+    """A fault on the source, which may be skipped."""
 
 
-class _SourceSide:
-    """Turns what goes wrong on the source into trouble of that side."""
-
-    def __init__(self, collection: Collection, path: str) -> None:
-        self._what = collection.where(path)
-
-    def __enter__(self) -> None:
-        """Nothing to open."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            trouble = fault_from_error(error, self._what)
-            raise _SourceTrouble(trouble.code, trouble.details, fatal=trouble.fatal) from None
+@contextmanager
+def _source_side(collection: Collection, path: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is, it happened on the source
+        fault = fault_from_error(error, collection.where(path))
+        failure = _SourceFault(fault.code, fault.details, fatal=fault.fatal)
+    else:
+        return
+    raise failure

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings
     from chiltepin.testing.simulator.submissions import Item
-    from chiltepin.testing.simulator.tasks import Desk, Task
+    from chiltepin.testing.simulator.tasks import Task
 
 __all__ = ["Delete", "remove_tree"]
 
@@ -35,7 +35,7 @@ def remove_tree(
         Told ``"dir"``, ``"file"`` or ``"link"`` for each entry that is gone.
     """
     if not top:
-        raise TaskFault("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be deleted", fatal=True)
+        raise _root_refused(collection)
     waiting = [(top, False)]
     while waiting:
         parts, emptied = waiting.pop()
@@ -57,33 +57,37 @@ def remove_tree(
         yield 0.0
 
 
+def _root_refused(collection: Collection) -> TaskFault:
+    return TaskFault("PERMISSION_DENIED", f"{collection.where('/')}: The root cannot be deleted", fatal=True)
+
+
 class Delete:
     """One round of a delete; the parameters are those of `moving.Transfer`."""
 
-    def __init__(self, task: Task, settings: Settings, desk: Desk) -> None:
-        self._task, self._order, self._settings, self._desk = task, task.order, settings, desk
-        self._collection = task.order.source
+    def __init__(self, task: Task, settings: Settings) -> None:
+        self._task, self._submission, self._settings = task, task.submission, settings
+        self._collection = task.submission.source
 
     def run(self) -> Generator[float, None, bool]:
         """Try all that is left; return whether something still is."""
-        troubled = False
-        for item in self._order.items:
+        has_faults = False
+        for item in self._submission.items:
             if item in self._task.done:
                 continue
             self._task.count(item, subtasks_total=1)
             try:
                 yield from self._item(item)
             except FROM_DISK as err:
-                trouble = fault_from_error(err, self._collection.where(item.source_path))
-                if trouble.fatal or trouble.everywhere:
-                    raise trouble from None
-                self._desk.trouble(trouble)
-                troubled = True
+                fault = fault_from_error(err, self._collection.where(item.source_path))
+                if fault.fatal or fault.everywhere:
+                    raise fault from None
+                self._task.retry(fault)
+                has_faults = True
             else:
                 self._task.done.add(item)
                 self._task.count(("done", item), subtasks_succeeded=1)
-                self._desk.progress()
-        return troubled
+                self._task.progressed()
+        return has_faults
 
     def _item(self, item: Item) -> Generator[float, None, None]:
         for parts in self._matches(item):
@@ -93,16 +97,11 @@ class Delete:
     def _matches(self, item: Item) -> list[Parts]:
         """Return the places that a path means; only the last name of it may be a pattern."""
         parts = self._collection.parts(item.source_path)
+        if parts:
+            parts = self._collection.store.resolve(parts, follow=False)
         if not parts:
-            raise TaskFault(
-                "PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True
-            )
-        parts = self._collection.store.resolve(parts, follow=False)
-        if not parts:
-            raise TaskFault(
-                "PERMISSION_DENIED", f"{self._collection.where('/')}: The root cannot be deleted", fatal=True
-            )
-        if not self._order.flag("interpret_globs") or not any(sign in parts[-1] for sign in "*?["):
+            raise _root_refused(self._collection)
+        if not self._submission.flag("interpret_globs") or not any(sign in parts[-1] for sign in "*?["):
             return [parts]
         with self._collection.store.folder(parts[:-1]) as above:
             names = sorted(entry.name for entry in above.entries() if fnmatch.fnmatchcase(entry.name, parts[-1]))
@@ -119,21 +118,14 @@ class Delete:
                 raise
             entry = None
         if entry is None:
-            if self._order.flag("ignore_missing"):
+            if self._submission.flag("ignore_missing"):
                 return
             # Unlike a transfer, a delete does not wait for its path to appear (docs.globus.org, "Task Submission", 4).
             raise TaskFault("FILE_NOT_FOUND", f"{where}: No such file or directory", fatal=True)
-        if entry.kind == "dir" and not self._order.flag("recursive"):
+        if entry.kind == "dir" and not self._submission.flag("recursive"):
             raise TaskFault("IS_A_DIRECTORY", f"{where}: Is a directory", fatal=True)
         yield from remove_tree(self._collection, parts, self._gone)
 
     def _gone(self, kind: str) -> None:
-        counters = self._task.counters
-        counters.subtasks_total += 1
-        counters.subtasks_succeeded += 1
-        if kind == "dir":
-            counters.directories += 1
-        elif kind == "link":
-            counters.symlinks += 1
-        else:
-            counters.files += 1
+        counter = {"dir": "directories", "link": "symlinks"}.get(kind, "files")
+        self._task.add(subtasks_total=1, subtasks_succeeded=1, **{counter: 1})

@@ -1,4 +1,4 @@
-"""Reading a submission: from the body of POST /transfer or /delete to an order that can be worked on."""
+"""Parse the body of POST /transfer or /delete into a submission."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from chiltepin.testing.simulator.collection import Collection
 
-__all__ = ["Item", "Submission", "checked_deadline", "checked_label", "read_order", "read_submission_id"]
+__all__ = [
+    "Item",
+    "Submission",
+    "checked_deadline",
+    "checked_label",
+    "read_submission",
+    "read_submission_id",
+    "required_text",
+]
 
 #: docs.globus.org, "Task Submission", 2.2.
 LABEL_LIMIT = 128
@@ -24,7 +32,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Item:
-    """One path to delete, or a pair of paths to transfer; ``recursive`` None lets the service look."""
+    """One path to delete, or a pair of paths to transfer; with ``recursive`` None the service finds out."""
 
     source_path: str
     destination_path: str = ""
@@ -42,7 +50,7 @@ class Submission:
     destination: Collection | None
     items: tuple[Item, ...]
     label: str | None = None
-    #: Whether the user gave the deadline; such a one is never moved.
+    #: Whether the user set the deadline, which is then never extended.
     fixed_deadline: bool = False
     sync_level: int | None = None
     filter_rules: tuple[Body, ...] = ()
@@ -53,18 +61,15 @@ class Submission:
         return bool(self.flags.get(name))
 
     def same_paths(self, other: Submission) -> bool:
-        """Whether the other one moves the same paths between the same collections."""
-        here = (self.kind, self.source, self.destination, {(i.source_path, i.destination_path) for i in self.items})
-        there = (
-            other.kind,
-            other.source,
-            other.destination,
-            {(i.source_path, i.destination_path) for i in other.items},
-        )
-        return here == there
+        """Whether another submission moves the same paths between the same collections."""
+        return self._paths() == other._paths()
+
+    def _paths(self) -> object:
+        pairs = {(item.source_path, item.destination_path) for item in self.items}
+        return self.kind, self.source, self.destination, pairs
 
     def document(self) -> Body:
-        """Return what the task document says of the order."""
+        """Return what the task document says of the submission."""
         transfer = self.kind == "TRANSFER"
         return {
             "command": "API 0.10",
@@ -105,7 +110,7 @@ def read_submission_id(body: Body) -> str:
     Raises
     ------
     ApiError
-        If there is none, or it is no UUID.
+        If it is missing or not a UUID.
     """
     given = body.get("submission_id")
     try:
@@ -114,23 +119,23 @@ def read_submission_id(body: Body) -> str:
         raise bad_request(f"submission_id {given!r} is not a UUID; get one from /submission_id") from None
 
 
-def read_order(body: Body, find: Callable[[str], Collection], now: float) -> tuple[Submission, float | None]:
-    """Return the order that a body gives, and the deadline in seconds since 1970 if it gives one.
+def read_submission(body: Body, find: Callable[[str], Collection], now: float) -> tuple[Submission, float | None]:
+    """Return the submission of a body, and its deadline in seconds since 1970, if any.
 
     Raises
     ------
     ApiError
-        If a key is missing or wrong, or a collection unknown.
+        If a key is missing or wrong, or a collection is unknown.
     """
     kinds = {"transfer": _read_transfer, "delete": _read_delete}
     data_type = body.get("DATA_TYPE")
     if data_type not in kinds:
         raise bad_request(f"DATA_TYPE is {data_type!r}; expected 'transfer' or 'delete'")
-    order = kinds[data_type](body, find)
-    order.label = checked_label(body.get("label"))
+    submission = kinds[data_type](body, find)
+    submission.label = checked_label(body.get("label"))
     deadline = checked_deadline(body.get("deadline"), now)
-    order.fixed_deadline = deadline is not None
-    return order, deadline
+    submission.fixed_deadline = deadline is not None
+    return submission, deadline
 
 
 def _read_transfer(body: Body, find: Callable[[str], Collection]) -> Submission:
@@ -183,10 +188,22 @@ def _read_item(item: Body) -> Item:
     return Item(source, destination, recursive, checksum, item.get("checksum_algorithm"))
 
 
-def _text(body: Body, key: str) -> str:
+def required_text(body: Body, key: str) -> str:
+    """Return the text of a key.
+
+    Raises
+    ------
+    ApiError
+        If it is missing, empty or not a string.
+    """
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise bad_request(f"{key} is {value!r}; expected a string that is not empty")
+    return value
+
+
+def _text(body: Body, key: str) -> str:
+    value = required_text(body, key)
     if "\r\n" in value:
         raise bad_request(f"{key} contains a line break", "ClientError.BadRequest.InvalidPath")
     return value
@@ -213,7 +230,7 @@ def _filter_rules(value: object) -> tuple[Body, ...]:
 
 
 def checked_label(label: object) -> str | None:
-    """Return a label that the service takes.
+    """Return a label that the service accepts.
 
     Raises
     ------
@@ -235,7 +252,7 @@ def checked_deadline(text: object, now: float) -> float | None:
     Raises
     ------
     ApiError
-        If it is no instant, or has passed.
+        If it is not an instant, or has passed.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""The routes that submit tasks, tell of them and stop them."""
+"""The routes that submit, describe and cancel tasks."""
 
 from __future__ import annotations
 
@@ -10,36 +10,53 @@ from flask import g, jsonify, request
 from chiltepin.model import UUID
 from chiltepin.testing.simulator import filters
 from chiltepin.testing.simulator.api_errors import ApiError, bad_request, request_id
-from chiltepin.testing.simulator.submissions import checked_deadline, checked_label, read_order, read_submission_id
+from chiltepin.testing.simulator.routes import result
+from chiltepin.testing.simulator.submissions import checked_deadline, checked_label, read_submission, read_submission_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flask import Blueprint, Response
+    from flask import Response
 
     from chiltepin.testing.simulator.engine import Engine
     from chiltepin.testing.simulator.request_guard import RequestGuard
+    from chiltepin.testing.simulator.routes import Route
     from chiltepin.testing.simulator.tasks import Task
 
-__all__ = ["add_task_routes"]
+__all__ = ["task_routes"]
 
 #: Entries of a list unless more are asked for, and at most (globus_sdk, paging of task_list).
 PAGE, PAGE_LIMIT = 10, 1000
 _FIELDS = ("type", "task_id", "status", "label", "request_time", "completion_time", "owner_id", "username")
 
 
-class TaskRoutes:
-    """One method for each route."""
+def task_routes(guard: RequestGuard, engine: Engine) -> tuple[Route, ...]:
+    """Return the routes of submissions and tasks."""
+    views = _Views(guard, engine)
+    return (
+        ("GET", "/submission_id", views.submission_id),
+        ("POST", "/transfer", views.submit),
+        ("POST", "/delete", views.submit),
+        ("GET", "/task_list", views.task_list),
+        ("GET", "/task/<task_id>", views.get_task),
+        ("PUT", "/task/<task_id>", views.update_task),
+        ("POST", "/task/<task_id>/cancel", views.cancel),
+        ("GET", "/task/<task_id>/event_list", views.events),
+        ("GET", "/task/<task_id>/successful_transfers", views.successful_transfers),
+        ("GET", "/task/<task_id>/skipped_errors", views.skipped_errors),
+        ("GET", "/task/<task_id>/pause_info", views.pause_info),
+    )
 
-    def __init__(self, gate: RequestGuard, engine: Engine) -> None:
-        self._gate, self._engine = gate, engine
+
+class _Views:
+    def __init__(self, guard: RequestGuard, engine: Engine) -> None:
+        self._guard, self._engine = guard, engine
 
     def submission_id(self) -> Response:
-        """Give an id that makes one submission idempotent."""
         return jsonify(DATA_TYPE="submission_id", value=str(uuid.uuid4()))
 
     def submit(self) -> tuple[Response, int]:
-        """Take a transfer or a delete; one that was taken before is answered with the same task."""
+        """Make a task; a repetition with the same submission id returns the task that exists."""
         kind = request.path.rsplit("/", 1)[1]
         body = request.get_json(silent=True)
         if not isinstance(body, dict):
@@ -52,10 +69,10 @@ class TaskRoutes:
             known = self._engine.known(owner_id, submission_id)
             if known is not None:
                 return jsonify(_accepted(kind, submission_id, known, new=False)), 200
-            order, deadline = read_order(body, self._gate.collection, self._engine.clock.time())
-            for collection in filter(None, (order.source, order.destination)):
-                self._gate.consented(g.grant, collection)
-            task = self._engine.submit(order, owner_id=owner_id, submission_id=submission_id, deadline=deadline)
+            submission, deadline = read_submission(body, self._guard.collection, self._engine.clock.time())
+            for collection in filter(None, (submission.source, submission.destination)):
+                self._guard.consented(g.grant, collection)
+            task = self._engine.submit(submission, owner_id=owner_id, submission_id=submission_id, deadline=deadline)
         return jsonify(_accepted(kind, submission_id, task.id, new=True)), 202
 
     def task_list(self) -> Response:
@@ -63,7 +80,7 @@ class TaskRoutes:
         wanted = {"type": "TRANSFER", **filters.clauses(request.args.get("filter", ""), _FIELDS)}
         with self._engine.lock:
             known = self._engine.tasks
-            # Those that are named are not looked for among all that there ever were.
+            # Tasks that are named by id are looked up directly.
             named = wanted.get("task_id", "").split(",")
             if all(map(UUID.fullmatch, named)):
                 known = {name: known[name] for name in named if name in known}
@@ -75,47 +92,40 @@ class TaskRoutes:
         return self._list("task_list", documents)
 
     def get_task(self, task_id: str) -> Response:
-        """Tell of one task."""
         document = self._engine.document(self._task(task_id))
         return jsonify(filters.trimmed(document, request.args.get("fields")))
 
     def update_task(self, task_id: str) -> Response:
-        """Change the label or the deadline of a task that is not over."""
         task, body = self._task(task_id), request.get_json(silent=True) or {}
         with self._engine.lock:
             if task.over:
                 raise bad_request("The task has completed and cannot be updated")
             if "label" in body:
-                task.order.label = checked_label(body["label"])
+                task.submission.label = checked_label(body["label"])
             deadline = checked_deadline(body.get("deadline"), self._engine.clock.time())
             if deadline is not None:
-                task.deadline, task.order.fixed_deadline = deadline, True
+                task.deadline, task.submission.fixed_deadline = deadline, True
         self._engine.changed.set()
-        return _result("Updated", "Updated task deadline/label successfully")
+        return result("Updated", "Updated task deadline/label successfully")
 
     def cancel(self, task_id: str) -> Response:
-        """Stop a task."""
         if self._engine.cancel(self._task(task_id)):
-            return _result("Canceled", "The task has been cancelled successfully.")
-        return _result("TaskComplete", "The task completed before the cancel request was processed.")
+            return result("Canceled", "The task has been cancelled successfully.")
+        return result("TaskComplete", "The task completed before the cancel request was processed.")
 
     def events(self, task_id: str) -> Response:
-        """List what happened to a task, the newest first."""
         wanted = filters.clauses(request.args.get("filter", ""), ("is_error", "code"))
         with self._engine.lock:
             events = [event.document() for event in reversed(self._task(task_id).events)]
         return self._list("event_list", [event for event in events if filters.matches(event, wanted)])
 
     def successful_transfers(self, task_id: str) -> Response:
-        """List the files that a transfer has moved, when it is over."""
         return self._marked("successful_transfers", self._ended(task_id, "successful transfers").successful)
 
     def skipped_errors(self, task_id: str) -> Response:
-        """List the paths that a transfer has skipped, when it is over."""
         return self._marked("skipped_errors", self._ended(task_id, "skipped errors").skipped)
 
     def pause_info(self, task_id: str) -> Response:
-        """Tell why a task is paused."""
         task = self._task(task_id)
         rules = [
             {
@@ -204,27 +214,3 @@ def _accepted(kind: str, submission_id: str, task_id: str, *, new: bool) -> dict
             "title": "related task",
         },
     }
-
-
-def _result(code: str, message: str) -> Response:
-    return jsonify(DATA_TYPE="result", code=code, message=message, request_id=request_id(), resource=request.path)
-
-
-def add_task_routes(blueprint: Blueprint, gate: RequestGuard, engine: Engine) -> None:
-    """Add the routes of submissions and tasks."""
-    routes = TaskRoutes(gate, engine)
-    table: tuple[tuple[str, str, Any], ...] = (
-        ("GET", "/submission_id", routes.submission_id),
-        ("GET", "/task_list", routes.task_list),
-        ("GET", "/task/<task_id>", routes.get_task),
-        ("PUT", "/task/<task_id>", routes.update_task),
-        ("POST", "/task/<task_id>/cancel", routes.cancel),
-        ("GET", "/task/<task_id>/event_list", routes.events),
-        ("GET", "/task/<task_id>/successful_transfers", routes.successful_transfers),
-        ("GET", "/task/<task_id>/skipped_errors", routes.skipped_errors),
-        ("GET", "/task/<task_id>/pause_info", routes.pause_info),
-    )
-    for method, path, view in table:
-        blueprint.add_url_rule(path, view.__name__, view, methods=[method])
-    for path in ("/transfer", "/delete"):
-        blueprint.add_url_rule(path, path[1:], routes.submit, methods=["POST"])

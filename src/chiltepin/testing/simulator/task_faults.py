@@ -1,4 +1,4 @@
-"""What keeps a task from going on, in the words of the service's events."""
+"""What stops a task from making progress, in the codes of the service's events."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _CODES = {
 
 
 class TaskFault(Exception):  # noqa: N818 - it is retried more often than it is an error
-    """Why a file, or a task, cannot go on for now.
+    """Why a file, or a task, cannot be processed now.
 
     Parameters
     ----------
     code : str
         The event's code, such as ``FILE_NOT_FOUND``.
     details : str
-        What a person would want to know; becomes the details of the event.
+        The details of the event, for people.
     fatal : bool
         Whether it ends the task at once.
     everywhere : bool
-        Whether no other file of the task could fare better now.
+        Whether every other file of the task would fail in the same way now.
     outside : bool
         Whether the path leads out of its collection.
     """
@@ -51,18 +51,13 @@ class TaskFault(Exception):  # noqa: N818 - it is retried more often than it is 
         self.code, self.details = code, details
         self.fatal, self.everywhere, self.outside = fatal, everywhere, outside
 
-    @property
-    def description(self) -> str:
-        """The code as people would say it."""
-        return self.code.replace("_", " ").lower()
 
-
-#: Everything that looking at a path, or working on it, may raise; `fault_from_error` understands all of it.
+#: Everything that reading or writing a path may raise; `fault_from_error` understands all of it.
 FROM_DISK = (OSError, ValueError, Fault, TaskFault)
 
 
 def fault_from_error(error: Exception, what: str) -> TaskFault:
-    """Return the trouble that an error of the disk means.
+    """Return the fault that stands for an error of the disk.
 
     Parameters
     ----------
@@ -74,7 +69,7 @@ def fault_from_error(error: Exception, what: str) -> TaskFault:
     if isinstance(error, TaskFault):
         return error
     if isinstance(error, Fault):
-        # The only permission that the store itself refuses is that of links that lead out of it.
+        # The store itself refuses permission only for links that lead out of it.
         return TaskFault(error.code, f"{what}: {error.reason}", outside=error.code == "PERMISSION_DENIED")
     if isinstance(error, OSError) and error.errno:
         return TaskFault(_CODES.get(error.errno, "ENDPOINT_ERROR"), f"{what}: {os.strerror(error.errno)}")

@@ -1,25 +1,28 @@
-"""A task: what was asked for, how far it has come, and the documents that tell it."""
+"""A task: what was submitted, its progress, and the documents that describe it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from chiltepin.testing.simulator.clock import utc
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.submissions import Submission
     from chiltepin.testing.simulator.task_faults import TaskFault
 
-__all__ = ["Counters", "Desk", "Event", "Phase", "Task"]
+__all__ = ["PROGRESS_DEADLINE", "Counters", "Event", "Phase", "Task"]
 
-#: Seconds for which an error is told of a task that waits for its turn (docs.globus.org, "Task Behavior", 2).
+#: Seconds for which a queued task still shows an error (docs.globus.org, "Task Behavior", 2).
 ERROR_SHOWN = 15 * 60
+
+#: Seconds that a transfer gets after progress (docs.globus.org, "Task Behavior", 3).
+PROGRESS_DEADLINE = 72 * 3600
 
 
 class Phase(Enum):
@@ -54,7 +57,6 @@ class Event:
 
     time: float
     code: str
-    description: str
     details: str
     is_error: bool = False
 
@@ -63,31 +65,11 @@ class Event:
         return {
             "DATA_TYPE": "event",
             "code": self.code,
-            "description": self.description,
+            "description": described(self.code),
             "details": self.details,
             "is_error": self.is_error,
             "time": utc(self.time).isoformat(timespec="seconds"),
         }
-
-
-class Desk(Protocol):
-    """Where the work on a task tells what happens."""
-
-    def trouble(self, trouble: TaskFault) -> None:
-        """Tell what kept some of the paths from being worked on, and left the others alone."""
-        ...
-
-    def progress(self) -> None:
-        """Tell that another path is done."""
-        ...
-
-    def event(self, code: str, details: str) -> None:
-        """Tell what else people would want to know."""
-        ...
-
-    def now(self) -> float:
-        """Return the instant that is being simulated, in seconds since 1970 UTC."""
-        ...
 
 
 @dataclass(eq=False)
@@ -98,20 +80,23 @@ class Task:
     ----------
     id, submission_id : str
         Its two ids.
-    order : Submission
+    submission : Submission
         What was asked for.
     owner_id : str
         Identity of the user that it belongs to.
     request_time, deadline : float
         Seconds since 1970 UTC.
+    now : callable
+        Returns the instant that is being simulated, in seconds since 1970 UTC.
     """
 
     id: str
     submission_id: str
-    order: Submission
+    submission: Submission
     owner_id: str
     request_time: float
     deadline: float
+    now: Callable[[], float]
     status: str = "ACTIVE"
     phase: Phase = Phase.QUEUED
     paused: bool = False
@@ -124,16 +109,16 @@ class Task:
     started: bool = False
     completion_time: float | None = None
     fatal_error: dict[str, str] | None = None
-    trouble: TaskFault | None = None
-    trouble_time: float = 0.0
+    fault: TaskFault | None = None
+    fault_time: float = 0.0
     faults: int = 0
-    #: Subtasks that had trouble in the last round.
+    #: Subtasks that had a fault in the last round.
     retrying: int = 0
     counters: Counters = field(default_factory=Counters)
     events: list[Event] = field(default_factory=list)
     successful: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
-    #: What needs not be done again in the next round; a path, or a pair of paths.
+    #: What the next round skips because it is done: paths, or pairs of paths.
     done: set[object] = field(default_factory=set)
     #: What has been counted already; a retry counts nothing twice.
     seen: set[object] = field(default_factory=set)
@@ -142,7 +127,7 @@ class Task:
     @property
     def kind(self) -> str:
         """TRANSFER or DELETE."""
-        return self.order.kind
+        return self.submission.kind
 
     @property
     def over(self) -> bool:
@@ -152,7 +137,7 @@ class Task:
     @property
     def collections(self) -> tuple[Collection, ...]:
         """The collections that it touches."""
-        source, destination = self.order.source, self.order.destination
+        source, destination = self.submission.source, self.submission.destination
         return (source,) if destination is None else (source, destination)
 
     def count(self, what: object, **amounts: int) -> bool:
@@ -160,28 +145,41 @@ class Task:
         if what in self.seen:
             return False
         self.seen.add(what)
-        for name, amount in amounts.items():
-            setattr(self.counters, name, getattr(self.counters, name) + amount)
+        self.add(**amounts)
         return True
 
-    def tell(self, now: float, code: str, description: str, details: object, *, is_error: bool = False) -> None:
-        """Add an event."""
-        text = details if isinstance(details, str) else json.dumps(details)
-        self.events.append(Event(now, code, description, text, is_error))
+    def add(self, **amounts: int) -> None:
+        """Add to counters."""
+        for name, amount in amounts.items():
+            setattr(self.counters, name, getattr(self.counters, name) + amount)
 
-    def verify_content(self, now: float, trouble: TaskFault) -> None:
-        """Note a trouble."""
+    def add_event(self, code: str, details: object, *, is_error: bool = False) -> None:
+        """Add an event of this moment."""
+        text = details if isinstance(details, str) else json.dumps(details)
+        self.events.append(Event(self.now(), code, text, is_error))
+
+    def add_fault(self, fault: TaskFault) -> None:
+        """Record a fault of this moment."""
         self.faults += 1
-        self.trouble, self.trouble_time = trouble, now
-        self.tell(now, trouble.code, trouble.description, trouble.details, is_error=True)
+        self.fault, self.fault_time = fault, self.now()
+        self.add_event(fault.code, fault.details, is_error=True)
+
+    def retry(self, fault: TaskFault) -> None:
+        """Record a fault after which a subtask is tried again."""
+        self.retrying += 1
+        self.add_fault(fault)
+
+    def progressed(self) -> None:
+        """Extend the deadline after progress, unless the user has set it."""
+        if self.kind == "TRANSFER" and not self.submission.fixed_deadline:
+            self.deadline = max(self.deadline, self.now() + PROGRESS_DEADLINE)
 
     def _nice_status(self, now: float) -> tuple[str, str]:
-        """Return the status in a word, and its details."""
         if self.paused:
             return "PAUSED", "The task is paused."
-        fresh = self.phase is not Phase.QUEUED or now - self.trouble_time <= ERROR_SHOWN
-        if self.trouble is not None and fresh:
-            return self.trouble.code, self.trouble.details
+        fresh = self.phase is not Phase.QUEUED or now - self.fault_time <= ERROR_SHOWN
+        if self.fault is not None and fresh:
+            return self.fault.code, self.fault.details
         if self.phase is Phase.QUEUED:
             return "Queued", "The task waits for other tasks of this user."
         return "OK", ""
@@ -191,7 +189,7 @@ class Task:
         return int(self.counters.bytes_transferred / seconds) if seconds > 0 else self.counters.bytes_transferred
 
     def _subtasks(self) -> dict[str, int]:
-        """Return the counts of subtasks; all of them together are the total."""
+        """Return the counts of subtasks; they add up to the total."""
         total, succeeded = self.counters.subtasks_total, self.counters.subtasks_succeeded
         skipped = self.counters.subtasks_skipped_errors
         left = max(0, total - succeeded - skipped)
@@ -211,7 +209,7 @@ class Task:
         said = not self.over
         return {
             "DATA_TYPE": "task",
-            **self.order.document(),
+            **self.submission.document(),
             **asdict(self.counters),
             **self._subtasks(),
             "canceled_by_admin": None,
@@ -222,18 +220,23 @@ class Task:
             "fatal_error": self.fatal_error,
             "faults": self.faults,
             "history_deleted": False,
-            "is_ok": self.trouble is None and not self.paused if said else None,
+            "is_ok": self.fault is None and not self.paused if said else None,
             "is_paused": self.paused,
             "nice_status": word if said else None,
             "nice_status_details": details if said else None,
             "nice_status_expires_in": -1 if said else None,
-            "nice_status_short_description": word.replace("_", " ").lower() if said else None,
+            "nice_status_short_description": described(word) if said else None,
             "owner_id": self.owner_id,
             "request_time": _instant(self.request_time),
             "status": self.status,
             "task_id": self.id,
             "username": f"u_{self.owner_id.replace('-', '')[:26]}",
         }
+
+
+def described(code: str) -> str:
+    """Return a code as people would say it."""
+    return code.replace("_", " ").lower()
 
 
 def _instant(seconds: float) -> str:

@@ -22,6 +22,9 @@ _TEXTS = ("backend", "task", "kind", "from", "to", "label", "code", "reason")
 _NUMBERS = ("count", "bytes", "files", "skipped", "faults", "failed")
 _TIMES = ("asked", "moving")
 
+#: What a record has from its last line, if that says it.
+_UNTIL_NOW = ("state", "code", "reason", "bytes", "files", "skipped", "faults", "failed", "moving")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRecord:
@@ -69,16 +72,16 @@ class TransferRecord:
     items: tuple[tuple[str, str], ...]
     count: int
     label: str
-    state: TaskState
-    code: str
-    reason: str
-    bytes: int
-    files: int
-    skipped: int
-    faults: int
-    failed: int
+    state: TaskState = TaskState.ACTIVE
+    code: str = ""
+    reason: str = ""
+    bytes: int = 0
+    files: int = 0
+    skipped: int = 0
+    faults: int = 0
+    failed: int = 0
     asked: datetime
-    moving: datetime | None
+    moving: datetime | None = None
     ended: datetime | None
     seen: datetime
     followed: bool
@@ -175,27 +178,15 @@ def build_record(facts: dict[str, Any], *, followed: bool) -> TransferRecord:
     over = facts["event"] == "ended"
     return TransferRecord(
         name=facts["id"],
-        backend=facts["backend"],
         task_id=facts.get("task", ""),
-        kind=facts["kind"],
         source=facts["from"],
         destination=facts["to"],
-        items=facts["items"],
-        count=facts["count"],
-        label=facts["label"],
-        state=facts.get("state", TaskState.ACTIVE),
-        code=facts.get("code", ""),
-        reason=facts.get("reason", ""),
-        bytes=facts.get("bytes", 0),
-        files=facts.get("files", 0),
-        skipped=facts.get("skipped", 0),
-        faults=facts.get("faults", 0),
-        failed=facts.get("failed", 0),
         asked=asked,
-        moving=facts.get("moving"),
         ended=seen if over else None,
         seen=seen,
         followed=over or followed,
+        **{key: facts[key] for key in ("backend", "kind", "items", "count", "label")},
+        **{key: facts[key] for key in _UNTIL_NOW if key in facts},
     )
 
 

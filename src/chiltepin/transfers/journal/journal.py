@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.model import items_of
 from chiltepin.transfers import policy
 from chiltepin.transfers.journal.events import NO_WORKFLOW, VERSION, format_time, request_to_json, workflows_to_json
-from chiltepin.transfers.journal.reader import journal_files, merge, prune
+from chiltepin.transfers.journal.reader import journal_files, prune
 from chiltepin.transfers.journal.writer import LineWriter
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chiltepin.model import Request, TaskHandle, TaskState
-    from chiltepin.transfers.journal.events import ItemsByWorkflow, JournalEntry
+    from chiltepin.transfers.journal.events import ItemsByWorkflow
     from chiltepin.transfers.journal.process import ProcessId
 
 __all__ = ["Journal"]
@@ -172,10 +172,6 @@ class Journal(LineWriter):
         """Whether this journal has written of a submission."""
         with self._lock:
             return submission_id in self._mine or submission_id in self._theirs
-
-    def entries(self) -> Iterator[JournalEntry]:
-        """Yield all that is known, oldest first."""
-        yield from merge(journal_files(self.folder), lambda _: True)
 
     def _lines_to_keep(self) -> Iterator[bytes]:
         long_ago = self._clock() - policy.CLOCK_ERROR

@@ -6,23 +6,21 @@ killed, and a process that asks for the same things now is most likely the same 
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import NO_WORKFLOW, CleanShutdown, Ended, JournalEntry
-from chiltepin.transfers.journal.process import ProcessId
-from chiltepin.transfers.journal.reader import journal_files, log_errors, parse_lines, read_lines
+from chiltepin.transfers.journal.events import NO_WORKFLOW, CleanShutdown, Ended, JournalEntry, parse_event
+from chiltepin.transfers.journal.reader import NewLines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
-    from chiltepin.transfers.journal.events import Event, ItemsByWorkflow
+    from chiltepin.transfers.journal.events import ItemsByWorkflow
     from chiltepin.transfers.journal.journal import Journal
+    from chiltepin.transfers.journal.process import ProcessId
 
 __all__ = ["KnownSubmission", "OtherProcesses", "Requester"]
 
@@ -84,7 +82,7 @@ class OtherProcesses:
         self._whole: dict[ProcessId | None, int] = {}
         #: The last moment that each process has written, which may have set back its clock.
         self._latest: dict[ProcessId | None, datetime] = {}
-        self._lines = _NewLines(journal)
+        self._lines = NewLines(journal.folder, parse_event, owns=journal.owns)
         self._allowance, self._looked = policy.READ_SAVED, float("-inf")
 
     def read_news(self, *, always: bool = False) -> list[KnownSubmission]:
@@ -144,7 +142,7 @@ class OtherProcesses:
         changed: set[str] = set()
         tasks: dict[str, TaskHandle] = {}
         ends: dict[str, tuple[Ended, _Requesters]] = {}
-        for owner, event in self._lines.new():
+        for _, owner, event in self._lines.new():
             if isinstance(event, CleanShutdown):
                 self._settle(owner, event)
             elif isinstance(event, TaskHandle):
@@ -195,42 +193,3 @@ class OtherProcesses:
 
 def _parse_time(end: tuple[Ended, _Requesters]) -> datetime:
     return end[0].at
-
-
-class _NewLines:
-    """The lines in the files of other processes; each is told once."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        #: By file, which one it was and how long at the last look, and how much of it has been read.
-        self._read: dict[str, tuple[tuple[int, int], int]] = {}
-        #: Files to which no process will write any more.
-        self._done: set[str] = set()
-
-    def new(self) -> Iterator[tuple[ProcessId | None, Event]]:
-        """Yield what new lines say, each with the process that wrote it; those of one process in their order."""
-        for path in journal_files(self._journal.folder):
-            if path not in self._done and not self._journal.owns(path):
-                with log_errors(path):
-                    owner = ProcessId.from_path(path)
-                    for event in parse_lines(path, self._since_last(path, owner)):
-                        yield owner, event
-
-    def _since_last(self, path: str, owner: ProcessId | None) -> Iterator[bytes]:
-        facts = os.lstat(path)
-        state = facts.st_dev ^ facts.st_ino, facts.st_size
-        before, position = self._read.get(path, ((0, 0), 0))
-        if state == before:
-            return
-        # Asked before the file is read: a process that is dead by now writes no more.
-        over = owner is not None and owner.has_ended()
-        if state[0] != before[0] or state[1] < position:
-            position = 0
-        # Once it cannot be read, it is tried again only when it has changed.
-        self._read[path] = state, position
-        for line, end in read_lines(path, position):
-            # The end of the last line may still be to come.
-            self._read[path] = state, end
-            yield line
-        if over:
-            self._done.add(path)

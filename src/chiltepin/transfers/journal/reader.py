@@ -6,13 +6,12 @@ import contextlib
 import json
 import logging
 import os
-from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import CleanShutdown, Ended, JournalEntry, parse_event
+from chiltepin.transfers.journal.events import Ended, JournalEntry, parse_event
+from chiltepin.transfers.journal.process import ProcessId
 from chiltepin.transfers.own_files import exists_own, open_own
 
 if TYPE_CHECKING:
@@ -20,24 +19,18 @@ if TYPE_CHECKING:
 
     from chiltepin.transfers.journal.events import Event
 
-__all__ = [
-    "SUFFIX",
-    "journal_files",
-    "log_errors",
-    "merge",
-    "parse_lines",
-    "prune",
-    "read_events",
-    "read_lines",
-]
+__all__ = ["SUFFIX", "NewLines", "journal_files", "prune", "read_events"]
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+#: The end of the names of the files of a journal.
 SUFFIX = ".jsonl"
 
 
-def journal_files(folder: str) -> list[str]:
-    """Return the paths of all files of a journal, oldest first."""
+def journal_files(folder: str, suffix: str = SUFFIX) -> list[str]:
+    """Return the paths of all files of a journal, or of an activity log, oldest first."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
@@ -45,53 +38,24 @@ def journal_files(folder: str) -> list[str]:
     except OSError as error:
         logger.warning("The journal in %s cannot be read: %s.", folder, error)
         return []
-    return [os.path.join(folder, name) for name in sorted(names) if name.endswith(SUFFIX)]
-
-
-def merge(paths: list[str], wanted: Callable[[JournalEntry], bool]) -> list[JournalEntry]:
-    """Return what files tell together of the submissions that are wanted, oldest first."""
-    begun: dict[str, JournalEntry] = {}
-    handles: dict[str, TaskHandle] = {}
-    ends: dict[str, Ended] = {}
-    for event in _events(paths):
-        if isinstance(event, CleanShutdown):
-            continue
-        name = event.submission_id
-        if isinstance(event, TaskHandle):
-            handles[name] = event
-        elif isinstance(event, Ended):
-            ends[name] = max(ends.get(name, event), event, key=lambda end: end.at)
-        elif wanted(event):
-            begun.setdefault(name, event)
-    whole = (
-        replace(entry, handle=handles.get(name), state=ends[name].state if name in ends else None)
-        for name, entry in begun.items()
-    )
-    return sorted(whole, key=lambda entry: entry.begun)
-
-
-def _events(paths: list[str]) -> Iterator[Event]:
-    """Yield what the lines of files say; a file that cannot be read is left out and logged."""
-    for path in paths:
-        with log_errors(path):
-            yield from read_events(path)
+    return [os.path.join(folder, name) for name in sorted(names) if name.endswith(suffix)]
 
 
 def prune(paths: list[str], now: datetime) -> None:
-    """Remove old files that tell of nothing in flight; ``paths`` are oldest first."""
+    """Remove old files that hold nothing in flight; ``paths`` are oldest first."""
     begun: dict[str, dict[str, datetime]] = {}
     ended: dict[str, set[str]] = {}
-    # Those of other users are theirs to remove, also where this user may.
+    # Files of other users are left to them, even where this user could remove them.
     old = [path for path in paths if _changed(path, now) < now - policy.FILES_KEPT and exists_own(path)]
     for path in old[: policy.FILES_PRUNED]:
-        # What cannot be read cannot be judged, and stays.
+        # A file that cannot be read stays.
         with log_errors(path):
             begun[path], ended[path] = _summary(path)
     over = set().union(*ended.values())
     needed: set[str] = set()
     for path, deadlines in begun.items():
         alive = any(deadline > now - policy.CLOCK_ERROR and name not in over for name, deadline in deadlines.items())
-        # A file that stays needs the ends of what began in it, or these would be taken for unfinished.
+        # A file that stays needs the ends of what began in it; without them it would seem unfinished.
         if alive or ended[path] & needed:
             needed.update(deadlines)
         else:
@@ -100,7 +64,7 @@ def prune(paths: list[str], now: datetime) -> None:
 
 
 def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
-    """Return the deadlines of what began in a file, by submission id, and the ids of what ended in it."""
+    """Return the deadline of each submission that began in a file, and the ids of those that ended in it."""
     deadlines: dict[str, datetime] = {}
     ended: set[str] = set()
     for event in read_events(path):
@@ -113,7 +77,7 @@ def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
 
 @contextlib.contextmanager
 def log_errors(path: str) -> Iterator[None]:
-    """Go on, with a warning, if the file cannot be read."""
+    """Log a warning and continue if the file cannot be read."""
     try:
         yield
     except OSError as error:
@@ -121,7 +85,7 @@ def log_errors(path: str) -> Iterator[None]:
 
 
 def _changed(path: str, absent: datetime) -> datetime:
-    """Return when a file was last written to, in UTC; ``absent`` if it cannot be known."""
+    """Return when a file was last written to, in UTC; ``absent`` if that is unknown."""
     try:
         return datetime.fromtimestamp(os.lstat(path).st_mtime, timezone.utc)
     except (OSError, ValueError, OverflowError):
@@ -129,39 +93,102 @@ def _changed(path: str, absent: datetime) -> datetime:
 
 
 def read_events(path: str) -> Iterator[Event]:
-    """Yield what the lines of a file say; a line that cannot be parsed is left out and logged."""
-    yield from parse_lines(path, (line for line, _ in read_lines(path, 0)))
+    """Yield the events of a file of the journal."""
+    lines = (line for line, _ in _read_lines(path, 0, policy.JOURNAL_LINE_LIMIT))
+    yield from _parse_lines(path, lines, parse_event)
 
 
-def parse_lines(path: str, lines: Iterable[bytes]) -> Iterator[Event]:
-    """Yield what lines of a file say; a line that cannot be parsed is left out and logged."""
-    strange = 0
+class NewLines(Generic[T]):
+    """The lines of all files in a folder; each line is returned once.
+
+    Parameters
+    ----------
+    folder : str
+        Where the files are; it need not exist.
+    parse : callable
+        Turns a line, decoded from JSON, into an event; ValueError, TypeError or LookupError skips the line.
+    suffix, limit
+        Of the names of the files, and the number of bytes of the longest line.
+    since : float
+        Files that were last written to before this time, in seconds since 1970, are skipped.
+    owns : callable
+        Whether a file is to be skipped because it belongs to the caller.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        parse: Callable[[Any], T],
+        *,
+        suffix: str = SUFFIX,
+        limit: int = policy.JOURNAL_LINE_LIMIT,
+        since: float = float("-inf"),
+        owns: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._folder, self._parse, self._owns = folder, parse, owns
+        self._suffix, self._limit, self._since = suffix, limit, since
+        #: By file, its identity and size at the last call, and how much of it has been read.
+        self._read: dict[str, tuple[tuple[int, int], int]] = {}
+        #: Files to which no process will write any more.
+        self._done: set[str] = set()
+
+    def new(self) -> Iterator[tuple[str, ProcessId | None, T]]:
+        """Yield the file, the process and the event of each new line; those of one process in their order."""
+        for path in journal_files(self._folder, self._suffix):
+            if path not in self._done and not self._owns(path):
+                with log_errors(path):
+                    owner = ProcessId.from_path(path)
+                    for event in _parse_lines(path, self._since_last(path, owner), self._parse):
+                        yield path, owner, event
+
+    def _since_last(self, path: str, owner: ProcessId | None) -> Iterator[bytes]:
+        facts = os.lstat(path)
+        state = facts.st_dev ^ facts.st_ino, facts.st_size
+        before, position = self._read.get(path, ((0, 0), 0))
+        if state == before or facts.st_mtime < self._since:
+            return
+        # Checked before the file is read: a process that has ended by now writes no more.
+        over = owner is not None and owner.has_ended()
+        if state[0] != before[0] or state[1] < position:
+            position = 0
+        # A file that cannot be read is tried again only when it has changed.
+        self._read[path] = state, position
+        for line, end in _read_lines(path, position, self._limit):
+            # The end of the last line may still be to come.
+            self._read[path] = state, end
+            yield line
+        if over:
+            self._done.add(path)
+
+
+def _parse_lines(path: str, lines: Iterable[bytes], parse: Callable[[Any], T]) -> Iterator[T]:
+    """Yield the events of lines; lines that cannot be parsed are skipped and logged."""
+    skipped = 0
     for line in lines:
-        if (event := _event(line)) is None:
-            strange += 1
+        if (event := _parsed(line, parse)) is None:
+            skipped += 1
         else:
             yield event
-    if strange:
-        logger.info("Skipped %d lines of the journal %s that make no sense to this version.", strange, path)
+    if skipped:
+        logger.info("Skipped %d lines of the journal %s that make no sense to this version.", skipped, path)
 
 
-def _event(line: bytes) -> Event | None:
-    """Return what a line says; None if that makes no sense."""
+def _parsed(line: bytes, parse: Callable[[Any], T]) -> T | None:
     try:
-        return parse_event(json.loads(line))
+        return parse(json.loads(line))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 
 
-def read_lines(path: str, start: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the lines of a file from a byte on that have an end and are not too long, and where each ends."""
+def _read_lines(path: str, start: int, limit: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the complete lines of a file from a byte on, and where each ends; lines longer than a limit are skipped."""
     file = open_own(path)
     if file is None:
         return
     with file:
         file.seek(start)
         whole = True
-        while line := file.readline(policy.JOURNAL_LINE_LIMIT):
+        while line := file.readline(limit):
             ends = line.endswith(b"\n")
             start += len(line)
             if whole and ends:

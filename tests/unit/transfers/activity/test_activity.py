@@ -15,13 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from journal_entries import entries
 
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
 from chiltepin.transfers.activity import ActivityLog, ActivityReader, TaskLog
 from chiltepin.transfers.activity.page import page, write
 from chiltepin.transfers.arguments import delete_request, transfer_request
-from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.runner import open_transfers
 
@@ -131,7 +131,7 @@ def test_the_journal_that_is_resumed_from_does_not_see_it(local, folder):
     """What is written for people is no entry of the journal."""
     local.run(request_of(), timeout=10, polling_interval=1)
     assert written(folder)
-    assert list(Journal(folder).entries()) == []
+    assert entries(folder) == []
 
 
 def test_no_secret_is_written(tmp_path, folder):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journal_entries import entries
 
 from chiltepin.model import (
     CHECKSUMS,
@@ -138,7 +139,7 @@ def test_an_entry_tells_all_that_is_known(journal, reader, clock):
     assert unfinished(reader) == [dataclasses.replace(begun, handle=handle("a"))]
     journal.ended("a", TaskState.FAILED, code="QUOTA", reason="full", bytes_done=1, files_done=2, faults=3)
     assert unfinished(reader) == []
-    assert list(reader.entries()) == [dataclasses.replace(begun, handle=handle("a"), state=TaskState.FAILED)]
+    assert entries(reader.folder) == [dataclasses.replace(begun, handle=handle("a"), state=TaskState.FAILED)]
 
 
 @pytest.mark.parametrize(("kind", "fields"), [(TransferRequest, TRANSFERS), (DeleteRequest, DELETES)])
@@ -156,7 +157,7 @@ def test_every_request_comes_back_equal(requests):
         for number, request in enumerate(requests):
             record_intent(journal, str(number), request=request)
         journal.close()
-        assert [entry.request for entry in Journal(folder).entries()] == requests
+        assert [entry.request for entry in entries(folder)] == requests
 
 
 def test_another_time_zone_is_the_same_moment(journal, reader):
@@ -176,7 +177,7 @@ def test_oldest_first_over_all_files(folder, clock):
         record_intent(journal, name)
         clock.now += timedelta(seconds=1)
     reader = Journal(folder, clock=clock)
-    assert in_flight(reader) == [entry.submission_id for entry in reader.entries()] == ["1", "2", "3", "4"]
+    assert in_flight(reader) == [entry.submission_id for entry in entries(reader.folder)] == ["1", "2", "3", "4"]
     first.close()
     second.close()
 
@@ -189,7 +190,7 @@ def test_the_latest_end_counts(folder, clock, journal, reader):
         clock.now += timedelta(seconds=1)
         writer.ended("a", state)
     other.close()
-    assert [entry.state for entry in reader.entries()] == [TaskState.SUCCEEDED]
+    assert [entry.state for entry in entries(reader.folder)] == [TaskState.SUCCEEDED]
 
 
 # What is not in flight
@@ -201,7 +202,7 @@ def test_another_service_or_backend_is_left_out(journal, reader):
     record_intent(journal, "elsewhere", service="https://test.example/")
     record_intent(journal, "otherwise", backend="other")
     assert in_flight(reader) == ["here"]
-    assert len(list(reader.entries())) == 3
+    assert len(entries(reader.folder)) == 3
 
 
 def test_what_the_service_has_given_up_is_left_out(journal, reader, clock):
@@ -247,7 +248,7 @@ def test_a_submission_that_was_taken_on_is_no_longer_offered(folder, clock, jour
 
 def test_nothing_is_touched_before_the_first_line(folder, reader):
     """A journal that is only read makes no folder."""
-    assert in_flight(reader) == list(reader.entries()) == []
+    assert in_flight(reader) == entries(reader.folder) == []
     reader.close()
     assert not folder.parent.exists()
 
@@ -317,7 +318,7 @@ def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader)
         most = max(most, sum(file.stat().st_size for file in folder.iterdir()))
     assert most < 30_000
     assert in_flight(reader) == ["long", "unnamed"]
-    known = {entry.submission_id: entry for entry in reader.entries()}
+    known = {entry.submission_id: entry for entry in entries(reader.folder)}
     assert known["long"].handle == handle("long")
     assert known["long"].begun == known["theirs"].begun == START
     assert known["theirs"].state is TaskState.SUCCEEDED
@@ -400,9 +401,9 @@ def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
         last_written(max(folder.iterdir()), START + timedelta(days=day))
         clock.now += timedelta(seconds=1)
     clock.now = START + timedelta(days=31)
-    assert len(list(journal.entries())) == 4
+    assert len(entries(journal.folder)) == 4
     record_intent(journal, "new")
-    assert [entry.submission_id for entry in journal.entries()] == ["in flight", "young", "new"]
+    assert [entry.submission_id for entry in entries(journal.folder)] == ["in flight", "young", "new"]
 
 
 def test_the_end_of_what_stays_stays(folder, clock, journal):
@@ -458,7 +459,7 @@ def test_a_file_cut_at_any_byte_tells_what_is_whole(folder, journal, clock, tmp_
     for length in range(len(whole) + 1):
         (cut / "x.jsonl").write_bytes(whole[:length])
         lines = whole[:length].count(b"\n")
-        told = [(entry.submission_id, entry.handle, entry.state) for entry in Journal(cut, clock=clock).entries()]
+        told = [(entry.submission_id, entry.handle, entry.state) for entry in entries(cut)]
         a = ("a", handle("a") if lines > 1 else None, TaskState.SUCCEEDED if lines > 3 else None)
         b = ("b", handle("b") if lines > 4 else None, None)
         assert told == ([], [a], [a], [a, b], [a, b], [a, b])[lines]
@@ -473,7 +474,7 @@ def test_a_line_of_before_there_were_more_options_counts(folder, reader):
     line |= {"deadline": (START + timedelta(hours=1)).isoformat()}
     folder.mkdir(parents=True)
     (folder / "old.jsonl").write_text(f"{json.dumps(line)}\n")
-    (entry,) = reader.entries()
+    (entry,) = entries(reader.folder)
     item = TransferItem(source="/a", destination="/b")
     assert entry.request == TransferRequest(source="a", destination="b", items=(item,), recursive=True)
 
@@ -557,7 +558,7 @@ def test_garbage_raises_nothing(lines):
     """Any bytes at all can be read, and any JSON."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "x.jsonl").write_bytes(b"\n".join([*lines, b""]))
-        assert list(Journal(folder).entries()) == []
+        assert entries(folder) == []
 
 
 def test_a_huge_line_is_skipped(folder, journal, reader):
@@ -733,7 +734,7 @@ def test_after_kill_9_all_that_was_said_is_there(folder, after):
     said += process.stdout.read().split()
     process.wait()
     process.stdout.close()
-    told = {entry.submission_id: entry.state for entry in Journal(folder).entries()}
+    told = {entry.submission_id: entry.state for entry in entries(folder)}
     assert list(told)[: len(said)] == said
     assert len(told) <= len(said) + 1
     assert all(told[name] is TaskState.SUCCEEDED for name in said[1:-1:2])
@@ -745,7 +746,7 @@ def test_two_processes_at_once_lose_nothing(folder):
     processes = [writer(folder, name, 30) for name in "pq"]
     reader = Journal(folder)
     while any(process.poll() is None for process in processes):
-        assert len(list(reader.entries())) <= 60
+        assert len(entries(reader.folder)) <= 60
     for process in processes:
         process.communicate()
     assert len(list(folder.iterdir())) == 2
