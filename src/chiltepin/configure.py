@@ -131,7 +131,6 @@ def _document(config: Mapping[str, Any] | str | os.PathLike[str]) -> Mapping[str
 
 
 def _included(settings: Settings, include: str | Iterable[str] | None) -> list[str]:
-    """Return the labels to make, ``local`` first, each once."""
     if include is None:
         return list(settings.resources)
     labels = [include] if isinstance(include, str) else list(include)

@@ -48,8 +48,6 @@ _File = tuple[str, str, paths.Parts]
 
 
 class _StagedFiles:
-    """What was moved for the apps of one run."""
-
     def __init__(self, _: DataFlowKernel) -> None:
         # Re-entrant: Parsl may stage files while it submits a transfer.
         self.lock = threading.RLock()
@@ -150,7 +148,6 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     def _copy(
         self, staged: _StagedFiles, executor: str, location: tuple[str, str], parent: Any
     ) -> tuple[TransferFuture, str]:
-        """Return the transfer of a file and where it goes in the working folder; the first call starts it."""
         work, folder = self._working_dir(executor)
         endpoint, path = location
         file: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
@@ -218,7 +215,6 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
 
 
 def _root(future: Any) -> Any:
-    """Return what a future of a file waits for in the end."""
     while isinstance(future, DataFuture):
         future = future.parent
     return future

@@ -336,7 +336,7 @@ def _with_callback_threads(future: AppFuture) -> AppFuture:
 
 
 def _copy_file_lists(named: dict[str, Any]) -> None:
-    """Copy the lists in ``inputs`` and ``outputs``: Parsl writes into them."""
+    # Parsl writes into these lists.
     for name in ("inputs", "outputs"):
         if named.get(name, ()) is None:
             del named[name]

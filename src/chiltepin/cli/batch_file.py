@@ -14,7 +14,7 @@ __all__ = ["BatchLine", "read_batch"]
 
 
 class BatchLine(NamedTuple):
-    """A pair of paths, whether they are folders, and the expected checksum of a file; empty if unknown."""
+    """A pair of paths, whether they are folders, and the expected checksum of a file, if known."""
 
     source: str
     destination: str
@@ -23,18 +23,10 @@ class BatchLine(NamedTuple):
 
 
 def read_batch(file: Iterable[str]) -> list[BatchLine]:
-    """Return the pairs in a file.
+    """Return the pairs in the lines of a file; an invalid line, or none at all, is a usage error.
 
-    Parameters
-    ----------
-    file : iterable of str
-        Its lines: two paths, quoted as for a shell, and optionally ``-r`` or ``--recursive``, or ``--checksum`` and a
-        word. A ``#`` at the start of a word begins a comment; empty lines are ignored.
-
-    Raises
-    ------
-    click.UsageError
-        If a line is something else, or no line is left.
+    A line is two paths, quoted as for a shell, and optionally ``-r`` or ``--recursive``, or ``--checksum`` and a word.
+    A ``#`` at the start of a word begins a comment; empty lines are ignored.
     """
     found = [line for number, text in enumerate(file, 1) if (line := _parse_line(text, number)) is not None]
     if not found:

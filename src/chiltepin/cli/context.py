@@ -1,4 +1,4 @@
-"""What the commands that use data have in common: options, settings, backend, and the form of the output."""
+"""What the commands that use data share: options, settings, backend, and the output format."""
 
 from __future__ import annotations
 
@@ -37,14 +37,7 @@ format_option = click.option(
 class Context:
     """The settings and the backend of one command, each loaded when first needed.
 
-    Parameters
-    ----------
-    config : str or None
-        The settings file; None for the default one.
-    backend : str or None
-        The backend to use instead of the one that the environment or the settings name.
-    form : {"text", "json"}
-        The form of the output.
+    ``config`` and ``backend`` override the default settings file and the backend of the environment or the settings.
     """
 
     def __init__(self, *, config: str | None = None, backend: str | None = None, form: str = "text") -> None:
@@ -52,13 +45,7 @@ class Context:
 
     @cached_property
     def settings(self) -> DataSettings:
-        """The data section of the settings file.
-
-        Raises
-        ------
-        ConfigError
-            If no file was found, or it is wrong.
-        """
+        """The data section of the settings file; a missing or invalid file is a ConfigError."""
         from chiltepin.errors import ConfigError  # noqa: PLC0415
         from chiltepin.settings import FILE_NAME, FILE_VARIABLE, default_file  # noqa: PLC0415
         from chiltepin.transfers.resolve import file_data  # noqa: PLC0415 - help needs no settings
@@ -81,12 +68,7 @@ class Context:
     def locate(self, text: str) -> Location:
         """Return the endpoint and path of ``EP:PATH``; the path is None without a colon.
 
-        Raises
-        ------
-        EndpointError
-            If there is no such endpoint, or the backend does not serve it.
-        click.UsageError
-            If no endpoint is named.
+        An unknown endpoint, or one that the backend does not serve, is an EndpointError.
         """
         from chiltepin.model import endpoint_name  # noqa: PLC0415
         from chiltepin.transfers.resolve import resolve_endpoint  # noqa: PLC0415
@@ -101,7 +83,7 @@ class Context:
 
 
 def data_options(command: Command) -> Command:
-    """Give a command the options of all commands that use data; it is called with ``context`` in their place."""
+    """Add the options of all commands that use data; the command gets a ``context`` in their place."""
 
     @config_option
     @click.option("--backend", metavar="NAME", help="What moves the bytes, instead of what the settings say.")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from chiltepin.errors import ChiltepinError, ConfigError, LoginRequiredError
+from chiltepin.errors import ConfigError, LoginRequiredError
 
 __all__ = ["FAILURE", "INTERRUPTED", "LOGIN_REQUIRED", "exit_code"]
 
 FAILURE, WRONG_SETTING, LOGIN_REQUIRED = 1, 2, 4
 
-#: 128 and the number of SIGINT, as a shell has it for a command that Ctrl-C ended.
+#: 128 plus the number of SIGINT, as in a shell.
 INTERRUPTED = 130
-
-_BY_ERROR: tuple[tuple[type[BaseException], int], ...] = (
-    (LoginRequiredError, LOGIN_REQUIRED),
-    (ConfigError, WRONG_SETTING),
-    (ChiltepinError, FAILURE),
-)
 
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code for an error."""
-    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), FAILURE)
+    if isinstance(error, LoginRequiredError):
+        return LOGIN_REQUIRED
+    return WRONG_SETTING if isinstance(error, ConfigError) else FAILURE

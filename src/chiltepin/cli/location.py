@@ -23,18 +23,8 @@ class Location(NamedTuple):
 def parse_location(text: str, declared: Collection[str]) -> Location:
     """Return the endpoint and the path of a word.
 
-    Parameters
-    ----------
-    text : str
-        What was typed.
-    declared : collection of str
-        The endpoints of the settings; the longest name that matches wins over every other reading.
-
-    Returns
-    -------
-    Location
-        A name that is not declared ends before the first ``:/`` or ``:~``, because a display name may hold colons;
-        without either, at the first colon.
+    The longest of the ``declared`` names that matches wins. Any other name ends before the first ``:/`` or ``:~``,
+    because a display name may contain colons; without either, at the first colon.
     """
     if text in declared:
         return Location(text, None)

@@ -14,8 +14,8 @@ from chiltepin.transfers import interpreter_exit
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
 
-#: The subcommands: each is a function in the module of the same name. A subcommand is loaded when it is needed, because
-#: shells complete and users read help far more often than they move data.
+#: The subcommands: each is a function in the module of the same name. It is loaded when needed, because completion and
+#: help are far more frequent than transfers.
 COMMANDS = {
     "activity": "Show what moved, when, how fast, and what failed and why.",
     "check": "Look what of each endpoint works, and what to do about the rest.",
@@ -33,8 +33,6 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The subcommands, each loaded when it is needed."""
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(COMMANDS)
@@ -59,11 +57,11 @@ def chiltepin() -> None:
 
 
 def main() -> None:
-    """Run the command line, and leave with its exit code."""
+    """Run the command line, and exit with its code."""
     try:
         sys.exit(chiltepin.main(prog_name="chiltepin", standalone_mode=False))
     except ChiltepinError as err:
-        # Several problems of a settings file are a line each; any other message may quote a service.
+        # A ConfigError has one line for each problem; any other message may quote a service and stays on one line.
         for line in str(err).split("\n") if isinstance(err, ConfigError) else [str(err)]:
             print_error(line)
         sys.exit(exit_code(err))

@@ -1,4 +1,4 @@
-"""Turn the words of a command into requests: shared options, usage errors, and the dry run."""
+"""Turn the arguments of a command into requests: shared options, usage errors, and the dry run."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ __all__ = [
     "with_option_names",
 ]
 
-#: Characters of a cell that is never broken into lines; a date and a time have 14.
+#: Width of the widest cell that is never wrapped; a date and a time have 14 characters.
 MAX_UNWRAPPED = 14
 
-#: Fewest characters of a column that is broken into lines; a table without room for them becomes a list.
+#: Least width of a wrapped column; without room for it, a table becomes a list.
 MIN_WRAPPED = 16
 
-#: How messages name an argument of Python: ``timeout=``, ``recursive=True``, ``backend='glob'``. Only after a blank: a
-#: folder may be called ``label='x'``.
+#: An argument of Python in a message: ``timeout=``, ``recursive=True``, ``backend='glob'``. Only after a blank, because
+#: a folder may be called ``label='x'``.
 _ARGUMENT = re.compile(r"(?<!\S)(?:(give )?([a-z_]+)=(True|False|'[^']*'|(?=\.)))")
 
 _STYLES = {
@@ -60,7 +60,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout: with a frame on a terminal; else in columns, so that every row is one line."""
+    """Print a table on stdout: wrapped on a terminal, otherwise with one line for each row."""
     rows = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _framed(head, rows)
@@ -98,8 +98,8 @@ def _framed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def _fitted(widths: Sequence[int], room: int) -> list[int]:
-    """Return the widths of columns in the room there is: short ones whole, the last ones wrapped where needed."""
-    # A path can be read when it is broken in two, but not a date or a state.
+    """Return widths of columns that fit the terminal: short columns are kept whole, the last ones are wrapped first."""
+    # A wrapped path is still readable; a wrapped date or state is not.
     fitted = [width if width <= MAX_UNWRAPPED else min(width, MIN_WRAPPED) for width in widths]
     for at in reversed(range(len(widths))):
         fitted[at] += max(0, min(widths[at] - fitted[at], room - sum(fitted)))
@@ -123,17 +123,9 @@ def print_line(sentence: str, *, name: str = "", err: bool = False) -> None:
 
 
 def with_option_names(message: str) -> str:
-    """Return a message with the options of the command line instead of the arguments of Python.
+    """Return a message with options of the command line in place of arguments of Python.
 
-    Parameters
-    ----------
-    message : str
-        For example ``give recursive=True, or a longer timeout=.``
-
-    Returns
-    -------
-    str
-        ``give --recursive, or a longer --timeout.``
+    For example, ``give recursive=True, or a longer timeout=.`` becomes ``give --recursive, or a longer --timeout.``
     """
     return _ARGUMENT.sub(_option, message)
 

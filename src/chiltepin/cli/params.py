@@ -1,4 +1,4 @@
-"""The types of arguments and options: an endpoint with a path, a past moment, a number in a range."""
+"""The types of arguments and options: an endpoint with a path, a time in the past, a number in a range."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 class EndpointPath(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
-    """The type of an argument ``EP:PATH``; it stays text until the settings are read, and completes endpoints."""
+    """An argument ``EP:PATH``, kept as text until the settings are read; the shell completes endpoints."""
 
     name = "EP:PATH"
 
@@ -49,7 +49,7 @@ ENDPOINT_PATH = EndpointPath()
 
 
 class Since(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
-    """A past moment: an age (``2h``), a day (``2026-11-22``) or a time, local unless it names a zone."""
+    """A time in the past: an age (``2h``), a day (``2026-11-22``) or a time, local unless it names a zone."""
 
     name = "WHEN"
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from chiltepin.backends import threads
 from chiltepin.cli.output import pluralize
-from chiltepin.cli.reporting import Reporter, sum_statuses
+from chiltepin.cli.reporting import Reporter, Totals, sum_statuses
 from chiltepin.errors import BackendError, printable
 from chiltepin.model import DeleteRequest
 from chiltepin.transfers.walk import Amount, amount_of
@@ -36,33 +36,6 @@ __all__ = ["progress_bar"]
 
 #: Columns of a terminal that has room for the description and the speed.
 WIDE = 64
-
-
-class _Files(TextColumn):
-    """``12/24 files``; the total is shown once it is known."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        """Return the cell."""
-        done, total = task.fields["files"], task.fields["files_total"]
-        return Text(pluralize(done, "file") if total is None else f"{done:,}/{pluralize(total, 'file')}")
-
-
-class _Bytes(TextColumn):
-    """``3.1/5.2 MB``; empty where nothing is moved."""
-
-    def __init__(self) -> None:
-        super().__init__("")
-
-    def render(self, task: Task) -> Text:
-        """Return the cell."""
-        if task.fields["deletes"]:
-            return Text()
-        total = task.fields["bytes_total"]
-        done = decimal(task.fields["bytes"])
-        return Text(done if total is None else f"{done}/{decimal(total)}")
 
 
 class _Speed(TransferSpeedColumn):
@@ -81,38 +54,40 @@ class _BarReporter(Reporter):
         deletes = isinstance(requests[0], DeleteRequest)
         # A skipped file counts as done, and its bytes are never moved.
         self._by_bytes = not deletes and not any(getattr(request, "sync_level", None) for request in requests)
+        self._deletes, self._done = deletes, Totals()
+        self._total: Amount | None = None
         self._task = progress.add_task(
-            "Deleting" if deletes else "Moving",
-            total=None,
-            files=0,
-            files_total=None,
-            bytes=0,
-            bytes_total=None,
-            deletes=deletes,
-            by_bytes=self._by_bytes,
+            "Deleting" if deletes else "Moving", total=None, files="", bytes="", by_bytes=self._by_bytes
         )
+        self._show()
 
     def set_total(self, total: Amount) -> None:
         """Set the length of the bar; callable from any thread."""
-        self._progress.update(
-            self._task,
-            total=total.bytes if self._by_bytes else total.files,
-            files_total=total.files,
-            bytes_total=total.bytes if self._by_bytes else None,
-        )
+        self._total = total
+        self._progress.update(self._task, total=total.bytes if self._by_bytes else total.files)
 
     def update(self, statuses: Sequence[TaskStatus]) -> None:
         """Print new problems and redraw the bar."""
         super().update(statuses)
-        done = sum_statuses(statuses)
-        moved = done.bytes + done.moving
-        completed = moved if self._by_bytes else done.files + done.skipped
-        self._progress.update(self._task, completed=completed, files=done.files, bytes=moved)
+        self._done = done = sum_statuses(statuses)
+        completed = done.bytes + done.moving if self._by_bytes else done.files + done.skipped
+        self._progress.update(self._task, completed=completed)
+        self._show()
 
     def finish(self) -> None:
         """Fill the bar, also where the total was unknown or wrong."""
         [task] = self._progress.tasks
-        self._progress.update(self._task, total=task.completed, files_total=None, bytes_total=None)
+        self._total = None
+        self._progress.update(self._task, total=task.completed)
+        self._show()
+
+    def _show(self) -> None:
+        files, moved, total = self._done.files, decimal(self._done.bytes + self._done.moving), self._total
+        self._progress.update(
+            self._task,
+            files=pluralize(files, "file") if total is None else f"{files:,}/{pluralize(total.files, 'file')}",
+            bytes="" if self._deletes else f"{moved}/{decimal(total.bytes)}" if total and self._by_bytes else moved,
+        )
 
     def print_line(self, text: str) -> None:
         """Print one line above the bar."""
@@ -121,19 +96,15 @@ class _BarReporter(Reporter):
 
 @contextlib.contextmanager
 def progress_bar(transfers: Transfers, requests: Sequence[Request], *, most: int, grace: float) -> Iterator[Reporter]:
-    """Draw a bar on stderr for the time of a ``with`` block.
+    """Draw a bar on stderr inside a ``with`` block.
 
-    Parameters
-    ----------
-    transfers, requests
-        What is running; a thread counts its files and bytes.
-    most : int
-        Most folders that are listed to count them.
-    grace : float
-        As for `Reporter`.
+    A thread counts the files and bytes of the requests; it lists at most ``most`` folders.
     """
     console = Console(stderr=True, highlight=False)
-    columns: list[ProgressColumn] = [BarColumn(bar_width=None), _Files(), _Bytes()]
+    columns: list[ProgressColumn] = [
+        BarColumn(bar_width=None),
+        *(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("files", "bytes")),
+    ]
     if console.width >= WIDE:
         columns = [TextColumn("{task.description}", markup=False), *columns, _Speed()]
     columns.append(TimeRemainingColumn(compact=True, elapsed_when_finished=True))

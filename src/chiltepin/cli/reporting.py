@@ -1,4 +1,4 @@
-"""What is printed while tasks run and once they have ended, and the exit code that follows from it."""
+"""Print the progress and the outcome of tasks, and exit with the matching code."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers.running import RunningTask
 
-__all__ = ["Reporter", "print_outcome", "sum_statuses", "task_error"]
+__all__ = ["Reporter", "Totals", "print_outcome", "sum_statuses", "task_error"]
 
-#: Most errors that are printed one by one; JSON has all of them.
+#: The number of errors that are printed one by one; JSON has all of them.
 MAX_ERRORS_PRINTED = 20
 
 
@@ -42,10 +42,7 @@ class Totals:
 class Reporter:
     """Prints each new problem while tasks run; `chiltepin.cli.progress_bar` also draws a bar.
 
-    Parameters
-    ----------
-    grace : float
-        Seconds for which a task with a fault that cannot heal by itself is kept.
+    ``grace`` is the time, in seconds, for which a task with a permanent fault is kept.
     """
 
     def __init__(self, *, grace: float) -> None:
@@ -62,7 +59,7 @@ class Reporter:
                 self.print_line(f"{waits}{status.reason}")
 
     def finish(self) -> None:
-        """Show that all was done."""
+        """Show that everything is done."""
 
     def print_line(self, text: str) -> None:
         """Print one line."""
@@ -70,7 +67,7 @@ class Reporter:
 
 
 def sum_statuses(statuses: Sequence[TaskStatus]) -> Totals:
-    """Return what tasks have done; a task counts once, however often it is there."""
+    """Return what tasks have done; requests that share a task count it once."""
     each = {status.handle: status for status in statuses}.values()
     return Totals(
         files=sum(status.files_done for status in each),
@@ -82,12 +79,11 @@ def sum_statuses(statuses: Sequence[TaskStatus]) -> Totals:
 
 
 def task_error(task: RunningTask) -> BaseException | None:
-    """Return why a task that has ended did not succeed; None if it did."""
+    """Return why a task that has ended did not succeed, or None."""
     return task.future.exception() or error_from_status(task.future.result(), task.request)
 
 
 def _last_status(task: RunningTask) -> TaskStatus | None:
-    """Return the last known status of a task that has ended."""
     error = task.future.exception()
     if error is None:
         return task.future.result()
@@ -97,7 +93,7 @@ def _last_status(task: RunningTask) -> TaskStatus | None:
 def print_outcome(
     context: Context, requests: Sequence[Request], tasks: Sequence[RunningTask], *, seconds: float, interrupted: bool
 ) -> None:
-    """Print what was done and what was not; exit if anything failed."""
+    """Print what was done and what failed; exit if anything failed."""
     failed = [(task, error) for task in tasks if (error := task_error(task)) is not None]
     for _, error in failed:
         if not isinstance(error, ChiltepinError):
@@ -122,7 +118,6 @@ def print_outcome(
 
 
 def _print_errors(errors: Sequence[BaseException], done: Totals, *, of: int, deletes: bool) -> None:
-    """Print what failed and why, and how much was done nevertheless."""
     for error in errors[:MAX_ERRORS_PRINTED]:
         print_error(str(error))
     if len(errors) > MAX_ERRORS_PRINTED:
@@ -146,7 +141,6 @@ def _speed(done: Totals, seconds: float) -> str:
 def _document(
     tasks: Sequence[RunningTask], statuses: Sequence[TaskStatus], done: Totals, seconds: float, *, interrupted: bool
 ) -> dict[str, Any]:
-    """Return the JSON document."""
     failures = [_failure(task.request, error) for task in tasks if (error := task_error(task)) is not None]
     return {
         "state": "canceled" if interrupted and failures else "failed" if failures else TaskState.SUCCEEDED.value,

@@ -24,21 +24,14 @@ __all__ = ["run_requests"]
 #: Longest time between two polls of a task of a service, and time between two updates of the screen, in seconds.
 POLLING_INTERVAL, REDRAW_INTERVAL = 5.0, 0.1
 
-#: Most folders that are listed to know how much there is to move: a service limits the rate of requests.
+#: The number of folders that are listed to count what is to be moved; a service limits the rate of requests.
 MAX_FOLDERS_COUNTED = {"service": 25, "worker": 100_000}
 
 
 def run_requests(context: Context, requests: Sequence[Request], *, timeout: float) -> None:
-    """Run requests until they end, show their progress, and exit with the matching code.
+    """Run requests of one kind, show their progress, and exit with the matching code.
 
-    Parameters
-    ----------
-    context : Context
-        The backend, and the form of the output.
-    requests : sequence of TransferRequest or DeleteRequest
-        All of one kind.
-    timeout : float
-        Seconds until they are stopped.
+    Requests that have not ended after ``timeout`` seconds are stopped.
     """
     from chiltepin.transfers.running import start  # noqa: PLC0415 - help needs no threads
 
@@ -59,9 +52,8 @@ def run_requests(context: Context, requests: Sequence[Request], *, timeout: floa
 
 
 def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, reporter: Reporter) -> None:
-    """Wait until all tasks have ended; stop each of them on an interrupt."""
     stopping = False
-    # The statuses of ten thousand tasks are not read ten times a second.
+    # Reading the statuses of ten thousand tasks ten times a second would take all the time.
     pause = max(REDRAW_INTERVAL, len(tasks) / 10_000)
     waiting = {task.future for task in tasks}
     while waiting:
@@ -78,7 +70,7 @@ def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, reporter: 
 
 @contextlib.contextmanager
 def _interruptible(interrupted: threading.Event) -> Iterator[None]:
-    """Have SIGINT and SIGTERM set an event; a second one ends the process at once."""
+    """Set an event on SIGINT or SIGTERM; a second signal ends the process at once."""
 
     def stop(number: int, _: Any) -> None:
         signal.signal(number, before[number])

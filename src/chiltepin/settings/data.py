@@ -16,15 +16,7 @@ __all__ = ["DataSettings", "Endpoint"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One named place.
-
-    Parameters
-    ----------
-    home : str or None
-        The folder that relative paths count from, itself counted from the root of the endpoint; None if not set.
-    places : dict
-        For each backend that serves the endpoint, where it is there: plain data that JSON can hold.
-    """
+    """One endpoint: its home folder, if set, and for each backend that serves it, its location, as JSON data."""
 
     home: str | None = None
     places: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -40,18 +32,18 @@ class DataSettings:
     file : str
         The settings file, as the user named it; empty if the settings came from a dict.
     backend : str
-        Who moves the bytes; Globus, if nobody else is named.
+        What moves the bytes; Globus by default.
     check : bool
         Whether a transfer that did not succeed raises its error; False gives False instead.
     fault_grace : float
-        Seconds for which a service's trouble that does not heal by itself (no such file, no permission, a full disk) is
-        borne before its task is stopped. The default leaves time for a file that is just being put in its place, and
-        for a laptop that changes its network.
+        Seconds that a service may report a permanent fault (no such file, no permission, a full disk) before its task
+        is stopped. The default leaves time for a file that is just being created, and for a laptop that changes its
+        network.
     batch : bool
-        Whether transfers that are alike share a task of a service.
+        Whether similar transfers share a task of a service.
     journal : str
-        The folder where it is written down what a service was asked to do, and what has moved on every backend,
-        absolute; empty for none.
+        The folder, as an absolute path, of the record of submissions to services and of what has moved on every
+        backend; empty for none.
     root : str
         The folder of the backend ``local``, absolute.
     endpoints : dict
@@ -71,20 +63,11 @@ class DataSettings:
     backends: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def places(self, backend: str) -> dict[str, dict[str, Any]]:
-        """Return where each endpoint is that a backend serves, by its name.
+        """Return the location of each endpoint that a backend serves, by name; ``local`` serves every endpoint.
 
-        An endpoint with a Globus collection is, on the other backends, also found under the UUID of the collection, so
-        that a workflow that names collections by UUID runs without Globus.
-
-        Parameters
-        ----------
-        backend : str
-            Name of the backend. ``local`` serves every endpoint.
-
-        Returns
-        -------
-        dict
-            Copies of plain data: what stands under the backend's name, with ``home`` beside it if that is set.
+        A location is a copy of the plain data under the backend's name, with ``home`` if that is set. On other
+        backends, an endpoint with a Globus collection is also found under the UUID of the collection, so that a
+        workflow that names collections by UUID runs without Globus.
         """
         found = {}
         for name, endpoint in self.endpoints.items():
@@ -98,7 +81,7 @@ class DataSettings:
             for name in list(found):
                 collection = self.endpoints[name].places.get("globus", {}).get("collection")
                 if collection:
-                    # Of two names for one collection the first has it, as the first stands first in the file.
+                    # If two endpoints have one collection, the first in the file gets its UUID.
                     found.setdefault(collection, copy.deepcopy(found[name]))
         return found
 
@@ -109,9 +92,9 @@ class DataSettings:
 
     @cached_property
     def active_places(self) -> dict[str, dict[str, Any]]:
-        """Where each endpoint is on the chosen backend, with ``mount`` wherever its files are seen on a machine.
+        """The location of each endpoint on the chosen backend, with its ``mount`` if it has one; read only.
 
-        To be read only. Folders of this machine are their own mount: those of ``local``, and paths of ``filesystem``.
+        Folders of this machine are their own mount: those of ``local``, and paths of ``filesystem``.
         """
         places = self.places(self.backend)
         for place in places.values():
@@ -123,10 +106,7 @@ class DataSettings:
 
     @cached_property
     def setup(self) -> str:
-        """All that a process needs to make the chosen backend: JSON of its name, its places and its options.
-
-        The same settings give the same text.
-        """
+        """What a process needs to make the chosen backend, as JSON; equal settings give equal text."""
         plain = {
             "backend": self.backend,
             "endpoints": self.places(self.backend),

@@ -1,4 +1,4 @@
-"""YAML text to plain data that remembers in which line each key stands."""
+"""From YAML text to plain data, with the line of each key."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "KeyPath", "read"]
 
-#: Where something stands: keys, and indices of lists.
+#: The path to a value: keys, and indices of lists.
 KeyPath = tuple["str | int", ...]
 
-#: Most values in one file once its aliases are written out; a short file of nested aliases can mean billions.
+#: The limit of values in one file with its aliases expanded; a short file of nested aliases can expand to billions.
 MAX_NODES = 10_000
 
-#: Most bytes in one file; those of MAX_NODES values, each on a long line.
+#: The limit of bytes in one file: MAX_NODES values, each on a long line.
 MAX_BYTES = 1 << 18
 
 _NULL, _BOOL, _INT, _FLOAT, _STR = (f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str"))
@@ -39,16 +39,9 @@ _HINTS = {
 
 
 class Document(dict[str, Any]):
-    """The content of a settings file.
+    """The content of a settings file, the file as the user named it, and the line of each key and list item.
 
-    Parameters
-    ----------
-    content : mapping of str to Any
-        What the file says: mappings, lists, text, numbers, booleans and None.
-    file : str
-        The file, as the user named it.
-    lines : mapping of tuple to int, optional
-        The line, from 1, of each key and each list item, by the path to it: ``("compute", "max_blocks")``.
+    Lines count from 1, and are found by the path to a value, such as ``("compute", "max_blocks")``.
     """
 
     def __init__(
@@ -60,25 +53,15 @@ class Document(dict[str, Any]):
 
 
 def read(path: str | os.PathLike[str]) -> Document:
-    """Read a settings file, without judging what it says.
+    """Read a settings file, without checking its keys; a file without settings gives an empty document.
 
-    Plain values mean what YAML 1.2 says: only ``true`` and ``false`` are truth values, only decimal digits are
-    numbers; ``1:00:00``, ``0123`` and ``no`` stay the text that was typed. ``<<`` merges mappings.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file; a relative path counts from the working directory.
-
-    Returns
-    -------
-    Document
-        Empty if the file holds nothing or only comments.
+    Plain values have the meaning of YAML 1.2: only ``true`` and ``false`` are booleans, and only decimal digits are
+    numbers; ``1:00:00``, ``0123`` and ``no`` stay text. ``<<`` merges mappings.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, is no YAML, is no mapping, or says a key twice.
+        If the file cannot be read, is not YAML, is not a mapping, or has a duplicate key.
     """
     file = os.fspath(path)
     root = _compose(_text(file), file)
@@ -104,7 +87,6 @@ def read(path: str | os.PathLike[str]) -> Document:
 
 
 def _text(file: str) -> str:
-    """Return the text of the file."""
     try:
         with open(file, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -135,7 +117,7 @@ def _text(file: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that takes as plain text whatever YAML 1.2 does not call a number or a truth value."""
+    """A safe loader that keeps as text what is neither a number nor a boolean in YAML 1.2."""
 
     # The resolvers of YAML 1.1 make 1:00:00 the number 3600 and the account 0123 the number 83.
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
@@ -152,7 +134,6 @@ for _tag, _pattern in (
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:
-    """Return the tree of the text; None for an empty one."""
     try:
         loader = _Loader(text)
         try:
@@ -184,7 +165,7 @@ def _too_deep(file: str) -> ConfigError:
 
 
 class _Builder:
-    """Makes plain data of a tree of nodes, and notes lines on the way."""
+    """Turns a tree of nodes into plain data, and records the lines."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -193,7 +174,7 @@ class _Builder:
         self._open: set[int] = set()
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
-        """Return what the node stands for."""
+        """Return the value of a node."""
         if isinstance(node, yaml.MappingNode):
             self._check_tag(node, "map")
             return self._mapping(node, path)
@@ -240,7 +221,7 @@ class _Builder:
         raise self._error(node, f"{_short(text)!r} is no {node.tag.rpartition(':')[2]}; remove the tag before it.")
 
     def _pairs(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Return the keys and values of a mapping; its own keys win over those that it merges."""
+        """Return the keys and values of a mapping; its own keys win over merged ones."""
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         with self._inside(node):
@@ -276,7 +257,7 @@ class _Builder:
 
     @contextmanager
     def _inside(self, node: yaml.Node) -> Iterator[None]:
-        """Count the node, and refuse one that holds itself."""
+        """Count the node, and refuse a node that contains itself."""
         self._count += 1
         if self._count > MAX_NODES:
             raise self._error(
@@ -297,7 +278,6 @@ class _Builder:
 
 
 def _short(text: str) -> str:
-    """Return a text, or the beginning of a long one."""
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - what one line of a terminal has room for
 
 

@@ -1,4 +1,4 @@
-"""Endpoints that are one although the settings mean two: by name, or by folder on the backend ``local``."""
+"""Find endpoints that coincide by accident: by name, or by folder on the backend ``local``."""
 
 from __future__ import annotations
 
@@ -19,15 +19,10 @@ _WHERE = "data", "endpoints"
 
 
 def name_problems(written: Iterable[Any]) -> Iterator[Problem]:
-    """Yield a problem for each name that is the same as one before it.
+    """Yield a problem for each name that equals one before it.
 
-    A UUID is the same in capital and in small letters, and a letter with an accent is the same in one character and in
-    two (Unicode, normal forms); a disk or a web service may take either for the other.
-
-    Parameters
-    ----------
-    written : iterable
-        The names as they are written.
+    Case does not matter in a UUID, and a letter with an accent may be one character or two (Unicode, normal forms): a
+    disk or a web service may confuse the two forms.
     """
     first: dict[str, Any] = {}
     for name in written:
@@ -39,14 +34,9 @@ def name_problems(written: Iterable[Any]) -> Iterator[Problem]:
 
 
 def folder_problems(endpoints: Mapping[str, Endpoint]) -> Iterator[Problem]:
-    """Yield a problem for each endpoint whose folder on the backend ``local`` is that of another one, or around it.
+    """Yield a problem for each endpoint whose folder on the backend ``local`` is, or contains, that of another one.
 
-    Two that both say ``local:`` mean it; a folder that is only named after its endpoint is there by accident.
-
-    Parameters
-    ----------
-    endpoints : mapping of str to Endpoint
-        What the settings say, by the name as it is written.
+    That is on purpose if both have ``local:``; the default folder, named after the endpoint, is an accident.
     """
     inside: dict[str, tuple[str, str]] = {}
     for name, endpoint in endpoints.items():

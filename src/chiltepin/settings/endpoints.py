@@ -1,4 +1,4 @@
-"""From the ``data`` section as it was typed to `DataSettings`, with all that is wrong on the way."""
+"""Check the ``data`` section and turn it into `DataSettings`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILT_IN", "read_data"]
 
-#: Backends whose keys are understood even where they are not installed: one file serves many machines.
+#: Backends whose keys are known even where they are not installed, because one file serves many machines.
 BUILT_IN = ("filesystem", "globus", "local")
 
-#: The environment variable that names the folder of the journal, where the settings do not.
+#: The environment variable for the folder of the journal; the settings take precedence.
 JOURNAL_VARIABLE = "CHILTEPIN_JOURNAL"
 
-#: What a plain text under the name of a backend means.
+#: The key that plain text under the name of a backend stands for.
 _SHORTHAND = {"filesystem": "url", "globus": "collection", "local": "folder"}
 
 
 def _path_text(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    # A name on a disk may hold anything but NUL; a URL is text.
+    # A file name may contain anything but NUL; a URL is text.
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise misfit("write a path or a URL")
     if machine_path(value) is None and not value.isprintable():
@@ -96,7 +96,7 @@ class _Strict(BaseModel):
 
 
 class _General(_Strict):
-    """The keys of the section that no backend owns."""
+    """The keys of the section that belong to no backend."""
 
     backend: Text = "globus"
     check: bool = True
@@ -107,7 +107,7 @@ class _General(_Strict):
 
 
 class _Home(_Strict):
-    """The keys of an endpoint that no backend owns."""
+    """The keys of an endpoint that belong to no backend."""
 
     home: Annotated[str, BeforeValidator(_home)] | None = None
 
@@ -132,7 +132,7 @@ class _GlobusOptions(_Strict):
     notify: bool = False
 
 
-#: What stands under the names of backends in the section itself, for those that are ours.
+#: The options of our backends in the section itself.
 _OPTIONS: dict[str, type[BaseModel]] = {"globus": _GlobusOptions}
 
 _PLACES: dict[str, type[BaseModel]] = {"globus": _GlobusPlace, "filesystem": _FilesystemPlace, "local": _LocalPlace}
@@ -142,41 +142,34 @@ _BELONGS = {"collection": "globus", "folder": "local", "options": "filesystem", 
 
 
 def read_data(section: Any, *, backends: Collection[str], folder: str, file: str) -> tuple[DataSettings, list[Problem]]:
-    """Check the ``data`` section.
+    """Check the ``data`` section; return its settings, of use only without problems, and all problems.
 
     Parameters
     ----------
     section : Any
-        What stands under ``data``.
+        The value of ``data``.
     backends : collection of str
         Names of the installed backends.
     folder : str
         Absolute path of the folder that relative paths count from.
     file : str
         The settings file, as the user named it.
-
-    Returns
-    -------
-    DataSettings
-        What could be understood; of use only if there is no problem.
-    list of Problem
-        All that is wrong.
     """
     reader = _Reader(frozenset(backends) | set(BUILT_IN), folder)
     return reader.section({} if section is None else section, file), reader.problems
 
 
 def located(path: str, folder: str) -> str:
-    """Return a path of this machine as absolute, counted from ``folder``; leave the URL of another store alone."""
+    """Return a path of this machine as an absolute path, counted from ``folder``; other URLs are not changed."""
     here = machine_path(path)
     return path if here is None else _tidied(os.path.join(folder, os.path.expanduser(here)))
 
 
 def _tidied(path: str) -> str:
-    """Return an absolute path without ``.``, and without ``..`` unless it stands behind a link."""
+    """Return an absolute path without ``.``, and without ``..`` unless that follows a link."""
     place = ""
     for name in path.split("/"):
-        # The kernel goes up from where the link leads (path_resolution(7)); the process that opens the path does it.
+        # The kernel goes up from the target of the link (path_resolution(7)) when the path is opened.
         if name == ".." and os.path.basename(place) != ".." and not os.path.islink(place):
             place = os.path.dirname(place).rstrip("/")
         elif name not in ("", "."):
@@ -185,7 +178,7 @@ def _tidied(path: str) -> str:
 
 
 class _Reader:
-    """Reads one ``data`` section, and collects what is wrong with it."""
+    """Reads one ``data`` section, and collects its problems."""
 
     def __init__(self, known: frozenset[str], folder: str) -> None:
         self.problems: list[Problem] = []
@@ -193,7 +186,7 @@ class _Reader:
         self._folder = folder
 
     def section(self, section: Any, file: str) -> DataSettings:
-        """Return what the section says."""
+        """Return the settings of the section."""
         where: KeyPath = ("data",)
         if not self._is_mapping(section, where, "'backend:' and 'endpoints:' below it"):
             return DataSettings(file=file, root=self._folder)
@@ -211,7 +204,7 @@ class _Reader:
         )
 
     def _journal(self, written: str | None) -> str:
-        """Return the folder of the journal: of the settings, of the environment, or that of the user."""
+        """Return the folder of the journal: from the settings, the environment, or the user's default."""
         if written is None:
             default = platformdirs.user_state_path("chiltepin") / "journal"
             return os.path.abspath(os.environ.get(JOURNAL_VARIABLE) or default)
@@ -288,7 +281,6 @@ class _Reader:
         return Endpoint(home=getattr(home, "home", None), places=places)
 
     def _place(self, backend: str, value: Any, where: KeyPath) -> dict[str, Any]:
-        """Return where an endpoint is on one backend; empty if that is not said or not understood."""
         if value is None and backend == "local":
             return {}
         short = isinstance(value, str | os.PathLike)
@@ -300,7 +292,7 @@ class _Reader:
             checked, misfits = validate(model, place, path=where, noun=f"a place on the backend {backend!r}")
             problems += misfits
             place = checked.model_dump(exclude_none=True) if checked else {}
-        # Nobody finds in the file the key that a short form stands for.
+        # The short form has no such key in the file.
         self.problems += [replace(problem, path=where) for problem in problems] if short else problems
         if backend == "filesystem" and "url" in place:
             here = machine_path(place["url"])

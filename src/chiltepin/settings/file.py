@@ -1,4 +1,4 @@
-"""Which settings file is meant when none is named."""
+"""Find the default settings file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,15 @@ __all__ = ["FILE_NAME", "FILE_VARIABLE", "default_file", "user_folder"]
 #: The environment variable that names the settings file.
 FILE_VARIABLE = "CHILTEPIN_CONFIG"
 
-#: What the settings file is called where it is looked for.
+#: The name of the settings file.
 FILE_NAME = "chiltepin.yaml"
 
 
 def default_file() -> Path | None:
-    """Return the settings file that is meant when none is named.
+    """Return the absolute path of the default settings file, or None if there is none.
 
-    Returns
-    -------
-    Path or None
-        Absolute: the file that the environment variable ``CHILTEPIN_CONFIG`` names, else ``chiltepin.yaml`` in the
-        working directory, else in the user's config folder; None if there is none of them.
-
-    Raises
-    ------
-    ConfigError
-        If ``CHILTEPIN_CONFIG`` names a file that is not there.
+    It is the file that the environment variable ``CHILTEPIN_CONFIG`` names, else ``chiltepin.yaml`` in the working
+    directory, else in the user's config folder. A variable that names a missing file is a ConfigError.
     """
     if named := os.environ.get(FILE_VARIABLE):
         path = Path(named).expanduser().absolute()

@@ -1,4 +1,4 @@
-"""The numbers and labels that Chiltepin takes: one rule each for Python, the command line and settings."""
+"""The numbers and labels that Chiltepin accepts: one rule for Python, the command line and settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORTEST_POLL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The numbers that a parameter takes.
+    """The numbers that a parameter accepts.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Range:
     least, most : int or float
         The smallest and the largest number.
     above : bool
-        Whether ``least`` itself is left out.
+        Whether ``least`` itself is excluded.
     """
 
     unit: str
@@ -39,7 +39,7 @@ class Range:
     above: bool = False
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is a number of this range; a truth value is not a number, and neither is text."""
+        """Whether a value is a number in this range; a boolean or a text is not a number."""
         # Compared and not converted: an int may be too large for a float.
         return is_number(value) and bool(self.least <= value <= self.most) and not (self.above and value == self.least)
 
@@ -51,16 +51,16 @@ class Range:
         return f"{low} to {self.most}"
 
 
-#: How long something may take.
+#: A timeout.
 SECONDS = Range("a number of seconds", 0, TEN_YEARS, above=True)
 
-#: How long a fault is borne, or a delay lasts.
+#: How long a fault is tolerated, or a delay lasts.
 GRACE = Range("a number of seconds", 0, TEN_YEARS)
 
 #: Blocks, nodes, workers, threads: more than any machine has.
 COUNT = Range("a whole number", 1, 100_000)
 
-#: Cores for one worker. With less than a hundredth, a node would be filled with processes until it fails.
+#: Cores for one worker. Below a hundredth, the processes would overload a node.
 SHARE = Range("a number", 0.01, 100_000)
 
 #: Bytes per second.
@@ -68,18 +68,18 @@ BANDWIDTH = Range("a number of bytes", 0, 10**15, above=True)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number; True and False are not, although Python counts with them."""
-    # The first, for almost all values, without a look through the abstract base classes.
+    """Whether a value is a real number; True and False are not, although they are ints in Python."""
+    # The first test settles almost all values without the slow lookup of abstract base classes.
     return type(value) in (int, float) or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def plain_number(value: Any) -> int | float:
-    """Return a number of a range as one of Python's own."""
+    """Return a number as an int or float."""
     return int(value) if isinstance(value, Integral) else float(value)
 
 
 def label_problem(label: str) -> str:
-    """Return what to give instead of a label that the Globus service refuses; empty if it is right.
+    """Return what to give instead of a label that the Globus service refuses; empty if it is valid.
 
     The rule is that of docs.globus.org, "Task Submission", 2.2, and holds on every backend, so that a test without
     Globus finds what Globus would refuse. Other control characters are left out too: terminals and logs show labels.
@@ -88,7 +88,7 @@ def label_problem(label: str) -> str:
         return f"give one line of at most {LABEL_LIMIT} characters"
     if label != label.strip():
         return "leave out the white space around it"
-    # Control characters, line and paragraph separators, and halves of characters, which UTF-8 cannot hold.
+    # Control characters, line and paragraph separators, and surrogates, which UTF-8 cannot encode.
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs") for letter in label):
         return f"give one line of at most {LABEL_LIMIT} characters, without control characters"
     return ""

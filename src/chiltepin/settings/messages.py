@@ -1,4 +1,4 @@
-"""What is wrong with settings, as sentences: what, which value, what to type instead."""
+"""Problems of settings as sentences: what, which value, what to type instead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Problem", "Source", "misfit", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
-#: What to write instead, by pydantic's name of the misfit; fields in braces come from pydantic.
+#: What to write instead, by pydantic's type of error; fields in braces come from pydantic.
 _REMEDIES = {
     "bool_parsing": "write true or false",
     "bool_type": "write true or false",
@@ -38,7 +38,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: where, and a sentence that starts after the place."""
+    """A problem: the path to the value, and a sentence that begins after that path."""
 
     path: KeyPath
     sentence: str
@@ -46,13 +46,13 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where settings come from: the file as the user named it, or an empty string, and the lines of its keys."""
+    """The source of settings: the file as the user named it, or an empty string, and the lines of its keys."""
 
     file: str
     lines: Mapping[KeyPath, int]
 
     def line(self, path: KeyPath) -> int:
-        """Return the line of a key, or of the nearest key around it; 0 if there is no file."""
+        """Return the line of a key, or of the nearest key around it; 0 without a file."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.lines:
                 return self.lines[path[:end]]
@@ -65,7 +65,7 @@ class Source:
         return f"{place}{dotted(problem.path)} {problem.sentence.rstrip('.')}."
 
     def refuse(self, problems: Iterable[Problem]) -> NoReturn:
-        """Raise one error that says all of the problems, in the order of the file."""
+        """Raise one error for all problems, in the order of the file."""
         ordered = sorted(problems, key=lambda problem: self.line(problem.path))
         first = ordered[0].path
         raise ConfigError(
@@ -77,39 +77,29 @@ class Source:
 
 
 def dotted(path: KeyPath) -> str:
-    """Return a path as users say it: ``compute.environment.0``."""
+    """Return a path with dots: ``compute.environment.0``."""
     return ".".join(str(part) for part in path)
 
 
 def misfit(remedy: str) -> PydanticCustomError:
     """Return the error that a validator raises; ``remedy`` says what to write instead."""
-    # The text is passed as a field: pydantic would take braces in it for fields of its own.
+    # The text is passed as a field: pydantic would interpret braces in it.
     return PydanticCustomError("chiltepin", "{remedy}", {"remedy": remedy})
 
 
 def validate(
     model: type[M], data: Mapping[str, Any], *, path: KeyPath, noun: str, known: Iterable[str] | None = None
 ) -> tuple[M | None, list[Problem]]:
-    """Make an object of a model, or say all that keeps it from being made.
+    """Return an object of a model, or None and all problems of the data.
 
-    Parameters
-    ----------
-    model : type of BaseModel
-        What to make.
-    data : mapping of str to Any
-        What stands in the settings.
-    path : tuple
-        Where it stands.
-    noun : str
-        What it is, for messages about an unknown key: ``a resource``.
-    known : iterable of str, optional
-        The keys to suggest instead of an unknown one; the fields of the model if not given.
+    Messages about an unknown key call the object by ``noun``, and suggest the ``known`` keys, by default the fields of
+    the model.
     """
     names = model.model_fields if known is None else known
     try:
         return model.model_validate(dict(data)), []
     except ValidationError as err:
-        # A key that is missing is most often one that is misspelt: that one says it better, and so comes first.
+        # A missing key is usually misspelt; the message about the unknown key is clearer, and comes first.
         details = sorted(err.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     return None, [_problem(detail, path, noun=noun, known=names) for detail in details]
 

@@ -1,4 +1,4 @@
-"""The options of backends and stores: plain data, in which no secret stands.
+"""The options of backends and stores: plain data without secrets.
 
 A secret is named, not written: ``{env: NAME}`` is the environment variable ``NAME`` of the process that opens the
 store.
@@ -30,17 +30,17 @@ _SECRET_KEY = re.compile(
     r"|.*_(key|credentials?|connection_string|pwd))"
 )
 
-#: Names with a secret-looking word that hold a path or a switch.
+#: Names of options that look like secrets but are paths or switches.
 _HARMLESS_KEY = re.compile(r".*_(file|filename|path|dir|url|uri|expiry|ttl|type|name)|token_endpoint|public_key")
 
-#: What gcsfs takes for ``token`` instead of a token: the names of places where it looks for one.
+#: Values of ``token`` that gcsfs takes as the place of a token.
 _TOKEN_PLACES = {"anon", "browser", "cache", "cloud", "google_default"}
 
 _USER_AND_PASSWORD = re.compile(r"://[^/?#@\s]*:[^/?#@\s]+@")
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-#: What other programs of the way can hold: a JSON number (RFC 8259, 6), and a 64-bit integer.
+#: Numbers that other programs can represent: as a JSON number (RFC 8259, 6), and as a 64-bit integer.
 _NUMBER = Range("a number", -(2**53), 2**53)
 
 _URL_REMEDY = (
@@ -50,16 +50,9 @@ _URL_REMEDY = (
 
 
 def option_problems(value: Any, path: KeyPath, *, secret: bool = False) -> Iterator[Problem]:
-    """Yield what is wrong with options of a backend: literal secrets, and what JSON cannot hold.
+    """Yield a problem for each literal secret, and for each value that JSON cannot represent.
 
-    Parameters
-    ----------
-    value : Any
-        An option, or a mapping or list of them.
-    path : tuple
-        Where it stands.
-    secret : bool
-        Whether the key of ``value`` is the name of a secret.
+    ``secret`` tells whether the key of ``value``, or a key above it, is the name of a secret.
     """
     if isinstance(value, Mapping):
         yield from _mapping_problems(value, path, secret=secret)
@@ -79,12 +72,11 @@ def option_problems(value: Any, path: KeyPath, *, secret: bool = False) -> Itera
 
 
 def _numbers(path: KeyPath) -> Range:
-    """Return the numbers that an option takes."""
     return GRACE if str(path[-1]).endswith("timeout") else _NUMBER
 
 
 def plain(value: Any) -> Any:
-    """Return a copy made of dicts, lists, text, numbers, truth values and None."""
+    """Return a copy of dicts, lists, text, numbers, booleans and None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -93,7 +85,6 @@ def plain(value: Any) -> Any:
 
 
 def _has_secret(url: str) -> bool:
-    """Whether a text is a URL that holds a password or a token."""
     if "://" not in url or machine_path(url) is not None:
         return False
     query = url.partition("?")[2]

@@ -1,4 +1,4 @@
-"""What the settings say of one resource: where apps run, and how much of it."""
+"""One resource of the settings: where apps run, and how many at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def one_of(*names: str) -> BeforeValidator:
-    """Return a validator that takes these names, and suggests the nearest of them for another one."""
+    """Return a validator for these names, which suggests the nearest one for any other."""
 
     def check(value: Any) -> Any:
         if value not in names:
@@ -52,31 +52,31 @@ def one_of(*names: str) -> BeforeValidator:
 
 
 def _text(value: Any) -> str:
-    """Take text, and a whole number as the text that it was typed as."""
+    """Return text; a whole number becomes the text that was typed."""
     if isinstance(value, bool):
         raise misfit(f'write a name, and in quotes if that is the name: "{str(value).lower()}"')
     if isinstance(value, float):
         raise misfit('put it in quotes, spelled as you mean it: "1.10" and 1.1 are one number but two names')
     if not isinstance(value, str | int):
         raise misfit("write one piece of text")
-    # A line break in an account would start a line of its own in the job script.
+    # A line break in an account would start a new line in the job script.
     if not str(value).isprintable():
         raise misfit("write it on one line, without control characters")
     return str(value).strip()
 
 
 def _endpoint(value: Any) -> str:
-    # An empty value would quietly run on this machine what was meant for another one.
+    # An empty value would silently run on this machine what was meant for another one.
     if value is None or value == "":
         raise misfit("write the UUID of a Globus Compute endpoint, or remove the key")
     return uuid_text(value, "write a UUID, such as 12345678-1234-1234-1234-123456789abc")
 
 
 def _within(numbers: limits.Range) -> Callable[[Any], Any]:
-    """Return a validator that takes the numbers of a range, and leaves text to pydantic."""
+    """Return a validator for the numbers of a range; pydantic checks text."""
 
     def check(value: Any) -> Any:
-        # Python counts with truth values, so that 'max_blocks: true' would pass for 1.
+        # A bool is an int in Python, so that 'max_blocks: true' would mean 1.
         if isinstance(value, bool):
             raise misfit("write a number")
         if not limits.is_number(value):
@@ -89,14 +89,14 @@ def _within(numbers: limits.Range) -> Callable[[Any], Any]:
 
 
 def uuid_text(value: Any, advice: str) -> str:
-    """Take a UUID, in small letters; ``advice`` is what to write instead of something else."""
+    """Return a UUID in lower case; any other value is an error with this advice."""
     if not isinstance(value, str) or not UUID.fullmatch(value.strip()):
         raise misfit(advice)
     return value.strip().lower()
 
 
 def _walltime(value: Any) -> str:
-    """Take hours, minutes and seconds, and write each with two digits."""
+    """Return hours, minutes and seconds with two digits each."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 10**8:
         minutes, seconds = divmod(round(value), 60)
         # YAML 1.1, which many tools speak, reads 1:00:00 without quotes as a number of seconds.
@@ -113,7 +113,6 @@ def _walltime(value: Any) -> str:
 
 
 def _environment(value: Any) -> tuple[str, ...]:
-    """Take one line, a block of lines, or a list of them."""
     if isinstance(value, str):
         return tuple(value.splitlines())
     if not isinstance(value, list | tuple):
@@ -125,7 +124,6 @@ def _environment(value: Any) -> tuple[str, ...]:
 
 
 def _working_dir(value: Any) -> str:
-    """Take an endpoint and a folder on it."""
     endpoint, colon, folder = _text(value).partition(":/")
     if not endpoint.strip() or not colon or ".." in folder.split("/"):
         raise misfit("write an endpoint and a folder on it, such as hpc-scratch:/project/parsl")
@@ -136,7 +134,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 _count, _count_or_none, _share, _seconds = (
     _within(numbers) for numbers in (limits.COUNT, replace(limits.COUNT, least=0), limits.SHARE, limits.GRACE)
 )
-# Looked at twice: a number before pydantic, which takes it only if it fits into its own; a text when it has become one.
+# Validated twice: a number before pydantic, which accepts only ints that fit its own, and a text once it is a number.
 _Count = Annotated[int, BeforeValidator(_count), AfterValidator(_count)]
 _CountOrNone = Annotated[int, BeforeValidator(_count_or_none), AfterValidator(_count_or_none)]
 Seconds = Annotated[float, BeforeValidator(_seconds), AfterValidator(_seconds)]
@@ -144,47 +142,47 @@ _Share = Annotated[float, BeforeValidator(_share), AfterValidator(_share)]
 
 
 class Resource(BaseModel):
-    """One executor. A key that is left out, or left empty, has its default.
+    """One executor. A key that is missing or empty has its default.
 
     Parameters
     ----------
     provider : {"threads", "localhost", "slurm", "pbspro"}
         Threads of this process, processes of this machine, or the nodes of a batch system.
     endpoint : str or None
-        UUID of a Globus Compute endpoint; the other keys are then handed to it.
+        UUID of a Globus Compute endpoint, which then gets the other keys.
     mpi : bool
         Run MPI programs: one worker on the first node of a block, and a launcher that spreads each program.
     max_mpi_apps : int
-        Most MPI programs at a time in one block.
+        Limit of MPI programs at a time in one block.
     mpi_launcher : {"srun", "mpiexec", "aprun"} or None
         What starts an MPI program; None is ``srun`` with Slurm, else ``mpiexec``.
     max_threads : int
-        Threads of the provider ``threads``. The default of 8 lets some transfers and functions wait for disks and
-        networks without holding up the rest; more would gain little, as threads of Python share one core and the
-        filesystem backend copies the files of one transfer in parallel by itself. It does not follow the number of
-        cores, so that a workflow runs in the same way everywhere.
+        Threads of the provider ``threads``. With the default of 8, transfers and functions can wait for disks and
+        networks without delaying the rest; more would gain little, because threads of Python share one core and the
+        filesystem backend copies the files of one transfer in parallel. It does not depend on the number of cores, so
+        that a workflow runs in the same way everywhere.
     cores_per_worker : float
         Cores for one worker; below 1, workers share cores.
     max_workers_per_node : int or None
-        Most workers on one node; None is as many as its cores allow.
+        Limit of workers on one node; None is as many as its cores allow.
     cores_per_node : int or None
         Cores to ask the batch system for on each node; None leaves it to the batch system, and is 1 with PBS and
         Globus Compute.
     nodes_per_block : int
         Nodes of one batch job.
     init_blocks, min_blocks, max_blocks : int
-        Batch jobs (or groups of processes) at the start, at least, and at most. ``init_blocks`` left out is
+        Batch jobs (or groups of processes) at the start, at least, and at most. The default of ``init_blocks`` is
         ``min_blocks``.
     exclusive : bool
         Whether Slurm gives whole nodes.
     partition, queue, account : str or None
-        Where a job is queued and who pays for it; ``queue`` is the QOS with Slurm.
+        Where a job is queued and which account is charged; ``queue`` is the QOS with Slurm.
     walltime : str
-        Longest life of a block, ``HH:MM:SS``.
+        Time limit of a block, ``HH:MM:SS``.
     environment : tuple of str
-        Shell lines that are run before a worker starts.
+        Shell lines to run before a worker starts.
     working_dir : str or None
-        ``ENDPOINT:/path``, a folder that its apps see: where Parsl's files are put for them. None refuses such files.
+        ``ENDPOINT:/path``, a folder that its apps can access, for files that Parsl stages. None refuses such files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -253,21 +251,21 @@ class Resource(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What this resource is, as messages say it."""
+        """The kind of this resource, for messages."""
         if self.endpoint:
             return "a Globus Compute endpoint"
         mpi = "and mpi: true" if self.mpi and self.provider != "threads" else "without mpi"
         return f"provider {self.provider!r}" if self.provider == "threads" else f"provider {self.provider!r} {mpi}"
 
     def idle_keys(self) -> tuple[str, ...]:
-        """Return the keys that were given and have no effect on a resource of this kind, in the order of the fields."""
+        """Return the given keys that have no effect on this kind of resource, in the order of the fields."""
         used = self._used()
         return tuple(key for key in type(self).model_fields if key in self.model_fields_set and key not in used)
 
     def _used(self) -> set[str]:
         if self.endpoint:
             return set(type(self).model_fields) - {"max_threads", "cores_per_worker", "max_workers_per_node"}
-        # 'mpi: false' is true of threads, too.
+        # 'mpi: false' also applies to threads.
         if self.provider == "threads":
             return {"provider", "max_threads", "working_dir"} | (set() if self.mpi else {"mpi"})
         used = {"provider", "mpi", "max_blocks", "min_blocks", "init_blocks", "environment", "working_dir"}
@@ -281,14 +279,14 @@ class Resource(BaseModel):
 
 
 def label_problem(label: Any) -> str:
-    """Return what is wrong with the name of a resource, as the end of a sentence; empty if nothing is."""
+    """Return the problem of a resource's name, as the end of a sentence; empty if it is valid."""
     if not isinstance(label, str):
         return "is no text; name a resource with text"
     if label == "all":
         return "is no name for a resource: executor='all' means every one of them; choose another name"
     if label.startswith("_"):
         return "is no name for a resource: names that start with '_' belong to Parsl; remove the '_'"
-    # Parsl makes folders of the label and writes it without quotes into a command line.
+    # Parsl makes folders of the label, and puts it unquoted on a command line.
     if not _LABEL.fullmatch(label):
         return "is no name for a resource; write letters, digits, '_', '-' and '.', and start with a letter or digit"
     return ""

@@ -1,4 +1,4 @@
-"""From what a settings file says to settings that can be used, or one error that says all that is wrong."""
+"""Check a settings file: the result is valid settings, or one error with all problems."""
 
 from __future__ import annotations
 
@@ -26,22 +26,12 @@ _DATA_KEYS = {"backend", "endpoints"}
 
 
 class ConfigWarning(UserWarning):
-    """The settings say something that has no effect."""
+    """A setting has no effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Checked settings.
-
-    Parameters
-    ----------
-    file : str
-        The settings file, as the user named it; empty if the settings came from a dict.
-    resources : dict
-        The resources by label; ``local`` is always there, and first.
-    data : DataSettings
-        The ``data`` section.
-    """
+    """Checked settings: the file as the user named it, or empty; the resources by label, ``local`` first; the data."""
 
     file: str = ""
     resources: dict[str, Resource] = field(default_factory=dict)
@@ -49,30 +39,24 @@ class Settings:
 
 
 def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
-    """Check settings, without contacting anything.
+    """Check settings and fill in the defaults, without contacting anything.
 
     Parameters
     ----------
     config : mapping
-        A `Document`, whose file and lines then stand in the messages, or a plain dict.
+        A `Document`, whose file and lines are used in messages, or a plain dict.
     backends : collection of str
-        Names of the installed backends; ``globus``, ``filesystem`` and ``local`` are known in any case.
-
-    Returns
-    -------
-    Settings
-        With every default filled in.
+        Names of the installed backends; ``globus``, ``filesystem`` and ``local`` are always known.
 
     Raises
     ------
     ConfigError
-        If anything is wrong: one sentence for each problem, each on its own line. ``file``, ``key`` and ``line`` are
-        those of the first.
+        One sentence for each problem, each on one line. ``file``, ``key`` and ``line`` are those of the first.
 
     Warns
     -----
     ConfigWarning
-        For each key that has no effect on its resource, as it belongs to another provider.
+        For each key that has no effect on its resource, because it belongs to another provider.
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"Settings are a mapping of names to resources, but this is {shown(config)}; give a dict.")
@@ -96,14 +80,12 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
 
 
 def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:
-    """Check one resource; None if anything is wrong with it."""
     if sentence := _shape_problem(label, body):
         return None, [Problem(path=(label,), sentence=sentence)]
     return validate(Resource, body or {}, path=(label,), noun="a resource")
 
 
 def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list[Problem]:
-    """Return what is wrong with the endpoint of a working folder."""
     written = resource.working_dir or ""
     endpoint = written.partition(":/")[0]
     longer = next((name for name in data.endpoints if name != endpoint and written.startswith(f"{name}:/")), None)
@@ -117,7 +99,7 @@ def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list
 
 
 def _shape_problem(label: Any, body: Any) -> str:
-    """Return why this is no resource at all; empty if it may be one."""
+    """Return why this cannot be a resource; empty if it may be one."""
     is_mapping = isinstance(body, Mapping)
     if label in Resource.model_fields and not is_mapping:
         return "belongs to a resource; indent it below the name of one"
@@ -138,5 +120,5 @@ def _warn(source: Source, label: str, resource: Resource) -> None:
             path=(label, key),
             sentence=f"has no effect with {resource.kind}; remove it, unless you mean to change back",
         )
-        # One level up is `check`, two its caller; further up nobody knows.
+        # Points at the caller of `check`.
         warnings.warn(source.sentence(problem), ConfigWarning, stacklevel=3)

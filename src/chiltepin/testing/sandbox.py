@@ -128,7 +128,6 @@ def _document(settings: str | os.PathLike[str] | Mapping[str, Any] | None) -> Ma
 
 
 def _inside(document: Mapping[str, Any], checked: Settings, folder: Path) -> dict[str, Any]:
-    """Return the settings with folders for endpoints and threads for resources."""
     section = dict(document.get("data") or {})
     resources: dict[str, Any] = {}
     for label, resource in checked.resources.items():

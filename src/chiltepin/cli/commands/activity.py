@@ -79,7 +79,6 @@ def activity(*, follow: bool, since: datetime | None, page: str | None, config: 
 
 
 def _folder(config: str | None) -> str:
-    """Return the folder of the journal; without settings, that of the user."""
     from chiltepin.backends import registry  # noqa: PLC0415 - help needs no settings
     from chiltepin.settings import check, default_file, read  # noqa: PLC0415
 
@@ -161,7 +160,6 @@ def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
 
 
 def _line(record: TransferRecord) -> str:
-    """Return one line about a task, in which a failure stands out."""
     colour = "red" if record.bad else "green" if record.ended else "cyan"
     begun, state, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
     why = f"  {printable(_why(record))}" if record.bad or record.reason else ""

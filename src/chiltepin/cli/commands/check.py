@@ -67,7 +67,6 @@ def _findings(context: Context, chosen: list[str], *, write: bool) -> list[Findi
 
 @contextlib.contextmanager
 def _waiting(names: list[str]) -> Iterator[None]:
-    """Show a spinner on a terminal."""
     if not sys.stderr.isatty():
         yield
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chiltepin.cli.output import format_duration
+from chiltepin.cli.output import format_duration, format_size, pluralize
 from chiltepin.errors import ChiltepinError
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def demo(folder: Path) -> None:
     laptop, scratch = folder / "sandbox" / "my-laptop", folder / "sandbox" / "hpc-scratch"
     with console.status("Writing a year of observations"):
         size = _write_observations(laptop / "data" / "observations")
-    console.print(f"  [green]✓[/green] A year of hourly weather of {STATIONS} stations on my-laptop: {_bytes(size)}")
+    console.print(
+        f"  [green]✓[/green] A year of hourly weather of {STATIONS} stations on my-laptop: {format_size(size)}"
+    )
     started = time.monotonic()
     rows = _run(folder, console, laptop, scratch)
     seconds = time.monotonic() - started
@@ -75,7 +77,6 @@ def demo(folder: Path) -> None:
 
 
 def _prepare_folder(folder: Path) -> None:
-    """Make the folder; refuse one that a demo did not write."""
     settings = folder / "chiltepin.yaml"
     if folder.exists() and any(folder.iterdir()) and not settings.exists():
         raise ChiltepinError(f"{folder} is not empty and not a demo's; name another folder with --folder.")
@@ -106,7 +107,6 @@ def _write_observations(folder: Path) -> int:
 
 
 def _run(folder: Path, console: Console, laptop: Path, scratch: Path) -> int:
-    """Run the pipeline, show each step, and compare what it moved."""
     from chiltepin import Workflow  # noqa: PLC0415 - Parsl takes a second to load
     from chiltepin.cli.demo_pipeline import pipeline  # noqa: PLC0415
 
@@ -125,28 +125,26 @@ def _run(folder: Path, console: Console, laptop: Path, scratch: Path) -> int:
 
 
 def _follow(step: str, future: Future[Any], console: Console) -> None:
-    """Show a step while it runs, then one line of what it did."""
     from chiltepin import TransferFuture  # noqa: PLC0415
 
     started = time.monotonic()
     with console.status(step) as shown:
         while not wait([future], timeout=0.1).done:
             if isinstance(future, TransferFuture):
-                shown.update(f"{step}: {_bytes(future.status().bytes_done)}")
+                shown.update(f"{step}: {format_size(future.status().bytes_done)}")
     future.result()
     seconds = time.monotonic() - started
     moved, speed = "", ""
     if isinstance(future, TransferFuture):
         status = future.status()
-        moved = f": {status.files_done} file{'s' if status.files_done != 1 else ''}"
+        moved = f": {pluralize(status.files_done, 'file')}"
         if status.bytes_done:
-            moved += f", {_bytes(status.bytes_done)}"
-            speed = f" ({_bytes(status.bytes_done / seconds)}/s)"
+            moved += f", {format_size(status.bytes_done)}"
+            speed = f" ({format_size(status.bytes_done / seconds)}/s)"
     console.print(f"  [green]✓[/green] {step}{moved} in {format_duration(seconds)}{speed}")
 
 
 def _compare(origin: Path, copy: Path, names: list[str] | None = None) -> None:
-    """Compare files byte by byte."""
     names = names or [file.name for file in origin.iterdir()]
     _, different, missing = filecmp.cmpfiles(origin, copy, names, shallow=False)
     if different or missing:
@@ -173,9 +171,3 @@ def _print_next_steps(folder: Path, console: Console) -> None:
         ("runinfo/", "Parsl's own log"),
     ):
         console.print(f"  [bold]{name:<20}[/bold] {what}")
-
-
-def _bytes(count: float) -> str:
-    from rich.filesize import decimal  # noqa: PLC0415
-
-    return decimal(int(count))

@@ -153,7 +153,6 @@ def _request(source: Location, destination: Location, pair: BatchLine, options: 
 
 
 def _join_paths(base: str | None, path: str) -> str:
-    """Return the path of a line, relative to the one of the command."""
     return posixpath.join(base, path) if base and path else base or path
 
 

@@ -56,8 +56,6 @@ def application(engine: Engine, authority: Authority, faults: Faults, collection
 
 
 class _Door:
-    """Processes every request before and after its route."""
-
     def __init__(self, guard: RequestGuard, engine: Engine, faults: Faults) -> None:
         self._guard, self._engine, self._faults = guard, engine, faults
 

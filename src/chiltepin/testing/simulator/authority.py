@@ -285,7 +285,6 @@ class Authority:
         return {"client": {"id": client_id}}
 
     def _token_document(self, client_id: str, user: User, scopes: str, *, offline: bool) -> dict[str, Any]:
-        """Return one token for each service that the scopes name, the first on top."""
         by_service: dict[str, list[str]] = {}
         for scope in parse(scopes):
             by_service.setdefault(service_of(scope.scope_string), []).append(scope.scope_string)

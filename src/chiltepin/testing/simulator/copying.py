@@ -70,7 +70,6 @@ class Copier:
         self._task.successful.append(self._success(shown, size, algorithm, digest))
 
     def _fill(self, reader: LocalReader, temp_file: TempFile, size: int, algorithm: str) -> Generator[float, None, str]:
-        """Copy the content; return its checksum."""
         digest, moved = hashlib.new(algorithm, usedforsecurity=False), 0
         block = memoryview(bytearray(min(STEP, size) or 1))
         # A file that grows for ever must not be read for ever.
@@ -132,7 +131,6 @@ class Copier:
 
 
 def _digest(reader: LocalReader, algorithm: str) -> Generator[float, None, str]:
-    """Return the checksum of all that is left to read."""
     digest, block = hashlib.new(algorithm, usedforsecurity=False), memoryview(bytearray(STEP))
     while count := reader.readinto(block):
         digest.update(block[:count])

@@ -333,7 +333,6 @@ def _demand(task: Task, fulfilled: bool, otherwise: str) -> None:  # noqa: FBT00
 
 
 def _moment(task: Task) -> float:
-    """Return when the next step of a task is due."""
     return task.deadline if task.due is None else min(task.due, task.deadline)
 
 

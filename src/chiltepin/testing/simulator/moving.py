@@ -99,7 +99,6 @@ class Transfer:
         )
 
     def _item(self, item: Item) -> Generator[float, None, None]:
-        """Move one item of the submission."""
         if item in self._task.done:
             return
         before = self._faulty
@@ -138,7 +137,6 @@ class Transfer:
             return parts, entry
 
     def _tree(self, item: Item, source: Parts, goal: Parts) -> Generator[float, None, None]:
-        """Move what is in one folder, and in the folders below it, into another."""
         goal = self._goal.store.resolve(goal, follow=True)
         if self._source.store.contains(source, self._goal.store, goal):
             raise TaskFault(
@@ -194,7 +192,7 @@ class Transfer:
         self._kept.clear()
 
     def _wanted(self, entry: Entry) -> bool:
-        """Whether the filter rules let an entry of a folder through; the first rule that matches decides."""
+        """Whether the filter rules accept an entry of a folder; the first rule that matches decides."""
         for rule in self._submission.filter_rules:
             if rule.get("type") in (None, entry.kind) and fnmatch.fnmatchcase(entry.name, rule["name"]):
                 return bool(rule["method"] == "include")

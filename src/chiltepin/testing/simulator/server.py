@@ -16,8 +16,6 @@ __all__ = ["Server"]
 
 
 class _Handler(WSGIRequestHandler):
-    """One connection: kept alive, quiet, and known to its server."""
-
     protocol_version = "HTTP/1.1"
     # Headers and body are two writes; with Nagle's algorithm the second waits 40 ms for the client (RFC 896, RFC 1122).
     disable_nagle_algorithm = True

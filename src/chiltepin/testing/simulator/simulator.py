@@ -299,7 +299,6 @@ class Simulator:
     # Its time.
 
     def _tick(self, clock: RunningClock) -> None:
-        """Do what is due, as time goes by."""
         while not self._stopped.is_set():
             self._engine.changed.clear()
             self._engine.work(self._stopped.is_set)

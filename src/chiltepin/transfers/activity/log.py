@@ -125,7 +125,6 @@ class TaskLog:
         return self._moving is not None
 
     def _facts(self) -> dict[str, Any]:
-        """Return what is known from the beginning."""
         request = self._request
         items = items_of(request)
         deletes = isinstance(request, DeleteRequest)
@@ -145,7 +144,6 @@ class TaskLog:
         }
 
     def _counts(self, status: TaskStatus) -> dict[str, Any]:
-        """Return how it stands."""
         return {
             "state": status.state.value,
             "code": status.code,
@@ -159,7 +157,6 @@ class TaskLog:
 
 
 def _remove_old(folder: str) -> None:
-    """Remove files that nobody has written to for 30 days, a hundred at most."""
     limit = time.time() - policy.FILES_KEPT.total_seconds()
     with contextlib.suppress(OSError):
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))

@@ -105,7 +105,7 @@ class _Words:
 
 
 def _plain(records: Sequence[TransferRecord], since: datetime, now: datetime) -> dict[str, Any]:
-    """Return what the page is about, as its script reads it; times are milliseconds."""
+    """Return the data of the page as its script reads it; times are milliseconds."""
     states, pairs, whys = _Words(), _Words(), _Words()
     rows = []
     for record in records:

@@ -138,7 +138,6 @@ class OtherProcesses:
         return tuple((self._asker(owner, name), items) for name, items in asked.items())
 
     def _read(self) -> list[KnownSubmission]:
-        """Read the lines that are new."""
         changed: set[str] = set()
         tasks: dict[str, TaskHandle] = {}
         ends: dict[str, tuple[Ended, _Requesters]] = {}

@@ -69,7 +69,6 @@ def _host() -> str:
 
 
 def _found(pid: int) -> tuple[str, str]:
-    """Return the state and the start of a process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             # The name of the program comes before them, in brackets, and may have brackets and blanks in it.

@@ -64,7 +64,6 @@ def prune(paths: list[str], now: datetime) -> None:
 
 
 def _summary(path: str) -> tuple[dict[str, datetime], set[str]]:
-    """Return the deadline of each submission that began in a file, and the ids of those that ended in it."""
     deadlines: dict[str, datetime] = {}
     ended: set[str] = set()
     for event in read_events(path):
@@ -162,7 +161,6 @@ class NewLines(Generic[T]):
 
 
 def _parse_lines(path: str, lines: Iterable[bytes], parse: Callable[[Any], T]) -> Iterator[T]:
-    """Yield the events of lines; lines that cannot be parsed are skipped and logged."""
     skipped = 0
     for line in lines:
         if (event := _parsed(line, parse)) is None:

@@ -171,7 +171,6 @@ class LineWriter:
         return self._file
 
     def _has_superfluous_file(self) -> bool:
-        """Whether the files after the oldest one of this object hold enough."""
         return bool(self._left) and sum(holds for _, holds in self._left) - self._left[0][1] >= self._enough
 
     def _carry_over(self) -> None:
