@@ -19,9 +19,9 @@ __all__ = ["chiltepin_globus", "chiltepin_sandbox", "chiltepin_settings"]
 
 @pytest.fixture
 def chiltepin_settings() -> str | os.PathLike[str] | Mapping[str, Any] | None:
-    """Return the settings of `chiltepin_sandbox`; a test-suite overrides it with a fixture of its own.
+    """Return the settings of `chiltepin_sandbox`; a test suite overrides this fixture.
 
-    That returns the settings file of the pipeline, as a path from the root folder of pytest, or a dict in its place.
+    It returns the settings file of the pipeline, as a path from the root folder of pytest, or a dict.
     """
     return None
 

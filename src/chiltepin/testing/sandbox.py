@@ -1,4 +1,4 @@
-"""Endpoints that are folders, a workflow on threads, and a record of what was moved: for the test of a pipeline."""
+"""For tests of a pipeline: endpoints that are folders, a workflow on threads, and a record of what was moved."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Sandbox"]
 
-#: What a sandbox has of which nobody says what it should have.
+#: The endpoints of a sandbox without settings.
 ENDPOINTS = ("my-laptop", "hpc-scratch")
 
 
 class Sandbox:
-    """A ``with`` block in which a pipeline runs with its own settings, and nothing leaves the machine.
+    """A ``with`` block in which a pipeline runs on this machine only.
 
     Each endpoint of the settings is a folder, and each resource is a pool of threads. Inside the block a workflow is
     running, so that tasks and transfers can be called; the end of the block waits for all of them.
@@ -38,16 +38,14 @@ class Sandbox:
     Parameters
     ----------
     folder : path
-        An empty folder, in which everything is.
+        An empty folder for everything.
     settings : path or mapping or None
-        The settings file of the pipeline, or what would be in one; None has the endpoints ``my-laptop`` and
-        ``hpc-scratch``.
+        The settings file of the pipeline, or its content; None has the endpoints ``my-laptop`` and ``hpc-scratch``.
 
     Attributes
     ----------
     file : str
-        The path of the settings as they are in the sandbox. A pipeline that starts a ``Workflow`` of its own is given
-        this file.
+        The path of the settings in the sandbox, for a pipeline that starts a ``Workflow`` by itself.
 
     Raises
     ------
@@ -61,12 +59,12 @@ class Sandbox:
         self._folder = Path(folder).absolute()
         document = _document(settings)
         with warnings.catch_warnings():
-            # A key that has no effect is for the run in production to tell.
+            # A key without effect is reported by the run in production.
             warnings.simplefilter("ignore", ConfigWarning)
             checked = check(document, backends=registry.names())
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / "chiltepin.yaml"
-        # Whatever is JSON is YAML.
+        # JSON is valid YAML.
         plain = json.dumps(_inside(document, checked, self._folder), ensure_ascii=False, indent=2, default=str)
         file.write_text(plain, encoding="utf-8")
         self.file = str(file)
@@ -93,8 +91,8 @@ class Sandbox:
     def moved(self) -> list[tuple[str, str]]:
         """Every file that has arrived, as ``("my-laptop:/in.dat", "hpc-scratch:/run/in.dat")``, sorted.
 
-        A file of a folder has a pair of its own; one that was moved twice is there twice; one that was left alone by a
-        sync level, or did not arrive whole, is not. What other processes move is not seen.
+        Each file of a folder has a pair, and a file that was moved twice has two. A file that a sync level skipped, or
+        that did not arrive whole, has none. What other processes move is not recorded.
         """
         return sorted(self._moved)
 

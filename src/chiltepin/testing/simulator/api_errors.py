@@ -1,4 +1,4 @@
-"""Errors as the service answers them: a status, a code and a sentence."""
+"""Errors of the service: a status, a code and a message."""
 
 from __future__ import annotations
 
@@ -9,24 +9,14 @@ __all__ = ["ApiError", "bad_request", "request_id"]
 
 
 class ApiError(Exception):
-    """A request that is answered with an error document.
-
-    Parameters
-    ----------
-    status : int
-        The HTTP status.
-    code, message : str
-        As in the document.
-    more : object
-        Further keys of the document.
-    """
+    """A request that is answered with an error document, of which ``more`` are further keys."""
 
     def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.more = status, code, message, more
 
     def document(self, resource: str) -> dict[str, Any]:
-        """Return the error document for the path that was asked for."""
+        """Return the error document for a path."""
         return {
             "code": self.code,
             "message": self.message,
@@ -37,10 +27,10 @@ class ApiError(Exception):
 
 
 def request_id() -> str:
-    """Return an id such as those of the service: nine letters and digits."""
+    """Return an id like those of the service: nine letters and digits."""
     return secrets.token_hex(8)[:9]
 
 
 def bad_request(message: str, code: str = "ClientError.BadRequest") -> ApiError:
-    """Return the answer to a request that makes no sense."""
+    """Return the answer to an invalid request."""
     return ApiError(400, code, message)

@@ -1,4 +1,4 @@
-"""The Globus Auth of the simulator, as OAuth clients see it: the routes of `chiltepin.testing.simulator.authority`."""
+"""The routes of the simulated Globus Auth; `chiltepin.testing.simulator.authority` has its state."""
 
 from __future__ import annotations
 
@@ -18,18 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Authority", "Grant", "User", "auth_routes"]
 
-#: Where Globus Auth shows a code to be typed by hand (globus_sdk, CommandLineLoginFlowManager).
+#: The page with a code that a user copies by hand (globus_sdk, CommandLineLoginFlowManager).
 CODE_PAGE = "/v2/web/auth-code"
 
 
 def auth_routes(authority: Authority) -> tuple[Route, ...]:
-    """Return the routes of Globus Auth.
-
-    Parameters
-    ----------
-    authority : Authority
-        Holds the clients, tokens and consents.
-    """
+    """Return the routes of Globus Auth."""
     views = _Views(authority)
     return (
         ("GET", "/v2/oauth2/authorize", views.authorize),

@@ -325,11 +325,3 @@ class Authority:
 def _secret_of(client_id: str) -> str:
     """Return the secret of a client; the same in every simulator, because the globus command keeps its client."""
     return str(uuid.uuid5(NAMESPACE, f"secret of {client_id}"))
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

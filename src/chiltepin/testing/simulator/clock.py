@@ -1,4 +1,4 @@
-"""The time of the simulated world."""
+"""The clocks of the simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "ManualClock", "RunningClock", "utc"]
 
-#: Where a `ManualClock` starts unless told otherwise.
+#: The default start of a `ManualClock`.
 START = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
 
@@ -22,13 +22,7 @@ def utc(seconds: float) -> datetime:
 
 
 class ManualClock:
-    """A clock that stands still until a test moves it.
-
-    Parameters
-    ----------
-    start : datetime
-        What it shows at first; aware.
-    """
+    """A clock that stands still until a test moves it; ``start`` has to be an aware datetime."""
 
     def __init__(self, start: datetime = START) -> None:
         self._time = start.timestamp()
@@ -44,17 +38,12 @@ class ManualClock:
         return utc(self._time)
 
     def advance(self, seconds: float = 0) -> None:
-        """Move the time and do all the work that is due by then.
-
-        Parameters
-        ----------
-        seconds : float
-            How far; 0 does the work that is due now.
+        """Move the time, and do all work that is due by then; 0 seconds does the work that is due now.
 
         Raises
         ------
         ValueError
-            If it is negative.
+            If ``seconds`` is negative.
         """
         if seconds < 0:
             raise ValueError(f"A clock cannot go back by {-seconds} seconds; give a number from 0.")
@@ -77,13 +66,7 @@ class ManualClock:
 
 
 class RunningClock:
-    """A clock that runs by itself.
-
-    Parameters
-    ----------
-    speed : float
-        Seconds of the simulated world per second of ours; positive.
-    """
+    """A clock that runs ``speed`` times as fast as real time."""
 
     def __init__(self, speed: float = 1.0) -> None:
         if speed <= 0:

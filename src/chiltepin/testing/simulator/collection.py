@@ -1,4 +1,4 @@
-"""A collection: a folder of this machine under a name and a UUID."""
+"""A collection: a folder of this machine with a name and a UUID."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMESPACE", "Collection"]
 
-#: All ids of the simulated world are made from names in here, so that they are the same on every machine.
+#: The namespace of all ids of the simulator, which are therefore the same on every machine.
 NAMESPACE = uuid.UUID("c0ffee00-c417-4e91-8000-6368696c7465")
 
 
@@ -31,34 +31,34 @@ class Collection:
     Parameters
     ----------
     name : str
-        What the simulator calls it; its id comes from this.
+        Its name in the simulator, from which its id is made.
     folder : str
-        The folder that it shows; made if it is missing. Nothing outside it is ever read, written or removed.
+        Its folder; made if it is missing. Nothing outside it is ever read, written or removed.
     display_name : str
-        What users call it; several collections may share one.
+        Its name for users; several collections may have the same.
     entity_type : str
-        Globus's word for its kind.
+        Its type at Globus.
     connected : bool
-        False: the Globus Connect Personal behind it is switched off.
+        False: its Globus Connect Personal is switched off.
     high_assurance : bool
-        Only told, never enforced.
+        Only shown, never enforced.
     needs_consent : bool
         Whether a token must carry the ``data_access`` scope of this collection.
     session_policy : str, mapping or None
-        A domain in which the user would have to have logged in lately; or authorization parameters, such as
-        ``{"session_required_policies": ["..."], "session_required_mfa": True}``. None: no such policy.
+        A domain in which the user has to have logged in recently; or authorization parameters, such as
+        ``{"session_required_policies": ["..."], "session_required_mfa": True}``. None: no policy.
     paused : bool
-        Whether an administrator's rule pauses all tasks here.
+        Whether a rule of the administrator pauses all tasks here.
     quota : int or None
-        Bytes that may still be written; None: any number.
+        Bytes that may still be written; None: no limit.
     denied : set of str
-        Absolute paths that can be neither read nor written, with all below them.
+        Absolute paths that cannot be read or written, nor anything below them.
     owner : str or None
-        Username of the owner; None: whoever asks owns it.
+        Username of the owner; None: every user owns it.
     default_directory : str
-        What ``~`` means, and where relative paths count from.
+        The meaning of ``~``, and the folder that relative paths count from.
     id : str
-        Its UUID; empty: the name, if that is one, else made of the name, the same on every machine.
+        Its UUID; empty: the name, if that is a UUID, else made of the name, the same on every machine.
     """
 
     name: str
@@ -88,12 +88,12 @@ class Collection:
 
     @property
     def is_personal(self) -> bool:
-        """Whether a Globus Connect Personal serves it."""
+        """Whether it is served by a Globus Connect Personal."""
         return self.entity_type.startswith("GCP_")
 
     @property
     def session_parameters(self) -> dict[str, Any]:
-        """What a login has to be, as the service's ``authorization_parameters``; empty for no policy."""
+        """The policy as ``authorization_parameters`` of the service; empty for no policy."""
         if isinstance(self.session_policy, str):
             return {
                 "session_message": f"Log in again with your identity of {self.session_policy}",
@@ -103,16 +103,14 @@ class Collection:
 
     @property
     def consent_scope(self) -> str:
-        """The scope without which a collection that needs consent refuses."""
+        """The scope that a collection with ``needs_consent`` requires."""
         return f"https://auth.globus.org/scopes/{self.id}/data_access"
 
     def parts(self, path: str) -> Parts:
-        """Return the names that lead from the folder to ``path``; no link is looked at.
+        """Return the names that lead from the folder to ``path``, without resolving links.
 
-        Raises
-        ------
-        TaskFault
-            ``PERMISSION_DENIED`` if ``..`` leads out of the collection, ``INVALID_PATH_NAME`` if it names nothing.
+        The fault is ``PERMISSION_DENIED`` if ``..`` leads out of the collection, and ``INVALID_PATH_NAME`` for an
+        invalid path.
         """
         if path == "/~" or path.startswith("/~/"):
             path = path[1:]
@@ -124,18 +122,12 @@ class Collection:
             raise TaskFault("INVALID_PATH_NAME", str(err)) from None
 
     def admit(self, parts: Parts) -> None:
-        """Refuse a path that is denied.
-
-        Raises
-        ------
-        TaskFault
-            ``PERMISSION_DENIED``.
-        """
+        """Raise ``PERMISSION_DENIED`` for a path that is denied."""
         for denied in self.denied:
             refused = tuple(name for name in denied.split("/") if name)
             if parts[: len(refused)] == refused:
                 raise TaskFault("PERMISSION_DENIED", f"{self.where(paths.joined(parts))}: Permission denied")
 
     def where(self, path: str) -> str:
-        """Return the first lines that the service writes into the details of an event about a path."""
+        """Return the first lines of the details of an event about a path."""
         return f"Endpoint: {self.display_name} ({self.id})\nFile: {path}\nMessage"

@@ -1,4 +1,4 @@
-"""What users have let clients do, in Globus Auth's documents."""
+"""The consents that users have given to clients, and their documents."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ _Given = dict[tuple[str, ...], dict[str, Any]]
 
 
 def parse(scopes: str) -> list[Scope]:
-    """Return scopes, with those that depend on them.
-
-    Raises
-    ------
-    OAuthError
-        400 if they are none.
-    """
+    """Return scopes with their dependencies; 400 if they cannot be parsed."""
     try:
         parsed = ScopeParser.parse(scopes)
     except ScopeParseError:
@@ -37,29 +31,23 @@ def parse(scopes: str) -> list[Scope]:
 
 
 class Consents:
-    """The consents of all users; its owner locks it.
+    """The consents of all users; the caller holds a lock.
 
-    Attributes
-    ----------
-    exists : callable
-        Says of a scope whether a service has it.
+    ``exists`` tells whether a service has a scope.
     """
 
     def __init__(self) -> None:
-        self.exists: Callable[[str], bool] = lambda scope: True  # noqa: ARG005 - the name tells what it is given
+        self.exists: Callable[[str], bool] = lambda scope: True  # noqa: ARG005 - documents the argument
         self._given: dict[tuple[str, str], _Given] = {}
 
     def clear(self) -> None:
-        """Take all of them back."""
+        """Withdraw all consents."""
         self._given.clear()
 
     def note(self, client_id: str, identity_id: str, scopes: str, now: datetime) -> list[Scope]:
-        """Note the consent to scopes and to all that depend on them; return the scopes.
+        """Record the consent to scopes and their dependencies; return the scopes.
 
-        Raises
-        ------
-        OAuthError
-            400 if no service has one of them; nothing is noted then.
+        If no service has one of them, the answer is 400 and nothing is recorded.
         """
         parsed = parse(scopes)
         waiting: list[tuple[tuple[str, ...], Scope]] = [((scope.scope_string,), scope) for scope in parsed]
@@ -77,11 +65,11 @@ class Consents:
         return parsed
 
     def documents(self, client_id: str, identity_id: str) -> list[dict[str, Any]]:
-        """Return what a user has let a client do."""
+        """Return the consents of a user to a client."""
         return list(self._given.get((client_id, identity_id), {}).values())
 
     def complete(self, client_id: str, identity_id: str, scope: str) -> str:
-        """Return scopes with those below them that were consented to, in brackets."""
+        """Return scopes with the dependencies that were consented to, in brackets."""
         given = self._given.get((client_id, identity_id), {})
         return " ".join(_with_dependencies((name,), given) for name in scope.split())
 

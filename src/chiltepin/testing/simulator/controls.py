@@ -1,4 +1,4 @@
-"""What a test may do to a task of the simulator."""
+"""How a test inspects and changes a task of the simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["TaskControl"]
 
 
 class TaskControl:
-    """A task, seen from behind the service's back."""
+    """A task, without the API of the service."""
 
     def __init__(self, engine: Engine, task: Task) -> None:
         self._engine, self._task = engine, task
@@ -37,7 +37,7 @@ class TaskControl:
             return [event.document() for event in reversed(self._task.events)]
 
     def set_inactive(self) -> None:
-        """Suspend it, as when its credentials have expired."""
+        """Suspend it, as if its credentials had expired."""
         self._engine.hold(self._task, paused=False)
 
     def pause(self) -> None:
@@ -45,7 +45,7 @@ class TaskControl:
         self._engine.hold(self._task, paused=True)
 
     def resume(self) -> None:
-        """Let it go on after `pause` or `set_inactive`."""
+        """Resume it after `pause` or `set_inactive`."""
         self._engine.release(self._task)
 
     def fail(self, code: str = "INTERNAL_ERROR", description: str = "internal error") -> None:

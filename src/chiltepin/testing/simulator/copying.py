@@ -1,4 +1,4 @@
-"""Copying one file, a step at a time; see `moving` for what the generators yield."""
+"""Copy one file in steps; see `moving` for what the generators yield."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Copier"]
 
-#: Bytes of one step, so that the lock on the simulated world is never held for long.
+#: Bytes of one step, so that the lock is never held for long.
 STEP = 1 << 20
 
 #: The algorithms of ``checksum_algorithm`` that are known here (globus transfer --help, "--checksum-algorithm").
@@ -41,7 +41,7 @@ class Copier:
     def copy(
         self, item: Item, reader: LocalReader, there: LocalFolder, name: str, shown: tuple[str, str]
     ) -> Generator[float, None, None]:
-        """Write one file under a passing name and give it its own when it is whole."""
+        """Write one file under a temporary name, and rename it when it is complete."""
         existing = there.entry(name)
         if existing is not None and existing.kind == "dir":
             raise TaskFault("IS_A_DIRECTORY", f"{self._goal.where(shown[1])}: Is a directory", fatal=True)
@@ -72,7 +72,7 @@ class Copier:
     def _fill(self, reader: LocalReader, temp_file: TempFile, size: int, algorithm: str) -> Generator[float, None, str]:
         digest, moved = hashlib.new(algorithm, usedforsecurity=False), 0
         block = memoryview(bytearray(min(STEP, size) or 1))
-        # A file that grows for ever must not be read for ever.
+        # A file that keeps growing must not be read without end.
         while moved <= size and (count := reader.readinto(block)):
             temp_file.write(block[:count])
             digest.update(block[:count])
@@ -102,7 +102,7 @@ class Copier:
     def _in_place(
         self, reader: LocalReader, existing: Entry | None, there: LocalFolder
     ) -> Generator[float, None, bool]:
-        """Whether the sync level leaves an existing file alone; from SIZE on, a size that differs is enough."""
+        """Whether the sync level skips an existing file; from SIZE on, a different size decides."""
         level = self._submission.sync_level
         if level is None or existing is None or existing.kind != "file":
             return False

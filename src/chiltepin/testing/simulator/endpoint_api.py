@@ -1,4 +1,4 @@
-"""The routes that find collections."""
+"""The routes that describe and find collections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["endpoint_routes"]
 
-#: Collections of one answer, and of all answers to one search (globus_sdk, TransferClient.endpoint_search).
+#: The limits of one page, and of all pages of one search (globus_sdk, TransferClient.endpoint_search).
 PAGE, SEARCH_LIMIT = 25, 1000
 
 

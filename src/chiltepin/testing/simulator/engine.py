@@ -1,4 +1,4 @@
-"""The part of the service that works on tasks: slots, queue, retries, deadlines."""
+"""Runs the tasks: slots, queue, retries, deadlines."""
 
 from __future__ import annotations
 
@@ -35,12 +35,7 @@ class Engine:
 
     Its methods may be called from any thread; `lock` is held during each step, and has to be held to read a task.
 
-    Parameters
-    ----------
-    clock, settings
-        The time, and the speed and the limits of the service.
-    has_session : callable
-        Whether the user has logged in recently, as authorization parameters require.
+    ``has_session`` tells whether earlier logins fulfil authorization parameters.
     """
 
     def __init__(self, clock: Clock, settings: Settings, has_session: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -62,13 +57,7 @@ class Engine:
         return self._by_submission.get((owner_id, submission_id))
 
     def submit(self, submission: Submission, *, owner_id: str, submission_id: str, deadline: float | None) -> Task:
-        """Make a task of a submission.
-
-        Raises
-        ------
-        ApiError
-            409 if the user has too many unfinished tasks, or the same paths are in flight.
-        """
+        """Make a task of a submission; 409 if the user has too many tasks, or one with the same paths."""
         with self._change():
             mine = [task for task in self._live.values() if task.owner_id == owner_id]
             if len(mine) >= self.settings.pending_limit:

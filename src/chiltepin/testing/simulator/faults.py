@@ -1,4 +1,4 @@
-"""Answers that go wrong on demand, the log of all requests, and the metering of their rate."""
+"""Injected failures of requests, the log of requests, and the limit of their rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Faults", "Mishap", "Served"]
 
 @dataclass
 class Mishap:
-    """What becomes of the next requests that match; see `Simulator.fail_next` and `Simulator.slow_next`."""
+    """A failure of the next requests that match; see `Simulator.fail_next` and `Simulator.slow_next`."""
 
     times: int
     status: int
@@ -28,17 +28,17 @@ class Mishap:
     drop: bool = False
     after: bool = False
     body: bytes | None = None
-    #: Seconds until the answer is sent, which then is the right one.
+    #: Seconds by which the answer, which is then correct, is delayed.
     slow: float = 0.0
 
     def hits(self, method: str, path: str) -> bool:
-        """Whether it befalls such a request."""
+        """Whether a request matches."""
         return self.method in (None, method) and (self.path is None or self.path in path)
 
 
 @dataclass(frozen=True)
 class Served:
-    """A request that was served; ``status`` is 0 if its answer was never sent."""
+    """A request that was served; ``status`` is 0 if the answer was not sent."""
 
     method: str
     path: str
@@ -48,11 +48,11 @@ class Served:
 
 
 class Faults:
-    """The mishaps to come and the requests that have been; safe in any thread."""
+    """The mishaps of the next requests, and the requests so far; safe in any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self.requests: list[Served] = []
-        #: What each JSON answer goes through before it is sent: gets method, path and document, returns what is told.
+        #: Changes each JSON answer: gets method, path and document, and returns the document that is sent.
         self.rewrite: Callable[[str, str, Any], Any] | None = None
         self._settings = settings
         self._mishaps: list[Mishap] = []
@@ -60,12 +60,12 @@ class Faults:
         self._lock = threading.Lock()
 
     def add(self, mishap: Mishap) -> None:
-        """Let a mishap happen, after those that were added before it."""
+        """Add a mishap after those that were added before."""
         with self._lock:
             self._mishaps.append(mishap)
 
     def take(self, method: str, path: str) -> Mishap | None:
-        """Return the mishap that befalls a request, and count it; None if all goes well."""
+        """Return the mishap of a request, and count it; None for a normal request."""
         with self._lock:
             for mishap in self._mishaps:
                 if mishap.hits(method, path):
@@ -76,12 +76,12 @@ class Faults:
         return None
 
     def note(self, served: Served) -> None:
-        """Remember a request."""
+        """Record a request."""
         with self._lock:
             self.requests.append(served)
 
     def wait_for(self, token: str, now: float) -> float:
-        """Return how many seconds a client has to wait before its next request; 0 if it may go on."""
+        """Return how many seconds a client has to wait before its next request."""
         if self._settings.request_rate is None:
             return 0.0
         window = self._settings.rate_window

@@ -15,7 +15,7 @@ __all__ = ["clauses", "matches", "ordered", "page", "trimmed"]
 
 Document = dict[str, Any]
 
-#: Fields that are instants; a filter on one gives a first and a last instant, either of which may be empty.
+#: Fields that are instants; a filter has a first and a last instant, either of which may be empty.
 _INSTANTS = frozenset({"request_time", "completion_time", "last_modified"})
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda left, right: left >= right,
@@ -30,10 +30,7 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 def clauses(text: str, known: Iterable[str]) -> dict[str, str]:
     """Return the clauses of a filter, ``field:value/field:value``, by field.
 
-    Raises
-    ------
-    ApiError
-        If a clause has no colon, or a field cannot be filtered by.
+    A clause without a colon, or with an unknown field, is an error.
     """
     found: dict[str, str] = {}
     for clause in filter(None, text.split("/")):
@@ -45,7 +42,7 @@ def clauses(text: str, known: Iterable[str]) -> dict[str, str]:
 
 
 def matches(document: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    """Whether a document fulfils all clauses of a filter."""
+    """Whether a document matches all clauses of a filter."""
     return all(_fits(field, document.get(field), value) for field, value in wanted.items())
 
 
@@ -97,13 +94,7 @@ def _instant(text: str) -> datetime:
 
 
 def ordered(documents: Iterable[Document], orderby: str) -> list[Document]:
-    """Return documents in the order ``field [ASC|DESC], ...``, the first field being the most important.
-
-    Raises
-    ------
-    ApiError
-        If a document has no such field.
-    """
+    """Return documents sorted by ``field [ASC|DESC], ...``; the first field is the most important."""
     result = list(documents)
     for part in reversed([part for part in orderby.split(",") if part.strip()]):
         field, _, direction = part.strip().partition(" ")
@@ -119,20 +110,14 @@ def _sortable(value: object) -> tuple[bool, Any]:
 
 
 def page(entries: Sequence[Any], limit: int, offset: int) -> list[Any]:
-    """Return the entries of one page.
-
-    Raises
-    ------
-    ApiError
-        If a number is negative.
-    """
+    """Return the entries of one page."""
     if limit < 0 or offset < 0:
         raise bad_request("limit and offset must not be negative")
     return list(entries[offset : offset + limit])
 
 
 def trimmed(document: Document, fields: str | None) -> Document:
-    """Return only the fields that were asked for; all of them if ``fields`` is None or empty."""
+    """Return a document with the given fields only; with all of them if ``fields`` is None or empty."""
     if not fields:
         return document
     wanted = {field.strip() for field in fields.split(",")} | {"DATA_TYPE"}

@@ -1,7 +1,7 @@
-"""What a transfer moves: its items, the trees below them, what is filtered, skipped and removed.
+"""Move the items of a transfer: files and folders, with filters, skipped errors and removed extra files.
 
-Each function here is a generator that yields the seconds that its last step took, so that the engine can give the time
-between steps to other tasks. What keeps a single file from being moved does not keep the others.
+Each function here is a generator that yields the seconds that its last step took, so that the engine can run other
+tasks between the steps. A fault of one file does not stop the others.
 """
 
 from __future__ import annotations
@@ -31,28 +31,20 @@ __all__ = ["Transfer"]
 
 
 class Transfer:
-    """One round of a transfer: everything that is not done yet is tried once.
-
-    Parameters
-    ----------
-    task : Task
-        What is moved.
-    settings : Settings
-        How fast.
-    """
+    """One round of a transfer: everything that is not done yet is tried once."""
 
     def __init__(self, task: Task, settings: Settings) -> None:
         assert task.submission.destination is not None  # noqa: S101 - only deletes have none
         self._task, self._submission = task, task.submission
         self._source, self._goal = task.submission.source, task.submission.destination
         self._copier = Copier(task, self._goal, settings)
-        #: Paths of this round that have to be tried again, and those that were given up.
+        #: The number of paths of this round that will be tried again, and of those that were skipped.
         self._faulty = self._skipped = 0
         #: Destination folders, and the names in their sources.
         self._kept: list[tuple[Parts, set[str]]] = []
 
     def run(self) -> Generator[float, None, bool]:
-        """Try all that is left; return whether something still is."""
+        """Try everything that is left; return whether anything still is."""
         for item in self._submission.items:
             yield from self._attempt(item, self._item(item), item.source_path, item.destination_path)
         return self._faulty > 0
@@ -123,7 +115,7 @@ class Transfer:
             self._task.count(("done", item), subtasks_succeeded=1)
 
     def _look(self, item: Item) -> tuple[Parts, Entry | None]:
-        """Return where an item's source really is and what is there, None for the root of the collection."""
+        """Return the path of an item's source without links, and its entry; None for the root of the collection."""
         with _source_side(self._source, item.source_path):
             parts = self._source.parts(item.source_path)
             self._source.admit(parts)
@@ -159,7 +151,7 @@ class Transfer:
     def _folder(
         self, item: Item, source: Parts, goal: Parts, shown: tuple[str, ...], folders: list[str]
     ) -> Generator[float, None, None]:
-        """Move the files of one folder; put the names of the folders in it into ``folders``."""
+        """Move the files of one folder; add the names of its folders to ``folders``."""
         with _source_side(self._source, shown[0]):
             self._source.admit(source)
             with self._source.store.folder(source) as here:
@@ -180,7 +172,7 @@ class Transfer:
         self._kept.append((goal, {entry.name for entry in entries}))
 
     def _remove_extra(self, goal: Parts) -> Generator[float, None, None]:
-        """Remove what is in the destination folders and not in their sources, if those could be read whole."""
+        """Remove what only the destination folders have, if everything was moved."""
         if self._skipped or self._faulty:
             self._task.add_event("DELETE_DESTINATION_EXTRA_SKIPPED", f"Path: {joined(goal)}")
             return
@@ -199,7 +191,7 @@ class Transfer:
         return True
 
     def _file(self, item: Item, source: Parts, goal: Parts, shown: tuple[str, str]) -> Generator[float, None, None]:
-        """Move one file, unless it is done or the sync level leaves its destination alone."""
+        """Move one file, unless it is done or the sync level skips it."""
         if shown in self._task.done:
             return
         with _source_side(self._source, shown[0]):

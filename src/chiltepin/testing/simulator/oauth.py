@@ -1,4 +1,4 @@
-"""The words of OAuth and of Globus Auth: users, grants, codes, tokens, and what is answered to a bad request."""
+"""The terms of OAuth and Globus Auth: users, grants, codes, tokens and errors."""
 
 from __future__ import annotations
 
@@ -31,16 +31,9 @@ _OPENID = {"openid", "profile", "email"}
 
 
 class OAuthError(Exception):
-    """What Globus Auth answers to a request that it does not grant.
+    """An error of Globus Auth: the HTTP status, and the code of OAuth (RFC 6749, 5.2).
 
-    Parameters
-    ----------
-    status : int
-        HTTP status.
-    error : str
-        OAuth's word (RFC 6749, 5.2).
-    detail : str
-        With it, the answer has the ``errors`` of Globus Auth's own API as well, as in ``globus_sdk.testing``.
+    With ``detail``, the answer also has the ``errors`` of the API of Globus Auth, as in ``globus_sdk.testing``.
     """
 
     def __init__(self, status: int, error: str, detail: str = "") -> None:
@@ -55,7 +48,7 @@ class OAuthError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Somebody who can log in."""
+    """A user who can log in."""
 
     username: str = "scientist@example.org"
     identity_id: str = str(uuid.uuid5(NAMESPACE, "scientist@example.org"))
@@ -65,23 +58,23 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What a token stands for.
+    """The rights of a token.
 
     Parameters
     ----------
     scope : str
-        Its scopes; `Authority.check` gives the scopes that depend on them as well, as consented to until now, such as
+        Its scopes; `Authority.check` adds the dependencies that were consented to, such as
         ``urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.org/scopes/.../data_access]``.
     username, identity_id : str
-        Who acts.
+        The user.
     client_id : str
-        The client that was trusted with the token.
+        The client that got the token.
     resource_server : str
         The service that the token is for.
     expires_at : datetime
-        When it ends.
+        When it expires.
     refresh_token : str
-        The refresh token that it came from, or with; empty if there is none.
+        The refresh token that belongs to it, if any.
     is_refresh : bool
         Whether this is the refresh token.
     """
@@ -96,7 +89,7 @@ class Grant:
     is_refresh: bool = False
 
     def entry(self, token: str) -> dict[str, Any]:
-        """Return how a token of this grant stands in an answer."""
+        """Return the entry of a token of this grant in an answer."""
         entry = {
             "access_token": token,
             "scope": self.scope,
@@ -104,7 +97,7 @@ class Grant:
             "token_type": "Bearer",
             "resource_server": self.resource_server,
         }
-        # Said again at every refresh: globus_sdk overwrites its own with what it is told, also with nothing.
+        # Sent at every refresh: globus_sdk overwrites its own, even if the answer has none.
         return {**entry, "refresh_token": self.refresh_token} if self.refresh_token else entry
 
 
@@ -117,7 +110,7 @@ class Code:
     expires_at: datetime
 
     def fits(self, client_id: str, form: Mapping[str, str], now: datetime) -> bool:
-        """Whether tokens may be given for it: its client, its redirect and its PKCE verifier (RFC 7636, 4.6)."""
+        """Whether a client may redeem it: its client id, redirect and PKCE verifier match (RFC 7636, 4.6)."""
         asked = self.asked
         if (
             asked["client_id"] != client_id
@@ -133,7 +126,7 @@ class Code:
 
 
 class Signing:
-    """The key of the id tokens, made when it is first needed, for that takes a while."""
+    """The key of the id tokens, made when it is first needed, because that is slow."""
 
     #: Globus Auth's own algorithm (auth.globus.org/.well-known/openid-configuration).
     algorithm = "RS512"
@@ -155,11 +148,11 @@ class Signing:
 
 
 def new_secret() -> str:
-    """Return a token that nobody can guess."""
+    """Return a random token."""
     return "Ag" + secrets.token_urlsafe(40)
 
 
-#: Services whose scopes name them by UUID, while their tokens do by name (SDK, ``globus_sdk.scopes``).
+#: Services that have a UUID in scopes and a name in tokens (SDK, ``globus_sdk.scopes``).
 _SERVICES = {
     "eec9b274-0c81-4334-bdc2-54e90e689b9a": "flows.globus.org",
     "facd7ccc-c5f4-42aa-916b-a0e270e2c2a9": "funcx_service",
@@ -167,7 +160,7 @@ _SERVICES = {
 
 
 def service_of(scope: str) -> str:
-    """Return the service that a scope belongs to; empty if it is no scope."""
+    """Return the service of a scope; empty if the scope is invalid."""
     if scope in _OPENID or scope.startswith("urn:globus:auth:scope:auth.globus.org:"):
         return "auth.globus.org"
     if scope.startswith("urn:globus:auth:scope:"):

@@ -1,4 +1,4 @@
-"""Removing the paths of a delete, a step at a time; see `moving` for what the generators yield."""
+"""Remove the paths of a delete in steps; see `moving` for what the generators yield."""
 
 from __future__ import annotations
 
@@ -23,16 +23,9 @@ __all__ = ["Delete", "remove_tree"]
 def remove_tree(
     collection: Collection, top: Parts, removed: Callable[[str], object] | None = None
 ) -> Generator[float, None, None]:
-    """Remove what is at ``top``, with all that is in it; a link goes itself. A root is never removed.
+    """Remove a file, a link or a whole folder; the root of a collection is never removed.
 
-    Parameters
-    ----------
-    collection : Collection
-        Where.
-    top : Parts
-        What; the way to it is free of links.
-    removed : callable or None
-        Told ``"dir"``, ``"file"`` or ``"link"`` for each entry that is gone.
+    The path ``top`` goes through no links. ``removed`` gets ``"dir"``, ``"file"`` or ``"link"`` for each entry.
     """
     if not top:
         raise _root_refused(collection)
@@ -62,14 +55,14 @@ def _root_refused(collection: Collection) -> TaskFault:
 
 
 class Delete:
-    """One round of a delete; the parameters are those of `moving.Transfer`."""
+    """One round of a delete."""
 
     def __init__(self, task: Task, settings: Settings) -> None:
         self._task, self._submission, self._settings = task, task.submission, settings
         self._collection = task.submission.source
 
     def run(self) -> Generator[float, None, bool]:
-        """Try all that is left; return whether something still is."""
+        """Try everything that is left; return whether anything still is."""
         has_faults = False
         for item in self._submission.items:
             if item in self._task.done:
@@ -95,7 +88,7 @@ class Delete:
             yield from self._one(item, parts)
 
     def _matches(self, item: Item) -> list[Parts]:
-        """Return the places that a path means; only the last name of it may be a pattern."""
+        """Return the paths that match; only the last name may be a pattern."""
         parts = self._collection.parts(item.source_path)
         if parts:
             parts = self._collection.store.resolve(parts, follow=False)

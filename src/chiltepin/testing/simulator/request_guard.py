@@ -1,4 +1,4 @@
-"""What every request to the Transfer API passes: token, consent, session, collection."""
+"""The checks of each request to the Transfer API: token, consent, session, collection."""
 
 from __future__ import annotations
 
@@ -18,27 +18,13 @@ SCOPE = "urn:globus:auth:scope:transfer.api.globus.org:all"
 
 
 class RequestGuard:
-    """Who may come in.
-
-    Parameters
-    ----------
-    authority : Authority
-        Knows the tokens.
-    collections : mapping
-        Collections by id.
-    """
+    """Checks requests; each method raises `ApiError` with the status that it names."""
 
     def __init__(self, authority: Authority, collections: Mapping[str, Collection]) -> None:
         self._authority, self._collections = authority, collections
 
     def bearer(self, header: str | None) -> Grant:
-        """Return who asks.
-
-        Raises
-        ------
-        ApiError
-            401 if there is no token, or none that is good for the Transfer API.
-        """
+        """Return the grant of the token; 401 if it is missing or not valid for the Transfer API."""
         kind, _, token = (header or "").partition(" ")
         grant = self._authority.check(token) if kind == "Bearer" else None
         if grant is None or SCOPE not in grant.scope:
@@ -46,38 +32,23 @@ class RequestGuard:
         return grant
 
     def collection(self, collection_id: str) -> Collection:
-        """Return a collection.
-
-        Raises
-        ------
-        ApiError
-            404 if there is none of that id.
-        """
+        """Return a collection; 404 if the id is unknown."""
         found = self._collections.get(collection_id.lower())
         if found is None:
             raise ApiError(404, "EndpointNotFound", f"No such endpoint '{collection_id}'")
         return found
 
     def consented(self, grant: Grant, collection: Collection) -> None:
-        """Let through whom the token gives access to the data of a collection.
-
-        Raises
-        ------
-        ApiError
-            403 with the scope that is missing.
-        """
+        """Check that the token gives access to the data of a collection; 403 with the missing scope."""
         if collection.needs_consent and collection.consent_scope not in grant.scope:
             required = f"{SCOPE}[*{collection.consent_scope}]"
             message = "Missing required data_access consent"
             raise ApiError(403, "ConsentRequired", message, required_scopes=[required])
 
     def reachable(self, grant: Grant, collection: Collection) -> None:
-        """Let through what can be asked of the files of a collection now.
+        """Check that the files of a collection can be used now.
 
-        Raises
-        ------
-        ApiError
-            As `consented`; 409 if it is paused; 502 if it is off, or wants a newer login.
+        As `consented`; 409 if it is paused; 502 if it is not connected, or requires another login.
         """
         self.consented(grant, collection)
         if collection.paused:

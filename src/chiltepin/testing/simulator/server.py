@@ -1,4 +1,4 @@
-"""The application on a port of the loopback, in a thread."""
+"""Serve the application on a port of this machine, in a thread."""
 
 from __future__ import annotations
 
@@ -21,40 +21,25 @@ class _Handler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
-        """Begin to serve a connection."""
         super().setup()
         self.server.connections.add(self.connection)  # type: ignore[attr-defined]
 
     def finish(self) -> None:
-        """End it."""
         self.server.connections.discard(self.connection)  # type: ignore[attr-defined]
         with contextlib.suppress(OSError):
             super().finish()
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the name that werkzeug gave it
-        """Say nothing; the simulator keeps its own list of requests."""
+        """Log nothing; the simulator has a list of requests."""
 
 
 class Server:
-    """A running server.
-
-    Parameters
-    ----------
-    app : Flask
-        What it serves.
-    port : int
-        Where; 0 takes a free one.
-
-    Raises
-    ------
-    OSError
-        If the port is taken.
-    """
+    """A running server; port 0 takes a free one, and a port in use is an OSError."""
 
     def __init__(self, app: Flask, port: int) -> None:
         self._app, self._listens = app, False
         self._connections: set[socket.socket] = set()
-        #: What keeps the port while nobody listens; nobody can connect to a socket that only has an address.
+        #: Reserves the port while the server does not listen; a socket that is only bound refuses connections.
         self._keeper: socket.socket | None = None
         self._listen(port)
 
@@ -69,16 +54,16 @@ class Server:
         self._listens = True
 
     def _serve(self) -> None:
-        # Each test ends by waiting for this look at whether to stop; the default is half a second.
+        # The end of each test waits for the next poll; the default is half a second.
         self._server.serve_forever(poll_interval=0.02)
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port."""
         return int(self._server.port)
 
     def unplug(self) -> None:
-        """Refuse connections until `plug_in`, and hang up on whoever is connected."""
+        """Close all connections, and refuse new ones until `plug_in`."""
         if not self._listens:
             return
         port = self.port
@@ -95,7 +80,7 @@ class Server:
             self._keeper = None
 
     def close(self) -> None:
-        """Stop, and hang up on whoever is still connected: a closed simulator must not go on answering."""
+        """Stop, and close all connections: a closed simulator must not answer any more."""
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None

@@ -1,4 +1,4 @@
-"""How fast, and how patient, the simulated service is."""
+"""The speed and the limits of the simulated service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Settings"]
 
 @dataclass
 class Settings:
-    """What can be set, also while the simulator runs. Times are seconds of the simulator's clock.
+    """The settings of the simulator, which may change while it runs. Times are seconds of its clock.
 
     Parameters
     ----------
@@ -20,15 +20,15 @@ class Settings:
     task_latency : float
         Time that a task takes before its first file.
     slots : int
-        Transfers, and deletes, of one user that are worked on at once (docs.globus.org, "Task Behavior", 2).
+        Transfers, and deletes, of one user that run at the same time (docs.globus.org, "Task Behavior", 2).
     pending_limit : int
-        Tasks of one user that may be unfinished (docs.globus.org, FAQ "Transfer and Sharing", limits).
+        Unfinished tasks of one user (docs.globus.org, FAQ "Transfer and Sharing", limits).
     request_rate : float or None
-        Requests per second of one token, metered over `rate_window`; None: no limit. The number is the FAQ's.
+        Requests per second of one token, measured over `rate_window`; None: no limit. The default is that of the FAQ.
     rate_window : float
-        Time over which requests are metered.
+        Time over which the rate is measured.
     retry_interval : float
-        Time that a task backs off after an error. The service does not tell its own.
+        Time that a task backs off after an error. That of the service is not documented.
     page_size : int
         Entries in one answer of a list that is paged with markers.
     listing_size : int

@@ -1,4 +1,4 @@
-"""The simulated Globus as its users hold it."""
+"""The simulated Globus, for tests."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Simulator"]
 
-#: Real seconds after which the world is looked at even if nothing was announced: a test may change a collection.
+#: Real seconds between two checks for due work, because a test may change a collection at any time.
 TICK = 0.05
 
 
 class Simulator:
-    """A Globus on the loopback; the real SDK and the real ``globus`` command take it for Globus.
+    """A simulated Globus on this machine, for the real SDK and the real ``globus`` command.
 
     Parameters
     ----------
     collections : mapping of str to path
-        Names of collections and the folders that they show; missing folders are made.
+        Names of collections and their folders; missing folders are made.
     clock : ManualClock, RunningClock or None
-        The time of the service; None: a clock that runs as ours does. With a `ManualClock` nothing moves until a test
-        advances it.
+        The time of the service; None: real time. With a `ManualClock` nothing happens until a test advances it.
     port : int
-        Where to listen on 127.0.0.1; 0 takes a free port.
+        The port on 127.0.0.1; 0 takes a free one.
     **settings
-        As in `Settings`, which can also be changed later, as attributes of `settings`.
+        As in `Settings`; they can be changed later, as attributes of `settings`.
 
     Attributes
     ----------
     url : str
-        Where it is; ends in a slash.
+        Its URL, with a slash at the end.
     authority : Authority
-        The Globus Auth of this world.
+        The simulated Globus Auth.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Simulator:
         self.close()
 
     def close(self) -> None:
-        """Stop serving, and let go of threads, sockets and half-written files."""
+        """Stop serving; close threads, sockets and half-written files."""
         if self._stopped.is_set():
             return
         self._stopped.set()
@@ -107,12 +106,10 @@ class Simulator:
         self._server.close()
         self._engine.close()
 
-    # How to reach it.
-
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point the SDK, the ``globus`` command and Chiltepin here.
 
-        They hold credentials that are good here and nowhere else.
+        They contain credentials that are valid only here.
         """
         reached = "127.0.0.1,localhost"
         proxies = {name: ",".join(filter(None, (os.environ.get(name), reached))) for name in ("NO_PROXY", "no_proxy")}
@@ -122,7 +119,7 @@ class Simulator:
             for part, value in (("ID", self.authority.client_id), ("SECRET", self.authority.client_secret))
         }
         services = {f"GLOBUS_SDK_SERVICE_URL_{service}": self.url for service in ("TRANSFER", "AUTH")}
-        # A login at the simulator is not to replace the one that the user of the globus command has.
+        # A login at the simulator must not replace the user's login of the globus command.
         return {**services, **proxies, **credentials, "GLOBUS_PROFILE": "chiltepin-simulator"}
 
     def client(self, **options: Any) -> globus_sdk.TransferClient:
@@ -136,31 +133,31 @@ class Simulator:
         options.setdefault("authorizer", globus_sdk.AccessTokenAuthorizer(self.token))
         options.setdefault("retry_config", RetryConfig(max_retries=0))
         client = globus_sdk.TransferClient(base_url=self.url, **options)
-        # The SDK asks proxies even for the loopback, unless the environment forbids it.
+        # The SDK uses proxies even for 127.0.0.1, unless the environment excludes it.
         client.transport.session.trust_env = False
         self._clients.append(client)
         return client
 
     @property
     def token(self) -> str:
-        """An access token of the client whose credentials `environment` gives; a new one when it has ended."""
+        """A valid access token of the client whose credentials are in `environment`."""
         if self.authority.check(self._token) is None:
             self._token = str(self.authority.client_tokens(self.authority.client_id, SCOPE)["access_token"])
         return self._token
 
     def revoke_tokens(self) -> None:
-        """End every token; each one gives 401 from now on."""
+        """End every token; each is answered with 401 from now on."""
         self.authority.revoke_all()
 
-    # Its collections.
+    # Collections.
 
     def collection(self, name: str) -> Collection:
-        """Return a collection by its name here.
+        """Return a collection by its name in the simulator.
 
         Raises
         ------
         KeyError
-            If there is none.
+            If the name is unknown.
         """
         for collection in self._collections.values():
             if collection.name == name:
@@ -174,16 +171,16 @@ class Simulator:
         Parameters
         ----------
         name : str
-            What it is called here; its id comes from this.
+            Its name in the simulator, from which its id is made.
         folder : path
-            What it shows.
+            Its folder.
         **attributes
-            As in `Collection`; several may have one ``display_name``.
+            As in `Collection`.
 
         Raises
         ------
         ValueError
-            If there is one of that name already.
+            If the name is in use.
         """
         collection = Collection(name, os.fspath(folder), **attributes)
         if collection.id in self._collections:
@@ -192,12 +189,12 @@ class Simulator:
         return collection
 
     def _scope_exists(self, scope: str) -> bool:
-        """Whether a scope is known: of collections, only those that need consent have one for their data."""
+        """Whether a scope exists; only collections that need consent have one for their data."""
         if not scope.endswith("/data_access"):
             return True
         return any(scope == one.consent_scope and one.needs_consent for one in self._collections.values())
 
-    # Its tasks.
+    # Tasks.
 
     @property
     def tasks(self) -> dict[str, TaskControl]:
@@ -211,15 +208,15 @@ class Simulator:
         Raises
         ------
         KeyError
-            If there is none of that id.
+            If the id is unknown.
         """
         return TaskControl(self._engine, self._engine.tasks[task_id])
 
     def forget_task(self, task_id: str) -> None:
-        """Lose all memory of a task; it gives 404 from now on."""
+        """Forget a task; it is answered with 404 from now on."""
         self._engine.forget(task_id)
 
-    # What goes wrong.
+    # Failures.
 
     def fail_next(
         self,
@@ -239,48 +236,48 @@ class Simulator:
         Parameters
         ----------
         times : int
-            How many of those that match.
+            How many of the requests that match.
         status, code : int, str
-            What they are answered with.
+            The answer.
         method, path : str or None
-            Which requests: their method, and a piece of their path; None: any.
+            Which requests match: their method, and a part of their path; None: any.
         headers : mapping or None
-            More headers of the answer, such as ``Retry-After``.
+            Further headers of the answer, such as ``Retry-After``.
         drop : bool
             Close the connection instead of answering.
         after : bool
-            Do what was asked first, and spoil the answer only.
+            Carry out the request, and spoil only the answer.
         body : bytes or None
-            The body of the answer instead of an error document; need not be JSON.
+            The body of the answer, which may be anything, in place of an error document.
         """
         mishap = Mishap(times, status, code, method, path, headers or {}, drop=drop, after=after, body=body)
         self._faults.add(mishap)
 
     def rewrite_answers(self, rewrite: Callable[[str, str, Any], Any] | None) -> None:
-        """Change what is told from now on.
+        """Change the answers from now on.
 
         Parameters
         ----------
         rewrite : callable or None
             Gets the method, the path and the document of each JSON answer, and returns the document that is sent; the
-            service's own state stays as it is. None: what is told is true again.
+            state of the service does not change. None: answers are correct again.
         """
         self._faults.rewrite = rewrite
 
     def slow_next(self, seconds: float, times: int = 1, *, method: str | None = None, path: str | None = None) -> None:
-        """Answer the next requests late: what was asked is done at once, and told after some time.
+        """Delay the answers of the next requests, which are carried out at once.
 
         Parameters
         ----------
         seconds : float
-            How late, by the simulator's clock. A `ManualClock` moves by so much while the request waits.
+            The delay by the simulator's clock. A `ManualClock` moves by so much while the request waits.
         times, method, path
             As for `fail_next`.
         """
         self._faults.add(Mishap(times, 200, "", method, path, slow=seconds))
 
     def unplug(self) -> None:
-        """Refuse all connections, and hang up on those that there are; tasks go on."""
+        """Close all connections and refuse new ones; tasks go on."""
         self._server.unplug()
 
     def plug_in(self) -> None:
@@ -289,14 +286,12 @@ class Simulator:
 
     @property
     def requests(self) -> list[Served]:
-        """All requests that have been served, in order; they hold no headers and so no tokens."""
+        """All requests so far, in order; they contain no headers and so no tokens."""
         return list(self._faults.requests)
 
     def clear_requests(self) -> None:
         """Forget the requests so far."""
         self._faults.requests.clear()
-
-    # Its time.
 
     def _tick(self, clock: RunningClock) -> None:
         while not self._stopped.is_set():

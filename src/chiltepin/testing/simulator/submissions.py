@@ -43,7 +43,7 @@ class Item:
 
 @dataclass
 class Submission:
-    """What a task is to do; the names of its options are those of the documents."""
+    """A transfer or a delete; the names of its options are those of the documents."""
 
     kind: str
     source: Collection
@@ -105,13 +105,7 @@ def _collection_keys(side: str, collection: Collection | None) -> Body:
 
 
 def read_submission_id(body: Body) -> str:
-    """Return the submission id.
-
-    Raises
-    ------
-    ApiError
-        If it is missing or not a UUID.
-    """
+    """Return the submission id, which has to be a UUID."""
     given = body.get("submission_id")
     try:
         return str(uuid.UUID(str(given)))
@@ -120,13 +114,7 @@ def read_submission_id(body: Body) -> str:
 
 
 def read_submission(body: Body, find: Callable[[str], Collection], now: float) -> tuple[Submission, float | None]:
-    """Return the submission of a body, and its deadline in seconds since 1970, if any.
-
-    Raises
-    ------
-    ApiError
-        If a key is missing or wrong, or a collection is unknown.
-    """
+    """Return the submission of a body, and its deadline in seconds since 1970, if any."""
     kinds = {"transfer": _read_transfer, "delete": _read_delete}
     data_type = body.get("DATA_TYPE")
     if data_type not in kinds:
@@ -189,13 +177,7 @@ def _read_item(item: Body) -> Item:
 
 
 def required_text(body: Body, key: str) -> str:
-    """Return the text of a key.
-
-    Raises
-    ------
-    ApiError
-        If it is missing, empty or not a string.
-    """
+    """Return the value of a key, which has to be a string and not empty."""
     value = body.get(key)
     if not isinstance(value, str) or not value:
         raise bad_request(f"{key} is {value!r}; expected a string that is not empty")
@@ -230,13 +212,7 @@ def _filter_rules(value: object) -> tuple[Body, ...]:
 
 
 def checked_label(label: object) -> str | None:
-    """Return a label that the service accepts.
-
-    Raises
-    ------
-    ApiError
-        If it is too long, or has line breaks or spaces around it.
-    """
+    """Return a label, which has to be short and without line breaks and surrounding spaces."""
     if label is None or label == "":
         return None
     if not isinstance(label, str) or label != label.strip() or "\n" in label or "\r" in label:
@@ -247,13 +223,7 @@ def checked_label(label: object) -> str | None:
 
 
 def checked_deadline(text: object, now: float) -> float | None:
-    """Return a deadline in seconds since 1970; without a zone it is UTC.
-
-    Raises
-    ------
-    ApiError
-        If it is not an instant, or has passed.
-    """
+    """Return a deadline in seconds since 1970; it has to be in the future, and without a zone it is UTC."""
     if text is None:
         return None
     try:

@@ -59,12 +59,7 @@ FROM_DISK = (OSError, ValueError, Fault, TaskFault)
 def fault_from_error(error: Exception, what: str) -> TaskFault:
     """Return the fault that stands for an error of the disk.
 
-    Parameters
-    ----------
-    error : Exception
-        What was raised.
-    what : str
-        The path and its collection.
+    ``what`` is the path and its collection.
     """
     if isinstance(error, TaskFault):
         return error

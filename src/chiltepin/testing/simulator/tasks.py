@@ -26,7 +26,7 @@ PROGRESS_DEADLINE = 72 * 3600
 
 
 class Phase(Enum):
-    """What the service is doing about a task; only ``WORKING`` takes a slot."""
+    """What the service does with a task; only ``WORKING`` takes a slot."""
 
     QUEUED = "queued"
     WORKING = "working"
@@ -37,7 +37,7 @@ class Phase(Enum):
 
 @dataclass
 class Counters:
-    """What a task has counted; the names are those of the task document."""
+    """The counters of a task; the names are those of the task document."""
 
     bytes_checksummed: int = 0
     bytes_transferred: int = 0
@@ -53,7 +53,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a task."""
+    """An event of a task."""
 
     time: float
     code: str
@@ -74,20 +74,9 @@ class Event:
 
 @dataclass(eq=False)
 class Task:
-    """One task.
+    """One task of the user ``owner_id``.
 
-    Parameters
-    ----------
-    id, submission_id : str
-        Its two ids.
-    submission : Submission
-        What was asked for.
-    owner_id : str
-        Identity of the user that it belongs to.
-    request_time, deadline : float
-        Seconds since 1970 UTC.
-    now : callable
-        Returns the instant that is being simulated, in seconds since 1970 UTC.
+    All times are seconds since 1970 UTC; ``now`` returns the instant that is being simulated.
     """
 
     id: str
@@ -100,9 +89,9 @@ class Task:
     status: str = "ACTIVE"
     phase: Phase = Phase.QUEUED
     paused: bool = False
-    #: Whether a rule of a collection paused it.
+    #: Whether a rule of a collection has paused it.
     by_rule: bool = False
-    #: When the next step is due; None while it waits for a slot, or for a person.
+    #: When the next step is due; None while it waits for a slot, or is held.
     due: float | None = None
     #: Its place in the queue.
     turn: int = 0
@@ -120,7 +109,7 @@ class Task:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     #: What the next round skips because it is done: paths, or pairs of paths.
     done: set[object] = field(default_factory=set)
-    #: What has been counted already; a retry counts nothing twice.
+    #: What has been counted; a retry counts nothing twice.
     seen: set[object] = field(default_factory=set)
     work: Generator[float, None, bool] | None = None
 
@@ -131,7 +120,7 @@ class Task:
 
     @property
     def over(self) -> bool:
-        """Whether it will never change again."""
+        """Whether it has ended."""
         return self.phase is Phase.OVER
 
     @property
@@ -141,7 +130,7 @@ class Task:
         return (source,) if destination is None else (source, destination)
 
     def count(self, what: object, **amounts: int) -> bool:
-        """Count something the first time that it is seen; return whether it was."""
+        """Count something once; return whether this was the first time."""
         if what in self.seen:
             return False
         self.seen.add(what)

@@ -1,15 +1,15 @@
-"""What moved, when, how fast, and what failed and why: for people, on every backend, while a workflow runs and after.
+"""What moved, when, how fast, and what failed and why: for people, on every backend, during and after a workflow.
 
-It stands in the folder of the journal, in files of its own. The journal is for the process that comes after this one,
-and each of its lines is forced to the disk; nothing here is needed to go on, and a line costs a few microseconds.
+The log is in separate files in the folder of the journal. Other processes need the journal to continue, and each of its
+lines is forced to the disk; they do not need the log, and a line of it costs a few microseconds.
 
-- One task that is over within a quarter of a second is one line. A longer one has a line when it has begun, some while
-  it goes on, ever more seldom, and one when it has ended.
-- The last line repeats the first, so that a line that is lost costs no other.
-- Each process writes to a file of its own. Files that nobody has written to for 30 days are removed.
+- A task that ends within a quarter of a second is one line. A longer one has a line at its beginning, some lines, at
+  growing intervals, while it runs, and one at its end.
+- The last line repeats the first, so that a lost line loses nothing else.
+- Each process writes to a separate file. Files to which no process has written for 30 days are removed.
 
-No token, no option of an endpoint and no URL of a service is in it: only the names of endpoints, paths, labels, counts,
-times, and the words with which a task failed.
+The log contains no tokens, no options of endpoints and no URLs of services: only the names of endpoints, paths, labels,
+counts, times, and the messages of failures.
 """
 
 from __future__ import annotations

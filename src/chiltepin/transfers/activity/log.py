@@ -22,23 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIX", "ActivityLog", "TaskLog"]
 
-#: One for all lines: ``json.dumps`` would make an encoder for each.
+#: Shared by all lines: ``json.dumps`` would make a new encoder for each.
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
-#: What the names of the files end with; the journal's own reader leaves them alone.
+#: The end of the names of the files; the reader of the journal ignores them.
 SUFFIX = ".activity"
 
 
 class ActivityLog(LineWriter):
-    """The lines of one process.
-
-    Parameters
-    ----------
-    folder : path
-        The folder of the journal.
-    clock : callable
-        Returns the time of day in UTC.
-    """
+    """Writes the lines of one process into the folder of the journal."""
 
     def __init__(self, folder: str | os.PathLike[str], clock: Callable[[], datetime]) -> None:
         super().__init__(
@@ -53,26 +45,24 @@ class ActivityLog(LineWriter):
         self.clock = clock
 
     def write(self, event: str, name: str, facts: dict[str, Any]) -> None:
-        """Write one line about the task of a submission id."""
+        """Write one line about a task, which is known by its submission id."""
         whole = {"v": VERSION, "event": event, "id": name, "at": format_time(self.clock()), **facts}
         self.add(_encode(whole).encode() + b"\n")
 
 
 class TaskLog:
-    """What one task has to tell.
+    """Writes the lines of one task.
 
     Parameters
     ----------
     activity_log : ActivityLog or None
-        Where it goes; None for nowhere.
+        Where to; None for nowhere.
     name : str
         The submission id.
-    request : TransferRequest or DeleteRequest
-        What is wanted.
-    backend : str
-        Who does it.
+    request, backend
+        The request, and the name of its backend.
     asked : datetime or None
-        Since when somebody waits for it, in UTC; None if an earlier process has written that down.
+        When the task was requested, in UTC; None if an earlier process has recorded that.
     """
 
     def __init__(
@@ -81,20 +71,20 @@ class TaskLog:
         self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
         self._asked, self._task = asked, ""
         self._begun = False
-        #: Until when it had certainly not moved; when the next line is due, by seconds; what the last one said.
+        #: Until when nothing had moved, and since when it has; when the next line is due; what the last one was.
         self._still, self._moving = asked, cast("datetime | None", None)
         self._due = 0.0
         self._start = time.monotonic()
         self._said: tuple[object, ...] = ()
 
     def began(self, task_id: str = "") -> None:
-        """Tell that it is under way, and what the backend calls it."""
+        """Record that the task has begun, and its id."""
         if self._activity_log is not None:
             self._task, self._begun = task_id, True
             self._activity_log.write("began", self._name, self._facts())
 
     def seen(self, status: TaskStatus) -> None:
-        """Note the status of a poll; write a line if it is new, or if the last line is old."""
+        """Record the status of a poll if it is new, or if the last line is old."""
         if self._activity_log is None or status.state.final:
             return
         said = (status.state, status.code, self._moves(status))
@@ -107,7 +97,7 @@ class TaskLog:
         self._activity_log.write("seen", self._name, self._counts(status))
 
     def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
-        """Tell how it has ended, and how many of its items have failed for themselves."""
+        """Record the end of the task, and how many of its items have failed separately."""
         if self._activity_log is None:
             return
         self._task = status.handle.task_id or self._task
@@ -116,7 +106,7 @@ class TaskLog:
         self._activity_log.write("ended", self._name, {**self._facts(), **self._counts(status), "failed": failed})
 
     def _moves(self, status: TaskStatus) -> bool:
-        """Whether something has moved by now; keeps the moment before which nothing had."""
+        """Whether anything has moved by now; if not, record the time."""
         if self._moving is None and self._activity_log is not None:
             if status.bytes_done or status.bytes_moving or status.files_done:
                 self._moving = self._still

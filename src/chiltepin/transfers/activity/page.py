@@ -1,4 +1,4 @@
-"""One page for a browser, with all that it needs in it: no server is asked for anything when it is looked at."""
+"""A page for a browser that contains everything it needs and contacts no server."""
 
 from __future__ import annotations
 
@@ -25,24 +25,9 @@ __all__ = ["page", "write"]
 
 
 def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> int:
-    """Write the page; whoever has it open sees the old one or the new one, whole.
+    """Write the page and return its size in bytes; a reader sees the old page or the new one, whole.
 
-    Parameters
-    ----------
-    path : str
-        Where to; what is there is replaced.
-    moves, since, now
-        As for `page`.
-
-    Returns
-    -------
-    int
-        Its bytes.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; what was there stays.
+    If it cannot be written, there is an OSError and the old page stays.
     """
     text = page(records, since=since, now=now).encode("ascii")
     draft = f"{path}.{secrets.token_hex(4)}.draft"
@@ -61,18 +46,11 @@ def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now:
 def page(records: Sequence[TransferRecord], *, since: datetime, now: datetime) -> str:
     """Return the page as HTML in ASCII.
 
-    Parameters
-    ----------
-    moves : sequence of Move
-        What it shows.
-    since, now : datetime
-        The time that it is about.
-
     Notes
     -----
-    Names reach the page as JSON in a block that is not run, in which no ``<`` can end it (HTML, 4.12.1.3, "Restrictions
-    for contents of script elements"), and from there as text alone. The policy lets a browser run the scripts of these
-    very bytes, and ask nobody for anything (Content Security Policy 3, ``default-src 'none'``).
+    Names are passed to the page as JSON in a block that is not executed and in which no ``<`` can end it (HTML,
+    4.12.1.3, "Restrictions for contents of script elements"), and are shown as text. The policy allows a browser to run
+    exactly these scripts, and no network access (Content Security Policy 3, ``default-src 'none'``).
     """
     styles = _asset("uPlot.min.css") + _asset("page.css")
     library, script = _asset("uPlot.min.js"), _asset("page.js")
@@ -95,7 +73,7 @@ def _hash(text: str) -> str:
 
 
 class _Words:
-    """Texts, each once; a row has the number of its text."""
+    """Numbers texts, so that each is written once."""
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -109,7 +87,7 @@ def _plain(records: Sequence[TransferRecord], since: datetime, now: datetime) ->
     states, pairs, whys = _Words(), _Words(), _Words()
     rows = []
     for record in records:
-        # An arrow of its own: a browser breaks a line within two characters.
+        # One character: a browser breaks a line between two.
         pair, what = record.told("\u2192")
         row = [
             round(record.asked.timestamp() * 1000),

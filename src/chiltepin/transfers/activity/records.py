@@ -1,4 +1,4 @@
-"""One task as ``chiltepin activity`` shows it, put together from lines that are all checked."""
+"""One task as ``chiltepin activity`` shows it, built from checked lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["BAD", "TransferRecord", "build_record", "parse_line"]
 #: The states that are a failure.
 BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST, TaskState.CANCELED)
 
-#: The most that a number of a line may be: what a program in JavaScript can hold exactly.
+#: The largest number of a line: the largest that JavaScript represents exactly.
 _MOST = 2**53 - 1
 
 _EVENTS = ("began", "seen", "ended")
@@ -22,7 +22,7 @@ _TEXTS = ("backend", "task", "kind", "from", "to", "label", "code", "reason")
 _NUMBERS = ("count", "bytes", "files", "skipped", "faults", "failed")
 _TIMES = ("asked", "moving")
 
-#: What a record has from its last line, if that says it.
+#: The facts that change while a task runs.
 _UNTIL_NOW = ("state", "code", "reason", "bytes", "files", "skipped", "faults", "failed", "moving")
 
 
@@ -35,32 +35,28 @@ class TransferRecord:
     name : str
         Its submission id.
     backend, task_id : str
-        Who does it, and what that one calls it; the id may be empty.
+        The backend, and its id of the task, which may be empty.
     kind : {"transfer", "delete"}
-        What it is.
+        The operation.
     source, destination : str
         The endpoints; the destination of a deletion is empty.
     items : tuple of (str, str)
-        The first ten pairs of paths; of a deletion, the second is empty.
+        The first ten pairs of paths; of a deletion, the second path is empty.
     count : int
-        How many items it has.
-    label : str
-        What the user calls it.
+        The number of items.
     state : TaskState
-        Where it stands, as far as was seen.
-    code, reason : str
-        Why, as in `TaskStatus`.
-    bytes, files, skipped, faults : int
-        As in `TaskStatus`.
+        The last known state.
+    label, code, reason, bytes, files, skipped, faults
+        As in `TransferRequest` and `TaskStatus`.
     failed : int
-        How many of its items failed for themselves.
+        The number of items that failed separately.
     asked, moving, ended : datetime or None
-        Since when somebody waits for it; since when something moves; when it ended. None for what is not yet, and for a
-        ``moving`` that nobody saw.
+        When it was requested, when the first data moved, and when it ended; None if that has not happened or is
+        unknown.
     seen : datetime
-        When it was last heard of.
+        The time of the last line.
     followed : bool
-        Whether it has ended, or a process lives that will see its end.
+        Whether it has ended, or a process is running that will see its end.
     """
 
     name: str
@@ -93,11 +89,11 @@ class TransferRecord:
 
     @property
     def shown(self) -> str:
-        """Its state in one word; ``unknown`` if nobody follows it any more, ``partly`` if some items failed."""
+        """Its state in one word; ``unknown`` if no process follows it, ``partly`` if some items failed."""
         if not self.followed:
             return "unknown"
         if self.failed and self.state is TaskState.SUCCEEDED:
-            # That of Globus succeeds even if it has left out all of its items.
+            # A task of Globus succeeds even if it has skipped all of its items.
             return "partly" if self.failed < self.count else TaskState.FAILED.value
         return self.state.value
 
@@ -108,24 +104,24 @@ class TransferRecord:
 
     @property
     def lasted(self) -> float:
-        """Seconds from the question to the end, or to the last look."""
+        """Seconds from the request to the end, or to the last line."""
         return max(0.0, ((self.ended or self.seen) - self.asked).total_seconds())
 
     @property
     def speed(self) -> float | None:
-        """Bytes per second while it moved; None where that cannot be told."""
+        """Bytes per second while it moved; None if unknown."""
         seconds = ((self.ended or self.seen) - (self.moving or self.asked)).total_seconds()
         return self.bytes / seconds if self.bytes and seconds > 0 else None
 
     def told(self, arrow: str = "->") -> tuple[str, str]:
-        """Return its endpoints as one text, and its first path with how many more there are as another."""
+        """Return two texts: its endpoints, and its first path with the number of further ones."""
         pair = f"{self.source} {arrow} {self.destination}" if self.destination else f"{self.source} (delete)"
         source, target = self.items[0] if self.items else ("", "")
         what = source if target in ("", source) else f"{source} {arrow} {target}"
         return pair, f"{what} and {self.count - 1:,} more" if self.count > 1 else what
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return it as JSON data."""
         return {
             "id": self.name,
             "backend": self.backend,
@@ -154,7 +150,7 @@ class TransferRecord:
 
 
 def parse_line(line: Any) -> dict[str, Any]:
-    """Return what a line says, checked; ValueError, TypeError or KeyError if that makes no sense."""
+    """Return the checked facts of a line; ValueError, TypeError or KeyError if it is invalid."""
     if type(line) is not dict or line["v"] != VERSION or line["event"] not in _EVENTS:
         raise ValueError(line)
     facts: dict[str, Any] = {"event": line["event"], "id": _text(line["id"]), "at": _moment(line["at"])}
@@ -173,7 +169,7 @@ def parse_line(line: Any) -> dict[str, Any]:
 
 
 def build_record(facts: dict[str, Any], *, followed: bool) -> TransferRecord:
-    """Return the task that the facts of all its lines amount to; KeyError if its beginning is not among them."""
+    """Return the task with the facts of all its lines; KeyError if the first line is missing."""
     asked, seen = facts.get("asked", facts["at"]), facts["at"]
     over = facts["event"] == "ended"
     return TransferRecord(
@@ -202,7 +198,7 @@ def _number(value: Any) -> int:
     return value
 
 
-#: No moment before, none after: what comes near the ends of the calendar cannot be shown in every time zone.
+#: The range of times: those near the ends of the calendar cannot be shown in every time zone.
 _FIRST = datetime(1970, 1, 2, tzinfo=timezone.utc)
 _LAST = datetime(9999, 1, 1, tzinfo=timezone.utc) - timedelta(days=1)
 

@@ -1,4 +1,4 @@
-"""What a line of a journal says, to JSON and back; nothing that is read is believed."""
+"""The events of a journal, to JSON and back; every value that is read is checked."""
 
 from __future__ import annotations
 
@@ -40,38 +40,34 @@ VERSION = 1
 
 T = TypeVar("T")
 
-#: Which workflows asked for which items of a request: by the name of the workflow the numbers of the items, None for
-#: all of them. What was asked for outside of any workflow has the name "".
+#: Which workflows requested which items: by the name of the workflow, the numbers of the items, or None for all of
+#: them. The name outside of any workflow is "".
 ItemsByWorkflow = Mapping[str, "frozenset[int] | None"]
 
-#: What no workflow asked for.
+#: A request outside of any workflow.
 NO_WORKFLOW: ItemsByWorkflow = {"": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One submission, as all files together tell it.
+    """One submission, merged from all files.
 
     Parameters
     ----------
-    submission_id : str
-        The id that makes the submission idempotent.
-    backend : str
-        Name of the backend.
+    submission_id, backend, request
+        As given to `Journal.record_intent`.
     service : str
-        Which service of that kind: its URL.
-    request : TransferRequest or DeleteRequest
-        What was submitted; equal to what was given to `Journal.record_intent`.
+        The URL of the service.
     deadline : datetime
-        When the service gives it up, in UTC.
+        When the service gives up, in UTC.
     handle : TaskHandle or None
         The task; None if the process ended before it knew.
     state : TaskState or None
-        How the task ended; None if no file says so.
+        The final state; None if no file has it.
     begun : datetime
         When the intent was written, in UTC.
     asked : mapping or None
-        Which workflows asked for which of its items; None in lines of before there was such a key.
+        Which workflows requested which items; None in lines of older versions.
     """
 
     submission_id: str
@@ -87,7 +83,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """That a submission has ended, how, when that was written, and who asked for it in the process that saw it."""
+    """The end of a submission: its state, when it was written, and who requested what in the process that saw it."""
 
     submission_id: str
     state: TaskState
@@ -97,21 +93,18 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanShutdown:
-    """That a workflow of a process has ended in order: what was done for it is over.
-
-    Without the name of a workflow, in lines of before there was such a key, all that its process had done by then.
-    """
+    """The clean end of a workflow; in lines of older versions, which have no name, of its process up to then."""
 
     at: datetime
     workflow: str | None = None
 
 
-#: An intent is an entry that knows no more yet; that a submission became a task is the handle of the task.
+#: An intent is an entry without a handle and a state; a submission that became a task is the handle of the task.
 Event = JournalEntry | TaskHandle | Ended | CleanShutdown
 
 
 def parse_event(line: Any) -> Event:
-    """Return what a line says; ValueError, TypeError or KeyError if that makes no sense."""
+    """Return the event of a line; ValueError, TypeError or KeyError if it is invalid."""
     if _get(line, "v", int) != VERSION:
         raise ValueError(line["v"])
     kind, at = _get(line, "event", str), _parse_time(line["at"])
@@ -138,7 +131,7 @@ def parse_event(line: Any) -> Event:
 
 
 def workflows_to_json(asked: ItemsByWorkflow) -> dict[str, list[int] | None]:
-    """Return who asked for what as JSON can hold it."""
+    """Return the workflows and their items as JSON data."""
     return {workflow: None if items is None else sorted(items) for workflow, items in asked.items()}
 
 
@@ -153,7 +146,7 @@ def _asked(line: Any) -> ItemsByWorkflow | None:
 
 
 def format_time(moment: datetime) -> str:
-    """Return a moment as JSON can hold it, in UTC."""
+    """Return a time as text, in UTC."""
     return moment.astimezone(timezone.utc).isoformat()
 
 
@@ -169,7 +162,7 @@ def _get(plain: Any, key: str, kind: type[T]) -> T:
 
 
 def _is(value: Any, kind: type[T]) -> T:
-    """Return a value of exactly this type; True, which is an int to isinstance, is none here."""
+    """Return a value of exactly this type; True is not an int here."""
     if type(value) is not kind:
         raise TypeError(kind)
     return value
@@ -184,7 +177,7 @@ def _pairs(plain: Any, key: str) -> list[tuple[str, str]]:
 
 
 def request_to_json(request: Request) -> dict[str, Any]:
-    """Return a request as JSON can hold it."""
+    """Return a request as JSON data."""
     plain: dict[str, Any] = {"label": request.label, "recursive": request.recursive}
     plain["deadline"] = None if request.deadline is None else format_time(request.deadline)
     if isinstance(request, DeleteRequest):
@@ -209,7 +202,7 @@ def request_to_json(request: Request) -> dict[str, Any]:
 
 
 def _plain_item(item: TransferItem) -> tuple[str, ...]:
-    """Return an item as JSON can hold it: a list of two, or of three where a checksum of it is known."""
+    """Return an item as two texts, or three if it has a checksum."""
     return (item.source, item.destination, item.checksum)[: 3 if item.checksum else 2]
 
 
@@ -222,7 +215,6 @@ def _item(plain: Any) -> TransferItem:
 
 
 def _request(plain: Any) -> Request:
-    """Return the request that `request_to_json` made this of; the same errors as `parse_event`."""
     label, recursive = _get(plain, "label", str), _get(plain, "recursive", bool)
     deadline = None if plain["deadline"] is None else _parse_time(plain["deadline"])
     if plain["kind"] == "delete":
@@ -247,7 +239,7 @@ def _request(plain: Any) -> Request:
         sync_level=level,
         verify_checksum=_get(plain, "verify_checksum", bool),
         preserve_timestamp=_get(plain, "preserve_timestamp", bool),
-        # Lines of before there was such an option do not have it.
+        # Missing in lines of older versions.
         delete_destination_extra=_is(plain.get("delete_destination_extra", False), bool),
         skip_source_errors=_get(plain, "skip_source_errors", bool),
         filters=tuple(FilterRule(method=cast("Any", method), name=name) for method, name in rules),

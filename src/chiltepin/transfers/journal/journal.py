@@ -1,4 +1,4 @@
-"""Journal: what the rest of Chiltepin writes to and asks."""
+"""The journal of this process, and what it writes."""
 
 from __future__ import annotations
 
@@ -25,24 +25,13 @@ __all__ = ["Journal"]
 
 
 class Journal(LineWriter):
-    """The record of all processes that use one folder; this one writes to a file of its own.
-
-    Any number of threads may call at once. A child made by ``fork`` gets a file of its own.
-
-    Parameters
-    ----------
-    folder : path
-        Where the files are; made, with mode 0700, by the first line that is written. Nothing is touched before.
-    clock : callable
-        Returns the time of day in UTC; tests give one that is moved by hand.
-    owner : Owner or None
-        Who writes; None for this process.
+    """What this process writes to the record in a folder; see `LineWriter` for the parameters.
 
     Notes
     -----
-    A file of more than 16 MB is left for a new one. As soon as those after it tell of 100,000 items, what is
-    in flight is written anew, and the file goes. The first line that a journal writes has up to 100 files of
-    others removed that no process has written to for 30 days, if nothing in them is in flight.
+    After 16 MB the journal continues in a new file. As soon as the files after an old one cover 100,000 items, what is
+    in flight is written again, and the old file is removed. Before its first line, a journal removes up to 100 files to
+    which no process has written for 30 days, if nothing in them is in flight.
     """
 
     def __init__(
@@ -62,13 +51,13 @@ class Journal(LineWriter):
         )
 
     def reset(self) -> None:
-        """Be a journal that has written nothing; see `LineWriter.reset`."""
+        """Start over as a journal that has written nothing; see `LineWriter.reset`."""
         super().reset()
-        #: Workflows that lines were written for since they settled, those that never will, and the lines of the others.
+        #: Workflows with lines since their last clean end, those without a clean end, and the lines of clean ends.
         self._open: set[str] = set()
         self._abandoned: set[str] = set()
         self._settled: dict[str, bytes] = {}
-        #: What this journal has written of submissions that are in flight, and, of those of others, its lines.
+        #: The submissions of this journal that are in flight, and its lines about those of other processes.
         self._mine: dict[str, _Flight] = {}
         self._theirs: dict[str, list[bytes]] = {}
 
@@ -82,13 +71,7 @@ class Journal(LineWriter):
         deadline: datetime,
         asked: ItemsByWorkflow = NO_WORKFLOW,
     ) -> None:
-        """Write down what is about to be submitted; it is on the disk when this returns.
-
-        Parameters
-        ----------
-        submission_id, backend, service, request, deadline, asked
-            See `JournalEntry`.
-        """
+        """Record a submission before it is sent; it is on the disk when this returns. See `JournalEntry`."""
         flight = _Flight(format_time(self._clock()), request, backend, service, deadline, asked)
         self._open.update(asked)
         self.add(flight.intent(submission_id), len(items_of(request)))
@@ -96,7 +79,7 @@ class Journal(LineWriter):
             self._mine[submission_id] = flight
 
     def submitted(self, handle: TaskHandle) -> None:
-        """Write down which task a submission has become."""
+        """Record the task of a submission."""
         line = _submitted(handle, format_time(self._clock()))
         self.add(line)
         with self._lock:
@@ -117,19 +100,10 @@ class Journal(LineWriter):
         faults: int = 0,
         asked: ItemsByWorkflow = NO_WORKFLOW,
     ) -> None:
-        """Write down how a submission ended.
+        """Record the final state of a submission of this or another process, or that the service refused it.
 
-        Parameters
-        ----------
-        submission_id : str
-            The submission, of this process or of an earlier one.
-        state : TaskState
-            A final state. A submission that the service refused has ended, too.
-        code, reason, bytes_done, files_done, faults
-            As in `TaskStatus`.
-        asked : mapping
-            Which workflows of this process have asked for which items; empty if it was none, as for a task that
-            another process had begun.
+        ``asked`` tells which workflows of this process requested which items; it is empty for a task of another process
+        that none of them joined. The rest is as in `TaskStatus`.
         """
         facts = {"state": state.value, "code": code, "reason": reason}
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
@@ -144,13 +118,10 @@ class Journal(LineWriter):
                 del self._mine[submission_id]
 
     def record_clean_end(self, workflow: str | None = None) -> None:
-        """Write down that a workflow has ended in order: the same request, made again after it, is a new one.
+        """Record the clean end of a workflow: an equal request after it is a new one.
 
-        Parameters
-        ----------
-        workflow : str or None
-            Its name. None settles all of this process but those that were abandoned. One that nothing was written for
-            since it settled last costs no line.
+        None stands for all workflows of this process except those that were abandoned. A workflow without lines since
+        its last clean end costs no line.
         """
         for name in [workflow] if workflow is not None else sorted(self._open - self._abandoned):
             if name in self._open:
@@ -159,23 +130,23 @@ class Journal(LineWriter):
                 self.add(line)
 
     def abandon(self, workflow: str) -> None:
-        """Take note that a workflow has not ended in order, so that the end of the process does not settle it."""
+        """Exclude a workflow that has not ended cleanly from `record_clean_end` at the end of the process."""
         self._abandoned.add(workflow)
 
-    # What `OtherProcesses` has to know.
+    # For `OtherProcesses`.
 
     def now(self) -> datetime:
         """Return the time of day, in UTC."""
         return self._clock()
 
     def follows(self, submission_id: str) -> bool:
-        """Whether this journal has written of a submission."""
+        """Whether this journal has a line about a submission."""
         with self._lock:
             return submission_id in self._mine or submission_id in self._theirs
 
     def _lines_to_keep(self) -> Iterator[bytes]:
         long_ago = self._clock() - policy.CLOCK_ERROR
-        # What the service has given up by now is over, although no process saw its end.
+        # What the service has given up by now has ended, although no process saw it.
         self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > long_ago}
         for name, flight in self._mine.items():
             yield flight.intent(name)
@@ -183,14 +154,14 @@ class Journal(LineWriter):
                 yield flight.task
         for lines in self._theirs.values():
             yield from lines
-        # Some of these ends are of workflows that have settled since.
+        # Some of these ends belong to workflows that have ended cleanly since.
         if self._theirs:
             yield from (line for name, line in self._settled.items() if name not in self._open)
 
 
 @dataclass(slots=True)
 class _Flight:
-    """A submission of this journal that is in flight, with the line that names its task."""
+    """A submission of this journal that is in flight, and the line with its task."""
 
     at: str
     request: Request
@@ -201,7 +172,7 @@ class _Flight:
     task: bytes = b""
 
     def intent(self, submission_id: str) -> bytes:
-        """Return the line of the intent; not kept, for that of 10,000 items has 700 kB."""
+        """Return the line of the intent; it is not stored, because with 10,000 items it has 700 kB."""
         facts = {"backend": self.backend, "service": self.service, "deadline": format_time(self.deadline)}
         whole = {"submission_id": submission_id, **facts, "request": request_to_json(self.request)}
         whole["workflows"] = workflows_to_json(self.asked)

@@ -1,7 +1,7 @@
-"""What other processes have written: what they have begun, and what those had done that were killed.
+"""What other processes have written: what they have in flight, and what killed processes had done.
 
-A process that ends in order says of each workflow that it is settled. One that has not, and that does not live, was
-killed, and a process that asks for the same things now is most likely the same workflow, started again.
+A process records the clean end of each workflow. A process without that record that is no longer running was killed,
+and one that makes the same requests now is most likely the same workflow, started again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["KnownSubmission", "OtherProcesses", "Requester"]
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """A workflow of a process that asked for an item; ``time`` counts how often it had settled by then."""
+    """A workflow of a process that requested an item; ``time`` is the number of its clean ends before that."""
 
     owner: ProcessId | None
     workflow: str
@@ -39,14 +39,10 @@ _Requesters = tuple[tuple[Requester, "frozenset[int] | None"], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownSubmission:
-    """A submission of another process, of which something new is known.
+    """A submission of another process with news.
 
-    Parameters
-    ----------
-    entry : Entry
-        All that is known.
-    began, saw : tuple
-        Who asked for which of its items when it began, and when its end was seen; None stands for all items.
+    ``began`` and ``saw`` tell who requested which items when it began, and when its end was seen; None stands for all
+    items.
     """
 
     entry: JournalEntry
@@ -54,7 +50,7 @@ class KnownSubmission:
     saw: _Requesters = ()
 
     def askers(self, item: int) -> list[Requester]:
-        """Return who asked for an item: in the process that saw it end; if none did there, in the one that began."""
+        """Return who requested an item: in the process that saw it end, otherwise in the one that began it."""
         for asked in (self.saw, self.began):
             if found := [asker for asker, items in asked if items is None or item in items]:
                 return found
@@ -62,25 +58,17 @@ class KnownSubmission:
 
 
 class OtherProcesses:
-    """What other processes write about one service, each line read once.
-
-    Parameters
-    ----------
-    journal : Journal
-        Tells the folder, the time, and what is its own.
-    backend, service : str
-        See `JournalEntry`.
-    """
+    """What other processes write about one service into the folder of a journal; each line is read once."""
 
     def __init__(self, journal: Journal, backend: str, service: str) -> None:
         self._journal, self._service = journal, (backend, service)
         self._begun: dict[str, KnownSubmission] = {}
-        #: What has ended, the oldest first: a line that tells of it again is old.
+        #: Submissions that have ended, the oldest first; later lines about them are old.
         self._ended: dict[str, None] = {}
-        #: How often each workflow, and each process as a whole, has settled.
+        #: The number of clean ends of each workflow, and of each process as a whole.
         self._settled: dict[tuple[ProcessId | None, str], int] = {}
         self._whole: dict[ProcessId | None, int] = {}
-        #: The last moment that each process has written, which may have set back its clock.
+        #: The latest time that each process has written; its clock may have been set back.
         self._latest: dict[ProcessId | None, datetime] = {}
         self._lines = NewLines(journal.folder, parse_event, owns=journal.owns)
         self._allowance, self._looked = policy.READ_SAVED, float("-inf")
@@ -88,18 +76,9 @@ class OtherProcesses:
     def read_news(self, *, always: bool = False) -> list[KnownSubmission]:
         """Return each submission that is new since the last call, has become a task, or has ended.
 
-        The first call tells all that is known, without what the service has given up by now. A call that would come
-        too soon after the last ones returns nothing: see `policy.READ_FRACTION`.
-
-        Parameters
-        ----------
-        always : bool
-            Whether to look however soon it is.
-
-        Returns
-        -------
-        list of News
-            First those that have ended, in the order in which they did, and then those in flight, oldest first.
+        First come those that have ended, in that order, and then those in flight, oldest first. The first call returns
+        everything, except what the service has given up by now. A call too soon after the last ones returns nothing,
+        unless ``always`` is set: see `policy.READ_FRACTION`.
         """
         started = time.perf_counter()
         if self._looked == float("-inf"):
@@ -115,17 +94,14 @@ class OtherProcesses:
         return news
 
     def killed(self, asker: Requester) -> bool:
-        """Whether what a workflow asked for is to be asked for again by the one that comes after it.
-
-        That is so if its process is dead, and had not said that the workflow has ended in order.
-        """
+        """Whether the process of a workflow has ended without a clean end of the workflow."""
         owner = asker.owner
         if owner is None or owner == self._journal.owner or asker != self._asker(owner, asker.workflow):
             return False
         return not owner.is_running()
 
     def ended_cleanly(self, asker: Requester) -> bool:
-        """Whether a workflow has said that it has ended in order, after it asked."""
+        """Whether a workflow has ended cleanly since its request."""
         return asker != self._asker(asker.owner, asker.workflow)
 
     def _asker(self, owner: ProcessId | None, workflow: str) -> Requester:
@@ -133,7 +109,7 @@ class OtherProcesses:
         return Requester(owner, workflow, times)
 
     def _asked(self, owner: ProcessId | None, asked: ItemsByWorkflow | None) -> _Requesters:
-        # Lines of before there was such a key speak for the whole process.
+        # Lines of older versions count for the whole process.
         asked = NO_WORKFLOW if asked is None else asked
         return tuple((self._asker(owner, name), items) for name, items in asked.items())
 
@@ -149,7 +125,7 @@ class OtherProcesses:
             elif isinstance(event, Ended):
                 self._latest[owner] = at = max(event.at, self._latest.get(owner, event.at))
                 end = replace(event, at=at), self._asked(owner, event.asked)
-                # What was seen last counts.
+                # The last end counts.
                 ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_parse_time)
             elif self._wanted(event) and not self._knows(event.submission_id):
                 self._begun[event.submission_id] = KnownSubmission(entry=event, began=self._asked(owner, event.asked))
@@ -172,7 +148,7 @@ class OtherProcesses:
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 
     def _in_flight(self, changed: set[str]) -> list[KnownSubmission]:
-        # Its deadline is the service's to judge, whose clock may be right where ours is wrong.
+        # The service decides about the deadline; its clock may be right where ours is wrong.
         long_ago = self._journal.now() - policy.CLOCK_ERROR
         for name in [name for name, news in self._begun.items() if news.entry.deadline <= long_ago]:
             del self._begun[name]

@@ -1,4 +1,4 @@
-"""Whose file it is: the process that writes to a file of the journal, and whether it still lives."""
+"""The process that writes to a file of the journal, and whether it is still running."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ from dataclasses import dataclass
 
 __all__ = ["ProcessId"]
 
-#: States of a process that is over, in ``/proc/pid/stat``: one that nobody has waited for yet is a zombie (proc(5)).
+#: States in ``/proc/pid/stat`` of a process that has ended; before its parent has waited for it, a zombie (proc(5)).
 _OVER = ("Z", "X")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
-    """A process, told from every other one of its host, also from one that is given the same number later.
+    """A process: its host, as a part of a file name, its number there, and when it was started.
 
-    Parameters
-    ----------
-    host : str
-        The name of its machine, as far as a file name can have it.
-    pid : int
-        Its number there.
-    started : str
-        When the kernel started it, in ticks since the machine was; "0" where the system does not tell.
+    ``started``, in clock ticks since the machine was booted, tells it from a later process with the same number; it is
+    "0" where the system does not provide it.
     """
 
     host: str
@@ -33,13 +27,13 @@ class ProcessId:
 
     @classmethod
     def current(cls) -> ProcessId:
-        """Return the process that asks."""
+        """Return the calling process."""
         pid = os.getpid()
         return cls(_host(), pid, _found(pid)[1])
 
     @classmethod
     def from_path(cls, path: str) -> ProcessId | None:
-        """Return the owner of a file, by its name; None if the name is none of ours."""
+        """Return the process in the name of a file; None for any other name."""
         try:
             before, pid, started, _ = os.path.basename(path).rsplit("-", 3)
             return cls(before.split("-", 1)[1], int(pid), started)
@@ -50,9 +44,9 @@ class ProcessId:
         return f"{self.host}-{self.pid}-{self.started}"
 
     def is_running(self) -> bool:
-        """Whether it runs; one of another machine, which cannot be asked, counts as dead.
+        """Whether it is running; a process of another machine counts as ended, because it cannot be checked.
 
-        A batch job that is started again is seldom on the node where it was killed.
+        A batch job that is started again is rarely on the node where it was killed.
         """
         if self.host != _host():
             return False
@@ -60,7 +54,7 @@ class ProcessId:
         return state not in _OVER and started == self.started
 
     def has_ended(self) -> bool:
-        """Whether it is known to be over; of a process of another machine that is not known."""
+        """Whether it is known to have ended; that is unknown of a process of another machine."""
         return self.host == _host() and not self.is_running()
 
 
@@ -71,7 +65,7 @@ def _host() -> str:
 def _found(pid: int) -> tuple[str, str]:
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            # The name of the program comes before them, in brackets, and may have brackets and blanks in it.
+            # The name of the program, in brackets, comes first and may itself contain brackets and blanks.
             facts = file.read().rpartition(")")[2].split()
             return facts[0], facts[19]
     except (OSError, IndexError):

@@ -38,28 +38,27 @@ forks.register(_reset_after_fork)
 
 
 class LineWriter:
-    """Where one process writes its lines; any number of threads may do so at once.
+    """Writes the lines of one process; any number of threads may call at once.
 
-    A child made by ``fork`` gets a file of its own. A line that cannot be written costs one warning, and the next one
-    begins a new file.
+    A child made by ``fork`` gets a separate file. After a line that cannot be written there is one warning, and the
+    next line begins a new file.
 
     Parameters
     ----------
     folder : path
-        Where the files are; made, with mode 0700, by the first line that is written. Nothing is touched before.
+        Where the files are; made, with mode 0700, for the first line.
     clock : callable
         Returns the time of day in UTC.
-    owner : Owner or None
-        Who writes; None for this process.
+    owner : ProcessId or None
+        The process; None for this one.
     suffix : str
-        What the names of the files end with.
+        The end of the names of the files.
     forced : bool
         Whether each line is on the disk before `add` returns.
     tidy : callable
-        Is called once, before the first file is made.
+        Called once, before the first file is made.
     enough : int
-        How much the newer files of this object have to hold, in what `add` was told of its lines, until an older one
-        is removed.
+        An old file is removed as soon as the newer ones hold so much; see ``holds`` of `add`.
     loss : str
         What is lost with a line, as a sentence, for the warning.
     """
@@ -85,37 +84,26 @@ class LineWriter:
         _writers.add(self)
 
     def reset(self) -> None:
-        """Be one that has written nothing; after a fork, also the lock may be held by a thread that is gone."""
+        """Start over; after a fork, even the lock may be held by a thread that no longer exists."""
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self.owner = self._given or ProcessId.current()
-        #: All files that it has written to.
         self._wrote: set[str] = set()
-        #: The files that were left for a new one, oldest first, and how much each of them holds.
+        #: Its earlier files, oldest first, and how much each of them holds.
         self._left: deque[tuple[str, int]] = deque()
         self.close()
-        # That of the process before a fork is not ours.
+        # The file of the parent process is not ours.
         self._left.clear()
 
     def add(self, line: bytes, holds: int = 0) -> bool:
-        """Write a line, its end included; nothing is raised if that is not possible.
+        """Write a line with its line feed; return whether it was written, always True if lines are not forced.
 
-        Parameters
-        ----------
-        line : bytes
-            The line.
-        holds : int
-            How much it counts towards ``enough``; of lines that are not forced it is their bytes.
-
-        Returns
-        -------
-        bool
-            Whether it is there; True of what is not forced.
+        ``holds`` is how much the line counts towards ``enough``; lines that are not forced count by their bytes.
         """
         if self._forced:
             with self._lock:
                 return self._try(line, holds)
-        # Whoever writes takes along what others bring meanwhile; a thread that waited here would hold up a transfer.
+        # One thread writes the lines of all; a thread that waited here would delay a transfer.
         self._waiting.append(line)
         while self._waiting and self._lock.acquire(blocking=False):
             try:
@@ -126,16 +114,16 @@ class LineWriter:
         return True
 
     def owns(self, path: str) -> bool:
-        """Whether a file is one of this object."""
+        """Whether a file was written by this object."""
         return path in self._wrote
 
     def close(self) -> None:
-        """Let go of the file; a line that is written later begins a new one."""
+        """Close the file; the next line begins a new one."""
         with self._lock:
             self._close_file()
 
     def _lines_to_keep(self) -> Iterator[bytes]:
-        """Yield what is in the files so far and still counts, whatever is newer; the lock is held."""
+        """Yield the lines so far that are still needed; the lock is held."""
         return iter(())
 
     def _try(self, line: bytes, holds: int) -> bool:
@@ -164,7 +152,7 @@ class LineWriter:
         if not self._tidied:
             self._tidied = True
             self._tidy()
-        # Readers take the files of a process in the order of their names, also when its clock is set back.
+        # Readers process files in the order of their names, even if the clock is set back.
         self._began = max(self._clock(), self._began + timedelta(microseconds=1))
         self._file = LineFile(self.folder, self._began, self.owner, suffix=self._suffix, forced=self._forced)
         self._wrote.add(self._file.path)
@@ -174,7 +162,7 @@ class LineWriter:
         return bool(self._left) and sum(holds for _, holds in self._left) - self._left[0][1] >= self._enough
 
     def _carry_over(self) -> None:
-        """Begin a file with what still counts, and then remove the files that hold nothing else."""
+        """Begin a file with the lines that are still needed, and remove the files that are not."""
         file = self._start_file()
         for before in self._lines_to_keep():
             file.append(before)
@@ -184,7 +172,7 @@ class LineWriter:
                 os.unlink(path)
 
     def _give_up(self, error: OSError) -> None:
-        """Do without a line; the next one begins a new file, for this one may end in half a line."""
+        """Skip a line; the next one begins a new file, because this file may end in half a line."""
         if self._file is not None:
             self._file.remove_if_empty()
         self._close_file()
@@ -200,25 +188,9 @@ class LineWriter:
 
 
 class LineFile:
-    """A new file in a folder that is there; its name tells when it began, and on which host in which process.
+    """A new file in an existing folder; its name has the time, by which names sort, the host and the process.
 
-    Parameters
-    ----------
-    folder : str
-        Where it will be.
-    now : datetime
-        The time, in UTC. Names sort by it.
-    owner : Owner
-        The process.
-    suffix, forced
-        As for `LineWriter`.
-
-    Attributes
-    ----------
-    path : str
-        Where it is.
-    holds : int
-        How much its lines hold; see `LineWriter.add`.
+    ``holds`` is the sum of what its lines hold; see `LineWriter.add`.
     """
 
     def __init__(
@@ -240,7 +212,7 @@ class LineFile:
                 os.close(above)
 
     def has_room(self, line: bytes) -> bool:
-        """Whether the line should go here; False also if somebody has removed the file."""
+        """Whether the line fits; False also if the file was removed."""
         if self._forced or time.monotonic() > self._looked + policy.FILE_CHECK:
             now = os.fstat(self._descriptor)
             self._size, self._looked = now.st_size, time.monotonic()
@@ -249,13 +221,7 @@ class LineFile:
         return self._size + len(line) <= policy.JOURNAL_FILE_LIMIT
 
     def append(self, line: bytes) -> None:
-        """Write a line, and force it to the disk where that is wanted.
-
-        Raises
-        ------
-        OSError
-            If that was not possible; the line may then be cut, so that no other can follow it in this file.
-        """
+        """Write a line, and force it to the disk if required; after an OSError the file may end in half a line."""
         if len(line) > policy.JOURNAL_LINE_LIMIT:
             raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
         if os.write(self._descriptor, line) < len(line):
@@ -265,12 +231,12 @@ class LineFile:
             os.fsync(self._descriptor)
 
     def remove_if_empty(self) -> None:
-        """Remove the file if nothing was written to it; a full disk would collect empty ones."""
+        """Remove the file if it is empty; a full disk would collect empty files."""
         with contextlib.suppress(OSError):
             if os.fstat(self._descriptor).st_size == 0:
                 os.unlink(self.path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
