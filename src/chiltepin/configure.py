@@ -1,4 +1,4 @@
-"""From settings to a Parsl ``Config`` that carries what they say about data."""
+"""Turn settings into a Parsl ``Config`` that also has the settings of data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WorkflowConfig(Config):  # type: ignore[misc]
     Attributes
     ----------
     data : DataSettings
-        What the settings say about data, with the backend that was chosen.
+        The settings of data, with the chosen backend.
     """
 
     data: DataSettings
@@ -47,12 +47,12 @@ def parse_file(path: str | os.PathLike[str]) -> Document:
     Returns
     -------
     Document
-        What the file says, as a dict that knows its file and lines.
+        The content of the file, as a dict with its file and lines.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, or anything in it is wrong: one sentence per problem, with file, line and key.
+        If the file cannot be read, or is invalid: one sentence per problem, with file, line and key.
     """
     document = read(path)
     check(document, backends=registry.names())
@@ -66,31 +66,31 @@ def load(
     run_dir: str | os.PathLike[str] | None = None,
     backend: str | None = None,
 ) -> WorkflowConfig:
-    """Make a Parsl ``Config`` of settings; this logs in nowhere and contacts nothing.
+    """Make a Parsl ``Config`` of settings, without logging in or contacting anything.
 
     Parameters
     ----------
     config : mapping, str or path-like
-        Settings, or the file that holds them.
+        Settings, or the settings file.
     include : str or iterable of str, optional
-        Labels of the resources to make; ``local`` is always made, and first. All of them if not given.
+        Labels of the resources to use; ``local`` is always first. All of them if not given.
     client : globus_compute_sdk.Client, optional
-        The client for Globus Compute endpoints; without it, the first app that is sent to one logs in.
+        The client for Globus Compute endpoints; without it, the first app for one logs in.
     run_dir : str or path-like, optional
         Where Parsl writes its logs; ``runinfo`` if not given.
     backend : str, optional
-        Who moves the bytes. If not given, the environment variable ``CHILTEPIN_BACKEND`` says it, else ``backend`` in
-        the ``data`` section.
+        What moves the bytes. If not given, the environment variable ``CHILTEPIN_BACKEND``, else ``backend`` in the
+        ``data`` section.
 
     Returns
     -------
     WorkflowConfig
-        With ``data``, what the settings say about data.
+        With ``data``, the settings of data.
 
     Raises
     ------
     ConfigError
-        If the settings are wrong, ``include`` names an unknown resource, or the backend is not installed.
+        If the settings are invalid, ``include`` names an unknown resource, or the backend is not installed.
     TypeError
         If ``config`` is neither a mapping nor a path.
     """
@@ -103,9 +103,9 @@ def load(
         _give_files(executors[-1], settings.resources[label].working_dir, data)
     made = WorkflowConfig(
         executors=executors,
-        # Parsl's default, 'cleanup', leaves the futures of what is in flight pending.
+        # Parsl's default, 'cleanup', leaves futures pending.
         exit_mode="wait",
-        # A block starts at the next tick after the first app, so that Parsl's 5 s would be 5 s of waiting.
+        # A block starts at the next tick after the first app; with Parsl's 5 s that would take up to 5 s.
         strategy_period=0.5,
         run_dir="runinfo" if run_dir is None else os.fspath(run_dir),
     )
@@ -114,11 +114,11 @@ def load(
 
 
 def _give_files(executor: ParslExecutor, working_dir: str | None, data: DataSettings) -> None:
-    """Let an executor take Parsl's files, those of endpoints among them."""
+    """Let an executor stage Parsl's files, including those of endpoints."""
     executor.storage_access = [*default_staging, ChiltepinStaging(working_dir)]
     endpoint, _, folder = (working_dir or "").partition(":/")
     if mount := data.active_places.get(endpoint, {}).get("mount"):
-        # For Parsl's own providers, which bring files of http: and ftp: there.
+        # Parsl's providers put files of http: and ftp: there.
         executor.working_dir = os.path.join(mount, folder)
 
 

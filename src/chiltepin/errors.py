@@ -3,7 +3,7 @@
 ::
 
     ChiltepinError
-    ├── ConfigError                  (ValueError)           the settings, or an argument that names something in them
+    ├── ConfigError                  (ValueError)           the settings are invalid, or an argument does not match them
     ├── EndpointError
     │   ├── EndpointNotFoundError    (LookupError, RuntimeError)
     │   └── EndpointMismatchError                           the endpoint exists, but not for this use
@@ -16,8 +16,8 @@
     │   ├── PathsInUseError
     │   ├── EndpointUnavailableError
     │   └── ServiceUnavailableError
-    ├── AppFailedError                                      an app ended with what Parsl cannot hand on
-    └── TaskError                                           the call was made, the task did not succeed
+    ├── AppFailedError                                      an app ended with something that cannot be pickled
+    └── TaskError                                           the task was made and did not succeed
         ├── TaskFailedError
         ├── TaskCanceledError
         ├── TaskExpiredError
@@ -26,9 +26,9 @@
         ├── TaskPausedError
         └── TaskTimeoutError         (TimeoutError)
 
-Each takes one message; the facts beside it are keyword-only and have defaults, so that every one of them can be
-pickled and unpickled. That is a safety rule: an exception that cannot be unpickled ends the result thread of a Parsl
-``HighThroughputExecutor``, and every later task of that executor waits for ever.
+Each takes one message; further facts are keyword-only and have defaults, so that every error can be pickled and
+unpickled. That is a safety rule: an exception that cannot be unpickled ends the result thread of a Parsl
+``HighThroughputExecutor``, and every later task of that executor hangs.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ __all__ = [
 
 
 def suggest(name: object, known: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: the nearest known one, and all of them.
+    """Return the end of a sentence about an unknown name: the nearest known name, and all known names.
 
     Parameters
     ----------
     name : object
-        What was given.
+        The unknown name.
     known : iterable of str
-        What could have been given.
+        The valid names.
 
     Returns
     -------
     str
-        For example ``did you mean 'compute'? Known: compute, local.``, or ``known: compute, local.``; the sentence goes
-        on with it behind a semicolon, and ends with a full stop.
+        For example ``did you mean 'compute'? Known: compute, local.``, or ``known: compute, local.``, to be put after a
+        semicolon.
     """
     names = sorted(known)
     by_folded = {candidate.casefold(): candidate for candidate in names}
@@ -101,18 +101,18 @@ class ChiltepinError(Exception):
     Parameters
     ----------
     message : str
-        What is told; names of files and words of services in it may hold anything, so that what a terminal might obey
-        is escaped.
+        The message. Characters that a terminal might interpret are escaped, because names of files and messages of
+        services may contain anything.
     """
 
     def __init__(self, message: str = "") -> None:
-        # Of the settings several problems are told at once, each on a line of its own; a traceback has lines, too.
+        # Several problems of the settings are several lines, and so is a traceback.
         lines = str(message).split("\n") if isinstance(self, (ConfigError, AppFailedError)) else [str(message)]
         super().__init__("\n".join(map(printable, lines)))
 
 
 class ConfigError(ChiltepinError, ValueError):
-    """The settings are wrong, or an argument names something that they do not hold.
+    """The settings are invalid, or an argument names something that they do not contain.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class ConfigError(ChiltepinError, ValueError):
     file : str
         The settings file, as the user named it; empty if the settings did not come from a file.
     key : str
-        Where in the settings, with dots: ``compute.max_blocks``; empty if no single key is at fault.
+        The path to the key: ``compute.max_blocks``; empty if the error is not about one key.
     line : int
         Line of that key in the file, from 1; 0 if unknown.
     """
@@ -132,7 +132,7 @@ class ConfigError(ChiltepinError, ValueError):
 
 
 class EndpointError(ChiltepinError):
-    """An endpoint cannot be used as asked; ``endpoint`` is the name that was given."""
+    """An endpoint cannot be used in this way; ``endpoint`` is the name that was given."""
 
     def __init__(self, message: str, *, endpoint: str = "") -> None:
         super().__init__(message)
@@ -144,11 +144,11 @@ class EndpointNotFoundError(EndpointError, LookupError, RuntimeError):
 
 
 class EndpointMismatchError(EndpointError):
-    """The endpoint exists but cannot serve this use: for instance, it has no place on the chosen backend."""
+    """The endpoint exists but cannot be used in this way; for example, it has no location on the chosen backend."""
 
 
 class BackendError(ChiltepinError):
-    """A backend could not do what it was asked, and no task was made.
+    """A call of a backend failed, and no task was made.
 
     Parameters
     ----------
@@ -157,9 +157,9 @@ class BackendError(ChiltepinError):
     backend : str
         Name of the backend.
     code : str
-        The service's own word for the failure, if it has one.
+        The error code of the service, if any.
     request_id : str
-        The service's id of the refused request, if it gave one; its support asks for it.
+        The service's id of the failed request, if any, for its support.
     transient : bool
         Whether the same call, with the same submission id, may be repeated.
     """
@@ -172,66 +172,56 @@ class BackendError(ChiltepinError):
 
 
 class LoginRequiredError(BackendError):
-    """Nobody is logged in, or the login has ended; the message names the command to type."""
+    """A login is required, or has expired; the message names the command to run."""
 
 
 class ConsentRequiredError(LoginRequiredError):
-    """The login is fine, but a collection wants one more consent; the message names the command to type."""
+    """The login is valid, but a collection requires a further consent; the message names the command to run."""
 
 
 class PermissionDeniedError(BackendError, PermissionError):
-    """The backend refuses: no right to do this, or a path that leads out of the endpoint."""
+    """Permission is denied, or a path leads out of the root of its endpoint."""
 
 
 class PathNotFoundError(BackendError, FileNotFoundError):
-    """Nothing is at that path."""
+    """The path does not exist."""
 
 
 class UnsupportedOptionError(BackendError):
-    """The backend does not have the option that was asked for; nothing was submitted."""
+    """The backend does not support an option; nothing was submitted."""
 
 
 class PathsInUseError(BackendError):
-    """The service has a task with the same paths that has not ended, and takes no second one.
+    """The service has an unfinished task with the same paths, and accepts no second one.
 
     Parameters
     ----------
     status : TaskStatus or None
-        What is known of that task; its handle names it.
-    message, backend, code, request_id, transient
+        The last known status of that task, with its handle.
+    message, **facts
         As for `BackendError`.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: TaskStatus | None = None,
-        backend: str = "",
-        code: str = "",
-        request_id: str = "",
-        transient: bool = False,
-    ) -> None:
-        super().__init__(message, backend=backend, code=code, request_id=request_id, transient=transient)
+    def __init__(self, message: str, *, status: TaskStatus | None = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
         self.status = status
 
 
 class EndpointUnavailableError(BackendError):
-    """The service answers, but could not use an endpoint now: it is busy, or not connected.
+    """The service responds, but an endpoint is busy or not connected.
 
-    Unlike an error that is ``transient``, this one is borne for ``fault_grace`` only, as it is inside a task.
+    Unlike a ``transient`` error, it is tolerated for ``fault_grace`` only, like a fault inside a task.
     """
 
 
 class ServiceUnavailableError(BackendError):
-    """The service did not answer, or is down for maintenance."""
+    """The service did not respond, or is down for maintenance."""
 
 
 class AppFailedError(ChiltepinError):
-    """An app ended with something that Parsl cannot hand on as it is, such as ``SystemExit``.
+    """An app ended with an exception or a result that cannot be pickled, such as ``SystemExit``.
 
-    It stands for an exception, or a result, that does not survive pickling. The message names its type, repeats its
-    message and, where there is one, has the traceback of the worker.
+    The message has the type and the message of the original and, if there is one, the traceback of the worker.
     """
 
 
@@ -241,9 +231,9 @@ class TaskError(ChiltepinError):
     Parameters
     ----------
     message : str
-        One sentence: what was to be done, and the service's reason why it was not.
+        One sentence: what was requested, and why it was not done.
     status : TaskStatus or None
-        The last status of the task; None only where no status could be had.
+        The last status of the task; None only if there was none.
     """
 
     def __init__(self, message: str, *, status: TaskStatus | None = None) -> None:
@@ -252,23 +242,23 @@ class TaskError(ChiltepinError):
 
 
 class TaskFailedError(TaskError):
-    """The backend gave the task up."""
+    """The task failed."""
 
 
 class TaskCanceledError(TaskError):
-    """Somebody cancelled the task, or the workflow that waited for it has ended."""
+    """The task was cancelled, or the workflow that waited for it has ended."""
 
 
 class TaskExpiredError(TaskError):
-    """The deadline that was sent with the task has passed at the backend."""
+    """The deadline of the task has passed at the backend."""
 
 
 class TaskLostError(TaskError):
-    """The backend does not know the task any more; what became of it is unknown."""
+    """The backend no longer knows the task; its outcome is unknown."""
 
 
 class TaskInactiveError(TaskError):
-    """The backend had suspended the task until somebody logs in anew, and it was stopped."""
+    """The task needed a new login, and was stopped."""
 
 
 class TaskPausedError(TaskError):
@@ -276,7 +266,7 @@ class TaskPausedError(TaskError):
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
-    """The ``timeout`` of the call has passed; the task was asked to stop."""
+    """The ``timeout`` of the call has passed, and the task was cancelled."""
 
 
 #: Longest value in a message, in characters.
@@ -286,7 +276,7 @@ _ESCAPES = {"\a": r"\a", "\b": r"\b", "\t": r"\t", "\n": r"\n", "\v": r"\v", "\f
 
 
 def printable(text: str) -> str:
-    r"""Return a text on one line, in which nothing moves the cursor, changes a colour or turns the reading around.
+    r"""Return a text on one line, without characters that control a terminal or the direction of text.
 
     Parameters
     ----------
@@ -296,8 +286,8 @@ def printable(text: str) -> str:
     Returns
     -------
     str
-        The same where it is printable; any other character is escaped as in a string of Python (``\n``, ``\x1b``,
-        ``\u202e``), as ``ls -b`` does. A backslash stays one: who needs the exact name asks for JSON.
+        Characters that are not printable are escaped as in a string of Python (``\n``, ``\x1b``, ``\u202e``), as with
+        ``ls -b``. A backslash is not escaped; JSON output has the exact name.
     """
     if text.isprintable():
         return text
@@ -305,12 +295,12 @@ def printable(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it stands in a message: on one line, not endless, and whatever its own text does."""
+    """Return a value for a message: on one line, shortened, and even if its ``repr`` fails."""
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - of an int with 5,000 digits, say; and a class of the user's may do anything
+    except Exception:  # noqa: BLE001 - an int with 5,000 digits, for example, or a class of the user
         return f"<{type(value).__name__}>"
-    # Messages end in logs, so that a password in a URL is left out of them.
+    # Messages are logged, so that a password in a URL is removed.
     text = re.sub(r"://[^/@\s]*@", "://***@", text)
     return printable(text if len(text) <= _SHOWN_WIDTH else f"{text[:_SHOWN_WIDTH]}...")
 

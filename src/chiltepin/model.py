@@ -1,7 +1,7 @@
 """The plain data that backends and callers exchange.
 
-All of it is frozen, keyword-only and made of strings, numbers and tuples, so that it can cross a process, a pickle or
-a JSON document. Times are UTC, sizes are bytes, paths are POSIX paths on an endpoint.
+All of it is frozen, keyword-only and made of strings, numbers and tuples, so that it can be sent to another process or
+stored as JSON. Times are UTC, sizes are bytes, paths are POSIX paths on an endpoint.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ __all__ = [
     "items_of",
 ]
 
-#: What a UUID looks like.
+#: The pattern of a UUID.
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-#: Seconds for which a trouble that does not heal by itself is borne, if nobody says otherwise: enough for a file that
-#: is just being put in its place, and for a laptop that changes its network.
+#: Default number of seconds for which a permanent fault is tolerated: enough for a file that is just being created, and
+#: for a laptop that changes its network.
 FAULT_GRACE = 60.0
 
-#: Longest label that the Globus service takes (docs.globus.org, "Task Submission", 2.2).
+#: Length of the longest label that the Globus service accepts (docs.globus.org, "Task Submission", 2.2).
 LABEL_LIMIT = 128
 
 #: The name of the collection of Globus Connect Personal on the machine where the workflow runs.
@@ -58,22 +58,22 @@ THIS_MACHINE = "this-machine"
 
 
 def endpoint_name(name: str) -> str:
-    """Return the name by which an endpoint is known: a UUID in small letters, any other name as it is."""
+    """Return the canonical name of an endpoint: a UUID in lower case, any other name unchanged."""
     return name.lower() if UUID.fullmatch(name) else name
 
 
 SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 
-#: The sync levels in rising strictness; each one also checks what those before it check.
+#: The sync levels from the weakest to the strictest; each one includes the checks of those before it.
 SYNC_LEVELS: tuple[SyncLevel, ...] = ("exists", "size", "mtime", "checksum")
 
-#: The algorithms of a checksum that a caller knows of a file, each with the number of its hexadecimal digits. Any of
-#: them finds damage; md5 and sha1 say nothing about who made the file.
+#: The algorithms of an expected checksum, with the number of hexadecimal digits. All of them detect corruption; md5 and
+#: sha1 do not protect against a manipulated file.
 CHECKSUMS: Mapping[str, int] = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
 
 
 def is_checksum(text: str) -> bool:
-    """Whether a text is a checksum as `TransferItem` has it."""
+    """Whether a text is a checksum in the form that `TransferItem` requires."""
     algorithm, _, digits = text.partition(":")
     return len(digits) == CHECKSUMS.get(algorithm) and re.fullmatch("[0-9a-f]*", digits) is not None
 
@@ -85,12 +85,12 @@ class TransferItem:
     Parameters
     ----------
     source, destination : str
-        Paths on their endpoints; ``destination`` is the whole new path.
+        Paths on their endpoints; ``destination`` is the complete new path.
     checksum : str
-        What the content of the file has to hash to, as ``"sha256:..."``: an algorithm of ``CHECKSUMS``, a colon and the
-        digits, all in small letters. It is checked whatever ``verify_checksum`` says; a file with another content
-        fails with the code ``EXTERNAL_CHECKSUM_MISMATCH``, and what was at the destination stays. Only of a file,
-        and without a sync level: what that leaves alone nobody reads. Empty: nothing is known of the content.
+        The expected checksum of the file, as ``"sha256:..."``: an algorithm of ``CHECKSUMS``, a colon and the digits,
+        all in lower case. It is checked even without ``verify_checksum``; a file with other content fails with the code
+        ``EXTERNAL_CHECKSUM_MISMATCH``, and an existing destination stays. Only for a file, and without a sync level,
+        because skipped files are not read. Empty: unknown.
     """
 
     source: str
@@ -116,7 +116,7 @@ class FilterRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferRequest:
-    """What a caller wants moved from one endpoint to another.
+    """A transfer from one endpoint to another.
 
     Parameters
     ----------
@@ -125,30 +125,29 @@ class TransferRequest:
     items : tuple of TransferItem
         What to move, at least one.
     recursive : bool
-        True: every item is a folder, and what is in it goes into the destination folder. False: every item is a file.
-        The wrong one is an error, as at Globus (Transfer API, "transfer item", ``recursive``).
+        True: every item is a folder, and its contents go into the destination folder. False: every item is a file. A
+        mismatch is an error, as at Globus (Transfer API, "transfer item", ``recursive``).
     sync_level : {"exists", "size", "mtime", "checksum"} or None
-        When an existing destination file is left alone: if it is there, if also its size is right, if also it is not
-        older, if also its content is the same. None: it is always written anew.
+        When an existing destination file is skipped: if it exists, if also its size is equal, if also it is not older,
+        if also its content is the same. None: it is always replaced.
     verify_checksum : bool
-        Compare a checksum of what was read with one of what was written; a difference fails the file.
+        Compare checksums of what was read and what was written; a difference fails the file.
     preserve_timestamp : bool
         Give a destination file the modification time of its source.
     filters : tuple of FilterRule
-        Which files of a folder are moved; only with ``recursive``.
+        Rules for the files of a folder; only with ``recursive``.
     delete_destination_extra : bool
-        Whether what is in a destination folder and not in its source folder is removed, after everything was moved;
-        only with ``recursive``, and of one item. What the source holds counts, not what of it is moved: what the sync
-        level leaves alone stays, and so does a file that the filters leave out, be it at the source or not. Nothing is
-        removed if something could not be listed, read or written, and nothing ever outside the destination folder; a
-        link goes itself.
+        Whether files that only the destination folder has are removed after everything was moved; only with
+        ``recursive``, and with one item. Files that the sync level skips stay, and so do files that the filters
+        exclude, whether the source has them or not. Nothing is removed if anything could not be listed, read or
+        written, and nothing outside the destination folder; of a link, only the link itself is removed.
     skip_source_errors : bool
-        Whether an item whose source cannot be read is left out, and told afterwards, while the others go on. What a
-        `BatchingBackend` needs for many callers in one task; nobody else asks for it.
+        Whether an item whose source cannot be read is skipped and reported, while the other items go on. A
+        `BatchingBackend` needs this for many callers in one task.
     label : str
-        A name for people, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
+        A label, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
     deadline : datetime or None
-        When the backend gives up by itself, in UTC; None leaves that to the backend.
+        When the backend gives up, in UTC; None leaves that to the backend.
     """
 
     source: str
@@ -167,18 +166,18 @@ class TransferRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteRequest:
-    """What a caller wants removed from an endpoint.
+    """A deletion on an endpoint.
 
     Parameters
     ----------
     endpoint : str
         Name of the endpoint.
     paths : tuple of str
-        What to remove, at least one; the root of an endpoint is always refused.
+        The paths to remove, at least one; the root of an endpoint is always refused.
     recursive : bool
-        Remove folders with all that is in them; without it a folder is an error.
+        Remove folders with their contents; without it a folder is an error.
     ignore_missing : bool
-        Whether a path where nothing is counts as removed.
+        Whether a missing path counts as removed.
     label, deadline
         As in `TransferRequest`.
     """
@@ -192,7 +191,7 @@ class DeleteRequest:
 
 
 def contradiction(request: TransferRequest) -> str:
-    """Return why nobody can do what a request asks for, as a sentence; empty if its options go together."""
+    """Return why the options of a request contradict each other, as a sentence; empty if they do not."""
     checksums = [item.checksum for item in request.items if item.checksum]
     wrong = [text for text in checksums if not is_checksum(text)]
     files, extra = not request.recursive, request.delete_destination_extra
@@ -221,20 +220,20 @@ Item = TransferItem | str
 
 
 def items_of(request: Request) -> tuple[Item, ...]:
-    """Return what a request moves or removes."""
+    """Return the items of a transfer, or the paths of a deletion."""
     return request.paths if isinstance(request, DeleteRequest) else request.items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskHandle:
-    """The name of a task, good in any process and after a restart.
+    """The identity of a task, valid in any process and after a restart.
 
     Parameters
     ----------
     backend : str
         Name of the backend that made the task.
     task_id : str
-        The backend's id of it.
+        Its id at the backend.
     submission_id : str
         The id that made its submission idempotent.
     """
@@ -249,15 +248,15 @@ class TaskHandle:
         return cls(backend=backend, task_id=submission_id, submission_id=submission_id)
 
 
-#: The handle of what never became a task.
+#: The handle of a request that never became a task.
 NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
 
-#: The code of the status of a task of which the answer could not be read: nothing is known of it now.
+#: The code of a status that could not be parsed: the state of the task is unknown.
 UNREAD = "UNREAD"
 
 
 class TaskState(Enum):
-    """Where a task stands. ``ACTIVE`` and ``PAUSED`` live; each of the others is final."""
+    """The state of a task. All states but ``ACTIVE`` and ``PAUSED`` are final."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -269,34 +268,34 @@ class TaskState(Enum):
 
     @property
     def final(self) -> bool:
-        """Whether the task will never change again."""
+        """Whether the task has ended."""
         return self not in (TaskState.ACTIVE, TaskState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """What a backend knows of a task at one moment.
+    """The status of a task at one moment.
 
     Parameters
     ----------
     handle : TaskHandle
         The task.
     state : TaskState
-        Where it stands.
+        Its state.
     code : str
-        One word for why, in Globus's vocabulary (``FILE_NOT_FOUND``, ``PERMISSION_DENIED``, ...); empty if all is well.
+        A code of Globus (``FILE_NOT_FOUND``, ``PERMISSION_DENIED``, ...) for a fault or failure; empty otherwise.
     reason : str
-        The same as a sentence for people.
+        The fault or failure as a sentence.
     bytes_done : int
-        Bytes that are whole at their destination, so far; of a service, all that have arrived.
+        Bytes of complete files so far; from a service, all bytes that have arrived.
     bytes_moving : int
-        Bytes of files that are not whole yet, where the backend counts them apart: what a bar shows of a large file.
+        Bytes of incomplete files, if the backend counts them separately, for a progress bar.
     files_done : int
-        Files moved or removed, so far.
+        Files moved or removed so far.
     files_skipped : int
-        Files left alone: by the sync level, by a filter, or because they are neither file nor folder.
+        Files skipped by the sync level, by a filter, or because they are special files.
     faults : int
-        Hiccups and failed files, so far.
+        Faults and failed files so far.
     """
 
     handle: TaskHandle
@@ -312,12 +311,12 @@ class TaskStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemOutcome:
-    """What became of one item of a task that has ended.
+    """The outcome of one item of a task that has ended.
 
     Parameters
     ----------
     done : bool
-        Whether it was done, whole.
+        Whether it was done completely.
     code, reason : str
         Why not, as in `TaskStatus`.
     """
@@ -336,11 +335,11 @@ class DirEntry:
     name : str
         Its base name.
     kind : {"file", "dir", "link", "other"}
-        A link is not followed; ``other`` is a device, a socket or a pipe.
+        Links are not followed; ``other`` is a device, a socket or a pipe.
     size : int or None
-        Bytes; 0 for anything but a file, None where the store does not tell.
+        Bytes; 0 for anything but a file, None if unknown.
     modified : datetime or None
-        Last modification in UTC; None where the store keeps none.
+        Last modification in UTC; None if unknown.
     """
 
     name: str
@@ -351,33 +350,33 @@ class DirEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend can do; what it cannot, it refuses before anything is submitted.
+    """What a backend supports; a request for anything else is refused at submission.
 
     Parameters
     ----------
     runs_on : {"service", "worker"}
-        Who moves the bytes: a service elsewhere, or the process that calls ``submit``.
+        What moves the bytes: a remote service, or the process that calls ``submit``.
     durable : bool
         Whether a task outlives the process that submitted it.
     deadline : bool
         Whether the backend itself stops a task at ``deadline``.
     sync_levels : tuple of str
-        The sync levels that it knows.
+        The supported sync levels.
     filters : bool
-        Whether it knows filter rules.
+        Whether filter rules are supported.
     checksums : tuple of str
-        The algorithms of ``CHECKSUMS`` by which it checks an item.
+        The algorithms of ``CHECKSUMS`` that are supported.
     deletes_extra : bool
-        Whether it knows ``delete_destination_extra``.
+        Whether ``delete_destination_extra`` is supported.
     max_items : int or None
-        Most items in one request; None means no limit.
+        Limit of items in one request; None means no limit.
     finds_endpoints : bool
-        Whether it finds endpoints by itself that the settings do not declare.
+        Whether endpoints work that the settings do not declare.
     batches : bool
-        Whether it tells the outcome of each item of a task; then the items of many callers go as one task, and it is a
+        Whether the outcome of each item is known, so that one task can have the items of many callers; it is then a
         `BatchingBackend`.
     slots : int or None
-        Tasks of one kind that the service works on at a time; None means that more tasks are done sooner.
+        Tasks of one kind that the service runs at a time; None means no limit.
     """
 
     runs_on: Literal["service", "worker"]

@@ -1,8 +1,8 @@
 """Paths on an endpoint.
 
-A path that a user writes is POSIX. An absolute one counts from the root of the endpoint; a relative one, or one under
-``~``, counts from the endpoint's home folder; never from the working directory of a process. ``.`` and ``..`` are
-resolved by their letters alone, so that a path means the same on a disk with links and in a store without folders.
+Paths are POSIX paths. An absolute one counts from the root of the endpoint; a relative one, or one under ``~``, counts
+from the endpoint's home folder, never from the working directory of a process. ``.`` and ``..`` are resolved without
+access to a store, so that a path means the same on a disk with links and in a store without folders.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
     PermissionDeniedError
         If ``..`` leads out of the root.
     ValueError
-        If the path names nothing; see `named`.
+        If the path is invalid; see `named`.
     """
     named(path)
     if path == "~" or path.startswith("~/"):
@@ -64,12 +64,12 @@ def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
 
 
 def named(path: str) -> str:
-    """Return ``path`` if it can name anything.
+    """Return ``path`` if it is valid.
 
     Raises
     ------
     ValueError
-        If it is empty or holds a NUL byte, which no filesystem can store.
+        If it is empty or contains a NUL byte, which no filesystem can store.
     """
     if not path or "\0" in path:
         raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
@@ -77,23 +77,23 @@ def named(path: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what a disk that does not tell all names apart makes of one: equal for names that it may take for one.
+    """Return a form of a name that is equal for names that some disk does not distinguish.
 
-    Case and the normal form of Unicode (macOS, Windows), and blanks and dots at the end (Windows).
+    Disks may ignore case and the normal form of Unicode (macOS, Windows), and blanks and dots at the end (Windows).
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).rstrip(" .") or name
 
 
 def joined(names: Parts) -> str:
-    """Return the absolute path on the endpoint that ``names`` lead to."""
+    """Return names as an absolute path on the endpoint."""
     return "/" + "/".join(names)
 
 
 def machine_path(url: str) -> str | None:
-    """Return the path of this machine that a setting means; None for the URL of another store.
+    """Return the path on this machine that a setting names; None for the URL of another store.
 
-    Only what begins with a scheme is a URL: ``s3://...``, or a chain of fsspec's such as ``simplecache::s3://...``. All
-    else is a path, whatever characters it holds.
+    A URL begins with a scheme: ``s3://...``, or a chain of fsspec such as ``simplecache::s3://...``. Everything else is
+    a path, whatever characters it contains.
     """
     whole = _URL.fullmatch(url)
     if whole is None:
@@ -101,5 +101,5 @@ def machine_path(url: str) -> str | None:
     scheme, host, path = whole.groups()
     if scheme.lower() not in ("file", "local"):
         return None
-    # Only a whole URL has percent signs for other characters, and may name this machine.
+    # Only a complete URL has percent-encoded characters and may have a host.
     return unquote(path if host.lower() == "localhost" else host + path, errors="surrogateescape")

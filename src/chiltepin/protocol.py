@@ -1,4 +1,4 @@
-"""The contract between Chiltepin and whatever moves the bytes."""
+"""The contract of a backend."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["BatchingBackend", "ClientBackend", "PlacingBackend", "StatBackend", 
 class TransferBackend(Protocol):
     """Something that moves and deletes data between endpoints.
 
-    A third party need not inherit from this class; it registers its own under the entry point group
+    A third party need not inherit from this class; it registers a class under the entry point group
     ``chiltepin.backends``. Every method blocks, and may be called from any thread.
 
     The promise
     -----------
     If `submit` returns, the task exists exactly once, and every later failure is a state, not an exception. If it
     raises, no task was made, or (where the error is ``transient``) repeating it with the same submission id is safe.
-    `poll` raises only when the question could not be asked; a task that nobody knows any more is ``LOST``.
+    `poll` raises only if the request failed; a task that the service no longer knows is ``LOST``.
 
     A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`; it
     is a `WorkerBackend`.
 
-    A backend that can be used with several services has an attribute ``service``, the URL of the one that it uses: the
-    journal tells their tasks apart by it.
+    A backend for several services has an attribute ``service``, the URL of the service in use, by which the journal
+    distinguishes their tasks.
 
-    What leaves a backend is plain: no object of its SDK, no token, and no exception whose ``__context__`` holds one.
+    Results and exceptions are plain: they contain no object of an SDK and no token, not even in ``__context__``.
     """
 
     name: str
@@ -44,53 +44,53 @@ class TransferBackend(Protocol):
         Parameters
         ----------
         endpoints : mapping of str to Any
-            For each endpoint, by name, where it is on this backend: what stands under the backend's name in the
-            settings of the endpoint, with ``home`` beside it if that is set.
+            The location of each endpoint by name: the value of the backend's name in the settings of the endpoint, with
+            ``home`` if that is set.
         options : mapping of str to Any
-            What stands under the backend's name in the ``data`` section.
+            The value of the backend's name in the ``data`` section.
 
         Raises
         ------
         ConfigError
-            If a location or an option makes no sense. Nothing is contacted here.
+            If a location or an option is invalid. Nothing is contacted here.
         """
         ...
 
     def new_submission_id(self) -> str:
-        """Return an id for one submission, to be made before it and kept over every repetition of it."""
+        """Return an id for one submission, to be used for every repetition of it."""
         ...
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
-        """Hand a request in; a repetition with the same ``submission_id`` returns the task that is already there.
+        """Submit a request; a repetition with the same ``submission_id`` returns the existing task.
 
         Raises
         ------
         EndpointError
-            An endpoint is unknown, or has no place on this backend.
+            An endpoint is unknown, or has no location on this backend.
         UnsupportedOptionError
-            The capabilities do not claim what is asked for, or `chiltepin.model.contradiction` has an objection.
+            The capabilities do not include an option, or `chiltepin.model.contradiction` finds a contradiction.
         PathsInUseError
-            A task with the same paths has not ended; no task was made. The request is submitted again after that.
+            A task with the same paths has not ended; no task was made. The request is submitted again afterwards.
         BackendError
-            The request cannot be made; ``transient`` says whether repeating it makes sense.
+            The request failed; ``transient`` tells whether to repeat it.
         """
         ...
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Return the status of each task, in the same order, at the price of one round trip.
+        """Return the status of each task, in the same order, with one round trip.
 
-        If the answer about one task cannot be read, its status is ``ACTIVE`` with the code ``chiltepin.model.UNREAD``;
-        this task is polled again later, and the others are not affected.
+        If the status of one task cannot be parsed, it is ``ACTIVE`` with the code ``chiltepin.model.UNREAD``; this task
+        is polled again later, and the others are not affected.
 
         Raises
         ------
         BackendError
-            The question could not be asked.
+            The request failed.
         """
         ...
 
     def cancel(self, handle: TaskHandle) -> None:
-        """Ask that a task stop: a request, not a fact. `poll` tells what became of it; asking again is harmless."""
+        """Request the cancellation of a task, which `poll` confirms; repeating the request is harmless."""
         ...
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
@@ -104,7 +104,7 @@ class TransferBackend(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of threads and sockets, never of data; live tasks of a worker backend are asked to stop."""
+        """Close threads and sockets, but remove no data; live tasks of a worker backend are cancelled."""
         ...
 
 
@@ -112,37 +112,37 @@ class TransferBackend(Protocol):
 class WorkerBackend(TransferBackend, Protocol):
     """A backend that moves the bytes in the process that called `submit`.
 
-    It uses the submission id as the task id, so that a task can be named before it is submitted.
+    It uses the submission id as the task id, so that the id of a task is known before it is submitted.
     """
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
-        """Return as soon as the task has ended, and after some seconds at the latest; `poll` tells which it was."""
+        """Return as soon as the task has ended, or after some seconds; `poll` tells which."""
         ...
 
 
 @runtime_checkable
 class PlacingBackend(TransferBackend, Protocol):
-    """A service backend that can tell which paths are one and the same, whatever endpoint and spelling name them."""
+    """A service backend that can tell whether two paths, on any endpoints, are the same."""
 
     def place(self, endpoint: str, path: str) -> tuple[str, ...]:
-        """Return where a path is: its store, and the names that lead to it from the root of that.
+        """Return the location of a path: its store, and the names from the root of the store to the path.
 
-        Nothing is contacted. Where the home folder of an endpoint is not known, the first name is ``~``.
+        Nothing is contacted. If the home folder of an endpoint is unknown, the first name is ``~``.
 
         Raises
         ------
         PermissionDeniedError, ValueError
-            If the path leads out of its root, or names nothing.
+            If the path leads out of its root, or is invalid.
         """
         ...
 
 
 @runtime_checkable
 class BatchingBackend(TransferBackend, Protocol):
-    """A service backend that can tell what became of each item of a task, so that many callers may share one."""
+    """A service backend that knows the outcome of each item of a task, so that many callers may share one task."""
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
-        """Return what became of each item of a task that has ended, in the order of the request.
+        """Return the outcome of each item of a task that has ended, in the order of the request.
 
         Parameters
         ----------
@@ -154,38 +154,38 @@ class BatchingBackend(TransferBackend, Protocol):
         Returns
         -------
         list of ItemOutcome or None
-            None where the service does not tell: such an item is asked for again.
+            None if the service does not report an item, which is then requested again.
 
         Raises
         ------
         BackendError
-            The question could not be asked.
+            The request failed.
         """
         ...
 
 
 @runtime_checkable
 class ClientBackend(TransferBackend, Protocol):
-    """A backend that can use a client of the caller's own."""
+    """A backend that can use a client that the caller provides."""
 
     def with_client(self, client: Any) -> TransferBackend:
-        """Return a backend that uses ``client``; this one stays as it is."""
+        """Return a backend that uses ``client``; this one does not change."""
         ...
 
 
 @runtime_checkable
 class StatBackend(TransferBackend, Protocol):
-    """A service backend that can tell whether one path is there.
+    """A service backend that can tell whether a path exists.
 
-    A task in which a file is not found is then ended as soon as that is confirmed, and not after ``fault_grace``.
+    A task with a missing file is then ended as soon as that is confirmed, and not after ``fault_grace``.
     """
 
     def exists(self, endpoint: str, path: str) -> bool:
-        """Whether anything is at a path.
+        """Whether a path exists.
 
         Raises
         ------
         EndpointError, BackendError
-            The question could not be asked, or the answer does not tell.
+            The request failed, or the answer does not tell.
         """
         ...

@@ -1,4 +1,4 @@
-"""Parsl's ``File`` of an endpoint, moved to the apps that read it and away from those that write it."""
+"""Stage each Parsl ``File`` of an endpoint: to the apps that read it, and from the apps that write it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ __all__ = ["ChiltepinStaging"]
 #: Bytes of the longest file name of most disks.
 NAME_MAX = 255
 
-#: Bytes of the longest end of a file name, such as ``.grib2``, that a shortened name keeps.
+#: Bytes of the longest suffix, such as ``.grib2``, that a shortened name keeps.
 LONGEST_SUFFIX = 20
 
-#: Seconds that the transfer of a file may take. A File has no timeout; a task of Globus has a day.
+#: Seconds that the transfer of a file may take; a task of Globus has a day.
 STAGING_TIMEOUT = 86400.0
 
 
-#: A working folder, and the endpoint of a file and the names that lead there.
+#: A working folder, the endpoint of a file, and the names that lead to the file.
 _File = tuple[str, str, paths.Parts]
 
 
@@ -51,22 +51,22 @@ class _StagedFiles:
     def __init__(self, _: DataFlowKernel) -> None:
         # Re-entrant: Parsl may stage files while it submits a transfer.
         self.lock = threading.RLock()
-        #: For each file, the copies that were made: after which future, by which transfer, and where.
+        #: The copies of each file: the future before it, the transfer, and the path.
         self.copies: dict[_File, list[tuple[Any, TransferFuture, str]]] = {}
         self.places = _StagedPaths()
-        #: For each transfer of an output, the working folder where its file stays, and where it is for programs.
+        #: For each transfer of an output, the working folder that keeps the file, and its local path.
         self.outputs: dict[Any, tuple[str, str]] = {}
 
 
 class _StagedPaths:
-    """Where copies are in working folders: no two of them in one place, and none where another one has a folder."""
+    """The paths of copies in working folders; no path is used twice, or as a file and a folder."""
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, ...], object] = {}
         self._folders: set[tuple[str, ...]] = set()
 
     def find(self, top: str, file: _File, owner: object) -> str:
-        """Return a place for a copy: below ``top``, or ``top-2`` if another owner has that one, and so on."""
+        """Return a path for a copy: below ``top``, or ``top-2`` if another owner has that path, and so on."""
         working_dir, endpoint, names = file
         below = [_shortened(_escaped(endpoint)), *map(_shortened, names)]
         for number in itertools.count(1):
@@ -83,19 +83,19 @@ class _StagedPaths:
 
 
 class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # parsl has no types
-    """Moves the files ``chiltepin://ENDPOINT/path`` among ``inputs`` and ``outputs`` of Parsl apps.
+    """Stages the files ``chiltepin://ENDPOINT/path`` in ``inputs`` and ``outputs`` of Parsl apps.
 
-    `chiltepin.configure.load` gives one to every executor. In a Parsl ``Config`` of your own it is put into
-    ``storage_access`` of an executor, beside Parsl's own (``parsl.data_provider.data_manager.default_staging``).
+    `chiltepin.configure.load` gives one to every executor. If you write a Parsl ``Config``, add one to
+    ``storage_access`` of an executor, with Parsl's (``parsl.data_provider.data_manager.default_staging``).
 
-    A file of the endpoint of the working folder is used where it is. Every other one is copied to the folder ``in`` in
-    the working folder, or from its folder ``out``, below the name of its endpoint and with all its own folders.
+    A file on the endpoint of the working folder is used in place. Every other file is copied to the folder ``in`` of
+    the working folder, or from its folder ``out``, below the name of its endpoint and with its folders.
 
     Parameters
     ----------
     working_dir : str or None
-        A folder that the apps of the executor see, as ``ENDPOINT:/path``; the settings say where it is mounted. None
-        refuses files of endpoints, in words.
+        A folder that the apps of the executor can access, as ``ENDPOINT:/path``; the settings have its mount. None
+        refuses files of endpoints.
     timeout : float
         Seconds that the transfer of one file may take; a day by default.
     """
@@ -112,7 +112,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         return bool(file.scheme == SCHEME)
 
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture | None:
-        """Start the transfer of a file that an app reads, unless it is there or on its way.
+        """Start the transfer of a file that an app reads, unless it is present or in transfer.
 
         Parameters
         ----------
@@ -123,12 +123,12 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         file : File
             Gets the path that the app opens.
         parent_fut : Future or None
-            What has to end before the file is at its endpoint.
+            The future after which the file is at its endpoint.
 
         Returns
         -------
         DataFuture or None
-            None if there is nothing to wait for but that future.
+            None if there is nothing to wait for except that future.
         """
         staged = kernel.attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
@@ -152,12 +152,12 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         endpoint, path = location
         file: _File = (str(self.working_dir), endpoint, _names(endpoint, path))
         copies = staged.copies.setdefault(file, [])
-        # Parsl has wrapped the future that the user gave.
+        # Parsl has wrapped the future of the user.
         origin = None if parent is None else parent.parent
         number = next((index for index, copy in enumerate(copies) if copy[0] is origin), len(copies))
         if number < len(copies) and not _failed(copies[number][1]):
             return copies[number][1:]
-        # An app may still read the file as it was before the app or transfer that has written it again.
+        # An app may still be reading the file from before it was written again.
         place = copies[number][2] if number < len(copies) else staged.places.find("in", file, object())
         transfer = transfer_task(
             endpoint,
@@ -173,12 +173,12 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         return transfer, place
 
     def stage_out(self, dm: DataManager, executor: str, file: File, app_fu: Future[Any]) -> Future[Any] | None:
-        """Have a file that an app writes moved to its endpoint when the app has ended.
+        """Move a file that an app writes to its endpoint when the app has ended.
 
         Returns
         -------
         Future or None
-            Of the file's arrival; None if the app writes it where it belongs.
+            The future of the transfer; None if the app writes the file in place.
         """
         staged = kernel.attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
@@ -199,7 +199,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     def replace_task_stage_out(
         self, dm: DataManager, executor: str, file: File, func: Callable[..., Any]
     ) -> Callable[..., Any]:
-        """Make the folder of the file where the app runs: its disk need not be one of this machine."""
+        """Make the folder of the file on the worker, whose disk may not be visible here."""
         del dm, executor
         return WithOutputDir(func, posixpath.dirname(str(file.local_path)))
 
@@ -225,14 +225,14 @@ def _failed(transfer: TransferFuture) -> bool:
 
 
 def _escaped(endpoint: str) -> str:
-    """Return the name of an endpoint as that of one folder; two endpoints have two."""
+    """Return the name of an endpoint as a unique name of one folder."""
     if endpoint in (".", ".."):
         return endpoint.replace(".", "%2E")
     return endpoint.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
 
 
 def _shortened(name: str) -> str:
-    """Return a name that a disk can hold: the same, or its beginning and its checksum (NAME_MAX, limits.h)."""
+    """Return a name that fits on a disk: unchanged, or its beginning and a checksum (NAME_MAX, limits.h)."""
     whole = os.fsencode(name)
     if len(whole) <= NAME_MAX:
         return name
@@ -242,6 +242,6 @@ def _shortened(name: str) -> str:
 
 
 def _names(endpoint: str, path: str) -> paths.Parts:
-    """Return the names from the root of an endpoint to a file, the same however its path is spelled."""
+    """Return the names from the root of an endpoint to a file, the same for every spelling of its path."""
     home = resolve_endpoint(data_settings(), "src_ep", endpoint).get("home", "/~")
     return paths.parts(path, home=home, endpoint=endpoint)

@@ -63,23 +63,23 @@ def python_task(
     ignore_for_cache: Sequence[str] | None = None,
     data_flow_kernel: DataFlowKernel | None = None,
 ) -> App | Decorator:
-    """Make a function, or a method, run on an executor; its future has what it returns.
+    """Make a function, or a method, run on an executor; its future has the return value.
 
     Parameters
     ----------
     function : callable
-        What to decorate; absent where the decorator is used with keywords.
+        The function; absent if the decorator is used with keywords.
     cache : bool
         Whether a call with the same arguments returns the earlier result.
     ignore_for_cache : sequence of str, optional
-        Parameters that play no part in that comparison.
+        Parameters to ignore in that comparison.
     data_flow_kernel : DataFlowKernel, optional
-        Where all calls go; by default each goes to the workflow that is running when it is made.
+        The kernel for all calls; by default, the workflow that is running at the time of the call.
 
     Raises
     ------
     TypeError
-        If what is decorated is no function, or has a parameter of a name that every task call takes for itself.
+        If the argument is not a function, or has a parameter with the name of a keyword of every task call.
     """
     return _decorator("python", function, cache, ignore_for_cache, data_flow_kernel)
 
@@ -119,8 +119,8 @@ def join_task(
 ) -> App | Decorator:
     """Make a function, or a method, start tasks and return their future, or a list of futures, for Parsl to wait for.
 
-    The function runs in a thread of this process, whatever ``executor`` says; the task calls in it go to the workflow
-    that it belongs to. Parameters and errors are those of `python_task`.
+    The function runs in a thread of this process for any ``executor``; its task calls go to its workflow. Parameters
+    and errors are those of `python_task`.
     """
     return _decorator("join", function, cache, ignore_for_cache, data_flow_kernel)
 
@@ -141,7 +141,7 @@ def _decorator(
 
 
 def _callable(task: _Task) -> App:
-    # A function and not an object with __call__: so methods, staticmethod and help() work as for any other.
+    # A function and not an object with __call__, for methods, staticmethod and help().
     def call(
         *args: Any,
         executor: str | list[str] | tuple[str, ...] = "all",
@@ -154,7 +154,7 @@ def _callable(task: _Task) -> App:
 
 
 class _Task:
-    """A decorated function: the rules for its calls, and the Parsl apps that make them."""
+    """A decorated function: the checks of its calls, and its Parsl apps."""
 
     def __init__(
         self,
@@ -170,13 +170,13 @@ class _Task:
         self.data_flow_kernel = data_flow_kernel
         self.name: str = function.__name__
         self.signature = inspect.signature(function)
-        # Each of these is read for every call, and inspect has them behind properties.
+        # Read for every call; inspect has slower properties.
         self.parameters = {name: parameter.kind for name, parameter in self.signature.parameters.items()}
         self.rest = next(
             (name for name, kind in self.parameters.items() if kind is inspect.Parameter.VAR_POSITIONAL), None
         )
         self.open = inspect.Parameter.VAR_KEYWORD in self.parameters.values()
-        #: Parsl keywords that the function does not declare, and therefore does not get.
+        #: Parsl keywords that the function does not declare and does not get.
         self.hidden = frozenset() if self.open else frozenset(PARSL_KEYWORDS) - self.parameters.keys()
         self.by_name = frozenset({*PARSL_KEYWORDS, *self.ignored})
         #: As Parsl knows them.
@@ -186,7 +186,7 @@ class _Task:
         self._check_names()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A class of __main__ is sent to a worker as it is, tasks among its methods included; a kernel cannot be sent.
+        # A class of __main__ is sent to a worker with the tasks among its methods; a kernel cannot be sent.
         return _Task, (self.kind, self.function, self.cache, self.ignored)
 
     def _check_names(self) -> None:
@@ -219,7 +219,7 @@ class _Task:
         return _with_callback_threads(self._app(dfk, labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Return the arguments as Parsl takes them: by position where it can be, by name where it looks for a name."""
+        """Return the arguments for Parsl: by position if possible, by name if Parsl requires the name."""
         if self.ordered and not kwargs and len(args) == len(self.parameters):
             return [self._nested(number, value) for number, value in enumerate(args, start=1)], {}
         bound = self._bind(args, {name: value for name, value in kwargs.items() if name not in self.hidden})
@@ -253,7 +253,7 @@ class _Task:
     def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
         if type(value) in PLAIN:
             return value
-        # A join task hands files on to the tasks that it calls; nothing is moved for itself.
+        # A join task passes files on to the tasks that it calls; nothing is moved for the join task.
         what = f"argument {argument} of {self.name}()"
         return nested(what, value, moved=self.kind != "join", only_waited_for=only_waited_for)
 
@@ -284,7 +284,7 @@ class _Task:
             named["parsl_resource_specification"] = resources
 
     def _app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
-        """Return the app for these executors: one for all such calls, since making and sending one is what costs."""
+        """Return the app for these executors; it is made once, because making and sending one is slow."""
         key = (labels if labels == "all" else tuple(labels), ignored)
         with _making_app:
             apps: dict[Any, App] = kernel.attached(dfk, _Apps).setdefault(self, {})
@@ -305,20 +305,20 @@ class _Task:
         if self.kind == "python":
             return python_app(sendable(function), **options)
         app = bash_app(function, **options)
-        # Not the function, which only tells the command: what runs the command fails, too.
+        # The function only returns the command; running the command may fail, too.
         app.wrapped_remote_function = sendable(app.wrapped_remote_function)
         return app
 
 
 class _Apps(weakref.WeakKeyDictionary["_Task", "dict[Any, App]"]):
-    """The apps of one run, by their task: an app refers to its kernel, and must not be what keeps it alive."""
+    """The apps of one run by task, weakly: an app refers to its kernel, and must not keep it alive."""
 
     def __init__(self, _: DataFlowKernel) -> None:
         super().__init__()
 
 
 class _TaskFuture(CallbackFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types
-    """The future of a task; its callbacks hold up no thread of Parsl."""
+    """The future of a task; its callbacks do not block threads of Parsl."""
 
 
 class _OutputFuture(CallbackFuture[Any], DataFuture):  # type: ignore[misc] # parsl has no types
@@ -326,8 +326,7 @@ class _OutputFuture(CallbackFuture[Any], DataFuture):  # type: ignore[misc] # pa
 
 
 def _with_callback_threads(future: AppFuture) -> AppFuture:
-    """Run the callbacks of a future that Parsl has made on separate threads."""
-    # Parsl makes them, and has no place to say of which class.
+    """Run the callbacks of a future on separate threads; Parsl has no option for the class of its futures."""
     _TaskFuture.adopt(future)
     for output in future.outputs:
         if type(output) is DataFuture:

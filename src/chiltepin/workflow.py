@@ -1,4 +1,4 @@
-"""From settings to a running Parsl, and to an orderly end: `Workflow`."""
+"""Start Parsl with settings, and shut it down cleanly: `Workflow`."""
 
 from __future__ import annotations
 
@@ -29,37 +29,35 @@ __all__ = ["Workflow"]
 
 logger = logging.getLogger(__name__)
 
-# Parsl reads whether a kernel is loaded, and the number of the next run folder, before it writes them.
+# Parsl has a race: it checks whether a kernel is loaded, and the next run folder, before it sets them.
 _LOADING = threading.Lock()
 
 
 class Workflow:
     """A ``with`` block in which tasks and transfers run.
 
-    The first one loads Parsl for the whole process; others, inside it or beside it in other threads, have a Parsl of
-    their own. Calls go to the innermost workflow of the thread that makes them; a thread that has entered none uses
-    the first.
+    The first workflow loads Parsl for the whole process; others, nested or in other threads, have a separate Parsl.
+    Calls go to the innermost workflow of their thread; a thread without a workflow uses the first one.
 
-    Leaving the block waits for everything that was started in it. Leaving it by an error, or by Ctrl-C while it waits,
-    ends everything first: what runs in a thread is waited for, all else is stopped, and every future that is not done
-    gets an error that says so.
+    The end of the block waits for everything that was started in it. After an error, or Ctrl-C while it waits, it shuts
+    down first: it waits for what runs in threads, stops everything else, and gives each unfinished future an error.
 
     Parameters
     ----------
     config : path, mapping or parsl.Config, optional
-        The settings file, or what would be in one, or a configuration of Parsl made by hand. By default the settings
-        file that ``chiltepin`` finds by itself, else one executor ``local``.
+        The settings file, or its content, or a configuration of Parsl. By default the default settings file, else one
+        executor ``local``.
     include : str or iterable of str, optional
-        The resources to use, besides ``local``; by default all.
+        The resources to use in addition to ``local``; by default all.
     client : globus_compute_sdk.Client, optional
         The client for resources that are compute endpoints.
     run_dir : path, optional
-        Where Parsl keeps its logs, a new folder for each run; by default ``runinfo``.
+        Where Parsl writes its logs, a new folder for each run; by default ``runinfo``.
     backend : str, optional
-        What moves the data, instead of what the settings say.
+        The backend; it overrides the settings.
     progress : bool, optional
-        Whether the transfers and deletions in flight are shown, in a live table on stderr; nothing is shown if that is
-        no terminal. By default only if the environment variable ``CHILTEPIN_PROGRESS`` is 1.
+        Whether to show the transfers and deletions in flight as a live table, if stderr is a terminal. By default only
+        if the environment variable ``CHILTEPIN_PROGRESS`` is 1.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class Workflow:
 
     @property
     def config(self) -> parsl.Config:
-        """What Parsl runs with."""
+        """The configuration of Parsl."""
         if self._config is None:
             raise ConfigError("This Workflow is not running yet; ask for its config inside its `with` block.")
         return self._config
@@ -123,7 +121,7 @@ class Workflow:
             self._end(quietly=exc_type is not None)
             in_order = clean
         finally:
-            # For this workflow alone: others of this process may still run, or have ended by an error.
+            # For this workflow only: others of this process may still run, or have failed.
             manager.workflow_ended(workflow, in_order=in_order)
 
     def _load(self) -> parsl.Config:
@@ -170,7 +168,7 @@ def _start(config: parsl.Config) -> DataFlowKernel:
         try:
             return parsl.load(config) if _loaded() is None else parsl.DataFlowKernel(config)
         except BaseException:
-            # Parsl leaves the executors that it has started by then, and nothing would end them.
+            # Parsl does not stop the executors that it has already started.
             for executor in config.executors:
                 with contextlib.suppress(Exception):
                     executor.shutdown()
