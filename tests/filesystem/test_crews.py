@@ -117,7 +117,7 @@ def test_a_crew_leaves_with_its_task():
 def test_progress_is_exact_from_many_threads():
     """Eight threads that count at once lose nothing."""
     request = transfer_request(src_ep="a", dst_ep="b", src_path="/a", dst_path="/b")
-    work = TaskRun(request, NO_TASK, AdaptivePool(MoverThreads()), threading.Event.wait)
+    work = TaskRun(request, NO_TASK, lambda: AdaptivePool(MoverThreads()), threading.Event.wait)
 
     def add(_: int) -> None:
         for _ in range(5000):
@@ -140,7 +140,7 @@ def test_tasks_one_after_another_are_done_by_one_thread(monkeypatch):
     office, workers = MoverThreads(), set()
     for _ in range(3):
         request = transfer_request(src_ep="a", dst_ep="b", src_path="x", dst_path="x")
-        run = TaskRun(request, NO_TASK, AdaptivePool(office), threading.Event.wait)
+        run = TaskRun(request, NO_TASK, lambda: AdaptivePool(office), threading.Event.wait)
         office.put(run, lambda _: workers.add(threading.get_ident()))
         assert run.ended.wait(30)
     assert len(workers) == 1

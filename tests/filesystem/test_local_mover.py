@@ -53,7 +53,7 @@ class Stopping(TaskRun):
 laptop, scratch, name = sys.argv[1:4]
 request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/" + name, dst_path="/" + name)
 origin, goal = Location("laptop", LocalStore(laptop), (name,)), Location("scratch", LocalStore(scratch), (name,))
-work = Stopping(request, None, AdaptivePool(MoverThreads()), threading.Event.wait)
+work = Stopping(request, None, lambda: AdaptivePool(MoverThreads()), threading.Event.wait)
 (copy_tree if name == "d" else copy_file)(work, request, origin, goal, Roots())
 print("done", flush=True)
 """
@@ -94,7 +94,7 @@ def copied(disk, name: str, checksum: str = "", do=None, **options) -> TaskRun:
     """Copy a file of the laptop; ``do`` is called before each part."""
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path=name, dst_path=name, **options)
     handle = TaskHandle(backend="x", task_id="x", submission_id="x")
-    work = TaskRun(request, handle, AdaptivePool(MoverThreads()), threading.Event.wait)
+    work = TaskRun(request, handle, lambda: AdaptivePool(MoverThreads()), threading.Event.wait)
     work.check = do or work.check
     origin, goal = (Location(ep, LocalStore(disk.roots[ep]), (name.strip("/"),)) for ep in ("laptop", "scratch"))
     copy_file(work, request, origin, goal, Roots(), checksum=checksum)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
 from chiltepin.transfers.outcomes import describe, status_from_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from chiltepin.model import ItemOutcome, Request, TaskHandle
     from chiltepin.protocol import TransferBackend
@@ -66,15 +65,9 @@ class TaskRecorder:
 
     # Of a task of this process.
 
-    @contextmanager
-    def followed(self, name: str, request: Request) -> Iterator[TaskLog]:
-        """Give what tells of one task while it runs; an error that ends it is told as its end."""
-        task_log = self._task_log(name, request)
-        try:
-            yield task_log
-        except BaseException as err:
-            task_log.ended(_end(err, describe(request)))
-            raise
+    def failed(self, task_log: TaskLog, request: Request, error: BaseException) -> None:
+        """Tell that an error has ended a task of which ``task_log`` tells."""
+        task_log.ended(_end(error, describe(request)))
 
     # Of a task of a service.
 
@@ -92,7 +85,7 @@ class TaskRecorder:
                 asked=asked,
             )
         if self._activity_log is not None:
-            task_log = self._task_log(submission_id, request, waited=waited)
+            task_log = self.task_log(submission_id, request, waited=waited)
             self._task_logs[submission_id] = task_log
             task_log.began()
 
@@ -153,7 +146,8 @@ class TaskRecorder:
                 end = replace(end, code=failed[0].code, reason=failed[0].reason)
             task_log.ended(end, failed=len(failed))
 
-    def _task_log(self, name: str, request: Request, *, waited: float = 0.0) -> TaskLog:
+    def task_log(self, name: str, request: Request, *, waited: float = 0.0) -> TaskLog:
+        """Return what tells of one task while it runs; ``waited`` are the seconds since it was asked for."""
         asked = datetime.now(timezone.utc) if self._activity_log is None else self._activity_log.clock()
         return TaskLog(
             self._activity_log, name, request, backend=self._backend.name, asked=asked - timedelta(seconds=waited)

@@ -145,7 +145,7 @@ class Transfers:
         stopped : callable
             Called at every poll of a task of this process; True cancels it.
         told : callable
-            Called with the status of each of these polls.
+            Called with the status of each of these polls that has not found it ended.
 
         Returns
         -------
@@ -165,14 +165,18 @@ class Transfers:
             rest = {"timeout": timeout, "polling_interval": polling_interval, "grace": fault_grace}
             return self._run_at_service(request, workflow=workflow, **rest)
         name = submission_id or self.backend.new_submission_id()
-        with self._recorder.followed(name, request) as task_log:
+        task_log = self._recorder.task_log(name, request)
 
-            def tell(status: TaskStatus) -> None:
-                task_log.seen(status)
-                told(status)
+        def tell(status: TaskStatus) -> None:
+            task_log.seen(status)
+            told(status)
 
+        try:
             status = self._run_here(name, request, timeout, polling_interval, stopped, tell)
-            task_log.ended(status)
+        except BaseException as err:
+            self._recorder.failed(task_log, request, err)
+            raise
+        task_log.ended(status)
         return status
 
     def _run_here(
@@ -250,8 +254,10 @@ class Transfers:
             pause = min(policy.WORKER_POLL, longest, timeout - elapsed)
             cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
             status = self.backend.poll([handle])[0]
+            if status.state.final:
+                return status
             told(status)
-            if status.state.final or stopped() or self._clock.monotonic() - start >= timeout:
+            if stopped() or self._clock.monotonic() - start >= timeout:
                 return status
 
     def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:

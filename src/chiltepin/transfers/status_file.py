@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import policy
-from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.own_files import create_own, open_own
 
 __all__ = ["StatusFile", "read"]
@@ -35,7 +35,7 @@ class StatusFile:
     """
 
     def __init__(self, file: str, clock: Any = None) -> None:
-        self._file, self._clock = file, clock or SystemClock()
+        self._file, self._clock = file, clock or time
         self._due = self._clock.monotonic() + policy.STATUS_FILE_INTERVAL
         self._last: TaskStatus | None = None
 

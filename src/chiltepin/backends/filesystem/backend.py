@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault, fault_of
-from chiltepin.backends.filesystem.location import Location
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
 from chiltepin.backends.filesystem.mover.delete import delete
 from chiltepin.backends.filesystem.mover.file import copy_file, is_missing
 from chiltepin.backends.filesystem.mover.pool import AdaptivePool
-from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.retry import in_steps
 from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
 from chiltepin.backends.filesystem.mover.tree import copy_tree
@@ -44,8 +43,9 @@ from chiltepin.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.store import Entry
     from chiltepin.model import Request, TransferRequest
 
@@ -119,13 +119,13 @@ class FilesystemBackend:
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Leave the task to a thread; see `TransferBackend.submit`."""
-        operation, pool = self._deed(request), self._crew(request)
+        operation = self._deletion(request) if isinstance(request, DeleteRequest) else self._transfer(request)
         handle = TaskHandle.at_worker(self.name, submission_id)
         with self._lock:
             if submission_id in self._tasks:
                 return handle
             self._forget_old()
-            run = self._tasks[submission_id] = TaskRun(request, handle, pool, self._pause)
+            run = self._tasks[submission_id] = TaskRun(request, handle, partial(self._pool, request), self._pause)
             run.witness = self.witness
         try:
             self._movers.put(run, operation)
@@ -151,13 +151,7 @@ class FilesystemBackend:
                 return
             del self._tasks[oldest]
 
-    def _deed(self, request: Request) -> Callable[[TaskRun], None]:
-        """Check the request and return what its thread has to do."""
-        if isinstance(request, DeleteRequest):
-            return self._deletion(request)
-        return self._transfer(request)
-
-    def _crew(self, request: Request) -> AdaptivePool:
+    def _pool(self, request: Request) -> AdaptivePool:
         """Return a pool as large as the stores of a request can use, the narrower one deciding."""
         ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
         stores = [self._place(name).opened for name in ends]
@@ -166,8 +160,8 @@ class FilesystemBackend:
         )
 
     def _transfer(self, request: TransferRequest) -> Callable[[TaskRun], None]:
-        origins = self._spots(request.source, (item.source for item in request.items))
-        goals = self._spots(request.destination, (item.destination for item in request.items))
+        origins = self._place(request.source).locations(item.source for item in request.items)
+        goals = self._place(request.destination).locations(item.destination for item in request.items)
         pairs = list(zip(origins, goals, strict=True))
         if why := contradiction(request):
             raise UnsupportedOptionError(why, backend=self.name)
@@ -185,13 +179,13 @@ class FilesystemBackend:
             copies = [partial(copy_tree, roots=roots)] * len(pairs)
         else:
             copies = [partial(copy_file, roots=roots, checksum=item.checksum) for item in request.items]
-        return _each(
-            (f"Copying {origin} to {goal}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
+        return in_steps(
+            ("Copying {} to {}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
             for copy, (origin, goal) in zip(copies, pairs, strict=True)
         )
 
     def _deletion(self, request: DeleteRequest) -> Callable[[TaskRun], None]:
-        doomed = self._spots(request.endpoint, request.paths)
+        doomed = self._place(request.endpoint).locations(request.paths)
         if not all(location.store.writable for location in doomed):
             raise self._read_only(request.endpoint)
         for location in doomed:
@@ -202,8 +196,8 @@ class FilesystemBackend:
                     code="PERMISSION_DENIED",
                 )
         roots = Roots(partial(self._roots, request.endpoint))
-        return _each(
-            (f"Deleting {location}", partial(delete, request=request, location=location, roots=roots), (location,))
+        return in_steps(
+            ("Deleting {}", partial(delete, request=request, location=location, roots=roots), (location,))
             for location in doomed
         )
 
@@ -213,11 +207,11 @@ class FilesystemBackend:
         own = self._place(endpoint).scheme
         schemes = next((kin for kin in _KIN if own in kin), frozenset())
         roots: list[Location] = []
-        for name, place in self._places.items():
+        for place in self._places.values():
             if place.scheme in schemes:
                 # One that has no secret here may be on another server; nothing on this one is to wait for that.
                 with suppress(ConfigError, BackendError):
-                    roots += self._spots(name, ["/"])
+                    roots += place.locations(["/"])
         return roots
 
     def _read_only(self, endpoint: str) -> UnsupportedOptionError:
@@ -225,12 +219,6 @@ class FilesystemBackend:
             f"Endpoint {endpoint!r} can only be read; choose another one to write to or to delete from.",
             backend=self.name,
         )
-
-    def _spots(self, endpoint: str, paths: Iterable[str]) -> list[Location]:
-        """Return the places that a task asks for on one endpoint, all below one root."""
-        place = self._place(endpoint)
-        store = place.store()
-        return [Location(endpoint, store, place.parts(path)) for path in paths]
 
     def _place(self, endpoint: str) -> Place:
         place = self._places.get(endpoint)
@@ -243,7 +231,8 @@ class FilesystemBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks of this process; one that another process ran is ``LOST``."""
-        self._movers.add_if_starved()
+        if self._movers.waiting:
+            self._movers.add_if_starved()
         return [self._status(handle) for handle in handles]
 
     def _status(self, handle: TaskHandle) -> TaskStatus:
@@ -261,7 +250,7 @@ class FilesystemBackend:
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder; see `TransferBackend.ls`."""
-        (location,) = self._spots(endpoint, [path])
+        (location,) = self._place(endpoint).locations([path])
         try:
             with location.store.folder(location.resolved(follow=True).parts) as folder:
                 return [_dir_entry(entry) for entry in limited(folder.entries(), location)]
@@ -289,30 +278,6 @@ def _refuse_unknown(backend: str, options: Mapping[str, Any], *, known: Sequence
                 f"Backend {backend!r} has no option {option!r}; remove it from {backend}: in the data section.",
                 key=f"data.{backend}.{option}",
             )
-
-
-def _each(steps: Iterable[tuple[str, Callable[[TaskRun], None], Sequence[Location]]]) -> Callable[[TaskRun], None]:
-    """Return the operation of doing all steps, each with the words for its failure and the places that it is about.
-
-    The others go on after one that failed.
-    """
-    steps = tuple(steps)
-
-    def one(run: TaskRun, what: str, step: Callable[[TaskRun], None], locations: Sequence[Location]) -> None:
-        run.check()
-        try:
-            with_retries(run, partial(step, run), *(location.store for location in locations))
-        except Exception as err:  # noqa: BLE001 - the other steps go on
-            run.fail(err, what)
-
-    def operation(run: TaskRun) -> None:
-        if len(steps) == 1:
-            # Not worth asking whether more threads would be.
-            one(run, *steps[0])
-        else:
-            run.pool.all(partial(one, run, *step) for step in steps)
-
-    return operation
 
 
 def _dir_entry(entry: Entry) -> DirEntry:

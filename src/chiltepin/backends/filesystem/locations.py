@@ -12,13 +12,13 @@ from chiltepin import paths
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.backends.filesystem.location import Location
 from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from chiltepin.backends.filesystem.store import Store
-    from chiltepin.paths import Parts
 
 __all__ = ["Place", "local_places", "place_of"]
 
@@ -57,9 +57,13 @@ class Place:
         forks.leave(self._store)
         self._store, self._lock = None, threading.Lock()
 
-    def parts(self, path: str) -> Parts:
-        """Return the names from the root down to ``path``; see `chiltepin.paths.parts`."""
-        return paths.parts(path, home=self._home, endpoint=self._endpoint)
+    def locations(self, asked: Iterable[str]) -> list[Location]:
+        """Return where the paths of a task lead, all below one root; errors are those of `store` and `paths.parts`."""
+        store = self.store()
+        return [
+            Location(self._endpoint, store, paths.parts(path, home=self._home, endpoint=self._endpoint))
+            for path in asked
+        ]
 
     @property
     def opened(self) -> Store:

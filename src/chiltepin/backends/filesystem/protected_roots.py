@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Roots"]
 
 
+@dataclass(eq=False)
 class Roots:
     """Places that stay, with all that leads to them.
 
@@ -30,8 +31,7 @@ class Roots:
         Returns the roots, and whatever else has to stay; called once, when something is about to be deleted.
     """
 
-    def __init__(self, find: Callable[[], Iterable[Location]] = tuple) -> None:
-        self._find = find
+    find: Callable[[], Iterable[Location]] = tuple
 
     def also(self, location: Location) -> Roots:
         """Return these and one more."""
@@ -39,7 +39,7 @@ class Roots:
 
     @cached_property
     def _spots(self) -> tuple[Location, ...]:
-        return tuple(self._find())
+        return tuple(self.find())
 
     def refuse(self, location: Location) -> None:
         """Raise a ``Fault`` if a place is or holds one of them."""

@@ -1,16 +1,18 @@
-"""Trying again what may go better the next time."""
+"""The steps of a task, and trying again what may go better the next time."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.store import Store
 
-__all__ = ["with_retries"]
+__all__ = ["in_steps", "with_retries"]
 
 T = TypeVar("T")
 
@@ -20,6 +22,30 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 #: How often one step is tried; with these waits that bears a trouble of some eight seconds. One that lasts
 #: longer fails the file, and whoever runs the transfer again goes on where it ended.
 TRIES = 6
+
+
+def in_steps(steps: Iterable[tuple[str, Callable[[TaskRun], None], Sequence[Location]]]) -> Callable[[TaskRun], None]:
+    """Return the operation of doing all steps; the others go on after one that failed.
+
+    Each comes with the places that it is about, and with the words for its failure, in which ``{}`` stand for these.
+    """
+    steps = tuple(steps)
+
+    def one(run: TaskRun, what: str, step: Callable[[TaskRun], None], locations: Sequence[Location]) -> None:
+        run.check()
+        try:
+            with_retries(run, partial(step, run), *(location.store for location in locations))
+        except Exception as err:  # noqa: BLE001 - the other steps go on
+            run.fail(err, what.format(*locations))
+
+    def operation(run: TaskRun) -> None:
+        if len(steps) == 1:
+            # Not worth asking whether more threads would be.
+            one(run, *steps[0])
+        else:
+            run.pool.all(partial(one, run, *step) for step in steps)
+
+    return operation
 
 
 def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import FATAL_CODES, Fault, fault_of
@@ -37,16 +38,20 @@ class TaskRun:
         What is asked for.
     handle : TaskHandle
         The task.
-    pool : AdaptivePool
-        The threads that may help with it.
+    make_pool : callable
+        Makes the pool of the threads that may help with it; called when they are first asked for.
     wait : callable
         Waits until an event is set, or some seconds.
     """
 
     def __init__(
-        self, request: Request, handle: TaskHandle, pool: AdaptivePool, wait: Callable[[threading.Event, float], object]
+        self,
+        request: Request,
+        handle: TaskHandle,
+        make_pool: Callable[[], AdaptivePool],
+        wait: Callable[[threading.Event, float], object],
     ) -> None:
-        self.request, self.handle, self.pool, self._wait = request, handle, pool, wait
+        self.request, self.handle, self._make_pool, self._wait = request, handle, make_pool, wait
         self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
         self.bytes_moving = 0
         self._state = TaskState.ACTIVE
@@ -60,6 +65,11 @@ class TaskRun:
         self.ended = threading.Event()
         #: Told of each file that has arrived: endpoint and path it came from, and those that it has now.
         self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
+
+    @cached_property
+    def pool(self) -> AdaptivePool:
+        """The threads that may help; the thread of the task is the first to ask for them."""
+        return self._make_pool()
 
     def cancel(self) -> None:
         """Ask the threads to stop at their next block or file."""
@@ -160,7 +170,8 @@ class TaskRun:
             self._told = [fault_of(err, "The task could not go on")]
             self.failures = 1
         finally:
-            self.pool.close()
+            if "pool" in vars(self):
+                self.pool.close()
             self._state = state
             self.ended.set()
 

@@ -45,7 +45,8 @@ class MoverThreads:
 
     def renew(self) -> None:
         """Begin without tasks and threads, as in a process made by ``fork``."""
-        self._waiting: deque[tuple[float, TaskRun, Callable[[TaskRun], None]]] = deque()
+        #: Those for which there is no thread yet.
+        self.waiting: deque[tuple[float, TaskRun, Callable[[TaskRun], None]]] = deque()
         self._threads: set[threading.Thread] = set()
         self._lent = 0
         self._lock = threading.Lock()
@@ -61,7 +62,7 @@ class MoverThreads:
         """
         task = (time.monotonic(), run, operation)
         with self._lock:
-            self._waiting.append(task)
+            self.waiting.append(task)
             if self._lingers:
                 self._taken.notify()
                 return
@@ -69,13 +70,13 @@ class MoverThreads:
                 if not any(thread.is_alive() for thread in self._threads):
                     self._start_mover()
             except BaseException:
-                self._waiting.remove(task)
+                self.waiting.remove(task)
                 raise
 
     def add_if_starved(self) -> None:
         """Hire a thread if a task has been waiting for too long; called by whoever waits for one, or looks at one."""
         with self._lock:
-            if self._waiting and time.monotonic() - self._waiting[0][0] >= THREAD_WAIT:
+            if self.waiting and time.monotonic() - self.waiting[0][0] >= THREAD_WAIT:
                 # Without one the task waits for a thread that is there.
                 with suppress(BackendError):
                     self._start_mover()
@@ -113,13 +114,13 @@ class MoverThreads:
     def _next(self) -> tuple[float, TaskRun, Callable[[TaskRun], None]] | None:
         """Return the task that has waited longest, or None to end."""
         with self._lock:
-            if not self._waiting and not self._lingers:
+            if not self.waiting and not self._lingers:
                 self._lingers = True
                 try:
-                    self._taken.wait_for(lambda: self._waiting, LINGER)
+                    self._taken.wait_for(lambda: self.waiting, LINGER)
                 finally:
                     self._lingers = False
-            if self._waiting:
-                return self._waiting.popleft()
+            if self.waiting:
+                return self.waiting.popleft()
             self._threads.discard(threading.current_thread())
             return None
