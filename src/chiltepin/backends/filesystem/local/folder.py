@@ -159,7 +159,7 @@ class LocalFolder(OpenFile):
         if small is None or self._in_order:
             return None
         try:
-            return write_small(small, self.descriptor, name, options, self.open_temp_files())
+            return write_small(small, name, options, self.open_temp_files())
         except OSError as err:
             if not self._learns(err):
                 raise

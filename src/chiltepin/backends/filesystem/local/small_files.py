@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.checksums import not_what_was_sent, verify_content
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, close_quietly, is_changed
-from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors
 from chiltepin.backends.filesystem.local.times import keep_time
 from chiltepin.backends.filesystem.store import SMALL, Small
 
@@ -57,21 +56,19 @@ def read_small(origin: int, name: str) -> Small | None:
     return Small(content, size, before.st_mtime_ns)
 
 
-def write_small(small: Small, goal: int, name: str, options: CopyOptions, temp_files: TempFiles) -> int:
+def write_small(small: Small, name: str, options: CopyOptions, temp_files: TempFiles) -> int:
     """Write a file, whole or not at all.
 
     Parameters
     ----------
     small : Small
         What it is to be.
-    goal : int
-        The descriptor of its folder.
     name : str
-        What it will be called there.
+        What it will be called.
     options : CopyOptions
         How it is to be copied.
     temp_files : TempFiles
-        Those of the folder.
+        Those of its folder.
 
     Returns
     -------
@@ -88,13 +85,11 @@ def write_small(small: Small, goal: int, name: str, options: CopyOptions, temp_f
             keep_time(target, small.mtime)
         if rights is not None:
             give_rights(target, rights)
-        surface_close_errors(target)
-        give_name(goal, temp_file, name)
     except BaseException:
         temp_files.give_up(temp_file)
-        raise
-    finally:
         close_quietly(target)
+        raise
+    temp_files.finish(temp_file, target, name)
     return small.size
 
 

@@ -27,7 +27,7 @@ from chiltepin.backends.filesystem.local.permissions import create_mode, give_ri
 from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds, unit_of
 from chiltepin.backends.filesystem.store import BLOCK
-from chiltepin.backends.filesystem.temp_names import body_of, temporary
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, body_of, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "LocalTempFile", "TempFiles", "give_name", "surface_close_errors", "sweep"]
+__all__ = ["PART", "LocalTempFile", "TempFiles", "give_name", "sweep"]
 
 #: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
 #: takes long enough that handing it to another thread does not count (benchmarks/README.md).
@@ -121,6 +121,8 @@ class TempFiles:
         self._claim: tuple[str, int] | None = None
         #: What the names of all that share the claim begin with; empty before there is one.
         self._shared: str | None = ""
+        #: The one that is its own claim, and names that may be used again since their files have got their real ones.
+        self._first, self._free = "", list[str]()
 
     def replaced(self, name: str) -> Rights | None:
         """Return the rights of the file that one of this name will replace."""
@@ -128,19 +130,46 @@ class TempFiles:
 
     def new(self, rights: Rights | None = None) -> tuple[str, int]:
         """Return name and descriptor of an empty temporary file: the first is its own claim, the others share one."""
-        number, mode = next(self._count), create_mode(rights)
-        if not number:
-            return self._claimed(mode)
-        if not self._shared:
-            with self._lock:
-                self._claim = self._claim or self._claimed()
-                self._shared = body_of(self._claim[0])
-        name = temporary(f"{self._shared}-{number}")
+        mode = create_mode(rights)
+        try:
+            name = self._free.pop()
+        except IndexError:
+            number = next(self._count)
+            if not number:
+                self._first, descriptor = self._claimed(mode)
+                return self._first, descriptor
+            name = temporary(f"{self._share()}-{number}")
         try:
             return name, os.open(name, _NEW, mode, dir_fd=self.folder)
         except OSError:
             # A disk that fails just after it has made a file (NFS: when it is to get its mode) has made it.
             self.give_up(name)
+            raise
+
+    def _share(self) -> str | None:
+        """Return what the names of all that share the claim begin with; the first of them makes it."""
+        if not self._shared:
+            with self._lock:
+                self._claim = self._claim or self._claimed()
+                self._shared = body_of(self._claim[0])
+        return self._shared
+
+    def finish(self, temp_file: str, descriptor: int, name: str) -> None:
+        """Close a file of `new` and give it its real name; if that fails, it is removed."""
+        try:
+            if temp_file == self._first:
+                # Its lock is its claim, which has to last until it has its name.
+                try:
+                    surface_close_errors(descriptor)
+                    give_name(self.folder, temp_file, name)
+                finally:
+                    close_quietly(descriptor)
+            else:
+                os.close(descriptor)
+                give_name(self.folder, temp_file, name)
+                self._free.append(temp_file)
+        except BaseException:
+            self.give_up(temp_file)
             raise
 
     def ordered(self, rights: Rights | None) -> tuple[str, int]:
@@ -216,7 +245,8 @@ def sweep(folder: int) -> bool:
     claims: dict[str, list[str]] = {}
     with os.scandir(folder) as found:
         for entry in found:
-            body = body_of(entry.name)
+            # Most files are none of ours, and are told by a look at the start of their names.
+            body = body_of(entry.name) if entry.name.startswith(TEMP_PREFIX) else None
             if body is not None and _LOCAL.fullmatch(body):
                 claims.setdefault(temporary(body.partition("-")[0]), []).append(entry.name)
     clean = True
