@@ -20,7 +20,7 @@ from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.sync_level import KEPT
 from chiltepin.backends.filesystem.store import MOST_KEPT, Entry, is_valid_name
-from chiltepin.backends.filesystem.temp_names import is_temp_name
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -143,7 +143,11 @@ def _split(run: TaskRun, found: ListingStats, listed: Sequence[Any]) -> tuple[li
 
 def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
     """Do the same for a listing of this machine, in which temporary files have to be passed over."""
-    files = [item for item in listed if item.is_file(follow_symlinks=False) and not is_temp_name(item.name)]
+    files = [
+        item
+        for item in listed
+        if item.is_file(follow_symlinks=False) and not (item.name.startswith(TEMP_PREFIX) and is_temp_name(item.name))
+    ]
     if len(files) == len(listed):
         return files, [], 0
     shown = [item for item in listed if not is_temp_name(item.name)]

@@ -204,19 +204,24 @@ class _Tree:
         group: TaskGroup,
     ) -> None:
         """Copy files within this machine; one that is not small becomes a operation of its own."""
-        for item in items:
-            self._task.check()
-            size = failed = None
-            try:
-                size = there.take_small(here, item.name, item.name, self._copier.options)
-            except Exception as err:  # noqa: BLE001 - it may be worth another try
-                failed = err
-            if size is not None:
-                self._task.count(files=1, size=size)
-                self._task.arrived(pair.origin, pair.goal, item.name)
-                continue
-            for entry in entries([item], partial(self._fail, pair, source)):
-                self._give(group, pair, partial(self._file, pair, entry, None, source, failed=failed))
+        files = size = 0
+        try:
+            for item in items:
+                self._task.check()
+                done = failed = None
+                try:
+                    done = there.take_small(here, item.name, item.name, self._copier.options)
+                except Exception as err:  # noqa: BLE001 - it may be worth another try
+                    failed = err
+                if done is not None:
+                    files, size = files + 1, size + done
+                    self._task.arrived(pair.origin, pair.goal, item.name)
+                    continue
+                for entry in entries([item], partial(self._fail, pair, source)):
+                    self._give(group, pair, partial(self._file, pair, entry, None, source, failed=failed))
+        finally:
+            # Once for all of them: to count is as much work as a system call.
+            self._task.count(files=files, size=size)
 
     def _together(self, pair: FolderPair, files: Sequence[Entry], level: SyncLevel | None, source: Location) -> None:
         """Copy the files of a portion with as few requests as their stores can."""
