@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 from chiltepin.backends import threads
@@ -22,13 +23,11 @@ logger = logging.getLogger(__name__)
 class SystemClock:
     """The time of this machine."""
 
-    def monotonic(self) -> float:
-        """Return seconds that only go forward."""
-        return time.monotonic()
+    #: Return seconds that only go forward.
+    monotonic = staticmethod(time.monotonic)
 
-    def now(self) -> datetime:
-        """Return the time of day, in UTC."""
-        return datetime.now(timezone.utc)
+    #: Return the time of day, in UTC.
+    now = staticmethod(partial(datetime.now, timezone.utc))
 
 
 class Backoff:

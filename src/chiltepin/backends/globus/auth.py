@@ -13,7 +13,7 @@ from globus_sdk.gare import GlobusAuthorizationParameters
 from globus_sdk.scopes import AuthScopes, GCSCollectionScopes, TransferScopes
 from globus_sdk.transport import RetryConfig
 
-from chiltepin.backends.globus.auth_errors import call_auth
+from chiltepin.backends.globus.auth_errors import auth_error
 from chiltepin.backends.globus.credentials import Credentials, choose_credentials
 from chiltepin.backends.globus.token_storage import FileTokenStorage, token_file
 from chiltepin.backends.globus.transport import bounded
@@ -162,11 +162,13 @@ class _LoginAuthorizer(GlobusAuthorizer):
     def _ask(self, call: Callable[[GlobusApp], T]) -> T:
         with self._lock:
             try:
-                return call_auth(lambda: call(self._app()))
-            except LoginRequiredError:
-                # What the app remembers is good no more; a login that is made meanwhile is to be seen.
+                return call(self._app())
+            except Exception as err:  # noqa: BLE001 - as in `call_auth`
+                failure = auth_error(err)
+            if isinstance(failure, LoginRequiredError):
+                # What the app remembers is no longer valid; a login made meanwhile must be seen.
                 self._kept = None
-                raise
+        raise failure
 
     def _app(self) -> GlobusApp:
         if self._kept is None:

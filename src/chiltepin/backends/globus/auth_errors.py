@@ -23,7 +23,7 @@ from chiltepin.errors import BackendError, ChiltepinError, LoginRequiredError, S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["call_auth", "login_error"]
+__all__ = ["auth_error", "call_auth", "login_error"]
 
 T = TypeVar("T")
 
@@ -35,16 +35,16 @@ def call_auth(call: Callable[[], T]) -> T:
     """Run one call that may ask Globus Auth; raise only our errors."""
     try:
         return call()
-    except (ChiltepinError, OSError):
-        raise
-    except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK raise anything
-        failure = _translate(err)
+    except Exception as err:  # noqa: BLE001 - a malformed document has the SDK raise anything
+        failure = auth_error(err)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
 
-def _translate(err: Exception) -> ChiltepinError:
-    """Return our error for what was raised, also where the refusal itself makes no sense."""
+def auth_error(err: Exception) -> ChiltepinError | OSError:
+    """Return the error to raise for one of such a call, also where the refusal itself is malformed."""
+    if isinstance(err, ChiltepinError | OSError):
+        return err
     if isinstance(err, globus_sdk.NetworkError):
         return ServiceUnavailableError(
             f"Globus Auth could not be reached ({type(err).__name__}); see that this machine reaches auth.globus.org, "

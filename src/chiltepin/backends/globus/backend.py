@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import globus_sdk
@@ -11,8 +13,8 @@ from chiltepin.backends import forks
 from chiltepin.backends.globus import auth, documents, responses
 from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.credentials import environment_key, service_name
-from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus
+from chiltepin.backends.globus.credentials import ENVIRONMENT_VARIABLES
+from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus, translate
 from chiltepin.backends.globus.task_reader import TaskReader
 from chiltepin.backends.globus.text import uuid
 from chiltepin.backends.globus.transport import replace_connections
@@ -113,7 +115,7 @@ class GlobusBackend:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._environment_key = environment_key()
+        self._environment = _environment()
         self._collections = Collections(self._places, self._client)
         self._consented: set[str] = set()
         self._tasks = TaskReader(self._ask, self._collections.find)
@@ -185,8 +187,8 @@ class GlobusBackend:
     def _forget_if_environment_changed(self) -> None:
         """Forget what was found at another Globus, or by another login, than the environment names now."""
         with self._lock:
-            if self._owns_client and self._environment_key != environment_key():
-                self._environment_key = environment_key()
+            if self._owns_client and self._environment != (environment := _environment()):
+                self._environment = environment
                 self._shared_client = None
                 self._collections.forget()
                 self._consented.clear()
@@ -195,19 +197,20 @@ class GlobusBackend:
     def _ask(self, what: str, call: Callable[[globus_sdk.TransferClient], T]) -> T:
         client = self._client()
         try:
-            return call_globus(lambda: call(client), what)
-        except ConsentRequiredError:
-            raise
-        except LoginRequiredError:
-            pass
-        # The SDK looks for a token that has ended at the first failure of a request only: after a 502 a 401 comes back
-        # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
-        return call_globus(lambda: call(client), what)
+            return call(client)
+        except Exception as err:  # noqa: BLE001 - as in `call_globus`
+            failure = translate(err, what)
+        if isinstance(failure, LoginRequiredError) and not isinstance(failure, ConsentRequiredError):
+            # The SDK looks for a token that has ended at the first failure of a request only: after a 502 a 401 comes
+            # back (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
+            return call_globus(partial(call, client), what)
+        raise failure
 
     @property
     def service(self) -> str:
-        """Which Globus it is, for a journal that several may share."""
-        return service_name()
+        """Which Globus the environment names, for a journal that several may share: an address, or a name."""
+        address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
+        return os.environ.get(address) or os.environ.get(environment) or "production"
 
     def new_submission_id(self) -> str:
         """Ask Globus for one: it takes no others."""
@@ -282,6 +285,8 @@ class GlobusBackend:
     def _require_consent(self, *places: Collection) -> None:
         """See to it that the login reaches the data of the collections; each is asked about once."""
         new = [place for place in places if place.id not in self._consented]
+        if not new:
+            return
         auth.require_data_access(
             self._client(), {place.id: place.name for place in new if self._collections.needs_consent(place)}
         )
@@ -300,7 +305,7 @@ class GlobusBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
-        return call_globus(lambda: self._tasks.poll(handles), "Asking how the tasks are")
+        return call_globus(partial(self._tasks.poll, handles), "Asking how the tasks are")
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         """Return what became of each item; see `BatchingBackend.outcomes`.
@@ -309,7 +314,7 @@ class GlobusBackend:
         lists of what was moved and what was left out.
         """
         return call_globus(
-            lambda: self._tasks.outcomes(handle, request), f"Asking for the items of task {handle.task_id}"
+            partial(self._tasks.outcomes, handle, request), f"Asking for the items of task {handle.task_id}"
         )
 
     def cancel(self, handle: TaskHandle) -> None:
@@ -340,7 +345,7 @@ class GlobusBackend:
                 ),
             )
 
-        return call_globus(lambda: pages.complete(page, what), what)
+        return call_globus(partial(pages.complete, page, what), what)
 
     def exists(self, endpoint: str, path: str) -> bool:
         """Whether anything is at a path; see `StatBackend.exists`."""
@@ -362,6 +367,11 @@ class GlobusBackend:
             if self._owns_client and self._shared_client is not None:
                 self._shared_client.close()
                 self._shared_client = None
+
+
+def _environment() -> tuple[str | None, ...]:
+    """Return all that the environment says about which Globus is meant, and which login; it holds a secret."""
+    return tuple(map(os.environ.get, ENVIRONMENT_VARIABLES))
 
 
 def _is_identical(err: BackendError) -> bool:

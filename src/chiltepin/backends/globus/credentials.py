@@ -1,4 +1,4 @@
-"""As which client Chiltepin logs in to Globus, and which Globus that is, by environment and settings."""
+"""As which client Chiltepin logs in to Globus, by environment and settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from chiltepin.errors import ConfigError
 from chiltepin.model import UUID
 
 __all__ = [
+    "ENVIRONMENT_VARIABLES",
     "ID_VARIABLE",
     "SECRET_VARIABLE",
     "Credentials",
     "choose_credentials",
-    "environment_key",
-    "service_name",
 ]
 
 #: The environment variables of service credentials; the first alone names a native app.
@@ -24,7 +23,8 @@ ID_VARIABLE, SECRET_VARIABLE = "CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"
 #: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin has registered one.
 TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
 
-_ENVIRONMENT_VARIABLES = (
+#: The environment variables that tell which Globus is meant, and which login.
+ENVIRONMENT_VARIABLES = (
     ID_VARIABLE,
     SECRET_VARIABLE,
     FILE_VARIABLE,
@@ -78,14 +78,3 @@ def choose_credentials(client_id: str | None = None) -> Credentials:
         origin = ID_VARIABLE if variable else "data.globus.client_id"
         raise ConfigError(f"{origin} is {chosen!r}; write the UUID of a client that is registered at Globus.")
     return Credentials(client_id=chosen.lower(), secret=secret)
-
-
-def environment_key() -> tuple[str | None, ...]:
-    """Return all that the environment says about which Globus is meant, and which login; it holds a secret."""
-    return tuple(os.environ.get(name) for name in _ENVIRONMENT_VARIABLES)
-
-
-def service_name() -> str:
-    """Return which Globus the environment names: an address, or the name of one of Globus's own environments."""
-    address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
-    return os.environ.get(address) or os.environ.get(environment) or "production"

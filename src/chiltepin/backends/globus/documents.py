@@ -11,7 +11,7 @@ import globus_sdk
 
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import LABEL_LIMIT
-from chiltepin.paths import joined, named, parts
+from chiltepin.paths import joined, parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ def global_path(path: str, place: Collection) -> str:
     PermissionDeniedError
         If ``..`` leads out of the root, or out of a home folder that only Globus knows.
     """
-    if place.home is not None or named(path).startswith("/"):
+    if place.home is not None or path.startswith("/"):
         return joined(parts(path, home=place.home or "/", endpoint=place.name))
     return joined(("~", *parts(path, endpoint=place.name)))
 

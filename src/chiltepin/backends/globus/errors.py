@@ -32,7 +32,7 @@ from chiltepin.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BACKEND", "TOO_MANY_PENDING", "call_globus"]
+__all__ = ["BACKEND", "TOO_MANY_PENDING", "call_globus", "translate"]
 
 BACKEND = "globus"
 
@@ -74,16 +74,16 @@ def call_globus(call: Callable[[], T], what: str) -> T:
     """
     try:
         return call()
-    except ChiltepinError:
-        raise
-    except Exception as err:  # noqa: BLE001 - a document that makes no sense has the SDK, or us, raise anything
-        failure = _translate(err, what)
+    except Exception as err:  # noqa: BLE001 - a malformed document has the SDK, or us, raise anything
+        failure = translate(err, what)
     # Raised here, not above: tblib pickles __context__ too.
     raise failure
 
 
-def _translate(err: Exception, what: str) -> ChiltepinError:
-    """Return the error for what was raised, also where the refusal itself makes no sense."""
+def translate(err: Exception, what: str) -> ChiltepinError:
+    """Return our error for what a call of the SDK raised, also where the refusal itself is malformed."""
+    if isinstance(err, ChiltepinError):
+        return err
     if isinstance(err, globus_sdk.GlobusError):
         with contextlib.suppress(Exception):
             return _translate_globus_error(err, what)
