@@ -162,21 +162,20 @@ class Stack:
 
     def due(self):
         """When the task manager will do something, by the clock."""
-        manager = self.manager
-        with manager._lock:
-            moments = [manager._next(batch) for batch in manager._batcher.batches if batch.needed]
-            if moments and manager._timeouts:
-                moments.append(manager._timeouts[0][0])
-            if manager._stop_requests and moments:
-                moments.append(float("-inf"))
-        return min(moments, default=float("inf"))
+        return self.manager._next_step()
 
     def underway(self):
         """What keeps the task manager from coming to rest."""
         now, manager = self.clock.time(), self.manager
-        submits, polls = manager._submitter._backoff.until - now, manager._poller.backoff.until - now
+        submits, polls = manager._batcher.backoff.until - now, manager._poller.backoff.until - now
         waits = f"stops {len(manager._stop_requests)}, submits {submits}, polls {polls}"
-        return [waits, *({**vars(batch), "in": manager._next(batch) - now} for batch in manager._batcher.batches)]
+        return [
+            waits,
+            *(
+                {**vars(batch), "in": manager._poller._next_step(batch, now) - now}
+                for batch in manager._batcher.batches
+            ),
+        ]
 
     def stacks(self):
         """Where each thread is."""

@@ -15,7 +15,7 @@ from chiltepin.transfers import policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BackgroundThread", "Backoff", "SystemClock"]
+__all__ = ["BackgroundThread", "SystemClock"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,21 +28,6 @@ class SystemClock:
 
     #: Return the time of day, in UTC.
     now = staticmethod(partial(datetime.now, timezone.utc))
-
-
-class Backoff:
-    """When to ask again what could not be asked."""
-
-    def __init__(self) -> None:
-        self._wait, self.until = policy.RETRY_MIN, float("-inf")
-
-    def failed(self, now: float) -> None:
-        """Wait from now on, twice as long as the last time."""
-        self.until, self._wait = now + self._wait, min(2 * self._wait, policy.RETRY_MAX)
-
-    def succeeded(self) -> None:
-        """Wait no more."""
-        self._wait, self.until = policy.RETRY_MIN, float("-inf")
 
 
 class BackgroundThread:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.background_thread import Backoff
 from chiltepin.transfers.service.pending_request import TaskProgress
 
 if TYPE_CHECKING:
@@ -18,11 +17,7 @@ if TYPE_CHECKING:
     from chiltepin.model import Item, Request, TaskHandle
     from chiltepin.transfers.service.pending_request import PendingRequest
 
-__all__ = [
-    "Batch",
-    "kind_of",
-    "split",
-]
+__all__ = ["Backoff", "Batch", "kind_of", "split"]
 
 
 def kind_of(request: Request) -> Request:
@@ -40,6 +35,21 @@ def split(request: Request) -> list[Request]:
     if not request.skip_source_errors:
         return [replace(request, deadline=None)]
     return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
+
+
+class Backoff:
+    """When to ask again what could not be asked."""
+
+    def __init__(self) -> None:
+        self._wait, self.until = policy.RETRY_MIN, float("-inf")
+
+    def failed(self, now: float) -> None:
+        """Wait from now on, twice as long as the last time."""
+        self.until, self._wait = now + self._wait, min(2 * self._wait, policy.RETRY_MAX)
+
+    def succeeded(self) -> None:
+        """Wait no more."""
+        self._wait, self.until = policy.RETRY_MIN, float("-inf")
 
 
 class Batch(TaskProgress):
@@ -96,7 +106,10 @@ class Batch(TaskProgress):
         self.orphaned = False
         self.cancel_accepted = False
         self._cancel_tried = float("-inf")
-        self._stopped_at: float | None = None
+        #: When the grace for stopping ends; infinite if it was not told to stop.
+        self.stop_deadline = float("inf")
+        #: Whether the task has ended at the service; the outcomes of its items may still be unknown.
+        self.has_ended = False
         self._stop_detail = ""
         self._refused_since: float | None = None
         #: The status with a lasting fault, and since when the task has had it.
@@ -128,7 +141,7 @@ class Batch(TaskProgress):
 
     def join(self, pending: PendingRequest, now: float) -> None:
         """Add a pending request; an item that the batch has already is shared."""
-        for item in items_of(pending.request):
+        for item in pending.items:
             self.requests_by_item.setdefault(item, []).append(pending)
             self._asked.setdefault(pending.workflow, set()).add(item)
         pending.task, self.last_joined = self, now
@@ -154,7 +167,7 @@ class Batch(TaskProgress):
 
     def remove(self, pending: PendingRequest) -> None:
         """Remove a pending request and, before the submission, its items that no other request has."""
-        for item in items_of(pending.request):
+        for item in pending.items:
             self.requests_by_item[item].remove(pending)
             if self.request is None and not self.requests_by_item[item]:
                 del self.requests_by_item[item]
@@ -177,17 +190,12 @@ class Batch(TaskProgress):
     def abandon(self) -> None:
         """Let all pending requests go; the task may live on, and is followed while others wait for its end."""
         self.requests_by_item = {item: [] for item in self.requests_by_item}
-        self._stopped_at = None
+        self.stop_deadline = float("inf")
 
     @property
     def needed(self) -> bool:
         """Whether the end of the task matters to a pending request, of this batch or of one that waits for it."""
         return bool(self.successors) or any(self.requests_by_item.values())
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the task has ended at the service; the outcomes of its items may still be unknown."""
-        return self.status is not None and self.status.state.final
 
     @property
     def joinable(self) -> bool:
@@ -244,28 +252,39 @@ class Batch(TaskProgress):
         """Have it stopped; ``said`` is a sentence that says more about a fault."""
         if not self.stop_reason:
             self.stop_reason, self._stop_detail = why, said
-        if self._stopped_at is None:
-            self._stopped_at, self.status_before_stop = now, self.status
+        if self.stop_deadline == float("inf"):
+            self.stop_deadline, self.status_before_stop = now + policy.STOP_GRACE, self.status
 
     def wants_cancel(self, now: float) -> bool:
         """Whether the service has to be told to stop the task, now."""
-        pause = policy.POLL_MIN if self._stopped_at is not None else policy.CANCEL_RETRY
+        pause = policy.POLL_MIN if self.stop_deadline < float("inf") else policy.CANCEL_RETRY
         return bool(self.stop_reason) and not self.cancel_accepted and now >= self._cancel_tried + pause
 
     def note_cancel_tried(self, now: float) -> None:
         """Take note that the service is being told."""
         self._cancel_tried = now
 
-    @property
-    def stop_deadline(self) -> float:
-        """When the grace for stopping ends; infinite if it was not told to stop."""
-        return float("inf") if self._stopped_at is None else self._stopped_at + policy.STOP_GRACE
+    def next_step(self, now: float, last_poll: float, service_ready: float) -> float:
+        """Return when its task is next to be polled, cancelled or given up.
+
+        Parameters
+        ----------
+        now, last_poll, service_ready : float
+            The moment, that of the last poll, and that from which the service may be asked again.
+        """
+        if self.has_ended:
+            poll = service_ready
+        elif self.wants_cancel(now):
+            return now
+        else:
+            poll = max(self.next_poll(last_poll), service_ready)
+        return max(now, min(max(poll, self.backoff.until), self.stop_deadline))
 
     def next_poll(self, last_poll: float) -> float:
         """Return when to poll the task again, if the last poll was at ``last_poll``."""
         last_poll = max(last_poll, self.submitted)
         longest = self.poll_max
-        if self._stopped_at is not None:
+        if self.stop_deadline < float("inf"):
             return last_poll + min(policy.POLL_MIN, longest)
         pause = min(max(policy.POLL_MIN, (last_poll - self.submitted) * policy.POLL_FRACTION), longest)
         fault_ends = self._fault[1] + self._grace() if self._fault else last_poll + pause
@@ -279,9 +298,10 @@ class Batch(TaskProgress):
 
     def update(self, status: TaskStatus, now: float) -> None:
         """Note the status of a poll, and stop the task if it has had a lasting fault for too long."""
-        self.status = status
+        self.status, self.has_ended = status, status.state.final
+        self.backoff.succeeded()
         # A task without pending requests belongs to another process, which handles its faults if it runs.
-        if self.stop_reason or status.state.final or not (self.orphaned or any(self.requests_by_item.values())):
+        if self.stop_reason or self.has_ended or not (self.orphaned or any(self.requests_by_item.values())):
             return
         if status.state is not TaskState.PAUSED and status.code not in policy.PERMANENT_CODES:
             self._fault = None

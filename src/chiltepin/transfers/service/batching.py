@@ -6,13 +6,14 @@ task under way, or one that another request is waiting for, has the same paths, 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.model import DeleteRequest, TransferRequest, items_of
+from chiltepin.model import DeleteRequest, TransferRequest
 from chiltepin.protocol import PlacingBackend
 from chiltepin.transfers import policy
-from chiltepin.transfers.service.batch import Batch, kind_of
+from chiltepin.transfers.service.batch import Backoff, Batch, kind_of
 from chiltepin.transfers.service.overlaps import PathClaims, plain_place
 from chiltepin.transfers.service.restart import RestartPlan
 
@@ -38,19 +39,29 @@ class Batcher:
     ----------
     backend : TransferBackend
         The service.
-    record : Record
+    recorder : TaskRecorder
         Tells what other processes have begun, and what those had done that were killed.
+    clock : object
+        Has ``monotonic()`` and ``now()``.
     batching : bool
         Whether pending requests that are alike share a task.
 
     Attributes
     ----------
+    backend, recorder, clock, batching
+        The same, for the parts of the task manager that submit, poll and complete.
+    lock : threading.RLock
+        Guards the batches and their requests; never held while the service is asked, or a future ended.
+    backoff : Backoff
+        When to submit again after a transient error of the service.
     batches : list of Batch
         All of them, the oldest first.
     """
 
-    def __init__(self, backend: TransferBackend, recorder: TaskRecorder, *, batching: bool) -> None:
-        self._capabilities, self._recorder, self._batching = backend.capabilities, recorder, batching
+    def __init__(self, backend: TransferBackend, recorder: TaskRecorder, *, clock: Any, batching: bool) -> None:
+        self.backend, self.recorder, self.clock, self.batching = backend, recorder, clock, batching
+        self._capabilities = backend.capabilities
+        self.lock, self.backoff = threading.RLock(), Backoff()
         self.batches: list[Batch] = []
         #: What may still be joined.
         self._open: dict[Slot, Batch] = {}
@@ -62,7 +73,7 @@ class Batcher:
     def assign(self, pending: PendingRequest, now: float) -> bool:
         """Find a batch for a pending request; return whether it is one that nothing waits for yet."""
         self._read_news(now)
-        items, said = items_of(pending.request), kind_of(pending.request)
+        items, said = pending.items, kind_of(pending.request)
         if pending.request.deadline is not None:
             said = replace(said, deadline=pending.request.deadline)
         before = self._claims.overlapping(said, items)
@@ -77,18 +88,21 @@ class Batcher:
             self._join(twin, pending, now)
             return False
         batch, fresh = self._open_batch(pending, kind, before, now)
-        self._join(batch, pending, now)
-        return fresh or batch.full
+        return self._join(batch, pending, now) or fresh
 
-    def _join(self, batch: Batch, pending: PendingRequest, now: float) -> None:
-        for item in items_of(pending.request):
+    def _join(self, batch: Batch, pending: PendingRequest, now: float) -> bool:
+        """Add a pending request to a batch; return whether no more items may join that."""
+        for item in pending.items:
             if item not in batch.requests_by_item:
                 self._claims.add(batch, item)
         batch.join(pending, now)
+        if full := batch.full:
+            self._unlist(batch)
+        return full
 
     def _choose_form(self, pending: PendingRequest, kind: Request, before: set[Batch]) -> Request:
         """Return the form in which to submit the items: as requested, or one that does nothing where they are done."""
-        items = items_of(pending.request)
+        items = pending.items
         shared = [batch for batch in before if any(item in batch.requests_by_item for item in items)]
         if pending.may_be_done or any(batch.closed or batch.kind != kind for batch in shared):
             return self._restart_plan.repeatable_form(kind, items)
@@ -98,13 +112,14 @@ class Batcher:
         """Return a batch that is not submitted yet, and whether it is a new one."""
         # What removes whatever is not its own goes alone, so that it is in no other request's way.
         mirrors = isinstance(kind, TransferRequest) and kind.delete_destination_extra
-        alone = mirrors or len(items_of(pending.request)) > 1 or pending.max_items == 1 or not self._batching
+        alone = mirrors or len(pending.items) > 1 or pending.max_items == 1 or not self.batching
         slot = kind, pending.fault_since is not None, frozenset(before)
         batch = None if alone else self._open.get(slot)
-        if batch is not None and not batch.full:
+        if batch is not None:
             return batch, False
         batch = Batch(kind, now, max_items=self._capabilities.max_items)
-        batch.wait_for(before)
+        if before:
+            batch.wait_for(before)
         self.batches.append(batch)
         if not alone:
             self._open[slot] = batch
@@ -141,7 +156,7 @@ class Batcher:
 
     def _read_news(self, now: float, *, always: bool = False) -> None:
         """Take note of what other processes have written."""
-        for news in self._recorder.news(always=always):
+        for news in self.recorder.news(always=always):
             entry = news.entry
             if entry.state is not None:
                 self._restart_plan.add(news)
@@ -153,7 +168,7 @@ class Batcher:
                 batch.handle = batch.handle or entry.handle
             else:
                 batch = self.adopt(entry.request, entry.handle, now, submission_id=entry.submission_id)
-                others = self._recorder.others
+                others = self.recorder.others
                 batch.orphaned = others is not None and any(others.killed(asker) for asker, _ in news.began)
                 self._adopted[entry.submission_id] = batch
 
@@ -171,13 +186,16 @@ class Batcher:
     def remove(self, batch: Batch, pending: PendingRequest) -> None:
         """Let a pending request leave its batch."""
         batch.remove(pending)
-        for item in items_of(pending.request):
+        for item in pending.items:
             if item not in batch.requests_by_item:
                 self._claims.remove(batch, item)
 
     def close(self, batch: Batch) -> None:
         """Let no pending request join any more."""
         batch.closed = True
+        self._unlist(batch)
+
+    def _unlist(self, batch: Batch) -> None:
         for slot in [slot for slot, one in self._open.items() if one is batch]:
             del self._open[slot]
 
@@ -197,9 +215,9 @@ class Batcher:
         """Return when a task is to be submitted, if nothing joins it until then; infinite while others have to end."""
         if batch.predecessors:
             return float("inf")
-        waits = batch.request is None and batch in self._open.values() and not batch.full
+        waits = batch in self._open.values()
         ready = min(batch.last_joined + policy.BATCH_QUIET, batch.created + policy.BATCH_WINDOW) if waits else now
-        return max(batch.not_before, ready, self._free_slot(batch))
+        return max(batch.not_before, ready, self._free_slot(batch), self.backoff.until, batch.backoff.until)
 
     def _free_slot(self, batch: Batch) -> float:
         """Return when the service has room for a task: minus infinity for now, infinity if that is unknown."""

@@ -12,12 +12,10 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.service.missing_paths import confirm_missing
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable, Sequence
 
     from chiltepin.model import ItemOutcome, Request
-    from chiltepin.protocol import BatchingBackend, TransferBackend
-    from chiltepin.transfers.recorder import TaskRecorder
+    from chiltepin.protocol import BatchingBackend
     from chiltepin.transfers.service.batch import Batch
     from chiltepin.transfers.service.batching import Batcher
     from chiltepin.transfers.service.pending_request import PendingRequest
@@ -32,32 +30,13 @@ class Completer:
 
     Parameters
     ----------
-    backend : TransferBackend
-        Tells what became of each item.
-    recorder : TaskRecorder
-        Where the ends are written down.
     batcher : Batcher
-        Where a pending request that goes again finds its task.
-    clock : object
-        Has ``monotonic()``.
-    lock : threading.RLock
-        Guards the batcher.
-    freed : callable
-        Is told when a pending request has ended: a place at the service may have become free.
+        The tasks; a pending request that is submitted again finds another one there.
     """
 
-    def __init__(
-        self,
-        backend: TransferBackend,
-        recorder: TaskRecorder,
-        batcher: Batcher,
-        *,
-        clock: Any,
-        lock: threading.RLock,
-        freed: Callable[[], None],
-    ) -> None:
-        self._backend, self._recorder, self._batcher = backend, recorder, batcher
-        self._clock, self._lock, self._freed = clock, lock, freed
+    def __init__(self, batcher: Batcher) -> None:
+        self._batcher, self._backend, self._recorder = batcher, batcher.backend, batcher.recorder
+        self._clock, self._lock = batcher.clock, batcher.lock
         self._confirmations = 0
 
     # Of a whole task.
@@ -202,5 +181,6 @@ class Completer:
         if pending.ended:
             return
         pending.ended = True
-        self._freed()
+        # A place at the service may have become free.
+        self._batcher.backoff.succeeded()
         pending.finish(outcome)

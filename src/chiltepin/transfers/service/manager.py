@@ -1,8 +1,8 @@
 """Run the requests of one service with one thread: it stops, submits, polls and cancels, until every request has ended.
 
-The thread polls all tasks with one call (`chiltepin.transfers.service.polling`). Callbacks of the futures that it ends
-run on other threads (`chiltepin.transfers.callbacks`), so that they never delay a poll. Requests that are alike and
-wait at the same moment share a task (`chiltepin.transfers.service.batching`).
+What the thread does is in `chiltepin.transfers.service.polling`. Callbacks of the futures that it ends run on other
+threads (`chiltepin.transfers.callbacks`), so that they never delay a poll. Requests that are alike and wait at the same
+moment share a task (`chiltepin.transfers.service.batching`).
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 import atexit
 import heapq
 import itertools
-import logging
-import threading
 import uuid
 import weakref
 from collections import deque
 from concurrent import futures
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends import forks
-from chiltepin.errors import BackendError
 from chiltepin.transfers import interpreter_exit, policy
-from chiltepin.transfers.background_thread import BackgroundThread, Backoff, SystemClock
+from chiltepin.transfers.background_thread import BackgroundThread, SystemClock
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
 from chiltepin.transfers.service.batch import Batch, split
@@ -29,21 +26,14 @@ from chiltepin.transfers.service.batching import Batcher
 from chiltepin.transfers.service.completion import Completer
 from chiltepin.transfers.service.pending_request import PendingRequest
 from chiltepin.transfers.service.polling import Poller
-from chiltepin.transfers.service.submission import Submitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
     from chiltepin.transfers.activity import ActivityLog
     from chiltepin.transfers.journal import Journal
 
 __all__ = ["TaskManager", "workflow_ended"]
-
-logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: The task managers that this process has used; a child made by ``fork`` begins without any.
 _managers: weakref.WeakSet[TaskManager] = weakref.WeakSet()
@@ -119,7 +109,9 @@ class TaskManager:
     def _reset(self) -> None:
         """Begin with nothing under way, as in a process made by ``fork``: the requests of the parent are not ours."""
         self.recorder = TaskRecorder(self._backend, self._journal, self._activity_log)
-        self._batcher = Batcher(self._backend, self.recorder, batching=self._batching)
+        self._batcher = Batcher(self._backend, self.recorder, clock=self._clock, batching=self._batching)
+        # Guards all of this; never held while the service is asked.
+        self._lock = self._batcher.lock
         self._by_key: dict[str, PendingRequest] = {}
         #: Keys that were stopped before they started.
         self._stopped_early: set[str] = set()
@@ -127,15 +119,9 @@ class TaskManager:
         self._timeouts: list[tuple[float, int, weakref.ref[PendingRequest]]] = []
         self._max_timeouts = policy.DEADLINES_KEPT
         self._count = itertools.count()
-        # Guards all of the above; never held while the service is asked.
-        self._lock = threading.RLock()
         self._thread = BackgroundThread("chiltepin-task-manager", self.step)
-        backoff = Backoff()
-        shared: dict[str, Any] = {"clock": self._clock, "lock": self._lock}
-        parts = self._backend, self.recorder, self._batcher
-        self._completer = Completer(*parts, **shared, freed=backoff.succeeded)
-        self._submitter = Submitter(*parts, self._completer, **shared, backoff=backoff, per_item=self._batching)
-        self._poller = Poller(*parts, self._completer, **shared, guard=self._guarded)
+        self._completer = Completer(self._batcher)
+        self._poller = Poller(self._batcher, self._completer)
 
     # What callers do; all of it returns at once.
 
@@ -293,37 +279,19 @@ class TaskManager:
             Seconds until something will be due; None if nothing is under way.
         """
         self._process_stops(self._clock.monotonic())
-        for batch in list(self._batcher.batches):
-            if batch.needed and self._guarded(batch, self._advance, batch):
-                # In between too, for a hundred submissions take longer than the time between two polls.
-                self._poller.poll_if_due()
-        self._poller.poll_if_due()
+        self._poller.step()
+        soonest = self._next_step()
+        return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
+
+    def _next_step(self) -> float:
+        """Return when something is next due; infinite if nothing is under way."""
         with self._lock:
-            moments = [self._next(batch) for batch in self._batcher.batches if batch.needed]
+            moments = self._poller.next_steps()
             if moments and self._timeouts:
                 moments.append(self._timeouts[0][0])
             if self._stop_requests:
                 moments.append(float("-inf"))
-        soonest = min(moments, default=float("inf"))
-        return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
-
-    def _guarded(self, batch: Batch, function: Callable[..., T], *given: Any) -> T | None:
-        """Call a function for one batch; what it raises ends this batch, and nothing else."""
-        try:
-            return function(*given)
-        except Exception as err:
-            logger.exception("A batch of %d items ends, and the others go on.", len(batch.requests_by_item))
-            # Nothing that belongs to a service: it would be kept with the error.
-            kind = type(err).__name__
-        failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
-        if batch.handle is None or batch.has_ended:
-            self._completer.drop(batch)
-            self._completer.end_all(batch, lambda _: failure)
-        else:
-            batch.stop("fault", self._clock.monotonic())
-            self._completer.abandon(batch, lambda _: failure)
-            self._cancel(batch, self._clock.monotonic())
-        return None
+        return min(moments, default=float("inf"))
 
     def _process_stops(self, now: float) -> None:
         """Stop the requests that were cancelled or have timed out."""
@@ -336,7 +304,7 @@ class TaskManager:
             stops = [self._stop_requests.popleft() for _ in range(len(self._stop_requests))]
         for pending in stops:
             if not pending.ended and isinstance(batch := pending.task, Batch):
-                self._guarded(batch, self._stop_one, batch, pending, now)
+                self._poller.guarded(batch, self._stop_one, batch, pending, now)
 
     def _stop_one(self, batch: Batch, pending: PendingRequest, now: float) -> None:
         with self._lock:
@@ -348,44 +316,3 @@ class TaskManager:
             self._batcher.remove(batch, pending)
         # Not under the lock: what follows a future may take a lock whose holder waits for this one.
         self._completer.end(pending, pending.detached_error(len(others)) if submitted else pending.outcome(now, None))
-
-    def _next(self, batch: Batch) -> float:
-        """Return when something is next due for a batch; the lock is held."""
-        now = self._clock.monotonic()
-        if batch.handle is None:
-            return float("-inf") if batch.stop_reason else self._submitter.time(batch, now)
-        if batch.has_ended:
-            poll = max(self._poller.backoff.until, batch.backoff.until)
-        elif batch.wants_cancel(now):
-            return now
-        else:
-            poll = max(batch.next_poll(self._poller.last_poll), self._poller.backoff.until, batch.backoff.until)
-        return max(now, min(poll, batch.stop_deadline))
-
-    def _advance(self, batch: Batch) -> bool:
-        """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
-        now = self._clock.monotonic()
-        if batch.handle is None:
-            return self._submitter.submit_if_due(batch, now)
-        if now >= batch.stop_deadline:
-            # Before the next cancellation: a service that is down would be sent them without end. Of a task that has
-            # ended, the outcomes of its items are not known.
-            self._completer.give_up(batch, now, None if batch.has_ended else batch.final_status)
-            return False
-        if batch.has_ended:
-            if now >= max(self._poller.backoff.until, batch.backoff.until):
-                self._poller.complete(batch)
-            return True
-        if batch.wants_cancel(now):
-            self._cancel(batch, now)
-            return True
-        return False
-
-    def _cancel(self, batch: Batch, now: float) -> None:
-        batch.note_cancel_tried(now)
-        try:
-            self._backend.cancel(batch.handle)  # type: ignore[arg-type] # it has one
-        except Exception as err:  # noqa: BLE001 - tried again, until its time is up
-            logger.warning("Could not cancel task %s: %s", batch.handle and batch.handle.task_id, err)
-        else:
-            batch.cancel_accepted = True

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import ServiceUnavailableError, TaskCanceledError, TaskTimeoutError
-from chiltepin.model import TaskState, TaskStatus
+from chiltepin.model import TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe
@@ -59,6 +59,10 @@ class PendingRequest:
 
     Attributes
     ----------
+    items : tuple of Item
+        What the request moves or removes.
+    times_out_at : float
+        When its time is up.
     future : Future of TaskStatus
         Ends with the final status of the task, or with the error that says why there is none.
     stop_reason : str
@@ -77,7 +81,8 @@ class PendingRequest:
     ) -> None:
         self.workflow = workflow
         self.request, self.timeout, self.polling_interval, self.grace = request, timeout, polling_interval, grace
-        self.started = started
+        self.items = items_of(request)
+        self.started, self.times_out_at = started, started + timeout
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl stumbles over a future that is cancelled under it; a running one cannot be.
         self.future.set_running_or_notify_cancel()
@@ -96,11 +101,6 @@ class PendingRequest:
         #: What became of its item before it is tried again.
         self.last_status: TaskStatus | None = None
         self._final: TaskStatus | None = None
-
-    @property
-    def times_out_at(self) -> float:
-        """When its time is up."""
-        return self.started + self.timeout
 
     @property
     def handle(self) -> TaskHandle | None:

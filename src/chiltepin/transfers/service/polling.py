@@ -1,23 +1,21 @@
-"""Poll all tasks of a service with one call, and decide what each status means."""
+"""Take the next step with each task of a service, and poll all of them with one call."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from chiltepin.errors import BackendError, LoginRequiredError
 from chiltepin.model import UNREAD, TaskState, TaskStatus
 from chiltepin.transfers import policy
-from chiltepin.transfers.background_thread import Backoff
+from chiltepin.transfers.service.batch import Backoff
 from chiltepin.transfers.service.missing_paths import confirm_missing
+from chiltepin.transfers.service.submission import Submitter
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from chiltepin.model import Request
-    from chiltepin.protocol import TransferBackend
-    from chiltepin.transfers.recorder import TaskRecorder
     from chiltepin.transfers.service.batch import Batch
     from chiltepin.transfers.service.batching import Batcher
     from chiltepin.transfers.service.completion import Completer
@@ -26,20 +24,16 @@ __all__ = ["Poller"]
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class Poller:
-    """Polls the tasks of one service; only the manager's thread calls it.
+    """Has the tasks of one service submitted, polled, cancelled and completed; only the manager's thread calls it.
 
     Parameters
     ----------
-    backend, recorder, batcher, completer
-        The service, and the parts of its task manager.
-    clock : object
-        Has ``monotonic()``.
-    lock : threading.RLock
-        Guards the batcher.
-    guard : callable
-        Calls a function for one batch, and keeps its errors from the other batches.
+    batcher, completer
+        The tasks, and what ends their requests.
 
     Attributes
     ----------
@@ -49,22 +43,79 @@ class Poller:
         When to poll again after an error.
     """
 
-    def __init__(
-        self,
-        backend: TransferBackend,
-        recorder: TaskRecorder,
-        batcher: Batcher,
-        completer: Completer,
-        *,
-        clock: Any,
-        lock: threading.RLock,
-        guard: Callable[..., Any],
-    ) -> None:
-        self._backend, self._recorder, self._batcher, self._completer = backend, recorder, batcher, completer
-        self._clock, self._lock, self._guard = clock, lock, guard
-        self.last_poll, self.backoff = clock.monotonic(), Backoff()
+    def __init__(self, batcher: Batcher, completer: Completer) -> None:
+        self._batcher, self._completer, self._submitter = batcher, completer, Submitter(batcher, completer)
+        self._backend, self._recorder = batcher.backend, batcher.recorder
+        self._clock, self._lock = batcher.clock, batcher.lock
+        self.last_poll, self.backoff = batcher.clock.monotonic(), Backoff()
 
-    def poll_if_due(self) -> None:
+    def step(self) -> None:
+        """Do all that is due."""
+        asked = False
+        for batch in list(self._batcher.batches):
+            if asked:
+                # In between too, for a hundred submissions take longer than the time between two polls.
+                self._poll_if_due()
+            asked = batch.needed and bool(self.guarded(batch, self._advance, batch))
+        self._poll_if_due()
+
+    def next_steps(self) -> list[float]:
+        """Return for each batch when something is next due; the lock is held."""
+        now = self._clock.monotonic()
+        return [self._next_step(batch, now) for batch in self._batcher.batches if batch.needed]
+
+    def _next_step(self, batch: Batch, now: float) -> float:
+        if batch.handle is not None:
+            return batch.next_step(now, self.last_poll, self.backoff.until)
+        return float("-inf") if batch.stop_reason else self._batcher.submit_time(batch, now)
+
+    def _advance(self, batch: Batch) -> bool:
+        """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
+        now = self._clock.monotonic()
+        if batch.handle is None:
+            return self._submitter.submit_if_due(batch, now)
+        if now >= batch.stop_deadline:
+            # Before the next cancellation: a service that is down would be sent them without end. Of a task that has
+            # ended, the outcomes of its items are not known.
+            self._completer.give_up(batch, now, None if batch.has_ended else batch.final_status)
+            return False
+        if batch.has_ended:
+            if now >= max(self.backoff.until, batch.backoff.until):
+                self._complete(batch)
+            return True
+        if batch.wants_cancel(now):
+            self._cancel(batch, now)
+            return True
+        return False
+
+    def _cancel(self, batch: Batch, now: float) -> None:
+        batch.note_cancel_tried(now)
+        try:
+            self._backend.cancel(batch.handle)  # type: ignore[arg-type] # it has one
+        except Exception as err:  # noqa: BLE001 - tried again, until its time is up
+            logger.warning("Could not cancel task %s: %s", batch.handle and batch.handle.task_id, err)
+        else:
+            batch.cancel_accepted = True
+
+    def guarded(self, batch: Batch, function: Callable[..., T], *given: Any) -> T | None:
+        """Call a function for one batch; what it raises ends this batch, and nothing else."""
+        try:
+            return function(*given)
+        except Exception as err:
+            logger.exception("A batch of %d items ends, and the others go on.", len(batch.requests_by_item))
+            # Nothing that belongs to a service: it would be kept with the error.
+            kind = type(err).__name__
+        failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
+        if batch.handle is None or batch.has_ended:
+            self._completer.drop(batch)
+            self._completer.end_all(batch, lambda _: failure)
+        else:
+            batch.stop("fault", self._clock.monotonic())
+            self._completer.abandon(batch, lambda _: failure)
+            self._cancel(batch, self._clock.monotonic())
+        return None
+
+    def _poll_if_due(self) -> None:
         """Poll every task with one call, if one of them is due."""
         now = self._clock.monotonic()
         with self._lock:
@@ -100,19 +151,18 @@ class Poller:
         self.last_poll = now = self._clock.monotonic()
         self.backoff.succeeded()
         for batch, status in zip(asked, statuses, strict=True):
-            self._guard(batch, self._apply_status, batch, status, now)
+            self.guarded(batch, self._apply_status, batch, status, now)
 
     def _apply_status(self, batch: Batch, status: TaskStatus, now: float) -> None:
         if not isinstance(status, TaskStatus) or not isinstance(status.state, TaskState) or status.code == UNREAD:
             logger.warning("Nothing could be learnt of %s: %s", batch.handle, getattr(status, "reason", status))
             batch.backoff.failed(now)
             return
-        batch.backoff.succeeded()
         with self._lock:
             batch.update(status, now)
         self._recorder.seen(batch.submission_id, status)
         if status.state.final:
-            self.complete(batch)
+            self._complete(batch)
         elif (
             status.code == policy.NOT_FOUND
             and batch.pending_requests
@@ -123,7 +173,7 @@ class Poller:
             if proof := confirm_missing(self._backend, cast("Request", batch.request)):
                 batch.stop("fault", now, proof)
 
-    def complete(self, batch: Batch) -> None:
+    def _complete(self, batch: Batch) -> None:
         """End the pending requests of a task that has ended; if that is not possible yet, it is tried again."""
         if not self._completer.complete(batch):
             batch.backoff.failed(self._clock.monotonic())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chiltepin.errors import BackendError, EndpointError, EndpointUnavailableError, LoginRequiredError, PathsInUseError
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
@@ -11,12 +11,7 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.service.missing_paths import find_missing
 
 if TYPE_CHECKING:
-    import threading
-
     from chiltepin.model import Request
-    from chiltepin.protocol import TransferBackend
-    from chiltepin.transfers.background_thread import Backoff
-    from chiltepin.transfers.recorder import TaskRecorder
     from chiltepin.transfers.service.batch import Batch
     from chiltepin.transfers.service.batching import Batcher
     from chiltepin.transfers.service.completion import Completer
@@ -29,36 +24,14 @@ class Submitter:
 
     Parameters
     ----------
-    backend, recorder, batcher, completer
-        The service, and the parts of its task manager.
-    clock : object
-        Has ``monotonic()`` and ``now()``.
-    lock : threading.RLock
-        Guards the batcher.
-    backoff : Backoff
-        When to submit again after a transient error.
-    per_item : bool
-        Whether the service can report the outcome of each item.
+    batcher, completer
+        The tasks, and what ends their requests.
     """
 
-    def __init__(
-        self,
-        backend: TransferBackend,
-        recorder: TaskRecorder,
-        batcher: Batcher,
-        completer: Completer,
-        *,
-        clock: Any,
-        lock: threading.RLock,
-        backoff: Backoff,
-        per_item: bool,
-    ) -> None:
-        self._backend, self._recorder, self._batcher, self._completer = backend, recorder, batcher, completer
-        self._clock, self._lock, self._backoff, self._per_item = clock, lock, backoff, per_item
-
-    def time(self, batch: Batch, now: float) -> float:
-        """Return the moment when a batch is to be submitted."""
-        return max(self._batcher.submit_time(batch, now), self._backoff.until, batch.backoff.until)
+    def __init__(self, batcher: Batcher, completer: Completer) -> None:
+        self._batcher, self._completer = batcher, completer
+        self._backend, self._recorder = batcher.backend, batcher.recorder
+        self._clock, self._lock = batcher.clock, batcher.lock
 
     def submit_if_due(self, batch: Batch, now: float) -> bool:
         """Submit a task if that is due, or give it up; return whether the service was asked."""
@@ -66,12 +39,12 @@ class Submitter:
             return True
         with self._lock:
             # If the reply to the last try was lost, its task must not be left behind.
-            due = bool(batch.refused if batch.stop_reason else now >= self.time(batch, now))
+            due = bool(batch.refused if batch.stop_reason else now >= self._batcher.submit_time(batch, now))
             if due and not batch.submission_id and self._batcher.defer_to_others(batch, now):
                 return False
             if due:
                 self._batcher.close(batch)
-                request = batch.build_request(now, self._clock.now(), per_item=self._per_item)
+                request = batch.build_request(now, self._clock.now(), per_item=self._batcher.batching)
         if due:
             self._submit(batch, request)
         if batch.stop_reason and batch.handle is None:
@@ -89,7 +62,7 @@ class Submitter:
         ):
             return False
         alone = len(batch.requests_by_item) == 1
-        if alone or now < self.time(batch, now):
+        if alone or now < self._batcher.submit_time(batch, now):
             return False
         with self._lock:
             self._batcher.close(batch)
@@ -129,7 +102,7 @@ class Submitter:
         else:
             # Its first poll counts from now, not from the last poll of other tasks.
             batch.submitted, batch.handle = self._clock.monotonic(), handle
-            self._backoff.succeeded()
+            self._batcher.backoff.succeeded()
             self._recorder.submitted(handle)
             return
         if isinstance(refusal, EndpointUnavailableError) and batch.tolerates_refusal(self._clock.monotonic()):
@@ -138,7 +111,7 @@ class Submitter:
             return
         if isinstance(refusal, BackendError) and refusal.transient:
             batch.refused = str(refusal)
-            self._backoff.failed(self._clock.monotonic())
+            self._batcher.backoff.failed(self._clock.monotonic())
             return
         self._recorder.refused(batch.submission_id, refusal)
         if isinstance(refusal, PathsInUseError) and refusal.status is not None and not batch.stop_reason:
