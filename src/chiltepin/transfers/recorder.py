@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError, ChiltepinError
-from chiltepin.model import NO_TASK, TaskState, TaskStatus
-from chiltepin.transfers.activity.log import TaskLog
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus, items_of
+from chiltepin.transfers import policy
 from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
 from chiltepin.transfers.outcomes import describe, status_from_error
 
@@ -20,7 +21,103 @@ if TYPE_CHECKING:
     from chiltepin.transfers.activity import ActivityLog
     from chiltepin.transfers.journal import ItemsByWorkflow, Journal, KnownSubmission
 
-__all__ = ["TaskRecorder"]
+__all__ = ["TaskLog", "TaskRecorder"]
+
+
+class TaskLog:
+    """Writes the lines of one task.
+
+    Parameters
+    ----------
+    activity_log : ActivityLog or None
+        Where to; None for nowhere.
+    name : str
+        The submission id.
+    request, backend
+        The request, and the name of its backend.
+    asked : datetime or None
+        When the task was requested, in UTC; None if an earlier process has recorded that.
+    """
+
+    def __init__(
+        self, activity_log: ActivityLog | None, name: str, request: Request, *, backend: str, asked: datetime | None
+    ) -> None:
+        self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
+        self._asked, self._task, self._items = asked, "", items_of(request)
+        self._begun = False
+        #: Until when nothing had moved, and since when it has; when the next line is due; what the last one was.
+        self._still, self._moving = asked, cast("datetime | None", None)
+        self._due = 0.0
+        self._start = time.monotonic()
+        self._said: tuple[object, ...] = ()
+
+    def began(self, task_id: str = "") -> None:
+        """Record that the task has begun, and its id."""
+        if self._activity_log is not None:
+            self._task, self._begun = task_id, True
+            self._activity_log.write("began", {"id": self._name, **self._facts()})
+
+    def seen(self, status: TaskStatus) -> None:
+        """Record the status of a poll if it is new, or if the last line is old."""
+        if self._activity_log is None or status.state.final:
+            return
+        said = (status.state, status.code, self._moves(status))
+        now = time.monotonic()
+        if said == self._said and now < self._due:
+            return
+        if not self._begun:
+            self.began(status.handle.task_id)
+        self._said, self._due = said, now + min(max((now - self._start) / 2, policy.ACTIVITY_MIN), policy.ACTIVITY_MAX)
+        self._activity_log.write("seen", {"id": self._name, **self._counts(status)})
+
+    def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
+        """Record the end of the task, and how many of its items have failed separately."""
+        if self._activity_log is None:
+            return
+        self._task = status.handle.task_id or self._task
+        if self._moves(status) or (status.state is TaskState.SUCCEEDED and failed < len(self._items)):
+            self._moving = self._moving or self._still
+        facts = {"id": self._name, **self._facts(), **self._counts(status), "failed": failed}
+        self._activity_log.write("ended", facts)
+
+    def _moves(self, status: TaskStatus) -> bool:
+        """Whether anything has moved by now; if not, record the time."""
+        if self._moving is None and self._activity_log is not None:
+            if status.bytes_done or status.bytes_moving or status.files_done:
+                self._moving = self._still
+            else:
+                self._still = self._activity_log.clock()
+        return self._moving is not None
+
+    def _facts(self) -> dict[str, Any]:
+        request, items = self._request, self._items
+        deletes = isinstance(request, DeleteRequest)
+        return {
+            "backend": self._backend,
+            "task": self._task,
+            "kind": "delete" if deletes else "transfer",
+            "from": request.endpoint if isinstance(request, DeleteRequest) else request.source,
+            "to": "" if isinstance(request, DeleteRequest) else request.destination,
+            "items": [
+                [item, ""] if isinstance(item, str) else [item.source, item.destination]
+                for item in items[: policy.ACTIVITY_ITEMS]
+            ],
+            "count": len(items),
+            "label": request.label,
+            **({"asked": self._asked.isoformat()} if self._asked else {}),
+        }
+
+    def _counts(self, status: TaskStatus) -> dict[str, Any]:
+        return {
+            "state": status.state.value,
+            "code": status.code,
+            "reason": status.reason[: policy.ACTIVITY_REASON],
+            "bytes": status.bytes_done + (0 if status.state.final else status.bytes_moving),
+            "files": status.files_done,
+            "skipped": status.files_skipped,
+            "faults": status.faults,
+            **({"moving": self._moving.isoformat()} if self._moving else {}),
+        }
 
 
 class TaskRecorder:

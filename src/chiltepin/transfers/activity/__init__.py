@@ -14,8 +14,8 @@ counts, times, and the messages of failures.
 
 from __future__ import annotations
 
-from chiltepin.transfers.activity.log import ActivityLog, TaskLog
+from chiltepin.transfers.activity.log import ActivityLog
 from chiltepin.transfers.activity.reader import ActivityReader
 from chiltepin.transfers.activity.records import TransferRecord
 
-__all__ = ["ActivityLog", "ActivityReader", "TaskLog", "TransferRecord"]
+__all__ = ["ActivityLog", "ActivityReader", "TransferRecord"]

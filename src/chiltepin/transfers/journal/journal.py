@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chiltepin.model import items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import NO_WORKFLOW, VERSION, format_time, request_to_json, workflows_to_json
+from chiltepin.transfers.journal.events import NO_WORKFLOW, format_time, request_to_json, workflows_to_json
 from chiltepin.transfers.journal.reader import journal_files, prune
-from chiltepin.transfers.journal.writer import LineWriter
+from chiltepin.transfers.journal.writer import LineWriter, encode
 
 if TYPE_CHECKING:
     import os
@@ -72,7 +71,7 @@ class Journal(LineWriter):
         asked: ItemsByWorkflow = NO_WORKFLOW,
     ) -> None:
         """Record a submission before it is sent; it is on the disk when this returns. See `JournalEntry`."""
-        flight = _Flight(format_time(self._clock()), request, backend, service, deadline, asked)
+        flight = _Flight(self._clock(), request, backend, service, deadline, asked)
         self._open.update(asked)
         self.add(flight.intent(submission_id), len(items_of(request)))
         with self._lock:
@@ -80,8 +79,8 @@ class Journal(LineWriter):
 
     def submitted(self, handle: TaskHandle) -> None:
         """Record the task of a submission."""
-        line = _submitted(handle, format_time(self._clock()))
-        self.add(line)
+        facts = {"submission_id": handle.submission_id, "backend": handle.backend, "task_id": handle.task_id}
+        line, _ = self.write("submitted", facts)
         with self._lock:
             if (flight := self._mine.get(handle.submission_id)) is not None:
                 flight.task = line
@@ -107,10 +106,10 @@ class Journal(LineWriter):
         """
         facts = {"state": state.value, "code": code, "reason": reason}
         counts = {"bytes_done": bytes_done, "files_done": files_done, "faults": faults}
-        whole = {"submission_id": submission_id, **facts, **counts, "workflows": workflows_to_json(asked)}
-        line = _line("ended", format_time(self._clock()), whole)
         self._open.update(asked)
-        written = self.add(line)
+        line, written = self.write(
+            "ended", {"submission_id": submission_id, **facts, **counts, "workflows": workflows_to_json(asked)}
+        )
         with self._lock:
             if submission_id not in self._mine:
                 self._theirs.setdefault(submission_id, []).append(line)
@@ -126,8 +125,7 @@ class Journal(LineWriter):
         for name in [workflow] if workflow is not None else sorted(self._open - self._abandoned):
             if name in self._open:
                 self._open.discard(name)
-                self._settled[name] = line = _line("settled", format_time(self._clock()), {"workflow": name})
-                self.add(line)
+                self._settled[name], _ = self.write("settled", {"workflow": name})
 
     def abandon(self, workflow: str) -> None:
         """Exclude a workflow that has not ended cleanly from `record_clean_end` at the end of the process."""
@@ -163,7 +161,7 @@ class Journal(LineWriter):
 class _Flight:
     """A submission of this journal that is in flight, and the line with its task."""
 
-    at: str
+    at: datetime
     request: Request
     backend: str
     service: str
@@ -176,13 +174,4 @@ class _Flight:
         facts = {"backend": self.backend, "service": self.service, "deadline": format_time(self.deadline)}
         whole = {"submission_id": submission_id, **facts, "request": request_to_json(self.request)}
         whole["workflows"] = workflows_to_json(self.asked)
-        return _line("intent", self.at, whole)
-
-
-def _submitted(handle: TaskHandle, at: str) -> bytes:
-    facts = {"submission_id": handle.submission_id, "backend": handle.backend, "task_id": handle.task_id}
-    return _line("submitted", at, facts)
-
-
-def _line(event: str, at: str, facts: dict[str, Any]) -> bytes:
-    return json.dumps({"v": VERSION, "event": event, "at": at, **facts}, separators=(",", ":")).encode() + b"\n"
+        return encode("intent", self.at, whole)

@@ -70,7 +70,7 @@ class OtherProcesses:
         self._whole: dict[ProcessId | None, int] = {}
         #: The latest time that each process has written; its clock may have been set back.
         self._latest: dict[ProcessId | None, datetime] = {}
-        self._lines = NewLines(journal.folder, parse_event, owns=journal.owns)
+        self._lines = NewLines(journal.folder, parse_event, own=journal.wrote)
         self._allowance, self._looked = policy.READ_SAVED, float("-inf")
 
     def read_news(self, *, always: bool = False) -> list[KnownSubmission]:
@@ -148,6 +148,8 @@ class OtherProcesses:
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 
     def _in_flight(self, changed: set[str]) -> list[KnownSubmission]:
+        if not self._begun:
+            return []
         # The service decides about the deadline; its clock may be right where ours is wrong.
         long_ago = self._journal.now() - policy.CLOCK_ERROR
         for name in [name for name, news in self._begun.items() if news.entry.deadline <= long_ago]:

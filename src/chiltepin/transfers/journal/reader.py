@@ -15,7 +15,7 @@ from chiltepin.transfers.journal.process import ProcessId
 from chiltepin.transfers.own_files import exists_own, open_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from chiltepin.transfers.journal.events import Event
 
@@ -110,8 +110,8 @@ class NewLines(Generic[T]):
         Of the names of the files, and the number of bytes of the longest line.
     since : float
         Files that were last written to before this time, in seconds since 1970, are skipped.
-    owns : callable
-        Whether a file is to be skipped because it belongs to the caller.
+    own : container of str
+        The files of the caller, which are skipped.
     """
 
     def __init__(
@@ -122,9 +122,9 @@ class NewLines(Generic[T]):
         suffix: str = SUFFIX,
         limit: int = policy.JOURNAL_LINE_LIMIT,
         since: float = float("-inf"),
-        owns: Callable[[str], bool] = lambda _: False,
+        own: Container[str] = (),
     ) -> None:
-        self._folder, self._parse, self._owns = folder, parse, owns
+        self._folder, self._parse, self._own = folder, parse, own
         self._suffix, self._limit, self._since = suffix, limit, since
         #: By file, its identity and size at the last call, and how much of it has been read.
         self._read: dict[str, tuple[tuple[int, int], int]] = {}
@@ -134,7 +134,7 @@ class NewLines(Generic[T]):
     def new(self) -> Iterator[tuple[str, ProcessId | None, T]]:
         """Yield the file, the process and the event of each new line; those of one process in their order."""
         for path in journal_files(self._folder, self._suffix):
-            if path not in self._done and not self._owns(path):
+            if path not in self._done and path not in self._own:
                 with log_errors(path):
                     owner = ProcessId.from_path(path)
                     for event in _parse_lines(path, self._since_last(path, owner), self._parse):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import secrets
@@ -12,19 +13,23 @@ import time
 import weakref
 from collections import deque
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends import forks
 from chiltepin.transfers import policy
+from chiltepin.transfers.journal.events import VERSION
 from chiltepin.transfers.journal.process import ProcessId
 from chiltepin.transfers.journal.reader import SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["LineFile", "LineWriter"]
+__all__ = ["LineFile", "LineWriter", "encode"]
 
 logger = logging.getLogger(__name__)
+
+#: Shared by all lines: ``json.dumps`` would make a new encoder for each.
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 _writers: weakref.WeakSet[LineWriter] = weakref.WeakSet()
 
@@ -35,6 +40,11 @@ def _reset_after_fork() -> None:
 
 
 forks.register(_reset_after_fork)
+
+
+def encode(event: str, at: datetime, facts: Mapping[str, Any]) -> bytes:
+    """Return the line about an event of a moment in UTC."""
+    return _encode({"v": VERSION, "event": event, "at": at.isoformat(), **facts}).encode() + b"\n"
 
 
 class LineWriter:
@@ -61,6 +71,11 @@ class LineWriter:
         An old file is removed as soon as the newer ones hold so much; see ``holds`` of `add`.
     loss : str
         What is lost with a line, as a sentence, for the warning.
+
+    Attributes
+    ----------
+    wrote : set of str
+        All files that it has written to.
     """
 
     def __init__(
@@ -79,6 +94,7 @@ class LineWriter:
         self._suffix, self._forced, self._tidy, self._enough, self._loss = suffix, forced, tidy, enough, loss
         self._tidied = self._warned = False
         self._file: LineFile | None = None
+        self.wrote: set[str] = set()
         self._began = datetime.min.replace(tzinfo=timezone.utc)
         self.reset()
         _writers.add(self)
@@ -88,12 +104,17 @@ class LineWriter:
         self._lock = threading.Lock()
         self._waiting: deque[bytes] = deque()
         self.owner = self._given or ProcessId.current()
-        self._wrote: set[str] = set()
+        self.wrote.clear()
         #: Its earlier files, oldest first, and how much each of them holds.
         self._left: deque[tuple[str, int]] = deque()
         self.close()
         # The file of the parent process is not ours.
         self._left.clear()
+
+    def write(self, event: str, facts: Mapping[str, Any]) -> tuple[bytes, bool]:
+        """Write a line about an event of now; return it, and whether it was written, as `add` does."""
+        line = encode(event, self._clock(), facts)
+        return line, self.add(line)
 
     def add(self, line: bytes, holds: int = 0) -> bool:
         """Write a line with its line feed; return whether it was written, always True if lines are not forced.
@@ -112,10 +133,6 @@ class LineWriter:
             finally:
                 self._lock.release()
         return True
-
-    def owns(self, path: str) -> bool:
-        """Whether a file was written by this object."""
-        return path in self._wrote
 
     def close(self) -> None:
         """Close the file; the next line begins a new one."""
@@ -155,7 +172,7 @@ class LineWriter:
         # Readers process files in the order of their names, even if the clock is set back.
         self._began = max(self._clock(), self._began + timedelta(microseconds=1))
         self._file = LineFile(self.folder, self._began, self.owner, suffix=self._suffix, forced=self._forced)
-        self._wrote.add(self._file.path)
+        self.wrote.add(self._file.path)
         return self._file
 
     def _has_superfluous_file(self) -> bool:

@@ -19,10 +19,10 @@ from journal_entries import entries
 
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import NO_TASK, TaskState, TaskStatus
-from chiltepin.transfers.activity import ActivityLog, ActivityReader, TaskLog
+from chiltepin.transfers.activity import ActivityLog, ActivityReader
 from chiltepin.transfers.activity.page import page, write
 from chiltepin.transfers.arguments import delete_request, transfer_request
-from chiltepin.transfers.recorder import TaskRecorder
+from chiltepin.transfers.recorder import TaskLog, TaskRecorder
 from chiltepin.transfers.runner import open_transfers
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -192,8 +192,9 @@ def test_nobody_knows_what_became_of_the_tasks_of_a_killed_process(folder, clock
     """A task whose process is gone without its end is told as unknown, not as under way."""
     code = f"""
 import os, datetime
-from chiltepin.transfers.activity import ActivityLog, TaskLog
+from chiltepin.transfers.activity import ActivityLog
 from chiltepin.transfers.arguments import transfer_request
+from chiltepin.transfers.recorder import TaskLog
 request = transfer_request(src_ep="a", dst_ep="b", src_path="/x", dst_path="/y")
 now = lambda: datetime.datetime.now(datetime.timezone.utc)
 TaskLog(ActivityLog({folder!r}, now), "1", request, backend="local", asked=now()).began()
