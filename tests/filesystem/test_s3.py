@@ -23,7 +23,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.listing import BATCH_FILES
 from chiltepin.backends.filesystem.store import SMALL, CopyOptions
-from chiltepin.backends.filesystem.stores.s3 import store as store_of_buckets
+from chiltepin.backends.filesystem.stores.objects import client as clients
 from chiltepin.backends.filesystem.stores.s3 import unfinished_uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
@@ -54,7 +54,7 @@ def send(folder, name, content, *, order=1):
     """Write an object by the seam, in parts where it is large."""
     view = memoryview(content)
     with folder.temp_file(name, size=len(content)) as temp_file:
-        if len(content) > temp_file.part:
+        if temp_file.part:
             for start in list(range(0, len(content), temp_file.part))[::order]:
                 temp_file.write_at(start, view[start : start + temp_file.part])
         else:
@@ -128,7 +128,7 @@ def test_after_a_kill_only_the_missing_parts_are_sent(bucket):
         content = content_of(size)
         for start in range(0, size, PART):
             temp_file.write_at(start, memoryview(content)[start : start + PART])
-        assert temp_file.sent == 1  # of three
+        assert temp_file.upload.sent == 1  # of three
         temp_file.commit(None)
     assert bucket.get("cloud/big") == content
     assert bucket.uploads() == []
@@ -478,7 +478,7 @@ def test_a_listing_that_goes_round_in_a_circle_ends(bucket, tmp_path, tokens):
 
 def test_a_listing_of_empty_pages_ends(bucket, tmp_path, monkeypatch):
     """A server that has always one more page, with another token and nothing on it, is not asked without end."""
-    monkeypatch.setattr(store_of_buckets, "EMPTY_PAGES", 20)
+    monkeypatch.setattr(clients, "EMPTY_PAGES", 20)
     bucket.put("cloud/t/x")
     count = 0
 
@@ -651,7 +651,7 @@ def test_a_page_of_a_listing_says_what_botocore_reads_in_it(bucket):
         item["Key"][2:]: (item["Size"], item["LastModified"].timestamp(), item["ETag"].strip('"'))
         for item in page["Contents"]
     }
-    assert {name: (e.size, e.mtime, e.etag) for name, e in found.items() if e.kind == "file"} == told
+    assert {name: (e.size, e.mtime, e.version) for name, e in found.items() if e.kind == "file"} == told
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,18 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient, ContentSettings
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.cloud.client import (
+from chiltepin.backends.filesystem.stores.cloud.reader import RangeClient
+from chiltepin.backends.filesystem.stores.objects.client import (
     PART,
     CloudFault,
     Listing,
     ObjectInfo,
+    Upload,
     known_options,
+    place_in,
     refusal,
 )
-from chiltepin.backends.filesystem.stores.cloud.store import CloudStore, place_in
+from chiltepin.backends.filesystem.stores.objects.store import ObjectStore
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from azure.storage.blob import BlobClient, BlobProperties
+    from typing_extensions import Buffer
 
 __all__ = ["azure_store"]
 
@@ -62,7 +66,7 @@ _FOLDER_MARKS = ("hdi_isfolder", "is_directory")
 T = TypeVar("T")
 
 
-def azure_store(url: str, options: Mapping[str, Any]) -> CloudStore:
+def azure_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
     """Open ``az://container/folder`` or ``abfs://container@account.dfs.core.windows.net/folder``.
 
     Raises
@@ -74,7 +78,7 @@ def azure_store(url: str, options: Mapping[str, Any]) -> CloudStore:
     authority, root = place_in(url)
     container, _, host = authority.partition("@")
     given = {**options, **({"account_name": host.partition(".")[0]} if host else {})}
-    return CloudStore(AzureClient(_service(given), container), root)
+    return ObjectStore(AzureClient(_service(given), container), root)
 
 
 def _service(given: Mapping[str, Any]) -> BlobServiceClient:
@@ -157,7 +161,7 @@ def _asked(request: Callable[[], T], what: str) -> T:
     raise failure
 
 
-class AzureClient:
+class AzureClient(RangeClient):
     """The way to one container; see `Client`."""
 
     store = _NAME
@@ -202,11 +206,11 @@ class AzureClient:
         blob = self._blob(found.key)
         return bytes(_asked(lambda: blob.download_blob(offset, count, **options).readall(), found.key))
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: Buffer) -> None:
         """Send a blob in one request; Azure compares its MD5."""
-        settings = ContentSettings(content_type="application/octet-stream", content_md5=_md5(content))
-        blob = self._blob(key)
-        _asked(lambda: blob.upload_blob(content, overwrite=True, validate_content=True, content_settings=settings), key)
+        data, blob = bytes(content), self._blob(key)
+        settings = ContentSettings(content_type="application/octet-stream", content_md5=_md5(data))
+        _asked(lambda: blob.upload_blob(data, overwrite=True, validate_content=True, content_settings=settings), key)
 
     def upload(self, key: str, size: int | None) -> AzureUpload:
         """Begin a blob of several blocks."""
@@ -241,7 +245,7 @@ class AzureClient:
             raise Fault("INVALID_PATH_NAME", reason)
 
 
-class AzureUpload:
+class AzureUpload(Upload):
     """A blob that is sent in blocks, several at once; see `Upload`."""
 
     def __init__(self, blob: BlobClient, key: str, size: int | None) -> None:
@@ -251,11 +255,11 @@ class AzureUpload:
         self._token = secrets.token_hex(8)
         self._blocks: dict[int, str] = {}
 
-    def send(self, offset: int, block: bytes, *, last: bool) -> None:
+    def send(self, offset: int, block: memoryview, *, last: bool) -> None:
         """Send one block; Azure compares its MD5."""
         del last
         name = f"{self._token}-{offset:020}"
-        _asked(lambda: self._blob.stage_block(name, block, validate_content=True), self._key)
+        _asked(lambda: self._blob.stage_block(name, bytes(block), validate_content=True), self._key)
         self._blocks[offset] = name
 
     def finish(self) -> None:
@@ -264,8 +268,9 @@ class AzureUpload:
         settings = ContentSettings(content_type="application/octet-stream")
         _asked(lambda: self._blob.commit_block_list(blocks, content_settings=settings), self._key)
 
-    def abort(self) -> None:
+    def abort(self, error: BaseException | None) -> None:
         """Do nothing: Azure drops blocks that are not committed within a week, and when the blob is written again."""
+        del error
 
 
 def _md5(content: bytes) -> bytearray:

@@ -26,13 +26,25 @@ from google.oauth2 import service_account
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
-from chiltepin.backends.filesystem.stores.cloud.client import CloudFault, Listing, ObjectInfo, known_options, refusal
-from chiltepin.backends.filesystem.stores.cloud.store import WIDTH, CloudStore, place_in
+from chiltepin.backends.filesystem.stores.cloud.reader import RangeClient
+from chiltepin.backends.filesystem.stores.objects.client import (
+    WIDTH,
+    CloudFault,
+    Listing,
+    ObjectInfo,
+    Upload,
+    known_options,
+    place_in,
+    refusal,
+)
+from chiltepin.backends.filesystem.stores.objects.store import ObjectStore
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from typing_extensions import Buffer
 
 __all__ = ["gcs_store"]
 
@@ -53,7 +65,7 @@ _UNUSED = frozenset(
 )
 
 
-def gcs_store(url: str, options: Mapping[str, Any]) -> CloudStore:
+def gcs_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
     """Open ``gs://bucket/folder``.
 
     Raises
@@ -69,7 +81,7 @@ def gcs_store(url: str, options: Mapping[str, Any]) -> CloudStore:
     credentials, project = _credentials(options.get("token"), server)
     payer = options.get("requester_pays")
     user = (options.get("project") or project) if payer is True else payer
-    return CloudStore(GcsClient(server, bucket, credentials, str(user or "")), root)
+    return ObjectStore(GcsClient(server, bucket, credentials, str(user or "")), root)
 
 
 def _credentials(token: Any, server: str) -> tuple[Any, str | None]:
@@ -100,7 +112,7 @@ def _credentials(token: Any, server: str) -> tuple[Any, str | None]:
     raise ConfigError(f"Google Cloud Storage needs credentials, and {failure}.")
 
 
-class GcsClient:
+class GcsClient(RangeClient):
     """The way to one bucket; see `Client`."""
 
     store = _NAME
@@ -193,12 +205,13 @@ class GcsClient:
             pass
         raise CloudFault("FILE_SIZE_CHANGED", f"{key} was replaced or deleted while it was read; move it again.")
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: Buffer) -> None:
         """Send an object in one request with its CRC32C, which Google compares."""
-        told = json.dumps({"name": key, "crc32c": _text(google_crc32c.Checksum(content))})
+        data = bytes(content)
+        told = json.dumps({"name": key, "crc32c": _text(google_crc32c.Checksum(data))})
         content_id = secrets.token_hex(16)
         head = f"--{content_id}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{told}\r\n"
-        body = f"{head}--{content_id}\r\nContent-Type: application/octet-stream\r\n\r\n".encode() + content
+        body = f"{head}--{content_id}\r\nContent-Type: application/octet-stream\r\n\r\n".encode() + data
         headers = {"Content-Type": f"multipart/related; boundary={content_id}"}
         self.ask(
             "POST",
@@ -229,20 +242,8 @@ class GcsClient:
         """Delete an object."""
         self.ask("DELETE", self._object(key), key)
 
-    def folder_key(self, prefix: str) -> str:
-        """Return the name of the object that keeps a folder, as the console and gcsfs have it."""
-        return prefix
 
-    def keep_folder(self, prefix: str) -> None:
-        """Make that object, which is empty."""
-        if prefix:
-            self.put(prefix, b"")
-
-    def refuse_name(self, name: str) -> None:
-        """Refuse none: Google stores any name as it is."""
-
-
-class GcsUpload:
+class GcsUpload(Upload):
     """An object that is sent in parts, one after the other; see `Upload`."""
 
     part: int | None = None
@@ -252,14 +253,15 @@ class GcsUpload:
         self._crc = google_crc32c.Checksum()
         self._done = False
 
-    def send(self, offset: int, block: bytes, *, last: bool) -> None:
+    def send(self, offset: int, block: memoryview, *, last: bool) -> None:
         """Send one part; the last one carries the CRC32C of all, which Google compares before it shows the object."""
-        self._crc.update(block)
-        end = offset + len(block)
+        data = bytes(block)
+        self._crc.update(data)
+        end = offset + len(data)
         headers = {"Content-Range": f"bytes {offset}-{end - 1}/{end if last else '*'}"}
         if last:
             headers["X-Goog-Hash"] = f"crc32c={_text(self._crc)}"
-        answer = self._client.ask("PUT", self._url, self._key, headers=headers, body=block)
+        answer = self._client.ask("PUT", self._url, self._key, headers=headers, body=data)
         if not last:
             # Google may keep less of a part than it got (cloud.google.com, Storage, "Perform resumable uploads").
             if answer.headers.get("Range") != f"bytes=0-{end - 1}":
@@ -276,8 +278,9 @@ class GcsUpload:
     def finish(self) -> None:
         """Do nothing: the last part ended the upload."""
 
-    def abort(self) -> None:
+    def abort(self, error: BaseException | None) -> None:
         """End the upload; Google forgets it after a week otherwise."""
+        del error
         if not self._done:
             self._client.ask("DELETE", self._url, self._key)
 

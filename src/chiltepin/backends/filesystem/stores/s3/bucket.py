@@ -25,6 +25,7 @@ from obstore.store import S3Store as ObjectStore
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.stores.objects.client import WIDTH
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
@@ -41,10 +42,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.stores.s3.config import S3Settings
 
-__all__ = ["WIDTH", "Bucket", "GetResult"]
-
-#: Requests that may be under way at once. With parts of 8 MiB that is at most 128 MiB of memory for the parts.
-WIDTH = 16
+__all__ = ["Bucket", "GetResult"]
 
 #: How often a request is sent: a hiccup in one part must not cost the whole object, and what lasts longer is left to
 #: whoever tries the whole file again (`retry`). Defaults of the libraries: 11 within 3 minutes, and 5 or 3.

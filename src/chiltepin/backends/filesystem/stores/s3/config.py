@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from chiltepin.backends.filesystem.stores.objects.client import place_in
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -92,17 +92,12 @@ def settings_of(url: str, options: Mapping[str, Any]) -> tuple[S3Settings, str]:
         If an option is not known, or only half of a pair of keys is given.
     """
     given = _flat(options)
-    place = urlsplit(url, allow_fragments=False)
-    if not place.netloc:
-        raise ConfigError(f"{url!r} names no bucket; write one such as 's3://bucket/folder'.")
-    names = [name for name in (place.path + ("?" + place.query if place.query else "")).split("/") if name]
-    if {".", ".."}.intersection(names):
-        raise ConfigError(f"{url!r} has a '.' or '..' in it; write the folder as the names of its objects begin.")
+    bucket, root = place_in(url)
     if bool(given.get("key")) != bool(given.get("secret")):
         raise ConfigError("Of the two options key and secret for S3, one is missing; write both, or none of them.")
     config = {name: value for name, value in given.get("config_kwargs", {}).items() if name not in _CONFIG_TUNING}
     settings = S3Settings(
-        bucket=place.netloc,
+        bucket=bucket,
         endpoint=given.get("endpoint_url"),
         region=given.get("region"),
         profile=given.get("profile"),
@@ -113,7 +108,7 @@ def settings_of(url: str, options: Mapping[str, Any]) -> tuple[S3Settings, str]:
         config=config,
         wishes={name: str(value) for name, value in given.get("s3_additional_kwargs", {}).items()},
     )
-    return settings, "/".join(names)
+    return settings, root
 
 
 def _keys(given: Mapping[str, Any]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import obstore.exceptions
 from botocore import exceptions as botocore
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.objects.client import CloudFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ _BY_STATUS = {401: "PERMISSION_DENIED", 403: "PERMISSION_DENIED", 412: "FILE_SIZ
 _ANSWER = re.compile(r"status code: (\d{3})(?:.*?<Code>(\w+)</Code>)?", re.DOTALL)
 
 
-class S3Fault(Fault):
+class S3Fault(CloudFault):
     """What an S3 server refused, or why it could not be asked.
 
     Parameters
@@ -53,14 +53,14 @@ class S3Fault(Fault):
     code, reason : str
         See `Fault`; no key, signature or URL is in them.
     transient : bool
-        Whether the same request may go better the next time.
+        See `CloudFault`.
     word : str
         S3's own code, such as ``NoSuchKey``.
     """
 
     def __init__(self, code: str, reason: str, *, transient: bool = False, word: str = "") -> None:
-        super().__init__(code, reason)
-        self.transient, self.word = transient, word
+        super().__init__(code, reason, transient=transient)
+        self.word = word
 
 
 def asked(request: Callable[[], T], what: str) -> T:

@@ -1,4 +1,4 @@
-"""One object of an S3 server: read by ranges, and written in one request or in parts."""
+"""An object of an S3 server that is sent in parts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.objects.client import Upload
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
 from chiltepin.backends.filesystem.stores.s3.parts import MOST_PARTS, PART
@@ -15,47 +16,19 @@ from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
 from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import Record, begin, dead
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Buffer, Self
-
     from chiltepin.backends.filesystem.store import Reader
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
 
-__all__ = ["MOST_COPIED", "S3Upload"]
+__all__ = ["S3Upload", "is_wrong"]
 
 
-#: Bytes of the largest object that one request copies (S3 API, CopyObject).
-MOST_COPIED = 5 << 30
-
-
-def _is_wrong(key: str) -> Fault:
+def is_wrong(key: str) -> Fault:
+    """Return the fault of an object or part of which S3 has got something else."""
     return Fault("VERIFY_CHECKSUM", f"{key} was sent, but what S3 got has another checksum.")
 
 
-def put_whole(bucket: Bucket, key: str, content: Buffer) -> None:
-    """Send an object in one request, and see by its entity tag that S3 has got it.
-
-    Raises
-    ------
-    Fault
-        ``VERIFY_CHECKSUM`` if it has got something else, which is removed again.
-    """
-    tag = bucket.put(key, content)
-    # With keys of KMS the tag is something else; there the signature, which holds a SHA-256, has to do.
-    if not is_md5(tag) or tag == digest_of(content).hexdigest():
-        return
-    if tag_is_plain(bucket.call("head_object", key)):
-        # Only of a server that does not look at the signature: it shows what is wrong already.
-        bucket.call("delete_object", key)
-        raise _is_wrong(key)
-
-
-class S3Upload:
-    """An object that is being written; nobody sees it before `commit`.
-
-    Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come; those of an
-    upload that lost its writer are kept where they have the MD5 of ours.
+class S3Upload(Upload):
+    """An object that is sent in parts; what an upload that lost its writer has of them, by their MD5, is kept.
 
     Parameters
     ----------
@@ -69,42 +42,21 @@ class S3Upload:
         self._bucket, self._key = bucket, key
         least = -(-(size or 0) // MOST_PARTS)
         # In whole MiB, and the same for the same size, so that a second run cuts the content at the same places.
-        self._part = max(PART, -(-least // (1 << 20)) << 20)
-        self.part: int | None = None if size is None else self._part
-        self._in_parts = (size or 0) > self._part
-        self.verifies_writes = True
+        self.part: int = max(PART, -(-least // (1 << 20)) << 20)
         #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
         self.sent = 0
-        self._pending = bytearray()
-        self._next = 1
         self._upload = ""
         self._record: Record | None = None
         self._there: dict[int, tuple[str, int]] = {}
         self._tags: dict[int, str] = {}
         self._plain = True
         self._lock = threading.Lock()
-        self._committed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def has_part(self, offset: int, count: int) -> None:
-        """Answer no: `write_at` sees by the content that a part is there already, and does not send it."""
-        del offset, count
-
-    def mark_verified(self, offset: int, digest: bytes) -> None:
-        """Note nothing: S3 keeps the MD5 of each part."""
-        del offset, digest
-
-    def step(self, reader: Reader) -> None:
-        """Have none: a request for each would cost more."""
-
-    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+    def copy_part(self, reader: Reader, offset: int, count: int) -> bool:
         """Have the server copy a part, where both objects are on one and it is asked by the same user."""
-        del verify  # it is not read back
-        if not isinstance(reader, S3Reader) or not self._in_parts or reader.bucket.who != self._bucket.who:
+        if not isinstance(reader, S3Reader) or reader.bucket.who != self._bucket.who:
             return False
-        number = offset // self._part + 1
+        number = offset // self.part + 1
         answer = self._call(
             "upload_part_copy",
             number,
@@ -115,20 +67,10 @@ class S3Upload:
         self._tags[number] = answer["CopyPartResult"]["ETag"].strip('"')
         return True
 
-    def write(self, block: memoryview) -> None:
-        """Append the block; whole parts are sent."""
-        self._pending += block
-        while len(self._pending) > self._part:
-            self._send(self._next, memoryview(bytes(self._pending[: self._part])))
-            del self._pending[: self._part]
-            self._next += 1
-
-    def write_at(self, offset: int, block: memoryview) -> None:
+    def send(self, offset: int, block: memoryview, *, last: bool) -> None:
         """Send one part, unless it is there already."""
-        self._send(offset // self._part + 1, block)
-
-    def _send(self, number: int, block: memoryview) -> None:
-        digest = digest_of(block)
+        del last
+        number, digest = offset // self.part + 1, digest_of(block)
         self._ready()
         if self._there.get(number) == (digest.hexdigest(), len(block)):
             self._tags[number] = digest.hexdigest()
@@ -143,7 +85,7 @@ class S3Upload:
         if not tag_is_plain(answer):
             self._plain = False
         elif is_md5(tag) and tag != digest.hexdigest():
-            raise _is_wrong(self._key)
+            raise is_wrong(self._key)
         self._tags[number] = tag
         self.sent += 1
 
@@ -160,7 +102,7 @@ class S3Upload:
     def _begin(self) -> None:
         where = self._bucket.place
         for record in dead(where, self._key):
-            if not self._upload and record.part == self._part and self._listed(record):
+            if not self._upload and record.part == self.part and self._listed(record):
                 self._upload, self._record = record.upload, record
             else:
                 # Nobody will continue it any more: this object is being made by us.
@@ -169,7 +111,7 @@ class S3Upload:
         if not self._upload:
             wishes = self._bucket.settings.wishes
             self._upload = self._bucket.call("create_multipart_upload", self._key, **wishes)["UploadId"]
-            self._record = begin(where, self._key, self._upload, self._part)
+            self._record = begin(where, self._key, self._upload, self.part)
 
     def _listed(self, record: Record) -> bool:
         """Take note of the parts of an upload; False if it is gone, or they cannot be listed."""
@@ -197,20 +139,9 @@ class S3Upload:
         self._there = there
         return True
 
-    def read_back(self) -> S3Reader:
-        """Not asked of a temporary file that proves what it writes."""
-        raise NotImplementedError
-
-    def commit(self, mtime: float | None) -> None:
-        """Send what is left, and have it seen; S3 sets the time itself."""
-        del mtime
-        if self._upload:
-            if self._pending:
-                self._send(self._next, memoryview(self._pending))
-            self._complete()
-        else:
-            put_whole(self._bucket, self._key, self._pending)
-        self._committed = True
+    def finish(self) -> None:
+        """Have the object seen, and forget the upload."""
+        self._complete()
         if self._record is not None:
             self._record.remove()
 
@@ -232,16 +163,9 @@ class S3Upload:
         if expected and "-" in got and got != expected:
             raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 has put others together.")
 
-    def _abort(self, upload: str) -> None:
-        # If it is gone, or the server is, then so is its record, and the bucket's own rules have to see to it.
-        with suppress(FileNotFoundError, S3Fault):
-            self._bucket.call("abort_multipart_upload", self._key, UploadId=upload)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Abort what was not committed; but if the trouble may pass, leave it to the next try."""
-        if self._committed or not self._upload:
+    def abort(self, error: BaseException | None) -> None:
+        """Abort it; but if the trouble may pass, leave it to the next try."""
+        if not self._upload:
             return
         if self._record is not None and isinstance(error, S3Fault) and error.transient:
             self._record.release()
@@ -249,3 +173,8 @@ class S3Upload:
         self._abort(self._upload)
         if self._record is not None:
             self._record.remove()
+
+    def _abort(self, upload: str) -> None:
+        # If it is gone, or the server is, then so is its record, and the bucket's own rules have to see to it.
+        with suppress(FileNotFoundError, S3Fault):
+            self._bucket.call("abort_multipart_upload", self._key, UploadId=upload)

@@ -1,4 +1,4 @@
-"""What the store asks of a client of one bucket, and the errors that a client raises."""
+"""What a store of objects asks of the client of one bucket, and the errors that a client raises."""
 
 from __future__ import annotations
 
@@ -9,12 +9,35 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-__all__ = ["BUSY", "PART", "Client", "CloudFault", "Listing", "ObjectInfo", "Upload", "known_options", "refusal"]
+    from typing_extensions import Buffer
+
+    from chiltepin.backends.filesystem.store import Reader
+
+__all__ = [
+    "BUSY",
+    "PART",
+    "WIDTH",
+    "Client",
+    "CloudFault",
+    "Listing",
+    "ObjectInfo",
+    "Upload",
+    "all_pages",
+    "known_options",
+    "place_in",
+    "refusal",
+]
 
 #: Bytes of a part, and of the largest object that is sent in one request.
 PART = 8 << 20
+
+#: Requests that may be under way at once: files, and parts of files, of which that is 128 MiB of memory at most.
+WIDTH = 16
+
+#: Empty pages of a listing, one after the other, that are read past; S3 sends them where much was deleted.
+EMPTY_PAGES = 1000
 
 #: Statuses of HTTP that ask for another try (RFC 9110, 15.5.9 and 15.6; RFC 6585, 4).
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -62,6 +85,24 @@ def refusal(store: str, status: int, word: str, what: str) -> CloudFault:
     return CloudFault(_CODES.get(status, "ENDPOINT_ERROR"), reason, transient=status in BUSY)
 
 
+def place_in(url: str) -> tuple[str, str]:
+    """Return the part of a URL between ``://`` and the next slash, and the folder behind it, without outer slashes.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or the folder cannot be one.
+    """
+    # Not by urlsplit, as a folder may have '#' and '?' in its name.
+    authority, _, path = url.partition("://")[2].partition("/")
+    if not authority:
+        raise ConfigError(f"{url!r} names no bucket; write one such as '{url.partition(':')[0]}://bucket/folder'.")
+    names = [name for name in path.split("/") if name]
+    if {".", ".."}.intersection(names):
+        raise ConfigError(f"{url!r} has a '.' or '..' in it; write the folder as the names of its objects begin.")
+    return authority, "/".join(names)
+
+
 def known_options(store: str, given: Mapping[str, object], known: Collection[str], unused: Collection[str]) -> None:
     """Raise ConfigError for an option that is neither known nor one that only tunes fsspec's own filesystem."""
     for name in given:
@@ -69,7 +110,8 @@ def known_options(store: str, given: Mapping[str, object], known: Collection[str
             raise ConfigError(f"There is no option {name!r} for {store}; {suggest(name, known)}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, as one is made for each line of a listing.
+@dataclass(slots=True, kw_only=True)
 class ObjectInfo:
     """What a store tells of one object.
 
@@ -117,16 +159,21 @@ class Upload(Protocol):
     #: Bytes of a part where parts may be sent in any order and from several threads; None: in their order only.
     part: int | None
 
-    def send(self, offset: int, block: bytes, *, last: bool) -> None:
+    def send(self, offset: int, block: memoryview, *, last: bool) -> None:
         """Send one part, `PART` or ``part`` bytes unless it is the last; the store verifies it."""
         ...
+
+    def copy_part(self, reader: Reader, offset: int, count: int) -> bool:
+        """Have the server copy a part; False if it cannot."""
+        del reader, offset, count
+        return False
 
     def finish(self) -> None:
         """Have the object seen, in place of what has its name."""
         ...
 
-    def abort(self) -> None:
-        """Drop what was sent."""
+    def abort(self, error: BaseException | None) -> None:
+        """Drop what was sent, because of an error if there was one."""
         ...
 
 
@@ -146,15 +193,19 @@ class Client(Protocol):
         """Return one page of what begins with a prefix; ``deep`` also lists what is below the next slash."""
         ...
 
+    def pages(self, prefix: str, *, count: int) -> Iterator[Listing]:
+        """Yield all pages of what is in a folder."""
+        return all_pages(self, prefix, count=count)
+
     def head(self, key: str) -> ObjectInfo:
         """Return what the store tells of an object."""
         ...
 
-    def get(self, found: ObjectInfo, offset: int, count: int) -> bytes:
-        """Return some bytes of exactly that content; a `CloudFault` if the object has been replaced."""
+    def read(self, key: str) -> Reader:
+        """Open an object."""
         ...
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: Buffer) -> None:
         """Make an object in one request; the store verifies the content before the object is seen."""
         ...
 
@@ -167,13 +218,39 @@ class Client(Protocol):
         ...
 
     def folder_key(self, prefix: str) -> str:
-        """Return the name of the object that keeps the empty folder ``prefix``."""
-        ...
+        """Return the name of the object that keeps the empty folder ``prefix``, as most tools have it."""
+        return prefix
 
     def keep_folder(self, prefix: str) -> None:
-        """Make that object."""
-        ...
+        """Make that object, which is empty."""
+        if prefix:
+            self.put(prefix, b"")
 
     def refuse_name(self, name: str) -> None:
-        """Raise a ``Fault`` for a name that the store cannot hold, or would change."""
-        ...
+        """Raise a ``Fault`` for a name that the store cannot hold, or would change; most stores take all."""
+        del name
+
+
+def all_pages(client: Client, prefix: str, *, count: int, deep: bool = False) -> Iterator[Listing]:
+    """Yield the pages of a listing, to its end.
+
+    Raises
+    ------
+    Fault
+        If the server would go on without end: it repeats a page, or sends only empty ones.
+    """
+    token, tokens, empty = "", {""}, 0
+    while True:
+        page = client.page(prefix, token, count=count, deep=deep)
+        yield page
+        if not page.token:
+            return
+        empty = 0 if page.objects or page.prefixes else empty + 1
+        if empty > EMPTY_PAGES:
+            reason = f"{client.store} lists {prefix!r} page after page with nothing on it; try again."
+            raise Fault("ENDPOINT_ERROR", reason)
+        token = page.token
+        if token in tokens:
+            reason = f"{client.store} sent the same page of the listing of {prefix!r} again; try again."
+            raise Fault("ENDPOINT_ERROR", reason)
+        tokens.add(token)

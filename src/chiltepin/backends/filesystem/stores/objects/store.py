@@ -3,8 +3,9 @@
 There are no folders in such a store, only names with slashes in them. A folder exists if any name begins with it. An
 empty one is kept by an object (`Client.folder_key`).
 
-An object is seen when it is whole: neither service shows anything of an upload before its end (learn.microsoft.com,
-"Put Block List"; cloud.google.com, Storage, "Consistency"). So nothing is written under a temporary name.
+An object is seen when it is whole: no service shows anything of an upload before its end (docs.aws.amazon.com, "Amazon
+S3 data consistency model"; learn.microsoft.com, "Put Block List"; cloud.google.com, Storage, "Consistency"). So nothing
+is written under a temporary name.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import errno
 import os
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from chiltepin.backends.filesystem.defaults import LinkFreeStore
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
-from chiltepin.backends.filesystem.stores.cloud.client import CloudFault
-from chiltepin.backends.filesystem.stores.cloud.objects import ObjectDraft, ObjectReader
+from chiltepin.backends.filesystem.stores.objects.client import WIDTH, CloudFault
+from chiltepin.backends.filesystem.stores.objects.temp_file import ObjectTempFile
 from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.backends.filesystem.temp_names import is_temp_name
-from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,52 +30,50 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Store
-    from chiltepin.backends.filesystem.stores.cloud.client import Client, ObjectInfo
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Reader, Small, Store
+    from chiltepin.backends.filesystem.stores.objects.client import Client, ObjectInfo
     from chiltepin.paths import Parts
 
-__all__ = ["CloudStore", "place_in"]
-
-#: Files and parts that are under way at once.
-WIDTH = 16
+__all__ = ["UNWRITABLE", "ObjectEntry", "ObjectFolder", "ObjectStore"]
 
 #: What may stand between two slashes in the name of an object, but is not a name in a path.
 _NAMELESS = frozenset({"", ".", ".."})
 
-#: Control characters, which Google advises against and XML 1.0 cannot write, and what is not UTF-8.
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+#: Control characters, which S3 and Google advise against and XML 1.0 cannot write, and what is not UTF-8.
+UNWRITABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 #: How Python writes bytes of a name that are not UTF-8 (PEP 383).
 _BYTES = re.compile("[\ud800-\udfff]")
 
-#: Bytes of the longest name of an object (both services).
+#: Bytes of the longest name of an object (all three services).
 _LONGEST = 1024
 
 
-def place_in(url: str) -> tuple[str, str]:
-    """Return the part of a URL between ``://`` and the next slash, and the folder behind it, without outer slashes.
+class ObjectEntry(Entry):
+    """An entry of a listing, with what names its content."""
 
-    Raises
-    ------
-    ConfigError
-        If there is none, or the folder cannot be one.
-    """
-    # Not by urlsplit, as a folder may have '#' and '?' in its name.
-    authority, _, path = url.partition("://")[2].partition("/")
-    if not authority:
-        raise ConfigError(f"{url!r} names no bucket; write one such as '{url.partition(':')[0]}://bucket/folder'.")
-    names = [name for name in path.split("/") if name]
-    if _NAMELESS.intersection(names):
-        raise ConfigError(f"{url!r} has a '.' or '..' in it; write the folder as the names of its objects begin.")
-    return authority, "/".join(names)
+    __slots__ = ("version",)
+
+    def __init__(
+        self,
+        name: str,
+        kind: Any,
+        size: int = 0,
+        mtime: float | None = None,
+        *,
+        version: str = "",
+        fault: Fault | None = None,
+    ) -> None:
+        super().__init__(name, kind, size, mtime, fault)
+        self.version = version
 
 
-class CloudFolder:
+class ObjectFolder:
     """What lies below a prefix.
 
     Parameters
     ----------
-    store : CloudStore
+    store : ObjectStore
         The store.
     prefix : str
         Empty, or with a slash at its end.
@@ -86,8 +84,8 @@ class CloudFolder:
     #: A folder has one name here.
     identity = None
 
-    def __init__(self, store: CloudStore, prefix: str, *, fresh: bool = False) -> None:
-        self._store, self._client, self._prefix = store, store.client, prefix
+    def __init__(self, store: ObjectStore, prefix: str, *, fresh: bool = False) -> None:
+        self.store, self.prefix = store, prefix
         self._fresh, self._filled = fresh, False
 
     def __enter__(self) -> Self:
@@ -98,7 +96,7 @@ class CloudFolder:
     ) -> None:
         """Keep a folder that was made and got nothing."""
         if self._fresh and not self._filled and error is None:
-            self._client.keep_folder(self._prefix)
+            self.store.client.keep_folder(self.prefix)
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
@@ -110,53 +108,52 @@ class CloudFolder:
         """
         del temp_files  # There are none: an upload has no name before it is complete.
         empty = not self._fresh
-        for entry in self._store.listed(self._prefix):
+        for entry in self.store.listed(self.prefix):
             empty = False
             # Else it is the empty object that keeps the folder.
             if entry.name or entry.kind == "other":
                 yield entry
         if empty:
-            self._store.refuse_missing(self._prefix)
+            self.store.refuse_missing(self.prefix)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None; where a file and a folder have one name, it is the file."""
         _refuse_bytes(name)
         with suppress(FileNotFoundError):
-            found = self._client.head(self._prefix + name)
-            return Entry(name, "dir") if found.is_folder else Entry(name, "file", found.size, found.mtime)
-        return Entry(name, "dir") if self._store.any_below(f"{self._prefix}{name}/") else None
+            found = self.store.client.head(self.prefix + name)
+            return Entry(name, "dir") if found.is_folder else self.store.file_entry(name, "file", found)
+        return Entry(name, "dir") if self.store.any_below(f"{self.prefix}{name}/") else None
 
-    def read(self, name: str) -> ObjectReader:
+    def read(self, name: str) -> Reader:
         """Open an object."""
-        found = self._client.head(self._prefix + name)
-        if found.is_folder:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-        return ObjectReader(self._client, found)
+        return self.store.client.read(self.prefix + name)
 
-    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> None:
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
         """Return None: this store has no faster path."""
         del origin, entry, name, options
+        return None
 
-    def read_small(self, entry: Entry) -> None:
+    def read_small(self, entry: Entry) -> Small | None:
         """Return None: this store has no faster path."""
         del entry
+        return None
 
-    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> ObjectDraft:
+    def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> ObjectTempFile:
         """Begin an object; one that ends in a folder's name is refused."""
-        del content_id  # Nothing is kept of an upload whose process died.
-        self._refuse(name)
-        self._filled = True
-        return ObjectDraft(self._client, self._prefix + name, size)
+        del content_id  # What is kept of a dead upload, if anything, is known by the content of its parts.
+        self.begin(name)
+        return ObjectTempFile(self.store.client, self.prefix + name, size)
 
-    def _refuse(self, name: str) -> None:
+    def begin(self, name: str) -> None:
         """Refuse a name that the store cannot have, or that is a folder: here it could be both, but nowhere else."""
         # A folder on the way may have the odd name.
-        for part in (*self._prefix.split("/"), name):
-            self._store.refuse_name(part)
-        if len(os.fsencode(self._prefix + name)) > _LONGEST:
+        for part in (*self.prefix.split("/"), name):
+            self.store.refuse_name(part)
+        if len(os.fsencode(self.prefix + name)) > _LONGEST:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
-        if not self._fresh and self._store.is_folder(f"{self._prefix}{name}/"):
+        if not self._fresh and self.store.is_folder(f"{self.prefix}{name}/"):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        self._filled = True
 
     def remove(self, name: str) -> None:
         """Remove an object."""
@@ -164,29 +161,38 @@ class CloudFolder:
             raise error
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
-        """Remove them one by one."""
+        """Remove several; what has a name that no path can hold stays."""
+        # An empty name is that of the object that keeps this folder, and is listed where it has content.
+        for name in _NAMELESS.intersection(names):
+            if self.store.any_below(f"{self.prefix}{name}/"):
+                reason = f"Below {self.prefix}{name}/ are objects with names that no path can hold; delete them."
+                yield name, Fault("INVALID_PATH_NAME", reason)
+        yield from self.remove_keys([name for name in names if self.prefix + name])
+
+    def remove_keys(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
+        """Remove the objects of some names, one by one; one that is not there is removed."""
         for name in names:
-            if name in _NAMELESS:
-                yield name, _is_nameless(self._prefix)
-                continue
+            key = self.prefix + name
             try:
-                self._client.delete(self._prefix + name)
+                self.store.client.delete(key)
+            except FileNotFoundError:
+                continue
             except (Fault, OSError) as err:
                 yield name, err
 
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder: the objects that keep it, if there are any."""
-        prefix = f"{self._prefix}{name}/"
-        if any(found.key != prefix for found in self._client.page(prefix, count=2, deep=True).objects):
+        prefix = f"{self.prefix}{name}/"
+        if any(found.key != prefix for found in self.store.client.page(prefix, count=2, deep=True).objects):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
         # Other programs keep a folder by the object with a slash at its end.
-        for key in {prefix, self._client.folder_key(prefix)}:
+        for key in {prefix, self.store.client.folder_key(prefix)}:
             with suppress(FileNotFoundError):
-                if key == prefix or self._client.head(key).is_folder:
-                    self._client.delete(key)
+                if key == prefix or self.store.client.head(key).is_folder:
+                    self.store.client.delete(key)
 
 
-class CloudStore(LinkFreeStore[CloudFolder]):
+class ObjectStore(LinkFreeStore[ObjectFolder]):
     """The tree below a folder of a bucket.
 
     Parameters
@@ -197,11 +203,15 @@ class CloudStore(LinkFreeStore[CloudFolder]):
         The folder; empty for the whole bucket.
     """
 
+    #: What its folders and entries are.
+    folder_type: ClassVar[type[ObjectFolder]] = ObjectFolder
+    entry_type: ClassVar[type[ObjectEntry]] = ObjectEntry
+
     def __init__(self, client: Client, root: str) -> None:
         self.client, self.root = client, root
         self.width = self.least = WIDTH
         self.times, self.writable = False, True
-        #: Entries that one page of a listing is asked for; Google sends no more.
+        #: Entries that one page of a listing is asked for; S3 and Google send no more.
         self.page = 1000
 
     def transient(self, error: Exception) -> bool:
@@ -215,19 +225,19 @@ class CloudStore(LinkFreeStore[CloudFolder]):
         _refuse_bytes(prefix)
         return prefix
 
-    def folder(self, parts: Parts, *, create: bool = False) -> CloudFolder:
+    def folder(self, parts: Parts, *, create: bool = False) -> ObjectFolder:
         """Open a folder; one that is to be made is looked for now, another one when it is listed."""
         prefix = self.prefix(parts)
         if not create or not parts or self.is_folder(prefix):
-            return CloudFolder(self, prefix)
+            return self.folder_type(self, prefix)
         for depth in range(len(parts), 0, -1):
             self.refuse_name(parts[depth - 1])
             self._refuse_object(self.prefix(parts[:depth])[:-1])
-        return CloudFolder(self, prefix, fresh=True)
+        return self.folder_type(self, prefix, fresh=True)
 
     def contains(self, parts: Parts, other: Store, other_parts: Parts) -> bool:
         """Compare the two names, if both are in one bucket of one server."""
-        if not isinstance(other, CloudStore) or self.client.bucket != other.client.bucket:
+        if not isinstance(other, ObjectStore) or self.client.bucket != other.client.bucket:
             return False
         if not other.prefix(other_parts).startswith(self.prefix(parts)):
             return False
@@ -235,7 +245,7 @@ class CloudStore(LinkFreeStore[CloudFolder]):
 
     def refuse_name(self, name: str) -> None:
         """Raise a ``Fault`` for a name that the store cannot hold."""
-        if _UNWRITABLE.search(name):
+        if UNWRITABLE.search(name):
             reason = f"{self.client.store} takes only names of printable characters in UTF-8, not {name!r}."
             raise Fault("INVALID_PATH_NAME", reason)
         self.client.refuse_name(name)
@@ -270,9 +280,8 @@ class CloudStore(LinkFreeStore[CloudFolder]):
 
     def listed(self, prefix: str) -> Iterator[Entry]:
         """Yield what is directly below a prefix, the object of that name included."""
-        token, tokens, folders = "", {""}, set[str]()
-        while True:
-            page = self.client.page(prefix, token, count=self.page)
+        folders = set[str]()
+        for page in self.client.pages(prefix, count=self.page):
             for found in page.objects:
                 name = self._below(prefix, found.key)
                 if not found.is_folder or not name:
@@ -286,13 +295,6 @@ class CloudStore(LinkFreeStore[CloudFolder]):
                 if name not in folders:
                     folders.add(name)
                     yield Entry(name, _kind(name, "dir"))
-            if not page.token:
-                return
-            token = page.token
-            if token in tokens:
-                reason = f"{self.client.store} sent the same page of the listing of {prefix!r} again; try again."
-                raise Fault("ENDPOINT_ERROR", reason)
-            tokens.add(token)
 
     def _below(self, prefix: str, key: str) -> str:
         """Return what of a key is below a prefix: a name, or one that no path can hold."""
@@ -302,13 +304,17 @@ class CloudStore(LinkFreeStore[CloudFolder]):
             raise Fault("INVALID_PATH_NAME", reason)
         return name
 
+    def file_entry(self, name: str, kind: str, found: ObjectInfo, fault: Fault | None = None) -> ObjectEntry:
+        """Return the entry of an object."""
+        return self.entry_type(name, kind, found.size, found.mtime, version=found.version, fault=fault)
+
     def _entry(self, prefix: str, name: str, found: ObjectInfo) -> Entry:
         if name:
-            return Entry(name, _kind(name, "file"), found.size, found.mtime)
+            return self.file_entry(name, _kind(name, "file"), found)
         if not found.size:
             return Entry(name, "dir")
         reason = f"The object {prefix!r} has {found.size} bytes and the name of a folder; rename it to copy it."
-        return Entry(name, "other", found.size, found.mtime, Fault("INVALID_PATH_NAME", reason))
+        return self.file_entry(name, "other", found, Fault("INVALID_PATH_NAME", reason))
 
 
 def _refuse_bytes(name: str) -> None:
@@ -319,8 +325,4 @@ def _refuse_bytes(name: str) -> None:
 
 def _kind(name: str, kind: Any) -> Any:
     """Return the kind of an entry: ``other`` where no request could name it."""
-    return "other" if name in _NAMELESS or _UNWRITABLE.search(name) or is_temp_name(name) else kind
-
-
-def _is_nameless(prefix: str) -> Fault:
-    return Fault("INVALID_PATH_NAME", f"Below {prefix!r} are objects with names that no path can hold; delete them.")
+    return "other" if name in _NAMELESS or UNWRITABLE.search(name) or is_temp_name(name) else kind

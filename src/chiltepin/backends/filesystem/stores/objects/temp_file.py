@@ -1,0 +1,93 @@
+"""An object that is being written, in one request or in parts."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.defaults import InOrderFile
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.stores.objects.client import PART
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from chiltepin.backends.filesystem.store import Reader
+    from chiltepin.backends.filesystem.stores.objects.client import Client, Upload
+
+__all__ = ["ObjectTempFile"]
+
+
+class ObjectTempFile(InOrderFile):
+    """An object that is being written; it is not seen before `commit`.
+
+    Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come.
+
+    Parameters
+    ----------
+    client : Client
+        The way to its bucket.
+    key : str
+        Its name.
+    size : int or None
+        How many bytes it will have; None if that is not known.
+    """
+
+    #: The store compares each part with a checksum that is sent with it.
+    verifies_writes = True
+
+    def __init__(self, client: Client, key: str, size: int | None) -> None:
+        self._client, self._key, self._size = client, key, size
+        self.upload: Upload | None = client.upload(key, size) if size is not None and size > PART else None
+        self.part = self.upload.part if self.upload else None
+        self._pending, self._sent, self._committed = bytearray(), 0, False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Have the server copy a part, if it can; it is not read back."""
+        del verify
+        return self.upload is not None and self.upload.copy_part(reader, offset, count)
+
+    def write(self, block: memoryview) -> None:
+        """Append the block; whole parts are sent."""
+        self._pending += block
+        part = self.part or PART
+        # The last part stays here, as the store is told which one it is.
+        while len(self._pending) > part:
+            self.upload = self.upload or self._client.upload(self._key, self._size)
+            self.upload.send(self._sent, memoryview(bytes(self._pending[:part])), last=False)
+            self._sent += part
+            del self._pending[:part]
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Send one part; only asked where parts may come in any order."""
+        if self.upload:
+            self.upload.send(offset, block, last=offset + len(block) == self._size)
+
+    def read_back(self) -> Reader:
+        """Not asked of a temporary file that proves what it writes."""
+        raise NotImplementedError
+
+    def commit(self, mtime: float | None) -> None:
+        """Send what is left, and have the object seen; the store sets its time itself."""
+        del mtime
+        if self.upload is None:
+            self._client.put(self._key, self._pending)
+        else:
+            if self._pending:
+                self.upload.send(self._sent, memoryview(self._pending), last=True)
+            self.upload.finish()
+        self._committed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop what was not committed."""
+        if self.upload is not None and not self._committed:
+            # What ended the copy is what is told.
+            with suppress(Fault, OSError):
+                self.upload.abort(error)
