@@ -1,4 +1,4 @@
-"""A backend by the clock: its tasks take some seconds, and it can have every trouble that a service has."""
+"""Backends on a simulated clock: their tasks take some seconds, and they can fail in every way that a service can."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 @dataclass
 class Clock:
-    """A clock that moves only when somebody sleeps."""
+    """A clock that moves only when a thread sleeps."""
 
     time: float = 1000.0
     sleeps: list[float] = field(default_factory=list)
@@ -34,23 +34,23 @@ class Clock:
         self.time += seconds
 
 
-class Station:
+class ClockedBackend:
     """A backend whose tasks take some seconds of the clock, and some more to stop."""
 
-    name = "station"
+    name = "clocked"
 
     def __init__(self, clock, *, lasts=5.0, stops_in=0.0, outcome=TaskState.SUCCEEDED, runs_on="service"):
         self.capabilities = Capabilities(runs_on=runs_on, durable=True)
         self.clock, self.lasts, self.stops_in, self.outcome = clock, lasts, stops_in, outcome
         self.tasks, self.requests, self.cancelled, self.asked = {}, {}, {}, []
-        #: What the next calls of a method raise, by its name; and the trouble that live tasks stand in.
+        #: What the next calls of a method raise, by its name; and the state, code and bytes of live tasks.
         self.refusals = {"new_submission_id": [], "submit": [], "poll": [], "cancel": []}
         self.lost_replies = 0
-        self.trouble = (TaskState.ACTIVE, "", 0)
+        self.fault = (TaskState.ACTIVE, "", 0)
 
     @classmethod
     def from_config(cls, endpoints, options):
-        """Make a station with a clock of its own."""
+        """Make a backend with a new clock."""
         return cls(Clock(), **options)
 
     def _refuse(self, method):
@@ -86,13 +86,13 @@ class Station:
 
     def _status(self, handle):
         stopped = self.cancelled.get(handle.task_id)
-        state, code, done = self.trouble
+        state, code, done = self.fault
         if stopped is not None and self.clock.time >= stopped + self.stops_in:
             state = code = TaskState.CANCELED
         elif stopped is None and self.clock.time >= self.tasks[handle.task_id] + self.lasts:
             state = code = self.outcome
         code = code if isinstance(code, str) else code.name
-        return TaskStatus(handle=handle, state=state, code=code, reason="As the station says.", bytes_done=done)
+        return TaskStatus(handle=handle, state=state, code=code, reason="As the backend says.", bytes_done=done)
 
     def wait(self, handle, seconds):
         """Let the time go by until the task has ended, or as long as is wanted."""
@@ -113,12 +113,12 @@ class Station:
 
 
 def _handle(task_id):
-    return TaskHandle(backend="depot", task_id=task_id, submission_id=task_id)
+    return TaskHandle(backend="batching", task_id=task_id, submission_id=task_id)
 
 
 @dataclass
 class Task:
-    """A task of the depot, as its books say."""
+    """A task of the service."""
 
     request: object
     begun: float
@@ -137,13 +137,13 @@ class Task:
     cancelled: bool = False
 
 
-class Depot:
+class BatchingService:
     """A service that batches and keeps books; a missing source is left out, or holds all up.
 
     Each source has a version, which counts how often it was written; a destination holds the version that was read.
     """
 
-    name = "depot"
+    name = "batching"
     capabilities = Capabilities(runs_on="service", durable=True, batches=True, slots=3, max_items=100)
 
     def __init__(self, clock):

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
+from browser_login import LINK, code_behind, run_login
 
 from chiltepin.testing.simulator import Simulator
 
 COMMAND = str(Path(sys.executable).with_name("chiltepin"))
-LINK = re.compile(r"http://\S+/authorize\S+")
 
 
 class Terminal:
@@ -45,31 +43,8 @@ class Terminal:
 
     def log_in(self, *words, code=None):
         """Run ``chiltepin login`` through pipes, open each link that it prints, and type in the code."""
-        process = subprocess.Popen(
-            [COMMAND, "login", *words],
-            env=self.environment,
-            cwd=self.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        said = []
-        with process:
-            for line in process.stdout:
-                said.append(line)
-                if link := LINK.search(line):
-                    process.stdin.write(f"{code or code_behind(link.group())}\n")
-                    process.stdin.flush()
-            error = process.stderr.read()
-        return subprocess.CompletedProcess([], process.returncode, "".join(said), error)
-
-
-def code_behind(url):
-    """Return the code that the login page gives, to a browser that knows no proxy."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=20) as answer:
-        return re.search("<code>(.+?)</code>", answer.read().decode()).group(1)
+        command = [COMMAND, "login", *words]
+        return run_login(command, code=code, stderr=subprocess.PIPE, env=self.environment, cwd=self.folder)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from logins import code_behind
+from browser_login import run_login
 from waiting import until
 
 from chiltepin import transfer
@@ -50,25 +50,12 @@ def globus(tmp_path, monkeypatch):
 
 
 def run(command):
-    """Run a command as it was typed; whoever sits before it opens the link and types in the code."""
+    """Run a command as it was typed; the user opens the link and enters the code."""
     program, *words = shlex.split(command)
     assert program == "chiltepin"
     extra = ["--no-local-server"] if words[0] == "login" and "--no-local-server" not in words else []
-    process = subprocess.Popen(
-        [Path(sys.executable).with_name(program), *words, *extra],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = []
-    with process:
-        for line in process.stdout:
-            said.append(line)
-            if "/authorize?" in line:
-                process.stdin.write(code_behind(line.strip()) + "\n")
-                process.stdin.flush()
-    assert process.returncode == 0, "".join(said)
+    ended = run_login([Path(sys.executable).with_name(program), *words, *extra])
+    assert ended.returncode == 0, ended.stdout
 
 
 def move():

@@ -10,7 +10,7 @@ import threading
 
 import psutil
 import pytest
-from realparsl import living, make_config
+from parsl_configs import living, make_config
 
 from chiltepin.workflow import Workflow
 

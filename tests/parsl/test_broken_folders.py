@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from realparsl import HERE
+from parsl_configs import HERE
 
 from chiltepin import delete_task, transfer_task
 from chiltepin.workflow import Workflow

@@ -13,10 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import parsl
 import pytest
 import sample_tasks
+from instrumented_executors import FarExecutor, RecordingExecutor
 from parsl import ThreadPoolExecutor as ParslThreads
 from parsl.dataflow.errors import DependencyError, JoinError
-from realparsl import HERE, living, make_htex
-from recording import FarExecutor, RecordingExecutor
+from parsl_configs import HERE, living, make_htex
 from waiting import until
 
 from chiltepin import transfer_task
@@ -277,8 +277,8 @@ class TestPlainParsl:
 COLLECTED = """
 import gc, sys, weakref
 import parsl
-from realparsl import make_config
-from recording import FarExecutor
+from parsl_configs import make_config
+from instrumented_executors import FarExecutor
 from chiltepin.parsl.shutdown import install_shutdown
 
 dfk = parsl.load(make_config(sys.argv[1], FarExecutor()))
@@ -454,7 +454,7 @@ class TestWorkers:
 
 
 SCRIPT = """
-from realparsl import make_config, make_htex
+from parsl_configs import make_config, make_htex
 from chiltepin.workflow import Workflow
 from chiltepin.tasks import python_task
 

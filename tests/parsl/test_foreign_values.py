@@ -15,7 +15,7 @@ import unpicklable
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from parsl import python_app
-from realparsl import HERE, make_config, make_htex
+from parsl_configs import HERE, make_config, make_htex
 
 from chiltepin import transfer_task
 from chiltepin.errors import AppFailedError, TaskFailedError

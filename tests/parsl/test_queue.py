@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from recording import FarExecutor
+from instrumented_executors import FarExecutor
 
 from chiltepin import Workflow, configure, delete_task, python_task, transfer_task
 from chiltepin.errors import TaskCanceledError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from parsl import ThreadPoolExecutor
 from parsl.dataflow.errors import DependencyError
-from realparsl import make_config, make_htex
+from parsl_configs import make_config, make_htex
 
 import chiltepin
 from chiltepin import configure, delete_task, python_task, transfer, transfer_task

@@ -9,7 +9,7 @@ import sys
 
 import pipelines
 import pytest
-from specified import COLLECTIONS, Place, write_settings
+from specification_settings import COLLECTIONS, Place, write_settings
 
 import chiltepin
 from chiltepin import configure

@@ -8,7 +8,7 @@ import time
 
 import blocking_store
 import pytest
-from realparsl import make_config, make_htex
+from parsl_configs import make_config, make_htex
 from waiting import until
 
 import chiltepin

@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 import psutil
 import pytest
 import sample_tasks
+from instrumented_executors import RecordingExecutor
 from parsl import File
 from parsl.app.errors import AppTimeout
 from parsl.dataflow.errors import DependencyError, JoinError
 from parsl.dataflow.futures import AppFuture
 from parsl.serialize import serialize
-from realparsl import HERE, make_config, make_htex
-from recording import RecordingExecutor
+from parsl_configs import HERE, make_config, make_htex
 
 from chiltepin import errors
 from chiltepin.errors import ConfigError
@@ -396,7 +396,7 @@ class TestApps:
 
 FORGOTTEN = """
 import gc, sys, weakref
-from realparsl import make_config
+from parsl_configs import make_config
 from chiltepin import Workflow, join_task, python_task
 
 @python_task

@@ -13,8 +13,8 @@ from pathlib import Path
 import parsl
 import psutil
 import pytest
+from instrumented_executors import BrokenExecutor, RecordingExecutor
 from parsl.dataflow.dflow import DataFlowKernelLoader
-from recording import BrokenExecutor, RecordingExecutor
 from waiting import until
 
 from chiltepin.errors import ConfigError, TaskCanceledError

@@ -1,4 +1,4 @@
-"""The real ``globus`` command, in a home of its own, against a simulated Globus."""
+"""The real ``globus`` command, with a separate home folder, against a simulated Globus."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import re
 import shlex
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
+
+from browser_login import run_login
 
 GLOBUS = str(Path(sys.executable).with_name("globus"))
 
@@ -18,9 +19,9 @@ _OURS = ("GLOBUS_", "CHILTEPIN_", "PS1", "SSH_")
 
 
 class Shell:
-    """A shell in which somebody types ``globus``.
+    """A shell for the ``globus`` command.
 
-    With a user the service credentials of the environment are left out, and somebody has to log in.
+    With ``user`` the environment has no service credentials, and the user has to log in.
     """
 
     def __init__(self, simulator, home, *, user=False):
@@ -64,30 +65,11 @@ class Shell:
         return task_id
 
     def through_the_browser(self, *words):
-        """Run a command that prints a link; open it, and type in the code that the page shows."""
-        process = subprocess.Popen(
-            [GLOBUS, *words, "--no-local-server"],
-            env={**self.environment, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        said = []
-        with process:
-            for line in process.stdout:
-                said.append(line)
-                if link := re.search(r"http://\S+/authorize\S+", line):
-                    process.stdin.write(f"{_code_behind(link.group())}\n")
-                    process.stdin.flush()
-        assert process.returncode == 0, "".join(said)
-        return "".join(said)
-
-
-def _code_behind(url):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=20) as answer:
-        return re.search("<code>(.+?)</code>", answer.read().decode()).group(1)
+        """Run a command that prints a link; open it, and enter the code that the page shows."""
+        environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
+        ended = run_login([GLOBUS, *words, "--no-local-server"], env=environment)
+        assert ended.returncode == 0, ended.stdout
+        return ended.stdout
 
 
 def advised(text):

@@ -6,7 +6,7 @@ import os
 import sys
 
 import pytest
-from sites import WORKFLOWS
+from slurm_settings import WORKFLOWS
 from slurmcluster import Cluster, missing
 
 sys.path.append(str(WORKFLOWS))

@@ -9,7 +9,7 @@ import pytest
 from blocking_webserver import CONTENT, HeldWeb
 from parsl.dataflow.errors import DependencyError
 from parsl.executors.errors import BadStateException
-from sites import LIMIT, mover, node_of_this, settings
+from slurm_settings import LIMIT, mover, node_of_this, settings
 from slurmcluster import Cluster, until
 
 import chiltepin

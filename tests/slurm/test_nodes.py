@@ -5,9 +5,9 @@ from __future__ import annotations
 import pipelines
 import pytest
 from blocking_webserver import CONTENT, HeldWeb
-from sites import LIMIT, WORKFLOWS, mover, node_of_this, settings
+from slurm_settings import LIMIT, WORKFLOWS, mover, node_of_this, settings
 from slurmcluster import until
-from specified import write_settings
+from specification_settings import write_settings
 
 import chiltepin
 from chiltepin import transfer_task

@@ -12,7 +12,7 @@ from concurrent import futures
 
 import pytest
 from children import in_child
-from clocked_backends import Station
+from clocked_backends import ClockedBackend
 from waiting import until, without_threads
 
 import chiltepin
@@ -32,7 +32,7 @@ TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}
 
 
 class Now(SystemClock):
-    """The time of this machine, as `Station` reads it."""
+    """The time of this machine, as `ClockedBackend` reads it."""
 
     @property
     def time(self):
@@ -53,10 +53,10 @@ def local(tmp_path):
 @pytest.fixture
 def manager():
     """A task manager of a service whose tasks last until they are told to end."""
-    station = Station(Now(), lasts=1e9)
-    manager = TaskManager(station)
+    backend = ClockedBackend(Now(), lasts=1e9)
+    manager = TaskManager(backend)
     yield manager
-    station.lasts = 0
+    backend.lasts = 0
     manager.close()
     until(lambda: manager._thread._thread is None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from clocked_backends import Clock, Station
+from clocked_backends import Clock, ClockedBackend
 
 from chiltepin.errors import (
     ConfigError,
@@ -27,83 +27,83 @@ REQUEST = transfer_request(src_ep="laptop", dst_ep="hpc", src_path="/a", dst_pat
 
 
 def worker(clock, **options):
-    """A station whose bytes flow through this process."""
-    return Station(clock, runs_on="worker", **options)
+    """A backend whose bytes flow through this process."""
+    return ClockedBackend(clock, runs_on="worker", **options)
 
 
-def run(station: Station, **options):
-    """Run the request on a station."""
+def run(backend: ClockedBackend, **options):
+    """Run the request on a backend."""
     options = {"timeout": 3600, "polling_interval": 30, **options}
-    return Transfers(station, clock=station.clock).run(REQUEST, **options)
+    return Transfers(backend, clock=backend.clock).run(REQUEST, **options)
 
 
-def test_the_station_is_a_backend():
+def test_the_clocked_backend_is_a_backend():
     """What these tests run on fulfils the contract."""
-    assert isinstance(Station(Clock()), TransferBackend)
+    assert isinstance(ClockedBackend(Clock()), TransferBackend)
     assert isinstance(worker(Clock()), WorkerBackend)
 
 
 def test_a_task_is_followed_to_its_end():
     """Run returns the final status of the task that it made."""
-    station = worker(Clock())
-    status = run(station, submission_id="mine")
+    backend = worker(Clock())
+    status = run(backend, submission_id="mine")
     assert status.state is TaskState.SUCCEEDED
-    assert list(station.tasks) == ["mine"]
+    assert list(backend.tasks) == ["mine"]
 
 
 def test_the_end_of_a_task_of_this_process_is_told_at_once():
     """A worker backend tells the end of a task itself; until then it is looked at four times a second."""
-    station = worker(Clock(), lasts=10.1)
-    assert run(station).state is TaskState.SUCCEEDED
-    assert station.clock.time == pytest.approx(1010.1)
-    assert max(station.clock.sleeps) <= 0.25
+    backend = worker(Clock(), lasts=10.1)
+    assert run(backend).state is TaskState.SUCCEEDED
+    assert backend.clock.time == pytest.approx(1010.1)
+    assert max(backend.clock.sleeps) <= 0.25
 
 
 def test_a_timeout_cancels_the_task_and_says_what_to_do():
     """At its timeout the task is cancelled, never left behind, and the error carries its last status."""
-    station = worker(Clock(), lasts=1e9, stops_in=2)
+    backend = worker(Clock(), lasts=1e9, stops_in=2)
     with pytest.raises(TaskTimeoutError, match=r"was not done within 60 seconds .* longer timeout=") as caught:
-        run(station, timeout=60)
-    assert set(station.cancelled.values()) == {1060.0}
+        run(backend, timeout=60)
+    assert set(backend.cancelled.values()) == {1060.0}
     assert caught.value.status.state is TaskState.CANCELED
 
 
 def test_a_task_that_succeeds_while_it_is_stopped_has_succeeded():
     """A cancellation is a request: bytes that arrived all the same are a success."""
-    station = worker(Clock(), lasts=61)
-    station.cancel = lambda _: None
-    assert run(station, timeout=60).state is TaskState.SUCCEEDED
+    backend = worker(Clock(), lasts=61)
+    backend.cancel = lambda _: None
+    assert run(backend, timeout=60).state is TaskState.SUCCEEDED
 
 
 def test_a_task_that_does_not_stop_does_not_hold_its_caller():
     """After ten seconds a task that will not stop is left to itself."""
-    station = worker(Clock(), lasts=1e9, stops_in=1e9)
+    backend = worker(Clock(), lasts=1e9, stops_in=1e9)
     with pytest.raises(TaskTimeoutError) as caught:
-        run(station, timeout=60)
-    assert station.clock.time <= 1060 + 11
+        run(backend, timeout=60)
+    assert backend.clock.time <= 1060 + 11
     assert caught.value.status.state is TaskState.ACTIVE
     with pytest.raises(TaskCanceledError, match="has not stopped yet"):
-        run(station, submission_id="other", stopped=lambda: True)
+        run(backend, submission_id="other", stopped=lambda: True)
 
 
 def test_a_wish_to_stop_is_a_cancellation():
     """When somebody wants it stopped, the task is cancelled and its final status returned."""
-    station = worker(Clock(), lasts=1e9)
-    status = run(station, stopped=lambda: station.clock.time > 1100)
+    backend = worker(Clock(), lasts=1e9)
+    status = run(backend, stopped=lambda: backend.clock.time > 1100)
     assert status.state is TaskState.CANCELED
     assert isinstance(error_from_status(status, REQUEST), TaskCanceledError)
 
 
 def test_an_interrupted_wait_leaves_no_task_behind():
     """Ctrl-C while waiting cancels the task."""
-    station = worker(Clock(), lasts=1e9)
+    backend = worker(Clock(), lasts=1e9)
 
     def interrupt():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(station, stopped=interrupt)
-    assert station.cancelled
+        run(backend, stopped=interrupt)
+    assert backend.cancelled
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_interrupted_wait_leaves_no_task_behind():
 )
 def test_each_end_but_success_has_its_error(state, code, kind, words):
     """Every end but SUCCEEDED becomes an error of its own that names request, code and reason."""
-    handle = TaskHandle(backend="station", task_id="1", submission_id="1")
+    handle = TaskHandle(backend="clocked", task_id="1", submission_id="1")
     error = error_from_status(TaskStatus(handle=handle, state=state, code=code, reason="As it is."), REQUEST)
     assert type(error) is kind
     assert str(error).startswith("Transfer from 'laptop' to 'hpc' of /a to /b ")
@@ -156,8 +156,8 @@ def test_transfers_cannot_be_sent_to_another_process():
 
 def test_a_service_is_waited_for_through_its_hub():
     """With a service backend, run has the task manager follow the task, and forgets it at the end."""
-    station = Station(Clock(), lasts=0)
-    transfers = Transfers(station)
-    station.clock.time = 0
+    backend = ClockedBackend(Clock(), lasts=0)
+    transfers = Transfers(backend)
+    backend.clock.time = 0
     assert transfers.run(REQUEST, timeout=60, polling_interval=0.01).state is TaskState.SUCCEEDED
     assert not transfers.manager._by_key

@@ -6,7 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from clocked_backends import Clock, Station
+from clocked_backends import Clock, ClockedBackend
 
 from chiltepin.errors import (
     BackendError,
@@ -24,15 +24,15 @@ BUSY = ServiceUnavailableError("The service is down.", transient=True)
 
 
 @pytest.fixture
-def station():
+def backend():
     """A service that works by a clock of its own."""
-    return Station(Clock())
+    return ClockedBackend(Clock())
 
 
 @pytest.fixture
-def manager(station):
+def manager(backend):
     """A task manager that takes its steps when it is told to."""
-    return TaskManager(station, clock=station.clock, threaded=False)
+    return TaskManager(backend, clock=backend.clock, threaded=False)
 
 
 def start(manager, key="mine", goal="/b", **options):
@@ -41,22 +41,22 @@ def start(manager, key="mine", goal="/b", **options):
     return manager.start(key, request, **{"timeout": 3600, "polling_interval": 30, "grace": 60, **options})
 
 
-def live(manager, station, *, until=float("inf")):
+def live(manager, backend, *, until=float("inf")):
     """Step the manager and advance the clock, until nothing is pending or ``until`` is reached."""
     for _ in range(10_000):
         pause = manager.step()
-        if pause is None or station.clock.time + pause > until:
+        if pause is None or backend.clock.time + pause > until:
             return
-        station.clock.sleep(pause)
+        backend.clock.sleep(pause)
     raise AssertionError("The task manager does not come to rest.")
 
 
-def test_a_task_is_followed_to_its_end(manager, station):
+def test_a_task_is_followed_to_its_end(manager, backend):
     """A future ends with the final status of the one task that was made for it."""
     pending = start(manager)
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
-    assert len(station.tasks) == 1
+    assert len(backend.tasks) == 1
 
 
 def test_a_future_runs_from_its_start(manager):
@@ -67,175 +67,175 @@ def test_a_future_runs_from_its_start(manager):
 
 
 @pytest.mark.parametrize("lasts", [0.1, 5, 60, 600, 3000])
-def test_an_end_is_noticed_soon_with_few_questions(manager, station, lasts):
+def test_an_end_is_noticed_soon_with_few_questions(manager, backend, lasts):
     """A service is asked from twice a second to once in polling_interval; an end is noticed a tenth late at most."""
-    station.lasts = lasts
+    backend.lasts = lasts
     start(manager)
-    live(manager, station)
-    assert station.clock.time - 1000 - lasts <= max(1.0, 0.1 * lasts)
-    assert max(station.clock.sleeps) <= 30.001
-    assert station.polls <= 10 + 45 + lasts / 30 + 1
+    live(manager, backend)
+    assert backend.clock.time - 1000 - lasts <= max(1.0, 0.1 * lasts)
+    assert max(backend.clock.sleeps) <= 30.001
+    assert backend.polls <= 10 + 45 + lasts / 30 + 1
 
 
-def test_one_question_serves_all_tasks(manager, station):
+def test_one_question_serves_all_tasks(manager, backend):
     """However many tasks are under way, each look is one call of poll."""
-    station.lasts = 60
+    backend.lasts = 60
     pending_requests = [start(manager, str(number), f"/{number}") for number in range(500)]
-    live(manager, station)
+    live(manager, backend)
     assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
-    assert station.polls <= 45
-    assert {len(handles) for handles in station.asked} == {500}
+    assert backend.polls <= 45
+    assert {len(handles) for handles in backend.asked} == {500}
 
 
-def test_the_same_key_is_one_errand(manager, station):
+def test_the_same_key_is_one_errand(manager, backend):
     """What is started twice under one key is one task."""
     assert start(manager) is start(manager)
-    live(manager, station)
+    live(manager, backend)
     assert start(manager).future.done()
-    assert len(station.tasks) == 1
+    assert len(backend.tasks) == 1
 
 
-def test_the_deadline_is_the_timeout(manager, station):
+def test_the_deadline_is_the_timeout(manager, backend):
     """The service is told when to give up by itself: when our own time for it is up."""
     start(manager, timeout=100)
-    limit = station.clock.now() + timedelta(seconds=100)
-    live(manager, station)
-    assert station.requests["id-0"].deadline == limit
+    limit = backend.clock.now() + timedelta(seconds=100)
+    live(manager, backend)
+    assert backend.requests["id-0"].deadline == limit
 
 
 @pytest.mark.parametrize("method", ["new_submission_id", "submit"])
-def test_what_could_not_be_submitted_is_submitted_again(manager, station, method):
+def test_what_could_not_be_submitted_is_submitted_again(manager, backend, method):
     """A refusal that may pass is no end: the same submission goes out again, and again later each time."""
-    station.refusals[method] = [BUSY] * 4
+    backend.refusals[method] = [BUSY] * 4
     pending = start(manager)
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
-    assert len(station.tasks) == 1
-    assert station.clock.sleeps[:4] == [1, 2, 4, 8]
+    assert len(backend.tasks) == 1
+    assert backend.clock.sleeps[:4] == [1, 2, 4, 8]
 
 
-def test_a_lost_reply_makes_no_second_task(manager, station):
+def test_a_lost_reply_makes_no_second_task(manager, backend):
     """Where the service took the request and its reply was lost, the repetition finds the task that is there."""
-    station.refusals["submit"], station.lost_replies = [BUSY] * 2, 2
+    backend.refusals["submit"], backend.lost_replies = [BUSY] * 2, 2
     pending = start(manager)
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
-    assert len(station.tasks) == 1
+    assert len(backend.tasks) == 1
 
 
-def test_a_lost_reply_leaves_no_task_behind(manager, station):
+def test_a_lost_reply_leaves_no_task_behind(manager, backend):
     """One that is cancelled after its reply was lost is found, and cancelled at the service."""
-    station.lasts, station.refusals["submit"], station.lost_replies = 1e9, [BUSY], 1
+    backend.lasts, backend.refusals["submit"], backend.lost_replies = 1e9, [BUSY], 1
     pending = start(manager)
     manager.step()
     manager.stop("mine")
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.CANCELED
-    assert set(station.cancelled) == set(station.tasks)
+    assert set(backend.cancelled) == set(backend.tasks)
 
 
-def test_a_refusal_for_good_is_the_end(manager, station):
+def test_a_refusal_for_good_is_the_end(manager, backend):
     """What the service refuses for good ends the future with that error, and is not tried again."""
-    station.refusals["submit"] = [PermissionDeniedError("You may not.")]
+    backend.refusals["submit"] = [PermissionDeniedError("You may not.")]
     pending = start(manager)
     assert manager.step() is None
     assert isinstance(pending.future.exception(0), PermissionDeniedError)
-    assert not station.tasks
+    assert not backend.tasks
 
 
-def test_a_service_that_stays_away_ends_with_the_timeout(manager, station):
+def test_a_service_that_stays_away_ends_with_the_timeout(manager, backend):
     """What could never be submitted says so when its time is up."""
-    station.refusals["submit"] = [BUSY] * 1000
+    backend.refusals["submit"] = [BUSY] * 1000
     pending = start(manager, timeout=60)
-    live(manager, station)
-    assert station.clock.time == 1060
+    live(manager, backend)
+    assert backend.clock.time == 1060
     with pytest.raises(ServiceUnavailableError, match="could not be submitted within 60 seconds: The service is down"):
         pending.future.result(0)
 
 
-def test_a_timeout_cancels_the_task(manager, station):
+def test_a_timeout_cancels_the_task(manager, backend):
     """At its timeout the task is cancelled, never left behind; the error has the service's last word."""
-    station.lasts, station.stops_in = 1e9, 2
+    backend.lasts, backend.stops_in = 1e9, 2
     pending = start(manager, timeout=60)
-    live(manager, station)
-    assert set(station.cancelled.values()) == {1060.0}
-    with pytest.raises(TaskTimeoutError, match=r"not done within 60 seconds .* longer timeout=.* As the station says"):
+    live(manager, backend)
+    assert set(backend.cancelled.values()) == {1060.0}
+    with pytest.raises(TaskTimeoutError, match=r"not done within 60 seconds .* longer timeout=.* As the backend says"):
         pending.future.result(0)
 
 
-def test_what_expires_at_the_service_at_its_timeout_has_timed_out(manager, station):
+def test_what_expires_at_the_service_at_its_timeout_has_timed_out(manager, backend):
     """The deadline at the service is the timeout by another clock: whichever comes first, the error is the same."""
-    station.lasts, station.outcome = 55, TaskState.EXPIRED
+    backend.lasts, backend.outcome = 55, TaskState.EXPIRED
     pending = start(manager, timeout=60)
-    live(manager, station)
+    live(manager, backend)
     assert isinstance(pending.future.exception(0), TaskTimeoutError)
     early = start(manager, "early", timeout=600)
-    live(manager, station)
+    live(manager, backend)
     assert early.future.result(0).state is TaskState.EXPIRED
 
 
-def test_each_errand_has_its_own_timeout(manager, station):
+def test_each_errand_has_its_own_timeout(manager, backend):
     """Of two tasks the one whose time is up is stopped, and the other goes on."""
-    station.lasts = 100
+    backend.lasts = 100
     short, long = start(manager, "short", timeout=50), start(manager, "long")
-    live(manager, station)
+    live(manager, backend)
     assert isinstance(short.future.exception(0), TaskTimeoutError)
     assert long.future.result(0).state is TaskState.SUCCEEDED
 
 
-def test_a_success_while_it_is_stopped_is_a_success(manager, station):
+def test_a_success_while_it_is_stopped_is_a_success(manager, backend):
     """A cancellation is a request: bytes that arrived all the same are a success."""
-    station.lasts, station.cancel = 61, lambda _: None
+    backend.lasts, backend.cancel = 61, lambda _: None
     pending = start(manager, timeout=60)
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
 
 
-def test_a_task_that_does_not_stop_does_not_hold_its_future(manager, station):
+def test_a_task_that_does_not_stop_does_not_hold_its_future(manager, backend):
     """Ten seconds after it was told to stop, a task that has not stopped is left to itself."""
-    station.lasts = station.stops_in = 1e9
+    backend.lasts = backend.stops_in = 1e9
     pending = start(manager)
     manager.step()
     manager.stop("mine")
-    live(manager, station)
-    assert station.clock.time == 1010
+    live(manager, backend)
+    assert backend.clock.time == 1010
     with pytest.raises(TaskCanceledError, match="has not stopped yet"):
         pending.future.result(0)
 
 
 @pytest.mark.parametrize("away", [("cancel",), ("poll",), ("cancel", "poll")])
-def test_a_service_that_is_gone_when_the_time_is_up_does_not_hold_the_future(manager, station, away):
+def test_a_service_that_is_gone_when_the_time_is_up_does_not_hold_the_future(manager, backend, away):
     """Whether it can be asked, told, or neither: ten seconds after its timeout a future has ended."""
-    station.lasts = station.stops_in = 1e9
+    backend.lasts = backend.stops_in = 1e9
     pending = start(manager, timeout=60)
     manager.step()
     for method in away:
-        station.refusals[method] = [BUSY] * 10_000
-    live(manager, station, until=station.clock.time + 86_400)
-    assert station.clock.time == 1070
+        backend.refusals[method] = [BUSY] * 10_000
+    live(manager, backend, until=backend.clock.time + 86_400)
+    assert backend.clock.time == 1070
     with pytest.raises(TaskTimeoutError):
         pending.future.result(0)
 
 
-def test_a_cancellation_is_said_again_until_it_is_heard(manager, station):
+def test_a_cancellation_is_said_again_until_it_is_heard(manager, backend):
     """A cancellation that does not reach the service is sent again."""
-    station.lasts, station.refusals["cancel"] = 1e9, [BUSY] * 3
+    backend.lasts, backend.refusals["cancel"] = 1e9, [BUSY] * 3
     pending = start(manager)
     manager.step()
     manager.stop("mine")
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.CANCELED
-    assert station.cancelled["id-0"] == 1001.5
+    assert backend.cancelled["id-0"] == 1001.5
 
 
-def test_what_is_stopped_before_it_starts_never_starts(manager, station):
+def test_what_is_stopped_before_it_starts_never_starts(manager, backend):
     """A key that was stopped in advance ends as cancelled, and no task is made."""
     manager.stop("mine")
     pending = start(manager)
-    live(manager, station)
+    live(manager, backend)
     with pytest.raises(TaskCanceledError, match="cancelled before it began"):
         pending.future.result(0)
-    assert not station.tasks
+    assert not backend.tasks
 
 
 @pytest.mark.parametrize(
@@ -249,66 +249,66 @@ def test_what_is_stopped_before_it_starts_never_starts(manager, station):
         (TaskState.PAUSED, "INACTIVE", TaskState.PAUSED),
     ],
 )
-def test_a_trouble_that_does_not_heal_ends_the_task_soon(manager, station, state, code, ends):
+def test_a_trouble_that_does_not_heal_ends_the_task_soon(manager, backend, state, code, ends):
     """After the grace it is cancelled, and its status keeps the trouble's code and the service's words."""
-    station.lasts, station.trouble = 1e9, (state, code, 0)
+    backend.lasts, backend.fault = 1e9, (state, code, 0)
     pending = start(manager, grace=20)
-    live(manager, station)
+    live(manager, backend)
     status = pending.future.result(0)
     assert (status.state, status.code) == (ends, code)
-    assert status.reason == "It did not get on for 20 seconds. As the station says."
-    assert 1020 <= station.cancelled["id-0"] <= 1023
+    assert status.reason == "It did not get on for 20 seconds. As the backend says."
+    assert 1020 <= backend.cancelled["id-0"] <= 1023
 
 
-def test_a_trouble_that_heals_is_borne(manager, station):
+def test_a_trouble_that_heals_is_borne(manager, backend):
     """If the trouble goes away, the task goes on."""
-    station.lasts, station.trouble = 600, (TaskState.ACTIVE, "FILE_NOT_FOUND", 0)
+    backend.lasts, backend.fault = 600, (TaskState.ACTIVE, "FILE_NOT_FOUND", 0)
     pending = start(manager)
-    live(manager, station, until=1050)
-    station.trouble = (TaskState.ACTIVE, "", 10)
-    live(manager, station)
+    live(manager, backend, until=1050)
+    backend.fault = (TaskState.ACTIVE, "", 10)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
 
 
-def test_a_trouble_that_heals_by_itself_is_left_to_the_service(manager, station):
+def test_a_trouble_that_heals_by_itself_is_left_to_the_service(manager, backend):
     """Of a broken connection the service takes care itself."""
-    station.lasts, station.trouble = 600, (TaskState.ACTIVE, "CONNECTION_RESET", 0)
+    backend.lasts, backend.fault = 600, (TaskState.ACTIVE, "CONNECTION_RESET", 0)
     pending = start(manager)
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
 
 
-def test_a_task_that_moves_in_spite_of_a_trouble_is_let_go_on(manager, station):
+def test_a_task_that_moves_in_spite_of_a_trouble_is_let_go_on(manager, backend):
     """A missing file among others that arrive does not stop those."""
-    station.lasts = 300
+    backend.lasts = 300
     pending = start(manager)
     for moment in range(1000, 1280, 20):
-        station.trouble = (TaskState.ACTIVE, "FILE_NOT_FOUND", moment)
-        live(manager, station, until=moment + 20)
-    live(manager, station)
+        backend.fault = (TaskState.ACTIVE, "FILE_NOT_FOUND", moment)
+        live(manager, backend, until=moment + 20)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
 
 
-def test_a_question_that_fails_is_asked_again(manager, station):
+def test_a_question_that_fails_is_asked_again(manager, backend):
     """Whatever a look meets, also what no backend should raise, the tasks are looked at again."""
-    station.refusals["poll"] = [BUSY, ValueError("Not JSON."), BackendError("Odd.")]
+    backend.refusals["poll"] = [BUSY, ValueError("Not JSON."), BackendError("Odd.")]
     pending = start(manager)
-    live(manager, station)
+    live(manager, backend)
     assert pending.future.result(0).state is TaskState.SUCCEEDED
 
 
-def test_a_login_that_is_lost_ends_what_can_be_followed_no_more(manager, station):
+def test_a_login_that_is_lost_ends_what_can_be_followed_no_more(manager, backend):
     """Without a login nobody can ask: the futures end with the command to type, at once."""
-    station.lasts, station.refusals["poll"] = 1e9, [LoginRequiredError("Type: chiltepin login")]
+    backend.lasts, backend.refusals["poll"] = 1e9, [LoginRequiredError("Type: chiltepin login")]
     pending_requests = [start(manager, str(number)) for number in range(3)]
-    live(manager, station)
+    live(manager, backend)
     assert all(isinstance(pending.future.exception(0), LoginRequiredError) for pending in pending_requests)
 
 
-def test_threads_do_all_this_and_go_when_it_is_done(station):
+def test_threads_do_all_this_and_go_when_it_is_done(backend):
     """With threads of its own the task manager needs no steps, callbacks do not hold it up, and no thread is left."""
-    station.lasts = 0
-    manager = TaskManager(station)
+    backend.lasts = 0
+    manager = TaskManager(backend)
     held, let_go = threading.Event(), threading.Event()
     first = start(manager, "1", polling_interval=0.01)
     first.future.add_done_callback(lambda _: (held.set(), let_go.wait(10)))
@@ -325,26 +325,26 @@ def test_threads_do_all_this_and_go_when_it_is_done(station):
             assert not thread.is_alive()
 
 
-def test_closing_stops_what_is_under_way(station):
+def test_closing_stops_what_is_under_way(backend):
     """At the end of the process every task is cancelled at the service, and every future ends."""
-    station.lasts = 1e9
-    manager = TaskManager(station)
+    backend.lasts = 1e9
+    manager = TaskManager(backend)
     pending = start(manager, polling_interval=0.01)
     manager.close(10)
     assert pending.future.done()
-    assert set(station.cancelled) == set(station.tasks)
+    assert set(backend.cancelled) == set(backend.tasks)
 
 
-def test_what_has_ended_leaves_nothing_behind(manager, station):
+def test_what_has_ended_leaves_nothing_behind(manager, backend):
     """After thousands of requests, a third of them cancelled before they began, the manager holds none of them."""
     for number in range(3000):
         start(manager, key=f"{number}", goal=f"/{number}", timeout=1e6)
         if number % 3 == 0:
             manager.stop(f"{number}")
         if number % 50 == 0:
-            live(manager, station)
+            live(manager, backend)
         manager.forget(f"{number}")
-    live(manager, station)
+    live(manager, backend)
     held = (
         manager._by_key,
         manager._batcher.batches,

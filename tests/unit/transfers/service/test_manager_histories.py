@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from clocked_backends import Clock, Depot
+from clocked_backends import BatchingService, Clock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -70,7 +70,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.clock = Clock()
-        self.depot = Depot(self.clock)
+        self.service = BatchingService(self.clock)
         self.folder = tempfile.mkdtemp(dir=MEMORY)
         self.healed = 0.0
         # Journals are read whenever it is due, not as often as this machine has time for.
@@ -86,14 +86,14 @@ class Histories(RuleBasedStateMachine):
         # Each in a process of a machine that is gone by the time of the next one.
         owner = ProcessId("gone", next(self.numbers), "0")
         journal = Journal(self.folder, clock=self.clock.now, owner=owner)
-        self.managers[number] = TaskManager(self.depot, clock=self.clock, threaded=False, journal=journal)
+        self.managers[number] = TaskManager(self.service, clock=self.clock, threaded=False, journal=journal)
         self.calls[number] = {}
 
     def _start(self, process, request, timeout, source=""):
         key = next(self.keys)
-        self.depot._work()
+        self.service._work()
         pending = self.managers[process].start(key, request, timeout=timeout, polling_interval=30, grace=GRACE)
-        self.calls[process][key] = Call(request, pending, self.depot.sources[source])
+        self.calls[process][key] = Call(request, pending, self.service.sources[source])
         pending.future.add_done_callback(Follower(self.managers[process], self.locked).hear)
 
     @rule(
@@ -121,18 +121,18 @@ class Histories(RuleBasedStateMachine):
     @rule(file=FILES)
     def write(self, file):
         """A source is made anew."""
-        self.depot.write(f"/{file}")
+        self.service.write(f"/{file}")
 
     @rule(file=FILES)
     def put(self, file):
         """A file is made where it may be to be deleted."""
-        self.depot.put(f"/to/{file}")
+        self.service.put(f"/to/{file}")
 
     @rule(lasts=st.sampled_from([1.0, 10.0, 100.0]), stops_in=st.sampled_from([0.0, 0.0, 15.0]), tells=st.booleans())
     def speed(self, lasts, stops_in, tells):
         """The service is quick, or slow, or slow to stop, or does not tell what became of items."""
-        self.depot._work()
-        self.depot.lasts, self.depot.stops_in, self.depot.tells = lasts, stops_in, tells
+        self.service._work()
+        self.service.lasts, self.service.stops_in, self.service.tells = lasts, stops_in, tells
 
     @rule(process=PROCESSES, data=st.data())
     def cancel(self, process, data):
@@ -143,29 +143,29 @@ class Histories(RuleBasedStateMachine):
     @rule(file=FILES, code=st.sampled_from(["FILE_NOT_FOUND", ""]))
     def source(self, file, code):
         """A source goes, or comes back."""
-        self.depot._work()
-        self.depot.missing.discard(f"/{file}") if not code else self.depot.missing.add(f"/{file}")
+        self.service._work()
+        self.service.missing.discard(f"/{file}") if not code else self.service.missing.add(f"/{file}")
 
     @rule(file=FILES, refused=st.booleans())
     def destination(self, file, refused):
         """A destination is refused from now on, or is not."""
-        self.depot._work()
-        (self.depot.denied.add if refused else self.depot.denied.discard)(f"/to/{file}")
+        self.service._work()
+        (self.service.denied.add if refused else self.service.denied.discard)(f"/to/{file}")
 
     @rule(method=st.sampled_from(["new_submission_id", "submit", "poll", "cancel", "outcomes"]), lost=st.booleans())
     def fault(self, method, lost):
         """The next call fails, or does its work and loses its reply."""
-        self.depot.fail(method, BUSY, after=lost)
+        self.service.fail(method, BUSY, after=lost)
 
     @rule()
     def refusal(self):
         """The next submission is refused for good."""
-        self.depot.fail("submit", BackendError("No.", code="BadRequest"), after=False)
+        self.service.fail("submit", BackendError("No.", code="BadRequest"), after=False)
 
     @rule()
     def busy(self):
         """An endpoint of the next submission is busy."""
-        self.depot.fail("submit", EndpointUnavailableError("The endpoint is busy."), after=False)
+        self.service.fail("submit", EndpointUnavailableError("The endpoint is busy."), after=False)
 
     @rule(
         files=st.lists(FILES, min_size=1, max_size=3),
@@ -178,20 +178,20 @@ class Histories(RuleBasedStateMachine):
         for file in files:
             self._transfer(0, file, data.draw(st.sampled_from([None, "size"])))
         self.wait(1.0)
-        if live := sorted(key for key, task in self.depot.tasks.items() if not task.state.final):
-            self.depot.bad[data.draw(st.sampled_from(live))] = what
+        if live := sorted(key for key, task in self.service.tasks.items() if not task.state.final):
+            self.service.bad[data.draw(st.sampled_from(live))] = what
         self.wait(seconds)
 
     @rule()
     def good_answers(self):
         """All that is told makes sense again."""
-        self.depot.bad.clear()
+        self.service.bad.clear()
         self.healed = self.clock.time
 
     @rule(what=st.sampled_from(["fail", "cancel", "expire", "lose", "pause", "resume"]))
     def elsewhere(self, what):
         """Something happens to the oldest live task, by other hands."""
-        self.depot.strike(what)
+        self.service.strike(what)
 
     @rule(process=PROCESSES)
     def record_clean_end(self, process):
@@ -216,7 +216,7 @@ class Histories(RuleBasedStateMachine):
         while True:
             pauses = []
             for number, manager in enumerate(self.managers):
-                self.depot.process = number
+                self.service.process = number
                 pauses.append(manager.step())
                 self._judge()
             pause = min((one for one in pauses if one is not None), default=None)
@@ -237,7 +237,7 @@ class Histories(RuleBasedStateMachine):
     def _is_true(self, call, process):
         [item] = items_of(call.request)
         path = posixpath.normpath(item if isinstance(item, str) else item.destination)
-        held = self.depot.held_since(path, call.pending.started, process=process)
+        held = self.service.held_since(path, call.pending.started, process=process)
         if isinstance(item, str):
             assert None in held, call
         else:
@@ -251,7 +251,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def each_path_is_in_one_task(self):
         """No path is in two live tasks."""
-        live = [item[1] for task in self.depot.live() for item in task.items]
+        live = [item[1] for task in self.service.live() for item in task.items]
         assert len(live) == len(set(live))
 
     @invariant()
@@ -259,21 +259,21 @@ class Histories(RuleBasedStateMachine):
         """What succeeded long ago has ended for its callers, whatever is told of other tasks."""
         for call in [call for calls in self.calls for call in calls.values()]:
             pending = call.pending
-            task = self.depot.tasks.get(pending.handle.task_id) if pending.handle else None
-            if task is None or task.state is not TaskState.SUCCEEDED or pending.handle.task_id in self.depot.bad:
+            task = self.service.tasks.get(pending.handle.task_id) if pending.handle else None
+            if task is None or task.state is not TaskState.SUCCEEDED or pending.handle.task_id in self.service.bad:
                 continue
             if max([*task.done.values(), self.healed, pending.started]) < self.clock.time - LONG:
                 assert pending.future.done()
 
     def teardown(self):
         """However it went on, in the end every future has ended, and no task is left."""
-        self.depot.faults.clear()
-        self.depot.bad.clear()
-        self.depot.strike("resume")
+        self.service.faults.clear()
+        self.service.bad.clear()
+        self.service.strike("resume")
         self.wait(2 * TIMEOUT)
         assert all(call.judged for calls in self.calls for call in calls.values())
         assert all(manager.step() is None for manager in self.managers)
-        assert not self.depot.unattended()
+        assert not self.service.unattended()
         for manager in self.managers:
             _managers.discard(manager)
         self.patch.undo()
