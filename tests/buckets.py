@@ -115,7 +115,7 @@ def s3_server(kind: str, folder: Path) -> Iterator[Server]:
     """Start a server of `OTHERS` over an empty folder."""
     port = free_port()
     words, keys = _words(kind, folder, port)
-    # s3rver makes the token of its next page with Blowfish, which Node has had in a provider of its own since 17.
+    # s3rver makes the token of its next page with Blowfish, which Node has had in a separate provider since 17.
     environment = os.environ | {"NODE_OPTIONS": "--openssl-legacy-provider"}
     said = open(folder.with_suffix(".said"), "w+b")  # noqa: SIM115 - closed below
     with said, subprocess.Popen(words, stdout=said, stderr=said, env=environment) as started:
@@ -144,7 +144,7 @@ class Bucket:
         return {"url": f"s3://{self.name}/{folder}".rstrip("/"), "options": given}
 
     def store(self, folder: str = "", **options: Any) -> S3Store:
-        """Return a store of its own."""
+        """Return a new store."""
         settings = self.settings(folder, **options)
         return S3Store(settings["url"], settings["options"])
 

@@ -237,7 +237,7 @@ class BatchingService:
         return [task for task in self.tasks.values() if not task.state.final]
 
     def unattended(self):
-        """The tasks that live on and that nobody has tried to stop."""
+        """The live tasks that were not cancelled."""
         self._work()
         return [task for task in self.live() if not task.cancelled]
 

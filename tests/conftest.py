@@ -35,7 +35,7 @@ def s3_server():
 
 @pytest.fixture
 def bucket(s3_server, no_aws):
-    """A bucket of its own, with nothing of this machine's AWS settings in reach."""
+    """A new bucket, without the AWS settings of this machine."""
     return s3_server.bucket()
 
 

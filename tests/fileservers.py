@@ -106,7 +106,7 @@ def _ftp(kind: str) -> Iterator[tuple[dict[str, Any], Path]]:
         root.chmod(0o555)
         (root / "data").chmod(0o777)
         with running(words, port):
-            # As whoever starts it, vsftpd cannot make its folder the root of all paths.
+            # As an ordinary user, vsftpd cannot make its folder the root of all paths.
             above = root if kind == "vsftpd" else ""
             yield {"url": f"ftp://127.0.0.1:{port}{above}/data/"}, root / "data"
         with suppress(FileNotFoundError):

@@ -74,7 +74,7 @@ class Liar:
             daemon_threads = True
 
             def handle_error(self, *_: object) -> None:
-                """Say nothing of whoever hung up."""
+                """Ignore clients that closed the connection."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)

@@ -1,4 +1,4 @@
-"""Debian's OpenSSH server on a port of the loopback, with keys of its own; for tests and benchmarks."""
+"""Debian's OpenSSH server on a port of the loopback, with separate keys; for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ Subsystem sftp {subsystem}
 
 
 def daemon() -> str | None:
-    """Where sshd is, which is on nobody's PATH but root's; None where it is not installed."""
+    """The path of sshd, which is only on root's PATH; None if it is not installed."""
     return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin")
 
 
 class SshServer:
-    """An SSH server for whoever runs this, who gets in with a key; it ends with the ``with`` block.
+    """An SSH server for the current user, who logs in with a key; it ends with the ``with`` block.
 
     Parameters
     ----------

@@ -147,7 +147,7 @@ def user_of(kind: str) -> str:
     """Return the line of the settings that names the user of a server that root has started."""
     if os.geteuid():
         return ""
-    # Apache does not serve as root, and nginx would by default as nobody.
+    # Apache does not serve as root, and nginx would by default as the user nobody.
     return "User www-data\nGroup www-data" if kind.startswith("apache") else f"user {getpass.getuser()};"
 
 

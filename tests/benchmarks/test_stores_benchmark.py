@@ -22,7 +22,7 @@ def benchmark_bucket(bucket):
 
 
 def test_the_benchmark_of_stores_moves_and_tells(benchmark_bucket, tmp_path):
-    """Every work is done, and each has a table of its own."""
+    """Every job is done, and each has a separate table."""
     run = subprocess.run(
         [
             *(sys.executable, STORES, "--endpoint", benchmark_bucket.url, "--folder", tmp_path, "--rounds", "1"),

@@ -66,7 +66,7 @@ class World:
         return json.loads(ended.out)
 
     def process(self, *words, **options):
-        """Start the command in a process of its own."""
+        """Start the command in a new process."""
         return subprocess.Popen(
             [sys.executable, "-c", "from chiltepin.cli.main import main; main()", *map(str, words)],
             cwd=self.folder,
@@ -76,7 +76,7 @@ class World:
 
 @pytest.fixture
 def user(tmp_path, monkeypatch):
-    """A folder to work in, with no settings of whoever runs the tests."""
+    """A working folder, without settings of the user who runs the tests."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GLOBUS_", "CHILTEPIN_C", "CHILTEPIN_B"))]:
         monkeypatch.delenv(name)

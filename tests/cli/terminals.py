@@ -17,7 +17,7 @@ import time
 import psutil
 
 #: The terminal becomes the one that controls the process, so that it turns a typed Ctrl-C into a signal, and that
-#: signal does what it does in a shell, whatever whoever runs the tests has made of it.
+#: signal does what it does in a shell, whatever the environment of the tests has made of it.
 BEGIN = """
 import fcntl, signal, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -15,7 +15,7 @@ def rows(out):
 
 
 def test_all_is_well(world):
-    """Each stage of each endpoint is ok; where nobody logs in there is nothing to say of that."""
+    """Each stage of each endpoint is ok; a backend without logins has no such stage."""
     ended = world.run("check")
     assert (ended.code, ended.err) == (0, "")
     login = "ok" if world.simulator else "-"
@@ -67,7 +67,7 @@ def test_the_cure_of_a_missing_folder_cures(world, settled):
 
 
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
-    """Nobody logged in: the stage of the login fails, its command is told, and the exit code is 4."""
+    """Without a login that stage fails, its command is printed, and the exit code is 4."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
     monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
     ended = service.run("check", "a")

@@ -99,7 +99,7 @@ def test_fish_offers_commands_and_endpoints(local, typed, offered):
 
 
 class Zsh:
-    """A real zsh on a terminal, without anybody's settings but the lines of our page."""
+    """A real zsh on a terminal, with only the lines of our page as settings."""
 
     def __init__(self, folder):
         self._master, slave = pty.openpty()

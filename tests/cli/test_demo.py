@@ -28,7 +28,7 @@ main()
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """A demo that has ended, in a folder of its own."""
+    """A demo that has ended, in a separate folder."""
     folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "CHILTEPIN_BACKEND": "globus", "COLUMNS": "80"}
     run = subprocess.run(

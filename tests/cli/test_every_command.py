@@ -8,7 +8,7 @@ import pytest
 
 from chiltepin.cli import main
 
-#: What is typed. The demo has settings of its own, always `local`, and its test runs it under another backend.
+#: The commands. The demo has separate settings, always `local`, and its test runs it under another backend.
 TYPED = {
     "activity": (),
     "check": ("--write",),
@@ -23,7 +23,7 @@ TYPED = {
     "whoami": (),
 }
 
-#: How the commands about a login end where nobody is logged in and no service credentials are there.
+#: How the commands about a login end without a login and without service credentials.
 WITHOUT_LOGIN = {"login": 4, "whoami": 4}
 
 

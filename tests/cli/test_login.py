@@ -202,7 +202,7 @@ def test_a_workflow_in_a_terminal_never_prompts(terminal):
 
 
 def test_a_wrong_code_is_refused(terminal):
-    """A code that Globus does not know ends with exit code 4, and nobody is logged in."""
+    """An unknown code ends with exit code 4, and without a login."""
     refused = terminal.log_in(code="wrong")
     assert refused.returncode == 4
     assert "does not accept this code" in refused.stderr
@@ -234,7 +234,7 @@ def test_consent_that_is_not_given(terminal):
 
 
 def test_consent_for_nothing_that_is_there(terminal):
-    """A name that nobody knows ends with exit code 1, after the login, and asks for nothing."""
+    """An unknown name ends with exit code 1, after the login, and requests no consent."""
     ended = terminal.log_in("--consent", "scrtch")
     assert ended.returncode == 1
     assert "No endpoint named 'scrtch'" in ended.stderr
@@ -242,7 +242,7 @@ def test_consent_for_nothing_that_is_there(terminal):
 
 
 def test_what_a_session_wants_reaches_the_login_page(terminal):
-    """Domain, identity, policy and second factor are asked of the page, also when somebody is logged in."""
+    """Domain, identity, policy and second factor are requested from the page, also with a login."""
     terminal.log_in()
     options = ("--session-domain", "example.org", "--session-identity", "me@example.org", "--session-mfa")
     done = terminal.log_in(*options, "--session-policy", "p1", "--session-policy", "p2")
@@ -256,7 +256,7 @@ def test_what_a_session_wants_reaches_the_login_page(terminal):
 
 
 def test_force_logs_in_anew(terminal):
-    """--force shows the login page though somebody is logged in."""
+    """--force shows the login page even with a login."""
     terminal.log_in()
     assert "Logged in as" in terminal.log_in("--force").stdout
     assert terminal.simulator.authority.logins[1]["prompt"] == "login"

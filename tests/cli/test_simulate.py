@@ -38,7 +38,7 @@ for name, one in found.items():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty folder, where everything happens; also the home of whoever types."""
+    """An empty folder, where everything happens; also the user's home."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("GLOBUS_", "CHILTEPIN_", "XDG_"))]:
         monkeypatch.delenv(name)
@@ -62,7 +62,7 @@ def simulate(*words, code=0):
 
 
 def begun(*words):
-    """Start ``chiltepin simulate`` in a process group of its own, as a terminal does."""
+    """Start ``chiltepin simulate`` in a separate process group, as a terminal does."""
     return subprocess.Popen(
         [COMMAND, "simulate", *words],
         stdout=subprocess.PIPE,
@@ -97,7 +97,7 @@ def test_the_globus_command_needs_no_login(folder):
 
 
 def test_a_login_in_here_is_kept_apart(folder):
-    """The ``globus`` command has a profile of its own for who logs in here, so that a real login stays."""
+    """The ``globus`` command has a separate profile for logins here, so that a real login stays."""
     shown = simulate(*COLLECTIONS, "--", "sh", "-c", "echo $GLOBUS_PROFILE").stdout
     assert shown == "chiltepin-simulator\n"
 
@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_made(folder):
 
 
 def test_a_port_that_is_taken(folder):
-    """A port on which somebody listens ends with 1 and one sentence."""
+    """A port in use ends with 1 and one sentence."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         error = simulate(*COLLECTIONS, "--port", str(port), "--", "true", code=1).stderr

@@ -258,7 +258,7 @@ def test_who_moves_the_bytes_cannot_go(local, backend):
 
 
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
-    """Nobody logged in: 4, and the command to type."""
+    """Without a login: 4, and the command to type."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
     monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
     ended = service.run("transfer", "a:/x", "b:/x")

@@ -71,7 +71,7 @@ class TestGlobus(BackendLaws):
 
     @pytest.fixture
     def rig(self, simulator, tmp_path):
-        """Two collections, in a minute of their own: requests are metered by the simulator's clock."""
+        """Two collections, in a separate minute: the rate of requests is measured by the simulator's clock."""
         simulator.clock.advance(60)
         rig = GlobusRig(simulator, {name: tmp_path / name for name in HOMES})
         yield rig

@@ -58,7 +58,7 @@ class CountsNothing(FilesystemBackend):
 
 
 class RaisesForTheUnknown(FilesystemBackend):
-    """Takes a task that nobody knows for an error."""
+    """Treats an unknown task as an error."""
 
     def poll(self, handles):
         found = super().poll(handles)
@@ -68,7 +68,7 @@ class RaisesForTheUnknown(FilesystemBackend):
 
 
 class LosesTheOrder(FilesystemBackend):
-    """Answers in an order of its own."""
+    """Answers in another order."""
 
     def poll(self, handles):
         return sorted(super().poll(handles), key=lambda status: status.handle.task_id)
@@ -204,7 +204,7 @@ class RaisesWhatCannotBeUnpickled(FilesystemBackend):
 
 
 class RaisesWhatItGets(FilesystemBackend):
-    """Lets an error of its own machinery out."""
+    """Raises an internal error."""
 
     def submit(self, request, submission_id):
         if "no-such" in request.destination:
@@ -329,7 +329,7 @@ class ClaimsNoChecksums(FilesystemBackend):
 
 
 class ClaimsUnknownChecksums(FilesystemBackend):
-    """Says that it has a checksum that nobody knows."""
+    """Claims an unknown checksum."""
 
     capabilities = replace(FilesystemBackend.capabilities, checksums=("md5", "crc32"))
 
@@ -341,7 +341,7 @@ class ClaimsToRemoveNothing(FilesystemBackend):
 
 
 class Removing(Folders):
-    """Does something of its own to the destination folder before what is too much is removed."""
+    """Changes the destination folder before extra files are removed."""
 
     def submit(self, request, submission_id):
         if request.delete_destination_extra:

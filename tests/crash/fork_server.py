@@ -1,4 +1,4 @@
-"""A process that has loaded all that a workflow needs, and runs each in a process of its own.
+"""A process that has loaded everything that a workflow needs, and runs each workflow in a new process.
 
 It reads lines of JSON. The first tells how the workflow is configured, each further one what it is to copy, and an
 empty object ends it. It tells, in lines of JSON again, its process id, when it is ready and when it begins to move, how

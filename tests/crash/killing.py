@@ -52,7 +52,7 @@ class ForkServer:
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "fork_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
-        #: Seconds that a copy of each kind takes, as far as is known.
+        #: Seconds that a copy of each kind takes, if known.
         self.took = defaultdict(lambda: 0.3)
         #: What was heard last; nothing while an answer is due.
         self.heard = {"ended": 0}
@@ -104,7 +104,7 @@ class Run:
     endpoints : dict
         What its settings say of them.
     executor : str
-        ``local``, threads of its own, or ``pool``, a worker process.
+        ``local``, threads of this process, or ``pool``, a worker process.
     """
 
     def __init__(self, fork_server, folder, endpoints, executor="local"):
@@ -126,7 +126,7 @@ class Run:
         assert self.fork_server.hear() == {"moving": True}
 
     def outcome(self):
-        """Return what it tells of the copy, or of its own end."""
+        """Return what it says about the copy, or about its end."""
         said = self.fork_server.hear()
         if said.get("worker", "").isdecimal():
             self.worker = int(said["worker"])
@@ -300,7 +300,7 @@ class Case:
         return said
 
     def finish(self, fork_server):
-        """See that nobody is left; start it again, in threads, and see that it comes to a good end.
+        """Check that no process is left; start it again, in threads, and check that it succeeds.
 
         Returns what the workflow tells.
         """

@@ -26,7 +26,7 @@ def run_all(kinds, folder):
 
 @every_seed
 def test_with_threads(seed, folder):
-    """A script whose tasks run in threads of its own."""
+    """A script whose tasks run in its threads."""
     run_all(scripts.kinds(seed, 6, "local"), folder)
 
 

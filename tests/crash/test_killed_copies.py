@@ -50,7 +50,7 @@ def test_a_large_file(fork_server, case):
     kept = kept_bytes(temp_files[0], size) if temp_files else 0
     inodes = {path.stat().st_ino for path in temp_files}
     said = case.finish(fork_server)
-    # One without a whole part may be that of the try to share blocks, which nobody continues.
+    # One without a whole part may be from the attempt to share blocks, which is not continued.
     assert not kept or (case.b / "out" / "big").stat().st_ino in inodes
     assert said["written"] <= size - kept + MIB, f"{kept} bytes were whole"
 

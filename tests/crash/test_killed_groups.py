@@ -36,7 +36,7 @@ def stubborn():
     # In a thread there is no need to.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The first one would not hear SIGTERM either; the second one is in a session of its own.
+    # The first one would ignore SIGTERM, too; the second one is in a separate session.
     subprocess.Popen(["sleep", "600"])
     subprocess.Popen(["sleep", "600"], start_new_session=True)
     open("stubborn", "w").close()
@@ -91,7 +91,7 @@ class Script:
         assert self.process.stdout.readline().decode().strip() == line
 
     def end(self):
-        """Wait for its end, and that of its output: nobody is left who holds it. Return both."""
+        """Wait for its end and the end of its output: no process holds it open. Return both."""
         output, _ = self.process.communicate(timeout=LIMIT)
         return self.process.returncode, output.decode()
 

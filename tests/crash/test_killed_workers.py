@@ -38,7 +38,7 @@ class Pool(Run):
         return "ends" in self.fork_server.heard
 
     def close(self):
-        """End it in order, and see that nobody is left; one that a test has left in its middle is killed."""
+        """End it cleanly, and check that no process is left; one that a test has left in the middle is killed."""
         if self.idle:
             self.end()
         self.fork_server.close()
@@ -134,7 +134,7 @@ def interchange_of(case):
 
 @every_seed
 def test_the_interchange(fork_server, case):
-    """When it is killed every task ends with one error at once, those that come later too, and nobody is left."""
+    """When it is killed every task ends with one error at once, also later ones, and no process is left."""
     tree(case)
     run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: interchange_of(case))
     gone = "Executor pool failed due to: the interchange, which hands tasks to its workers, ended with status -9"
@@ -147,7 +147,7 @@ def test_the_interchange(fork_server, case):
 
 @every_seed
 def test_what_the_workers_of_a_node_share(fork_server, case):
-    """When the process by which they note their tasks is killed the node is given up: one error, and nobody is left."""
+    """When the process that records their tasks is killed the node is given up: one error, and no process is left."""
     tree(case)
     run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: notes_of(case.folder).pid)
     [end] = said["ends"]

@@ -93,7 +93,7 @@ def yaml(example: Example) -> None:
 
 
 def console(example: Example) -> str | None:
-    """Run commands, each in a shell of its own, and compare what they say."""
+    """Run commands, each in a new shell, and compare what they print."""
     before, *parts = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
     if before or not parts:
         return "It does not begin with '$ ' and a command."

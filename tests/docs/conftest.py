@@ -1,4 +1,4 @@
-"""A folder of its own for each test of the pages."""
+"""A separate folder for each test of the pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Run where nobody else does, with no home or settings of whoever runs the tests; take back what a page sets."""
+    """Run in a separate folder, without the home and settings of the user; undo what a page sets."""
     before = dict(os.environ)
     monkeypatch.chdir(tmp_path)
     os.environ["HOME"] = os.environ["XDG_CONFIG_HOME"] = str(tmp_path)

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import termios
 
-#: The size of the terminal on the page, and the folder in which whoever sat before it was.
+#: The size of the terminal on the page, and the working folder of its user.
 COLUMNS, FOLDER = 80, "/home/me/first-hour"
 
 #: What differs from run to run: moments, the time left, durations and speeds, and the length of a bar.

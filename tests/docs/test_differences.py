@@ -48,5 +48,5 @@ def test_what_can_go_wrong_can_be_written(row, tmp_path):
                 setattr(globus.settings, short[1], 1.0)
             else:
                 exec(held + code if short else code, world)  # noqa: S102 - what the page says
-        # A name that is wrong would be a new attribute that nobody looks at.
+        # A wrong name would be a new attribute without any effect.
         assert known == [set(vars(one)) for one in (globus.settings, laptop, collection)]

@@ -29,7 +29,7 @@ MESSAGES = messages("howto/globus.md", "When something goes wrong with Globus")
 #: Seconds after which something that has to happen is not waited for any more.
 LIMIT = 30
 
-#: A port where nobody listens (RFC 863, and no machine has it today).
+#: A port without a listener (RFC 863, which no machine serves today).
 NOWHERE = "http://127.0.0.1:9/"
 
 SETTINGS = """\
@@ -268,7 +268,7 @@ TROUBLES = [
 
 @pytest.fixture
 def globus(folder):
-    """A simulated Globus whose clock is ours, settings for it, and one file; nobody else's requests are in the way."""
+    """A simulated Globus with a manual clock, settings for it, and one file, without requests of other tests."""
     with Simulator({"my-laptop": "laptop", "hpc-scratch": "scratch"}, clock=RunningClock()) as simulator:
         os.environ.update(simulator.environment())
         choose(simulator)

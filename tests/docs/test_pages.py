@@ -58,7 +58,7 @@ def test_every_block_of_a_page_runs(page):
     ],
 )
 def test_a_block_that_does_not_keep_its_promise_is_found(folder, page, problem):
-    """A block that fails, that prints something else or that nobody can run fails its page."""
+    """A block that fails, that prints something else or that cannot be run fails its page."""
     (folder / "page.md").write_text(page, encoding="utf-8")
     with pytest.raises(problem):
         try_page(folder / "page.md")

@@ -73,7 +73,7 @@ def no_file():
 
 
 def no_such_backend():
-    """Name a backend that nobody has."""
+    """Name an unknown backend."""
     choose("data:\n  backend: globs\n")
     start()
 
@@ -85,7 +85,7 @@ def link_out():
 
 
 def forbidden():
-    """Read what may not be read; root may read everything, so that it becomes nobody for a moment."""
+    """Read a file without permission; root may read everything, and so becomes another user for a moment."""
     os.chmod(local_path("my-laptop", "/data/input.dat"), 0)
     user = os.geteuid()
     with chiltepin.Workflow("chiltepin.yaml"):

@@ -363,7 +363,7 @@ def unit_of(moment):
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", STORES)
 def test_the_row_of_a_store_is_what_is_found(name, opened, tmp_path):
-    """Each row of the page says what a real server of that kind does, as far as it is installed here."""
+    """Each row of the page says what a real server of that kind does, if it is installed here."""
     with opened(name) as (settings, behind):
         cells = Probe(settings, behind, tmp_path / "here").row()
     text = PAGE.read_text(encoding="utf-8")

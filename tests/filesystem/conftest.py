@@ -26,7 +26,7 @@ def disk(tmp_path):
 
 @pytest.fixture(scope="session")
 def machine():
-    """A process with disks of its own."""
+    """A process with separate disks."""
     try:
         made = Elsewhere()
     except NoDiskError as err:

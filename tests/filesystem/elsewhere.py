@@ -1,4 +1,4 @@
-"""A process that sees disks of its own: it is in a mount namespace of its own, and they go with it, however it ends.
+"""A process with separate disks, in its mount namespace: they disappear with it, however it ends.
 
 Run as a program, this file is that process: it does the functions that are sent to it.
 """
@@ -41,7 +41,7 @@ class Elsewhere:
         command = [[found, *user, "--mount", "--"] for user in ([], ["--user", "--map-root-user"]) if found]
         usable = [words for words in command if not subprocess.run([*words, "true"], check=False).returncode]
         if not usable:
-            raise NoDiskError("no process may have mounts of its own here (unshare --mount)")
+            raise NoDiskError("no process can have a mount namespace here (unshare --mount)")
         self._process = subprocess.Popen(
             [*usable[0], sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -100,7 +100,7 @@ def mounted(kind: str, size: int, *options: str) -> Iterator[str]:
             _run(f"mkfs.{kind}", *options, f"{folder}/image")
             _run("mount", "-o", "loop", f"{folder}/image", disk)
         try:
-            os.chmod(disk, 0o777)  # noqa: S103 - whoever the test becomes may write there
+            os.chmod(disk, 0o777)  # noqa: S103 - the user of the test may write there
             os.chmod(folder, 0o755)  # noqa: S103 - and come there
             yield disk
         finally:
@@ -193,7 +193,7 @@ def compiled(folder: Path) -> str:
 def _serve() -> None:
     """Do what comes, until nothing comes any more."""
     commands, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    # What anybody prints is no answer.
+    # Other output is not an answer.
     os.dup2(2, 1)
     while True:
         try:

@@ -75,7 +75,7 @@ def link_target(chance: Random, base: str, root: str, other: str) -> str:
 
 
 def odd_path(chance: Random, root: str = "") -> str:
-    """A path that somebody may ask for; mostly one of something that is in a tree, links followed or not."""
+    """A path for a request; usually one in a tree, with links followed or not."""
     if chance.random() < 0.1:
         return chance.choice(WHOLE)
     if root and chance.random() < 0.7:
@@ -130,7 +130,7 @@ fsspec.register_implementation("hostile", LinkedFileSystem, clobber=True)
 
 
 class Outside:
-    """What lies beside the roots; nobody may read, write or remove it.
+    """The files beside the roots, which must not be read, written or removed.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def _facts(path: str) -> tuple[int, ...]:
         facts.st_size,
         facts.st_mtime_ns,
         facts.st_ctime_ns,
-        # Whoever looks where a link leads changes its time of access; it is the links inside that are followed.
+        # Reading a link changes its time of access; only the links inside are followed.
         0 if os.path.islink(path) else facts.st_atime_ns,
     )
 
@@ -267,7 +267,7 @@ def nothing_came_in(root: str) -> None:
 
 
 class Swapper:
-    """Somebody who puts links in the place of folders and files, and back again, as fast as can be.
+    """A process that replaces folders and files by links, and back again, as fast as possible.
 
     Parameters
     ----------
@@ -306,7 +306,7 @@ class Swapper:
                 if self._over.is_set():
                     return
                 above, _, name = place.rpartition("/")
-                # Held open, as whoever swaps in /a/a is not to be led out by /a.
+                # Held open, so that a swap in /a/a is not redirected by /a.
                 with suppress(OSError):
                     folder = os.open(
                         os.path.join(self._base, root, above), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -187,7 +187,7 @@ def test_a_server_that_is_silent_is_given_up(server, roots):
 
 
 def test_a_connection_that_is_shared_is_used(server, roots, tmp_path_factory):
-    """Where somebody has opened a connection by hand, transfers go through it and log in nowhere."""
+    """If the user has opened a connection, transfers use it and do not log in."""
     # Short: the path of a socket has some hundred bytes at most.
     control = tmp_path_factory.mktemp("c") / "s"
     words = ["ssh", "-M", "-N", "-F", "none", "-i", server.options["key_filename"], "-S", str(control)]
@@ -195,7 +195,7 @@ def test_a_connection_that_is_shared_is_used(server, roots, tmp_path_factory):
     with subprocess.Popen([*words, f"{server.user}@127.0.0.1"], stdin=subprocess.DEVNULL) as shared:
         try:
             until(control.exists)
-            # Without the key, nobody gets in who does not go through it.
+            # Without the key, only this connection works.
             options = server.options | {"key_filename": [], "ssh_options": {"ControlPath": str(control)}}
             options["ssh_options"] |= {"IdentityAgent": "none", "IdentitiesOnly": "yes", "IdentityFile": "none"}
             store = SftpStore(server.url(roots["server"]), options)

@@ -96,14 +96,14 @@ def test_links_that_stay_inside_are_followed_at_the_top_only(disk):
 
 
 def test_a_loop_of_links_ends(disk):
-    """Links that lead to each other fail with a code of their own."""
+    """Links that lead to each other fail with a specific code."""
     os.symlink("b", disk.path("laptop", "/a"))
     os.symlink("a", disk.path("laptop", "/b"))
     assert disk.move("/a", "/x").code == "INVALID_SYMLINK"
 
 
 def test_pipes_and_sockets_are_refused_alone_and_skipped_in_a_tree(disk):
-    """A pipe blocks nobody: it is refused as a file and skipped in a folder."""
+    """A pipe does not block: it is refused as a file and skipped in a folder."""
     disk.put("laptop", "/d/f")
     os.mkfifo(disk.path("laptop", "/d/pipe"))
     assert disk.move("/d/pipe", "/x").code == "NOT_A_FILE"

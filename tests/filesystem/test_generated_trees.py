@@ -1,4 +1,4 @@
-"""Generated trees and paths, and somebody who swaps links in between: nothing outside of the roots is touched.
+"""Generated trees and paths, and a process that swaps links meanwhile: nothing outside the roots is touched.
 
 CHILTEPIN_TREES asks for more of them, or for those of some seeds, as in 1000:2000. Each seed is a tree for each of two
 endpoints, and eight pairs of paths that are asked for in it.
@@ -24,8 +24,8 @@ ROOTS = ("laptop", "scratch")
 #: Paths that are asked for in one tree.
 PATHS = 8
 
-#: Where nobody waits for a disk, if there is such a place.
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+#: A folder in memory, if this machine has one.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
 SFTP = shutil.which("sftp-server", path="/usr/lib/openssh:/usr/libexec/openssh:/usr/libexec:/usr/lib/ssh")
 
@@ -51,7 +51,7 @@ def base():
 
 @pytest.fixture
 def outside(base):
-    """What nobody may touch, on a disk that notes who reads."""
+    """Files that must not be touched, on a disk that records reads."""
     made = Outside(base, ROOTS)
     probe = os.path.join(base, "laptop", "probe")
     with open(probe, "w") as file:

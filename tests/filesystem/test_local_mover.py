@@ -29,7 +29,7 @@ from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.model import TaskHandle, TaskState
 from chiltepin.transfers.arguments import transfer_request
 
-#: Copies a file or folder, and stops at its look number sys.argv[4], two for each part, until somebody writes to it.
+#: Copies a file or folder, and stops at check number sys.argv[4], two for each part, until a line is written to it.
 STOPPING = """
 import sys, threading
 from chiltepin.transfers.arguments import transfer_request

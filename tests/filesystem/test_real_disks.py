@@ -25,7 +25,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def done(machine):
-    """Do something in the process that has disks of its own; where there can be no such disk, the test is skipped."""
+    """Do something in the process with the separate disks; without such a disk, the test is skipped."""
 
     def do(function, *arguments):
         try:
@@ -40,7 +40,7 @@ def done(machine):
 def ends(disk, end="scratch"):
     """Two endpoints, of which one is a disk and the other a folder."""
     with tempfile.TemporaryDirectory() as top:
-        os.chmod(top, 0o777)  # noqa: S103 - whoever the test becomes may write there
+        os.chmod(top, 0o777)  # noqa: S103 - the user of the test may write there
         yield world_of(dict.fromkeys(("laptop", "scratch"), top) | {end: disk})
 
 
@@ -108,7 +108,7 @@ def test_a_full_disk(done, kind, large):
     assert alone[4].endswith("No space left on device; make room there, then run it again.")
     assert after.keys() == {"large", "filler"}
     assert after["large"] == (3, b"old")
-    # Whoever is in the middle of a file when another one finds no room finds none, too.
+    # A file that is being written when another one finds no space finds none, too.
     assert tree[:2] == ("FAILED", "NO_SPACE_LEFT")
     assert tree[2] == len(half) < 40
     assert tree[3] <= 3
@@ -282,7 +282,7 @@ def test_a_device_with_bad_blocks(done):
 
 
 def immutable():
-    """Delete and replace what nobody may, not even root."""
+    """Delete and replace files that not even root may change."""
     with mounted("ext4", 16) as disk, ends(disk) as world:
         for name in ("d/fixed", "d/free"):
             put(disk, name, b"old")
@@ -317,14 +317,14 @@ def as_somebody(done):
 
 
 @contextmanager
-def somebody():
+def other_user():
     """Be a user with no special rights."""
     root = not os.geteuid()
     if root:
         try:
             os.seteuid(NOBODY)
         except OSError:
-            raise NoDiskError("root is nobody else here") from None
+            raise NoDiskError("root cannot become another user here") from None
     try:
         yield
     finally:
@@ -341,7 +341,7 @@ def without_permission():
         os.chmod(top, 0o777)  # noqa: S103 - for everybody
         roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
         os.umask(0)
-        with somebody():
+        with other_user():
             for name in ("f", "unreadable", "sub/f", "closed/f", "names-only/f", "no-entry/f"):
                 put(roots["laptop"], f"d/{name}", b"new")
             os.makedirs(f"{roots['scratch']}/d/no-entry")
@@ -380,7 +380,7 @@ def test_what_somebody_may_not(as_somebody):
     assert arrived == {"d/f", "d/sub/f"}
     assert listed == {"f": "file"}
     assert refused.startswith("Listing /d/closed on endpoint 'laptop': Permission denied; see what")
-    # Whoever may write to a folder may delete in it what he may not read.
+    # The right to write to a folder includes deleting files that cannot be read.
     assert removed[:4] == ("FAILED", "PERMISSION_DENIED", 4, 2)
     assert kept == {"d/names-only/f"}
     assert again == [("SUCCEEDED", "", 2, 0), ("SUCCEEDED", "")]
@@ -394,7 +394,7 @@ def through_closed_folders():
         os.chmod(top, 0o777)  # noqa: S103 - for everybody
         roots = {name: f"{top}/{name}" for name in ("laptop", "scratch")}
         os.umask(0)
-        with somebody():
+        with other_user():
             for name in ("home/f", "home/large", "home/sub/g", "home/sub/deep/h", "d/f", "d/closed/g"):
                 put(roots["laptop"], name, b"new" * (4_000_000 if name.endswith("large") else 1))
             for name in ("drop/old", "e/extra", "e/closed/extra"):

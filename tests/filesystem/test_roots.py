@@ -1,6 +1,6 @@
 """Roots by other names, and walks that meet themselves: bind mounts, links, `..`.
 
-CHILTEPIN_TREES asks for more of the generated layouts; each is mounted in a process with mounts of its own.
+CHILTEPIN_TREES asks for more of the generated layouts; each is mounted in a process with a separate mount namespace.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOLDERS = ("p", "p/q", "p/q/r", "p/s", "t", "t/u")
 
 @pytest.fixture
 def done(machine):
-    """Do something in the process that has mounts of its own."""
+    """Do something in the process with the separate mounts."""
 
     def do(function, *arguments):
         try:

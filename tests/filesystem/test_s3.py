@@ -169,7 +169,7 @@ def test_a_writer_that_died_after_its_last_request_leaves_no_record(bucket, tmp_
 
 
 def test_the_upload_of_a_living_writer_is_left_alone(bucket):
-    """Two processes write one object: each has an upload of its own, and the object is one of the two, whole."""
+    """Two processes write one object: each has a separate upload, and the object is one of the two, whole."""
     size = PART + 5
     process = writer(bucket, size, [0, 1])
     ours = os.urandom(size)
@@ -349,7 +349,7 @@ def test_what_does_not_pass_is_asked_once_and_tells_no_secret(bucket, tmp_path):
 
 
 def test_a_server_that_is_not_there_is_a_trouble_that_may_pass(bucket):
-    """Nobody listening is no answer about the file, so that it is worth another try."""
+    """A refused connection says nothing about the file, and is retried."""
     with BadWire(bucket.url) as line:
         store = bucket.store(endpoint_url=line.url)
     with pytest.raises(S3Fault) as caught:
@@ -615,7 +615,7 @@ def test_parts_are_copied_by_the_server(bucket):
 
 
 def test_between_two_servers_nothing_is_copied_by_one(bucket):
-    """Who asks as somebody else, or elsewhere, gets no copy by the server."""
+    """With other credentials, or at another server, there is no copy by the server."""
     bucket.put("data", bytes(SMALL + 1))
     folder, stranger = bucket.store().folder(()), bucket.store(key="AKIDOTHER").folder(())
     assert stranger.copy_from(folder, folder.entry("data"), "copy", CopyOptions()) is None

@@ -482,8 +482,8 @@ def ciphers(server, far, **options):
 
 
 def test_a_cipher_of_the_processor_is_preferred_unless_one_is_chosen(server, far, tmp_path):
-    """Where nobody says anything of ciphers, the one that the processor has is first; a choice is left as it is."""
-    # Another test may have had an ssh of its own, which told of none.
+    """Without settings of ciphers, the one of the processor comes first; a choice of the user is kept."""
+    # Another test may have had another ssh, without ciphers.
     ssh._settings.cache_clear()
     settings = tmp_path / "config"
     settings.write_text("Ciphers aes256-ctr\n")

@@ -163,7 +163,7 @@ def test_the_same_submission_makes_one_task(world):
 
 
 def test_poll_answers_in_order_and_names_what_is_lost(world):
-    """Statuses come in the order of the handles, and a task that nobody knows is LOST."""
+    """Statuses come in the order of the handles, and an unknown task is LOST."""
     world.put("laptop", "/f")
     known = world.move("/f", "/f")
     unknown = TaskHandle(backend=world.transfers.backend.name, task_id="nobody", submission_id="nobody")

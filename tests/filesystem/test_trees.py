@@ -21,7 +21,7 @@ from chiltepin.transfers.runner import Transfers
 @pytest.fixture
 def memory_disk():
     """Two endpoints on a disk in memory, where a huge folder is made quickly."""
-    memory = "/dev/shm"  # noqa: S108 - a folder with a name of its own is made in it
+    memory = "/dev/shm"  # noqa: S108 - a folder with a unique name is made in it
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield folder
 

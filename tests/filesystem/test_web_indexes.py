@@ -185,7 +185,7 @@ def test_an_entry_that_cannot_be_followed_is_told_and_the_others_come(site, tmp_
 
 @pytest.mark.parametrize("status", [403, 404, 410, 500, 501, 503, 302, 202, 204])
 def test_an_entry_that_the_server_does_not_give_fails_alone(site, tmp_path, status):
-    """One entry of which the server gives no content keeps none of its neighbours, and makes the transfer fail."""
+    """One entry without content does not stop the others, and makes the transfer fail."""
     site.pages["/d/"] = page("a.nc", "private", "z.nc")
     site.pages["/d/z.nc"] = document(b"last")
     site.pages["/d/private"] = (status, {"Content-Length": "0"}, [])

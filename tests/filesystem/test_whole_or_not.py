@@ -183,7 +183,7 @@ def test_bytes_that_the_disk_turned_are_noticed(slow):
 
 
 def test_the_drafts_of_the_living_are_not_swept(disk):
-    """A file that somebody is still writing survives another transfer into the same folder."""
+    """A file that is still being written survives another transfer into the same folder."""
     disk.put("laptop", "/f")
     alive = disk.path("scratch", f"/{temporary(WRITER)}")
     with open(alive, "wb") as file:
@@ -269,7 +269,7 @@ def test_threads_end_with_their_tasks(disk):
 
 
 def test_a_task_does_not_wait_for_a_long_one(slow):
-    """While one transfer hangs, the next ones are done; and those that nobody waits for are done as well."""
+    """While one transfer hangs, the next ones are done, even if no caller waits for them."""
     slow.source.pipe_file("/laptop/small", b"small")
     backend = slow.transfers.backend
     stuck = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")

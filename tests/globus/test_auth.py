@@ -63,7 +63,7 @@ def works(client):
 
 
 def test_without_a_login_there_is_no_client(globus):
-    """Nobody is logged in: an error at once that names the command, with no question and no request."""
+    """Without a login there is an error at once that names the command, without a prompt or a request."""
     with pytest.raises(LoginRequiredError, match=r"type: chiltepin login$") as caught:
         auth.transfer_client()
     assert caught.value.backend == "globus"
@@ -132,7 +132,7 @@ def test_a_login_of_one_service_is_not_one_of_another(globus, tmp_path, monkeypa
 
 
 def test_a_login_of_one_client_is_not_one_of_another(globus, monkeypatch):
-    """A native app of the user's own, in the settings or the environment, has logins of its own."""
+    """A native app of the user, in the settings or the environment, has separate logins."""
     log_in()
     mine = "11111111-2222-4333-8444-555555555555"
     with pytest.raises(LoginRequiredError):
@@ -175,7 +175,7 @@ def test_consents_that_are_known_are_not_asked_for_again(globus):
 
 
 def test_a_client_of_the_callers_own_is_left_alone(globus):
-    """Whoever brings a client sees to its login: nothing is asked for it."""
+    """A client that the caller provides needs no login of ours."""
     globus.clear_requests()
     auth.require_data_access(globus.client(), [globus.collection("scratch").id])
     assert globus.requests == []
@@ -238,7 +238,7 @@ def test_an_auth_that_is_down_is_no_lost_login(globus):
 
 
 def test_another_identity_does_not_slip_into_a_login(globus):
-    """A login as somebody else is refused while one is stored, and the stored one stays."""
+    """A login as another user is refused while a login is stored, and the stored one stays."""
     log_in()
     globus.authority.user = User(username="other@example.org", identity_id="00000000-0000-4000-8000-000000000001")
     with pytest.raises(LoginRequiredError, match="type: chiltepin logout, then: chiltepin login"):

@@ -293,7 +293,7 @@ def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):
 
 
 def test_a_task_whose_deadline_is_brought_forward_expires(guided, globus):
-    """EXPIRED long before the timeout is an end of its own."""
+    """EXPIRED long before the timeout is reported as such."""
     hold(globus)
     pending = guided.start(move(), grace=1e6)
     guided.live(seconds=5)
@@ -544,7 +544,7 @@ def test_one_question_serves_fifty_tasks(backend, globus, laptop):
 
 
 def test_without_a_login_the_command_is_named(backend, globus, monkeypatch):
-    """Nobody is logged in: the error names the command, and no request is made."""
+    """Without a login the error names the command, and no request is made."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
     monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
     with pytest.raises(LoginRequiredError, match="type: chiltepin login"):
@@ -576,14 +576,14 @@ def test_a_consent_is_missed_before_anything_is_submitted(backend, globus, lapto
 
 
 def test_service_credentials_consent_for_themselves(guided, globus, laptop):
-    """A service account needs nobody to consent."""
+    """A service account needs no consent."""
     mapped = globus.collection("hpc-scratch")
     mapped.entity_type, mapped.needs_consent = "GCSv5_mapped_collection", True
     assert guided.run(move()).state is TaskState.SUCCEEDED
 
 
 def test_an_expired_token_is_renewed_silently(guided, globus, laptop):
-    """Tokens that end in the middle of a run are renewed, and nobody notices."""
+    """Tokens that expire in the middle of a run are renewed, without an error."""
     pending = guided.start(move())
     globus.authority.expire_all()
     guided.live()
@@ -714,7 +714,7 @@ def test_events_that_cannot_be_told_hold_no_task_up(backend, globus, two):
 
 
 def test_a_document_that_cannot_be_told_holds_no_task_up(backend, globus, two):
-    """A task whose document is nonsense everywhere goes on as far as is known; the other is seen to end."""
+    """A task whose document is invalid counts as running; the end of the other one is reported."""
 
     def rewrite(_method, path, document):
         told = document["DATA"] if "task_list" in path else [document] if re.search(r"/task/[0-9a-f-]+$", path) else []
@@ -816,7 +816,7 @@ def test_no_object_of_the_sdk_and_no_token_leaves(backend, globus, laptop, refus
 
 
 def test_a_backend_stays_in_its_process(backend):
-    """It holds a login, and says so when somebody wants to send it elsewhere."""
+    """It holds a login, and refuses to be pickled with a message that says so."""
     with pytest.raises(TypeError, match="stays in the process that logged in"):
         pickle.dumps(backend)
 

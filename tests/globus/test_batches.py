@@ -149,7 +149,7 @@ def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files,
 
 
 def test_two_checksums_of_one_file_are_two_requests(guided, globus, files):
-    """What would be one item with two checksums goes as two tasks, each with an answer of its own."""
+    """One pair of paths with two checksums becomes two tasks, each with a separate outcome."""
     right = f"md5:{hashlib.md5(b'1').hexdigest()}"  # noqa: S324
     first, other = guided.start(move(1, checksum=right)), guided.start(move(1, checksum=f"md5:{'0' * 32}"))
     same = guided.start(move(1, checksum=right.upper()))
@@ -261,7 +261,7 @@ def test_deletions_share_a_task_and_fail_alone(guided, globus, files):
 
 
 def test_deletions_in_many_folders_go_one_by_one(guided, globus, laptop):
-    """Where more folders would have to be listed than it is worth, each deletion is a task of its own."""
+    """If too many folders would have to be listed, each deletion is a separate task."""
     for number in range(12):
         (laptop / f"d{number}").mkdir()
         (laptop / f"d{number}" / "x").touch()
@@ -272,7 +272,7 @@ def test_deletions_in_many_folders_go_one_by_one(guided, globus, laptop):
 
 
 def test_batching_can_be_switched_off(backend, globus, files):
-    """Without batching each request is a task of its own."""
+    """Without batching each request is a separate task."""
     guided = Guided(backend, globus, batching=False)
     pending_requests = [guided.start(move(number)) for number in range(10)]
     guided.live()

@@ -182,7 +182,7 @@ def transfer_token_ended(globus):
     ids=["nobody", "revoked", "transfer only"],
 )
 def test_a_login_is_made_by_the_command(globus, spoil):
-    """Whoever is not logged in, or not any more, or at one of the services only, is after the command."""
+    """A user without a login, with an expired one, or with one at a single service, is logged in after the command."""
     run("chiltepin login")
     spoil(globus)
     assert cured(look).startswith("chiltepin login")
@@ -199,7 +199,7 @@ def test_a_broken_token_file_is_deleted_and_made_anew(globus):
 
 
 def test_another_identity_logs_out_first(globus):
-    """A login as somebody else names the two commands that change who is logged in."""
+    """A login as another user names the two commands that change the user."""
     run("chiltepin login")
     globus.authority.user = User(username="other@example.org", identity_id=collection_id("laptop"))
     failed = subprocess.run(

@@ -18,7 +18,7 @@ WAVES, OLD = 3, 2
 #: What else happens in the process after each wave: other workflows beside the first or in it, and a call without one.
 COMPANY = ["idle", "works", "fails", "nested", "alone"]
 
-#: Loads all that a workflow needs, once, and then runs one in a process of its own for each line that it reads.
+#: Loads everything that a workflow needs once, and then runs a workflow in a new process for each line that it reads.
 CRADLE = f"""
 import json, os, random, sys, threading
 import globus_sdk, chiltepin.backends.globus
@@ -138,7 +138,7 @@ def test_a_workflow_that_is_killed_at_any_moment_goes_on(fork_server, chiltepin_
         "seed": seed,
     }
     for _ in range(kills):
-        # Whoever lived to its orderly end is done, and the same again would be a new wish.
+        # A process that has ended cleanly is done; an equal request would be a new one.
         if not settled(tmp_path, output):
             killed_after(fork_server, asked, globus, chance.uniform(0, 3))
     if not settled(tmp_path, output):

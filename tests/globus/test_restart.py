@@ -34,7 +34,7 @@ def delete(number=0, **options):
 
 @pytest.fixture
 def process(backend, globus, laptop, scratch, tmp_path):
-    """Make another process of a machine that is gone: a task manager with a journal of its own in the same folder."""
+    """Make another process, of a machine that is gone: a task manager with a separate journal in the same folder."""
     (scratch / "old").mkdir(parents=True)
     for number in range(5):
         (laptop / str(number)).write_text(str(number))
@@ -111,7 +111,7 @@ def test_whenever_it_dies_nothing_is_done_twice(process, globus, scratch, monkey
         # When it lives to its end, all its steps have been seen.
         if len(mortal.steps) < step:
             break
-        # Whoever dies right after that has ended in order, and has nobody come after him.
+        # A process that dies after that has ended cleanly, and is not resumed.
         if not (mortal.steps[-1] == "record_clean_end" and after):
             second = process(f"journal {step}")
             pending_requests = [second.start(request) for request in requests]
@@ -158,7 +158,7 @@ def test_a_source_that_was_made_anew_since_the_kill_arrives(process, globus, lap
 
 @pytest.mark.parametrize("how", ["failed", "forgotten"])
 def test_what_did_not_succeed_meanwhile_is_tried_anew(process, globus, how):
-    """What came of a task of a dead process is no answer to whoever asks now, if it is not success."""
+    """The outcome of a task of a dead process is not the outcome of a new request, unless it is success."""
     globus.settings.task_latency = 20
     first = process()
     pending_requests = [first.start(move(number)) for number in range(3)]
@@ -238,7 +238,7 @@ def test_a_deletion_that_failed_fails_again(process):
 
 @pytest.mark.parametrize("alive", [False, True], ids=["ended in order", "lives"])
 def test_after_an_orderly_end_all_is_done_anew(process, globus, alive):
-    """A journal keeps nobody from moving the same file every day; nor does it one whose twin is at work."""
+    """A journal does not prevent the same transfer every day, nor while another process makes it."""
     options = {"owner": ProcessId.current()} if alive else {}
     for count in (1, 2):
         move_end, delete_end = run(process, move(), delete(), settle=not alive, **options)
@@ -286,7 +286,7 @@ def test_the_same_request_in_both_forms_is_one(process, globus):
 
 
 def test_what_is_long_over_is_not_taken_for_an_answer(process, globus):
-    """After its deadline, what a dead process has begun is nobody's any more."""
+    """After its deadline, a task of a dead process is forgotten."""
     first = process()
     first.start(move(), timeout=100)
     first.live(seconds=1)

@@ -87,7 +87,7 @@ def test_logins_of_different_services_and_clients_do_not_mix(path):
 def test_only_the_owner_may_look(path, tmp_path, umask):
     """The file is 0600 and the folders that were made for it are 0700, whatever the umask."""
     if umask == 0o777 and os.geteuid() != 0:
-        pytest.skip("nobody but root gets into a folder without permissions")
+        pytest.skip("only root can open a folder without permissions")
     store(FileTokenStorage(path, namespace="a"), "transfer")
     assert mode(path) == 0o600
     assert mode(f"{path}.lock") & 0o077 == 0
@@ -169,7 +169,7 @@ def test_of_eight_threads_that_write_at_once_nothing_is_lost_and_readers_see_who
 
 
 def test_a_writer_that_was_killed_leaves_nothing_behind(path):
-    """Half a file of a writer that died, and its lock file, trouble nobody, and go away with the next write."""
+    """Half a file of a writer that died, and its lock file, do no harm, and are removed by the next write."""
     file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     Path(f"{path}.new").write_text('{"half": "a sec')

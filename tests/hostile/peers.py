@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["install"]
 
-#: A program of its own, in place of ssh: it answers as if each folder were full of what the lie says.
+#: A program in place of ssh: it answers as if each folder were full of what the lie says.
 PEER = r"""#!{python}
 import itertools, os, struct, sys
 

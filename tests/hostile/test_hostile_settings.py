@@ -1,4 +1,4 @@
-"""A settings file of somebody who means harm is refused with one sentence, soon, and does nothing."""
+"""A malicious settings file is refused with one sentence, soon, and does nothing."""
 
 from __future__ import annotations
 

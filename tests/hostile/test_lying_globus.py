@@ -177,7 +177,7 @@ def test_an_answer_that_breaks_off_is_no_answer(liar, backend):
 
 
 def _pages(path):
-    """Another page for ever."""
+    """Always another page."""
     offset = int((re.search(r"offset=(\d+)", path) or [0, 0])[1])
     entry = {**HONEST["successful_transfers"]["DATA"][0], **HONEST["skipped_errors"]["DATA"][0]}
     entry |= {"id": ONE, "display_name": f"n{offset}", "owner_string": "o"}
@@ -187,7 +187,7 @@ def _pages(path):
 
 @pytest.mark.parametrize("question", ["search", "outcomes"])
 def test_pages_without_an_end_end(liar, backend, question, monkeypatch):
-    """Whoever always has one more page is left after so many."""
+    """Endless pages stop after a limit."""
     monkeypatch.setattr("chiltepin.backends.globus.task_reader.MAX_LISTED", 20_000)
     paged = ("endpoint_search", "successful_transfers", "skipped_errors")
     liar.answer = lambda _method, path: document(_pages(path) if any(end in path for end in paged) else honest(path))

@@ -21,7 +21,7 @@ from chiltepin.transfers.runner import Transfers
 
 @pytest.fixture
 def here(tmp_path):
-    """The folder of this machine; what is beside it is nobody's business."""
+    """The folder of this machine; files beside it must not be touched."""
     folder = tmp_path / "beside" / "here"
     folder.mkdir(parents=True)
     return folder
@@ -113,7 +113,7 @@ def test_escapes_in_names_of_an_sftp_server_reach_no_message(sftp, here):
 
 @pytest.mark.parametrize("lie", ["endless", "same"])
 def test_a_listing_of_an_sftp_server_without_an_end_ends(sftp, here, lie, monkeypatch):
-    """Whoever lists one folder after the other for ever is stopped with the task, and left by ``ls`` after so many."""
+    """An endless chain of folders ends with the task, and ``ls`` stops after a limit."""
     monkeypatch.setattr("chiltepin.backends.filesystem.store.MOST_KEPT", 5000)
     transfers = sftp(lie)
     assert "more than" in asked(transfers)
@@ -283,7 +283,7 @@ def test_names_of_a_bucket_stay_below_it(bucket, here, key):
 
 @pytest.mark.parametrize("again", [True, False])
 def test_pages_of_a_bucket_without_an_end_end(bucket, here, again):
-    """The same page for ever is seen, and other ones for ever are left after so many."""
+    """The same page again and again is detected, and endless new pages stop after a limit."""
     liar, transfers = bucket
     numbers = itertools.count()
     given = "<NextContinuationToken>{}</NextContinuationToken>".format("again" if again else "{}")

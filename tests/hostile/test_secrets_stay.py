@@ -34,7 +34,7 @@ def everything_logged(tmp_path):
     handler = logging.FileHandler(tmp_path / "everything.log")
     root = logging.getLogger()
     level = root.level
-    # Some libraries set the level of their own.
+    # Some libraries set the level of their loggers.
     known = [logging.getLogger(name) for name in list(root.manager.loggerDict)]
     levels = [(logger, logger.level) for logger in known]
     for logger in known:

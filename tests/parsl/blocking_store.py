@@ -1,4 +1,4 @@
-"""A store for any process that gives one of its files, and keeps whoever opens another one waiting."""
+"""A store for any process that returns one of its files, and blocks when another one is opened."""
 
 from __future__ import annotations
 

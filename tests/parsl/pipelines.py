@@ -128,7 +128,7 @@ WITHOUT_PROGRAMS = [single_file, folder, by_uuid, by_display_name, several_files
 
 
 def stage_process_clean_up(executor):
-    """Stage a table, work on it where it is, and clean up; nobody waits by hand."""
+    """Stage a table, process it in place, and clean up, without explicit waits."""
     staged = transfer_task(
         src_ep="my-laptop",
         dst_ep="hpc-scratch",

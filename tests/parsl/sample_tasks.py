@@ -1,4 +1,4 @@
-"""Tasks that worker processes of the tests run; a module of its own because workers cannot import test modules."""
+"""Tasks for worker processes of the tests, in a separate module because workers cannot import test modules."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Place:
 def write_settings(tmp_path, *, backend, provider="threads"):
     """Write a settings file; return it with the place of its endpoints.
 
-    More keys of ``compute`` may follow the provider, each on a line of its own.
+    More keys of ``compute`` may follow the provider, one a line.
     """
     if provider == "threads":
         provider = "threads  # and nothing more"

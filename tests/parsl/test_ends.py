@@ -108,7 +108,7 @@ class TestThreads:
         assert isinstance(future.exception(timeout=0), OSError)
 
     def test_join_tasks_end(self, config):
-        """Join tasks end, whether they join tasks, other join tasks, or a future that nobody will ever end."""
+        """Join tasks end, whether they join tasks, other join tasks, or a future that never ends."""
         forever, release = Future(), threading.Event()
         inside = threading.Semaphore(0)
 
@@ -145,7 +145,7 @@ class TestThreads:
             lost().result(timeout=LIMIT)
 
     def test_tasks_that_wait_for_a_future_of_the_user_end(self, config):
-        """A task whose argument is a future that nobody ends does end, and so does what depends on it."""
+        """A task whose argument is a future that never ends does end, and so do tasks that depend on it."""
         forever = Future()
         with left_early(Workflow(config())):
             waiting = add(forever)
@@ -268,7 +268,7 @@ class TestPlainParsl:
 
     def test_it_can_be_collected(self, tmp_path):
         """A kernel with a shutdown installed can be collected after its end, also after an early one."""
-        # In a process of its own: here, what other tests have left may hold it.
+        # In a separate process: here, what other tests have left may hold it.
         words = [sys.executable, "-c", COLLECTED, str(tmp_path)]
         run = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False, timeout=LIMIT)
         assert run.stdout == "collected\n", run.stderr
@@ -344,7 +344,7 @@ class TestOnEnd:
 
 
 class TestUnread:
-    """Failures that nobody has asked for are named when the workflow ends."""
+    """Failures whose results were not read are named when the workflow ends."""
 
     @pytest.fixture
     def moving(self, tmp_path):
@@ -355,7 +355,7 @@ class TestUnread:
         return Workflow({"data": data}, run_dir=tmp_path / "runinfo")
 
     def test_each_is_named_once(self, moving, caplog):
-        """A failure that nobody has read is in one warning, with what it comes from; one that was read is not."""
+        """A failure that was not read is in one warning, with its cause; one that was read is not."""
         with moving:
             read = transfer_task("a", "b", "/read", "/read", executor="local")
             assert read.exception(LIMIT) is not None
@@ -434,7 +434,7 @@ class TestWorkers:
             assert_given_up(future)
 
     def test_a_script_ends(self, tmp_path):
-        """A script with tasks of its own that is left by an error ends, and prints that error and nothing else."""
+        """A script with tasks that ends with an error ends, and prints only that error."""
         script = tmp_path / "script.py"
         script.write_text(SCRIPT)
         run = subprocess.run(

@@ -378,7 +378,7 @@ def places(files):
 @example([("%" * 200, ["x"]), ("%" * 201, ["x"]), ("a", ["x" * 256 + ".grib2"]), ("a", ["x" * 257 + ".grib2"])])
 @example([("2", ["x"]), ("in-2", ["x"]), ("in", ["2", "x"])])
 def test_no_two_copies_are_in_one_place(files):
-    """Copies of any files have places of their own, none below another, also on a disk that ignores case."""
+    """Copies of any files have separate places, none below another, also on a disk that ignores case."""
     found = [tuple(map(paths.folded, place.split("/"))) for place in places(files)]
     assert len(set(found)) == len(found)
     assert not any(one[: len(other)] == other for one in found for other in found if one != other)

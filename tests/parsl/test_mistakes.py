@@ -213,7 +213,7 @@ def test_no_workflow(folder):
 
 
 def test_an_endpoint_of_another_backend(folder):
-    """An endpoint that has no place on the backend is told apart from one that nobody knows."""
+    """An endpoint without a location on the backend has another error than an unknown one."""
     with (
         chiltepin.Workflow(run_dir=folder / "runinfo", backend="filesystem"),
         pytest.raises(EndpointMismatchError, match=r"add 'filesystem:' below it in .*chiltepin\.yaml"),
@@ -227,7 +227,7 @@ def test_an_endpoint_of_another_backend(folder):
         (errno.ENOSPC, "NO_SPACE_LEFT", "No space left on device"),
         (errno.EACCES, "PERMISSION_DENIED", "Permission denied"),
     ],
-    ids=["a disk that is full", "a place where nobody may write"],
+    ids=["a disk that is full", "a place that is not writable"],
 )
 def test_a_disk_that_refuses(folder, monkeypatch, number, code, words):
     """A full disk and a forbidden place fail the transfer with what the disk said, and what depends on it waits not."""

@@ -1,4 +1,4 @@
-"""Transfers that wait for a worker: cancelled, they end, and nobody who takes them up later moves anything."""
+"""Transfers that wait for a worker: cancelled, they end, and a worker that gets them later moves nothing."""
 
 from __future__ import annotations
 

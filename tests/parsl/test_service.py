@@ -59,7 +59,7 @@ def running(globus, tmp_path):
     }
     with chiltepin.Workflow(settings, run_dir=tmp_path / "runinfo") as workflow:
         yield workflow
-        # A test that has failed leaves tasks behind that would take for ever, and the end of a workflow waits for them.
+        # A failed test leaves tasks that never end, and the end of a workflow waits for them.
         for task in globus.tasks.values():
             if task.status == "ACTIVE":
                 task.fail()
@@ -123,7 +123,7 @@ def test_a_failure_is_our_error_and_the_cause_of_the_next(running, globus):
 
 
 def test_a_paused_task_is_told_from_a_failed_one(running, globus):
-    """An administrator's pause rule ends the task soon, with an error of its own."""
+    """A pause rule of an administrator ends the task soon, with a specific error."""
     globus.collection("hpc-scratch").paused = True
     with pytest.raises(TaskPausedError, match=r"was paused, and stopped \(PAUSED\)"):
         move().result(LIMIT)
@@ -176,7 +176,7 @@ def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):
 
 
 def test_a_client_of_the_callers_own_is_used_and_stays(globus, tmp_path, monkeypatch):
-    """`client=` is asked, nobody needs to be logged in, and what Parsl holds cannot be pickled with it."""
+    """`client=` is used without a login, and what Parsl stores does not contain it."""
     for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
         monkeypatch.delenv(name)
     client = globus.client()

@@ -352,7 +352,7 @@ class TestApps:
 
     def test_a_finished_workflow_is_forgotten(self, tmp_path):
         """Tasks do not keep the Parsl of a finished workflow alive."""
-        # In a process of its own: here, what other tests have left may hold it.
+        # In a separate process: here, what other tests have left may hold it.
         words = [sys.executable, "-c", FORGOTTEN, str(tmp_path)]
         run = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False, timeout=LIMIT)
         assert run.stdout == "forgotten\n", run.stderr
@@ -435,7 +435,7 @@ class TestJoinTasks:
         assert several([1, 2, 3]).result(timeout=LIMIT) == [3, 4, 5]
 
     def test_a_cancelled_future_fails_the_join_task(self, workflow):
-        """A join task over a future that somebody cancels fails, where Parsl's own would never end."""
+        """A join task over a future that is cancelled fails; that of Parsl would never end."""
         mine = Future()
 
         @join_task

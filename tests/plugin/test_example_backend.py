@@ -1,4 +1,4 @@
-"""The backend of the how-to is a package of its own: installed, it keeps the laws and moves the data of a workflow."""
+"""The backend of the how-to is a separate package: installed, it keeps the laws and moves the data of a workflow."""
 
 from __future__ import annotations
 

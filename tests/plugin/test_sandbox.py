@@ -1,4 +1,4 @@
-"""The pytest plugin as a user meets it: a package of its own, with nothing but Chiltepin and one test file."""
+"""The pytest plugin as a user meets it: a separate package, with only Chiltepin and one test file."""
 
 from __future__ import annotations
 

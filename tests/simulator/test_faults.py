@@ -103,7 +103,7 @@ def test_a_running_clock_is_late_by_its_own_seconds(tmp_path):
 
 
 def test_connections_can_be_refused(world):
-    """While it is unplugged nobody gets through; then all is as it was, at the same address."""
+    """While it is unplugged no request gets through; then everything is as before, at the same address."""
     world.put("/in")
     task_id = world.transfer(("/in", "/out"))
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_requests_are_metered(world):
 
 
 def test_metering_can_be_switched_off(world):
-    """Without a request rate nobody is held up."""
+    """Without a request rate no request is delayed."""
     world.globus.settings.request_rate = None
     for _ in range(250):
         world.client.get_submission_id()

@@ -15,7 +15,7 @@ from chiltepin.testing.simulator import ManualClock, Simulator
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A simulated Globus for all tests here; each has folders of its own."""
+    """A simulated Globus for all tests here; each has separate folders."""
     root = tmp_path_factory.mktemp("globus")
     with Simulator({name: root / name for name in ("my-laptop", "hpc-scratch")}) as simulator:
         yield World(simulator)

@@ -199,7 +199,7 @@ def test_nothing_outside_is_written_or_removed(world, tmp_path, way):
 
 
 def test_a_tree_is_not_copied_into_itself(globus, world):
-    """A transfer into a folder of its own source fails instead of never ending."""
+    """A transfer into a folder inside its source fails instead of never ending."""
     world.put("/tree/f")
     data = globus_sdk.TransferData(world.laptop.id, world.laptop.id)
     data.add_item("/tree", "/tree/copy")

@@ -420,7 +420,7 @@ def test_nothing_to_transfer_has_a_code_of_its_own(world):
 
 
 def test_an_unknown_collection_is_404(world):
-    """A transfer to a collection that nobody has is EndpointNotFound."""
+    """A transfer to an unknown collection is EndpointNotFound."""
     data = globus_sdk.TransferData(world.laptop.id, str(uuid.uuid4()))
     data.add_item("/in", "/out")
     error = refused(world.client.submit_transfer, data)
@@ -439,7 +439,7 @@ def test_time_passes_while_bytes_move(world):
 
 
 def test_a_running_clock_needs_nobody(tmp_path):
-    """With a clock that runs by itself bytes move although nobody asks."""
+    """With a running clock bytes move without any request."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "in").write_bytes(b"data")
     with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, clock=RunningClock(speed=1000)) as globus:
@@ -466,7 +466,7 @@ def test_tasks_of_another_user_are_hidden(world):
 
 
 def test_a_closed_simulator_is_gone(tmp_path):
-    """After its end a simulator answers nobody, leaves no draft, and its clock can be moved on."""
+    """After its end a simulator answers no request, leaves no temporary file, and its clock can be advanced."""
     clock = ManualClock()
     with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, clock=clock, bandwidth=1) as globus:
         (tmp_path / "a" / "in").write_bytes(b"x" * 100)

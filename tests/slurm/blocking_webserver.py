@@ -19,7 +19,7 @@ class HeldWeb:
     Attributes
     ----------
     halfway : threading.Event
-        Set when half of the file was given to somebody.
+        Set when half of the file was sent.
     go_on : threading.Event
         To be set, so that everybody gets the other half too.
     """
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.web.go_on.wait()
             self.wfile.write(CONTENT[half:])
         except OSError:
-            # Whoever has asked is dead by now, as some tests want it.
+            # The client is dead by now, as some tests intend.
             self.close_connection = True
 
     def _head(self) -> None:

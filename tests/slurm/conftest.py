@@ -1,4 +1,4 @@
-"""A Slurm of its own for these tests, where they are asked for and its packages are installed."""
+"""A separate Slurm for these tests, if they are selected and its packages are installed."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 #: What to install for them on Debian and Ubuntu.
 PACKAGES = "slurmctld slurmd slurm-client munge"
-#: Daemons are on nobody's PATH but root's.
+#: Daemons are only on root's PATH.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
 
 SETTINGS = """
@@ -111,7 +111,7 @@ def _parents(process: psutil.Process) -> list[psutil.Process]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback on which nobody listens, and which no connection gets by chance (ip(7))."""
+    """Return free ports of the loopback that no outgoing connection gets by chance (ip(7))."""
     ports: list[int] = []
     for port in secrets.SystemRandom().sample(range(20_000, 32_000), 12_000):
         with suppress(OSError):
@@ -140,7 +140,7 @@ class Cluster:
         self.nodes = [f"c{number}" for number in range(1, nodes + 1)]
         self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf")}
         self._more, self._daemons = more, dict[str, subprocess.Popen[bytes]]()
-        # Daemons end with whoever has started them, also if that is killed.
+        # Daemons end with the process that has started them, even if it is killed.
         self._prefix = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         self._renamed = not _named_on_loopback()
         if self._renamed:
@@ -269,6 +269,6 @@ class Cluster:
             daemon.wait()
 
     def logs(self) -> Iterator[str]:
-        """Yield the ends of the logs, for whoever wonders why a node does not start."""
+        """Yield the ends of the logs, to find out why a node does not start."""
         for log in sorted(self.folder.glob("*.out")):
             yield f"{log.name}: {log.read_text(errors='replace')[-2000:]}"

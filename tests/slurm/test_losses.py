@@ -63,7 +63,7 @@ def move():
 
 
 def lose(cluster, web, how):
-    """Take the transfer what it needs to go on; return the node that is to be started again."""
+    """Take away what the transfer needs; return the node to be started again."""
     if how == "job":
         cluster.ask("scancel", *cluster.jobs())
     if how != "node":
@@ -144,7 +144,7 @@ def test_a_job_that_is_cancelled_in_the_queue_ends_what_waits_for_it(cluster, fu
 
 @pytest.fixture
 def other(monkeypatch):
-    """Return what starts a cluster with settings of its own, and sends the workflow there."""
+    """Return a function that starts a cluster with these settings, and sends the workflow there."""
     clusters = []
 
     def start(more):
@@ -160,7 +160,7 @@ def other(monkeypatch):
 
 
 def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
-    """Where Slurm forgets a job before anybody has asked for it, the next one is started all the same."""
+    """If Slurm forgets a job before it was queried, the next one is started nevertheless."""
     forgetful = other("MinJobAge=2")
     assert forgetful.says("squeue", "--job", "4711").endswith("Invalid job id specified\n")
     with chiltepin.Workflow(quick(web, retries=1)):
@@ -173,7 +173,7 @@ def test_a_job_that_slurm_has_forgotten_is_replaced(cluster, other, web, quick):
         assert future.result(LIMIT) is True
 
 
-#: Slurm's accounts, as far as Parsl asks for them, without the data base that Slurm wants for them.
+#: The answers about accounts that Parsl needs, without the database of Slurm.
 SACCT = """#!/bin/sh
 for jobs; do :; done
 case $jobs in

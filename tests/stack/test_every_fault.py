@@ -1,6 +1,6 @@
 """Each fault at each kind of request, once, often and for long; CHILTEPIN_SCHEDULES in the environment tries all.
 
-Where nobody asks for that, few of them are tried.
+By default, few of them are tried.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from wholestack import Stack, moves_of, paths_of
 from chiltepin import delete_task, transfer_task
 from chiltepin.errors import LoginRequiredError
 
-#: How often a fault comes: once, too often for the SDK's own tries, and until nobody waits any more.
+#: How often a fault comes: once, more often than the SDK retries, and until no caller waits any more.
 TIMES = (1, 4, 100_000)
 
-#: Faults after which a task that nobody follows may be there: the service has said no to what it had taken.
+#: Faults after which an unknown task may exist: the service has refused what it had accepted.
 NO = frozenset({"400", "401", "403", "403 consent", "404", "409", "busy", "external", "paused"})
 
 TRIES = [(place, name, times) for place in PLACES for name in sorted(MISHAPS) for times in TIMES]

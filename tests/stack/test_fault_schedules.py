@@ -47,7 +47,7 @@ NUMBERS = st.sampled_from(FILES)
 TIMES = st.sampled_from([0.1, 1.0, 5.0, 30.0, 100.0])
 TIMEOUT = 300.0
 
-#: Schedules of one seed, few where nobody asks for more, and steps of one schedule.
+#: Schedules of one seed, few by default, and steps of one schedule.
 EACH, STEPS = (20 if "CHILTEPIN_SCHEDULES" in os.environ else 6), 30
 
 #: What was tried, by all schedules together.
@@ -60,7 +60,7 @@ TREE = ("x", "deep/y", "deep/z")
 
 @dataclass
 class Call:
-    """Somebody wants something, and waits."""
+    """A caller makes a request, and waits."""
 
     path: str
     #: The version that there was when it was called; success is of this one, or of a later one.
@@ -149,7 +149,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, level=st.sampled_from([None, None, "checksum"]), reader=st.booleans(), data=st.data())
     def transfer(self, number, level, reader, data):
-        """Somebody asks for a file, and perhaps for what is in it."""
+        """A caller requests a file, perhaps with its checksum."""
         timeout = data.draw(st.sampled_from([15.0, TIMEOUT, TIMEOUT]))
         self._transfer(number, timeout, reader=reader, sync_level=level)
 
@@ -165,7 +165,7 @@ class Schedules(RuleBasedStateMachine):
 
     @initialize(numbers=st.lists(NUMBERS, min_size=1, max_size=8), olds=st.lists(NUMBERS, max_size=4))
     def many(self, numbers, olds):
-        """Somebody asks for many things at once."""
+        """A caller makes many requests at once."""
         for number in numbers:
             self._transfer(number)
         for number in olds:
@@ -173,14 +173,14 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def transfer_tree(self):
-        """Somebody asks for a folder."""
+        """A caller requests a folder."""
         self._call(
             "/tree", lambda: transfer_task("a", "b", "/tree", "/tree", TIMEOUT, recursive=True, executor="local")
         )
 
     @rule(number=NUMBERS, ignore=st.booleans())
     def delete(self, number, ignore):
-        """Somebody asks for a deletion."""
+        """A caller requests a deletion."""
         self._delete(number, ignore=ignore)
 
     def _delete(self, number, *, ignore=True):
@@ -192,7 +192,7 @@ class Schedules(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def cancel(self, data):
-        """Somebody does not want it any more."""
+        """A caller cancels a request."""
         call = data.draw(st.sampled_from(self.calls))
         call.unwanted = True
         call.future.cancel()
@@ -320,7 +320,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(listens=st.booleans())
     def network(self, listens):
-        """Nobody listens any more, or again."""
+        """The service stops listening, or starts again."""
         self.stack.globus.plug_in() if listens else self.stack.globus.unplug()
         TRIED["faults"] += not listens
 
@@ -359,7 +359,7 @@ class Schedules(RuleBasedStateMachine):
             return
         TRIED["faults"] += 1
         if what == "forget":
-            # Nobody knows any more what it had moved.
+            # What it had moved is unknown.
             for path in paths_of(task):
                 self._forget_moves(path)
             self.stack.globus.forget_task(task.id)
@@ -388,7 +388,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(NUMBERS, max_size=5), olds=st.lists(NUMBERS, max_size=2), seconds=TIMES)
     def wait(self, numbers, olds, seconds):
-        """Somebody asks for some more, and time goes by."""
+        """Callers make some more requests, and time goes by."""
         self.many(numbers, olds)
         self.stack.wait(seconds)
 
@@ -428,7 +428,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule()
     def resume(self):
-        """Somebody wants to see the end of whatever dead processes have begun."""
+        """Callers wait for everything that dead processes have begun."""
         self._resume()
         self.stack.rest()
 
@@ -471,7 +471,7 @@ class Schedules(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_done_twice(self):
-        """A file is written at most once for each call, and is in one task of a kind unless somebody has lost one."""
+        """A file is written at most once for each call, and is in one task of a kind unless a task was lost."""
         for path, count in moves_of(self.stack.tasks()).items():
             if path in self.items and path != "/tree":
                 assert count <= self.items[path].wishes, path
@@ -504,7 +504,7 @@ class Schedules(RuleBasedStateMachine):
             self.nothing_is_done_twice()
             assert self.stack.due() == float("inf")
             self._works_again()
-            # What nobody follows any more, the service stops by itself.
+            # The service itself stops tasks that are no longer polled.
             self.stack.jump(2 * 3600.0)
             assert not [task for task in self.stack.live() if not _was_paused(task)]
             # When a pause ends, a task has another day (docs.globus.org, "Task Behavior", 3).

@@ -19,7 +19,7 @@ from waiting import until
 #: Steps of one schedule, files that are asked for, processes that are alive at a time.
 STEPS, FILES, PROCESSES = 40, 3, 3
 
-#: Reads a call from each line, makes it in a thread of its own, and tells how it ended and what is at the destination.
+#: Reads a call from each line, makes it in a new thread, and prints how it ended and what is at the destination.
 CALLER = """
 import json, sys, threading
 from pathlib import Path

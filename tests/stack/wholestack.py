@@ -30,8 +30,8 @@ from chiltepin.transfers.journal import Journal, ProcessId
 from chiltepin.transfers.runner import Transfers
 from chiltepin.transfers.service.manager import _managers
 
-#: Where nobody waits for a disk, if there is such a place.
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+#: A folder in memory, if this machine has one.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
 #: Real seconds after which whatever has not come to rest hangs; mostly it takes a thousandth.
 PATIENCE = 40.0
@@ -216,7 +216,7 @@ class Stack:
             try:
                 while not over.is_set():
                     self.wait(1)
-            except BaseException as err:  # noqa: BLE001 - told below, when whoever waits has been freed
+            except BaseException as err:  # noqa: BLE001 - reported below, when the waiting thread has been released
                 told.append(err)
                 while not over.wait(0.01):
                     self.clock.advance(1000)

@@ -38,7 +38,7 @@ def executor(**keys):
 
 
 def run(script, folder, **environment):
-    """Run a Python script of its own in a folder, and return what it printed as JSON on its last line."""
+    """Run a Python script in a folder, and return what it printed as JSON on its last line."""
     (folder / "flow.py").write_text(textwrap.dedent(script))
     done = subprocess.run(
         [sys.executable, str(folder / "flow.py")],
@@ -152,7 +152,7 @@ def test_a_backend_that_is_not_installed_is_refused(tmp_path, monkeypatch):
 
 
 def test_default_data_is_that_of_the_default_file(tmp_path, monkeypatch):
-    """A workflow with a Parsl Config of its own finds its endpoints in the default file, as it is now."""
+    """A workflow with a Parsl Config finds its endpoints in the default file, as it is now."""
     with pytest.raises(ConfigError, match=r"there is no chiltepin.yaml .* 'export CHILTEPIN_CONFIG="):
         configure.default_data()
     file = tmp_path / "chiltepin.yaml"
@@ -282,7 +282,7 @@ LOCALHOST_FLOW = """\
 
 
 def test_a_localhost_resource_works_and_stays_on_this_machine(tmp_path):
-    """Without the environment on PATH a worker starts, finds the module beside the script, and talks to nobody else."""
+    """Without the environment on PATH a worker starts, finds the module beside the script, and contacts no network."""
     (tmp_path / "beside.py").write_text("ANSWER = 42\n")
     said = run(LOCALHOST_FLOW, tmp_path, PATH="/usr/bin:/bin", FLOW_MARK=str(tmp_path))
     assert (said["answer"], said["late"], said["left"]) == (42, 42, [])

@@ -118,7 +118,7 @@ def test_a_reader_that_is_killed_while_it_waits_is_not_missed(queue, told, start
 
 @pytest.mark.parametrize("size", [10, LARGE], ids=["small", "large"])
 def test_a_task_whose_worker_is_killed_before_it_has_noted_it_goes_to_another(queue, told, start, size):
-    """It is in the queue until the worker reads of it, and nobody else gets it meanwhile."""
+    """It is in the queue until the worker reads it, and no other worker gets it meanwhile."""
     task = {"task_id": 7, "buffer": b"x" * size}
     queue.put(task)
     worker = start(hold, queue, told)

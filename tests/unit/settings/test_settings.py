@@ -646,7 +646,7 @@ def test_a_url_of_another_machine_is_no_folder(url):
 
 
 def test_a_home_in_the_paths_is_the_users(monkeypatch):
-    """`~` in a path of this machine is the home of whoever runs the workflow."""
+    """`~` in a path of this machine is the home of the user who runs the workflow."""
     monkeypatch.setenv("HOME", "/home/me")
     found = check({"data": {"root": "~/box", "endpoints": {"a": {"filesystem": "~/x"}}}}).data
     assert (found.root, found.places("filesystem")["a"]["url"]) == ("/home/me/box", "/home/me/x")
@@ -764,7 +764,7 @@ def test_a_name_that_is_no_folder_may_say_its_folder():
 @pytest.mark.parametrize(
     ("first", "second"),
     [(UUID, UUID.upper()), (UUID[:-3] + "aBc", UUID[:-3] + "Abc"), ("caf\u00e9", "cafe\u0301"), ("\u212b", "\u00c5")],
-    ids=["a UUID in capitals", "a UUID in mixed case", "an accent of its own", "a letter that is another one"],
+    ids=["a UUID in capitals", "a UUID in mixed case", "a combining accent", "a letter that is another one"],
 )
 def test_one_name_in_two_spellings_is_refused(write, first, second):
     """Two names that mean one endpoint are named in one sentence, with the line of the second."""

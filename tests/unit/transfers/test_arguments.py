@@ -136,7 +136,7 @@ def test_options_that_do_not_go_together_are_refused(options, words):
 
 
 def test_what_is_too_much_is_removed_only_if_wanted():
-    """Nothing is removed unless somebody asks for it."""
+    """Nothing is removed without the option."""
     assert not transfer_request(**WHERE, recursive=True).delete_destination_extra
     assert transfer_request(**WHERE, recursive=True, delete_destination_extra=True).delete_destination_extra
 

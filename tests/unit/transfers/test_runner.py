@@ -87,7 +87,7 @@ def test_a_task_that_does_not_stop_does_not_hold_its_caller():
 
 
 def test_a_wish_to_stop_is_a_cancellation():
-    """When somebody wants it stopped, the task is cancelled and its final status returned."""
+    """When a stop is requested, the task is cancelled and its final status returned."""
     backend = worker(Clock(), lasts=1e9)
     status = run(backend, stopped=lambda: backend.clock.time > 1100)
     assert status.state is TaskState.CANCELED
@@ -118,7 +118,7 @@ def test_an_interrupted_wait_leaves_no_task_behind():
     ],
 )
 def test_each_end_but_success_has_its_error(state, code, kind, words):
-    """Every end but SUCCEEDED becomes an error of its own that names request, code and reason."""
+    """Every final state but SUCCEEDED becomes a specific error that names request, code and reason."""
     handle = TaskHandle(backend="clocked", task_id="1", submission_id="1")
     error = error_from_status(TaskStatus(handle=handle, state=state, code=code, reason="As it is."), REQUEST)
     assert type(error) is kind

@@ -1,4 +1,4 @@
-"""The note of how a task stands, for whoever asks in another process."""
+"""The status of a task in a file, for other processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def file(tmp_path):
-    """Where a note goes: into a folder that nobody has made yet, in one that is there."""
+    """The path of a status file: in a missing folder inside an existing one."""
     return str(tmp_path / "chiltepin" / "id.json")
 
 
@@ -80,7 +80,7 @@ def test_where_no_note_can_be_written_the_task_goes_on(tmp_path, clock, place):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"state": "active"}', '{"handle": {}, "state": "asleep"}'])
 def test_what_cannot_be_read_is_no_status(tmp_path, content):
-    """A note of another version, or of somebody else, says nothing."""
+    """A status file of another version, or of another user, is ignored."""
     (tmp_path / "id.json").write_text(content)
     assert read(str(tmp_path / "id.json")) is None
 

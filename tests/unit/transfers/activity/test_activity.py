@@ -254,7 +254,7 @@ def test_a_folder_that_cannot_be_written_harms_no_transfer(tmp_path, local, fold
 
 
 def test_old_files_go(folder, clock):
-    """A file that nobody wrote to for 30 days is removed by the next process that writes; others stay."""
+    """A file without writes for 30 days is removed by the next process that writes; others stay."""
     Path(folder).mkdir()
     old, young, other = (Path(folder) / name for name in ("1.activity", "2.activity", "3.jsonl"))
     for file in (old, young, other):

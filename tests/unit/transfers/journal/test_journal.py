@@ -371,7 +371,7 @@ def test_a_line_that_nobody_would_read_is_not_written(folder, journal, reader, c
 
 
 def test_a_file_that_was_removed_is_replaced(folder, journal, reader):
-    """When somebody clears the folder, what comes after it is in a new file."""
+    """When the folder is cleared, later lines are in a new file."""
     record_intent(journal, "a")
     only_file(folder).unlink()
     record_intent(journal, "b")
@@ -391,7 +391,7 @@ def test_after_close_a_new_file_begins(folder, journal, reader):
 
 
 def test_old_files_go_when_a_journal_first_writes(folder, clock, journal):
-    """A file that nobody wrote to for 30 days goes, unless something in it is in flight."""
+    """A file without writes for 30 days is removed, unless something in it is in flight."""
     for name, hours, day in [("ended", 10_000, 0), ("given up", 1, 0), ("in flight", 10_000, 0), ("young", 1, 2)]:
         each = Journal(folder, clock=clock)
         record_intent(each, name, hours=hours)
@@ -742,7 +742,7 @@ def test_after_kill_9_all_that_was_said_is_there(folder, after):
 
 
 def test_two_processes_at_once_lose_nothing(folder):
-    """Each process has a file of its own, and both are read while they write."""
+    """Each process has a separate file, and both are read while they write."""
     processes = [writer(folder, name, 30) for name in "pq"]
     reader = Journal(folder)
     while any(process.poll() is None for process in processes):

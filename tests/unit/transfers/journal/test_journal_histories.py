@@ -22,7 +22,7 @@ WORKFLOWS = st.sampled_from(["", "a", "b"])
 HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "60"))
 
 #: Where writing does not wait for a disk, if there is such a place.
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ BUSY = ServiceUnavailableError("The service is down.", transient=True)
 
 @pytest.fixture
 def backend():
-    """A service that works by a clock of its own."""
+    """A service with a simulated clock."""
     return ClockedBackend(Clock())
 
 
@@ -60,7 +60,7 @@ def test_a_task_is_followed_to_its_end(manager, backend):
 
 
 def test_a_future_runs_from_its_start(manager):
-    """Nobody can cancel it behind the manager's back: Parsl would wait for ever for a cancelled one."""
+    """It cannot be cancelled from outside the manager: Parsl would never stop waiting for a cancelled one."""
     future = start(manager).future
     assert future.running()
     assert not future.cancel()
@@ -298,7 +298,7 @@ def test_a_question_that_fails_is_asked_again(manager, backend):
 
 
 def test_a_login_that_is_lost_ends_what_can_be_followed_no_more(manager, backend):
-    """Without a login nobody can ask: the futures end with the command to type, at once."""
+    """Without a login the futures end at once, with the command to type."""
     backend.lasts, backend.refusals["poll"] = 1e9, [LoginRequiredError("Type: chiltepin login")]
     pending_requests = [start(manager, str(number)) for number in range(3)]
     live(manager, backend)
@@ -306,7 +306,7 @@ def test_a_login_that_is_lost_ends_what_can_be_followed_no_more(manager, backend
 
 
 def test_threads_do_all_this_and_go_when_it_is_done(backend):
-    """With threads of its own the task manager needs no steps, callbacks do not hold it up, and no thread is left."""
+    """With threads the task manager needs no steps, callbacks do not delay it, and no thread is left."""
     backend.lasts = 0
     manager = TaskManager(backend)
     held, let_go = threading.Event(), threading.Event()

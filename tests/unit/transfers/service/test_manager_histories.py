@@ -1,4 +1,4 @@
-"""Random histories: no task twice, no future without an end, no success that is not true of its own call."""
+"""Random histories: no task twice, no future without an end, no success that is not true for its call."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PROCESSES = st.sampled_from([0, 0, 0, 1])
 #: 200 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
 HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "200"))
 
-#: Where nobody waits for a disk, if there is such a place.
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a folder of its own is made in it
+#: A folder in memory, if this machine has one.
+MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
 
 @dataclass
@@ -226,7 +226,7 @@ class Histories(RuleBasedStateMachine):
             self.clock.time += max(pause, 0.001)
 
     def _judge(self):
-        """Check that each success is true of its own call, at the moment at which it is told."""
+        """Check that each success is true for its call, at the moment at which it is reported."""
         for process, call in [(number, call) for number, calls in enumerate(self.calls) for call in calls.values()]:
             if call.judged or not call.pending.future.done():
                 continue
