@@ -118,6 +118,16 @@ def judge(callers, sources):
     return told
 
 
+def written_at_once(tasks):
+    """Return the files that two tasks wrote at the same time."""
+    busy, found = {}, []
+    for task in sorted(tasks, key=lambda task: task.period):
+        begun, ended = task.period
+        found += [(task.id, path) for path in task.destinations if begun < busy.get(path, 0)]
+        busy.update(dict.fromkeys(task.destinations, ended))
+    return found
+
+
 def seeds():
     """One seed, or so many as CHILTEPIN_SCHEDULES says."""
     return range(int(os.environ.get("CHILTEPIN_SCHEDULES", "1").rpartition(":")[2]))
@@ -126,7 +136,7 @@ def seeds():
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", seeds(), ids=lambda seed: f"seed {seed}")
 def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_path, seed):
-    """Whatever the other processes do, each call ends, and True means a version of the source as new as the call."""
+    """Calls end, True means a version of the source as new as the call, no two tasks write one file at once."""
     globus, chance = chiltepin_globus, random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     globus.settings.task_latency, globus.settings.latency = chance.uniform(0, 0.3), chance.uniform(0, 0.01)
     environment = {**globus.environment(), "CHILTEPIN_JOURNAL": str(tmp_path / "journal")}
@@ -156,3 +166,4 @@ def test_processes_that_share_a_service_tell_the_truth(chiltepin_globus, tmp_pat
         caller.leave()
         assert caller.process.returncode == 0
     assert judge(callers + dead, sources)
+    assert not written_at_once(globus.tasks.values())

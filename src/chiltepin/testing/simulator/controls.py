@@ -27,6 +27,18 @@ class TaskControl:
         """ACTIVE, INACTIVE, SUCCEEDED or FAILED."""
         return self._task.status
 
+    @property
+    def period(self) -> tuple[float, float]:
+        """When it was submitted and when it ended, in seconds since 1970 UTC; infinity while it is under way."""
+        with self._engine.lock:
+            end = self._task.completion_time
+            return self._task.request_time, float("inf") if end is None else end
+
+    @property
+    def destinations(self) -> list[str]:
+        """The paths that it writes to; empty for a deletion."""
+        return [item.destination_path for item in self._task.submission.items if item.destination_path]
+
     def document(self) -> dict[str, Any]:
         """Return the task document."""
         return self._engine.document(self._task)
