@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.claims import sweep
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.opening import (
     closing,
@@ -25,11 +26,11 @@ from chiltepin.backends.filesystem.local.opening import (
     steps_of,
     target_of,
 )
-from chiltepin.backends.filesystem.local.temp_files import TempFiles, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable
 
+    from chiltepin.backends.filesystem.local.temp_files import TempFiles
     from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
 

@@ -1,10 +1,4 @@
-"""Files of this machine that are being written: their names, their locks, and what dead writers leave.
-
-The name of a temporary file begins with the name of its *claim*: a file in the same folder that its writer holds locked
-(``flock``) for as long as it lives, and that the kernel lets go of however the writer ends. A temporary file may be
-its own claim; where many files are written into one folder they share one, which costs less. Whoever sweeps removes a
-claim that nobody holds, with all its drafts.
-"""
+"""Files of this machine that are being written: their names, and how they get their real ones."""
 
 from __future__ import annotations
 
@@ -12,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 import threading
 from contextlib import suppress
@@ -22,12 +15,13 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.claims import MARKED, OPEN, TOKEN, open_locked
 from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.local.permissions import create_mode, give_rights, rights_of
 from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds, unit_of
 from chiltepin.backends.filesystem.store import BLOCK
-from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, body_of, temporary
+from chiltepin.backends.filesystem.temp_names import body_of, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,40 +30,14 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import Reader
 
-__all__ = ["PART", "LocalTempFile", "TempFiles", "give_name", "sweep"]
+__all__ = ["PART", "LocalTempFile", "TempFiles", "give_name"]
 
 #: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
 #: takes long enough that handing it to another thread does not count (benchmarks/README.md).
 PART = 1 << 23
 
-_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW = _OPEN | os.O_CREAT | os.O_EXCL
+_NEW = OPEN | os.O_CREAT | os.O_EXCL
 _DIGEST = xxhash.xxh3_128().digest_size
-
-#: Bytes of the random text in the name of a claim; hexadecimal digits in that of a temporary file that may be
-#: continued.
-_TOKEN, _MARKED = 8, 32
-
-#: What the names of this file hold. Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
-_LOCAL = re.compile(f"[0-9a-f]{{{2 * _TOKEN}}}(-[0-9]+)?|[0-9a-f]{{{_MARKED}}}")
-
-
-def _locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
-    """Open a file and lock it; None if somebody else holds it, or if the name has come to mean another file."""
-    descriptor = os.open(name, flags, mode, dir_fd=folder)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | wait)
-        # Between the two calls a sweeper may have removed it, or its writer may have given it its real name.
-        if os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False)):
-            return descriptor
-    except FileNotFoundError:
-        pass
-    except OSError:
-        # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
-        if flags & os.O_EXCL:
-            return descriptor
-    close_quietly(descriptor)
-    return None
 
 
 def give_name(folder: int, temp_file: str, name: str) -> None:
@@ -179,9 +147,9 @@ class TempFiles:
     def _claimed(self, mode: int = 0o600, flags: int = _NEW) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
         while True:
-            name = temporary(secrets.token_hex(_TOKEN))
+            name = temporary(secrets.token_hex(TOKEN))
             try:
-                descriptor = _locked(self.folder, name, flags, 0, mode)
+                descriptor = open_locked(self.folder, name, flags, 0, mode)
             except OSError:
                 self.give_up(name)
                 raise
@@ -190,7 +158,7 @@ class TempFiles:
 
     def marked(self, content_id: str, rights: Rights | None) -> tuple[str, int, bool]:
         """Return name and descriptor of the file of that mark, and whether a dead writer has left something in it."""
-        name = temporary(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:_MARKED])
+        name = temporary(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:MARKED])
         # Twice: a disk that fails once has perhaps made the file before, which would stay.
         mode = create_mode(rights)
         found = self._kept(name, mode) or self._kept(name, mode)
@@ -198,7 +166,7 @@ class TempFiles:
 
     def _kept(self, name: str, mode: int) -> tuple[str, int, bool] | None:
         with suppress(OSError):
-            descriptor = _locked(self.folder, name, _OPEN | os.O_CREAT, fcntl.LOCK_NB, mode)
+            descriptor = open_locked(self.folder, name, OPEN | os.O_CREAT, fcntl.LOCK_NB, mode)
             if descriptor is not None:
                 try:
                     facts = os.fstat(descriptor)
@@ -237,40 +205,6 @@ class TempFiles:
         if self._claim is not None:
             name, descriptor = self._claim
             self.give_up(name)
-            close_quietly(descriptor)
-
-
-def sweep(folder: int) -> bool:
-    """Remove the temporary files of writers that are dead; return whether the disk let all of them go."""
-    claims: dict[str, list[str]] = {}
-    with os.scandir(folder) as found:
-        for entry in found:
-            # Most files are none of ours, and are told by a look at the start of their names.
-            body = body_of(entry.name) if entry.name.startswith(TEMP_PREFIX) else None
-            if body is not None and _LOCAL.fullmatch(body):
-                claims.setdefault(temporary(body.partition("-")[0]), []).append(entry.name)
-    clean = True
-    for claim, names in claims.items():
-        try:
-            _remove_dead(folder, claim, names)
-        except OSError:  # noqa: PERF203 - the others go all the same
-            clean = False
-    return clean
-
-
-def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
-    descriptor = None
-    with suppress(FileNotFoundError):
-        descriptor = _locked(folder, claim, _OPEN, fcntl.LOCK_NB)
-        if descriptor is None:
-            return
-    # A claim goes after its temporary files: a temporary file without one has no writer.
-    try:
-        for name in sorted(names, reverse=True):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
-    finally:
-        if descriptor is not None:
             close_quietly(descriptor)
 
 
