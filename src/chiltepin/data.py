@@ -1,4 +1,4 @@
-"""Moving and deleting data: as tasks of a Parsl workflow, or here and now."""
+"""Move and delete data: as tasks of a Parsl workflow, or at once."""
 
 from __future__ import annotations
 
@@ -70,53 +70,51 @@ def transfer_task(
     delete_destination_extra: Any = False,
     label: Any = "",
 ) -> TransferFuture:
-    """Move a file, or what is in a folder, as a task of the running workflow.
+    """Move a file, or the contents of a folder, as a task of the running workflow.
 
-    Every argument but ``client``, ``executor`` and ``check`` may be a future: Parsl waits for it and takes its result.
+    Every argument except ``client``, ``executor`` and ``check`` may be a future, whose result is used.
 
     Parameters
     ----------
     src_ep, dst_ep : str
-        Names of endpoints, as in ``data: endpoints:`` of the settings; or the UUID of a collection that one of them
-        declares. On the backend ``globus`` also the UUID or the display name of any collection, and ``this-machine``
-        for that of Globus Connect Personal here.
+        Names of endpoints, as in ``data: endpoints:`` of the settings; or the UUID of a collection of one of them. On
+        the backend ``globus`` also the UUID or the display name of any collection, and ``this-machine`` for Globus
+        Connect Personal on this machine.
     src_path, dst_path : str
         POSIX paths. An absolute one counts from the endpoint's root, a relative one or one under ``~`` from its home
-        folder. A file's ``dst_path`` is its whole new path; folders that lead there are made.
+        folder. A file's ``dst_path`` is its complete new path; missing folders are created.
     timeout : float
-        Seconds that the transfer may take once it has begun; the default of an hour fits most single files.
+        Seconds that the transfer may take once it has started; the default of an hour fits most single files.
     polling_interval : float
-        Longest time between two looks at the task, in seconds. The first looks come sooner.
+        Longest time between two polls of the task, in seconds. The first polls come sooner.
     client : globus_sdk.TransferClient
-        What to ask Globus through, with its login, in place of our own. It stays in this process. Other backends than
-        ``globus`` ignore it.
+        A client for Globus, whose login is used. It stays in this process. Backends other than ``globus`` ignore it.
     recursive : bool
-        True moves what is in a folder, False a single file; the wrong one is an error, as at Globus.
+        True moves the contents of a folder, False a single file; a mismatch is an error, as at Globus.
     executor : str or list of str
-        Label of a resource, or several: where the bytes flow, if a worker moves them. Where a service does, no worker
-        is held, whatever the label.
+        Label of a resource, or several, whose worker moves the bytes. A service moves them without a worker, for any
+        label.
     inputs : sequence
         Futures to wait for, also inside lists, tuples, dicts and sets; their results are not used.
     check : bool or None
-        True: a transfer that does not succeed raises its error. False: it gives ``False``. None: as the settings say
+        True: a transfer that does not succeed raises its error. False: it returns ``False``. None: as in the settings
         (``data: check:``, True by default).
     sync_level : {"exists", "size", "mtime", "checksum"} or None
-        When a destination file is left alone; None writes it anew. See `chiltepin.model.TransferRequest`.
+        When a destination file is skipped; None replaces it. See `chiltepin.model.TransferRequest`.
     verify_checksum : bool
-        Compare a checksum of what was read with one of what was written.
+        Compare checksums of what was read and what was written.
     preserve_timestamp : bool
         Give destination files the modification times of their sources.
     include, exclude : sequence of str
         Shell patterns for the names of files in a folder; the first that matches decides, ``include`` first.
     checksum : str
-        What the content of the file has to hash to, from outside: ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."`` or
-        ``"sha512:..."``, with the hexadecimal digits. A file with another content fails, and what was at ``dst_path``
-        stays. Empty: nothing is known of it.
+        The expected checksum of the file: ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."`` or ``"sha512:..."``, with the
+        hexadecimal digits. A file with other content fails, and an existing ``dst_path`` stays. Empty: unknown.
     delete_destination_extra : bool
-        Whether what is in the destination folder and not in the source folder is removed, after everything was moved
-        without a fault. See `chiltepin.model.TransferRequest`. Deleted data cannot be brought back.
+        Whether files that only the destination folder has are removed, after everything was moved without a fault. See
+        `chiltepin.model.TransferRequest`. Deleted data cannot be recovered.
     label : str
-        A name for people.
+        A label for the task.
 
     Returns
     -------
@@ -126,13 +124,13 @@ def transfer_task(
     Raises
     ------
     ConfigError
-        No workflow runs, or there is no such executor.
+        No workflow is running, or the executor is unknown.
     EndpointError
-        There is no such endpoint, or it has no place on the backend.
+        An endpoint is unknown, or has no location on the backend.
     PermissionDeniedError
         A path leaves the root of its endpoint.
     TypeError, ValueError
-        Another argument makes no sense.
+        Another argument is invalid.
     """
     return calls.start(
         _TRANSFER,
@@ -174,20 +172,20 @@ def delete_task(
     ignore_missing: Any = False,
     label: Any = "",
 ) -> TransferFuture:
-    """Delete a file, or a folder with all that is in it, as a task of the running workflow.
+    """Delete a file, or a folder with its contents, as a task of the running workflow.
 
     Parameters
     ----------
     src_ep : str
         Name of the endpoint.
     src_path : str
-        What to delete; a link is deleted itself, and the root of an endpoint is refused.
+        The path to delete; of a link, only the link is deleted, and the root of an endpoint is refused.
     recursive : bool
-        Delete folders; without it a folder is an error. Deleted data cannot be brought back.
+        Delete folders; without it a folder is an error. Deleted data cannot be recovered.
     ignore_missing : bool
-        Whether a path where nothing is counts as deleted.
+        Whether a missing path counts as deleted.
     timeout, polling_interval, client, executor, inputs, check, label
-        As in `transfer_task`, and so are the errors.
+        As in `transfer_task`, with the same errors.
 
     Returns
     -------
@@ -232,7 +230,7 @@ def transfer(
     delete_destination_extra: bool = False,
     label: str = "",
 ) -> bool:
-    """Move a file, or what is in a folder, here and now, without Parsl.
+    """Move a file, or the contents of a folder, now and without Parsl.
 
     The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``.
     """
@@ -266,7 +264,7 @@ def delete(
     ignore_missing: bool = False,
     label: str = "",
 ) -> bool:
-    """Delete a file or a folder here and now, without Parsl; as `delete_task`, without ``executor`` and ``inputs``."""
+    """Delete a file or a folder now and without Parsl; as `delete_task`, without ``executor`` and ``inputs``."""
     request = arguments.delete_request(
         src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label
     )
@@ -274,20 +272,20 @@ def delete(
 
 
 def local_path(endpoint: str, path: str) -> str:
-    """Return where a program that runs beside an endpoint opens a path of it.
+    """Return the path by which a program with access to an endpoint opens a file.
 
     Parameters
     ----------
     endpoint : str
         Name of the endpoint.
     path : str
-        A path as `transfer_task` takes it.
+        A path, as for `transfer_task`.
 
     Returns
     -------
     str
-        An absolute path of the machine where the files of the endpoint are mounted: that of the folder itself for the
-        backend ``local`` and for ``file:`` URLs, else below the ``mount:`` that the settings give.
+        An absolute path on the machine where the files of the endpoint are mounted: in the folder itself for the
+        backend ``local`` and for ``file:`` URLs, else below the ``mount:`` of the settings.
 
     Raises
     ------
@@ -296,7 +294,7 @@ def local_path(endpoint: str, path: str) -> str:
 
     Notes
     -----
-    To be called in the workflow, whose settings it follows; the result is passed to the task that needs it.
+    Call it in the workflow, whose settings it uses, and pass the result to the task that needs it.
     """
     settings = data_settings()
     place = resolve_endpoint(settings, "src_ep", endpoint)

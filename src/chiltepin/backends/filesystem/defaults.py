@@ -55,7 +55,7 @@ class ReadOnlyFolder(NothingHeld):
         raise read_only(name, self.place)
 
     def read_small(self, entry: Entry) -> None:
-        """Return None: there is no faster path."""
+        """Return None: this store has no faster path."""
         del entry
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> NoReturn:
@@ -118,10 +118,10 @@ class InOrderFile:
         del offset, count
 
     def step(self, reader: Reader) -> None:
-        """Return None: there are no parts."""
+        """Return None: this store copies no parts."""
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Return False: there is no faster path."""
+        """Return False: this store has no faster path."""
         del reader, offset, count, verify
         return False
 

@@ -16,7 +16,7 @@ __all__ = ["ENTERED", "closing", "identity_of", "open_child", "open_folder", "st
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-#: How a folder is opened that may be entered and not listed (x without r); 0 where there is no such way.
+#: The flag to open a folder that may be entered but not listed (x without r); 0 if the system has none.
 ENTERED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if hasattr(os, "O_PATH") else 0
 
 
