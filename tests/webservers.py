@@ -195,6 +195,8 @@ ODD = [bytes([byte]) for byte in b"a%#?&=+ ;:@!$*,'\"()[]<>\\^`{}|~-_."] + [
     "日".encode(),
 ]
 ODD += [b"%20", b"%2F", b"..", b"&amp;", b"e\xcc\x81"]
+#: What ends a line of a listing, is not seen on a screen, or ends a name early.
+ODD += [b"\n", b"\r", b"\t", b"\x01", b"\x7f", b"&lt", b"::", b"%00", b" -> ", b"\xc2\x85", b"\xe2\x80\xa8"]
 
 
 def odd_name(chance: random.Random) -> bytes:

@@ -47,11 +47,20 @@ def fetch(transfers, **options):
     return transfers.run(request, timeout=60, polling_interval=1)
 
 
-def kept_from_tomcat(root):
-    """Remove what Tomcat 10 cannot serve: names with a backslash, not in UTF-8, or that read as a character of HTML."""
+#: What a server lists and cannot serve: Tomcat 10 refuses backslashes and what is not UTF-8, lighttpd's static files
+#: control characters.
+NOT_SERVED = {
+    "tomcat": lambda name: b"\\" in name or name.decode(errors="replace").encode() != name,
+    "lighttpd": re.compile(rb"[\x00-\x1f\x7f]").search,
+}
+
+
+def keep_what_is_served(kind, root):
+    """Remove what a server cannot serve."""
+    refused = NOT_SERVED.get(kind, lambda _: False)
     for folder, folders, files in os.walk(os.fsencode(root), topdown=False):
         for name in [*folders, *files]:
-            if b"\\" in name or b"&amp;" in name or name.decode(errors="replace").encode() != name:
+            if refused(name):
                 path = os.path.join(folder, name)
                 shutil.rmtree(path) if name in folders else os.remove(path)
 
@@ -65,8 +74,20 @@ def test_a_tree_on_a_real_server_arrives_whole(kind, tmp_path):
             chance = random.Random(f"{kind} {seed}")  # noqa: S311 - to be repeated, not to be secret
             (root / f"t{seed}").mkdir()
             odd_tree(chance, root / f"t{seed}")
-        if kind == "tomcat":
-            kept_from_tomcat(root)
+        keep_what_is_served(kind, root)
+        wanted = files_of(root)
+        status = fetch(opened(url, tmp_path))
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert files_of(tmp_path / "got") == wanted
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_names_that_read_as_characters_of_html_are_no_other_names(kind, tmp_path):
+    """Files whose names are what a page writes for those of their neighbours arrive each with its own content."""
+    with web_server(kind) as (url, root):
+        for name in ("a&b", "a&amp;b", "a&amp;amp;b", "k<", "k&lt", "k&lt;", "d&/f", "d&amp;/f", "n&#65;", "nA"):
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).write_text(f"in {name}")
         wanted = files_of(root)
         status = fetch(opened(url, tmp_path))
     assert status.state is TaskState.SUCCEEDED, status.reason

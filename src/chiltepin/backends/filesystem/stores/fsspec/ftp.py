@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fsspec.implementations.ftp import FTPFileSystem
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import BLOCK, is_valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +39,10 @@ _UNKNOWN = ("500", "502", "504")
 _MLSD_KINDS = {"file": "file", "dir": "directory"}
 
 #: A line of ``ls -l``, and one of a server on Windows. One space ends what is before a name, which may begin with more.
-_UNIX = re.compile(r"([-bcdlpsD])[-rwxsStTlL]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+(\d+)\s+\w{3}\s+\d{1,2}\s+[\d:]{4,5} (.+)")
-_DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d[AP]?M?\s+(?:(<DIR>)\s{0,10}|(\d+)) (.+)")
+_UNIX = re.compile(
+    r"([-bcdlpsD])[-rwxsStTlL]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+(\d+)\s+\w{3}\s+\d{1,2}\s+[\d:]{4,5} (.+)", re.DOTALL
+)
+_DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d[AP]?M?\s+(?:(<DIR>)\s{0,10}|(\d+)) (.+)", re.DOTALL)
 
 
 def _plain(error: Exception) -> Exception:
@@ -120,20 +123,34 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             return
         raise failure
 
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        """Return a path on the server; a line end would end the command that names it."""
+        stripped: str = super()._strip_protocol(path)
+        if "\r" in stripped or "\n" in stripped:
+            raise Fault("INVALID_PATH_NAME", f"FTP has no way to name {stripped!r}, which holds a line end; rename it.")
+        return stripped
+
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
         """List a folder, hidden names included; a line that cannot be read is an error."""
         del options
         path = self._strip_protocol(path)
         with self.talking() as ftp:
             found = self._listed(ftp, path)
+        found = [info for info in found if info["type"] != "directory" or info["name"] not in (".", "..")]
+        names = {info["name"] for info in found}
+        # What is behind a line end in a name is read as an entry of its own, what is before it perhaps as a neighbour.
+        if len(names) < len(found) or not all(map(is_valid_name, names)):
+            reason = f"The FTP server's listing of {path} is ambiguous; rename what holds a line end or a slash there."
+            raise Fault("INVALID_PATH_NAME", reason)
         above = path.rstrip("/")
-        entries = [{**info, "name": f"{above}/{info['name']}"} for info in found if info["name"] not in (".", "..")]
+        entries = [{**info, "name": f"{above}/{info['name']}"} for info in found]
         return entries if detail else sorted(info["name"] for info in entries)
 
     def _listed(self, ftp: ftplib.FTP, path: str) -> list[dict[str, Any]]:
         if self._machine_readable:
             try:
-                return [info for name, facts in ftp.mlsd(path) if (info := _of_facts(name, facts))]
+                return [info for line in _lines(ftp, f"MLSD {path}") if (info := _of_facts(*_facts(line)))]
             except ftplib.error_perm as err:
                 if str(err)[:3] not in _UNKNOWN:
                     raise
@@ -144,15 +161,11 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
     @staticmethod
     def _printed(ftp: ftplib.FTP) -> list[dict[str, Any]]:
         """Return what LIST shows of the folder that the connection is in."""
-        lines: list[str] = []
-        ftp.dir("-a", lines.append)
-        listed = [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
+        listed = _printed_by(ftp, "LIST -a")
         if any(info["name"] == "." for info in listed):
             return listed
         # It did not understand the option; where it shows hidden names nevertheless, it shows them without.
-        lines.clear()
-        ftp.dir(lines.append)
-        return [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
+        return _printed_by(ftp, "LIST")
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
         """Ask for one file or folder; links are followed."""
@@ -163,14 +176,13 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         with self.talking() as ftp:
             if self._machine_readable:
                 try:
-                    told, _, _ = ftp.sendcmd(f"MLST {path}").splitlines()[1].strip().partition(" ")
+                    told = ftp.sendcmd(f"MLST {path}").splitlines()[1].strip()
                 except ftplib.error_perm as err:
                     if str(err)[:3] not in _UNKNOWN:
                         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
                     self._machine_readable = False
                 else:
-                    facts = dict(fact.split("=", 1) for fact in told.lower().split(";") if "=" in fact)
-                    return _of_facts(path, facts) or {"name": path, "size": 0, "type": "directory"}
+                    return _of_facts(path, _facts(told)[1]) or {"name": path, "size": 0, "type": "directory"}
             with suppress(ftplib.error_perm):
                 ftp.voidcmd("TYPE I")
                 return {"name": path, "size": ftp.size(path), "type": "file"}
@@ -234,6 +246,39 @@ def _close_all(idle: list[tuple[float, ftplib.FTP]]) -> None:
         ftp.close()
 
 
+def _lines(ftp: ftplib.FTP, command: str) -> list[str]:
+    """Return the lines that a listing command sends; CR LF ends one, while either alone may be part of a name."""
+    data = bytearray()
+    ftp.voidcmd("TYPE A")
+    with ftp.transfercmd(command) as connection:
+        while piece := connection.recv(BLOCK):
+            data += piece
+        if isinstance(connection, ssl.SSLSocket):
+            connection.unwrap()
+    ftp.voidresp()
+    # Not every server of old keeps to RFC 959, 3.4.
+    end = "\r\n" if b"\r\n" in data else "\n"
+    return data.decode(ftp.encoding).removesuffix(end).split(end) if data else []
+
+
+def _facts(line: str) -> tuple[str, dict[str, str]]:
+    """Return the name and the facts of a line of MLSD or MLST (RFC 3659, 7.2)."""
+    told, _, name = line.partition(" ")
+    if "=" not in told or not name:
+        raise _unread(line)
+    return name, dict(fact.partition("=")[::2] for fact in told.lower().split(";"))
+
+
+def _printed_by(ftp: ftplib.FTP, command: str) -> list[dict[str, Any]]:
+    """Return what a LIST command shows."""
+    lines = _lines(ftp, command)
+    return [_of_line(line) for line in lines if line.strip() and not line.startswith("total ")]
+
+
+def _unread(line: str) -> Fault:
+    return Fault("ENDPOINT_ERROR", f"Could not parse a line of the FTP server's listing: {line[:200]!r}.")
+
+
 def _of_facts(name: str, facts: dict[str, str]) -> dict[str, Any] | None:
     """Return what MLSD tells of an entry (RFC 3659, 7); None for the folder itself and the one above."""
     kind, size = facts.get("type", "").lower(), facts.get("size", "")
@@ -255,7 +300,7 @@ def _of_line(line: str) -> dict[str, Any]:
         return {"name": name, "size": int(found[2]), "type": kind}
     if found := _DOS.fullmatch(line):
         return {"name": found[3], "size": int(found[2] or 0), "type": "directory" if found[1] else "file"}
-    raise Fault("ENDPOINT_ERROR", f"Could not parse a line of the FTP server's listing: {line[:200]!r}.")
+    raise _unread(line)
 
 
 class _Transfer:

@@ -55,14 +55,27 @@ class Listed(NamedTuple):
     why: str = ""
 
 
+#: The target of a link as it stands in its tag.
+_TARGET = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]+))""", re.IGNORECASE)
+
+
+class _Link(NamedTuple):
+    """One link of a page."""
+
+    target: str
+    #: The target without its character references replaced.
+    raw: str
+    #: The text of the link.
+    shown: str
+
+
 class _Links(HTMLParser):
     """The links of a page with their texts, and its base URL."""
 
     def __init__(self) -> None:
         super().__init__()
         self.base, self.more = "", False
-        #: Target and text of each link.
-        self.links: list[list[str]] = []
+        self.links: list[_Link] = []
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -75,7 +88,9 @@ class _Links(HTMLParser):
         if tag == "a":
             self._inside = bool(told.get("href"))
             if self._inside:
-                self.links.append([told["href"], ""])
+                found = _TARGET.search(self.get_starttag_text() or "")
+                raw = found[found.lastindex or 0] if found else told["href"]
+                self.links.append(_Link(told["href"].strip(), raw.strip(), ""))
 
     def handle_endtag(self, tag: str) -> None:
         """End the text of a link."""
@@ -85,7 +100,7 @@ class _Links(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Keep the text of a link."""
         if self._inside:
-            self.links[-1][1] += data
+            self.links[-1] = self.links[-1]._replace(shown=self.links[-1].shown + data)
 
 
 def listed(page: bytes, headers: Mapping[str, str], url: str, where: str, *, told: bool) -> Iterator[Listed]:
@@ -166,8 +181,9 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
         base = absolute(url, parser.base) or url
     found: dict[str, Listed] = {}
     more = parser.more
-    for target, shown in parser.links:
-        entry = _entry(target.strip(), shown.strip(), base, here)
+    for link in parser.links:
+        target, shown = _meant(link, base, here), link.shown.strip()
+        entry = _entry(target, shown, base, here)
         if entry is None:
             more = more or _is_next(target, base, here)
         # A file in preference to a folder: the server tells whether it is one, when it is asked for.
@@ -176,6 +192,19 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
     if more:
         raise Fault("LIMIT_EXCEEDED", f"The index of {where} comes in several pages; name the files one by one.")
     return iter(sorted(found.values()))
+
+
+def _meant(link: _Link, base: str, here: SplitResult) -> str:
+    """Return the target of a link: as it stands, where only that is what its text shows.
+
+    Tomcat does not escape its links for HTML, only their texts: ``a&amp;b`` has the link that elsewhere ``a&b`` has.
+    """
+    top = _names(here.path)
+    for target in (link.target, link.raw) if link.raw != link.target else ():
+        names = _names(urlsplit(absolute(base, target)).path)
+        if names[: len(top)] == top and names[len(top) :] and _shows(link.shown.strip(), names[len(top)]):
+            return target
+    return link.target
 
 
 def _entry(target: str, shown: str, base: str, here: SplitResult) -> Listed | None:
@@ -254,5 +283,5 @@ def _same_site(one: SplitResult, other: SplitResult) -> bool:
 
 def _is_next(target: str, base: str, here: SplitResult) -> bool:
     """Whether a link leads to a further part of the same list."""
-    link = urlsplit(absolute(base, target.strip()))
+    link = urlsplit(absolute(base, target))
     return _names(link.path) == _names(here.path) and bool(_NEXT.search(link.query))
