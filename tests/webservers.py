@@ -70,6 +70,9 @@ server.errorlog = "{folder}/log"
 server.modules = ("mod_dirlisting")
 dir-listing.activate = "enable"
 # Of a file without a type it tells neither a time nor a tag.
+# A file that is looked at again is to be seen as it is, and nothing is below a file.
+server.stat-cache-engine = "disable"
+static-file.disable-pathinfo = "enable"
 mimetype.assign = ("" => "application/octet-stream")
 # Without these it refuses names that are not UTF-8, and those with control characters.
 server.http-parseopts = ("url-invalid-utf8-reject" => "disable", "url-ctrls-reject" => "disable")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager
@@ -18,12 +20,13 @@ from fileservers import file_server
 from fsspec.implementations.memory import MemoryFileSystem
 from sftpservers import sftp_server
 from sshserver import ssh_server  # noqa: F401 - a fixture
+from webservers import web_server
 
 from chiltepin.backends.filesystem import FilesystemBackend, LocalBackend
 from chiltepin.testing.conformance import FolderRig, Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from buckets import Bucket
@@ -32,16 +35,31 @@ NAMES = ("laptop", "scratch")
 
 
 class GatedMemory(MemoryFileSystem):
-    """Memory from which nothing can be read while its gate is shut."""
+    """Memory from which nothing can be read while its gate is shut; of some paths it tells no size, or no content."""
 
     protocol = "gated-memory"
     store: dict[str, Any] = {}  # noqa: RUF012 - shared by all instances, as in the class above it
     pseudo_dirs = [""]  # noqa: RUF012 - shared, too
     gate = threading.Event()
+    untold: set[str] = set()  # noqa: RUF012 - shared, too
+    closed: set[str] = set()  # noqa: RUF012 - shared, too
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return MemoryFileSystem._strip_protocol(path.removeprefix("gated-memory://"))
+
+    def info(self, path: str, **options: Any) -> Any:
+        """Leave the size of some out."""
+        found = super().info(path, **options)
+        return {**found, "size": None} if found["name"] in self.untold else found
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - fsspec's
+        """Leave the size of some out, and refuse to list others."""
+        if self._strip_protocol(path) in self.closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        found = super().ls(path, detail=True, **options)
+        told = [{**info, "size": None} if info["name"] in self.untold else info for info in found]
+        return told if detail else [info["name"] for info in told]
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if mode == "rb":
@@ -103,6 +121,22 @@ class GatedRig(MemoryRig):
         super().__init__("gated-memory")
         GatedMemory.gate.set()
 
+    def put_untold(self, endpoint: str, path: str, content: bytes) -> None:
+        """Write a file, and tell no size of it."""
+        self.put(endpoint, path, content)
+        GatedMemory.untold.add(self.place(endpoint, path))
+
+    def spoil(self, endpoint: str, folder: str) -> None:
+        """Make a folder that cannot be listed."""
+        self.put(endpoint, f"{folder}/closed/f", b"data")
+        GatedMemory.closed.add(self.place(endpoint, f"{folder}/closed"))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        GatedMemory.untold.clear()
+        GatedMemory.closed.clear()
+        super().clear()
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Shut the gate."""
@@ -144,6 +178,24 @@ class BucketRig(Rig):
         return (found | above) - {"/"}
 
 
+class AnyKeyRig(BucketRig):
+    """A bucket whose server takes keys that are no paths."""
+
+    def spoil(self, endpoint: str, folder: str) -> None:
+        """Make an object whose key leads out of its folder."""
+        self.bucket.put(f"{endpoint}{folder}/../f", b"data")
+
+
+class MotoRig(AnyKeyRig):
+    """A bucket whose server finds no key that holds a line end."""
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Make an object."""
+        if "\n" in path:
+            self.lacks("keys with a line end", "put")
+        super().put(endpoint, path, content, modified=modified)
+
+
 class RcloneRig(BucketRig):
     """A bucket that cannot keep the object of an empty folder: rclone 1.75 makes a file of it."""
 
@@ -151,12 +203,19 @@ class RcloneRig(BucketRig):
         """Make none."""
 
 
-#: Laws that a server of S3 makes impossible to keep, and what it does there.
+#: Laws that a server makes impossible to keep, and what it does there.
 BROKEN = {
     ("rclone", "test_it_goes_into_a_new_folder_too"): "rclone makes a file of the object of a folder.",
     ("rclone", "test_filters_choose_files"): "rclone makes a file of the object of a folder.",
     ("s3rver", "test_a_tree_goes"): "s3rver does not list a folder in which there are only folders.",
+    ("wsgidav", "test_names_mean_themselves"): "wsgidav cuts a name at a question mark.",
 }
+
+
+def skip_broken(request: pytest.FixtureRequest, kind: str) -> None:
+    """Skip a law that a server makes impossible to keep."""
+    if reason := BROKEN.get((kind, getattr(request.node, "originalname", ""))):
+        pytest.skip(reason)
 
 
 def folders(top: Path) -> dict[str, Path]:
@@ -203,7 +262,7 @@ def memory_rig():
 @pytest.fixture
 def bucket_rig(bucket):
     """The filesystem backend over two folders of a bucket."""
-    return BucketRig(bucket)
+    return MotoRig(bucket)
 
 
 @pytest.fixture(scope="session")
@@ -218,8 +277,7 @@ def other_bucket_rig(request, other_s3, no_aws):
     """What makes the rig of two folders of a bucket on such a server."""
 
     def made(kind):
-        if reason := BROKEN.get((kind, request.node.originalname)):
-            pytest.skip(reason)
+        skip_broken(request, kind)
         rig = RcloneRig if kind == "rclone" else BucketRig
         return rig(other_s3(kind).bucket())
 
@@ -230,7 +288,7 @@ def other_bucket_rig(request, other_s3, no_aws):
 def cloud_rig(monkeypatch):
     """What makes the rig of two folders of a bucket or container of another service."""
     monkeypatch.setenv("NO_PROXY", "*")
-    return lambda kind: BucketRig(cloud_bucket(kind))
+    return lambda kind: (AnyKeyRig if kind == "gcs" else BucketRig)(cloud_bucket(kind))
 
 
 @pytest.fixture
@@ -246,7 +304,7 @@ def sftp_rig(tmp_path, ssh_server):  # noqa: F811 - that fixture
     """The filesystem backend over two folders behind a server of SFTP."""
     made = folders(tmp_path)
     config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
-    return FolderRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+    return ModelessRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
 
 
 @pytest.fixture(scope="session")
@@ -266,17 +324,40 @@ def other_sftp_rig(other_sftp):
         (root / top).mkdir()
         config = {name: {**settings, "url": f"{settings['url']}/{top}/{name}"} for name in NAMES}
         # rclone follows the links of its folder, and tells of none.
-        rig = ServedRig if kind == "rclone" else FolderRig
+        rig = ServedRig if kind == "rclone" else ModelessRig
         return rig(FilesystemBackend.from_config(config, {}), folders(root / top), config=(config, {}))
 
     return made
 
 
-class ServedRig(FolderRig):
+class ModelessRig(FolderRig):
+    """Folders behind a server that gives a file which is replaced the mode of a new one, and tells times in 32 bits."""
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file, with a time that can be told."""
+        if modified is not None and not 0 <= modified < 1 << 32:
+            self.lacks("times before 1970 or after 2106", "put")
+        super().put(endpoint, path, content, modified=modified)
+
+    def chmod(self, endpoint: str, path: str, mode: int) -> None:
+        """Set none."""
+        Rig.chmod(self, endpoint, path, mode)
+
+
+class ServedRig(ModelessRig):
     """Folders behind a server, which has no links that could be told from what they lead to."""
 
     #: Whether the server tells times of change in its listings.
     times = True
+    #: Puts something into a folder that the server cannot give.
+    spoiling: Callable[[Path], object] | None = None
+
+    def spoil(self, endpoint: str, folder: str) -> None:
+        """Put something there that the server cannot give."""
+        if self.spoiling is None:
+            self.lacks("entries that cannot be had", "spoil")
+        self.place(endpoint, folder).mkdir(parents=True, exist_ok=True)
+        self.spoiling(self.place(endpoint, folder))
 
     def link(self, endpoint: str, path: str, target: str) -> None:
         """Make none."""
@@ -289,8 +370,77 @@ class ServedRig(FolderRig):
         super().put(endpoint, path, content, modified=modified)
 
 
+def line_end(folder: Path) -> None:
+    """Put a file there whose name FTP cannot say."""
+    (folder / "line\nend").write_text("data")
+
+
+def closed_file(folder: Path) -> None:
+    """Put a file there that only its owner may read."""
+    (folder / "closed").touch(mode=0o600)
+
+
+def other_name(folder: Path) -> None:
+    """Put a file there that the server lists and does not serve: lighttpd no control character, Tomcat no backslash."""
+    (folder / "tab\tand\\").write_text("data")
+
+
+#: Names that a web server hides, or lists and does not serve.
+REFUSED = {"nginx": r"/\.", "lighttpd": r"/\.|\n", "tomcat": r"\\"}
+
+#: What each kind of server cannot give.
+SPOILING = {
+    "pyftpdlib": line_end,
+    "pyftpdlib-windows": line_end,
+    "vsftpd": line_end,
+    "apache-dav": closed_file,
+    "lighttpd": other_name,
+    "tomcat": other_name,
+}
+
+
+class WebRig(ServedRig):
+    """The folder of a web server, from which a folder of this machine is filled."""
+
+    source_is_read_only = True
+    #: What a path has that the server does not list or not serve, as a pattern.
+    refuses = "$^"
+
+    def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
+        """Write a file, unless the server would refuse or hide it."""
+        if endpoint == self.source and re.search(self.refuses, path):
+            self.lacks("names that the server refuses or hides", "put")
+        super().put(endpoint, path, content, modified=modified)
+
+
+@pytest.fixture(scope="session")
+def started_web():
+    """What starts a web server, once for all tests."""
+    with ExitStack() as ends:
+        yield cache(lambda kind: ends.enter_context(web_server(kind)))
+
+
 @pytest.fixture
-def served_rig(monkeypatch):
+def web_rig(started_web, tmp_path, monkeypatch):
+    """What makes the rig of a folder of a web server, and a folder of this machine."""
+    monkeypatch.setenv("NO_PROXY", "*")
+
+    def made(kind):
+        url, root = started_web(kind)
+        top = uuid.uuid4().hex
+        made = {"laptop": root / top, "scratch": tmp_path / "scratch"}
+        for folder in made.values():
+            folder.mkdir()
+        config = {"laptop": {"url": f"{url}/{top}"}, "scratch": {"url": str(made["scratch"])}}
+        rig = WebRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+        rig.refuses, rig.spoiling = REFUSED.get(kind, "$^"), SPOILING.get(kind)
+        return rig
+
+    return made
+
+
+@pytest.fixture
+def served_rig(request, monkeypatch):
     """What makes the rig of two folders behind a server of some kind."""
     monkeypatch.setenv("NO_PROXY", "*")
     # Some servers are another user, who is to write into the folders that a test makes.
@@ -298,10 +448,12 @@ def served_rig(monkeypatch):
     with ExitStack() as ends:
 
         def made(kind):
+            skip_broken(request, kind)
             settings, root = ends.enter_context(file_server(kind))
             config = {name: {**settings, "url": f"{settings['url']}/{name}"} for name in NAMES}
             rig = ServedRig(FilesystemBackend.from_config(config, {}), folders(root), config=(config, {}))
             rig.times = kind != "vsftpd"
+            rig.spoiling = SPOILING.get(kind)
             return rig
 
         yield made

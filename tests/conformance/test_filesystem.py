@@ -6,6 +6,14 @@ import pytest
 from buckets import OTHERS
 
 from chiltepin.testing.conformance import BackendLaws
+from chiltepin.testing.conformance.checking import CheckingLaws
+from chiltepin.testing.conformance.deleting import DeletingLaws
+from chiltepin.testing.conformance.files import FileLaws
+from chiltepin.testing.conformance.folders import FolderLaws
+from chiltepin.testing.conformance.refusing import RefusingLaws
+from chiltepin.testing.conformance.listing import ListingLaws
+from chiltepin.testing.conformance.removing import RemovingLaws
+from chiltepin.testing.conformance.selection import SelectionLaws
 
 
 class TestFolders(BackendLaws):
@@ -44,8 +52,8 @@ class TestBucket(BackendLaws):
         return bucket_rig
 
 
-class TestOtherBuckets(BackendLaws):
-    """``filesystem`` over S3 servers of other makes."""
+class TestOtherBuckets(FileLaws, FolderLaws, SelectionLaws, RemovingLaws, DeletingLaws, ListingLaws):
+    """The laws in which S3 servers differ, on those of other makes."""
 
     @pytest.fixture(params=OTHERS)
     def rig(self, request, other_bucket_rig):
@@ -105,3 +113,30 @@ class TestWebdav(BackendLaws):
     def rig(self, served_rig):
         """Two folders behind a server."""
         return served_rig("apache-dav")
+
+
+class TestOtherFileServers(FileLaws, FolderLaws, RemovingLaws, DeletingLaws):
+    """The laws in which servers of FTP and WebDAV differ, on those of other makes."""
+
+    @pytest.fixture(params=["pyftpdlib", "wsgidav"])
+    def rig(self, request, served_rig):
+        """Two folders behind a server."""
+        return served_rig(request.param)
+
+
+class TestWeb(FileLaws, FolderLaws, SelectionLaws, CheckingLaws, RemovingLaws, RefusingLaws):
+    """``filesystem`` from a web server to a folder of this machine: the laws that a source has a part in."""
+
+    @pytest.fixture
+    def rig(self, web_rig):
+        """A web server over a folder, and a folder."""
+        return web_rig("nginx")
+
+
+class TestOtherWebs(FileLaws, FolderLaws, RemovingLaws):
+    """The laws in which index pages differ, on web servers of other makes."""
+
+    @pytest.fixture(params=["apache", "lighttpd", "tomcat"])
+    def rig(self, request, web_rig):
+        """A web server over a folder, and a folder."""
+        return web_rig(request.param)

@@ -113,6 +113,23 @@ WRONG = [
         {"text": "sha256:00", "options": {}},
         "refused at submit",
     ),
+    (
+        altered(items=wrong.cut_at_a_number_sign),
+        "a_name_is_that_name_or_refused",
+        {"name": "a#b"},
+        "with its own bytes",
+    ),
+    (wrong.SaysItIsDone, "a_name_is_that_name_or_refused", {"name": "a::b"}, "and no other"),
+    (wrong.SweepsByPrefix, "files_named_like_temporary_ones_stay", {}, "is swept"),
+    (wrong.OpensFiles, "a_file_that_is_replaced_keeps_its_mode", {}, "keeps its mode 600"),
+    (wrong.ContinuesBlindly, "a_rewritten_source_is_not_mixed", {}, "held before"),
+    (wrong.FollowsLinks, "a_root_is_not_deleted_through_links", {"spelled": "/self"}, "leads to a root"),
+    (
+        wrong.BeginsIn1970,
+        "a_time_out_of_the_common_range_is_kept_or_refused",
+        {"then": -86_400.0},
+        "keeps the time",
+    ),
     (altered(delete_destination_extra=lambda _: False), "what_is_too_much_goes", {}, "is removed"),
     (altered(delete_destination_extra=lambda request: request.recursive), "a_tree_merges", {}, "stays"),
     (wrong.ClaimsToRemoveNothing, "what_is_too_much_goes", {}, "refused at submit"),
@@ -193,6 +210,23 @@ def test_a_backend_that_logs_in_at_once_is_found_out(tmp_path, monkeypatch):
 )
 def test_a_backend_that_stops_wrongly_breaks_its_law(gated_rig, kind, law, words):
     """Where tasks can be held, a backend that does not stop them, or too many of them, is found out."""
+    gated_rig.backend = kind.from_config(*gated_rig.config)
+    with pytest.raises(AssertionError, match=words):
+        getattr(BackendLaws(), f"test_{law}")(gated_rig)
+
+
+@pytest.mark.parametrize(
+    ("kind", "law", "words"),
+    [
+        (wrong.TakesUntoldForEmpty, "a_file_of_an_untold_size_arrives", "arrives whole"),
+        (wrong.RemovesUnseen, "a_listing_that_leaves_something_out_removes_nothing", "strength of a listing"),
+        (wrong.SeesNoTrouble, "a_listing_that_leaves_something_out_removes_nothing", "counted in files_skipped"),
+    ],
+)
+def test_a_backend_that_trusts_half_a_truth_breaks_its_law(gated_rig, kind, law, words):
+    """Where a store leaves something out, a backend that does not notice is found out, and ours keeps the law."""
+    getattr(BackendLaws(), f"test_{law}")(gated_rig)
+    gated_rig.clear()
     gated_rig.backend = kind.from_config(*gated_rig.config)
     with pytest.raises(AssertionError, match=words):
         getattr(BackendLaws(), f"test_{law}")(gated_rig)

@@ -80,6 +80,15 @@ class DeletingLaws:
         require(files(rig, rig.destination) == {"/a/kept"}, f"{root!r} is a root, and nothing in it is deleted")
         require(outcome.code == "PERMISSION_DENIED", f"{root!r} is a root, which is PERMISSION_DENIED; here {outcome}")
 
+    @pytest.mark.parametrize("spelled", ["/self", "/self/", "/self/.", "/a/up/", "/self/a/up/", "/self/a/.."])
+    def test_a_root_is_not_deleted_through_links(self, rig: Rig, spelled: str) -> None:
+        """A link that leads to the root of an endpoint may go itself; nothing in the root goes with it."""
+        rig.put(rig.destination, "/a/kept", b"data")
+        rig.link(rig.destination, "/self", ".")
+        rig.link(rig.destination, "/a/up", "..")
+        remove(rig, spelled, recursive=True)
+        require("/a/kept" in files(rig, rig.destination), f"{spelled!r} leads to a root, and nothing in it is deleted")
+
     def test_a_path_of_nothing_is_no_root(self, rig: Rig) -> None:
         """An empty path is refused, and deletes nothing."""
         rig.put(rig.destination, "/a/kept", b"data")

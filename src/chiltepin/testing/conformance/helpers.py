@@ -178,6 +178,12 @@ def needs_empty_folder(rig: Rig, endpoint: str, folder: str) -> None:
         pytest.skip(f"The store of {endpoint!r} has no empty folders.")
 
 
+def needs_writable_source(rig: Rig) -> None:
+    """Skip the law where nothing can be written to the source endpoint."""
+    if rig.source_is_read_only:
+        pytest.skip(f"Nothing can be written to {rig.source!r}.")
+
+
 def files(rig: Rig, endpoint: str) -> set[str]:
     """Return all files of an endpoint, leftovers included."""
     return {path for path in rig.tree(endpoint) if not path.endswith("/")}

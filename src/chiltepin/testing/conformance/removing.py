@@ -8,7 +8,14 @@ import pytest
 
 from chiltepin.errors import UnsupportedOptionError
 from chiltepin.model import FilterRule
-from chiltepin.testing.conformance.helpers import files, move, must_move, needs_empty_folder, require
+from chiltepin.testing.conformance.helpers import (
+    files,
+    move,
+    must_move,
+    needs_empty_folder,
+    needs_writable_source,
+    require,
+)
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.helpers import Outcome
@@ -150,9 +157,22 @@ class RemovingLaws:
         require(outcome.code == "FILE_NOT_FOUND", f"a missing source says FILE_NOT_FOUND; here {outcome}")
         require(files(rig, rig.destination) == before, "a missing source removes nothing")
 
+    def test_a_listing_that_leaves_something_out_removes_nothing(self, rig: Rig) -> None:
+        """Where something in the source folder cannot be listed or had, nothing is removed, and a success skips it."""
+        needs_it(rig)
+        before = plant(rig)
+        rig.spoil(rig.source, "/d")
+        outcome = mirror(rig, ("/d", "/e"))
+        gone = before - files(rig, rig.destination)
+        require(not gone, f"nothing is removed on the strength of a listing that is not whole; here {gone}")
+        skipped = outcome.status.files_skipped if outcome.status is not None else 0
+        told = not outcome.succeeded or skipped
+        require(told, f"what cannot be listed or had fails, or is counted in files_skipped; here {outcome}")
+
     def test_a_source_inside_the_destination_stays(self, rig: Rig) -> None:
         """A source folder that lies in its destination folder is not removed with what is too much there."""
         needs_it(rig)
+        needs_writable_source(rig)
         rig.put(rig.source, "/all/d/f", b"data")
         rig.put(rig.source, "/all/other", b"other")
         outcome = mirror(rig, ("/all/d", "/all"), destination=rig.source)

@@ -40,6 +40,9 @@ class Rig(ABC):
         The arguments that `TransferBackend.from_config` takes for such a backend; None skips the laws about it.
     """
 
+    #: Whether nothing can be written to the source endpoint, as on a web server; laws that write there are skipped.
+    source_is_read_only: bool = False
+
     #: Seconds of the backend's time between two looks at a task of a service.
     interval: float = 0.25
 
@@ -100,6 +103,22 @@ class Rig(ABC):
     def modified(self, endpoint: str, path: str) -> float:  # noqa: ARG002 - for rigs that can
         """Return the modification time of a file, in seconds since 1970."""
         self.lacks("modification times", "modified")
+
+    def chmod(self, endpoint: str, path: str, mode: int) -> None:  # noqa: ARG002 - for rigs that can
+        """Set the permission bits of a file, in a store that keeps those of a file which is replaced."""
+        self.lacks("permission bits that are kept", "chmod")
+
+    def mode(self, endpoint: str, path: str) -> int:  # noqa: ARG002 - for rigs that can
+        """Return the permission bits of a file."""
+        self.lacks("permission bits that are kept", "mode")
+
+    def put_untold(self, endpoint: str, path: str, content: bytes) -> None:  # noqa: ARG002 - for rigs that can
+        """Write a file whose size the store does not tell before it is read."""
+        self.lacks("files of untold sizes", "put_untold")
+
+    def spoil(self, endpoint: str, folder: str) -> None:  # noqa: ARG002 - for rigs that can
+        """Put something into a folder that its store cannot list, or lists and cannot give."""
+        self.lacks("entries that cannot be had", "spoil")
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep every task that is submitted inside the ``with`` from moving bytes, until its end."""
@@ -200,3 +219,18 @@ class FolderRig(Rig):
     def modified(self, endpoint: str, path: str) -> float:
         """Return the modification time; see `Rig.modified`."""
         return self.place(endpoint, path).stat().st_mtime
+
+    def chmod(self, endpoint: str, path: str, mode: int) -> None:
+        """Set the permission bits; see `Rig.chmod`."""
+        self.place(endpoint, path).chmod(mode)
+
+    def mode(self, endpoint: str, path: str) -> int:
+        """Return the permission bits; see `Rig.mode`."""
+        return self.place(endpoint, path).stat().st_mode & 0o7777
+
+    def spoil(self, endpoint: str, folder: str) -> None:
+        """Put a file there that may not be read; see `Rig.spoil`."""
+        if not os.geteuid():
+            self.lacks("files that root may not read", "spoil")
+        self.put(endpoint, f"{folder}/closed", b"closed")
+        self.chmod(endpoint, f"{folder}/closed", 0)

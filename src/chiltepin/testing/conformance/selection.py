@@ -100,6 +100,17 @@ class SelectionLaws:
         found = files(rig, rig.destination)
         require(found == {f"/e{path}" for path in moved}, f"{rules} move {moved}; here {found}")
 
+    @pytest.mark.parametrize("then", [-86_400.0, 4_300_000_000.0], ids=["before 1970", "after 2106"])
+    def test_a_time_out_of_the_common_range_is_kept_or_refused(self, rig: Rig, then: float) -> None:
+        """A time before 1970 or after 2106 is kept, or the file fails and does not arrive with another time."""
+        rig.put(rig.source, "/f", b"data", modified=then)
+        outcome = move(rig, ("/f", "/f"), preserve_timestamp=True)
+        if not outcome.succeeded:
+            require(files(rig, rig.destination) == set(), "a file whose time cannot be kept does not arrive")
+            return
+        kept = rig.modified(rig.destination, "/f")
+        require(int(kept) == int(then), f"preserve_timestamp keeps the time {then}; here it is {kept}")
+
     def test_a_time_is_kept_or_refused(self, rig: Rig) -> None:
         """With preserve_timestamp a file has the time of its source, or the request is refused and nothing moves."""
         rig.put(rig.source, "/f", b"data")
