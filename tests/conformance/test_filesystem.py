@@ -10,8 +10,8 @@ from chiltepin.testing.conformance.checking import CheckingLaws
 from chiltepin.testing.conformance.deleting import DeletingLaws
 from chiltepin.testing.conformance.files import FileLaws
 from chiltepin.testing.conformance.folders import FolderLaws
-from chiltepin.testing.conformance.refusing import RefusingLaws
 from chiltepin.testing.conformance.listing import ListingLaws
+from chiltepin.testing.conformance.refusing import RefusingLaws
 from chiltepin.testing.conformance.removing import RemovingLaws
 from chiltepin.testing.conformance.selection import SelectionLaws
 
