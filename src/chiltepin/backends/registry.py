@@ -1,7 +1,7 @@
 """The backends that are installed, by name.
 
 A backend is announced by an entry point of the group ``chiltepin.backends``: its name is what ``data: backend:`` says,
-its value is a class with the methods of `chiltepin.protocol.TransferBackend`. Ours take the same way as anybody's.
+its value is a class with the methods of `chiltepin.protocol.TransferBackend`. Our backends are found in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def load(name: str) -> type[TransferBackend]:
     Raises
     ------
     ConfigError
-        If no installed package has a backend of that name, or the one that has it cannot be imported.
+        If no installed package has a backend of that name, or that package cannot be imported.
     """
     point = _installed().get(name)
     if point is None:

@@ -168,7 +168,7 @@ def unusable_because(failure: object) -> str:
     if not isinstance(failure, Exception):
         return "Parsl cannot hand on an exception that is not an Exception"
     try:
-        # Parsl keeps the repr of each failure, and fails where there is none.
+        # Parsl stores the repr of each failure, and fails if that raises.
         repr(failure), str(failure)
     except BaseException as error:  # noqa: BLE001 - code of the user
         return f"it cannot be shown ({type(error).__name__})"

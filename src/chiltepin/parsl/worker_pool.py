@@ -220,7 +220,7 @@ class _TaskManager(managers.SyncManager):
 
 
 def main() -> None:
-    """Run Parsl's program with our queue, context and manager in place of its own."""
+    """Run Parsl's program with our queue, context and manager."""
     curvezmq.ClientContext = _ClientContext
     managers.SyncManager = _TaskManager  # type: ignore[misc]
     # Elsewhere sockets have no messages, or no MSG_PEEK; there Parsl's own queue is used.

@@ -146,7 +146,7 @@ _open: set[weakref.ref[Future[Any]]] = set()
 
 
 class CallbackFuture(Future[T]):
-    """A future whose callbacks run on threads of their own, in order, each guarded by itself.
+    """A future whose callbacks run on separate threads, in order, each guarded separately.
 
     A thread that waits for its result is woken at once. In a child made by ``fork`` it has ended, with `TaskLostError`.
     """
@@ -167,7 +167,7 @@ class CallbackFuture(Future[T]):
 
     @classmethod
     def adopt(cls, future: Future[Any]) -> None:
-        """Make a future one of this class, which has to have the layout of its own and no more."""
+        """Make a future one of this class, which has to have the same layout."""
         # First: another thread may end it at any moment, and takes it out if it is one of these by then.
         _note(future)
         future.__class__ = cls

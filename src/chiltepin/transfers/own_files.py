@@ -47,7 +47,7 @@ def open_own(path: str) -> BinaryIO | None:
     OSError
         If it cannot be opened, or is a symbolic link.
     """
-    # Not blocking: a pipe by such a name would make the reader wait for a writer.
+    # Not blocking: a pipe of that name would make the reader wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         # Asked of what is open, for the name may mean another file by now.

@@ -42,7 +42,7 @@ UNPROVEN_TASKS = 20
 
 # Stopping.
 
-#: For a task that was told to stop, before it is no longer waited for.
+#: Seconds to wait for a task that was cancelled.
 STOP_GRACE = 10.0
 
 #: Between two tries to cancel a task that other requests wait for, after its own requests have ended.

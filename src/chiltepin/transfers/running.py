@@ -30,7 +30,7 @@ class RunningTask:
     request : TransferRequest or DeleteRequest
         What is wanted.
     future : Future of TaskStatus
-        Ends with the final status, or with the error that says why there is none.
+        Ends with the final status, or with an error without one.
     stop : callable
         Asks that it stop; returns at once.
     """
@@ -46,7 +46,7 @@ class RunningTask:
         self.request, self.future, self.stop, self._get_status = request, future, stop, get_status
 
     def status(self) -> TaskStatus | None:
-        """Return what is known now; None before there is anything. Nobody is asked for it."""
+        """Return the last known status, without a request; None if there is none yet."""
         return self._get_status()
 
 

@@ -70,7 +70,7 @@ def _write(file: str, status: TaskStatus) -> None:
 
 
 def read(file: str) -> TaskStatus | None:
-    """Return the status that a note tells; None if there is none, or none that can be read now."""
+    """Return the status in the file; None if it is missing or cannot be read now."""
     try:
         opened = open_own(file)
         if opened is None:

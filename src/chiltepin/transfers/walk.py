@@ -72,7 +72,7 @@ def _sorted(transfers: Transfers, endpoint: str, path: str) -> Iterator[DirEntry
 def amount_of(
     transfers: Transfers, request: TransferRequest, *, most: int, stopped: Callable[[], bool] = lambda: False
 ) -> Amount | None:
-    """Return how much a request asks to move, as far as its sources can be listed.
+    """Return how much a request moves, if its sources can be listed.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def resolved(
     Fault
         If a link leads out of the root.
     OSError
-        If links lead in a circle, or go up from what is no folder.
+        If links lead in a circle, or ``..`` follows something other than a folder.
     """
     for _ in range(LINK_LIMIT):
         while True:

@@ -126,7 +126,7 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
 
     def remote() -> Store:
         if scheme in ("s3", "s3a"):
-            # Here, too: nobody who moves nothing to S3 needs its extra.
+            # Here, because only transfers to S3 need its extra.
             from chiltepin.backends.filesystem.stores.s3.store import S3Store  # noqa: PLC0415
 
             return S3Store(url, _with_secrets(endpoint, options))

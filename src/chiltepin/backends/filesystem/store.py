@@ -45,7 +45,7 @@ BLOCK = 1 << 18
 SMALL = 1 << 18
 
 
-#: Characters of a name that is no nonsense; no filesystem has as many, and S3 has 1,024 for a whole path.
+#: Limit of characters of a name; every filesystem allows fewer, and S3 allows 1,024 for a whole path.
 _LONGEST_NAME = 4096
 
 #: Names of one folder that are kept in memory; a list that is longer is taken for one without an end.
@@ -61,7 +61,7 @@ def is_valid_name(name: str) -> bool:
 
 
 def limited(entries: Iterable[Item], where: object) -> Iterator[Item]:
-    """Yield the entries of a folder, for somebody who keeps them all.
+    """Yield the entries of a folder, for callers that keep all of them.
 
     Raises
     ------
@@ -166,15 +166,15 @@ class Reader(Closing, Protocol):
         ...
 
     def changed(self) -> bool:
-        """Whether the file is another one now than when it was opened, as far as the store can tell."""
+        """Whether the file has been replaced since it was opened, if the store can tell."""
         ...
 
 
 class TempFile(Closing, Protocol):
-    """A file that is being written, where nobody takes it for data.
+    """A file that is being written, under a name that is not data.
 
     Leaving the ``with`` without `commit` removes it. A process that is killed leaves it behind; then what is whole of
-    it may serve the next temporary file of the same mark, and what nobody continues is swept.
+    it may serve the next temporary file of the same mark, and files that are not continued are swept.
     """
 
     #: Bytes of a part, where parts may be written in any order and from several threads; None: only `write`, in order.
@@ -249,7 +249,7 @@ class Folder(Closing, Protocol):
         Returns
         -------
         int or None
-            Its bytes; None if there is no such way from that folder, or for a file of that size.
+            Its bytes; None if that is not possible from that folder, or for a file of that size.
         """
         ...
 
@@ -342,7 +342,7 @@ class Store(Protocol):
         """Return the place that ``parts`` mean, links replaced by where they lead.
 
         Names that do not exist are kept. With ``follow``, the last name may be a link too. A link that leads out of
-        the root, or nobody knows where, raises a ``Fault``.
+        the root, or to an unknown place, raises a ``Fault``.
         """
         ...
 

@@ -59,7 +59,7 @@ def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
     Raises
     ------
     LoginRequiredError
-        If nobody is logged in, the login has ended, or service credentials are refused.
+        If there is no login, it has expired, or service credentials are refused.
     ServiceUnavailableError
         If a token had to be fetched, and Globus Auth could not be asked.
 
@@ -85,7 +85,7 @@ def authorizer(resource_server: str, client_id: str | None = None) -> _LoginAuth
 
 
 def require_data_access(client: globus_sdk.TransferClient, collections: Iterable[str] | Mapping[str, str]) -> None:
-    """Make sure that the login reaches the data of collections that want a consent of their own.
+    """Make sure that the login has the consents to the data of collections that require one.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def make_app(who: Credentials, **config: Any) -> GlobusApp:
     **config
         More fields of ``globus_sdk.GlobusAppConfig``.
     """
-    # Without the handler, a missing token raises; with the SDK's own, input() waits on a terminal that nobody sees.
+    # Without the handler, a missing token raises; with that of the SDK, input() waits on a hidden terminal.
     rest: dict[str, Any] = {"token_validation_error_handler": None, **config}
     if who.is_service:
         service = bounded(

@@ -42,7 +42,7 @@ def call_auth(call: Callable[[], T]) -> T:
 
 
 def auth_error(err: Exception) -> ChiltepinError | OSError:
-    """Return the error to raise for one of such a call, also where the refusal itself is malformed."""
+    """Return the error to raise for an error of such a call, even if that is malformed."""
     if isinstance(err, ChiltepinError | OSError):
         return err
     if isinstance(err, globus_sdk.NetworkError):

@@ -72,7 +72,7 @@ T = TypeVar("T")
 class GlobusBackend:
     """Submits to the Globus transfer service, asks it and cancels there.
 
-    Nothing is contacted, and nobody has to be logged in, before the first request.
+    Nothing is contacted, and no login is needed, before the first request.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ class GlobusBackend:
         Raises
         ------
         TypeError
-            If ``client`` is no ``globus_sdk.TransferClient``.
+            If ``client`` is not a ``globus_sdk.TransferClient``.
         """
         if not isinstance(client, globus_sdk.TransferClient):
             raise TypeError(f"client={client!r} is of type {type(client).__name__}; give a globus_sdk.TransferClient.")
@@ -318,7 +318,7 @@ class GlobusBackend:
         )
 
     def cancel(self, handle: TaskHandle) -> None:
-        """Ask Globus to stop the task; that it has ended already, or is not known, is no error."""
+        """Ask Globus to cancel the task; a task that has ended, or is unknown, is not an error."""
         try:
             self._ask(
                 f"Cancelling task {handle.task_id}",

@@ -88,7 +88,7 @@ class Collections:
         self._kinds.clear()
 
     def needs_consent(self, collection: Collection) -> bool:
-        """Whether a login does not reach the data of a collection without a consent of its own.
+        """Whether the data of a collection requires a separate consent.
 
         Only mapped collections of Globus Connect Server 5 that are not for high assurance want it, and for the others
         Globus Auth does not know the scope (SDK documentation, "Detecting data_access").
@@ -96,7 +96,7 @@ class Collections:
         Raises
         ------
         EndpointNotFoundError
-            If there is no such collection.
+            If the collection is unknown.
         EndpointMismatchError
             If the UUID is that of an endpoint of Globus Connect Server, which holds collections and no data.
         """

@@ -66,7 +66,7 @@ def choose_credentials(client_id: str | None = None) -> Credentials:
     Raises
     ------
     ConfigError
-        If a secret is set without its client, or the client is no UUID.
+        If a secret is set without its client, or the client is not a UUID.
     """
     variable, secret = os.environ.get(ID_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
     if secret and not variable:

@@ -63,7 +63,7 @@ _BY_CODE: dict[str, type[BackendError]] = {
 
 
 def call_globus(call: Callable[[], T], what: str) -> T:
-    """Run one call of the SDK; raise none of its errors, only ours.
+    """Run one call of the SDK; raise our errors in place of its errors.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ def login(
     session : Session, optional
         What a site asks of the login.
     force : bool
-        Log in anew even if somebody is logged in.
+        Log in again even if a login exists.
     browser : bool
         Whether a browser of this machine may be opened. False, and wherever there is none: the user opens a link on any
         machine, and types a code in here.
@@ -169,7 +169,7 @@ def whoami(client_id: str | None = None) -> Identity:
     Raises
     ------
     LoginRequiredError
-        If nobody is.
+        If there is no login.
     """
     who = choose_credentials(client_id)
     with bounded(
@@ -196,7 +196,7 @@ def _names(answer: Any, *keys: str) -> list[str]:
 
 
 def _current_identity(client_id: str | None) -> Identity | None:
-    """Return who is logged in, if both services take the login: each has tokens of its own, which end apart."""
+    """Return the user, if both services accept the login: each has separate tokens, which expire separately."""
     try:
         identity = whoami(client_id)
         with auth.transfer_client(client_id) as client:
@@ -276,7 +276,7 @@ def _run(who: Credentials, parameters: GlobusAuthorizationParameters, *, browser
 
 
 class _NoBrowserError(Exception):
-    """There is no browser here after all."""
+    """No browser could be opened."""
 
 
 def _flow(who: Credentials, parameters: GlobusAuthorizationParameters, manager: str) -> None:

@@ -61,7 +61,7 @@ def entries(page: Any) -> list[dict[str, Any]]:
     Raises
     ------
     TypeError, KeyError
-        If it has none: then it is no answer of the Transfer API, whatever its HTTP status.
+        If it has none: then it is not an answer of the Transfer API, whatever its HTTP status.
     """
     found = page["DATA"]
     if not isinstance(found, list):

@@ -22,7 +22,7 @@ _LISTS = {
     "session_required_policies": "--session-policy",
 }
 
-#: What a GridFTP server says where a policy of its own refuses every linked identity.
+#: The message of a GridFTP server whose policy refuses every linked identity.
 _DOMAINS = "allowed_domains"
 
 #: In the scope of a consent, the collection that wants it.

@@ -29,7 +29,7 @@ T = TypeVar("T")
 #: Files that are told of one task; a list that is longer is taken for one without an end.
 MAX_LISTED = 1_000_000
 
-#: Pages of such a list; each has up to 1,000 files.
+#: Limit of pages of such a list; each has up to 1,000 files.
 MAX_PAGES = 10_000
 
 #: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
@@ -95,7 +95,7 @@ class TaskReader:
         }
         statuses = [self._status(handle, found.get(handle.task_id.lower())) for handle in handles]
         living = {status.handle.task_id for status in statuses if not status.state.final}
-        # Of what has ended, and of what nobody asks for any more, nothing is kept.
+        # Nothing is kept about tasks that have ended or are no longer polled.
         self._events = {task_id: known for task_id, known in self._events.items() if task_id in living}
         return statuses
 

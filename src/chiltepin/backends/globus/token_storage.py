@@ -77,7 +77,7 @@ class FileTokenStorage(TokenStorage):
         self._change(lambda logins: logins.setdefault(self.namespace, {}).update(new))
 
     def get_token_data_by_resource_server(self) -> dict[str, TokenStorageData]:
-        """Return the tokens, by resource server; empty if nobody has logged in."""
+        """Return the tokens, by resource server; empty without a login."""
         stored = self._translate_errors(self._read).get(self.namespace, {})
         tokens = {}
         for server, fields in stored.items():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bounded", "replace_connections"]
 
-#: Bytes of an answer that is no nonsense; a listing of 100,000 names, the most that Globus gives, has some 50 MB.
+#: Limit of bytes of an answer; a listing of 100,000 names, the limit of Globus, has about 50 MB.
 MAX_RESPONSE_BYTES = 256 << 20
 
 #: Seconds for all of an answer; the SDK's own limit of 60 is for each piece of it.
@@ -40,7 +40,7 @@ def bounded(client: Client) -> Client:
     Parameters
     ----------
     client : globus_sdk.BaseClient
-        One of our own; a client of the caller's is left as it is.
+        A client of ours; a client of the caller is not changed.
     """
     for scheme in ("https://", "http://"):
         client.transport.session.mount(scheme, _BoundedAdapter())
@@ -48,7 +48,7 @@ def bounded(client: Client) -> Client:
 
 
 def replace_connections(client: globus_sdk.BaseClient) -> None:
-    """Give a client connections of its own, in a process made by ``fork``; those of the parent stay open and unused."""
+    """Give a client new connections in a process made by ``fork``; those of the parent stay open and unused."""
     for adapter in client.transport.session.adapters.values():
         if isinstance(adapter, HTTPAdapter):
             forks.leave(adapter.poolmanager, adapter.proxy_manager)

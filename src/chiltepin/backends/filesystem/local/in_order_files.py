@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InOrderTempFile", "in_order_only"]
 
-#: What such disks say of a write elsewhere than at the end, of a read, or of a file that is to be opened for both.
+#: The errors of such disks for a write before the end, for a read, or for a file that is opened for both.
 _REFUSALS = frozenset(
     {errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.ESPIPE, errno.EBADF, errno.EIO}
 )
@@ -36,7 +36,7 @@ _PIECE = 4096
 
 
 def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
-    """Whether a disk has refused something since it takes files in order only; tried with two files of its own.
+    """Whether a disk has refused something because it takes files in order only; tested with two new files.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class InOrderTempFile(OpenFile, InOrderFile):
             block = block[os.write(self.descriptor, block) :]
 
     def _end(self) -> None:
-        """Close the file for writing, which is when such a disk tells of what went wrong."""
+        """Close the file for writing; only then such a disk reports errors."""
         if not self._written:
             self._written = True
             os.close(self.descriptor)

@@ -23,7 +23,7 @@ __all__ = ["WRITTEN", "clonable", "clone", "data", "move", "write_at"]
 #: (docs/decisions/verification.md).
 WRITTEN = 1 << 15
 
-#: The request of ioctl_ficlone(2); 0 where there is none.
+#: The request of ioctl_ficlone(2); 0 if the system has none.
 _FICLONE = 0x40049409 if os.uname().sysname == "Linux" else 0
 
 #: What a kernel says of a way that it does not have for these two files (copy_file_range(2), sendfile(2),
@@ -66,7 +66,7 @@ def move(reader: LocalReader, target: int, reopen: Callable[[], int], offset: in
     target : int
         Descriptor of the other file.
     reopen : callable
-        Opens the other file once more, for a way that needs a position of its own there.
+        Opens the other file again, for a method that needs a separate position there.
     offset, count : int
         Which bytes.
 

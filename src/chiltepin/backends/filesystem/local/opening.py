@@ -21,7 +21,7 @@ ENTERED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if hasattr(o
 
 
 def target_of(folder: int, name: str) -> str | None:
-    """Return where a link leads, None for what is no link or does not exist."""
+    """Return the target of a link; None if it is not a link or does not exist."""
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError as err:

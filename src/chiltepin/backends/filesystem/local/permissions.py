@@ -31,7 +31,7 @@ class Rights(NamedTuple):
 
 
 def rights_of(folder: int, name: str) -> Rights | None:
-    """Return the rights of a regular file; None if there is none of that name.
+    """Return the rights of a regular file; None if there is no such file.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE", "LocalReader", "OpenFile", "close_quietly", "is_changed"]
 
-# O_NONBLOCK: a pipe that was put in place of a file must not hold us until somebody writes to it.
+# O_NONBLOCK: a pipe in place of a file must not block until it is written to.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -88,7 +88,7 @@ class LocalReader(OpenFile):
 
     @property
     def sparse(self) -> bool:
-        """Whether there are holes in it, as far as the disk tells."""
+        """Whether it has holes, if the disk tells."""
         return self.facts.st_blocks * 512 < self.facts.st_size
 
     def read_at(self, offset: int, block: memoryview) -> int:

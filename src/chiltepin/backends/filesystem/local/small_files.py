@@ -38,7 +38,7 @@ def read_small(origin: int, name: str) -> Small | None:
     Returns
     -------
     Small or None
-        None if it is no small file any more or was written to just now.
+        None if it is no longer a small file, or was written to just now.
     """
     source = os.open(name, FILE, dir_fd=origin)
     try:

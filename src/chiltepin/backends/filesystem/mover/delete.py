@@ -139,7 +139,7 @@ class _Doomed:
                 while self._round(node, folder, location, folders, stayed):
                     pass
         except FileNotFoundError:
-            # Object stores have no folder where nothing is in it, and elsewhere somebody was faster.
+            # Object stores have no empty folders, and elsewhere another process was faster.
             return folders
         except Exception as err:  # noqa: BLE001 - the other folders go on
             node.kept = True

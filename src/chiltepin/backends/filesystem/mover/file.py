@@ -30,7 +30,7 @@ def copy_file(
 ) -> None:
     """Copy one file to its whole new path, making the folders that lead there.
 
-    A link at ``origin`` is followed, as far as the root allows; one at ``goal`` is replaced, never written through. The
+    A link at ``origin`` is followed inside the root; one at ``goal`` is replaced, never written through. The
     content has to have the ``checksum`` of the item, if that has one. A link on the way to one
     of the ``roots`` is not replaced.
     """

@@ -24,7 +24,7 @@ __all__ = ["FolderPair", "close_folder", "into_itself", "refuse_itself", "vanish
 
 
 class FolderPair:
-    """A folder and the one that it is copied to, open until the last file of it is done."""
+    """A folder and its destination, open until its last file is done."""
 
     def __init__(self, origin: Location, goal: Location, top: Hashable | None) -> None:
         self.origin, self.goal = origin, goal

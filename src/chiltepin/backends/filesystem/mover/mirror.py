@@ -99,7 +99,7 @@ def make_way(
 
 
 def _goes(wanted: Callable[[str], bool] | None, name: str) -> bool:
-    # A file that is being written is no data yet, and not too much.
+    # A file that is being written is not data yet, and not extra.
     return not is_temp_name(name) and (wanted is None or wanted(name))
 
 

@@ -2,7 +2,7 @@
 
 One lean thread is the fastest on a local disk, where system calls are short and Python's lock changes hands with each
 of them; on a disk with latency, on S3 or SFTP, threads wait for most of the time and many of them are worth it. Which
-of the two it is, nobody can know beforehand. So a pool begins with the thread of its task, looks now and then at how
+of the two it is cannot be known beforehand. So a pool begins with the thread of its task, looks now and then at how
 much of the time its threads compute, and hires others as long as they mostly wait.
 """
 
@@ -75,12 +75,12 @@ class AdaptivePool:
         self._last = (0.0, 0.0, 0.0, 0)
 
     def offer(self, operation: Callable[[], None]) -> bool:
-        """Have somebody idle do it; the operation has to see to its errors itself (`TaskGroup` does).
+        """Have an idle thread do it; the operation has to handle its errors (`TaskGroup` does).
 
         Returns
         -------
         bool
-            False if nobody is idle; then the caller does it, so that nothing ever queues up and memory is bounded.
+            False if no thread is idle; then the caller does it, so that there is no queue and memory is bounded.
         """
         if not self._idle and not self.free():
             return False
@@ -92,7 +92,7 @@ class AdaptivePool:
         return True
 
     def free(self) -> bool:
-        """Whether somebody is idle, as far as can be told without waiting; hires, and dismisses, now and then."""
+        """Whether a thread is probably idle, without waiting; adjusts the number of threads now and then."""
         if self._width == 1:
             return False
         self._offered += 1
@@ -101,7 +101,7 @@ class AdaptivePool:
         return self._idle > 0
 
     def all(self, operations: Iterable[Callable[[], None]]) -> None:
-        """Do all of them, with whoever is idle; return when all have ended, or raise the first error then.
+        """Do all of them, with idle threads; return when all have ended, or raise the first error then.
 
         After an error no other operation is begun.
         """
@@ -180,7 +180,7 @@ class AdaptivePool:
         except Empty:
             pass
         with self._lock:
-            # Somebody may have promised us a operation just now.
+            # Another thread may have promised us an operation just now.
             if not self._deeds.empty() or not self._idle:
                 return self._deeds.get()
             self._idle -= 1
@@ -204,15 +204,15 @@ class TaskGroup:
 
     @property
     def failed(self) -> bool:
-        """Whether a operation that somebody else did has ended with an error."""
+        """Whether an operation of another thread has ended with an error."""
         return self._error is not None
 
     def free(self) -> bool:
-        """Whether somebody is idle; see `AdaptivePool.free`."""
+        """Whether a thread is idle; see `AdaptivePool.free`."""
         return self._crew.free()
 
     def offer(self, operation: Callable[[], None]) -> bool:
-        """Have somebody idle do it; see `AdaptivePool.offer`."""
+        """Have an idle thread do it; see `AdaptivePool.offer`."""
         with self._changed:
             self._under_way += 1
         handed = False

@@ -20,7 +20,7 @@ T = TypeVar("T")
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 
 #: How often one step is tried; with these waits that bears a trouble of some eight seconds. One that lasts
-#: longer fails the file, and whoever runs the transfer again goes on where it ended.
+#: longer fails the file, and the next run of the transfer continues there.
 TRIES = 6
 
 

@@ -52,7 +52,7 @@ def _is_as_new(entry: Entry, copy: float | None, kept: Callable[[int], int] | No
 
 
 class Listing:
-    """What is in a folder, listed once where each question would be a request of its own.
+    """The contents of a folder, listed once if each lookup would be a separate request.
 
     Of a folder with more than `KEPT` entries only so many are kept, and the others are asked for one by one.
 

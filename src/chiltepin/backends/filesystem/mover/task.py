@@ -26,7 +26,7 @@ TOLD = 3
 
 
 class Cancelled(BaseException):
-    """The task has to end now, done or not. It is no ``Exception``, so that nothing on the way holds it up."""
+    """The task has to end now, done or not. It is not an ``Exception``, so that no handler stops it."""
 
 
 class TaskRun:
@@ -59,7 +59,7 @@ class TaskRun:
         self._lock = threading.Lock()
         self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
         self._cancelled = False
-        # Set when nothing more may be begun, so that whoever waits does so no longer.
+        # Set when nothing more may be started, so that waiting threads stop waiting.
         self._stopping = threading.Event()
         #: Set when the outcome is known.
         self.ended = threading.Event()

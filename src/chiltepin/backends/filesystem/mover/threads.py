@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MoverThreads"]
 
-#: Seconds that a task waits for a thread before it gets one of its own.
+#: Seconds that a task waits for a thread before a new one is started.
 THREAD_WAIT = 0.02
 
-#: Seconds for which one thread waits for the next task when there is none: to start one costs a tenth of a small task.
+#: Seconds for which an idle thread waits for the next task: starting a thread costs a tenth of a small task.
 LINGER = 0.5
 
 #: Threads that are lent to tasks at a time, over all tasks of a backend. Twice what one task on the widest store takes.
@@ -45,7 +45,7 @@ class MoverThreads:
 
     def renew(self) -> None:
         """Begin without tasks and threads, as in a process made by ``fork``."""
-        #: Those for which there is no thread yet.
+        #: Tasks without a thread.
         self.waiting: deque[tuple[float, TaskRun, Callable[[TaskRun], None]]] = deque()
         self._threads: set[threading.Thread] = set()
         self._lent = 0
@@ -58,7 +58,7 @@ class MoverThreads:
         Raises
         ------
         BackendError
-            If there is no thread and none can be started; the work is not done then.
+            If no thread is free and none can be started; the work is not done then.
         """
         task = (time.monotonic(), run, operation)
         with self._lock:
@@ -74,7 +74,7 @@ class MoverThreads:
                 raise
 
     def add_if_starved(self) -> None:
-        """Hire a thread if a task has been waiting for too long; called by whoever waits for one, or looks at one."""
+        """Start a thread if a task has been waiting for too long; called when a task is waited for or polled."""
         with self._lock:
             if self.waiting and time.monotonic() - self.waiting[0][0] >= THREAD_WAIT:
                 # Without one the task waits for a thread that is there.

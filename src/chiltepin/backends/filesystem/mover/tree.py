@@ -116,7 +116,7 @@ class _Tree:
     def _own(
         self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
     ) -> list[T]:
-        """Return what of a folder has a name of its own at the destination; the others fail."""
+        """Return the entries of a folder with a unique name at the destination; the others fail."""
         for name in self._roots.linked(pair.there, pair.goal, map(name_of, items)):
             items = [item for item in items if name_of(item) != name or self._may_replace(pair, name)]
         if self._folding is None and isinstance(pair.there, LocalFolder):
@@ -156,7 +156,7 @@ class _Tree:
         return pair
 
     def _give(self, group: TaskGroup, pair: FolderPair, operation: Callable[[], None]) -> None:
-        """Have somebody idle do something with two folders, or do it."""
+        """Have an idle thread do something with two folders, or do it."""
         if group.free():
             operation = partial(with_pair, pair.shared(), operation)
             if group.offer(operation):
@@ -203,7 +203,7 @@ class _Tree:
         source: Location,
         group: TaskGroup,
     ) -> None:
-        """Copy files within this machine; one that is not small becomes a operation of its own."""
+        """Copy files within this machine; a file that is not small becomes a separate operation."""
         files = size = 0
         try:
             for item in items:

@@ -30,7 +30,7 @@ class Node:
         self.name, self.above = name, above
         #: Folders in it that are not done with yet, and itself as long as it is visited.
         self.open = 1
-        #: Whether something has to stay in it; for whoever removes a tree.
+        #: Whether something has to stay in it, when a tree is removed.
         self.kept = False
 
     @property
@@ -51,7 +51,7 @@ class _Walk:
         self._lock = threading.Lock()
 
     def below(self, group: TaskGroup, top: Node) -> None:
-        """Visit a folder and all below it, depth first, but for what somebody idle takes over."""
+        """Visit a folder and all below it, depth first, except what an idle thread takes over."""
         waiting = deque([top])
         while waiting:
             self._task.check()

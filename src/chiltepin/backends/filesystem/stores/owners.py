@@ -2,7 +2,7 @@
 
 A name holds what the file is to be, the machine and the process that write it, and when that process began. On the same
 machine it is known, then, whether the writer lives. Of a writer on another machine nothing is known: its temporary
-file is left alone until nobody has written to it for a day.
+file is kept until there was no write to it for a day.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Owner", "aside", "is_abandoned", "left", "mark_of", "missing", "new_name", "release", "stands_aside"]
 
-#: Seconds without a write after which the temporary file of a writer whom nobody can look at is given up.
+#: Seconds without a write after which the temporary file of a writer that cannot be checked is given up.
 DAY = 86_400.0
 
 #: How the name of a file begins that made way for another one.
@@ -186,13 +186,13 @@ def missing(listed: Collection[str]) -> Iterator[Entry]:
 
 
 def release(name: str) -> None:
-    """Say that nobody here writes a temporary file any more."""
+    """Record that this process no longer writes a temporary file."""
     with _lock:
         _ours.discard(name)
 
 
 def is_abandoned(name: str, mtime: float | None) -> bool:
-    """Whether nobody will go on with a draft.
+    """Whether a temporary file is abandoned.
 
     Parameters
     ----------

@@ -174,7 +174,7 @@ class GcsClient(RangeClient):
         """Return one page of what begins with a prefix."""
         query = {"prefix": prefix, "maxResults": str(count), "fields": f"nextPageToken,prefixes,items({_FIELDS})"}
         if not deep:
-            # Empty folders of a bucket with real folders are no objects.
+            # Empty folders of a bucket with real folders are not objects.
             query |= {"delimiter": "/", "includeFoldersAsPrefixes": "true"}
         if token:
             query["pageToken"] = token
@@ -288,7 +288,7 @@ class GcsUpload(Upload):
 #: What the listings and answers are to tell.
 _FIELDS = "name,size,updated,generation,md5Hash,crc32c,contentEncoding"
 
-#: Statuses that are no errors: 308 asks for the next part, and 499 says that an upload has ended.
+#: Statuses that are not errors: 308 asks for the next part, and 499 says that an upload has ended.
 _GOOD = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT, 308, 499})
 
 

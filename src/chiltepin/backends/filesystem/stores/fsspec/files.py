@@ -189,7 +189,7 @@ class FsspecTempFile(_Open, InOrderFile):
         raise renamed(self._name)
 
     def _replace(self) -> None:
-        """Rename where the filesystem has a rename of its own; else copy within the store, then remove the draft."""
+        """Rename if the filesystem can; else copy within the store, then remove the temporary file."""
         filesystem = self._filesystem
         if type(filesystem).mv is AbstractFileSystem.mv:
             filesystem.cp_file(self._temp_file, self._path)
@@ -202,7 +202,7 @@ class FsspecTempFile(_Open, InOrderFile):
         try:
             filesystem.mv(self._temp_file, self._path)
         except Exception:
-            # Not every rename replaces, and some say so by an error of their own kind.
+            # Not every rename replaces, and some report that with a special error.
             if not filesystem.isfile(self._path):
                 raise
         else:

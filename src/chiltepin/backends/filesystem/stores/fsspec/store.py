@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FsspecStore", "opened"]
 
-#: Kinds of stores that have no links, so that nobody need look for them.
+#: Kinds of stores without links, where no check for links is needed.
 _LINKLESS = frozenset({"http", "https", "memory", "oci", "oss"})
 
 
@@ -178,7 +178,7 @@ def opened(url: str, options: Mapping[str, Any]) -> Store:
 
 
 def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return an instance of our own, and the path of the root in it: what is set on it must not reach the user's."""
+    """Return a separate instance, and the path of the root in it: our settings must not reach that of the user."""
     scheme = urlsplit(url).scheme
     kind: Any = None
     if scheme == "ftp":
@@ -225,7 +225,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         self.shapes: set[str] = set()
         #: Whether an entry may be a link.
         self.may_link = _LINKLESS.isdisjoint(protocols)
-        # A listing that is kept shows what was there before somebody else changed it (s3fs keeps it for good).
+        # A cached listing shows the contents before a change by others (s3fs never drops it).
         # Set here and not as an option, because some hand every option to their connection.
         with suppress(AttributeError):
             self.filesystem.dircache.use_listings_cache = False
@@ -241,7 +241,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         # The clients of object stores tell the status of the answer by one of these names, as a number or as text.
         names = ("status", "status_code", "code")
         told = str(next((value for name in names if (value := getattr(error, name, None))), ""))
-        # A line that failed, as httpx says it, which is no error of the operating system.
+        # A failed connection in httpx, which is not an error of the operating system.
         if any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
             return True
         return told in _BUSY or (len(told) == _STATUS_DIGITS and told.isdecimal() and told.startswith("5"))

@@ -1,4 +1,4 @@
-"""Requests to a web server: connections, proxies, redirects, and what an answer that is no file means.
+"""Requests to a web server: connections, proxies, redirects, and the meaning of answers that are not a file.
 
 No message names a URL: it may hold a key.
 """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpStore"]
 
-#: Bytes of an index page that is no nonsense.
+#: Limit of bytes of an index page.
 _PAGE = 64 << 20
 
 _KNOWN = ("headers",)

@@ -312,7 +312,7 @@ def _proxies(settings: S3Settings, url: str) -> Mapping[str, str]:
 
 
 def _region(client: Any, bucket: str) -> str | None:
-    """Ask for the region of a bucket; None where nobody says."""
+    """Ask for the region of a bucket; None if unknown."""
     try:
         answer = client.head_bucket(Bucket=bucket)
     except ClientError as err:

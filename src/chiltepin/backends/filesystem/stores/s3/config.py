@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Settings", "settings_of"]
 
-#: Options of s3fs that tune its own machinery, of which there is none here.
+#: Options of s3fs for its internals, which do not exist here.
 _TUNING = frozenset(
     {
         *("asynchronous", "cache_regions", "default_block_size", "default_cache_type", "default_fill_cache", "loop"),
@@ -57,7 +57,7 @@ class S3Settings:
     keys : mapping of str to str
         As boto3's sessions take them; empty: found by boto3. Never shown.
     anonymous, payer : bool
-        Whether to ask as nobody, and whether the one who asks pays.
+        Whether to send anonymous requests, and whether the requester pays.
     verify : bool or str or None
         Whether certificates are checked; a file of those to trust; None: as the environment says.
     config : mapping of str to Any

@@ -76,7 +76,7 @@ def asked(request: Callable[[], T], what: str) -> T:
     Raises
     ------
     FileNotFoundError
-        If there is no such object or upload.
+        If the object or upload does not exist.
     S3Fault
         For everything else that the libraries raise.
     """
@@ -90,7 +90,7 @@ def asked(request: Callable[[], T], what: str) -> T:
     except botocore.BotoCoreError as err:
         failure = _unanswered(err, what)
     except ValueError:
-        # Both libraries say so of a name that is no UTF-8, and obstore of one with control characters.
+        # Both libraries say so of a name that is not UTF-8, and obstore of one with control characters.
         failure = S3Fault("INVALID_PATH_NAME", f"S3 takes only names of printable characters in UTF-8: {what}.")
     # Raised here, after the except: what the libraries raise holds what was sent.
     raise failure

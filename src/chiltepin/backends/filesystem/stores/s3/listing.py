@@ -2,7 +2,7 @@
 
 botocore goes through its description of S3 for each value of each name, and that was most of what a listing cost: 1,000
 names took it 40 ms, and take 7 ms here (docs/decisions/s3-client.md). It offers each answer before it reads it
-(``before-parse``), as its own handlers use it. What is no page of a listing is left to botocore, which says so.
+(``before-parse``), as its handlers do. What is not a page of a listing is left to botocore, which reports it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _time(value: str) -> datetime:
     return found
 
 
-#: What of a page somebody asks for here or in botocore's own handlers (S3 API, ListObjectsV2), and how it is read.
+#: The fields of a page that are used here or in handlers of botocore (S3 API, ListObjectsV2), and how they are parsed.
 _WANTED: dict[str, Callable[[str], Any]] = {
     "Delimiter": str,
     "ETag": str,

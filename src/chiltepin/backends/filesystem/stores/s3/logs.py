@@ -29,7 +29,7 @@ _HUSH = _Hush()
 
 
 def silence_botocore() -> None:
-    """Have botocore's log of this process hold no session token, whoever's it is."""
+    """Remove all session tokens from botocore's log of this process."""
     for name in _LOGGERS:
         # A filter that is there is not added a second time.
         logging.getLogger(name).addFilter(_HUSH)

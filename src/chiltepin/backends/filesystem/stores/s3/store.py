@@ -167,6 +167,6 @@ class S3Store(ObjectStore):
         except FileNotFoundError:
             return False
         except S3Fault:
-            # Nobody can know; the day after, it is aborted in any case.
+            # That is unknown; the day after, it is aborted in any case.
             return True
         return True

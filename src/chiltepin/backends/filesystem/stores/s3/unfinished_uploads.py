@@ -49,7 +49,7 @@ class Record(NamedTuple):
     descriptor: int
 
     def release(self) -> None:
-        """Leave the upload to whoever continues it."""
+        """Leave the upload to the process that continues it."""
         os.close(self.descriptor)
 
     def remove(self) -> None:
@@ -116,7 +116,7 @@ def dead(place: str, key: str | None = None) -> Iterator[Record]:
 
 
 def _locked(path: str) -> Record | None:
-    """Return a record that nobody holds."""
+    """Return a record that is not locked."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

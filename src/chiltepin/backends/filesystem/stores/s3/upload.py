@@ -105,7 +105,7 @@ class S3Upload(Upload):
             if not self._upload and record.part == self.part and self._listed(record):
                 self._upload, self._record = record.upload, record
             else:
-                # Nobody will continue it any more: this object is being made by us.
+                # It will not be continued: we are making this object.
                 self._abort(record.upload)
                 record.remove()
         if not self._upload:
@@ -156,7 +156,7 @@ class S3Upload(Upload):
             )
             got = answer["ETag"].strip('"')
         except FileNotFoundError:
-            # The answer to a first request may have been lost, after which there is no upload any more.
+            # The answer to a first request may have been lost, which has removed the upload.
             _, _, got = self._bucket.head(self._key)
             if got != expected:
                 raise

@@ -79,7 +79,7 @@ class Upload:
         self.content = memoryview(b"")
         self.mtime: float | None = None
         self.handle = b""
-        #: Its bytes when it is there, or why it is not; None for what is no small file any more.
+        #: Its bytes when it is there, or why it is not; None if it is no longer a small file.
         self.outcome: int | Exception | None = None
 
     def load(self, origin: Folder, *, mtime: bool) -> bool:

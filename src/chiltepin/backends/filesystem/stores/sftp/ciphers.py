@@ -14,7 +14,7 @@ QUICK = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 @cache
 def in_hardware() -> bool:
-    """Whether this processor has AES; where nobody says, it is one of a kind that has (macOS)."""
+    """Whether this processor has AES; true if unknown, because all processors with macOS have it."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             return re.search(r"^(flags|Features)\b.*\baes\b", file.read(), re.MULTILINE) is not None

@@ -43,13 +43,13 @@ __all__ = ["MAX_IN_FLIGHT", "Connection"]
 #: for all of them as with 4 (docs/decisions/sftp-client.md).
 MAX_IN_FLIGHT = 4
 
-#: Bytes of an answer that is no nonsense; OpenSSH's own limit (sftp-common.h).
+#: Limit of bytes of an answer, as in OpenSSH (sftp-common.h).
 _LARGEST = 256 * 1024 + 1024
 
 #: Bytes of data in one message that every server has to take (draft-ietf-secsh-filexfer-02, 3).
 _SAFE = 32768
 
-#: Seconds within which whoever sends has seen that ssh was killed.
+#: Seconds within which a sender notices that ssh was killed.
 _SEEING = 5.0
 
 #: Buffers that `writev` takes at once, on Linux and elsewhere (POSIX: at least 16).
@@ -92,7 +92,7 @@ class Connection:
         self._pending: dict[int, tuple[Request, _Burst]] = {}
         self._sending, self._lock = threading.Lock(), threading.Lock()
         self._waiting: list[_Burst] = []
-        # Handles of files that nobody uses any more.
+        # Handles of files that are no longer used.
         self._left: deque[bytes] = deque()
         self._led = False
         self._silent = False
@@ -154,7 +154,7 @@ class Connection:
         if request.status is not None or len(request.body) < 32:  # noqa: PLR2004 - four numbers of 64 bits
             return _SAFE, _SAFE
         _, reads, writes, _ = struct.unpack_from(">QQQQ", request.body)
-        # 0 says that there is none; then OpenSSH's own are a good choice.
+        # 0 means no limit; then those of OpenSSH are a good choice.
         largest = _LARGEST - 2048
         return min(reads or largest, largest), min(writes or largest, largest)
 
@@ -278,7 +278,7 @@ class Connection:
                 heir.bell.release()
 
     def _break(self, error: Exception) -> None:
-        """Give the connection up: the process is ended, and whoever reads sees that."""
+        """Give the connection up: end the process, which the reader notices."""
         self.broken = True
         self._silent = self._silent or isinstance(error, TimeoutError)
         with suppress(OSError):
@@ -293,7 +293,7 @@ class Connection:
     def close(self) -> None:
         """End the connection; what is in flight fails."""
         self._break(ConnectionAbortedError())
-        # Whoever is sending sees that at once, and does not write to what has the number of the pipe next. Ctrl-C just
+        # A sender notices that at once, and does not write to what has the number of the pipe next. Ctrl-C just
         # before a `try` may have left the lock taken: it is not waited for.
         taken = self._sending.acquire(timeout=_SEEING)
         try:
@@ -320,7 +320,7 @@ class Connection:
                 self._sending.release()
 
     def _close_one(self) -> bool:
-        """Send that a handle is left; return whether another one can be. Whoever reads next drops the answer."""
+        """Send a request to close a handle; return whether to go on. The next reader drops the answer."""
         request, request_id = Request(MessageType.CLOSE, self._left[0]), next(self._ids) & 0xFFFFFFFF
         packet = request.packet(request_id)
         self._pending[request_id] = (request, _Burst(1))

@@ -43,7 +43,7 @@ _REMOVALS = 64
 class Server(Protocol):
     """What a folder needs of the store that it is in."""
 
-    #: Large temporary files that somebody left and that may be continued, by the path of their folder and mark.
+    #: Large temporary files that were left and may be continued, by the path of their folder and content id.
     leftovers: dict[tuple[str, str], str]
 
     def connection(self) -> Connection:
@@ -258,7 +258,7 @@ class _Ahead(SftpFolder):
         for entry in group:
             del self._coming[entry.name]
         if len(group) > 1:
-            # What went wrong is seen by whoever tries again, alone.
+            # The error is seen when the file is tried again, alone.
             self._readers.clear()
             with suppress(OSError, Fault):
                 self._readers = download_batch(

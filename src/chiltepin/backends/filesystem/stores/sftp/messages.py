@@ -242,7 +242,7 @@ def names(body: bytes) -> Iterator[tuple[str, Attributes]]:
 def extensions(body: bytes) -> dict[str, bytes]:
     """Return the extensions that the server announces in its first answer."""
     found, offset = {}, 0
-    # What follows and makes no pair of texts is no extension.
+    # The rest, if it is not a pair of texts, is not an extension.
     with suppress(struct.error):
         while offset < len(body):
             name, offset = _text(body, offset)

@@ -1,7 +1,7 @@
 """OpenSSH as the carrier of SFTP: its command line, and what its last words mean.
 
 The encryption, the keys and the host keys are OpenSSH's: what works with the command ``ssh`` works here, with the same
-``~/.ssh/config``, agent, jump hosts and shared connections, and nothing else does. It never asks anybody anything.
+``~/.ssh/config``, agent, jump hosts and shared connections, and nothing else does. It never prompts.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ esac
 """
 
 
-#: Seconds for ssh to tell its settings, for which it connects to nobody.
+#: Seconds for ssh to print its settings, without a connection.
 _TELLING = 10.0
 
 #: Bytes that are shown of what came instead of an answer.
@@ -141,7 +141,7 @@ class OpenSSH:
             said["User"] = self.user
         if self.port:
             said["Port"] = self.port
-        # Asked is nobody in either case: with a secret, our own script answers.
+        # There is no prompt in either case: with a secret, our script answers.
         always = _ALWAYS | ({"BatchMode": "no", "NumberOfPasswordPrompts": "1"} if self._secrets() else {})
         for name, value in (always | {k: v for k, v in (_USUALLY | said).items() if k not in always}).items():
             words += ["-o", f"{name}={value}"]
@@ -149,7 +149,7 @@ class OpenSSH:
 
     @cached_property
     def _ciphers(self) -> list[str]:
-        """The words that let ciphers of the processor come first; none where anybody has chosen any, or it has none."""
+        """Options that put the ciphers of the processor first; none if the user has chosen ciphers, or it has none."""
         usual = _settings("ssh", "-F", "none", "-G", "--", "localhost").get("ciphers", "") if in_hardware() else ""
         known = usual.split(",")
         quick = [cipher for cipher in QUICK if cipher in known]
@@ -193,13 +193,13 @@ class OpenSSH:
         Raises
         ------
         Fault
-            If there is no ssh on this machine.
+            If ssh is not installed on this machine.
         """
         if shutil.which("ssh") is None:
             raise Fault("ENDPOINT_ERROR", "SFTP needs the command ssh, which is not here; install OpenSSH's client.")
-        # Not a pipe: a shared connection may keep it open, and nobody would read it.
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever gets it
-        process = subprocess.Popen(  # noqa: S603 - no shell, and the host is no option
+        # Not a pipe: a shared connection may keep it open, and it would not be read.
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
+        process = subprocess.Popen(  # noqa: S603 - no shell, and the host is not an option
             [*self.command, *self._ciphers, "-s", "--", self.host, "sftp"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -230,7 +230,7 @@ class OpenSSH:
 def _settings(*words: str) -> dict[str, str]:
     """Return the settings that ssh would use, by their names in small letters; none if it does not tell."""
     try:
-        told = subprocess.run(  # noqa: S603 - no shell, and the host is no option
+        told = subprocess.run(  # noqa: S603 - no shell, and the host is not an option
             words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TELLING, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -251,7 +251,7 @@ def _answering() -> str:
     return path
 
 
-# A child made by fork has one of its own, for the parent may end first.
+# A child made by fork has another one, because the parent may end first.
 forks.register(_answering.cache_clear)
 
 

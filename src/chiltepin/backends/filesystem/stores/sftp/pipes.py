@@ -42,7 +42,7 @@ def wait_ready(descriptor: int, event: int, response_timeout: float) -> None:
     Raises
     ------
     TimeoutError
-        If that takes too long: whoever is at the other end is there, and does nothing.
+        If that takes too long: the other end is connected, and does nothing.
     """
     poll = select.poll()
     poll.register(descriptor, event)

@@ -69,7 +69,7 @@ class SftpStore:
         self._lock = threading.Lock()
         #: The folders that were swept, by their real paths.
         self._swept: set[str] = set()
-        #: Large temporary files that somebody left and that may be continued, by the path of their folder and mark.
+        #: Large temporary files that were left and may be continued, by the path of their folder and content id.
         self.leftovers: dict[tuple[str, str], str] = {}
         self._forget_roots()
         self.times, self.writable = True, True
@@ -93,7 +93,7 @@ class SftpStore:
         return isinstance(error, ConnectionError | TimeoutError | TooManyOpenFault)
 
     def connection(self) -> Connection:
-        """Return the connection that has the least to do; nobody gets one before it is known where the root is."""
+        """Return the connection with the least to do, once the root is known."""
         connection = self._least_busy()
         if self._root is None:
             with self._root_lock:
@@ -101,7 +101,7 @@ class SftpStore:
         return connection
 
     def _least_busy(self) -> Connection:
-        """Return the connection that has the least to do; make one if there is none, or all have much to do."""
+        """Return the connection with the least to do; open one if there is none, or all are busy."""
         with self._lock:
             # The list is shared with the same store of other tasks.
             self._connections[:] = [connection for connection in self._connections if not connection.broken]
@@ -251,7 +251,7 @@ class SftpStore:
             # What was not there has no leftovers.
             self._swept.add(self.path(parts))
             return
-        # Somebody else may have made them at the same moment.
+        # Another process may have made them at the same moment.
         looked = self._look(parts)
         for request, facts in zip(asked, looked[there:], strict=True):
             if facts is None or facts.kind != "dir":

@@ -78,7 +78,7 @@ class Written:
         return count
 
     def changed(self) -> bool:
-        """Have nobody else who writes it."""
+        """Forget the other writer."""
         return False
 
 
@@ -184,7 +184,7 @@ class SftpTempFile:
     def _flush(self) -> None:
         if self._buffer:
             data, self._buffer = self._buffer, bytearray()
-            size, self._size = self._size, None  # in order, there are no parts to continue
+            size, self._size = self._size, None  # in order, without parts to continue
             self.write_at(self._end, memoryview(data))
             self._size = size
 
