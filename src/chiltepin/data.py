@@ -297,7 +297,7 @@ def local_path(endpoint: str, path: str) -> str:
     Call it in the workflow, whose settings it uses, and pass the result to the task that needs it.
     """
     settings = data_settings()
-    place = resolve_endpoint(settings, "src_ep", endpoint)
+    place = resolve_endpoint(settings, arguments.check("src_ep", endpoint))
     names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
     if not place.get("mount"):
         raise EndpointMismatchError(

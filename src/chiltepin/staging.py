@@ -243,5 +243,5 @@ def _shortened(name: str) -> str:
 
 def _names(endpoint: str, path: str) -> paths.Parts:
     """Return the names from the root of an endpoint to a file, the same for every spelling of its path."""
-    home = resolve_endpoint(data_settings(), "src_ep", endpoint).get("home", "/~")
+    home = resolve_endpoint(data_settings(), endpoint).get("home", "/~")
     return paths.parts(path, home=home, endpoint=endpoint)

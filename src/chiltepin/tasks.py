@@ -26,7 +26,14 @@ from chiltepin.errors import suggest
 from chiltepin.parsl import kernel
 from chiltepin.parsl.nested_futures import PLAIN, nested
 from chiltepin.parsl.shutdown import install_shutdown
-from chiltepin.parsl.task_functions import in_workflow, mangled, sendable, without_globals, without_hidden
+from chiltepin.parsl.task_functions import (
+    RESERVED,
+    in_workflow,
+    mangled,
+    sendable,
+    without_globals,
+    without_hidden,
+)
 from chiltepin.transfers.callbacks import CallbackFuture
 
 if TYPE_CHECKING:
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from parsl.dataflow.dflow import DataFlowKernel
+
+    from chiltepin.parsl.shutdown import Shutdown
 
     App = Callable[..., AppFuture]
     Decorator = Callable[[Callable[..., Any]], App]
@@ -212,11 +221,9 @@ class _Task:
         """Check the call and submit it to Parsl."""
         positional, named = self._arguments(args, kwargs)
         self._add_resources(named, geometry)
-        dfk = self.data_flow_kernel if self.data_flow_kernel is not None else kernel.current()
-        labels = kernel.executors(dfk, executor)
-        install_shutdown(dfk)
+        dfk, labels = kernel.target(self.data_flow_kernel, executor)
         ignored = tuple(name for name in self.ignored_names if name in named)
-        return _with_callback_threads(self._app(dfk, labels, ignored)(*positional, **named))
+        return _with_callback_threads(self._app(install_shutdown(dfk), labels, ignored)(*positional, **named))
 
     def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments for Parsl: by position if possible, by name if Parsl requires the name."""
@@ -248,7 +255,7 @@ class _Task:
             elif name not in PARSL_KEYWORDS:
                 named[name] = self._nested(name, value)
         positional = [self._nested(number, value) for number, value in enumerate(positional, start=1)]
-        return positional, mangled(named)
+        return positional, named if RESERVED.isdisjoint(named) else mangled(named)
 
     def _nested(self, argument: str | int, value: Any, *, only_waited_for: bool = False) -> Any:
         if type(value) in PLAIN:
@@ -283,13 +290,13 @@ class _Task:
         if resources or "parsl_resource_specification" in named:
             named["parsl_resource_specification"] = resources
 
-    def _app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
+    def _app(self, run: Shutdown, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
         """Return the app for these executors; it is made once, because making and sending one is slow."""
         key = (labels if labels == "all" else tuple(labels), ignored)
         with _making_app:
-            apps: dict[Any, App] = kernel.attached(dfk, _Apps).setdefault(self, {})
+            apps: dict[Any, App] = run.apps.setdefault(self, {})
             if key not in apps:
-                apps[key] = self._make_app(dfk, labels, ignored)
+                apps[key] = self._make_app(run.dfk, labels, ignored)
             return apps[key]
 
     def _make_app(self, dfk: DataFlowKernel, labels: list[str] | Literal["all"], ignored: tuple[str, ...]) -> App:
@@ -301,20 +308,12 @@ class _Task:
         return app  # type: ignore[no-any-return]
 
     def _worker_app(self, **options: Any) -> Any:
-        function = without_hidden(self.function, self.hidden)
         if self.kind == "python":
-            return python_app(sendable(function), **options)
-        app = bash_app(function, **options)
+            return python_app(sendable(self.function, self.hidden), **options)
+        app = bash_app(without_hidden(self.function, self.hidden), **options)
         # The function only returns the command; running the command may fail, too.
         app.wrapped_remote_function = sendable(app.wrapped_remote_function)
         return app
-
-
-class _Apps(weakref.WeakKeyDictionary["_Task", "dict[Any, App]"]):
-    """The apps of one run by task, weakly: an app refers to its kernel, and must not keep it alive."""
-
-    def __init__(self, _: DataFlowKernel) -> None:
-        super().__init__()
 
 
 class _TaskFuture(CallbackFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types

@@ -78,8 +78,9 @@ class Context:
         endpoint, path = parse_location(text, {*settings.endpoints, *settings.active_places})
         if not endpoint.strip():
             raise click.UsageError(f"{text!r} names no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
-        resolve_endpoint(settings, "src_ep", endpoint)
-        return Location(endpoint_name(endpoint), path)
+        endpoint = endpoint_name(endpoint)
+        resolve_endpoint(settings, endpoint)
+        return Location(endpoint, path)
 
 
 def data_options(command: Command) -> Command:

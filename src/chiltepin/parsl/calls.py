@@ -7,18 +7,16 @@ import uuid
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import paths
 from chiltepin.backends import registry
 from chiltepin.errors import TaskError
-from chiltepin.model import DeleteRequest
+from chiltepin.model import DeleteRequest, TaskHandle
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import input_futures
 from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
 from chiltepin.transfers import arguments, worker
-from chiltepin.transfers.outcomes import describe
-from chiltepin.transfers.resolve import default_data, resolve_endpoint
+from chiltepin.transfers.resolve import check_places, default_data
 from chiltepin.transfers.runner import open_transfers, runs_at_service
 
 if TYPE_CHECKING:
@@ -42,31 +40,43 @@ def _settings_of(dfk: DataFlowKernel | None) -> DataSettings:
     return settings
 
 
-def _check_endpoint(settings: DataSettings, argument: str, endpoint: Any, path: Any) -> None:
-    """Check one endpoint of a call and, unless it is still a future, that its path stays inside the root."""
-    if endpoint is None or isinstance(endpoint, Future):
-        return
-    place = resolve_endpoint(settings, argument, endpoint)
-    if not isinstance(path, Future):
-        paths.parts(os.fspath(path), home=place.get("home", "/"), endpoint=endpoint)
-
-
 def _check_flag(check: Any, settings: DataSettings) -> bool:
     if check is not None and not isinstance(check, bool):
         raise TypeError(f"check={check!r} is of type {type(check).__name__}; give True or False.")
     return settings.check if check is None else check
 
 
-def _payload(settings: DataSettings, dfk: DataFlowKernel | None, *, folder: str = "") -> worker.AppPayload:
-    """Return what a worker needs besides the request; ``folder`` is where a file may tell it to stop."""
+def _payload(
+    settings: DataSettings, dfk: DataFlowKernel | None, *, folder: str = "", **known: Any
+) -> worker.AppPayload:
+    """Return what a worker needs; ``folder`` is where a file may tell it to stop, ``known`` is known of the call."""
     submission_id = str(uuid.uuid4())
+    at_service = runs_at_service(registry.load(settings.backend))
     return worker.AppPayload(
         setup=settings.setup,
         submission_id=submission_id,
         stop_file=os.path.join(folder, f"{submission_id}.stop") if folder else "",
         fault_grace=settings.fault_grace,
         workflow=str(dfk.run_id) if dfk is not None else "",
+        handle=None if at_service else TaskHandle.at_worker(settings.backend, submission_id),
+        **known,
     )
+
+
+def _pending(asked: dict[str, Any]) -> set[str]:
+    """Return the arguments that are futures or hold some."""
+    pending = {name for name, value in asked.items() if isinstance(value, Future)}
+    lists = {name: asked[name] for name in ("include", "exclude") if name in asked}
+    return pending | {
+        name for name, value in lists.items() if (type(value) is not tuple or value) and futures_in(name, value)
+    }
+
+
+def _places(request: Request) -> list[tuple[str, str | None]]:
+    if isinstance(request, DeleteRequest):
+        return [(request.endpoint, request.paths[0])]
+    [item] = request.items
+    return [(request.source, item.source), (request.destination, item.destination)]
 
 
 def start(
@@ -84,29 +94,37 @@ def start(
     if not isinstance(inputs, list | tuple):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
-    waits = {"timeout": asked.pop("timeout"), "polling_interval": asked.pop("polling_interval")}
-    pending = {name for name, value in asked.items() if isinstance(value, Future)}
-    pending |= {name for name in ("include", "exclude") if name in asked and futures_in(name, asked[name])}
-    request = None if pending else operation.make_request(**asked)
-    for argument, value in ({**waits, **asked} if pending else waits).items():
-        if argument not in pending and not isinstance(value, Future):
-            arguments.check(argument, value)
-    for end in ("src", "dst"):
-        _check_endpoint(settings, f"{end}_ep", asked.get(f"{end}_ep"), asked.get(f"{end}_path"))
-    payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"))
-    # Parsl looks into every argument of a task for a future; where there is none, one request costs it least.
-    rest = {"request": request} if request else asked
-    options = {"executor": executor, "inputs": input_futures(inputs), **waits, **rest}
+    known, rest = _known(operation, settings, asked)
+    payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"), **known)
+    # Parsl looks into every argument of a task for a future; where there is none, one payload costs it least.
+    options = {"executor": executor, **({"inputs": input_futures(inputs)} if inputs else {}), **rest}
     channel: TaskChannel
-    if runs_at_service(registry.load(settings.backend)):
+    if payload.handle is None:
         transfers = open_transfers(payload.setup, client)
         app_future = operation.at_service(payload, transfers, **options)
         channel = ServiceChannel(payload, transfers.manager)
     else:
         app_future = operation.at_worker(payload, **options)
-        channel = WorkerChannel(payload, settings.backend)
-    what = describe(request) if request else f"The {operation.name}"
-    return TransferFuture(app_future, operation, channel, what, check=check)
+        channel = WorkerChannel(payload, payload.handle)
+    return TransferFuture(app_future, operation, channel, payload.request, check=check)
+
+
+def _known(
+    operation: Operation, settings: DataSettings, asked: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Check what is known of a call; return what a payload takes of it, and the arguments that wait for futures."""
+    times = {name: asked.pop(name) for name in arguments.TIMES}
+    known = arguments.checked({name: value for name, value in times.items() if not isinstance(value, Future)})
+    rest = {name: value for name, value in times.items() if name not in known}
+    if pending := _pending(asked):
+        checked = arguments.checked({name: value for name, value in asked.items() if name not in pending})
+        ends = [(checked[f"{end}_ep"], checked.get(f"{end}_path")) for end in ("src", "dst") if f"{end}_ep" in checked]
+        rest |= {**asked, **checked}
+    else:
+        known["request"] = request = operation.make_request(**asked)
+        ends = _places(request)
+    check_places(settings, ends)
+    return known, rest
 
 
 def run(request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None) -> bool:
@@ -114,13 +132,11 @@ def run(request: Request, timeout: float, polling_interval: float, client: Any, 
     dfk = kernel.running()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
-    if isinstance(request, DeleteRequest):
-        resolve_endpoint(settings, "src_ep", request.endpoint)
-    else:
-        resolve_endpoint(settings, "src_ep", request.source)
-        resolve_endpoint(settings, "dst_ep", request.destination)
+    check_places(settings, [(endpoint, None) for endpoint, _ in _places(request)])
+    times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
+    payload = _payload(settings, dfk, request=request, **times)
     try:
-        worker.run(_payload(settings, dfk), request, timeout, polling_interval, client)
+        worker.run(payload, client)
     except TaskError:
         if check:
             raise

@@ -18,14 +18,13 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from chiltepin.backends import threads
 from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
-from chiltepin.parsl import kernel
 from chiltepin.parsl.files import FileFuture, url_of
 from chiltepin.parsl.nested_futures import Nested
 from chiltepin.parsl.serialization import describe_failure
 from chiltepin.parsl.shutdown import shutdown_of
-from chiltepin.transfers import policy
+from chiltepin.transfers import arguments, policy
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.outcomes import status_from_error
+from chiltepin.transfers.outcomes import describe, status_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,19 +42,12 @@ logger = logging.getLogger(__name__)
 #: What Parsl says of a task whose process was killed.
 _WORKER_GONE = (WorkerLost, ManagerLost, BadStateException)
 #: Arguments of a task that do not belong to the request.
-_NOT_OF_REQUEST = ("request", "timeout", "polling_interval", "inputs")
-
-
-class _Watcher:
-    """What is called with each new `TransferFuture` of one run."""
-
-    def __init__(self, _: DataFlowKernel) -> None:
-        self.call: Callable[[TransferFuture], object] | None = None
+_NOT_OF_REQUEST = (*arguments.TIMES, "inputs")
 
 
 def set_watcher(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object] | None) -> None:
     """Have ``watcher``, or nothing, called with each new `TransferFuture` of a run, in the thread that makes it."""
-    kernel.attached(dfk, _Watcher).call = watcher
+    shutdown_of(dfk).watcher = watcher
 
 
 class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
@@ -67,11 +59,11 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     """
 
     def __init__(
-        self, app_future: AppFuture, operation: Operation, channel: TaskChannel, what: str, *, check: bool
+        self, app_future: AppFuture, operation: Operation, channel: TaskChannel, request: Request | None, *, check: bool
     ) -> None:
         super().__init__(app_future.task_record)
         self.operation = operation
-        self._channel, self._what, self._check = channel, what, check
+        self._channel, self._request, self._check = channel, request, check
         self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._end_reason = ""
@@ -80,18 +72,22 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         self._unanswered: TaskCanceledError | None = None
         self._ending = threading.Lock()
         self._mark_read: Callable[[], object] = int
-        self._remove_callback = shutdown_of(app_future.task_record["dfk"]).on_end(self._stop_with_workflow)
+        run = shutdown_of(app_future.task_record["dfk"])
+        self._remove_callback = run.on_end(self._stop_with_workflow)
         app_future.add_done_callback(self._follow)
-        if watcher := kernel.attached(app_future.task_record["dfk"], _Watcher).call:
-            watcher(self)
+        if run.watcher is not None:
+            run.watcher(self)
+
+    @cached_property
+    def _what(self) -> str:
+        return describe(self._request) if self._request else f"The {self.operation.name}"
 
     @property
     def request(self) -> Request | None:
         """The request; None as long as it depends on a future, and if its arguments are invalid."""
+        if self._request is not None:
+            return self._request
         given = self.task_record["kwargs"]
-        request: Request | None = given.get("request")
-        if request is not None:
-            return request
         asked = {name: value for name, value in given.items() if name not in _NOT_OF_REQUEST}
         if any(isinstance(value, (Future, Nested)) for value in asked.values()):
             return None
@@ -112,8 +108,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         ValueError
             If this is a deletion or the transfer of a folder, or the destination itself is a future.
         """
-        given = self.task_record["kwargs"]
-        request = given.get("request")
+        given, request = self.task_record["kwargs"], self._request
         if isinstance(request, TransferRequest):
             given = {
                 "dst_ep": request.destination,

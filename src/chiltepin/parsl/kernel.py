@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["attached", "current", "entered", "executors", "running"]
+__all__ = ["attached", "current", "entered", "running", "target"]
 
 T = TypeVar("T")
 
@@ -95,30 +95,35 @@ def entered(dfk: DataFlowKernel) -> Iterator[None]:
             _CURRENT.reset(token)
 
 
-def executors(dfk: DataFlowKernel, executor: str | list[str] | tuple[str, ...]) -> list[str] | Literal["all"]:
-    """Check the ``executor`` argument of a call.
+def target(
+    given: DataFlowKernel | None, executor: str | list[str] | tuple[str, ...]
+) -> tuple[DataFlowKernel, list[str] | Literal["all"]]:
+    """Return where a call goes.
 
     Parameters
     ----------
-    dfk : DataFlowKernel
-        Where the call goes.
+    given : DataFlowKernel or None
+        To which all calls of the task go; None for the `current` one.
     executor : str, or list or tuple of str
         One label, several, or ``"all"``.
 
     Returns
     -------
+    DataFlowKernel
+        That of the call.
     list of str, or "all"
-        The form that Parsl takes; each label once.
+        The executors in the form that Parsl takes; each label once.
 
     Raises
     ------
     TypeError
-        If it is neither text nor a list of text.
+        If ``executor`` is neither text nor a list of text.
     ConfigError
-        If it is empty, or names an executor that `dfk` does not have.
+        If there is no kernel, or ``executor`` is empty or names one that the kernel does not have.
     """
+    dfk = given if given is not None else current()
     if executor == "all":
-        return "all"
+        return dfk, "all"
     labels = [executor] if isinstance(executor, str) else executor
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"executor must be a label, a list of labels or 'all', not {executor!r}.")
@@ -128,4 +133,4 @@ def executors(dfk: DataFlowKernel, executor: str | list[str] | tuple[str, ...]) 
     for label in labels:
         if label not in known:
             raise ConfigError(f"No executor is named {label!r}; {suggest(label, known)}", key=label)
-    return list(dict.fromkeys(labels))
+    return dfk, list(dict.fromkeys(labels))

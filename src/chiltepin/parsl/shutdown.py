@@ -54,8 +54,8 @@ _ENDED_LAST = "Python ended, and nothing was about to end what it waits for"
 _shutdowns: weakref.WeakSet[Shutdown] = weakref.WeakSet()
 
 
-def install_shutdown(dfk: DataFlowKernel) -> None:
-    """Make the run of `dfk` end in order; every later call for the same one does nothing.
+def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
+    """Make the run of `dfk` end in order, and return its shutdown; every later call for the same one does no more.
 
     From then on ``dfk.cleanup()``, however it is reached, first ends every task that is not done, and with it every
     task that depends on it, each with an error that says so. Tasks that run in a thread are waited for, since nothing
@@ -66,11 +66,13 @@ def install_shutdown(dfk: DataFlowKernel) -> None:
     ConfigError
         In a child made by ``fork``, for a run of its parent.
     """
-    if shutdown_of(dfk).forked:
+    shutdown = shutdown_of(dfk)
+    if shutdown.forked:
         raise ConfigError(
             "This process was forked from one that runs a workflow, and that workflow runs there only; use transfer() "
             "and delete() here, or start a Workflow in this process."
         )
+    return shutdown
 
 
 def shutdown_of(dfk: DataFlowKernel) -> Shutdown:
@@ -135,6 +137,10 @@ class Shutdown:
         Ends its tasks.
     unread : Unread
         Failures that the end names, unless their results are read.
+    apps : mapping
+        The apps of the run, by their task: an app refers to its kernel, and must not be what keeps it alive.
+    watcher : callable or None
+        What is called with each new `chiltepin.data.TransferFuture` of the run.
     forked : bool
         Whether this is a child made by ``fork``: the run is then that of the parent, and is left to it.
     """
@@ -143,6 +149,8 @@ class Shutdown:
         self.dfk = dfk
         self.tasks = TaskCanceller(dfk)
         self.unread = UnreadFailures()
+        self.apps: weakref.WeakKeyDictionary[Any, dict[Any, Callable[..., Any]]] = weakref.WeakKeyDictionary()
+        self.watcher: Callable[[Any], object] | None = None
         self._parsl_cleanup: Callable[[], None] = dfk.cleanup
         self._callbacks: dict[object, Callable[[str], object]] = {}
         self._lock = threading.Lock()
@@ -205,7 +213,7 @@ class Shutdown:
         """Write to stderr what has failed, and what has not ended and will not."""
         for future in callbacks.unfinished(functools.partial(belongs_to, self.dfk)):
             # That of a transfer or deletion says what it is.
-            if what := vars(future).get("_what"):
+            if what := getattr(future, "_what", None):
                 self.unread.add(f"{what} had not ended: {self.tasks.reason or _left_by(interpreter_exit.cause())}.")
         self.unread.say()
 

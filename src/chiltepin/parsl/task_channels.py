@@ -56,9 +56,9 @@ class WorkerChannel:
 
     queues = True
 
-    def __init__(self, payload: AppPayload, backend: str) -> None:
+    def __init__(self, payload: AppPayload, handle: TaskHandle) -> None:
         self._payload, self._begun, self._stopped = payload, time.monotonic(), False
-        self.handle = TaskHandle.at_worker(backend, payload.submission_id)
+        self.handle = handle
 
     def status(self) -> TaskStatus | None:
         """Look, if the task runs in this process; else read what its worker has noted."""
@@ -77,8 +77,10 @@ class WorkerChannel:
 
     def cleanup(self) -> None:
         """Remove that file, and the worker's note, if they can be there."""
-        noted = time.monotonic() - self._begun >= policy.STATUS_FILE_INTERVAL
-        for file in (self._payload.stop_file,) * self._stopped + (self._payload.status_file,) * noted:
+        files = [self._payload.stop_file] if self._stopped else []
+        if time.monotonic() - self._begun >= policy.STATUS_FILE_INTERVAL:
+            files.append(self._payload.status_file)
+        for file in files:
             with suppress(FileNotFoundError):
                 os.remove(file)
 

@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 # Parameter names of the functions through which Parsl and its executors pass a task's arguments on: given by keyword
 # they would clash there.
-_RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
+RESERVED = frozenset({"self", "func", "fn", "resource_specification"})
 _MANGLED = "chiltepin:"
 
 
 def mangled(named: Mapping[str, T]) -> dict[str, T]:
     """Return arguments under other names where Parsl's own functions have a parameter of the same name."""
-    return {_MANGLED + name if name in _RESERVED else name: value for name, value in named.items()}
+    return {_MANGLED + name if name in RESERVED else name: value for name, value in named.items()}
 
 
 def without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callable[..., T]:
@@ -44,11 +44,16 @@ def without_hidden(function: Callable[..., T], hidden: Iterable[str]) -> Callabl
     return _named_like(function, without_globals(run, function.__module__))
 
 
-def sendable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` as an executor runs it: Parsl can send whatever it returns or raises."""
-    name, home = function.__name__, serialization.PROCESS_TOKEN
+def sendable(function: Callable[..., Any], hidden: Iterable[str] | None = None) -> Callable[..., Any]:
+    """Return `function` as an executor runs it: Parsl can send whatever it returns or raises.
+
+    With ``hidden``, it gets its own arguments, under their own names, as from `without_hidden`.
+    """
+    name, home, prefix = function.__name__, serialization.PROCESS_TOKEN, _MANGLED
 
     def run(*args: Any, **kwargs: Any) -> Any:
+        if hidden is not None:
+            kwargs = {name.removeprefix(prefix): value for name, value in kwargs.items() if name not in hidden}
         try:
             # In the worker. Not "from", for which importlib runs a function of Python at each call.
             import chiltepin.parsl.serialization as in_worker  # noqa: PLC0415

@@ -26,7 +26,10 @@ from chiltepin.model import (
 from chiltepin.paths import named
 from chiltepin.settings import limits
 
-__all__ = ["check", "delete_request", "transfer_request"]
+__all__ = ["TIMES", "check", "checked", "delete_request", "transfer_request"]
+
+#: The arguments of a call that are no part of its request.
+TIMES = ("timeout", "polling_interval")
 
 
 def _name(argument: str, value: Any) -> str:
@@ -53,13 +56,11 @@ def _path(argument: str, value: Any) -> str:
 
 
 def _seconds(argument: str, value: Any) -> float:
+    if limits.SECONDS.holds(value):
+        return float(value)
     if not limits.is_number(value):
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a number of seconds, such as 3600.")
-    if not limits.SECONDS.holds(value):
-        raise ValueError(
-            f"{argument}={shown(value)} is out of range; give {limits.SECONDS.remedy(value)}, such as 3600."
-        )
-    return float(value)
+    raise ValueError(f"{argument}={shown(value)} is out of range; give {limits.SECONDS.remedy(value)}, such as 3600.")
 
 
 def _interval(argument: str, value: Any) -> float:
@@ -76,7 +77,7 @@ def _flag(argument: str, value: Any) -> bool:
 def _label(argument: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a string.")
-    if remedy := limits.label_problem(value):
+    if value and (remedy := limits.label_problem(value)):
         raise ValueError(f"{argument}={shown(value)} is not a valid label; {remedy}.")
     return value
 
@@ -164,6 +165,11 @@ def check(argument: str, value: Any) -> Any:
         If the value makes no sense, in one sentence that says what to give instead.
     """
     return CHECKS[argument](argument, value)
+
+
+def checked(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by their names as `check` returns them, or raise its errors."""
+    return {name: check(name, value) for name, value in asked.items()}
 
 
 def transfer_request(

@@ -24,7 +24,7 @@ from chiltepin.errors import (
 )
 from chiltepin.model import DeleteRequest, TransferItem, TransferRequest
 from chiltepin.settings import Endpoint
-from chiltepin.transfers import policy
+from chiltepin.transfers import arguments, policy
 from chiltepin.transfers.outcomes import error_from_status
 from chiltepin.transfers.resolve import resolve_endpoint
 from chiltepin.transfers.runner import open_transfers, runs_at_service
@@ -157,7 +157,7 @@ class EndpointCheck:
         """Go through the stages, and note each that is well."""
         if endpoint in self._settings.endpoints and endpoint not in self._settings.active_places:
             return
-        resolve_endpoint(self._settings, "src_ep", endpoint)
+        resolve_endpoint(self._settings, arguments.check("src_ep", endpoint))
         passed.append("settings")
         # One question answers four: the error says how far it came.
         self._transfers.ls(endpoint, "~")

@@ -7,17 +7,17 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from chiltepin import paths
 from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.settings import FILE_NAME, FILE_VARIABLE, check, default_file, read
-from chiltepin.transfers import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from chiltepin.settings import DataSettings
 
-__all__ = ["BACKEND_VARIABLE", "default_data", "file_data", "resolve_endpoint", "with_backend"]
+__all__ = ["BACKEND_VARIABLE", "check_places", "default_data", "file_data", "resolve_endpoint", "with_backend"]
 
 #: The environment variable that chooses the backend.
 BACKEND_VARIABLE = "CHILTEPIN_BACKEND"
@@ -92,17 +92,23 @@ def with_backend(data: DataSettings, document: Mapping[str, Any], argument: str 
     )
 
 
-def resolve_endpoint(settings: DataSettings, argument: str, endpoint: Any) -> dict[str, Any]:
+def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]]) -> None:
+    """Check endpoints, each with a path that has to stay inside its root; None for one that is not known yet."""
+    for endpoint, path in asked:
+        place = resolve_endpoint(settings, endpoint)
+        if path is not None:
+            paths.parts(path, home=place.get("home", "/"), endpoint=endpoint)
+
+
+def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:
     """Return where an endpoint is on the active backend; see `chiltepin.settings.DataSettings.places`.
 
     Parameters
     ----------
     settings : DataSettings
         What is declared.
-    argument : str
-        The parameter that names the endpoint, for the message.
-    endpoint : Any
-        What the caller gave for it.
+    name : str
+        The name of the endpoint, as `chiltepin.transfers.arguments.check` returns it.
 
     Returns
     -------
@@ -116,7 +122,6 @@ def resolve_endpoint(settings: DataSettings, argument: str, endpoint: Any) -> di
     EndpointNotFoundError
         If nobody knows it.
     """
-    name = arguments.check(argument, endpoint)
     places = settings.active_places
     if name in places:
         return places[name]

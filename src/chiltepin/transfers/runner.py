@@ -189,7 +189,7 @@ class Transfers:
         told: Callable[[TaskStatus], object],
     ) -> TaskStatus:
         start = self._clock.monotonic()
-        handle = TaskHandle.at_worker(self.backend.name, name)
+        handle: TaskHandle | None = None
         key = object()
         try:
             _here[key] = request, stopped
@@ -197,7 +197,7 @@ class Transfers:
             status = self._follow(handle, start, timeout, longest, stopped, told)
         except BaseException:
             # An interrupted submission or wait (Ctrl-C, say) leaves no task behind.
-            self.backend.cancel(handle)
+            self.backend.cancel(handle or TaskHandle.at_worker(self.backend.name, name))
             raise
         finally:
             _here.pop(key, None)

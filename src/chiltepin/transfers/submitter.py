@@ -7,7 +7,7 @@ future at once, and the one thread of the task manager does the rest.
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.transfers import arguments
 from chiltepin.transfers.outcomes import error_from_status
@@ -20,16 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["delete_task", "transfer_task"]
 
 
-def transfer_task(
-    payload: AppPayload,
-    transfers: Transfers,
-    *,
-    timeout: Any,
-    polling_interval: Any,
-    request: Request | None = None,
-    inputs: Any = (),
-    **asked: Any,
-) -> Future[TaskStatus]:
+def transfer_task(payload: AppPayload, transfers: Transfers, *, inputs: Any = (), **asked: Any) -> Future[TaskStatus]:
     """Start one transfer; the future ends as `chiltepin.transfers.worker.transfer_task` would.
 
     Parameters
@@ -38,36 +29,26 @@ def transfer_task(
         What was decided before; its setup is that of ``transfers``.
     transfers : Transfers
         Where it goes. It may hold a login, and cannot be sent to another process.
-    timeout, polling_interval, request, inputs, asked
+    inputs, asked
         As for the worker.
     """
     del inputs  # Only waited for.
-    return _start(payload, transfers, request or arguments.transfer_request(**asked), timeout, polling_interval)
+    return _start(payload.completed(arguments.transfer_request, asked), transfers)
 
 
-def delete_task(
-    payload: AppPayload,
-    transfers: Transfers,
-    *,
-    timeout: Any,
-    polling_interval: Any,
-    request: Request | None = None,
-    inputs: Any = (),
-    **asked: Any,
-) -> Future[TaskStatus]:
+def delete_task(payload: AppPayload, transfers: Transfers, *, inputs: Any = (), **asked: Any) -> Future[TaskStatus]:
     """Start one deletion; as `transfer_task`."""
     del inputs
-    return _start(payload, transfers, request or arguments.delete_request(**asked), timeout, polling_interval)
+    return _start(payload.completed(arguments.delete_request, asked), transfers)
 
 
-def _start(
-    payload: AppPayload, transfers: Transfers, request: Request, timeout: Any, polling_interval: Any
-) -> Future[TaskStatus]:
+def _start(payload: AppPayload, transfers: Transfers) -> Future[TaskStatus]:
+    request = cast("Request", payload.request)
     pending = transfers.manager.start(
         payload.submission_id,
         request,
-        timeout=arguments.check("timeout", timeout),
-        polling_interval=arguments.check("polling_interval", polling_interval),
+        timeout=payload.timeout,
+        polling_interval=payload.polling_interval,
         grace=payload.fault_grace,
         workflow=payload.workflow,
     )

@@ -7,21 +7,21 @@ arguments, in which Parsl has put results where futures stood. They import neith
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import TaskCanceledError
-from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
+from chiltepin.model import FAULT_GRACE, TaskState
 from chiltepin.transfers import arguments
 from chiltepin.transfers.outcomes import describe, error_from_status
 from chiltepin.transfers.own_files import exists_own
-from chiltepin.transfers.runner import open_transfers, runs_at_service
+from chiltepin.transfers.runner import open_transfers
 from chiltepin.transfers.status_file import StatusFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chiltepin.model import Request, TaskStatus
+    from chiltepin.model import Request, TaskHandle, TaskStatus
     from chiltepin.transfers.runner import Transfers
 
 __all__ = ["AppPayload", "WithOutputDir", "delete_task", "run", "transfer_task"]
@@ -45,6 +45,12 @@ class AppPayload:
         Seconds for which a fault that does not heal without help is waited for.
     workflow : str
         The name of the run that the call belongs to; empty outside of any.
+    handle : TaskHandle or None
+        The task; None at a service, which gives it a name of its own.
+    request : TransferRequest or DeleteRequest or None
+        What is wanted; None as long as that depends on a future.
+    timeout, polling_interval : float
+        As for `Transfers.run`.
     """
 
     setup: str
@@ -52,23 +58,26 @@ class AppPayload:
     stop_file: str
     fault_grace: float = FAULT_GRACE
     workflow: str = ""
+    handle: TaskHandle | None = None
+    request: Request | None = None
+    timeout: float = 3600.0
+    polling_interval: float = 30.0
 
     @property
     def status_file(self) -> str:
         """Where the worker tells how the task stands, beside the stop file; empty if nobody will ask."""
         return f"{self.stop_file.removesuffix('.stop')}.json" if self.stop_file else ""
 
+    def completed(self, make_request: Callable[..., Request], asked: dict[str, Any]) -> AppPayload:
+        """Return what this is with the arguments that were futures; ``make_request`` takes those of the request."""
+        if not asked:
+            return self
+        times = arguments.checked({name: asked.pop(name) for name in arguments.TIMES if name in asked})
+        return replace(self, request=self.request or make_request(**asked), **times)
 
-def transfer_task(
-    payload: AppPayload,
-    *,
-    timeout: Any,
-    polling_interval: Any,
-    request: Request | None = None,
-    inputs: Any = (),
-    **asked: Any,
-) -> TaskStatus:
-    """Run one transfer: ``request``, or what ``asked``, the arguments of `transfer_request`, amount to.
+
+def transfer_task(payload: AppPayload, *, inputs: Any = (), **asked: Any) -> TaskStatus:
+    """Run one transfer: that of the payload, with what is ``asked`` besides.
 
     Returns
     -------
@@ -81,26 +90,19 @@ def transfer_task(
         If the task did not succeed.
     """
     del inputs  # Only waited for.
-    return run(payload, request or arguments.transfer_request(**asked), timeout, polling_interval)
+    return run(payload.completed(arguments.transfer_request, asked))
 
 
-def delete_task(
-    payload: AppPayload,
-    *,
-    timeout: Any,
-    polling_interval: Any,
-    request: Request | None = None,
-    inputs: Any = (),
-    **asked: Any,
-) -> TaskStatus:
-    """Run one deletion; as `transfer_task`, for the arguments of `chiltepin.transfers.arguments.delete_request`."""
+def delete_task(payload: AppPayload, *, inputs: Any = (), **asked: Any) -> TaskStatus:
+    """Run one deletion; as `transfer_task`."""
     del inputs
-    return run(payload, request or arguments.delete_request(**asked), timeout, polling_interval)
+    return run(payload.completed(arguments.delete_request, asked))
 
 
-def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: Any, client: Any = None) -> TaskStatus:
-    """Run one request in this process; the result is that of `transfer_task`."""
+def run(payload: AppPayload, client: Any = None) -> TaskStatus:
+    """Run the request of a payload in this process; the result is that of `transfer_task`."""
     transfers = open_transfers(payload.setup, client)
+    request = cast("Request", payload.request)
 
     def stopped() -> bool:
         return exists_own(payload.stop_file)
@@ -109,8 +111,8 @@ def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: A
         raise TaskCanceledError(f"{describe(request)} was cancelled before it began.")
     status = transfers.run(
         request,
-        timeout=arguments.check("timeout", timeout),
-        polling_interval=arguments.check("polling_interval", polling_interval),
+        timeout=payload.timeout,
+        polling_interval=payload.polling_interval,
         submission_id=_submission_id(transfers, payload),
         fault_grace=payload.fault_grace,
         workflow=payload.workflow,
@@ -124,12 +126,11 @@ def run(payload: AppPayload, request: Request, timeout: Any, polling_interval: A
 
 def _submission_id(transfers: Transfers, payload: AppPayload) -> str | None:
     """Return the id of this try: a new one where Parsl repeats a task that did not succeed in this process."""
-    backend = transfers.backend
-    if runs_at_service(backend):
+    if payload.handle is None:
         return None
-    [before] = backend.poll([TaskHandle.at_worker(backend.name, payload.submission_id)])
+    [before] = transfers.backend.poll([payload.handle])
     if before.state in (TaskState.FAILED, TaskState.CANCELED, TaskState.EXPIRED):
-        return backend.new_submission_id()
+        return transfers.backend.new_submission_id()
     return payload.submission_id
 
 
