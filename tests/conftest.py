@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,14 @@ import pytest
 def pytest_xdist_auto_num_workers(config):
     """Two processes for each processor: half of the time a test waits for a server, a process or a disk."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lean_processes():
+    """Have each Python that a test starts load less of Parsl; see `lean/sitecustomize.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).with_name("lean")), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(autouse=True)

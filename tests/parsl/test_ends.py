@@ -443,7 +443,7 @@ class TestWorkers:
             text=True,
             timeout=100,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(HERE)},
+            env={**os.environ, "PYTHONPATH": f"{HERE}:{os.environ['PYTHONPATH']}"},
             check=False,
         )
         assert run.stdout == "42 given 84\n"

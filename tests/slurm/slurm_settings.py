@@ -25,7 +25,7 @@ def settings(folder, web, **keys):
             "provider": "slurm",
             "max_workers_per_node": 1,
             # For the tasks defined here: with all tests in one process this folder is not the first of its path.
-            "environment": [f"export PYTHONPATH={HERE}"],
+            "environment": [f"export PYTHONPATH={HERE}:$PYTHONPATH"],
             **keys,
         },
         "data": {

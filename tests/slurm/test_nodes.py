@@ -17,7 +17,7 @@ from chiltepin import transfer_task
 def nodes(cluster, tmp_path_factory):
     """A workflow whose ``compute`` is one job on two nodes, kept for the tests of this file."""
     folder = tmp_path_factory.mktemp("nodes")
-    keys = f"slurm\n  nodes_per_block: 2\n  environment: ['export PYTHONPATH={WORKFLOWS}']"
+    keys = f"slurm\n  nodes_per_block: 2\n  environment: ['export PYTHONPATH={WORKFLOWS}:$PYTHONPATH']"
     file, place = write_settings(folder, backend="file", provider=keys)
     place.fill()
     with chiltepin.Workflow(file, run_dir=folder / "runinfo"):
