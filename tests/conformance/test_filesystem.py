@@ -6,13 +6,13 @@ import pytest
 from buckets import OTHERS
 
 from chiltepin.testing.conformance import BackendLaws
-from chiltepin.testing.conformance.checking import CheckingLaws
-from chiltepin.testing.conformance.deleting import DeletingLaws
+from chiltepin.testing.conformance.checksums import ChecksumLaws
+from chiltepin.testing.conformance.deletions import DeletionLaws
+from chiltepin.testing.conformance.destination_extra import DestinationExtraLaws
 from chiltepin.testing.conformance.files import FileLaws
 from chiltepin.testing.conformance.folders import FolderLaws
 from chiltepin.testing.conformance.listing import ListingLaws
-from chiltepin.testing.conformance.refusing import RefusingLaws
-from chiltepin.testing.conformance.removing import RemovingLaws
+from chiltepin.testing.conformance.refusals import RefusalLaws
 from chiltepin.testing.conformance.selection import SelectionLaws
 
 
@@ -52,7 +52,7 @@ class TestBucket(BackendLaws):
         return bucket_rig
 
 
-class TestOtherBuckets(FileLaws, FolderLaws, SelectionLaws, RemovingLaws, DeletingLaws, ListingLaws):
+class TestOtherBuckets(FileLaws, FolderLaws, SelectionLaws, DestinationExtraLaws, DeletionLaws, ListingLaws):
     """The laws in which S3 servers differ, on those of other makes."""
 
     @pytest.fixture(params=OTHERS)
@@ -115,7 +115,7 @@ class TestWebdav(BackendLaws):
         return served_rig("apache-dav")
 
 
-class TestOtherFileServers(FileLaws, FolderLaws, RemovingLaws, DeletingLaws):
+class TestOtherFileServers(FileLaws, FolderLaws, DestinationExtraLaws, DeletionLaws):
     """The laws in which servers of FTP and WebDAV differ, on those of other makes."""
 
     @pytest.fixture(params=["pyftpdlib", "wsgidav"])
@@ -124,7 +124,7 @@ class TestOtherFileServers(FileLaws, FolderLaws, RemovingLaws, DeletingLaws):
         return served_rig(request.param)
 
 
-class TestWeb(FileLaws, FolderLaws, SelectionLaws, CheckingLaws, RemovingLaws, RefusingLaws):
+class TestWeb(FileLaws, FolderLaws, SelectionLaws, ChecksumLaws, DestinationExtraLaws, RefusalLaws):
     """``filesystem`` from a web server to a folder of this machine: the laws that a source has a part in."""
 
     @pytest.fixture
@@ -133,7 +133,7 @@ class TestWeb(FileLaws, FolderLaws, SelectionLaws, CheckingLaws, RemovingLaws, R
         return web_rig("nginx")
 
 
-class TestOtherWebs(FileLaws, FolderLaws, RemovingLaws):
+class TestOtherWebs(FileLaws, FolderLaws, DestinationExtraLaws):
     """The laws in which index pages differ, on web servers of other makes."""
 
     @pytest.fixture(params=["apache", "lighttpd", "tomcat"])

@@ -263,7 +263,7 @@ def MyBackend(folders):
 def test_a_third_party_needs_the_lines_of_the_docstring(pytester):
     """The example in the documentation of the suite is a whole test module: it is collected and passes."""
     _, _, example = inspect.getdoc(chiltepin.testing.conformance).partition("::\n\n")
-    block = textwrap.dedent(example.split("\n\nAnything else")[0])
+    block = textwrap.dedent(example.split("\n\nOtherwise, ")[0])
     pytester.makepyfile(THIRD_PARTY + block)
     outcomes = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider").parseoutcomes()
     assert "failed" not in outcomes

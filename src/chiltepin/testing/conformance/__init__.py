@@ -1,7 +1,7 @@
 """The laws that every backend keeps, as a class of tests.
 
-Subclass `BackendLaws` in a test module and give it a rig: the backend, two empty endpoints, and hands that reach behind
-the backend's back. Where the endpoints are folders that the tests can see, `FolderRig` is that rig::
+Subclass `BackendLaws` in a test module and give it a rig: the backend, two empty endpoints, and access to their files
+without the backend. If the endpoints are folders of this machine, `FolderRig` is that rig::
 
     class TestMine(BackendLaws):
         @pytest.fixture
@@ -11,8 +11,8 @@ the backend's back. Where the endpoints are folders that the tests can see, `Fol
                 folder.mkdir()
             return FolderRig(MyBackend(folders), folders)
 
-Anything else is a `Rig` with four methods of its own. A law that needs more than the rig or the backend has is skipped,
-and says what is missing.
+Otherwise, subclass `Rig` and write its four methods. A law that needs more than the rig or the backend has is skipped,
+with a reason.
 """
 
 from chiltepin.testing.conformance.helpers import Outcome

@@ -1,4 +1,4 @@
-"""Laws of the contract itself: submissions, handles, statuses, threads, the beginning and the end of a backend."""
+"""Laws of the contract: submissions, handles, statuses, threads, making and closing a backend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContractLaws"]
 
-#: Threads that call a backend at the same moment.
+#: Threads that call a backend at the same time.
 CROWD = 6
 
 
@@ -191,7 +191,7 @@ class ContractLaws:
         must_move(rig, ("/f", "/f"))
         rig.backend.close()
         rig.backend.close()
-        require(files(rig, rig.source) == {"/f"} == files(rig, rig.destination), "close never deletes data")
+        require(files(rig, rig.source) == {"/f"} == files(rig), "close never deletes data")
 
     def test_from_config_contacts_nobody(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """From_config makes a backend of plain data, and opens no connection for it."""

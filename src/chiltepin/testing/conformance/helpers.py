@@ -1,4 +1,4 @@
-"""How the laws ask a backend for something, and how they say what they miss."""
+"""Requests of the laws to a backend, and the checks of what comes of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
-from chiltepin.errors import ChiltepinError, PathNotFoundError, PermissionDeniedError
+from chiltepin.errors import ChiltepinError, PathNotFoundError, PermissionDeniedError, UnsupportedOptionError
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, TransferItem, TransferRequest
 
 if TYPE_CHECKING:
@@ -24,8 +24,10 @@ __all__ = [
     "deletion",
     "files",
     "move",
+    "must_be_refused",
     "must_move",
     "must_remove",
+    "needs",
     "pickled",
     "remove",
     "require",
@@ -38,20 +40,20 @@ E = TypeVar("E", bound=Exception)
 
 
 def require(kept: object, law: str) -> None:
-    """Raise AssertionError with the words of the law, if it was not kept; works in optimized Python, too."""
+    """Raise an AssertionError with the text of the law if it is broken, also in optimized Python."""
     __tracebackhide__ = True
     if not kept:
         raise AssertionError(law)
 
 
 def pickled(value: T, what: str) -> T:
-    """Return a value as it comes out of a pickle; one that does not come out breaks the law.
+    """Return a value after pickling and unpickling; one that fails breaks the law.
 
     Notes
     -----
-    Exceptions go by their own means. Parsl has tblib teach pickle another way for every class of them that is defined
-    before ``parsl.app.python`` is imported (``tblib.pickling_support.install``); that way brings even those through
-    whose makers want more than they keep, and a worker that knows the class from elsewhere has not learned it.
+    Exceptions are pickled without tblib. Parsl has tblib register another way to pickle every exception class that is
+    defined before ``parsl.app.python`` is imported (``tblib.pickling_support.install``). It also works for classes with
+    an ``__init__`` that requires more than ``args`` has, but a worker that imports such a class later does not use it.
     """
     file = io.BytesIO()
     pickler = pickle.Pickler(file)
@@ -68,32 +70,24 @@ def pickled(value: T, what: str) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a request: exactly one of the two is there.
-
-    Parameters
-    ----------
-    status : TaskStatus or None
-        The last status of the task that was made; live, if it would never have ended.
-    error : ChiltepinError or None
-        Why no task was made.
-    """
+    """The outcome of a request: the last status of the task, live if it would never end, or why no task was made."""
 
     status: TaskStatus | None = None
     error: ChiltepinError | None = None
 
     @property
     def state(self) -> TaskState | None:
-        """The last state of the task; None where none was made."""
+        """The last state of the task; None without a task."""
         return self.status.state if self.status is not None else None
 
     @property
     def succeeded(self) -> bool:
-        """Whether there is a task, and it has done all that was asked."""
+        """Whether there is a task, and it has done everything."""
         return self.state is TaskState.SUCCEEDED
 
     @property
     def code(self) -> str:
-        """Why it did not succeed, in Globus's vocabulary; an error's class speaks where it has no code."""
+        """Why it did not succeed, as a code of Globus; an error without a code has that of its class."""
         if self.status is not None:
             return self.status.code
         if isinstance(self.error, PathNotFoundError):
@@ -120,7 +114,7 @@ def deletion(rig: Rig, *paths: str, **options: Any) -> DeleteRequest:
 
 
 def run(rig: Rig, request: Request) -> Outcome:
-    """Submit, let time pass, and return what came of it; a task that would live on is cancelled."""
+    """Submit, let time pass, and return the outcome; a task that would not end is cancelled."""
     try:
         handle = rig.backend.submit(request, rig.backend.new_submission_id())
     except ChiltepinError as err:
@@ -147,6 +141,11 @@ def must_move(rig: Rig, *pairs: tuple[str, str], **options: Any) -> TaskStatus:
     return _success(move(rig, *pairs, **options), f"a transfer of {pairs}")
 
 
+def must_be_refused(outcome: Outcome, law: str) -> None:
+    """Check that a request was refused at submit because of an option."""
+    require(isinstance(outcome.error, UnsupportedOptionError), f"{law}; here {outcome}")
+
+
 def must_raise(kind: type[E] | tuple[type[E], ...], call: Callable[[], object], law: str) -> E:
     """Return the error of a call that has to raise one of its kind; anything else breaks the law."""
     try:
@@ -171,6 +170,12 @@ def _success(outcome: Outcome, what: str) -> TaskStatus:
     return outcome.status
 
 
+def needs(claimed: object, what: str) -> None:
+    """Skip the law if the capabilities of the backend do not include something."""
+    if not claimed:
+        pytest.skip(f"The capabilities of this backend have no {what}.")
+
+
 def needs_empty_folder(rig: Rig, endpoint: str, folder: str) -> None:
     """Make an empty folder, whose path ends in ``/``; skip the law in a store that has no empty folders."""
     rig.mkdir(endpoint, folder)
@@ -184,6 +189,6 @@ def needs_writable_source(rig: Rig) -> None:
         pytest.skip(f"Nothing can be written to {rig.source!r}.")
 
 
-def files(rig: Rig, endpoint: str) -> set[str]:
-    """Return all files of an endpoint, leftovers included."""
-    return {path for path in rig.tree(endpoint) if not path.endswith("/")}
+def files(rig: Rig, endpoint: str = "") -> set[str]:
+    """Return all files of an endpoint, by default of the destination, leftovers included."""
+    return {path for path in rig.tree(endpoint or rig.destination) if not path.endswith("/")}

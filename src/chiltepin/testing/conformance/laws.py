@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chiltepin.testing.conformance.checking import CheckingLaws
+from chiltepin.testing.conformance.cancellation import CancellationLaws
+from chiltepin.testing.conformance.checksums import ChecksumLaws
 from chiltepin.testing.conformance.contract import ContractLaws
-from chiltepin.testing.conformance.deleting import DeletingLaws
+from chiltepin.testing.conformance.deletions import DeletionLaws
+from chiltepin.testing.conformance.destination_extra import DestinationExtraLaws
 from chiltepin.testing.conformance.files import FileLaws
 from chiltepin.testing.conformance.folders import FolderLaws
 from chiltepin.testing.conformance.listing import ListingLaws
-from chiltepin.testing.conformance.refusing import RefusingLaws
-from chiltepin.testing.conformance.removing import RemovingLaws
+from chiltepin.testing.conformance.refusals import RefusalLaws
 from chiltepin.testing.conformance.selection import SelectionLaws
-from chiltepin.testing.conformance.stopping import StoppingLaws
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -28,12 +28,12 @@ class BackendLaws(
     FileLaws,
     FolderLaws,
     SelectionLaws,
-    CheckingLaws,
-    RemovingLaws,
-    DeletingLaws,
+    ChecksumLaws,
+    DestinationExtraLaws,
+    DeletionLaws,
     ListingLaws,
-    StoppingLaws,
-    RefusingLaws,
+    CancellationLaws,
+    RefusalLaws,
 ):
     """The laws of a backend; subclass it under a name that pytest collects, and override `rig`.
 

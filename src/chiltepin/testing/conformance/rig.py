@@ -1,4 +1,4 @@
-"""What a law needs beside the backend: hands behind its back, and power over time."""
+"""What a law needs besides the backend: access to its files, and control of its time."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ __all__ = ["FolderRig", "Rig"]
 class Rig(ABC):
     """A backend under test with two empty endpoints.
 
-    `put`, `get`, `mkdir` and `tree` have to be written; they must not use the backend. The others may be: those for
-    time where the backend's time is not this machine's, and `link`, `modified` and `hold` for the laws that need them.
+    `put`, `get`, `mkdir` and `tree` have to be written; they must not use the backend. The others are optional: those
+    for time if the backend does not use the time of this machine, and `link`, `modified` and `hold` for some laws.
     Every path here is absolute and counts from the root of its endpoint.
 
     Parameters
     ----------
     backend : TransferBackend
-        What is judged.
+        The backend to test.
     endpoints : sequence of str
-        Names of two endpoints of it, both empty: the laws move from the first to the second.
+        Names of two of its endpoints, both empty: the laws move from the first to the second.
     config : (mapping, mapping) or None
-        The arguments that `TransferBackend.from_config` takes for such a backend; None skips the laws about it.
+        The arguments of `TransferBackend.from_config` for this backend; None skips the laws about it.
     """
 
     #: Whether nothing can be written to the source endpoint, as on a web server; laws that write there are skipped.
     source_is_read_only: bool = False
 
-    #: Seconds of the backend's time between two looks at a task of a service.
+    #: Seconds of the backend's time between two polls of a task of a service.
     interval: float = 0.25
 
-    #: How many looks a task gets to come to its end.
+    #: How many polls a task gets until it has to end.
     looks: int = 240
 
-    #: A living task that shows the same trouble at so many looks in a row will not heal.
+    #: A live task with the same fault at so many polls in a row counts as stuck.
     patience: int = 20
 
-    #: Seconds until a deadline that comes soon, in the backend's time.
+    #: Seconds until a near deadline, in the backend's time.
     soon: float = 0.2
 
     def __init__(
@@ -67,25 +67,25 @@ class Rig(ABC):
 
     @abstractmethod
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
-        """Write a file, and the folders that lead there.
+        """Write a file, and the folders on its path.
 
         Parameters
         ----------
         endpoint, path : str
-            Where.
+            The path.
         content : bytes
-            All of it.
+            The content.
         modified : float or None
             Its modification time in seconds since 1970; None means any. Where no time can be set, call `lacks`.
         """
 
     @abstractmethod
     def get(self, endpoint: str, path: str) -> bytes | None:
-        """Return the content of a file; None where there is none."""
+        """Return the content of a file; None if it does not exist."""
 
     @abstractmethod
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make a folder, and those that lead there; do nothing in a store that has no empty folders."""
+        """Make a folder, and those on its path; do nothing in a store without empty folders."""
 
     @abstractmethod
     def tree(self, endpoint: str) -> set[str]:
@@ -125,15 +125,15 @@ class Rig(ABC):
         self.lacks("tasks that it can hold", "hold")
 
     def lacks(self, what: str, hook: str) -> NoReturn:
-        """Skip the law that needs a hook which this rig has not."""
+        """Skip a law that needs a missing method of this rig."""
         pytest.skip(f"This rig has no {what}; write {type(self).__name__}.{hook} to have this law judged.")
 
     def now(self) -> datetime:
-        """Return what time it is for the backend."""
+        """Return the time of the backend."""
         return datetime.now(timezone.utc)
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass for the backend; a rig with a clock of its own moves that instead of waiting."""
+        """Let time pass for the backend; a rig with a simulated clock moves that instead of waiting."""
         threading.Event().wait(seconds)
 
     def settle(self, handle: TaskHandle) -> TaskStatus:
@@ -142,8 +142,8 @@ class Rig(ABC):
         Returns
         -------
         TaskStatus
-            A live one, if the task did not end within `looks` looks, or keeps showing the same trouble: a service may
-            try again for a day what cannot succeed (docs.globus.org, "Task Behavior", 3).
+            A live one, if the task did not end within `looks` polls, or keeps the same fault: a service may retry for a
+            day what cannot succeed (docs.globus.org, "Task Behavior", 3).
         """
         status, trouble, same = self.backend.poll([handle])[0], "", 0
         for _ in range(self.looks):
@@ -167,7 +167,7 @@ class FolderRig(Rig):
     backend, config
         As in `Rig`.
     folders : mapping of str to path
-        For two endpoints, by name, the folder where their files are.
+        The folders of two endpoints, by name.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class FolderRig(Rig):
         self.folders = {name: Path(folder) for name, folder in folders.items()}
 
     def place(self, endpoint: str, path: str) -> Path:
-        """Return where a path of an endpoint is on this machine."""
+        """Return the path on this machine of a path on an endpoint."""
         return self.folders[endpoint] / path.strip("/")
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
@@ -202,7 +202,7 @@ class FolderRig(Rig):
         self.place(endpoint, path).mkdir(parents=True, exist_ok=True)
 
     def tree(self, endpoint: str) -> set[str]:
-        """Return all paths; see `Rig.tree`. A link is no folder, wherever it leads."""
+        """Return all paths; see `Rig.tree`. A link does not count as a folder."""
         top = self.folders[endpoint]
         found = set()
         for place in top.rglob("*"):

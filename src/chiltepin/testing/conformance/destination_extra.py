@@ -1,4 +1,4 @@
-"""Laws about what is removed because it is in a destination folder and not in its source folder."""
+"""Laws about ``delete_destination_extra``: files that only the destination folder has are removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from chiltepin.model import FilterRule
 from chiltepin.testing.conformance.helpers import (
     files,
     move,
+    must_be_refused,
     must_move,
+    needs,
     needs_empty_folder,
     needs_writable_source,
     require,
@@ -21,24 +23,24 @@ if TYPE_CHECKING:
     from chiltepin.testing.conformance.helpers import Outcome
     from chiltepin.testing.conformance.rig import Rig
 
-__all__ = ["RemovingLaws"]
+__all__ = ["DestinationExtraLaws"]
 
-#: What is at the destination and not at the source, below the folder.
+#: Files that only the destination folder has.
 EXTRA = ("/extra", "/.hidden", "/sub/extra", "/gone/extra", "/gone/deeper/extra")
 
 
 def mirror(rig: Rig, *pairs: tuple[str, str], **options: Any) -> Outcome:
-    """Run a transfer of folders that removes what is too much."""
+    """Run a transfer of folders with the option."""
     return move(rig, *pairs, **{"recursive": True, "delete_destination_extra": True, **options})
 
 
 def must_mirror(rig: Rig, **options: Any) -> None:
-    """Move ``/d`` to ``/e`` so, which has to succeed."""
+    """Move ``/d`` to ``/e`` with the option, which has to succeed."""
     must_move(rig, ("/d", "/e"), recursive=True, delete_destination_extra=True, **options)
 
 
 def plant(rig: Rig) -> set[str]:
-    """Put a folder at both ends, with more at the destination; return all that is there."""
+    """Put a folder on both endpoints, with extra files at the destination; return all files there."""
     for path in ("/f", "/sub/f"):
         rig.put(rig.source, f"/d{path}", b"new")
         rig.put(rig.destination, f"/e{path}", b"old")
@@ -46,16 +48,15 @@ def plant(rig: Rig) -> set[str]:
         rig.put(rig.destination, f"/e{path}", b"extra")
     rig.put(rig.destination, "/beside", b"beside")
     rig.put(rig.destination, "/eleven/beside", b"beside")
-    return files(rig, rig.destination)
+    return files(rig)
 
 
 def needs_it(rig: Rig) -> None:
-    """Skip the law where the backend does not claim to remove what is too much."""
-    if not rig.backend.capabilities.deletes_extra:
-        pytest.skip("The capabilities of this backend have no delete_destination_extra.")
+    """Skip the law for a backend without the option."""
+    needs(rig.backend.capabilities.deletes_extra, "delete_destination_extra")
 
 
-class RemovingLaws:
+class DestinationExtraLaws:
     """What ``delete_destination_extra`` does, and what it never does."""
 
     def test_what_is_too_much_goes(self, rig: Rig) -> None:
@@ -63,14 +64,13 @@ class RemovingLaws:
         plant(rig)
         if not rig.backend.capabilities.deletes_extra:
             outcome = mirror(rig, ("/d", "/e"))
-            error = isinstance(outcome.error, UnsupportedOptionError)
-            require(error, f"delete_destination_extra is refused at submit; here {outcome}")
+            must_be_refused(outcome, "delete_destination_extra is refused at submit")
             require(rig.get(rig.destination, "/e/f") == b"old", "what is refused moves nothing")
             return
         must_mirror(rig)
         found = {path for path in rig.tree(rig.destination) if path.startswith("/e/")} - {"/e/", "/e/sub/"}
         require(found == {"/e/f", "/e/sub/f"}, f"what is not in the source folder is removed, here is {found}")
-        others = files(rig, rig.destination) - found
+        others = files(rig) - found
         require(
             others == {"/beside", "/eleven/beside"}, f"nothing beside the destination folder goes; here is {others}"
         )
@@ -82,9 +82,7 @@ class RemovingLaws:
         needs_it(rig)
         rig.put(rig.source, "/d/sub/f", b"new")
         must_mirror(rig)
-        require(
-            files(rig, rig.destination) == {"/e/sub/f"}, "a new destination folder gets what is in the source folder"
-        )
+        require(files(rig) == {"/e/sub/f"}, "a new destination folder gets what is in the source folder")
 
     def test_a_root_can_be_mirrored(self, rig: Rig) -> None:
         """The destination may be the root of an endpoint; the root itself stays."""
@@ -93,7 +91,7 @@ class RemovingLaws:
         rig.put(rig.destination, "/extra", b"extra")
         outcome = mirror(rig, ("/", "/"))
         require(outcome.succeeded, f"what is in a root can be mirrored; here {outcome}")
-        require(files(rig, rig.destination) == {"/f"}, "what is in a root and not at the source is removed")
+        require(files(rig) == {"/f"}, "what is in a root and not at the source is removed")
 
     def test_an_empty_source_empties(self, rig: Rig) -> None:
         """A source folder that is there, and in which nothing is, leaves nothing in the destination folder."""
@@ -101,31 +99,29 @@ class RemovingLaws:
         needs_empty_folder(rig, rig.source, "/d/")
         rig.put(rig.destination, "/e/sub/extra", b"extra")
         must_mirror(rig)
-        require(files(rig, rig.destination) == set(), "an empty source folder empties the destination folder")
+        require(files(rig) == set(), "an empty source folder empties the destination folder")
 
     @pytest.mark.parametrize("level", ["exists", "size"])
     def test_what_a_sync_level_leaves_alone_stays(self, rig: Rig, level: str) -> None:
         """What is not moved because it is there already is not too much."""
         needs_it(rig)
-        if level not in rig.backend.capabilities.sync_levels:
-            pytest.skip(f"The capabilities of this backend have no sync level {level!r}.")
+        needs(level in rig.backend.capabilities.sync_levels, f"sync level {level!r}")
         plant(rig)
         must_mirror(rig, sync_level=level)
         require(rig.get(rig.destination, "/e/sub/f") == b"old", f"what {level!r} leaves alone stays")
-        require("/e/sub/extra" not in files(rig, rig.destination), "what is too much beside it goes")
+        require("/e/sub/extra" not in files(rig), "what is too much beside it goes")
 
     def test_what_filters_leave_out_stays(self, rig: Rig) -> None:
         """What the filters leave out is kept, be it at the source or not; or the request is refused."""
         needs_it(rig)
-        if not rig.backend.capabilities.filters:
-            pytest.skip("The capabilities of this backend have no filters.")
+        needs(rig.backend.capabilities.filters, "filters")
         rig.put(rig.source, "/d/f.nc", b"new")
         rig.put(rig.source, "/d/both.log", b"new")
         for path in ("/both.log", "/only.log", "/gone/only.log", "/extra.nc", "/gone/extra.nc", "/gone/too/extra.nc"):
             rig.put(rig.destination, f"/e{path}", b"old")
-        before = files(rig, rig.destination)
+        before = files(rig)
         outcome = mirror(rig, ("/d", "/e"), filters=(FilterRule(method="exclude", name="*.log"),))
-        found = files(rig, rig.destination)
+        found = files(rig)
         if isinstance(outcome.error, UnsupportedOptionError):
             require(found == before, "what is refused removes nothing")
             return
@@ -146,7 +142,7 @@ class RemovingLaws:
             # Globus counts what is of another kind as too much, too (docs.globus.org, "Task Submission", 2.3).
             require(rig.get(rig.destination, "/e/taken") == b"new", "a success has moved every file")
             return
-        gone = before - files(rig, rig.destination)
+        gone = before - files(rig)
         require(not gone, f"nothing is removed unless everything was moved; here {gone}")
 
     def test_a_missing_source_removes_nothing(self, rig: Rig) -> None:
@@ -155,7 +151,7 @@ class RemovingLaws:
         before = plant(rig)
         outcome = mirror(rig, ("/missing", "/e"))
         require(outcome.code == "FILE_NOT_FOUND", f"a missing source says FILE_NOT_FOUND; here {outcome}")
-        require(files(rig, rig.destination) == before, "a missing source removes nothing")
+        require(files(rig) == before, "a missing source removes nothing")
 
     def test_a_listing_that_leaves_something_out_removes_nothing(self, rig: Rig) -> None:
         """Where something in the source folder cannot be listed or had, nothing is removed, and a success skips it."""
@@ -163,7 +159,7 @@ class RemovingLaws:
         before = plant(rig)
         rig.spoil(rig.source, "/d")
         outcome = mirror(rig, ("/d", "/e"))
-        gone = before - files(rig, rig.destination)
+        gone = before - files(rig)
         require(not gone, f"nothing is removed on the strength of a listing that is not whole; here {gone}")
         skipped = outcome.status.files_skipped if outcome.status is not None else 0
         told = not outcome.succeeded or skipped
@@ -200,6 +196,5 @@ class RemovingLaws:
         """Only of one folder what is too much can be told; anything else is refused at submit."""
         before = plant(rig)
         outcome = mirror(rig, *pairs, **options)
-        error = isinstance(outcome.error, UnsupportedOptionError)
-        require(error, f"delete_destination_extra of anything but one folder is refused at submit; here {outcome}")
-        require(files(rig, rig.destination) == before, "what is refused removes nothing")
+        must_be_refused(outcome, "delete_destination_extra of anything but one folder is refused at submit")
+        require(files(rig) == before, "what is refused removes nothing")

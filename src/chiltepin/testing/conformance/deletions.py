@@ -13,10 +13,10 @@ from chiltepin.testing.conformance.helpers import deletion, files, must_raise, m
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
 
-__all__ = ["DeletingLaws"]
+__all__ = ["DeletionLaws"]
 
 
-class DeletingLaws:
+class DeletionLaws:
     """What a `DeleteRequest` does."""
 
     def test_a_file_goes(self, rig: Rig) -> None:
@@ -24,9 +24,7 @@ class DeletingLaws:
         for path in ("/d/a", "/d/b", "/d/a.bak"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/d/a")
-        require(
-            files(rig, rig.destination) == {"/d/b", "/d/a.bak"}, "a deletion takes the file and leaves its neighbours"
-        )
+        require(files(rig) == {"/d/b", "/d/a.bak"}, "a deletion takes the file and leaves its neighbours")
 
     @pytest.mark.parametrize("folder", ["/d", "/d/"])
     def test_a_tree_goes(self, rig: Rig, folder: str) -> None:
@@ -42,14 +40,14 @@ class DeletingLaws:
         for path in ("/a", "/d/b", "/kept"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a", "/d", recursive=True)
-        require(files(rig, rig.destination) == {"/kept"}, "all paths of a request are deleted, and no other")
+        require(files(rig) == {"/kept"}, "all paths of a request are deleted, and no other")
 
     def test_a_folder_goes_only_with_recursive(self, rig: Rig) -> None:
         """A folder without recursive does not go, and keeps all that is in it."""
         rig.put(rig.destination, "/d/a", b"data")
         outcome = remove(rig, "/d")
         require(not outcome.succeeded, f"a folder is not deleted without recursive; here {outcome}")
-        require(files(rig, rig.destination) == {"/d/a"}, "a folder that was not deleted keeps all that is in it")
+        require(files(rig) == {"/d/a"}, "a folder that was not deleted keeps all that is in it")
 
     def test_a_missing_path_is_no_success(self, rig: Rig) -> None:
         """Deleting what is not there does not succeed, and says FILE_NOT_FOUND."""
@@ -61,14 +59,14 @@ class DeletingLaws:
         """With ignore_missing, what is not there counts as deleted, and what is there goes."""
         rig.put(rig.destination, "/a", b"data")
         must_remove(rig, "/missing", "/a", ignore_missing=True)
-        require(files(rig, rig.destination) == set(), "ignore_missing deletes what is there")
+        require(files(rig) == set(), "ignore_missing deletes what is there")
 
     def test_a_pattern_is_a_name(self, rig: Rig) -> None:
         """A path with the letters of a pattern means the file of that name only."""
         for path in ("/a[1].txt", "/a1.txt", "/*", "/b"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a[1].txt", "/*")
-        require(files(rig, rig.destination) == {"/a1.txt", "/b"}, "a deletion does not take its paths for patterns")
+        require(files(rig) == {"/a1.txt", "/b"}, "a deletion does not take its paths for patterns")
 
     @pytest.mark.parametrize("root", ["/", "//", "/.", "/./", ".", "/a/..", "/a/../", "/missing/.."])
     def test_a_root_is_never_deleted(self, rig: Rig, root: str) -> None:
@@ -77,7 +75,7 @@ class DeletingLaws:
             pytest.skip("The home of this endpoint is not its root.")
         rig.put(rig.destination, "/a/kept", b"data")
         outcome = remove(rig, root, recursive=True)
-        require(files(rig, rig.destination) == {"/a/kept"}, f"{root!r} is a root, and nothing in it is deleted")
+        require(files(rig) == {"/a/kept"}, f"{root!r} is a root, and nothing in it is deleted")
         require(outcome.code == "PERMISSION_DENIED", f"{root!r} is a root, which is PERMISSION_DENIED; here {outcome}")
 
     @pytest.mark.parametrize("spelled", ["/self", "/self/", "/self/.", "/a/up/", "/self/a/up/", "/self/a/.."])
@@ -87,7 +85,7 @@ class DeletingLaws:
         rig.link(rig.destination, "/self", ".")
         rig.link(rig.destination, "/a/up", "..")
         remove(rig, spelled, recursive=True)
-        require("/a/kept" in files(rig, rig.destination), f"{spelled!r} leads to a root, and nothing in it is deleted")
+        require("/a/kept" in files(rig), f"{spelled!r} leads to a root, and nothing in it is deleted")
 
     def test_a_path_of_nothing_is_no_root(self, rig: Rig) -> None:
         """An empty path is refused, and deletes nothing."""
@@ -95,7 +93,7 @@ class DeletingLaws:
         request, submission_id = deletion(rig, "", recursive=True), rig.backend.new_submission_id()
         law = "an empty path is refused at submit, by a ChiltepinError or a ValueError"
         must_raise((ChiltepinError, ValueError), lambda: rig.backend.submit(request, submission_id), law)
-        require(files(rig, rig.destination) == {"/a/kept"}, "an empty path deletes nothing")
+        require(files(rig) == {"/a/kept"}, "an empty path deletes nothing")
 
     def test_a_root_beside_others_is_refused(self, rig: Rig) -> None:
         """A request with a root among its paths deletes nothing that is below the root but was not named."""
@@ -103,7 +101,7 @@ class DeletingLaws:
         rig.put(rig.destination, "/kept", b"data")
         outcome = remove(rig, "/a", "/", recursive=True)
         require(outcome.state is not TaskState.SUCCEEDED, f"a request that holds a root is no success; here {outcome}")
-        require("/kept" in files(rig, rig.destination), "a root among the paths deletes nothing")
+        require("/kept" in files(rig), "a root among the paths deletes nothing")
 
     def test_a_link_goes_itself(self, rig: Rig) -> None:
         """Deleting a link, alone or in a tree, removes the link; what it leads to stays."""
@@ -112,4 +110,4 @@ class DeletingLaws:
         rig.link(rig.destination, "/to-file", "precious/f")
         rig.link(rig.destination, "/d/inside", "../precious")
         must_remove(rig, "/alone", "/to-file", "/d", recursive=True)
-        require(files(rig, rig.destination) == {"/precious/f"}, "a link goes, and what it leads to stays")
+        require(files(rig) == {"/precious/f"}, "a link goes, and what it leads to stays")

@@ -1,4 +1,4 @@
-"""Laws about what a backend refuses, and about the errors with which it does."""
+"""Laws about requests that a backend refuses, and about its errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from chiltepin.testing.conformance.rig import Rig
 
-__all__ = ["RefusingLaws"]
+__all__ = ["RefusalLaws"]
 
 NOWHERE = "no-such-endpoint-anywhere"
 OUTSIDE = "/a/../../secret"
@@ -42,8 +42,8 @@ def submitted(rig: Rig, request: Any) -> Any:
     return rig.backend.submit(request, rig.backend.new_submission_id())
 
 
-#: What every backend refuses with an error: the class of the error, and the call.
-TROUBLES: dict[str, tuple[type[ChiltepinError], Callable[[Rig], Any]]] = {
+#: Calls that every backend refuses, with the class of the error.
+MISTAKES: dict[str, tuple[type[ChiltepinError], Callable[[Rig], Any]]] = {
     "unknown source": (EndpointNotFoundError, lambda rig: submitted(rig, transfer(rig, ("/f", "/f"), source=NOWHERE))),
     "unknown destination": (
         EndpointNotFoundError,
@@ -60,14 +60,14 @@ TROUBLES: dict[str, tuple[type[ChiltepinError], Callable[[Rig], Any]]] = {
 
 
 def refusal(rig: Rig, trouble: str) -> ChiltepinError:
-    """Return the error of one trouble; anything but an error of its class breaks the law."""
-    kind, call = TROUBLES[trouble]
+    """Return the error of a mistake; anything but an error of its class breaks the law."""
+    kind, call = MISTAKES[trouble]
     rig.put(rig.source, "/f", b"data")
     return must_raise(kind, lambda: call(rig), f"{trouble} raises {kind.__name__}")
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """Return the errors that a pickle of this one may take along: its causes and contexts."""
+    """Return the errors that a pickle of this one may contain: its causes and contexts."""
     found: list[BaseException] = []
     waiting = [error]
     while waiting:
@@ -80,23 +80,23 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def is_plain(error: BaseException) -> bool:
-    """Whether an error is ours or Python's own, and holds nothing but plain values."""
+    """Whether an error is ours or Python's, and has only plain values."""
     known = isinstance(error, ChiltepinError) or type(error).__module__ == "builtins"
     values = (*vars(error).values(), *error.args)
     return known and all(value is None or isinstance(value, str | int | float | bytes) for value in values)
 
 
-class RefusingLaws:
-    """What a backend refuses, and how."""
+class RefusalLaws:
+    """Which requests a backend refuses, and how."""
 
-    @pytest.mark.parametrize("trouble", TROUBLES)
+    @pytest.mark.parametrize("trouble", MISTAKES)
     def test_a_mistake_has_its_error(self, rig: Rig, trouble: str) -> None:
         """What cannot be done raises the error that says so, in a sentence, and moves nothing."""
         error = refusal(rig, trouble)
         require(" " in str(error).strip(), f"the message for {trouble} is a sentence, not {str(error)!r}")
-        require(files(rig, rig.destination) == set(), f"{trouble} moves nothing")
+        require(files(rig) == set(), f"{trouble} moves nothing")
 
-    @pytest.mark.parametrize("trouble", TROUBLES)
+    @pytest.mark.parametrize("trouble", MISTAKES)
     def test_an_error_is_plain(self, rig: Rig, trouble: str) -> None:
         """An error survives a pickle, and neither it nor what it was raised from holds an object of an SDK."""
         error = refusal(rig, trouble)
@@ -124,14 +124,14 @@ class RefusingLaws:
         require(
             isinstance(outcome.error, BackendError), f"more than {most} items are refused at submit; here {outcome}"
         )
-        require(files(rig, rig.destination) == set(), "what is refused moves nothing")
+        require(files(rig) == set(), "what is refused moves nothing")
 
     def test_a_relative_path_counts_from_home(self, rig: Rig) -> None:
         """A relative path, and one under ``~``, counts from the home folder of its endpoint."""
         home, there = rig.home(rig.source).rstrip("/"), rig.home(rig.destination).rstrip("/")
         rig.put(rig.source, f"{home}/a/f", b"data")
         must_move(rig, ("a/f", "~/g"), ("~/a/f", "b/h"))
-        require(files(rig, rig.destination) == {f"{there}/g", f"{there}/b/h"}, "relative paths count from home")
+        require(files(rig) == {f"{there}/g", f"{there}/b/h"}, "relative paths count from home")
         names = {entry.name for entry in rig.backend.ls(rig.source, "a")}
         require(names == {"f"}, "ls of a relative path counts from home")
 
@@ -139,7 +139,7 @@ class RefusingLaws:
         """``/missing/../d/./f`` is ``/d/f``, whether there is anything called missing or not."""
         rig.put(rig.source, "/d/f", b"data")
         must_move(rig, ("/missing/../d/./f", "/x/../y//f"))
-        require(files(rig, rig.destination) == {"/y/f"}, "dots are resolved before anything looks at a disk")
+        require(files(rig) == {"/y/f"}, "dots are resolved before anything looks at a disk")
 
     def test_a_link_out_of_the_root_is_not_followed(self, rig: Rig) -> None:
         """A link that leads out of an endpoint's root is followed neither for reading, nor writing, nor deleting."""
