@@ -12,7 +12,7 @@ LINK = re.compile(r"http://\S+/authorize\S+")
 def code_behind(url):
     """Return the code that the login page shows, without any proxy."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=20) as answer:
+    with opener.open(url, timeout=60) as answer:
         return re.search("<code>(.+?)</code>", answer.read().decode()).group(1)
 
 

@@ -12,7 +12,7 @@ from waiting import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LIMIT = 30
+LIMIT = 60
 
 
 def in_child(work: Callable[[], object]) -> None:

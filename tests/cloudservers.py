@@ -147,7 +147,7 @@ class GoogleBucket(CloudBucket):
 
     def _ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
         request = Request(self.url + path, body, {"Content-Type": kind}, method=method)  # noqa: S310 - http
-        with urlopen(request, timeout=30) as answer:  # noqa: S310 - http
+        with urlopen(request, timeout=60) as answer:  # noqa: S310 - http
             content: bytes = answer.read()
             return content
 
@@ -164,7 +164,7 @@ class GoogleBucket(CloudBucket):
         """Make an object."""
         path = f"/upload/storage/v1/b/{self.name}/o?uploadType=resumable&name={quote(key, safe='')}"
         request = Request(self.url + path, b"{}", {"Content-Type": "application/json"}, method="POST")  # noqa: S310
-        with urlopen(request, timeout=30) as answer:  # noqa: S310 - http
+        with urlopen(request, timeout=60) as answer:  # noqa: S310 - http
             place = answer.headers["Location"]
         self._ask("PUT", place.removeprefix(self.url), content, "application/octet-stream")
 

@@ -85,7 +85,7 @@ class Liar:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
-        self._thread.join(10)
+        self._thread.join(60)
         self._server.server_close()
 
     def url(self, host: str = "127.0.0.1") -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def until(true: Callable[[], object], limit: float = 20) -> None:
+def until(true: Callable[[], object], limit: float = 60) -> None:
     """Wait until something is so, for at most ``limit`` seconds."""
     end, pause = time.monotonic() + limit, threading.Event()
     while not true():

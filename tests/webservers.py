@@ -187,7 +187,7 @@ def web_server(kind: str) -> Iterator[tuple[str, Path]]:
             yield f"http://127.0.0.1:{port}", root
         finally:
             started.terminate()
-            started.wait(30)
+            started.wait(60)
 
 
 #: Characters and bytes that mean something to a URL, a page, a shell, a pattern or an encoding.

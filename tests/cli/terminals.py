@@ -86,12 +86,12 @@ class Terminal:
     def ended(self, limit=60):
         """Read to the end; return the exit code."""
         end = time.monotonic() + limit
-        while self._read(min(10, end - time.monotonic()) if self._typed == CTRL_C else end - time.monotonic()):
+        while self._read(min(30, end - time.monotonic()) if self._typed == CTRL_C else end - time.monotonic()):
             pass
         if self._typed == CTRL_C and self._process.poll() is None:
             # Python may miss the first, between its look for signals and its read: a person types it again.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self._process.wait(timeout=5)
+                return self._process.wait(timeout=15)
             os.write(self._master, CTRL_C)
             while self._read(end - time.monotonic()):
                 pass

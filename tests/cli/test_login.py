@@ -109,7 +109,7 @@ def test_a_login_in_a_terminal(terminal):
 BROWSER = """
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-with opener.open(sys.argv[1], timeout=20) as answer:
+with opener.open(sys.argv[1], timeout=60) as answer:
     answer.read()
 """
 

@@ -165,7 +165,7 @@ TIMED = f"""{CLIENT}
 data = globus_sdk.TransferData(found["my-laptop"], found["hpc-scratch"])
 data.add_item("/a.txt", "/b.txt")
 task_id = client.submit_transfer(data)["task_id"]
-assert client.task_wait(task_id, timeout=30, polling_interval=1)
+assert client.task_wait(task_id, timeout=60, polling_interval=1)
 task = client.get_task(task_id)
 print(task["request_time"], task["completion_time"])
 """

@@ -63,7 +63,7 @@ class GatedMemory(MemoryFileSystem):
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         if mode == "rb":
-            self.gate.wait(30)
+            self.gate.wait(60)
         return super()._open(path, mode, **options)
 
 

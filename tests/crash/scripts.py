@@ -223,4 +223,4 @@ def check(kind, folder, ended, content):
         assert not ended.stderr, told
     wanted = {"error": 1, "exit 3": 3}.get(kind.end)
     assert wanted in (None, ended.returncode), told
-    check_alone(folder, within=10)
+    check_alone(folder, within=60)

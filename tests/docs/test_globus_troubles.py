@@ -27,7 +27,7 @@ from chiltepin.testing.simulator import RunningClock, Simulator
 MESSAGES = messages("howto/globus.md", "When something goes wrong with Globus")
 
 #: Seconds after which something that has to happen is not waited for any more.
-LIMIT = 30
+LIMIT = 60
 
 #: A port without a listener (RFC 863, which no machine serves today).
 NOWHERE = "http://127.0.0.1:9/"

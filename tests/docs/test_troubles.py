@@ -124,7 +124,7 @@ def large():
 
 def left():
     """Leave the workflow by an error in the middle of a transfer."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     with contextlib.suppress(KeyError), chiltepin.Workflow("chiltepin.yaml"):
         future = transfer_task("my-laptop", "hpc-scratch", large(), "/big", executor="local")
         # As long as the task has not begun, Parsl is asked instead, and that is said as the reason.

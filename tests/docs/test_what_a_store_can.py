@@ -360,7 +360,7 @@ def unit_of(moment):
     return next((unit for size, unit in UNITS.items() if abs(moment - MOMENT) < size), "no")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", STORES)
 def test_the_row_of_a_store_is_what_is_found(name, opened, tmp_path):
     """Each row of the page says what a real server of that kind does, if it is installed here."""

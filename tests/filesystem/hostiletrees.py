@@ -213,7 +213,7 @@ def ask_all(chance: Random, transfers: Transfers, tally: Tally, path: str, goal:
     ):
         tally.asked += 1
         try:
-            status = transfers.run(made(), timeout=30, polling_interval=1)
+            status = transfers.run(made(), timeout=60, polling_interval=1)
         except (ChiltepinError, ValueError) as err:
             tally.refused += 1
             _clean(str(err))
@@ -293,7 +293,7 @@ class Swapper:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
     def _swap(self, root: str) -> None:

@@ -51,7 +51,7 @@ def moved(url, folder, **options):
     endpoints = {"archive": {"url": url}, "disk": {"url": str(folder)}}
     transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
     told = {"src_path": "/", "dst_path": "/got", "recursive": True, **options}
-    return transfers.run(transfer_request(src_ep="archive", dst_ep="disk", **told), timeout=30, polling_interval=1)
+    return transfers.run(transfer_request(src_ep="archive", dst_ep="disk", **told), timeout=60, polling_interval=1)
 
 
 def arrived(folder):

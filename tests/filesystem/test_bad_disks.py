@@ -35,7 +35,7 @@ transfers = Transfers(FilesystemBackend.from_config(endpoints, {{}}))
 for path in ("/d/0", "/d"):
     paths = {{"src_path": path, "dst_path": path, "recursive": path == "/d"}}
     request = transfer_request(src_ep="laptop", dst_ep="scratch", **paths)
-    status = transfers.run(request, timeout=30, polling_interval=1)
+    status = transfers.run(request, timeout=60, polling_interval=1)
     print(status.state.name, status.code, status.files_done, status.faults, sorted(os.listdir("{tmp_path}/scratch/d")))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -83,7 +83,7 @@ def both(tmp_path):
 
 def run(transfers, **options):
     """Transfer and wait."""
-    return transfers.run(transfer_request(**options), timeout=30, polling_interval=1)
+    return transfers.run(transfer_request(**options), timeout=60, polling_interval=1)
 
 
 def test_a_tree_goes_from_the_disk_to_another_store_and_back(both, tmp_path):

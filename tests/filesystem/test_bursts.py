@@ -154,7 +154,7 @@ def test_a_task_that_is_cancelled_stops_between_bursts(transfers, roots):
     while not backend.poll([handle])[0].files_done and not limit.wait(0.01):
         pass
     backend.cancel(handle)
-    backend.wait(handle, 20)
+    backend.wait(handle, 60)
     (status,) = backend.poll([handle])
     assert status.state is TaskState.CANCELED
     arrived = held(roots["server"] / "d")
@@ -223,7 +223,7 @@ def test_a_link_that_leads_to_a_root_stays(server, roots, path):
     settings["inner"]["url"] = settings["inner"]["url"].replace(f"{server.user}@", "another@")
     transfers = Transfers(FilesystemBackend.from_config(settings, {}))
     request = delete_request(src_ep="outer", src_path=path, recursive=True)
-    status = transfers.run(request, timeout=20, polling_interval=1)
+    status = transfers.run(request, timeout=60, polling_interval=1)
     assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
     assert held(roots["server"] / "link") == {"kept": b"data"}
 
@@ -240,7 +240,7 @@ def test_a_root_inside_a_deleted_folder_stays(server, roots, tmp_path):
     }
     transfers = Transfers(FilesystemBackend.from_config(settings, {}))
     request = delete_request(src_ep="outer", src_path="/d", recursive=True)
-    status = transfers.run(request, timeout=20, polling_interval=1)
+    status = transfers.run(request, timeout=60, polling_interval=1)
     assert status.state is TaskState.FAILED
     assert held(roots["server"] / "d" / "inner") == {"kept": b"data"}
     store = transfers.backend._places["elsewhere"].store()

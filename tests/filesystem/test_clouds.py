@@ -52,7 +52,7 @@ def move(transfers, source, target, path, **options):
 def remove(transfers, endpoint, path, **options):
     """Delete a path."""
     request = delete_request(src_ep=endpoint, src_path=path, **options)
-    return transfers.run(request, timeout=30, polling_interval=1)
+    return transfers.run(request, timeout=60, polling_interval=1)
 
 
 def files_below(top):

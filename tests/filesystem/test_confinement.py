@@ -147,7 +147,7 @@ def test_a_link_swapped_in_between_look_and_use_leads_nowhere(disk, secret):
     finally:
         over.set()
         for swapper in swappers:
-            swapper.join(10)
+            swapper.join(60)
     assert set(swaps) == {"laptop", "scratch"}
     assert got <= {b"inside"}
     for path in disk.files("scratch"):

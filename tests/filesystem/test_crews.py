@@ -142,5 +142,5 @@ def test_tasks_one_after_another_are_done_by_one_thread(monkeypatch):
         request = transfer_request(src_ep="a", dst_ep="b", src_path="x", dst_path="x")
         run = TaskRun(request, NO_TASK, lambda: AdaptivePool(office), threading.Event.wait)
         office.put(run, lambda _: workers.add(threading.get_ident()))
-        assert run.ended.wait(30)
+        assert run.ended.wait(60)
     assert len(workers) == 1

@@ -65,7 +65,7 @@ def test_a_folder_that_holds_another_root_is_not_deleted(tmp_path):
     world = Transfers(FilesystemBackend.from_config(endpoints, {}))
     for path in ("/a", "/a/inner"):
         request = delete_request(src_ep="outer", src_path=path, recursive=True)
-        status = world.run(request, timeout=30, polling_interval=1)
+        status = world.run(request, timeout=60, polling_interval=1)
         assert (status.state, status.code) == (TaskState.FAILED, "PERMISSION_DENIED")
     assert inner.is_dir()
 

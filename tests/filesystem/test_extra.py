@@ -30,7 +30,7 @@ def mirror(urls, src_path="/d", dst_path="/e", **options):
         **{"delete_destination_extra": True, **options},
     )
     backend = FilesystemBackend.from_config({name: {"url": url} for name, url in urls.items()}, {})
-    return Transfers(backend).run(request, timeout=30, polling_interval=1)
+    return Transfers(backend).run(request, timeout=60, polling_interval=1)
 
 
 class ClosedMemory(MemoryFileSystem):

@@ -248,7 +248,7 @@ def test_a_tree_is_deleted(served):
         (here / "t" / name).write_text(name)
     assert move(transfers, "here", "there", "/t", recursive=True).state is TaskState.SUCCEEDED
     request = delete_request(src_ep="there", src_path="/t/d", recursive=True)
-    status = transfers.run(request, timeout=30, polling_interval=1)
+    status = transfers.run(request, timeout=60, polling_interval=1)
     assert status.state is TaskState.SUCCEEDED, status.reason
     assert files_of(root) == {b"t/beside": b"beside"}
     assert not (root / "t" / "d").exists()

@@ -72,7 +72,7 @@ def serving(application, host="127.0.0.1"):
     thread.start()
     yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
 
 
@@ -100,7 +100,7 @@ def transfers(web, tmp_path):
 def fetch(transfers, path, **options):
     """Transfer one file to the disk."""
     request = transfer_request(src_ep="web", dst_ep="disk", src_path=path, dst_path=path, **options)
-    return transfers.run(request, timeout=30, polling_interval=1)
+    return transfers.run(request, timeout=60, polling_interval=1)
 
 
 def store(web, **options):

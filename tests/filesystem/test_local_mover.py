@@ -80,7 +80,7 @@ def stopped(code: str, *arguments: str):
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stdin.close()
         process.stdout.close()
 

@@ -83,7 +83,7 @@ def test_cancelling_ends_the_waiting(waits):
 
     def pause(stopping: threading.Event, seconds: float) -> None:
         waiting.set()
-        stopped.append(stopping.wait(30))
+        stopped.append(stopping.wait(60))
 
     world = flaky_world(pause)
     world.put("laptop", "/f", b"data")
@@ -92,9 +92,9 @@ def test_cancelling_ends_the_waiting(waits):
     handle = backend.submit(
         transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f"), backend.new_submission_id()
     )
-    assert waiting.wait(20)
+    assert waiting.wait(60)
     backend.cancel(handle)
-    backend.wait(handle, 20)
+    backend.wait(handle, 60)
     (status,) = backend.poll([handle])
     assert (status.state, stopped) == (TaskState.CANCELED, [True])
 

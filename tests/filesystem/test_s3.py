@@ -220,7 +220,7 @@ def test_a_download_that_is_killed_leaves_no_file(bucket, tmp_path):
             "r(src_ep='cloud', dst_ep='disk', src_path='/big', dst_path='/big'), timeout=60, polling_interval=1)"
         )
         process = subprocess.Popen([sys.executable, "-c", code, json.dumps(places)], env=os.environ)
-        assert reached.wait(30)
+        assert reached.wait(60)
         process.kill()
         process.wait()
     assert not (tmp_path / "disk" / "big").exists()

@@ -169,7 +169,7 @@ def test_a_reader_that_is_killed_leaves_no_file(server, far, tmp_path):
     words = [sys.executable, "-c", READ, server.url(far), *server.options.values(), tmp_path / "disk"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
         reader.stdout.readline()
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 60
         while not list((tmp_path / "disk").glob("tree/[0-9]*")) and time.monotonic() < limit:
             pass
         reader.kill()

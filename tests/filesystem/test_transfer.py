@@ -155,7 +155,7 @@ def test_the_same_submission_makes_one_task(world):
     world.put("laptop", "/f", b"first")
     backend = world.transfers.backend
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/f")
-    status = world.transfers.run(request, timeout=30, polling_interval=1, submission_id="once")
+    status = world.transfers.run(request, timeout=60, polling_interval=1, submission_id="once")
     world.put("laptop", "/f", b"second")
     assert backend.submit(request, "once") == status.handle
     assert backend.poll([status.handle]) == [status]
@@ -178,7 +178,7 @@ def test_one_bad_item_leaves_the_others(world):
     world.put("laptop", "/c", b"c")
     items = tuple(TransferItem(source=f"/{name}", destination=f"/{name}") for name in "abc")
     request = TransferRequest(source="laptop", destination="scratch", items=items)
-    status = world.transfers.run(request, timeout=30, polling_interval=1)
+    status = world.transfers.run(request, timeout=60, polling_interval=1)
     assert (status.state, status.code, status.faults) == (TaskState.FAILED, "FILE_NOT_FOUND", 1)
     assert world.files("scratch") == {"/a", "/c"}
 
@@ -189,7 +189,7 @@ def test_a_deadline_that_has_passed_moves_nothing(world):
     past = datetime.now(timezone.utc) - timedelta(seconds=1)
     item = TransferItem(source="/f", destination="/f")
     request = TransferRequest(source="laptop", destination="scratch", items=(item,), deadline=past)
-    status = world.transfers.run(request, timeout=30, polling_interval=1)
+    status = world.transfers.run(request, timeout=60, polling_interval=1)
     assert status.state is TaskState.EXPIRED
     assert world.files("scratch") == set()
 

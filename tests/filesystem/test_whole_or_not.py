@@ -44,7 +44,7 @@ class GatedFile(io.BytesIO):
 
     def read(self, size=-1):
         """Read on, at the gate's leave; the end of the file is told at once."""
-        assert self.tell() in (0, len(self.getvalue())) or self._gate.wait(20)
+        assert self.tell() in (0, len(self.getvalue())) or self._gate.wait(60)
         return super().read(size)
 
 
@@ -253,7 +253,7 @@ def test_a_missing_root_is_not_made(tmp_path):
     endpoints = {"laptop": {"url": str(tmp_path / "laptop")}, "scratch": {"url": str(tmp_path / "not-mounted")}}
     transfers = Transfers(FilesystemBackend.from_config(endpoints, {}))
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/f", dst_path="/d/f")
-    status = transfers.run(request, timeout=30, polling_interval=1)
+    status = transfers.run(request, timeout=60, polling_interval=1)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
     assert "root" in status.reason
     assert os.listdir(tmp_path) == ["laptop"]

@@ -63,7 +63,7 @@ class World:
     def remove(self, src_path: str, src_ep: str = "scratch", **options: Any) -> TaskStatus:
         """Delete on scratch and wait."""
         request = delete_request(src_ep=src_ep, src_path=src_path, **options)
-        return self.transfers.run(request, timeout=30, polling_interval=1)
+        return self.transfers.run(request, timeout=60, polling_interval=1)
 
 
 def folders(tmp_path: Path, names: tuple[str, ...] = ("laptop", "scratch")) -> dict[str, str]:

@@ -29,7 +29,7 @@ from chiltepin.settings.resources import Resource
 from chiltepin.testing.simulator import Simulator
 
 #: Seconds after which a call that has to end counts as hanging.
-LIMIT = 30
+LIMIT = 60
 
 
 class Odd(float):

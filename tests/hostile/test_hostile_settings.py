@@ -46,7 +46,7 @@ FILES = {
 }
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", FILES)
 def test_a_hostile_file_is_refused(tmp_path, kind):
     """One error of the settings, fit for a terminal, and nothing was run."""
@@ -61,7 +61,7 @@ def test_a_hostile_file_is_refused(tmp_path, kind):
     assert not marker.exists()
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="There is no such device here.")
 def test_a_file_without_an_end_is_refused():
     """What never ends is not read to the end."""
@@ -76,7 +76,7 @@ def test_the_command_refuses_it_in_one_line(tmp_path, umask):
     file.write_text(FILES["runs python"].replace("{marker}", str(tmp_path / "marker")))
     code = f"import os; os.umask(0o{umask}); from chiltepin.cli.main import main; main()"
     command = [sys.executable, "-c", code, "endpoints", "--config", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr

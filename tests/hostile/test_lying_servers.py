@@ -35,7 +35,7 @@ def transfers_of(here, url, options=()):
     return Transfers(FilesystemBackend(places, pause=lambda *_: None))
 
 
-def moved(transfers, path="/", *, recursive=True, timeout=20.0):
+def moved(transfers, path="/", *, recursive=True, timeout=60.0):
     """Get a tree or a file from the liar."""
     request = transfer_request(
         src_ep="there", dst_ep="here", src_path=path, dst_path="/got" if recursive else "/f", recursive=recursive

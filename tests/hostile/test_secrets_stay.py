@@ -128,7 +128,7 @@ def test_what_is_in_memory_is_found():
         process.stdin.close()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("service", [False, True], ids=["login", "service"])
 def test_no_token_of_globus_is_anywhere(
     chiltepin_globus, log_in, everything_logged, tmp_path, monkeypatch, capfd, service
@@ -199,7 +199,7 @@ KEYS = {
 }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_no_key_of_a_bucket_is_anywhere(everything_logged, tmp_path, monkeypatch, capfd):
     """A run of a bucket's transfers, good and bad, with all logs: the secret and the session are in none of it."""
     pytest.importorskip("boto3")

@@ -59,5 +59,5 @@ def _clean(request, caplog, tolerated):
         left = {one for one in living() - before if not named(one).startswith(tuple(tolerated))}
         # A thread that has just been told to end may need a moment.
         for thread in [one for one in left if isinstance(one, threading.Thread)]:
-            thread.join(timeout=5)
+            thread.join(timeout=60)
         assert not left & living()

@@ -18,7 +18,7 @@ from chiltepin import Workflow, delete_task, transfer_task
 from chiltepin.errors import TaskCanceledError
 from chiltepin.transfers import policy
 
-LIMIT = 15
+LIMIT = 60
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ESTALE, errno.ENOTDIR)
 #: What the hook is told of, and that has a path as its first argument.
 EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.listdir", "os.truncate"}

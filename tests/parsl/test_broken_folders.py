@@ -13,7 +13,7 @@ from parsl_configs import HERE
 from chiltepin import delete_task, transfer_task
 from chiltepin.workflow import Workflow
 
-LIMIT = 30
+LIMIT = 60
 
 
 @pytest.mark.timeout(300)

@@ -11,7 +11,7 @@ from chiltepin import configure, transfer_task
 from chiltepin.tasks import bash_task, join_task, python_task
 from chiltepin.workflow import Workflow
 
-LIMIT = 30
+LIMIT = 60
 RUNS = []
 
 

@@ -27,7 +27,7 @@ from chiltepin.errors import (
 from chiltepin.model import TaskState
 from chiltepin.tasks import join_task, python_task
 
-LIMIT = 30
+LIMIT = 60
 UUID = "12345678-1234-1234-1234-123456789abc"
 
 

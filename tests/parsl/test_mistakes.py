@@ -21,7 +21,7 @@ from chiltepin.errors import (
     TaskTimeoutError,
 )
 
-LIMIT = 30
+LIMIT = 60
 
 SETTINGS = """\
 data:

@@ -20,7 +20,7 @@ from chiltepin.errors import AppFailedError
 from chiltepin.tasks import bash_task, join_task, python_task
 from chiltepin.workflow import Workflow
 
-LIMIT = 30
+LIMIT = 60
 
 
 class Pair(NamedTuple):

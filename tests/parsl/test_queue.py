@@ -11,7 +11,7 @@ from chiltepin import Workflow, configure, delete_task, python_task, transfer_ta
 from chiltepin.errors import TaskCanceledError
 from chiltepin.model import TaskState
 
-LIMIT = 30
+LIMIT = 60
 
 
 class LateExecutor(FarExecutor):

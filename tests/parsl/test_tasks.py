@@ -28,7 +28,7 @@ from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.tasks import bash_task, join_task, python_task
 from chiltepin.workflow import Workflow
 
-LIMIT = 30
+LIMIT = 60
 
 # Parsl leaves the files of a bash app's standard streams to the garbage collector.
 parsl_leaves_streams_open = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -409,7 +409,7 @@ def outer(number):
 
 def run():
     with Workflow(make_config(sys.argv[1])) as running:
-        assert outer(1).result(timeout=30) == 3
+        assert outer(1).result(timeout=LIMIT) == 3
         return weakref.ref(running.dfk)
 
 kernel = run()

@@ -23,7 +23,7 @@ from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
 
-LIMIT = 30
+LIMIT = 60
 
 
 @python_task

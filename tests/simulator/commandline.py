@@ -55,13 +55,13 @@ class Shell:
 
     def ended(self, task_id, code=0):
         """The document of a task for which ``globus task wait`` has waited."""
-        self.run("task", "wait", task_id, "--timeout", "30", "--polling-interval", "1", code=code)
+        self.run("task", "wait", task_id, "--timeout", "60", "--polling-interval", "1", code=code)
         return self.told("task", "show", task_id)
 
     def moved(self, *words, code=0, stdin=""):
         """Submit, and wait until ``globus task wait`` ends with this exit code; return the id."""
         task_id = self.submitted(*words, stdin=stdin)
-        self.run("task", "wait", task_id, "--timeout", "30", "--polling-interval", "1", code=code)
+        self.run("task", "wait", task_id, "--timeout", "60", "--polling-interval", "1", code=code)
         return task_id
 
     def through_the_browser(self, *words):

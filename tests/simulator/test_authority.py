@@ -47,7 +47,7 @@ def service(authority, secret=None):
 def page(url):
     """Return the text of a page."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=20) as answer:
+    with opener.open(url, timeout=60) as answer:
         return answer.read().decode()
 
 

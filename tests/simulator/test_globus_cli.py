@@ -50,7 +50,7 @@ def scratch(world):
 def done(world, shell, *words, status="SUCCEEDED", stdin=""):
     """Submit with the command, and wait without it until the task has ended so; return its id."""
     task_id = shell.submitted(*words, stdin=stdin)
-    world.client.task_wait(task_id, timeout=30, polling_interval=1)
+    world.client.task_wait(task_id, timeout=60, polling_interval=1)
     assert world.task(task_id)["status"] == status
     return task_id
 

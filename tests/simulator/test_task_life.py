@@ -450,7 +450,7 @@ def test_a_running_clock_needs_nobody(tmp_path):
         task_id = client.submit_transfer(data)["task_id"]
         (tmp_path / "late").write_bytes(b"late")
         (tmp_path / "late").rename(tmp_path / "a" / "late")
-        assert client.task_wait(task_id, timeout=10, polling_interval=1)
+        assert client.task_wait(task_id, timeout=60, polling_interval=1)
         assert client.get_task(task_id)["status"] == "SUCCEEDED"
     assert (tmp_path / "b" / "late").read_bytes() == b"late"
 

@@ -252,7 +252,7 @@ class Cluster:
         with suppress(TimeoutError):
             if self.jobs():
                 self.ask("scancel", *self.jobs())
-                until(lambda: not self.jobs(), "the jobs end", 15)
+                until(lambda: not self.jobs(), "the jobs end", 60)
         for name in sorted(self._daemons, key=["munged", "slurmctld"].__contains__):
             self._end(self._daemons[name])
         for process in self.processes():
@@ -263,7 +263,7 @@ class Cluster:
     def _end(self, daemon: subprocess.Popen[bytes]) -> None:
         daemon.terminate()
         try:
-            daemon.wait(10)
+            daemon.wait(60)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()

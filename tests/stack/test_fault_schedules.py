@@ -555,7 +555,7 @@ def _presentable(error):
 
 
 def _lives_on(thread):
-    thread.join(5)
+    thread.join(60)
     return thread.is_alive()
 
 

@@ -84,7 +84,7 @@ class Caller:
 
     def _end(self):
         self.process.wait(60)
-        self.thread.join(10)
+        self.thread.join(60)
         self.process.stdout.close()
         if not self.process.stdin.closed:
             self.process.stdin.close()

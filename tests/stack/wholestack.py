@@ -34,7 +34,7 @@ from chiltepin.transfers.service.manager import _managers
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
 
 #: Real seconds after which whatever has not come to rest hangs; mostly it takes a thousandth.
-PATIENCE = 40.0
+PATIENCE = 60.0
 
 GRACE = 20.0
 

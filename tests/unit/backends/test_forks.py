@@ -27,7 +27,7 @@ from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.running import start
 from chiltepin.transfers.service.manager import TaskManager
 
-LIMIT = 30
+LIMIT = 60
 TIMES = {"timeout": 60, "polling_interval": 0.2, "grace": 5}
 
 
@@ -225,7 +225,7 @@ with chiltepin.Workflow({"data": {"backend": "globus", "journal": "journal"}}, r
         pass
     child = os.fork()
     if not child:
-        assert "forked" in str(future.exception(5)), future
+        assert "forked" in str(future.exception(60)), future
         sys.exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert future.result(60) is True

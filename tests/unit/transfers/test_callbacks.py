@@ -13,7 +13,7 @@ from waiting import until, without_threads
 from chiltepin.transfers import callbacks
 from chiltepin.transfers.callbacks import CallbackFuture
 
-LIMIT = 20
+LIMIT = 60
 
 
 def ended(result=1):

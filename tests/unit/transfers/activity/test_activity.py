@@ -90,7 +90,7 @@ def told(folder, clock, *, state=TaskState.SUCCEEDED, source="/x", label="", **c
 def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, folder):
     """A short transfer leaves one line: endpoints, paths, label, state, bytes, files, faults, and times in UTC."""
     before = datetime.now(timezone.utc)
-    local.run(request_of(label="mine"), timeout=10, polling_interval=1)
+    local.run(request_of(label="mine"), timeout=60, polling_interval=1)
     [line] = written(folder)
     known = {"backend": "local", "from": "a", "to": "b", "items": [["/x", "/y"]], "label": "mine", "state": "succeeded"}
     assert {key: line[key] for key in known} == known
@@ -103,7 +103,7 @@ def test_a_transfer_of_this_process_is_one_line_with_all_that_it_did(local, fold
 
 def test_what_failed_and_why_is_there(local, folder):
     """A file that is not there is a failed task with the code and the sentence of the error."""
-    local.run(request_of("/none"), timeout=10, polling_interval=1)
+    local.run(request_of("/none"), timeout=60, polling_interval=1)
     [move] = ActivityReader(folder).news()
     assert (move.shown, move.code, move.bad) == ("failed", "FILE_NOT_FOUND", True)
     assert "/none" in move.reason
@@ -112,7 +112,7 @@ def test_what_failed_and_why_is_there(local, folder):
 def test_what_was_refused_is_there(local, folder):
     """A request that no task was made of is a failed one, with the words of its error."""
     with pytest.raises(ChiltepinError) as caught:
-        local.run(delete_request(src_ep="a", src_path="/", recursive=True), timeout=10, polling_interval=1)
+        local.run(delete_request(src_ep="a", src_path="/", recursive=True), timeout=60, polling_interval=1)
     [move] = ActivityReader(folder).news()
     assert (move.shown, move.kind) == ("failed", "delete")
     assert move.reason in str(caught.value)
@@ -129,7 +129,7 @@ def test_what_is_not_called_anything_keeps_its_words(local, folder, clock):
 
 def test_the_journal_that_is_resumed_from_does_not_see_it(local, folder):
     """What is written for people is no entry of the journal."""
-    local.run(request_of(), timeout=10, polling_interval=1)
+    local.run(request_of(), timeout=60, polling_interval=1)
     assert written(folder)
     assert entries(folder) == []
 
@@ -140,7 +140,7 @@ def test_no_secret_is_written(tmp_path, folder):
     setup = {"backend": "filesystem", "endpoints": {"a": place, "b": place}, "options": {}, "journal": folder}
     with pytest.raises(ChiltepinError):
         open_transfers(json.dumps(setup)).run(
-            delete_request(src_ep="a", src_path="/", recursive=True), timeout=10, polling_interval=1
+            delete_request(src_ep="a", src_path="/", recursive=True), timeout=60, polling_interval=1
         )
     text = "".join(path.read_text() for path in Path(folder).iterdir())
     assert text
@@ -249,7 +249,7 @@ def test_half_a_line_is_read_when_it_is_whole(folder, clock):
 def test_a_folder_that_cannot_be_written_harms_no_transfer(tmp_path, local, folder, caplog):
     """Where the journal cannot be written, the file is moved all the same, and a warning says what will be missing."""
     Path(folder).write_text("a file in its place")
-    assert local.run(request_of(), timeout=10, polling_interval=1).state is TaskState.SUCCEEDED
+    assert local.run(request_of(), timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
     assert "chiltepin activity" in caplog.text
 
 

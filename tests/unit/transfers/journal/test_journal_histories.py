@@ -187,7 +187,7 @@ class Files(RuleBasedStateMachine):
 
 
 TestFiles = Files.TestCase
-TestFiles.pytestmark = [pytest.mark.timeout(60 + HISTORIES)]
+TestFiles.pytestmark = [pytest.mark.timeout(300 + HISTORIES)]
 TestFiles.settings = settings(
     max_examples=HISTORIES, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

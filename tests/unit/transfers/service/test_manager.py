@@ -311,17 +311,17 @@ def test_threads_do_all_this_and_go_when_it_is_done(backend):
     manager = TaskManager(backend)
     held, let_go = threading.Event(), threading.Event()
     first = start(manager, "1", polling_interval=0.01)
-    first.future.add_done_callback(lambda _: (held.set(), let_go.wait(10)))
-    assert held.wait(10)
+    first.future.add_done_callback(lambda _: (held.set(), let_go.wait(60)))
+    assert held.wait(60)
     manager.stop("2")
     second = start(manager, "2", polling_interval=0.01)
     second_ended = threading.Event()
     second.future.add_done_callback(lambda _: second_ended.set())
     let_go.set()
-    assert second_ended.wait(10)
+    assert second_ended.wait(60)
     for thread in threading.enumerate():
         if thread.name.startswith("chiltepin-"):
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -60,7 +60,7 @@ class Follower(CallbackFuture):
         """Have another thread use the task manager: it may hold a lock of Parsl that this callback would wait for."""
         other = threading.Thread(target=self.manager.forget, args=("nothing",), daemon=True)
         other.start()
-        other.join(2)
+        other.join(60)
         self.locked += [self.manager] if other.is_alive() else []
 
 
@@ -281,7 +281,7 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.pytestmark = [pytest.mark.timeout(60 + HISTORIES)]
+TestHistories.pytestmark = [pytest.mark.timeout(300 + HISTORIES)]
 TestHistories.settings = settings(
     max_examples=HISTORIES,
     stateful_step_count=40,
