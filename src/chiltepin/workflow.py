@@ -20,7 +20,6 @@ from chiltepin.transfers.service import manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from parsl.dataflow.dflow import DataFlowKernel
     from typing_extensions import Self
@@ -106,9 +105,7 @@ class Workflow:
             self._entered.enter_context(shown(self._dfk))
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, exc_type: object, error: BaseException | None, traceback: object) -> None:
         workflow, in_order = str(self.dfk.run_id), False
         clean = error is None or (isinstance(error, SystemExit) and not error.code)
         try:

@@ -16,7 +16,6 @@ from chiltepin.workflow import Workflow
 
 if TYPE_CHECKING:
     import os
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -82,9 +81,7 @@ class Sandbox:
         backend.witness = self._witness
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._workflow.__exit__(kind, error, trace)
 
     @property

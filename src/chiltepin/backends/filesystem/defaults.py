@@ -8,7 +8,6 @@ from chiltepin.backends.filesystem.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterator, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -31,9 +30,7 @@ class NothingHeld:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let nothing go."""
 
 

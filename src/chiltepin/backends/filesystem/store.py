@@ -13,7 +13,6 @@ from chiltepin.backends.filesystem.errors import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
-    from types import TracebackType
     from typing import Literal
 
     from typing_extensions import Buffer, Self
@@ -135,9 +134,7 @@ class Closing(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
 
 
 class Reader(Closing, Protocol):

@@ -22,7 +22,6 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from chiltepin.backends.filesystem.store import CopyOptions, Folder
     from chiltepin.paths import Parts
@@ -216,9 +215,7 @@ class LocalFolder(OpenFile):
             temp_files, temp_file, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._temp_files is not None:
             self._temp_files.close()
         # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it

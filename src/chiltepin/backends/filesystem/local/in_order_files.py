@@ -20,7 +20,6 @@ from chiltepin.backends.filesystem.temp_names import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.local.temp_files import TempFiles
@@ -138,9 +137,7 @@ class InOrderTempFile(OpenFile, InOrderFile):
         give_name(self._temp_files.folder, self._temp_file, self._name)
         self._committed = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self._written:
             self._written = True
             close_quietly(self.descriptor)

@@ -11,8 +11,6 @@ from chiltepin.backends.filesystem.local.times import Instant
 from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 __all__ = ["FILE", "LocalReader", "OpenFile", "close_quietly", "is_changed"]
@@ -50,9 +48,7 @@ class OpenFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         # What was written has been heard of before (`surface_close_errors`).
         close_quietly(self.descriptor)
 

@@ -25,7 +25,6 @@ from chiltepin.backends.filesystem.temp_names import body_of, temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import Reader
@@ -330,9 +329,7 @@ class LocalTempFile(OpenFile):
         give_name(self._temp_files.folder, self._temp_file, self._name)
         self._committed = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not self._committed:
             self._temp_files.give_up(self._temp_file)
         super().__exit__(kind, error, trace)
@@ -344,7 +341,5 @@ class LocalTempFile(OpenFile):
 class _ReadBack(LocalReader):
     """A temporary file that is read; its descriptor stays with the draft."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Leave the descriptor open."""

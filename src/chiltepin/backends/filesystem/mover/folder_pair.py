@@ -12,7 +12,6 @@ from chiltepin.backends.filesystem.store import Batching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -47,9 +46,7 @@ class FolderPair:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._lock:
             self._users -= 1
             if self._users:

@@ -10,8 +10,6 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.objects.client import PART, Client, CloudFault
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.stores.objects.client import ObjectInfo
@@ -60,9 +58,7 @@ class ObjectReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Nothing is held but memory."""
         self._window = memoryview(b"")
 

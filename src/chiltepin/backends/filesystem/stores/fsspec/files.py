@@ -24,7 +24,6 @@ from chiltepin.backends.filesystem.stores import owners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -95,9 +94,7 @@ class _Open:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._file.close()
 
 
@@ -220,9 +217,7 @@ class FsspecTempFile(_Open, InOrderFile):
         finally:
             owners.release(old)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         owners.release(self._draft_name)
         if self._committed:
             return

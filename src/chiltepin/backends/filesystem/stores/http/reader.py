@@ -12,8 +12,6 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.http.client import mtime_of, time_of, total_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import urllib3
     from typing_extensions import Self
 
@@ -85,9 +83,7 @@ class HttpReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._stream is not None:
             # What was not read is not waited for.
             self._stream.close()

@@ -26,7 +26,6 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -91,9 +90,7 @@ class ObjectFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Keep a folder that was made and got nothing."""
         if self._fresh and not self._filled and error is None:
             self.store.client.keep_folder(self.prefix)

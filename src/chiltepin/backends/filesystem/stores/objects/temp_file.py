@@ -10,8 +10,6 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.objects.client import PART
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Reader
@@ -83,9 +81,7 @@ class ObjectTempFile(InOrderFile):
             self.upload.finish()
         self._committed = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Drop what was not committed."""
         if self.upload is not None and not self._committed:
             # What ended the copy is what is told.

@@ -10,8 +10,6 @@ from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag
 from chiltepin.backends.filesystem.stores.s3.parts import PART
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
@@ -61,9 +59,7 @@ class S3Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Nothing is held but memory."""
         self._window = memoryview(b"")
 

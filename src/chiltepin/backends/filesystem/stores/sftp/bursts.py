@@ -31,7 +31,6 @@ from chiltepin.backends.filesystem.stores.sftp.replace import moved, refuse_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -233,9 +232,7 @@ class Downloaded:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let the memory go."""
         self._content = memoryview(b"")
 

@@ -36,7 +36,6 @@ from chiltepin.backends.filesystem.stores.sftp.temp_files import Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -127,9 +126,7 @@ class SftpInOrderFile(InOrderFile):
         moved(connection, self._temp_file, self._path)
         self._committed = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._back.closing()
         self._ended(False)
         if self._committed:

@@ -19,7 +19,6 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -88,9 +87,7 @@ class SftpReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._handles.closing()
 
     def read_at(self, offset: int, block: memoryview) -> int:

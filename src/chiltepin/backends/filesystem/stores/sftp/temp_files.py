@@ -32,7 +32,6 @@ from chiltepin.backends.filesystem.stores.sftp.replace import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -57,9 +56,7 @@ class Written:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Leave the handles to the draft."""
 
     def read_at(self, offset: int, block: memoryview) -> int:
@@ -219,9 +216,7 @@ class SftpTempFile:
         moved(connection, self._temp_file, self._path)
         self._committed = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._handles.closing()
         # After the end of a connection, a large one is left for the next try, which keeps its parts.
         lost = isinstance(error, ConnectionError) and (self._size or 0) > PART
