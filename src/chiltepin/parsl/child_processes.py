@@ -75,7 +75,6 @@ def _terminated(number: int, _: FrameType | None) -> None:
 
 
 def _wait_for_workflow(workflow: int) -> None:
-    """End this process some seconds after the workflow."""
     try:
         with open(os.pidfd_open(workflow), "rb", buffering=0) as process:
             select.select([process], [], [])

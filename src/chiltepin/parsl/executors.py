@@ -91,7 +91,6 @@ def _listen_to_nodes(executor: HighThroughputExecutor) -> None:
 
 
 def _own_addresses() -> set[str]:
-    """Return the IPv4 addresses of this machine's interfaces, as its kernel knows them."""
     found = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
     return {address.address for address in found if address.family == socket.AF_INET}
 

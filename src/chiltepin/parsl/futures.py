@@ -154,7 +154,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         return True
 
     def _withdraw(self) -> None:
-        """Take the task back from the queue of its executor, at once or when it is seen to be there."""
+        """Remove the task from the queue of its executor, now or as soon as it gets there."""
         record = self.task_record
         error = TaskCanceledError(f"{self._what} was cancelled before it began.")
         shutdown_of(record["dfk"]).tasks.abandon(record, error)

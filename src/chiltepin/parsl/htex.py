@@ -121,7 +121,6 @@ class _Results:
 
 
 def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
-    """Hand a result to its task."""
     failed = "exception" in message
     try:
         answer = deserialize(message["exception" if failed else "result"])
@@ -145,7 +144,6 @@ def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
 
 
 def _is_dead(executor: HighThroughputExecutor) -> bool:
-    """Whether the interchange of an executor has ended."""
     process = executor.interchange_proc
     return process is not None and process.poll() is not None
 
@@ -157,7 +155,7 @@ def _dead_interchange(executor: HighThroughputExecutor) -> BadStateException:
 
 
 def _fail_executor(executor: HighThroughputExecutor) -> None:
-    """End all tasks of an executor whose interchange is dead, now and in the future."""
+    """End all present and later tasks of an executor whose interchange has ended."""
     executor._executor_exception = _dead_interchange(executor)  # noqa: SLF001 - Parsl's own method leaves tasks pending
     executor._executor_bad_state.set()  # noqa: SLF001
     _fail_tasks(executor)

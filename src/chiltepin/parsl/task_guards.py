@@ -109,7 +109,6 @@ def _guarded(add: Callable[[Sequence[ParslExecutor]], None]) -> Callable[[Sequen
 
 
 def _logs_errors(tidy: Callable[..., None]) -> Callable[..., None]:
-    """Return a function that only logs its failure."""
 
     @functools.wraps(tidy)
     def attempt(record: TaskRecord, *rest: Any) -> None:

@@ -141,7 +141,6 @@ class SafeQueue:
             self._unlock()
 
     def _unlock(self) -> None:
-        """Let another process read."""
         self._holds_lock = False
         fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
 

@@ -169,7 +169,6 @@ class EndpointCheck:
             passed.append("write")
 
     def _round_trip(self, endpoint: str) -> None:
-        """Move a small file to an endpoint, see it there, and delete it."""
         name = f"chiltepin-check-{secrets.token_hex(8)}"
         with self._seed(endpoint, name) as (source, path, size):
             goal = f"~/{name}.copy"
@@ -229,7 +228,6 @@ class EndpointCheck:
 
 
 def _stage_of(error: Exception, passed: list[str]) -> str:
-    """Return the stage at which an error says that it stopped."""
     if isinstance(error, ConsentRequiredError):
         return "consent"
     if isinstance(error, LoginRequiredError):

@@ -261,7 +261,7 @@ class Transfers:
                 return status
 
     def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:
-        """Cancel the task and wait for its end; ``timeout`` is the time that was up, None for a wish to stop."""
+        """Cancel the task and wait for its end; ``timeout`` is None if a stop was requested."""
         self.backend.cancel(handle)
         status = self._follow(handle, self._clock.monotonic(), policy.STOP_GRACE, 1.0)
         if timeout is None:

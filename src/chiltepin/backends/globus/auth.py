@@ -218,7 +218,6 @@ def _retries() -> RetryConfig:
 
 
 def _consents(app: GlobusApp) -> Any:
-    """Return what the user has consented to for this app."""
     # Asked for, and not left to the app's own check: a scope that it is told to require, it requires ever after, and
     # one collection without consent would end the transfers of all others.
     with bounded(globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries())) as client:

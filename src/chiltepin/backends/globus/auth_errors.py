@@ -98,7 +98,6 @@ _LOGIN_MESSAGES: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def _from_auth_api(err: globus_sdk.AuthAPIError) -> ChiltepinError:
-    """Return our error for an answer of Globus Auth."""
     code = token((err.raw_json or {}).get("error") or err.code or err.http_status)
     facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": token(err.request_id)}
     if err.http_status == 429 or err.http_status >= 500:  # noqa: PLR2004 - HTTP

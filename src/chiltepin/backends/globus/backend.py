@@ -262,7 +262,6 @@ class GlobusBackend:
     def _prepare(
         self, request: Request, submission_id: str
     ) -> tuple[globus_sdk.TransferData | globus_sdk.DeleteData, Literal["transfer", "deletion"]]:
-        """Return the document of a request, with all that can be refused before it is sent."""
         self._forget_if_environment_changed()
         count = len(items_of(request))
         if count > MAX_ITEMS:

@@ -119,7 +119,6 @@ def _translate_globus_error(err: globus_sdk.GlobusError, what: str) -> Chiltepin
 
 
 def _from_transfer_api(err: globus_sdk.TransferAPIError, what: str) -> ChiltepinError:
-    """Return the error that an answer of the Transfer API stands for."""
     facts = _facts(err)
     said = one_line(str(err.message or "no reason given"))
     login = _login_error(err, what, said)

@@ -102,14 +102,11 @@ def _path(entry: Mapping[str, Any], side: str) -> str | None:
 
 
 def _parents(path: str) -> list[str]:
-    """Return the folders above a path, the root among them."""
     names = path.split("/")
     return ["/".join(names[:length]) or "/" for length in range(1, len(names))]
 
 
 class _Failures:
-    """The paths that something is wrong with."""
-
     def __init__(self, skipped: Sequence[Mapping[str, Any]], errors: Sequence[Mapping[str, Any]]) -> None:
         self._skipped = [
             {path: _skipped(entry) for entry in skipped if (path := _path(entry, side)) is not None}

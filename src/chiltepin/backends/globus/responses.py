@@ -197,7 +197,6 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
 
 
 def _task_link(task_id: str) -> str:
-    """Return where a person looks at a task."""
     return f"See https://app.globus.org/activity/{task_id}"
 
 

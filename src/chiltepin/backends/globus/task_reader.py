@@ -107,7 +107,6 @@ class TaskReader:
         )
 
     def _document(self, handle: TaskHandle) -> dict[str, Any]:
-        """Return the document of one task."""
         return self._ask(
             f"Asking for task {handle.task_id}",
             lambda client: responses.task(client.get_task(handle.task_id).data, handle.task_id),

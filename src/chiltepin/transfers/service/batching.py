@@ -155,7 +155,6 @@ class Batcher:
         return True
 
     def _read_news(self, now: float, *, always: bool = False) -> None:
-        """Take note of what other processes have written."""
         for news in self.recorder.news(always=always):
             entry = news.entry
             if entry.state is not None:

@@ -109,7 +109,6 @@ class Completer:
         self.resubmit(rest, max_items=None if together else max(1, len(rest) // 2))
 
     def _end_item(self, pending: PendingRequest, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
-        """End a pending request as its item ended, or try it again where that may heal."""
         if outcome.done:
             self.end(pending, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
             return

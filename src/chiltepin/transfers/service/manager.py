@@ -50,7 +50,6 @@ def _wait_at_exit() -> None:
 
 @atexit.register
 def _cancel_all_at_exit() -> None:
-    """Cancel at the services what has not ended."""
     cancelled = [describe(pending.request) for pending in _unfinished()]
     for manager in list(_managers):
         manager.close()
@@ -162,7 +161,6 @@ class TaskManager:
         return pending
 
     def _undo_start(self, key: str, pending: PendingRequest) -> None:
-        """Undo the start of a request that no thread can be started for."""
         with self._lock:
             self._by_key.pop(key, None)
             pending.ended = True
@@ -294,7 +292,6 @@ class TaskManager:
         return min(moments, default=float("inf"))
 
     def _process_stops(self, now: float) -> None:
-        """Stop the requests that were cancelled or have timed out."""
         with self._lock:
             while self._timeouts and self._timeouts[0][0] <= now:
                 pending = heapq.heappop(self._timeouts)[2]()

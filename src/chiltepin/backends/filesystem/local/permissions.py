@@ -53,7 +53,6 @@ def rights_of(folder: int, name: str) -> Rights | None:
 
 
 def _acl_of(path: str) -> bytes | None:
-    """Return the access list of a file, if it has one."""
     try:
         # Asked for first, as GNU ls does: most files have none, and to be told so by an error takes half as long again.
         if _ACL not in os.listxattr(path, follow_symlinks=False):

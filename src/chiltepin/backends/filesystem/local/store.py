@@ -72,7 +72,6 @@ class LocalStore:
         return resolved(parts, follow=follow, roots=(self.root, self._given), first_link=self._first_link)
 
     def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
-        """Find the first link on a way; see `links.resolved`."""
         try:
             descriptor = open_folder(self.root)
         except FileNotFoundError:

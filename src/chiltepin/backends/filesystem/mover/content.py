@@ -217,7 +217,6 @@ class Content:
         return True
 
     def _compare(self, offset: int, sent: bytes, found: bytes) -> None:
-        """Refuse a part that is not what it is at its origin."""
         if found != sent:
             raise self._has_changed() if self._reader.changed() else not_what_was_sent(self._name)
         self._temp_file.mark_verified(offset, sent)

@@ -122,8 +122,6 @@ def _remove_some(run: TaskRun, folder: Folder, location: Location, names: Sequen
 
 
 class _Doomed:
-    """A tree that is being removed."""
-
     def __init__(self, run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None) -> None:
         self._task, self._top, self._roots, self._wanted = run, top, roots, wanted
 

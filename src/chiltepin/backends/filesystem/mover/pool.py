@@ -173,7 +173,6 @@ class AdaptivePool:
                 self._last = (0.0, 0.0, 0.0, 0)
 
     def _next(self) -> Callable[[], None] | None:
-        """Return the operation that is offered next, or None to leave."""
         try:
             return self._deeds.get(timeout=IDLE)
         except Empty:

@@ -81,8 +81,6 @@ def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 class _Tree:
-    """The tree below one folder, on its way to another."""
-
     def __init__(self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
         self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
@@ -164,7 +162,6 @@ class _Tree:
         operation()
 
     def _files(self, pair: FolderPair, items: Sequence[Item], source: Location, group: TaskGroup) -> None:
-        """Copy a portion of a folder."""
         try:
             if self._level != "checksum" and isinstance(pair.here, LocalFolder) and isinstance(pair.there, LocalFolder):
                 rest = iter(self._changed(pair, pair.there, items, source))
@@ -296,7 +293,6 @@ class _Tree:
         return make_way(self._task, target, folder=folder, wanted=self._wanted, roots=self._roots)
 
     def _fail(self, pair: FolderPair, source: Location, name: str, error: Exception) -> None:
-        """Take note of a file that failed."""
         file = source.below(name)
         if isinstance(error, FileNotFoundError):
             error = vanished(pair, file)

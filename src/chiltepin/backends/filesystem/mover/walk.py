@@ -67,7 +67,6 @@ class _Walk:
             self._close(node)
 
     def _close(self, node: Node | None) -> None:
-        """Leave a folder if all below it is done with, and then perhaps those above it."""
         while node is not None:
             with self._lock:
                 node.open -= 1

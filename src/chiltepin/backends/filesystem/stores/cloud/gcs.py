@@ -85,7 +85,6 @@ def gcs_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
 
 
 def _credentials(token: Any, server: str) -> tuple[Any, str | None]:
-    """Return the credentials that an option names, and their project; None for none."""
     # An emulator asks for none, and so the metadata server of a cloud is not looked for.
     if token == "anon" or (token is None and server != _SERVER):  # noqa: S105 - the name of a way
         return None, None

@@ -115,7 +115,6 @@ def _of_any(filesystem: Any) -> Iterator[Member]:
 
 
 def _members(filesystem: Any) -> Iterator[Member]:
-    """Yield the members of an archive that fsspec has opened."""
     if hasattr(filesystem, "zip"):
         return _of_zip(filesystem.zip)
     if hasattr(filesystem, "tar"):
@@ -124,7 +123,6 @@ def _members(filesystem: Any) -> Iterator[Member]:
 
 
 def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
-    """Return what is in each folder, by name."""
     tree: dict[Parts, dict[str, Member | Fault]] = {(): {}}
     files: dict[Parts, Member] = {}
     for member in members:

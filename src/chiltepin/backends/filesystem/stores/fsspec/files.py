@@ -86,8 +86,6 @@ def renamed(name: str) -> Fault:
 
 
 class _Open:
-    """An open file of fsspec."""
-
     def __init__(self, file: Any) -> None:
         self._file = file
 

@@ -46,7 +46,7 @@ _DOS = re.compile(r"\d\d-\d\d-\d{2,4}\s+\d\d:\d\d[AP]?M?\s+(?:(<DIR>)\s{0,10}|(\
 
 
 def _plain(error: Exception) -> Exception:
-    """Return the error of the operating system that a reply stands for."""
+    """Return the error of the operating system for a reply of the server."""
     said, code = str(error), str(error)[:3]
     number = errno.ECONNRESET
     if isinstance(error, ftplib.error_perm):
@@ -345,7 +345,6 @@ class _Transfer:
             self._socket.sendall(block)
 
     def _end(self) -> None:
-        """Hear from the server that all went well."""
         ftp = self._ftp
         if ftp is None:
             return

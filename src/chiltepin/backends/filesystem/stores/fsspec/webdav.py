@@ -55,8 +55,6 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not 
 
 
 class _Download:
-    """A file that is read as it is stored."""
-
     def __init__(self, client: Any, path: str) -> None:
         asked = client.http.stream("GET", client.join_url(path), headers={"Accept-Encoding": "identity"})
         self._asked, self._rest = asked, b""

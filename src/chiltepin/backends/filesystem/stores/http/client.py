@@ -239,7 +239,6 @@ def _sent_on(url: str, location: str, where: str) -> str:
 
 
 def _refusal(status: int, where: str) -> Exception:
-    """Return what an answer means that is none of a file."""
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -250,7 +249,7 @@ def _refusal(status: int, where: str) -> Exception:
 
 
 def _failure(error: HTTPError, where: str) -> Exception:
-    """Return an error of ours for one of urllib3's, without its URL."""
+    """Return our error for one of urllib3, without its URL."""
     if isinstance(error, SSLError):
         return Fault("CONNECT_FAILED", f"The certificate of the web server that has {where} is not to be trusted.")
     # In some versions a connection that is refused is a kind of timeout.

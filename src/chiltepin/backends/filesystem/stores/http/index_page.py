@@ -70,8 +70,6 @@ class _Link(NamedTuple):
 
 
 class _Links(HTMLParser):
-    """The links of a page with their texts, and its base URL."""
-
     def __init__(self) -> None:
         super().__init__()
         self.base, self.more = "", False

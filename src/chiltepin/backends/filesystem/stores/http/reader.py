@@ -76,7 +76,6 @@ class HttpReader:
             self._whole(self._client.ask("GET", self._page).answer)
 
     def _whole(self, answer: urllib3.BaseHTTPResponse) -> None:
-        """Take the content in order."""
         self.size = total_of(answer)
         self._stream = answer
 

@@ -74,7 +74,6 @@ class HttpFolder(ReadOnlyFolder):
                 yield self._listed(line)
 
     def _listed(self, line: Listed) -> Entry:
-        """Return the entry of a line of the index."""
         if line.kind == "dir":
             return Entry(line.name, "dir")
         if line.kind == "other":

@@ -232,7 +232,6 @@ def _descriptions(path: str | None) -> Any:
 
 
 def _opened(settings: S3Settings) -> tuple[botocore.session.Session, Any]:
-    """Return a session, and a client that knows where the bucket is and has keys."""
     try:
         session = _session(settings)
         keys = None if settings.anonymous else session.get_credentials()
@@ -356,7 +355,6 @@ def _objects(session: botocore.session.Session, settings: S3Settings, client: An
 def _line(
     session: botocore.session.Session, settings: S3Settings, address: str, proxies: Mapping[str, str]
 ) -> ClientConfig:
-    """Return what obstore is told of connections."""
     given = settings.config
     line: ClientConfig = {
         "allow_http": address.startswith("http:"),

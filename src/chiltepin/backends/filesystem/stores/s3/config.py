@@ -117,7 +117,6 @@ def _keys(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with those for s3fs's client among them, all known."""
     given = {name: value for name, value in options.items() if name not in _TUNING}
     for name, value in given.pop("client_kwargs", {}).items():
         if name not in (*_CLIENT, "use_ssl", "verify"):

@@ -97,7 +97,6 @@ def asked(request: Callable[[], T], what: str) -> T:
 
 
 def _answered(text: str, what: str) -> Exception:
-    """Return what an error of obstore means."""
     found = _ANSWER.search(text)
     if found:
         return _refusal(int(found[1]), found[2] or "", what)

@@ -63,7 +63,6 @@ def _name(element: ET.Element) -> str:
 
 
 def _time(value: str) -> datetime:
-    """Return the time of a listing (ISO 8601, UTC), or any other that botocore knows."""
     with suppress(ValueError):
         return datetime.fromisoformat(value.replace("Z", "+00:00"))
     found: datetime = parse_timestamp(value)

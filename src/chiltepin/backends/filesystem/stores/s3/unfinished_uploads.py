@@ -60,7 +60,6 @@ class Record(NamedTuple):
 
 
 def _folder(place: str) -> str:
-    """Return the folder for the uploads to one bucket."""
     name = hashlib.sha256(place.encode()).hexdigest()[:16]
     return os.path.join(platformdirs.user_state_dir("chiltepin"), "uploads", name)
 

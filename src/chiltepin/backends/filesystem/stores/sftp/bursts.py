@@ -105,7 +105,6 @@ class Upload:
 
 
 def _whole(reader: Reader, size: int, name: str) -> memoryview:
-    """Return all of a file."""
     content, count = memoryview(bytearray(size)), 0
     while count < size and (got := reader.readinto(content[count:])):
         count += got

@@ -57,8 +57,6 @@ _VECTOR = min(os.sysconf("SC_IOV_MAX"), 1024) if "SC_IOV_MAX" in os.sysconf_name
 
 
 class _Burst:
-    """Requests that one thread waits for."""
-
     __slots__ = ("bell", "left")
 
     def __init__(self, count: int) -> None:
@@ -147,7 +145,6 @@ class Connection:
         return extensions(answer[5:])
 
     def _limits(self) -> tuple[int, int]:
-        """Return how many bytes a read and a write may have."""
         if "limits@openssh.com" not in self.extensions:
             return _SAFE, _SAFE
         (request,) = self.ask(Request(MessageType.EXTENDED, pack_string("limits@openssh.com")))

@@ -158,7 +158,6 @@ class OpenSSH:
         return ["-o", f"Ciphers={','.join(dict.fromkeys((*quick, *known)))}"]
 
     def _secrets(self) -> dict[str, str]:
-        """Return the secrets that are given, as variables of ssh's environment."""
         given = {name: self.options.get(name) for name in _SECRETS}
         return {f"CHILTEPIN_SSH_{name.upper()}": str(value) for name, value in given.items() if value}
 

@@ -207,7 +207,6 @@ class SftpStore:
         return resolved(parts, follow=follow, roots=(self.path(()),), first_link=self._first_link)
 
     def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
-        """Find the first link on a way; see `links.resolved`."""
         looked = self._look(parts if follow else parts[:-1])
         at = next((depth for depth, facts in enumerate(looked) if facts and facts.kind == "link"), None)
         if at is None:
@@ -297,7 +296,7 @@ class SftpStore:
         return self._others[path]
 
     def _links_to(self, path: str) -> list[str]:
-        """Return the links on the way to an absolute path, each with the place where it really is."""
+        """Return the links on an absolute path, each by its real path."""
         found: list[str] = []
         place, rest = "", path.split("/")[::-1]
         while rest and len(found) < LINK_LIMIT:
