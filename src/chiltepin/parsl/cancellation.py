@@ -55,28 +55,19 @@ class TaskCanceller:
                 self._proxy(record, self._error(record))
 
     def abandon(self, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
-        """End a task that its executor has and has not begun with `error`; it is not retried.
+        """End a task that its executor has not started with `error`; it is not retried.
 
-        Parameters
-        ----------
-        record : TaskRecord
-            The task. One that a thread runs goes on, and ends by itself; one that is pending is left alone.
-        error : TaskCanceledError
-            How it ends.
-        far : bool
-            Whether a task of another process ends as well: this process does not know whether it has begun.
+        A task that a thread runs goes on, and ends by itself; one that is pending is not changed. ``far`` tells whether
+        to end tasks of other processes as well, of which this process does not know whether they have begun.
         """
         if record["status"] is States.launched and (far or runs_in_thread(record)):
             self._forbid_retry(record)
             self._end_launched(record, error, patient=True)
 
     def end_all(self, *, patient: bool) -> None:
-        """End every task, and those that callbacks make of the end of others.
+        """End every task, and those that callbacks start meanwhile.
 
-        Parameters
-        ----------
-        patient : bool
-            Whether to wait for the tasks that threads run, which nothing can stop.
+        ``patient`` tells whether to wait for the tasks that threads run, which cannot be stopped.
         """
         concerns = functools.partial(belongs_to, self._dfk)
         until = time.monotonic() + _CALLBACKS

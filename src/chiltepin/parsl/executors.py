@@ -43,19 +43,8 @@ LOOPBACK = "127.0.0.1"
 def create_executor(label: str, resource: Resource, *, client: Any = None) -> ParslExecutor:
     """Make the executor of a resource.
 
-    Parameters
-    ----------
-    label : str
-        Its name.
-    resource : Resource
-        What the settings say of it.
-    client : globus_compute_sdk.Client or None
-        The client for a Globus Compute endpoint; None makes one when the first app is sent there.
-
-    Raises
-    ------
-    ConfigError
-        If the resource is a Globus Compute endpoint, and the extra ``compute`` is not installed.
+    ``client`` is for a Globus Compute endpoint; None makes one with the first app. If the extra ``compute`` is missing,
+    that is a ConfigError.
     """
     if resource.endpoint:
         return _compute_executor(label, resource, client)

@@ -41,13 +41,7 @@ def _quoted(text: str, safe: str) -> str:
 
 
 def location_of(file: File) -> tuple[str, str]:
-    """Return the endpoint and the path that a ``File`` names.
-
-    Raises
-    ------
-    ValueError
-        If it names no file of an endpoint.
-    """
+    """Return the endpoint and the path of a ``File``; a file without an endpoint is a ValueError."""
     # Not the parts that Parsl has: they end at '?' and '#', which are letters of a name like any other.
     endpoint, _, rest = file.url.partition("://")[2].partition("/")
     path = unquote(rest, errors="surrogateescape")

@@ -18,19 +18,8 @@ __all__ = ["ComputeExecutor"]
 class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
     """Sends apps to a Globus Compute endpoint.
 
-    ``globus_compute_sdk.Executor`` asks for a login as soon as it is made. A workflow that never sends an app to the
-    endpoint should not have to log in, so that one is made with the first app.
-
-    Parameters
-    ----------
-    label : str
-        Name of the executor.
-    endpoint : str
-        UUID of the compute endpoint.
-    user_endpoint_config : dict
-        What fills in the template of the endpoint.
-    client : globus_compute_sdk.Client or None
-        None makes one with the first app.
+    ``globus_compute_sdk.Executor`` logs in as soon as it is made. A workflow that sends no app to the endpoint should
+    not have to log in, so that one is made with the first app, and a client if none is given.
     """
 
     def __init__(self, *, label: str, endpoint: str, user_endpoint_config: dict[str, Any], client: Any = None) -> None:

@@ -52,23 +52,18 @@ class Nested:
 
 
 def nested(what: str, value: Any, *, moved: bool, only_waited_for: bool = False) -> Any:
-    """Return an argument as Parsl takes it: itself or, if there are futures inside, a `Nested`.
+    """Return an argument for Parsl: unchanged or, if there are futures inside, as a `Nested`.
 
     Parameters
     ----------
     what : str
         The argument, for messages: ``argument 'files' of f()``.
     value : Any
-        The argument.
+        The argument. A future that cannot be waited for is a TypeError.
     moved : bool
-        Whether a ``File`` of an endpoint has to be moved to where the task runs; inside a container none is.
+        Whether a ``File`` of an endpoint has to be staged; files inside a container are not.
     only_waited_for : bool
         Whether it is one of ``inputs``, where a generator is a mistake.
-
-    Raises
-    ------
-    TypeError
-        If a future is where it cannot be waited for.
     """
     if isinstance(value, Future):
         return value

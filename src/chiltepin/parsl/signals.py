@@ -37,12 +37,8 @@ _ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
 def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None:
     """Handle both signals where they still have their default action.
 
-    Parameters
-    ----------
-    running : callable
-        Whether this process has a workflow; without one the signals end it at once.
-    name_left : callable
-        Names on stderr what is cancelled, if the end takes too long.
+    Without a workflow (``running``) they end the process at once. If the end takes too long, ``name_left`` prints on
+    stderr what is cancelled.
     """
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -43,15 +43,8 @@ class GuardedSlurmProvider(SlurmProvider):  # type: ignore[misc] # parsl has no 
 def fail_unstarted(executor: BlockProviderExecutor, jobs: Mapping[str, JobStatus]) -> None:
     """Fail all tasks of an executor if each of its jobs has ended, or was refused, before a worker started in it.
 
-    For its ``block_error_handler``. Parsl's own also counts jobs that had workers and then failed. One node that goes
-    down would therefore end all tasks of the executor, although the next job would do them.
-
-    Parameters
-    ----------
-    executor : BlockProviderExecutor
-        Refuses all tasks from then on.
-    jobs : mapping of str to JobStatus
-        The states of its jobs, by the names of their blocks.
+    For its ``block_error_handler``. That of Parsl also counts jobs that had workers and then failed, so that one failed
+    node would end all tasks of the executor, although the next job would run them.
     """
     unstarted = [job for block, job in jobs.items() if _is_unstarted(executor, block, job)]
     if not jobs or len(unstarted) < len(jobs) or len(jobs) < executor.provider.init_blocks:

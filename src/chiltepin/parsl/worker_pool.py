@@ -63,14 +63,8 @@ class _Task(dict[str, Any]):
 class SafeQueue:
     """A queue whose readers and writers may be killed at any time: each message goes whole to one reader or none.
 
-    In place of ``multiprocessing.Queue``, with the methods that Parsl uses, for processes with one reading thread each.
-
-    Parameters
-    ----------
-    maxsize : int
-        Ignored, as Parsl sets none.
-    ctx : multiprocessing.context.BaseContext
-        Ignored.
+    In place of ``multiprocessing.Queue``, with the methods that Parsl uses and for processes with one reading thread
+    each. Both parameters are ignored.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: context.BaseContext) -> None:  # noqa: ARG002 - Python's own

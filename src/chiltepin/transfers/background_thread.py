@@ -31,14 +31,9 @@ class SystemClock:
 
 
 class BackgroundThread:
-    """A thread that is there as long as it has something to do.
+    """A thread that runs while there is work.
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    work : callable
-        Does what there is, and returns the seconds until there will be more; None if there is nothing to wait for.
+    ``work`` does it, and returns the seconds until there is more, or None.
     """
 
     def __init__(self, name: str, work: Callable[[], float | None]) -> None:
@@ -52,13 +47,7 @@ class BackgroundThread:
         self._again = False
 
     def wake(self) -> None:
-        """Have the work done, now or right after what is being done.
-
-        Raises
-        ------
-        BackendError
-            If no thread can be started; nothing will be done then.
-        """
+        """Do the work now, or right after the present work; a BackendError if no thread can be started."""
         with self._changed:
             self._again = True
             self._changed.notify()

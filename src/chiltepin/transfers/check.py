@@ -58,20 +58,20 @@ _SEED = "chiltepin check"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found at one endpoint.
+    """The result of the check of one endpoint.
 
     Parameters
     ----------
     endpoint : str
         Its name.
     passed : tuple of str
-        The stages that are well.
+        The stages that passed.
     failed : str
-        The stage that is not, after which nothing was tried; empty if all is well.
+        The stage that failed, which is the last one; empty if none did.
     problem, hint : str
-        What is wrong and what to do, as sentences for people.
+        What is wrong and what to do, as sentences.
     served : bool
-        False for an endpoint without a place on the active backend: that is no failure, and nothing was tried.
+        False for an endpoint without a location on the active backend, which is not a failure.
     """
 
     endpoint: str
@@ -83,14 +83,9 @@ class Finding:
 
 
 class EndpointCheck:
-    """Looks after endpoints, one by one; any number of threads may at once.
+    """Checks endpoints; any number of threads may call at once.
 
-    Parameters
-    ----------
-    settings : DataSettings
-        Where they are.
-    write : bool
-        Whether a small file is moved to each, listed and deleted.
+    ``write`` tells whether to move a small file to each endpoint, list it and delete it.
     """
 
     def __init__(self, settings: DataSettings, *, write: bool = False) -> None:

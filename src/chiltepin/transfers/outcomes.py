@@ -58,18 +58,10 @@ def error_from_status(status: TaskStatus, request: Request) -> TaskError | None:
 
 
 def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> TaskStatus:
-    """Return the status of what has ended with an error: a final one, which says the same as the error.
+    """Return the final status of a request that has ended with an error.
 
-    The task itself may go on, for others who share it or because it has not stopped yet.
-
-    Parameters
-    ----------
-    error : BaseException
-        How it ended; the status in it, if there is one, tells what was moved.
-    what : str
-        What the error calls it; see `describe`. Empty where that is not known.
-    handle : TaskHandle
-        The task, if the error has no status.
+    The task itself may go on, for other requests or because it has not stopped yet. ``what`` is the name of the request
+    in the error; see `describe`. The handle is used if the error has no status.
     """
     state = _ENDS.get(type(error), TaskState.FAILED)
     last: TaskStatus | None = error.status if isinstance(error, TaskError) else None

@@ -35,17 +35,9 @@ def is_own(facts: os.stat_result) -> bool:
 
 
 def open_own(path: str) -> BinaryIO | None:
-    """Open a file for reading.
+    """Open a file for reading; None, with a warning once in a folder, if another user may have written it.
 
-    Returns
-    -------
-    binary file or None
-        None if another user can have written it. The first time in a folder a warning says so.
-
-    Raises
-    ------
-    OSError
-        If it cannot be opened, or is a symbolic link.
+    A symbolic link, or a file that cannot be opened, is an OSError.
     """
     # Not blocking: a pipe of that name would make the reader wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -78,12 +70,9 @@ def exists_own(path: str) -> bool:
 
 
 def create_own(path: str) -> int:
-    """Make a new file that only this user reads and writes, and return its descriptor; what has its name is removed.
+    """Make a new file that only this user reads and writes, and return its descriptor; an old file is removed.
 
-    Raises
-    ------
-    OSError
-        If that is not possible. A link that another user has put there is never followed.
+    A link that another user has put there is never followed.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with suppress(FileExistsError):

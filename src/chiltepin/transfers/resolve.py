@@ -24,14 +24,10 @@ BACKEND_VARIABLE = "CHILTEPIN_BACKEND"
 
 
 def default_data() -> DataSettings:
-    """Return what the default settings file says about data, for a workflow with a Parsl ``Config`` of its own.
+    """Return the data settings of the default file, for a workflow that brings a Parsl ``Config``.
 
-    The file is read again only when it has changed, so that this may be called for every transfer.
-
-    Raises
-    ------
-    ConfigError
-        If there is no default settings file, or it is wrong.
+    The file is read again only when it has changed, so that this may be called for every transfer. A missing or invalid
+    file is a ConfigError.
     """
     file = default_file()
     if file is None:
@@ -51,20 +47,7 @@ def _read_data(file: str, _backend: str | None, _modified: int, _size: int) -> D
 
 
 def file_data(file: str | os.PathLike[str], backend: str | None = None) -> DataSettings:
-    """Return what a settings file says about data.
-
-    Parameters
-    ----------
-    file : str or path-like
-        The file.
-    backend : str or None
-        As for `with_backend`.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read or is wrong, or the backend is not installed.
-    """
+    """Return the data settings of a file, with the backend as for `with_backend`."""
     document = read(file)
     return with_backend(check(document, backends=registry.names()).data, document, backend)
 
@@ -101,26 +84,16 @@ def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]]
 
 
 def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:
-    """Return where an endpoint is on the active backend; see `chiltepin.settings.DataSettings.places`.
+    """Return the location of an endpoint on the active backend; see `chiltepin.settings.DataSettings.places`.
 
-    Parameters
-    ----------
-    settings : DataSettings
-        What is declared.
-    name : str
-        The name of the endpoint, as `chiltepin.transfers.arguments.check` returns it.
-
-    Returns
-    -------
-    dict
-        To be read only; empty for an endpoint that is not declared and that the backend may find by itself.
+    It is read only, and empty for an endpoint that is not declared and that the backend may find by itself.
 
     Raises
     ------
     EndpointMismatchError
-        If the endpoint has no place on this backend.
+        If the endpoint has no location on this backend.
     EndpointNotFoundError
-        If nobody knows it.
+        If the name is unknown.
     """
     places = settings.active_places
     if name in places:

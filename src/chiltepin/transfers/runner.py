@@ -208,15 +208,10 @@ class Transfers:
     def resume(
         self, *, timeout: float = 3600, polling_interval: float = 30, fault_grace: float = FAULT_GRACE
     ) -> list[Future[TaskStatus]]:
-        """Follow what other processes have had a service do, and have not seen the end of: they were killed, or live.
+        """Follow tasks that other processes, killed or running, have submitted to a service.
 
-        Success says that a task has done its item since it was submitted, which may have been before this call. To have
-        what the source holds now, make the request again.
-
-        Parameters
-        ----------
-        timeout, polling_interval, fault_grace
-            As for `run`, from now on.
+        Success says that a task has moved its item since it was submitted, which may have been before this call. To get
+        the present content of the source, make the request again. The parameters are those of `run`.
 
         Returns
         -------
@@ -276,27 +271,11 @@ class Transfers:
         )
 
     def submit_detached(self, request: Request, *, timeout: float) -> TaskHandle:
-        """Submit a request without waiting for its end.
+        """Submit a request without waiting for its end; ``timeout`` becomes the deadline of the task.
 
-        Parameters
-        ----------
-        request : TransferRequest or DeleteRequest
-            What is wanted.
-        timeout : float
-            Seconds from now after which the service gives it up by itself.
-
-        Returns
-        -------
-        TaskHandle
-            The task; with a journal, `resume` of a later process finds it as well. Where a task with the same paths
-            has not ended, it is that one, which may have read its source before this call.
-
-        Raises
-        ------
-        UnsupportedOptionError
-            If a task of this backend ends with the process that submitted it.
-        EndpointError, BackendError
-            If no task could be made.
+        With a journal, `resume` of a later process finds the task. If a task with the same paths has not ended, that
+        task is returned, which may have read its source before this call. A backend whose tasks end with the process is
+        an UnsupportedOptionError.
         """
         if not self.backend.capabilities.durable:
             raise UnsupportedOptionError(
@@ -338,15 +317,9 @@ _opening = threading.Lock()
 
 
 def open_transfers(setup: str, client: Any = None) -> Transfers:
-    """Return the `Transfers` of a setup, the same one for the same setup, so that a process opens a store once.
+    """Return the `Transfers` of a setup, the same one for an equal setup, so that a process opens a store once.
 
-    Parameters
-    ----------
-    setup : str
-        JSON with the name of the ``backend``, its ``endpoints`` and its ``options``, and where wanted ``batch`` and the
-        folder of the ``journal``: `DataSettings.setup`.
-    client : object
-        A client of the caller's own for a `ClientBackend`; others ignore it.
+    ``setup`` is `DataSettings.setup`. ``client`` is for a `ClientBackend`; other backends ignore it.
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:

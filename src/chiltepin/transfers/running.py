@@ -53,21 +53,9 @@ class RunningTask:
 def start(
     transfers: Transfers, request: Request, *, timeout: float, polling_interval: float, grace: float
 ) -> list[RunningTask]:
-    """Start a request, and return at once.
+    """Start a request, and return at once; the parameters are those of `Transfers.run`.
 
-    Parameters
-    ----------
-    transfers : Transfers
-        Where it goes.
-    request : TransferRequest or DeleteRequest
-        What is wanted.
-    timeout, polling_interval, grace : float
-        As for `Transfers.run`, in seconds.
-
-    Returns
-    -------
-    list of Underway
-        At a service one for each item, for it can do the others when one is bad; else a single one.
+    A service gets one task for each item, because one bad item must not stop the others.
     """
     if not runs_at_service(transfers.backend):
         return [_at_worker(transfers, request, timeout, polling_interval)]

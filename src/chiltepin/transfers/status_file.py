@@ -23,15 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 class StatusFile:
-    """Keeps the last status of one living task in a file.
+    """Keeps the last status of a live task in a file; an empty name means none.
 
-    Parameters
-    ----------
-    file : str
-        Where; empty for nowhere. Its folder is made if the one above is there: where that is missing, no workflow on
-        this machine will look.
-    clock : object
-        Has ``monotonic()``; tests give one that is moved by hand.
+    The folder of the file is made if the one above exists; if not, no workflow on this machine will read it.
     """
 
     def __init__(self, file: str, clock: Any = None) -> None:

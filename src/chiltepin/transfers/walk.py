@@ -30,24 +30,10 @@ class Amount:
 def walk(
     transfers: Transfers, endpoint: str, path: str, *, failed: Callable[[BackendError], object]
 ) -> Iterator[tuple[str, DirEntry]]:
-    """Yield all that is in a folder and in those below it; links are not followed.
+    """Yield the entries of a folder and of all folders below it, in order; links are not followed.
 
-    Parameters
-    ----------
-    transfers, endpoint, path
-        What to list.
-    failed : callable
-        Gets the error of a folder below the first one that cannot be listed; the others go on.
-
-    Yields
-    ------
-    str, DirEntry
-        The path from the first folder, and the entry; a folder comes right before what is in it, names are in order.
-
-    Raises
-    ------
-    EndpointError, BackendError
-        If the first folder cannot be listed.
+    Each entry has its path from the first folder. If that folder cannot be listed, there is an error; ``failed`` gets
+    the error of any folder below, and the others go on.
     """
     waiting = [("", _sorted(transfers, endpoint, path))]
     while waiting:
@@ -72,21 +58,10 @@ def _sorted(transfers: Transfers, endpoint: str, path: str) -> Iterator[DirEntry
 def amount_of(
     transfers: Transfers, request: TransferRequest, *, most: int, stopped: Callable[[], bool] = lambda: False
 ) -> Amount | None:
-    """Return how much a request moves, if its sources can be listed.
+    """Return how much a request moves, or None if that is unknown.
 
-    Parameters
-    ----------
-    transfers, request
-        What is asked, and of whom.
-    most : int
-        Most folders to list: a service is asked for each, and meters that.
-    stopped : callable
-        Asked before each folder; True ends the counting.
-
-    Returns
-    -------
-    Amount or None
-        None if it was stopped, if there are too many folders, or if one cannot be listed.
+    It is unknown if a folder cannot be listed, if more than ``most`` folders would be listed (a service limits
+    requests), or if ``stopped``, called before each folder, returns True.
     """
     counting = _Counting(transfers, request, most, stopped)
     try:

@@ -28,15 +28,7 @@ LINGER = 2.0
 
 
 class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no types
-    """An interchange that ends with its workflow.
-
-    Parameters
-    ----------
-    workflow : int
-        The process id of the workflow, which has started this process.
-    config : Any
-        As Parsl's own takes it.
-    """
+    """An interchange that ends with its workflow, which has the process id ``workflow``."""
 
     def __init__(self, workflow: int, **config: Any) -> None:
         super().__init__(**config)

@@ -73,14 +73,9 @@ def find_missing(
 
 
 def confirm_missing(backend: TransferBackend, request: Request) -> str:
-    """Return a sentence that names the one path of a request, if nothing is there; empty if that is not confirmed.
+    """Return a sentence that names the one path of a request, if it is missing; empty if that is not confirmed.
 
-    Parameters
-    ----------
-    backend : TransferBackend
-        Is asked once, if it can tell (`StatBackend`).
-    request : TransferRequest or DeleteRequest
-        What does not find a file. Nothing is asked about one of many paths: the others may arrive meanwhile.
+    A `StatBackend` is asked once. Of many paths none is checked: the others may still arrive.
     """
     if not isinstance(backend, StatBackend):
         return ""

@@ -28,17 +28,10 @@ def plain_place(endpoint: str, path: str) -> Place:
 
 
 class PathClaims:
-    """The paths that batches write to or delete.
+    """The paths that batches write to or delete; ``place`` is that of `PlacingBackend`.
 
-    Parameters
-    ----------
-    place : callable
-        Returns where a path of an endpoint is; see `PlacingBackend.place`.
-
-    Notes
-    -----
-    Two paths that differ only in case or in Unicode form count as one, because some disks take them for one. A path
-    under an unknown home folder counts as each absolute path that may be the same one.
+    Two paths that differ only in case or in Unicode form count as one, because some disks do not distinguish them. A
+    path under an unknown home folder counts as each absolute path that may be the same one.
     """
 
     def __init__(self, place: Callable[[str, str], Place]) -> None:

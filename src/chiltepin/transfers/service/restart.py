@@ -24,15 +24,7 @@ __all__ = ["RestartPlan"]
 
 
 class RestartPlan:
-    """What may have been done already.
-
-    Parameters
-    ----------
-    record : Record
-        Tells what has ended.
-    capabilities : Capabilities
-        What the service can do.
-    """
+    """What may have been done already, by the journal."""
 
     def __init__(self, recorder: TaskRecorder, capabilities: Capabilities) -> None:
         self._recorder, self._compares = recorder, "checksum" in capabilities.sync_levels
@@ -41,15 +33,7 @@ class RestartPlan:
         self._most = policy.REMEMBERED_ITEMS
 
     def choose_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
-        """Return in which form to ask for items: as it was said, or, if all were done, the one that does no harm.
-
-        Parameters
-        ----------
-        kind : TransferRequest or DeleteRequest
-            What was said, without its items: `kind_of`.
-        items : tuple of Item
-            The items.
-        """
+        """Return the form in which to request items: unchanged or, if all were done, one that does no harm."""
         if not self._done:
             return kind
         harmless = self.repeatable_form(kind, items)
