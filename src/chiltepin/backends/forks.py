@@ -28,13 +28,10 @@ _left: list[object] = []
 
 
 def register(forget: Callable[[], object]) -> None:
-    """Have ``forget`` called in each child, before any other code of it runs.
+    """Call ``forget`` in each child, before any other code runs in it.
 
-    Parameters
-    ----------
-    forget : callable
-        Makes new what the child must not share, locks above all: a thread that is not there may hold them, so it must
-        not wait for one. A bound method is held weakly, and goes with its object.
+    It has to replace what the child must not share, locks above all: a thread that no longer exists may hold them, so
+    it must not wait for one. A bound method is held weakly.
     """
     number, forgets = next(_numbers), _forgets
     if not isinstance(forget, MethodType):

@@ -33,13 +33,7 @@ def names() -> tuple[str, ...]:
 
 @cache
 def load(name: str) -> type[TransferBackend]:
-    """Return the class of a backend; this imports the backend, and with it its SDK.
-
-    Raises
-    ------
-    ConfigError
-        If no installed package has a backend of that name, or that package cannot be imported.
-    """
+    """Return the class of a backend; this imports the backend and its SDK. An unknown backend is a ConfigError."""
     point = _installed().get(name)
     if point is None:
         raise ConfigError(f"No backend {name!r} is installed; {suggest(name, names())}", key="data.backend")

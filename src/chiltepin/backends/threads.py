@@ -14,13 +14,7 @@ __all__ = ["begin", "start"]
 
 
 def start(target: Callable[..., object], *args: Any, name: str) -> threading.Thread:
-    """Start a daemon thread and return it.
-
-    Raises
-    ------
-    BackendError
-        If the system has none to give, for example because of a limit (``ulimit -u``).
-    """
+    """Start a daemon thread and return it; a BackendError if the system refuses, for example by ``ulimit -u``."""
     thread = threading.Thread(target=target, args=args, name=name, daemon=True)
     begin(thread)
     return thread

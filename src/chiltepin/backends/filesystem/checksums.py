@@ -15,17 +15,9 @@ __all__ = ["ExpectedChecksum", "not_what_was_sent", "verify_content"]
 
 
 class ExpectedChecksum:
-    """A checksum that a content has to have.
+    """The expected checksum of a content, such as ``sha256:`` and hexadecimal digits.
 
-    Parameters
-    ----------
-    checksum : str
-        Such as ``sha256:`` and the digest in hexadecimal digits.
-
-    Raises
-    ------
-    Fault
-        If the algorithm is not known.
+    An unknown algorithm is a ``Fault``.
     """
 
     def __init__(self, checksum: str) -> None:

@@ -67,14 +67,9 @@ _BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 class Fault(Exception):  # noqa: N818 - the glossary's word
-    """Why one file or folder could not be moved or removed.
+    """Why one file or folder could not be moved or removed: a code of Globus, and a sentence.
 
-    Parameters
-    ----------
-    code : str
-        Globus's word for it.
-    reason : str
-        The same as a sentence for people; names in it may hold anything, and are escaped where they do not print.
+    Characters that are not printable are escaped in the sentence.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -83,15 +78,7 @@ class Fault(Exception):  # noqa: N818 - the glossary's word
 
 
 def fault_of(error: BaseException, what: str) -> Fault:
-    """Return the fault that an exception stands for.
-
-    Parameters
-    ----------
-    error : BaseException
-        What a store raised.
-    what : str
-        What was being done, to which path on which endpoint; the start of the sentence.
-    """
+    """Return the fault for an exception of a store; ``what``, the operation and its path, begins the sentence."""
     if isinstance(error, Fault):
         return error
     number = meant = error.errno if isinstance(error, OSError) else None

@@ -32,18 +32,9 @@ _EXTRA = {
 
 
 class Place:
-    """Where one endpoint is.
+    """The location of one endpoint: the kind of store, such as ``file`` or ``s3``, and its home folder.
 
-    Parameters
-    ----------
-    endpoint : str
-        Its name.
-    scheme : str
-        What kind of store it is: ``file``, ``memory``, ``s3``, ...
-    home : str
-        Where relative paths count from.
-    opener : callable
-        Opens the store; called once, or again when its root has come to be another folder.
+    ``opener`` opens the store; it is called once, and again if its root has become another folder.
     """
 
     def __init__(self, endpoint: str, scheme: str, home: str, opener: Callable[[], Store]) -> None:
@@ -73,10 +64,7 @@ class Place:
     def store(self) -> Store:
         """Return the store, opened; a task asks once, so that one root serves all of it.
 
-        Raises
-        ------
-        BackendError
-            If it cannot be opened; `UnsupportedOptionError` if the package for this kind of store is not installed.
+        A store that cannot be opened is a BackendError; a missing package for it is an UnsupportedOptionError.
         """
         with self._lock:
             # A root may be a link, and is resolved anew for each task.

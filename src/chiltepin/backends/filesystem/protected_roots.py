@@ -20,15 +20,11 @@ __all__ = ["Roots"]
 
 @dataclass(eq=False)
 class Roots:
-    """Places that stay, with all that leads to them.
+    """Folders that are never removed, nor the folders on their paths.
 
-    A name alone does not tell what a folder is: a bind mount, another mount of its disk or a link gives it a second
-    one. So a place is refused by its name before anything is done, and each folder is looked at again when it is open.
-
-    Parameters
-    ----------
-    find : callable
-        Returns the roots, and whatever else has to stay; called once, when something is about to be deleted.
+    The name of a folder is not enough: a bind mount, another mount of its disk or a link gives it a second name. So a
+    path is refused by its name before anything is done, and each folder is checked again when it is open. ``find``
+    returns the roots and everything else to keep; it is called once, before the first deletion.
     """
 
     find: Callable[[], Iterable[Location]] = tuple

@@ -90,15 +90,15 @@ def require_data_access(client: globus_sdk.TransferClient, collections: Iterable
     Parameters
     ----------
     client : globus_sdk.TransferClient
-        A client that `transfer_client` made; for any other one nothing is done, since its owner sees to its login.
+        A client from `transfer_client`; nothing is done for any other one, whose owner is responsible for its login.
     collections : iterable of str, or mapping of str to str
-        UUIDs of collections, each of them mapped and not for high assurance: Globus Auth knows no such scope of others.
-        A mapping gives for each the name by which the user knows it.
+        UUIDs of mapped collections that are not for high assurance: Globus Auth has such a scope for no others. A
+        mapping has the name by which the user knows each.
 
     Raises
     ------
     ConsentRequiredError
-        If the user has not consented; the message names the command. Service credentials consent for themselves.
+        If a consent is missing; the message names the command. Service credentials consent by themselves.
     """
     names = collections if isinstance(collections, Mapping) else {one: one for one in collections}
     missing = without_consent(client, names)
@@ -177,14 +177,9 @@ class _LoginAuthorizer(GlobusAuthorizer):
 
 
 def make_app(who: Credentials, **config: Any) -> GlobusApp:
-    """Return an app of the SDK that never prompts by itself.
+    """Return an app of the SDK that never prompts by itself; ``config`` is for ``globus_sdk.GlobusAppConfig``.
 
-    Parameters
-    ----------
-    who : Credentials
-        A user's login is kept in the token file; service credentials and their tokens stay in memory.
-    **config
-        More fields of ``globus_sdk.GlobusAppConfig``.
+    The login of a user is stored in the token file; service credentials and their tokens stay in memory.
     """
     # Without the handler, a missing token raises; with that of the SDK, input() waits on a hidden terminal.
     rest: dict[str, Any] = {"token_validation_error_handler": None, **config}

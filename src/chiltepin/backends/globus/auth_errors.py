@@ -64,12 +64,9 @@ def auth_error(err: Exception) -> ChiltepinError | OSError:
 
 
 def login_error(err: BaseException) -> ChiltepinError | None:
-    """Return our error for what the SDK raises about a login; None if it is about something else.
+    """Return our error for an error of the SDK about a login; None if it is about something else.
 
-    Parameters
-    ----------
-    err : BaseException
-        What was caught. It is not kept: it may hold tokens.
+    The original is not stored, because it may contain tokens.
     """
     if isinstance(err, globus_sdk.AuthAPIError):
         return _from_auth_api(err)

@@ -136,12 +136,8 @@ class GlobusBackend:
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> GlobusBackend:
         """Make the backend from plain data; see `TransferBackend.from_config`.
 
-        Parameters
-        ----------
-        endpoints : mapping of str to mapping
-            ``collection``, and where wanted ``home``; ``mount`` is not used here.
-        options : mapping
-            ``client_id`` and ``notify``; see the class.
+        Endpoints have ``collection`` and optionally ``home``; ``mount`` is not used. Options are ``client_id`` and
+        ``notify``.
         """
         for option, value in options.items():
             if option not in OPTIONS:
@@ -161,13 +157,7 @@ class GlobusBackend:
         return cls(endpoints, **options)
 
     def with_client(self, client: Any) -> GlobusBackend:
-        """Return a backend for the same places that asks through a client of the caller's own.
-
-        Raises
-        ------
-        TypeError
-            If ``client`` is not a ``globus_sdk.TransferClient``.
-        """
+        """Return a backend for the same endpoints that uses the ``globus_sdk.TransferClient`` of the caller."""
         if not isinstance(client, globus_sdk.TransferClient):
             raise TypeError(f"client={client!r} is of type {type(client).__name__}; give a globus_sdk.TransferClient.")
         return type(self)(self._places, notify=self._notify, client=client)

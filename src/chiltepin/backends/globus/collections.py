@@ -28,16 +28,9 @@ _SEARCH_PAGES = 50
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection, under the name that the caller has for it.
+    """A collection: the name of its endpoint, its UUID, and the folder that relative paths count from.
 
-    Parameters
-    ----------
-    name : str
-        The name of the endpoint.
-    id : str
-        The UUID of the collection.
-    home : str or None
-        The folder that relative paths count from; None for the default directory that Globus has there.
+    Without a ``home`` that is the default directory that Globus has there.
     """
 
     name: str
@@ -46,14 +39,10 @@ class Collection:
 
 
 class Collections:
-    """Finds collections by name, and remembers what it has found.
+    """Finds collections by name, and remembers them.
 
-    Parameters
-    ----------
-    places : mapping
-        The declared endpoints: for each ``collection`` and, where set, ``home``.
-    client : callable
-        Gives the ``TransferClient``; called only when Globus has to be asked.
+    ``places`` has for each declared endpoint its ``collection`` and optionally ``home``. ``client`` returns the
+    ``TransferClient``, and is called only if Globus has to be asked.
     """
 
     def __init__(self, places: Mapping[str, Mapping[str, Any]], client: Callable[[], Any]) -> None:
@@ -65,15 +54,9 @@ class Collections:
     def find(self, name: str) -> Collection:
         """Return the collection of an endpoint.
 
-        A declared name gives the collection that the settings say, a UUID itself, ``this-machine`` the one of Globus
-        Connect Personal here; any other name is searched for once, and has to be a display name to the letter.
-
-        Raises
-        ------
-        EndpointNotFoundError
-            If nothing visible to the user has that name.
-        EndpointError
-            If more than one collection has it; the message lists them.
+        A declared name has the collection of the settings, a UUID is itself, and ``this-machine`` is Globus Connect
+        Personal here; any other name is searched for once, and has to be exactly a display name. A name of several
+        collections is an EndpointError, an unknown name an EndpointNotFoundError.
         """
         place = self.places.get(name, {})
         known = str(place.get("collection", name))

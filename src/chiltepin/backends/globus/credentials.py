@@ -36,15 +36,7 @@ ENVIRONMENT_VARIABLES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """As which client Chiltepin comes to Globus Auth.
-
-    Parameters
-    ----------
-    client_id : str
-        UUID of the client.
-    secret : str
-        Its secret; empty for a native app, where a user logs in.
-    """
+    """A client at Globus Auth and its secret, which is empty for a native app, where a user logs in."""
 
     client_id: str
     secret: str = field(default="", repr=False)
@@ -56,17 +48,9 @@ class Credentials:
 
 
 def choose_credentials(client_id: str | None = None) -> Credentials:
-    """Return as which client to come: what the environment says, else the settings, else the tutorials' native app.
+    """Return the client of the environment, else of the settings (``client_id``), else the tutorials' native app.
 
-    Parameters
-    ----------
-    client_id : str or None
-        ``data: globus: client_id:`` of the settings; None if it is not set.
-
-    Raises
-    ------
-    ConfigError
-        If a secret is set without its client, or the client is not a UUID.
+    A secret without its client, or a client id that is not a UUID, is a ConfigError.
     """
     variable, secret = os.environ.get(ID_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
     if secret and not variable:

@@ -65,12 +65,7 @@ _BY_CODE: dict[str, type[BackendError]] = {
 def call_globus(call: Callable[[], T], what: str) -> T:
     """Run one call of the SDK; raise our errors in place of its errors.
 
-    Parameters
-    ----------
-    call : callable
-        The call, with nothing to pass.
-    what : str
-        What it was for; the start of the sentence that a failure becomes.
+    ``what`` names the purpose, and begins the sentence of an error.
     """
     try:
         return call()

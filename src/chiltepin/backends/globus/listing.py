@@ -31,19 +31,9 @@ TRIES = 3
 def complete(ask: Callable[[int], Mapping[str, Any]], what: str) -> list[DirEntry]:
     """Return all entries of a folder.
 
-    Parameters
-    ----------
-    ask : callable
-        Gives the ``file_list`` document that begins at an offset; the order of the names is the same each time.
-    what : str
-        The start of the message.
-
-    Raises
-    ------
-    ServiceUnavailableError
-        If the pages did not fit together each time.
-    TypeError, KeyError, ValueError
-        If an answer is not a listing.
+    ``ask`` returns the ``file_list`` document from an offset on; the order of the names is the same each time. ``what``
+    begins the message of a ServiceUnavailableError, if the pages never fit together. An answer that is not a listing is
+    a TypeError, KeyError or ValueError.
     """
     for _ in range(TRIES):
         found = _once(ask)

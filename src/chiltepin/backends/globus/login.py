@@ -53,15 +53,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """What a site asks of a login, beyond that there is one.
-
-    Parameters
-    ----------
-    domains, identities, policies : tuple of str
-        Organizations of which one has to log in; identities (or their usernames), and policies, that are all needed.
-    mfa : bool
-        Whether a second factor is needed.
-    """
+    """The requirements of a site for a login: one of the domains, all identities and policies, and a second factor."""
 
     domains: tuple[str, ...] = ()
     identities: tuple[str, ...] = ()
@@ -84,7 +76,7 @@ def login(
     browser: bool = True,
     say: Callable[[str], None] = print,
 ) -> Identity:
-    """Log a user in, and keep the login; nothing is asked that is there already.
+    """Log a user in, and store the login, unless a login that suffices exists.
 
     Parameters
     ----------
@@ -93,30 +85,24 @@ def login(
     places : mapping, optional
         The declared endpoints, for the names in ``consent``.
     consent : iterable of str
-        Endpoints whose data Chiltepin is to reach: names, UUIDs or display names.
+        Endpoints whose data Chiltepin needs access to: names, UUIDs or display names.
     session : Session, optional
-        What a site asks of the login.
+        The requirements of a site.
     force : bool
         Log in again even if a login exists.
     browser : bool
-        Whether a browser of this machine may be opened. False, and wherever there is none: the user opens a link on any
-        machine, and types a code in here.
+        Whether to open a browser of this machine. If not, the user opens a link on any machine, and enters a code.
     say : callable
-        Tells the user one thing.
-
-    Returns
-    -------
-    Identity
-        Who is logged in now.
+        Prints a message.
 
     Raises
     ------
     LoginRequiredError
         If the login was not completed.
     EndpointError
-        If an endpoint in ``consent`` is not there, or has no data.
+        If an endpoint in ``consent`` is unknown, or has no data.
     ServiceUnavailableError
-        If Globus could not be asked.
+        If Globus did not respond.
     """
     who = choose_credentials(client_id)
     session = session or Session()
@@ -148,12 +134,9 @@ def login(
 
 
 def logout(client_id: str | None = None) -> bool:
-    """Have Globus end the stored login, and forget it; return whether there was one.
+    """End the stored login at Globus, and remove it; return whether there was one.
 
-    Raises
-    ------
-    ServiceUnavailableError
-        If Globus could not be asked; the login is still there then.
+    If Globus does not respond, that is a ServiceUnavailableError, and the login stays.
     """
     who = choose_credentials(client_id)
     if who.is_service or not auth.user_tokens(who).get_token_data_by_resource_server():
@@ -164,13 +147,7 @@ def logout(client_id: str | None = None) -> bool:
 
 
 def whoami(client_id: str | None = None) -> Identity:
-    """Ask Globus Auth who is logged in.
-
-    Raises
-    ------
-    LoginRequiredError
-        If there is no login.
-    """
+    """Ask Globus Auth for the identity of the user; a LoginRequiredError without a login."""
     who = choose_credentials(client_id)
     with bounded(
         globus_sdk.AuthClient(

@@ -56,13 +56,7 @@ _STATUSES = frozenset({"ACTIVE", "INACTIVE", "SUCCEEDED", "FAILED"})
 
 
 def entries(page: Any) -> list[dict[str, Any]]:
-    """Return the entries of a list, or of a page of one.
-
-    Raises
-    ------
-    TypeError, KeyError
-        If it has none: then it is not an answer of the Transfer API, whatever its HTTP status.
-    """
+    """Return the entries of a list, or of a page of one; TypeError or KeyError for any other answer."""
     found = page["DATA"]
     if not isinstance(found, list):
         raise TypeError(type(found).__name__)
@@ -78,16 +72,10 @@ def result_code(answer: Any) -> str:
 
 
 def task(document: Any, task_id: str = "") -> dict[str, Any]:
-    """Return the document of a task; errors as `entries`, and ValueError, if not all is there that has to be known.
+    """Return the document of a task; errors as `entries`, and ValueError if a required field is missing.
 
-    To take a part of an answer for the whole could call a success what has left files out.
-
-    Parameters
-    ----------
-    document : Any
-        What the service has sent.
-    task_id : str
-        The task that was asked for; empty if that is not known.
+    An incomplete answer could be taken for a success that has skipped files. ``task_id`` is the requested task, if
+    known.
     """
     whole = dict(document)
     if uuid(whole["task_id"]).lower() != (task_id or whole["task_id"]).lower():
@@ -137,16 +125,9 @@ def has_error(task: Mapping[str, Any]) -> bool:
 
 
 def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, Any] | None) -> TaskStatus:
-    """Return what a task document says.
+    """Return the status of a task document, and of its last error event, if known.
 
-    Parameters
-    ----------
-    handle : TaskHandle
-        The task.
-    task : mapping
-        Its document. Of ``FAILED`` the fatal error tells what it was; ``ACTIVE`` may be paused.
-    event : mapping or None
-        Its last event that was an error, if one is known.
+    The reason of ``FAILED`` is the fatal error; ``ACTIVE`` may be paused.
     """
     fatal = task.get("fatal_error")
     fatal = fatal if isinstance(fatal, dict) else {}
@@ -219,13 +200,7 @@ def is_entry(document: Any) -> bool:
 
 
 def entry_of(entry: Mapping[str, Any]) -> DirEntry:
-    """Return an entry of a listing.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError
-        If it makes no sense.
-    """
+    """Return an entry of a listing; LookupError, TypeError or ValueError if it is invalid."""
     name = entry["name"]
     # A name with a slash, or none, leads elsewhere than the folder that was asked for.
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:

@@ -53,12 +53,7 @@ class Ask(Protocol):
 class TaskReader:
     """Reads tasks of one login.
 
-    Parameters
-    ----------
-    ask : Ask
-        Runs one call with the client.
-    find : callable
-        Gives the collection of an endpoint.
+    ``ask`` runs one call with the client, ``find`` returns the collection of an endpoint.
     """
 
     def __init__(
@@ -181,13 +176,7 @@ class TaskReader:
 
 
 def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return what comes page by page.
-
-    Raises
-    ------
-    ValueError
-        If a page comes again, or there are too many.
-    """
+    """Return the entries of all pages; ValueError if a page is repeated, or there are too many."""
     found: list[dict[str, Any]] = []
     markers: set[str] = set()
     for number, page in enumerate(pages):

@@ -31,13 +31,7 @@ def token(said: Any) -> str:
 
 
 def uuid(said: Any) -> str:
-    """Return an id of the service's as it is; it goes into addresses, the journal and the terminal.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """Return an id of the service, for URLs, the journal and the terminal; ValueError if it is not a UUID."""
     if not isinstance(said, str) or not UUID.fullmatch(said):
         raise ValueError("no id")
     return said

@@ -35,13 +35,7 @@ Client = TypeVar("Client", bound="globus_sdk.BaseClient")
 
 
 def bounded(client: Client) -> Client:
-    """Return the same client of the SDK, whose calls raise `ServiceUnavailableError` for an answer out of all bounds.
-
-    Parameters
-    ----------
-    client : globus_sdk.BaseClient
-        A client of ours; a client of the caller is not changed.
-    """
+    """Return the same client of the SDK, which must be ours; too large an answer raises `ServiceUnavailableError`."""
     for scheme in ("https://", "http://"):
         client.transport.session.mount(scheme, _BoundedAdapter())
     return client

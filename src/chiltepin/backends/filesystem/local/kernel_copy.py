@@ -57,23 +57,9 @@ def clone(source: int, target: int, devices: tuple[int, int]) -> bool:
 
 
 def move(reader: LocalReader, target: int, reopen: Callable[[], int], offset: int, count: int) -> int:
-    """Copy bytes to the same place of another file.
+    """Copy bytes to the same offset of another file, ``target``; return how many, fewer only at the end of the file.
 
-    Parameters
-    ----------
-    reader : LocalReader
-        Where they come from.
-    target : int
-        Descriptor of the other file.
-    reopen : callable
-        Opens the other file again, for a method that needs a separate position there.
-    offset, count : int
-        Which bytes.
-
-    Returns
-    -------
-    int
-        How many were copied; fewer than ``count`` only if the file ends before.
+    ``reopen`` opens the other file again, for a method that needs a separate position there.
     """
     devices = (reader.facts.st_dev, os.fstat(target).st_dev)
     done = 0

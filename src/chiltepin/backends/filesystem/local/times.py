@@ -42,19 +42,9 @@ def nanoseconds(mtime: float) -> int:
 
 
 def keep_time(descriptor: int, mtime: int) -> None:
-    """Set the modification time of an open file.
+    """Set the modification time of an open file, in nanoseconds since 1970 UTC.
 
-    Parameters
-    ----------
-    descriptor : int
-        The file.
-    mtime : int
-        Nanoseconds since 1970 UTC.
-
-    Raises
-    ------
-    Fault
-        If the disk has no such time: the kernel gives the file the nearest one it has, and says nothing.
+    A time that the disk cannot store is a ``Fault``: the kernel silently uses the nearest one.
     """
     try:
         os.utime(descriptor, ns=(mtime, mtime))

@@ -78,20 +78,9 @@ class _Turns:
 
 
 class Content:
-    """The content of one file on its way; several threads may work at its parts.
+    """The content of one file while it is copied; several threads may copy its parts.
 
-    Parameters
-    ----------
-    reader : Reader
-        Where it comes from.
-    temp_file : TempFile
-        Where it goes to.
-    options : CopyOptions
-        How it is to be copied.
-    name : str
-        What the file is called in messages.
-    passed : callable
-        Told of each part and block how many bytes have been written, and 0 before it; what it raises ends the copy.
+    ``passed`` gets the bytes written of each part and block, and 0 before it; its exception ends the copy.
     """
 
     def __init__(
@@ -103,22 +92,10 @@ class Content:
         self._turns = _Turns()
 
     def copy(self, do_all: Callable[[Iterable[Callable[[], None]]], None]) -> int:
-        """Copy all of it, and see that it is there as wished.
+        """Copy and verify all of it; return its bytes.
 
-        Parameters
-        ----------
-        do_all : callable
-            Does several operations, perhaps with several threads (`AdaptivePool.all`).
-
-        Returns
-        -------
-        int
-            Its bytes.
-
-        Raises
-        ------
-        Fault
-            ``FILE_SIZE_CHANGED`` if the file changed meanwhile; ``VERIFY_CHECKSUM`` if what is there is not right.
+        ``do_all`` runs several operations, perhaps in several threads (`AdaptivePool.all`). The ``Fault`` is
+        ``FILE_SIZE_CHANGED`` if the file changed meanwhile, and ``VERIFY_CHECKSUM`` if the copy is wrong.
         """
         size, part = self._reader.size, self._temp_file.part
         if not size or not part or not self._reader.parts:

@@ -28,21 +28,9 @@ def folded(name: str) -> str:
 
 
 def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:
-    """Whether the disk of a folder takes names for one that differ in small and capital letters alone.
+    """Whether the disk of a folder ignores the case of names; None if none of the names has a letter.
 
-    It is seen of a file that is there, or else of one that is made for it and removed: others will be written anyway.
-
-    Parameters
-    ----------
-    there : LocalFolder
-        The folder.
-    names : iterable of str
-        Names that files have or will have there.
-
-    Returns
-    -------
-    bool or None
-        None if none of the names has a letter, so that it does not matter yet.
+    That is checked with an existing file or with a new one, which is removed: others will be written anyway.
     """
     telling = next((name for name in names if name.swapcase() != name), None)
     if telling is None:

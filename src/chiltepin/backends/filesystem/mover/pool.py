@@ -76,10 +76,7 @@ class AdaptivePool:
     def offer(self, operation: Callable[[], None]) -> bool:
         """Have an idle thread do it; the operation has to handle its errors (`TaskGroup` does).
 
-        Returns
-        -------
-        bool
-            False if no thread is idle; then the caller does it, so that there is no queue and memory is bounded.
+        Return False if no thread is idle; then the caller does it, so that there is no queue and memory is bounded.
         """
         if not self._idle and not self.free():
             return False
@@ -186,13 +183,7 @@ class AdaptivePool:
 
 
 class TaskGroup:
-    """Deeds that are waited for together, at the end of the ``with``; there the first error of one is raised.
-
-    Parameters
-    ----------
-    pool : AdaptivePool
-        Who does them.
-    """
+    """Operations that are awaited together, at the end of the ``with``, which raises the first error of one."""
 
     def __init__(self, pool: AdaptivePool) -> None:
         self._crew = pool

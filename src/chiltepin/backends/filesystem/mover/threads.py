@@ -53,13 +53,7 @@ class MoverThreads:
         self._taken, self._lingers = threading.Condition(self._lock), False
 
     def put(self, run: TaskRun, operation: Callable[[TaskRun], None]) -> None:
-        """Have the work done, as soon as a thread is free.
-
-        Raises
-        ------
-        BackendError
-            If no thread is free and none can be started; the work is not done then.
-        """
+        """Have the work done as soon as a thread is free; a BackendError if none is free and none can be started."""
         task = (time.monotonic(), run, operation)
         with self._lock:
             self.waiting.append(task)

@@ -80,17 +80,16 @@ class _Walk:
 def walk(
     run: TaskRun, visit: Callable[[Node, TaskGroup], Iterable[str]], leave: Callable[[Node], None] | None = None
 ) -> None:
-    """Go through all folders of a tree, with as many threads as the pool has.
+    """Visit all folders of a tree, with as many threads as the pool of the run has.
 
     Parameters
     ----------
     run : TaskRun
-        Whose pool does it, and which says when to stop.
+        The task, which may be cancelled.
     visit : callable
-        Does what is to be done in a folder, sees to its own errors, and returns the names of the folders in it. It may
-        offer what it does to the shift.
+        Processes a folder, handles its errors, and returns the names of the folders in it.
     leave : callable or None
-        Called of each folder after it and all folders below it were visited.
+        Called for each folder after it and all folders below it were visited.
     """
     with TaskGroup(run.pool) as group:
         _Walk(run, visit, leave).below(group, Node())

@@ -134,18 +134,10 @@ def stands_aside(temp_file: str) -> bool:
 
 
 def left(listed: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """Tell what to do with files that made way, and whose writers are gone.
+    """Classify files in a listing that were renamed to be replaced by writers that are gone.
 
-    Parameters
-    ----------
-    listed : collection of str
-        All names of a folder.
-
-    Returns
-    -------
-    tuple of list of str and dict of str to str
-        Those that are not needed, since the new file has its name; and those that are the only ones, by which name they
-        had, which is empty where it is not known.
+    Return those that are not needed, because the new file has its name, and those that are the only copy, with the name
+    that they had; it is empty if unknown.
     """
     spare: list[str] = []
     only: dict[str, str] = {}
@@ -194,12 +186,7 @@ def release(name: str) -> None:
 def is_abandoned(name: str, mtime: float | None) -> bool:
     """Whether a temporary file is abandoned.
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    mtime : float or None
-        When it was last written, by the clock of its store, which may differ from ours by hours.
+    ``mtime`` is when it was last written, by the clock of its store, which may differ from ours by hours.
     """
     owner = Owner.of(name)
     lives = owner.lives(name) if owner else None

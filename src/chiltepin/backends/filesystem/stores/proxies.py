@@ -21,20 +21,10 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def proxy_for(url: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the URL of the proxy that the environment names for a URL.
+    """Return the URL of the proxy for an ``http:`` or ``https:`` URL; None for a direct connection.
 
-    Parameters
-    ----------
-    url : str
-        An ``http:`` or ``https:`` URL.
-    environment : mapping of str to str
-        ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``, in small letters or, where those are not set or
-        empty, in capital ones.
-
-    Returns
-    -------
-    str or None
-        The proxy's URL; None if the server is asked directly.
+    The environment has ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``, in lower case or, if those are
+    missing or empty, in upper case.
     """
     parts = urlsplit(url)
 

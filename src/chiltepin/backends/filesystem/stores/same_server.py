@@ -20,18 +20,7 @@ AWS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two URLs of S3 servers name the same server.
-
-    Parameters
-    ----------
-    one, other : str
-        The URLs, without a bucket.
-
-    Returns
-    -------
-    bool
-        True if host and port are the same (`same_host`), or if both are AWS.
-    """
+    """Whether two URLs of S3 servers, without buckets, name one server: the same host and port, or AWS."""
     (host, port), (other_host, other_port) = _place(one), _place(other)
     if any(host.endswith(end) and other_host.endswith(end) for end in AWS):
         return True

@@ -66,13 +66,7 @@ _UNUSED = frozenset(
 
 
 def gcs_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
-    """Open ``gs://bucket/folder``.
-
-    Raises
-    ------
-    ConfigError
-        If an option is not known, or no credentials are found.
-    """
+    """Open ``gs://bucket/folder``; a ConfigError for an unknown option, or without credentials."""
     known_options(_NAME, options, _KNOWN, _UNUSED)
     bucket, root = place_in(url)
     server = str(options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST") or _SERVER).rstrip("/")

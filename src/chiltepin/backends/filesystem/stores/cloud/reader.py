@@ -33,15 +33,7 @@ class RangeClient(Client, Protocol):
 
 
 class ObjectReader:
-    """An object that is open for reading: one content of it, even if it is replaced meanwhile.
-
-    Parameters
-    ----------
-    client : RangeClient
-        The way to its bucket.
-    found : ObjectInfo
-        What the store told of it.
-    """
+    """An object that is open for reading: the content that ``found`` describes, even if it is replaced meanwhile."""
 
     def __init__(self, client: RangeClient, found: ObjectInfo) -> None:
         self._client, self._found = client, found
@@ -90,13 +82,7 @@ class ObjectReader:
         return len(found)
 
     def changed(self) -> bool:
-        """Return False, as all that was read is of one content; compare it with its CRC, if all of it was read.
-
-        Raises
-        ------
-        Fault
-            ``VERIFY_CHECKSUM`` if it is something else.
-        """
+        """Return False, because only one content was read; a ``Fault`` if all of it was read and its CRC differs."""
         if self._crc is not None and self._end == self._found.size and self._crc.digest() != self._found.crc32c:
             reason = f"What came of {self._found.key} has another checksum than {self._client.store} tells of it."
             raise Fault("VERIFY_CHECKSUM", reason)

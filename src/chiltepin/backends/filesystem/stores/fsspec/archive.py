@@ -221,19 +221,9 @@ class ArchiveFolder(ReadOnlyFolder):
 
 
 class ArchiveStore(LinkFreeStore[ArchiveFolder]):
-    """The members of an archive.
+    """The members of an open archive, below a folder ``root`` in it.
 
-    Parameters
-    ----------
-    filesystem : fsspec.archive.AbstractArchiveFileSystem
-        The archive, opened.
-    root : str
-        The path of the folder in it that is the root; empty for all of it.
-
-    Raises
-    ------
-    Fault
-        If its table of members is not complete.
+    An incomplete table of members is a ``Fault``.
     """
 
     times, writable = False, False

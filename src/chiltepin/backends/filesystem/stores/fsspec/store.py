@@ -196,15 +196,7 @@ def _filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 class FsspecStore(LinkFreeStore[FsspecFolder]):
-    """The tree below a URL.
-
-    Parameters
-    ----------
-    url : str
-        Any URL that fsspec can open.
-    options : mapping of str to Any
-        fsspec's storage options.
-    """
+    """The tree below any URL that fsspec can open, with the storage options of fsspec."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.filesystem, root = _filesystem(url, options)

@@ -95,19 +95,9 @@ def total_of(answer: urllib3.BaseHTTPResponse) -> int | None:
 
 
 class HttpClient:
-    """Requests below one URL of a web server.
+    """Requests below one URL of a web server, ``https://host/path``.
 
-    Parameters
-    ----------
-    url : str
-        ``https://host/path``.
-    headers : mapping of str to str
-        Sent with every request to this server; not sent elsewhere when the server sends us on.
-
-    Raises
-    ------
-    ConfigError
-        For a password in the URL.
+    The headers are sent to this server only, also after a redirect. A password in the URL is a ConfigError.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
@@ -147,13 +137,7 @@ class HttpClient:
         return urlunsplit((self._root.scheme, self._root.netloc, path + slash, self.query, ""))
 
     def ask(self, method: str, page: Page, headers: Mapping[str, str] | None = None) -> Answer:
-        """Return the answer, after all redirects.
-
-        Raises
-        ------
-        OSError, Fault
-            For an answer that is none of a file.
-        """
+        """Return the answer, after all redirects; an OSError or ``Fault`` for an answer that is not a file."""
         url = page.url
         for _ in range(_REDIRECTS + 1):
             answer = self._once(method, url, headers or {}, page.where)

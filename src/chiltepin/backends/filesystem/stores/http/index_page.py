@@ -102,25 +102,11 @@ class _Links(HTMLParser):
 
 
 def listed(page: bytes, headers: Mapping[str, str], url: str, where: str, *, told: bool) -> Iterator[Listed]:
-    """Yield what an index page lists, each name once.
+    """Yield the entries of an index page, each name once.
 
-    Parameters
-    ----------
-    page : bytes
-        Its content, decoded.
-    headers : mapping of str to str
-        Those of the answer.
-    url : str
-        Where it came from, after all redirects.
-    where : str
-        What messages call the folder.
-    told : bool
-        Whether the length of the answer was told, so that it cannot have been cut.
-
-    Raises
-    ------
-    Fault
-        If it is not an index page, or not all of one.
+    ``url`` is its address, after all redirects, and ``where`` the name of the folder in messages. ``told`` tells
+    whether the length of the answer was known, so that it cannot have been cut. A page that is not an index, or not a
+    complete one, is a ``Fault``.
     """
     kind = headers.get("Content-Type", "").lower()
     attached = headers.get("Content-Disposition", "").lower().startswith("attachment")

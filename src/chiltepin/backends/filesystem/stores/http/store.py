@@ -112,20 +112,10 @@ class HttpFolder(ReadOnlyFolder):
 
 
 class HttpStore(LinkFreeStore[HttpFolder]):
-    """The files below a URL of a web server.
+    """The files below a URL of a web server, ``https://host/path``.
 
-    Parameters
-    ----------
-    url : str
-        ``https://host/path``.
-    options : mapping
-        ``headers``: what is sent with every request to this server, such as ``Authorization``; not sent elsewhere
-        when the server sends us on.
-
-    Raises
-    ------
-    ConfigError
-        For an option that is not known, or a password in the URL.
+    The option ``headers``, such as ``Authorization``, is sent to this server only. An unknown option, or a password in
+    the URL, is a ConfigError.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:

@@ -51,14 +51,9 @@ _CODES = {
 
 
 class CloudFault(Fault):
-    """What a store refused, or why it could not be asked.
+    """A request that a store refused, or that failed; code and reason contain no key, token or URL.
 
-    Parameters
-    ----------
-    code, reason : str
-        See `Fault`; they hold no key, token or URL.
-    transient : bool
-        Whether the same request may succeed later.
+    If it is ``transient``, the same request may succeed later.
     """
 
     def __init__(self, code: str, reason: str, *, transient: bool = False) -> None:
@@ -69,16 +64,7 @@ class CloudFault(Fault):
 def refusal(store: str, status: int, word: str, what: str) -> CloudFault:
     """Return the fault of an answer that is an error.
 
-    Parameters
-    ----------
-    store : str
-        The name of the service, for the message.
-    status : int
-        The status of HTTP.
-    word : str
-        The error code of the service itself; empty if it has sent none.
-    what : str
-        The object or container that the request was about.
+    ``store`` is the name of the service, ``word`` its error code, if any, and ``what`` the object or container.
     """
     said = f"{word} ({status})" if word else f"status {status}"
     reason = f"{store} answered {said} to a request for {what}."
@@ -86,12 +72,9 @@ def refusal(store: str, status: int, word: str, what: str) -> CloudFault:
 
 
 def place_in(url: str) -> tuple[str, str]:
-    """Return the part of a URL between ``://`` and the next slash, and the folder behind it, without outer slashes.
+    """Return the part of a URL between ``://`` and the next slash, and the folder after it, without outer slashes.
 
-    Raises
-    ------
-    ConfigError
-        If there is none, or the folder cannot be one.
+    If either is missing or invalid, that is a ConfigError.
     """
     # Not by urlsplit, as a folder may have '#' and '?' in its name.
     authority, _, path = url.partition("://")[2].partition("/")
@@ -113,20 +96,18 @@ def known_options(store: str, given: Mapping[str, object], known: Collection[str
 # Not frozen, as one is made for each line of a listing.
 @dataclass(slots=True, kw_only=True)
 class ObjectInfo:
-    """What a store tells of one object.
+    """The description of one object.
 
     Parameters
     ----------
-    key : str
-        Its name.
-    size : int
-        Bytes, as they are stored.
+    key, size
+        Its name, and its bytes as they are stored.
     mtime : float
         When it was written, in seconds since 1970 UTC.
     version : str
-        Names this content: another one after the object has been replaced.
+        An id of this content, which changes when the object is replaced.
     md5, crc32c : bytes
-        Digests of the whole content; empty where the store tells none.
+        Digests of the whole content; empty if unknown.
     is_folder : bool
         Whether it only stands for a folder of its name.
     encoding : str
@@ -232,13 +213,7 @@ class Client(Protocol):
 
 
 def all_pages(client: Client, prefix: str, *, count: int, deep: bool = False) -> Iterator[Listing]:
-    """Yield the pages of a listing, to its end.
-
-    Raises
-    ------
-    Fault
-        If the server would go on without end: it repeats a page, or sends only empty ones.
-    """
+    """Yield all pages of a listing; a ``Fault`` if the server repeats a page, or sends only empty ones."""
     token, tokens, empty = "", {""}, 0
     while True:
         page = client.page(prefix, token, count=count, deep=deep)

@@ -19,18 +19,10 @@ __all__ = ["ObjectTempFile"]
 
 
 class ObjectTempFile(InOrderFile):
-    """An object that is being written; it is not seen before `commit`.
+    """An object that is being written; it is not visible before `commit`.
 
-    Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come.
-
-    Parameters
-    ----------
-    client : Client
-        The way to its bucket.
-    key : str
-        Its name.
-    size : int or None
-        How many bytes it will have; None if that is not known.
+    Up to one part it is kept in memory and sent in one request. Otherwise its parts are sent as they come. ``size`` is
+    None if unknown.
     """
 
     #: The store compares each part with a checksum that is sent with it.

@@ -46,24 +46,22 @@ _WISHES = ("ACL", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass")
 
 @dataclass(frozen=True, kw_only=True)
 class S3Settings:
-    """Where a bucket is, and who asks.
+    """A bucket, and how to access it.
 
     Parameters
     ----------
     bucket : str
         Its name.
     endpoint, region, profile : str or None
-        None: as the environment and the files of AWS say.
+        None: from the environment and the files of AWS.
     keys : mapping of str to str
-        As boto3's sessions take them; empty: found by boto3. Never shown.
+        Keys for sessions of boto3; empty: found by boto3. Never shown.
     anonymous, payer : bool
         Whether to send anonymous requests, and whether the requester pays.
     verify : bool or str or None
-        Whether certificates are checked; a file of those to trust; None: as the environment says.
-    config : mapping of str to Any
-        As botocore's configuration takes it.
-    wishes : mapping of str to str
-        What goes with every object that is made, as boto3 takes it.
+        Whether certificates are checked, or a file of trusted ones; None: from the environment.
+    config, wishes : mapping
+        The configuration of botocore, and the options of boto3 for every new object.
     """
 
     bucket: str
@@ -86,10 +84,7 @@ class S3Settings:
 def settings_of(url: str, options: Mapping[str, Any]) -> tuple[S3Settings, str]:
     """Return the settings of a URL, and the folder in the bucket that it names.
 
-    Raises
-    ------
-    ConfigError
-        If an option is not known, or only half of a pair of keys is given.
+    An unknown option, or only half of a pair of keys, is a ConfigError.
     """
     given = _flat(options)
     bucket, root = place_in(url)

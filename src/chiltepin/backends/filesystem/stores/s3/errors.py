@@ -46,16 +46,9 @@ _ANSWER = re.compile(r"status code: (\d{3})(?:.*?<Code>(\w+)</Code>)?", re.DOTAL
 
 
 class S3Fault(CloudFault):
-    """What an S3 server refused, or why it could not be asked.
+    """A request that an S3 server refused, or that failed; code and reason contain no key, signature or URL.
 
-    Parameters
-    ----------
-    code, reason : str
-        See `Fault`; no key, signature or URL is in them.
-    transient : bool
-        See `CloudFault`.
-    word : str
-        S3's own code, such as ``NoSuchKey``.
+    ``word`` is the code of S3, such as ``NoSuchKey``; see `CloudFault` for ``transient``.
     """
 
     def __init__(self, code: str, reason: str, *, transient: bool = False, word: str = "") -> None:
@@ -64,21 +57,9 @@ class S3Fault(CloudFault):
 
 
 def asked(request: Callable[[], T], what: str) -> T:
-    """Send a request by one of the libraries.
+    """Send a request with one of the libraries; ``what`` names it in messages.
 
-    Parameters
-    ----------
-    request : callable
-        Sends it.
-    what : str
-        What it is, for messages.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the object or upload does not exist.
-    S3Fault
-        For everything else that the libraries raise.
+    A missing object or upload is a FileNotFoundError, any other error of the libraries an `S3Fault`.
     """
     try:
         return request()

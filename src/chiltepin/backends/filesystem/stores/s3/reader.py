@@ -18,18 +18,11 @@ __all__ = ["S3Reader"]
 
 
 class S3Reader:
-    """An object that is open for reading: one state of it, whatever is put in its place meanwhile.
+    """An object that is open for reading: one state of it, even if it is replaced meanwhile.
 
-    What came is compared with the entity tag: at once where it is one part at most, and at the end, when `changed` is
-    asked, where all of it came in the parts that it was written in. The tag of a larger object that was written in one
-    request is the `checksum`, which the caller compares.
-
-    Parameters
-    ----------
-    bucket : Bucket
-        The way to its bucket.
-    key : str
-        The object's name.
+    The content is compared with the entity tag: at once if it is one part at most, and at the end, by `changed`, if all
+    of it came in the parts in which it was written. The tag of a larger object that was written in one request is the
+    `checksum`, which the caller compares.
     """
 
     def __init__(self, bucket: Bucket, key: str) -> None:
@@ -110,13 +103,7 @@ class S3Reader:
         return Small(self._window, self._length, round((self.mtime or 0.0) * 1e9))
 
     def changed(self) -> bool:
-        """Answer no, as all that was read was of one state; compare it with the entity tag, if all of it was read.
-
-        Raises
-        ------
-        Fault
-            ``VERIFY_CHECKSUM`` if it is something else.
-        """
+        """Return False, because only one state was read; a ``Fault`` if its entity tag differs after all of it."""
         count = max(1, -(-self._length // PART))
         if self.tag.endswith(f"-{count}") and len(self._digests) == count:
             found = tag_of_parts(self._digests[number] for number in range(count))

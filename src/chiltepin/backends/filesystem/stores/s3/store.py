@@ -117,15 +117,7 @@ class S3Folder(ObjectFolder):
 
 
 class S3Store(ObjectStore):
-    """The tree below ``s3://bucket/folder``.
-
-    Parameters
-    ----------
-    url : str
-        The bucket, and the folder in it where there is one.
-    options : mapping of str to Any
-        As s3fs takes them; see `config`.
-    """
+    """The tree below ``s3://bucket/folder``, with the options of s3fs; see `config`."""
 
     folder_type = S3Folder
     entry_type = S3Entry

@@ -29,17 +29,7 @@ GRACE = 24 * 3600.0
 
 
 class Record(NamedTuple):
-    """An upload that is ours, its record held locked.
-
-    Parameters
-    ----------
-    key, upload : str
-        The object's name and S3's name of the upload.
-    part : int
-        Bytes of a part.
-    age : float
-        Seconds since the record was written.
-    """
+    """An unfinished upload of ours, its record locked: object, id of the upload, bytes of a part, age in seconds."""
 
     key: str
     upload: str
@@ -65,17 +55,9 @@ def _folder(place: str) -> str:
 
 
 def begin(place: str, key: str, upload: str, part: int) -> Record | None:
-    """Write down a new upload.
+    """Record a new upload to a server and bucket, which are the ``place``.
 
-    Parameters
-    ----------
-    place : str
-        Names the server and the bucket.
-
-    Returns
-    -------
-    Record or None
-        None where nothing can be written or locked: then the upload is not continued after a kill, nor aborted.
+    None if nothing can be written or locked: then the upload is neither continued after a kill nor aborted.
     """
     folder = _folder(place)
     try:
@@ -95,15 +77,7 @@ def begin(place: str, key: str, upload: str, part: int) -> Record | None:
 
 
 def dead(place: str, key: str | None = None) -> Iterator[Record]:
-    """Yield the uploads to a bucket whose writers are gone, each locked for the caller.
-
-    Parameters
-    ----------
-    place : str
-        Names the server and the bucket.
-    key : str, optional
-        Only those of this object.
-    """
+    """Yield the uploads to a bucket, or of one object in it, whose writers are gone, each locked for the caller."""
     folder = _folder(place)
     with suppress(FileNotFoundError):
         for name in os.listdir(folder):

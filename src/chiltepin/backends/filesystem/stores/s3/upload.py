@@ -28,14 +28,9 @@ def is_wrong(key: str) -> Fault:
 
 
 class S3Upload(Upload):
-    """An object that is sent in parts; what an upload that lost its writer has of them, by their MD5, is kept.
+    """An object that is sent in parts; equal parts of an abandoned upload, by their MD5, are kept.
 
-    Parameters
-    ----------
-    bucket, key
-        See `S3Reader`.
-    size : int or None
-        Bytes, where that is known.
+    ``size`` is None if unknown.
     """
 
     def __init__(self, bucket: Bucket, key: str, size: int | None) -> None:

@@ -69,15 +69,7 @@ class _Burst:
 class Connection:
     """A connection to an SFTP server, through a process of OpenSSH.
 
-    Parameters
-    ----------
-    login : Login
-        How to get there.
-
-    Raises
-    ------
-    ConnectionLostError, Fault
-        If the server cannot be reached, or does not let us in.
+    A server that cannot be reached, or refuses the login, is a ConnectionLostError or ``Fault``.
     """
 
     def __init__(self, login: OpenSSH) -> None:
@@ -156,13 +148,7 @@ class Connection:
         return min(reads or largest, largest), min(writes or largest, largest)
 
     def ask(self, *requests: Request) -> tuple[Request, ...]:
-        """Send all, and return them when all are answered, whatever the answers are.
-
-        Raises
-        ------
-        ConnectionLostError
-            If not all answers came.
-        """
+        """Send all requests, and return them with all answers; a ConnectionLostError if an answer is missing."""
         burst = _Burst(len(requests))
         with self._lock:
             self.load += 1

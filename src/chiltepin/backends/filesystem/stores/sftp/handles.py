@@ -52,14 +52,9 @@ def opened(connection: Connection, request: Request) -> bytes:
 
 
 def classified(connection: Connection, found: Sequence[tuple[str, Attributes]]) -> None:
-    """Find out what those files are of which the server does not tell it: links, folders or, as the rest is, files.
+    """Find out which files are links, folders or files, if the server does not tell in their attributes.
 
-    Parameters
-    ----------
-    connection : Connection
-        The connection.
-    found : sequence of tuple of str and Attributes
-        Their paths, and what is told of each; it gets the kind. Where a server knows nothing of links it stays untold.
+    The kind is added to the attributes. It stays unknown if a server does not support links.
     """
     has_unknown_sizes = [(path, facts) for path, facts in found if facts.mode is None]
     if not has_unknown_sizes:
@@ -101,17 +96,7 @@ def fetched(connection: Connection, handle: bytes, offset: int, block: memoryvie
 
 
 class Handles:
-    """One file of the server, opened on each connection that is used for it.
-
-    Parameters
-    ----------
-    choose : callable
-        Returns the connection to use next.
-    path : str
-        Where it is on the server.
-    flags : int
-        How it is opened.
-    """
+    """One file of the server, opened with ``flags`` on each connection in use; ``choose`` returns the next one."""
 
     def __init__(self, choose: Callable[[], Connection], path: str, flags: int) -> None:
         self._choose, self._path, self._flags = choose, path, flags

@@ -86,20 +86,10 @@ class ConnectionLostError(ConnectionResetError):
 
 
 class OpenSSH:
-    """How a server is reached.
+    """The connection to a server, ``sftp://user@host:port/path``; for the options see `docs/howto/sftp.md`.
 
-    Parameters
-    ----------
-    url : str
-        ``sftp://user@host:port/path``; a host may be an alias of ``~/.ssh/config``. A path that begins with ``/~/``
-        counts from the folder where one is after logging in.
-    options : mapping
-        See `docs/howto/sftp.md`.
-
-    Raises
-    ------
-    ConfigError
-        For an option that is not known, or a URL that names no host.
+    A host may be an alias of ``~/.ssh/config``. A path that begins with ``/~/`` counts from the folder after the login.
+    An unknown option, or a URL without a host, is a ConfigError.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -187,12 +177,9 @@ class OpenSSH:
         return users and ours == theirs and (same_host(host, other_host) if direct else host == other_host)
 
     def start(self) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-        """Start ssh with the server's SFTP at its other end; return it, with the file that gets its complaints.
+        """Start ssh with the SFTP of the server; return it, with the file of its error output.
 
-        Raises
-        ------
-        Fault
-            If ssh is not installed on this machine.
+        A missing ssh is a ``Fault``.
         """
         if shutil.which("ssh") is None:
             raise Fault("ENDPOINT_ERROR", "SFTP needs the command ssh, which is not here; install OpenSSH's client.")

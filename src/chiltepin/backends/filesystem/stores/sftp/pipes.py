@@ -37,13 +37,7 @@ class ReplyPipe(io.RawIOBase):
 
 
 def wait_ready(descriptor: int, event: int, response_timeout: float) -> None:
-    """Wait until a pipe can be read or written.
-
-    Raises
-    ------
-    TimeoutError
-        If that takes too long: the other end is connected, and does nothing.
-    """
+    """Wait until a pipe can be read or written; a TimeoutError if the other end does nothing for too long."""
     poll = select.poll()
     poll.register(descriptor, event)
     if not poll.poll(response_timeout * 1000):

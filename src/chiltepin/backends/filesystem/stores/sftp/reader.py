@@ -32,18 +32,11 @@ _UNTOLD = 1 << 15
 
 
 class SftpReader:
-    """A regular file of the server, open for reading.
-
-    Parameters
-    ----------
-    choose : callable
-        Returns the connection to use next.
-    path : str
-        Where it is on the server.
+    """A regular file of the server, open for reading; ``choose`` returns the connection to use next.
 
     Notes
     -----
-    A link is refused, but the look and the opening are two requests: SFTP cannot do both in one.
+    A link is refused, but the check and the opening are two requests: SFTP cannot do both in one.
     """
 
     def __init__(self, choose: Callable[[], Connection], path: str) -> None:

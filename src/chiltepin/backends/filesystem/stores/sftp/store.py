@@ -50,16 +50,9 @@ FAR = 0.02
 
 
 class SftpStore:
-    """The tree below a folder of an SFTP server.
+    """The tree below a folder of an SFTP server, ``sftp://user@host:port/path``; for the options see `OpenSSH`.
 
-    Nothing is connected before the first question is asked.
-
-    Parameters
-    ----------
-    url : str
-        ``sftp://user@host:port/path``.
-    options : mapping
-        See `OpenSSH`.
+    It connects with the first request.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
