@@ -207,7 +207,6 @@ class RcloneRig(BucketRig):
 BROKEN = {
     ("rclone", "test_it_goes_into_a_new_folder_too"): "rclone makes a file of the object of a folder.",
     ("rclone", "test_filters_choose_files"): "rclone makes a file of the object of a folder.",
-    ("s3rver", "test_a_tree_goes"): "s3rver does not list a folder in which there are only folders.",
     ("wsgidav", "test_names_mean_themselves"): "wsgidav cuts a name at a question mark.",
 }
 

@@ -393,24 +393,18 @@ def test_a_folder_with_such_names_is_not_said_to_be_gone(bucket, tmp_path):
 
 
 @pytest.mark.parametrize("keys", [{"t/"}, {"t/sub/"}, {"t/sub/", "t/sub/x"}, {"t/", "t/x", "t//double"}])
-@pytest.mark.parametrize("goal", ["disk", "other"])
-def test_an_object_with_the_name_of_a_folder_is_not_lost(bucket, tmp_path, keys, goal):
-    """Where such an object has content, the copy fails with its name, the others arrive, and nothing is removed."""
+def test_an_object_with_the_name_of_a_folder_is_not_lost(bucket, tmp_path, keys):
+    """To a disk, the copy of such an object with content fails with its name, and nothing is removed."""
     for key in keys:
         bucket.put(f"cloud/{key}")
-    bucket.put("other/t/more")
     (tmp_path / "disk" / "t").mkdir(parents=True)
     (tmp_path / "disk" / "t" / "more").touch()
     transfers = bucket.backend(tmp_path)
-    status = move(transfers, ("cloud", "/t"), (goal, "/t"), recursive=True, delete_destination_extra=True)
+    status = move(transfers, ("cloud", "/t"), ("disk", "/t"), recursive=True, delete_destination_extra=True)
     assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
     assert "the name of a folder" in status.reason
-    files = {key for key in keys if not key.endswith("/") and "//" not in key}
-    if goal == "disk":
-        found = {path.relative_to(tmp_path / "disk").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    else:
-        found = {key.removeprefix("other/") for key in bucket.keys("other/") if not key.endswith("/")}
-    assert found == {"t/more", *files}
+    found = {path.relative_to(tmp_path / "disk").as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"t/more", *(key for key in keys if not key.endswith("/") and "//" not in key)}
 
 
 @pytest.mark.parametrize("key", ["t//double", "t/./x", "t/../x", "t/sub//x", "t/sub/../more", "t//"])
@@ -459,7 +453,7 @@ def test_a_listing_that_goes_round_in_a_circle_ends(bucket, tmp_path, tokens):
 
     def again(handler, body):
         nonlocal count
-        if "delimiter" not in handler.path:
+        if "max-keys=1000" not in handler.path:
             return body
         count += 1
         token = tokens[count % len(tokens)]
@@ -899,18 +893,6 @@ def test_milliseconds_of_a_listing_do_not_move_an_object_again(bucket, tmp_path,
         assert again() == (TaskState.SUCCEEDED, 0, 1)
         later = True
         assert again() == (TaskState.SUCCEEDED, 1, 0)
-
-
-@pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("goal", ["disk", "other"])
-def test_an_object_beside_a_folder_of_its_name_is_not_lost(bucket, tmp_path, goal, mirror):
-    """Where an object has the name of a folder, the copy is not a success that leaves one of them out."""
-    for key in ("t/a", "t/a/x", "t/b"):
-        bucket.put(f"cloud/{key}")
-    options = {"recursive": True, "delete_destination_extra": mirror}
-    status = move(bucket.backend(tmp_path), ("cloud", "/t"), (goal, "/t"), **options)
-    assert status.state is TaskState.FAILED
-    assert bucket.keys("cloud/") == {"cloud/t/a", "cloud/t/a/x", "cloud/t/b"}
 
 
 @pytest.mark.parametrize("size", [5000, SMALL + 5, PART + 5])

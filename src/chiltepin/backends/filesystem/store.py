@@ -27,6 +27,7 @@ __all__ = [
     "Entry",
     "Folder",
     "Reader",
+    "SharedNames",
     "Small",
     "Store",
     "TempFile",
@@ -308,6 +309,19 @@ class Batching(Protocol):
 
     def prefetch(self, entries: Sequence[Entry]) -> Folder:
         """Return the same folder for the reading of these files by one thread, in this order, each once."""
+        ...
+
+
+@runtime_checkable
+class SharedNames(Protocol):
+    """A store in which a file and a folder may have one name, as ``a`` beside ``a/x`` in a store of objects.
+
+    A folder may have content itself there, under ``a/``: it is listed in the folder ``a`` as a file with an empty name
+    and a fault, which says why no other store can hold it.
+    """
+
+    def share(self, parts: Parts) -> None:
+        """Let this name be that of a file and of a folder from now on, since it is both at the source."""
         ...
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.mover.pool import TaskGroup
 from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.shared_names import is_both
 from chiltepin.backends.filesystem.mover.walk import walk
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ CHUNK = 200
 
 
 def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Roots) -> None:
-    """Remove one file, link or tree.
+    """Remove one file, link or tree; with ``recursive``, both a file and a folder where they have one name.
 
     A link is removed itself; what it points to stays. A place that is or holds a root is refused.
     """
@@ -42,18 +43,19 @@ def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Root
     if entry is None:
         if not request.ignore_missing:
             raise Fault("FILE_NOT_FOUND", f"There is no {location}.")
-    elif entry.kind != "dir":
+        return
+    if entry.kind == "dir" and not request.recursive:
+        raise Fault(
+            "IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to delete it with all that is in it."
+        )
+    if entry.kind == "dir" or (request.recursive and is_both(location)):
+        remove_tree(run, location, roots)
+    if entry.kind != "dir":
         with location.parent() as folder:
             if entry.kind == "link":
                 roots.refuse_link(folder, location)
             folder.remove(location.parts[-1])
         run.count(files=1)
-    elif not request.recursive:
-        raise Fault(
-            "IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to delete it with all that is in it."
-        )
-    else:
-        remove_tree(run, location, roots)
 
 
 def remove_tree(run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None = None) -> None:

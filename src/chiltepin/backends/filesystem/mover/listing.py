@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Item = os.DirEntry[str] | Entry
 
-__all__ = ["BATCH_FILES", "ListingStats", "batches", "changed", "entries"]
+__all__ = ["BATCH_FILES", "ListingStats", "batches", "changed", "entries", "is_lost"]
 
 #: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
 BATCH_FILES = 100
@@ -51,7 +51,13 @@ class ListingStats:
 
 
 def batches(
-    run: TaskRun, folder: Folder, found: ListingStats, wanted: Callable[[str], bool] | None, store: Store
+    run: TaskRun,
+    folder: Folder,
+    found: ListingStats,
+    wanted: Callable[[str], bool] | None,
+    store: Store,
+    *,
+    own_content: bool = False,
 ) -> Iterator[list[Item]]:
     """List a folder; yield its files, and put into ``found`` what else there is.
 
@@ -69,6 +75,8 @@ def batches(
         Whether a file of a name is; None: all are.
     store : Store
         The one that the folder is of; what may pass of its failures is tried again.
+    own_content : bool
+        Whether the content that a folder has itself (`SharedNames`) is among its files.
     """
     listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
@@ -76,7 +84,7 @@ def batches(
     else:
         listing, split = (
             nullcontext(partial(with_retries, run, _Listed(folder).portion, store)),
-            partial(_split, run, found),
+            partial(_split, run, found, own_content=own_content),
         )
     with listing as portion:
         while listed := portion():
@@ -101,7 +109,7 @@ def _scanned(folder: LocalFolder) -> Iterator[Callable[[], list[Any]]]:
 
 
 class _Listed:
-    """What is in a folder of a store; after a failure it is listed from its start again, and each name given once.
+    """What is in a folder of a store; after a failure it is listed from its start again, and each entry given once.
 
     For that names are kept, `KEPT` at most: in a larger folder a failure after these is the last.
     """
@@ -109,12 +117,12 @@ class _Listed:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._entries: Iterator[Entry] | None = None
-        self._given: set[str] = set()
+        self._given: set[tuple[str, str]] = set()
 
     def portion(self) -> list[Entry]:
         """Return the next entries; none at the end."""
         if self._entries is None:
-            self._entries = (entry for entry in self._folder.entries() if entry.name not in self._given)
+            self._entries = (entry for entry in self._folder.entries() if (entry.name, entry.kind) not in self._given)
         try:
             listed = list(islice(self._entries, BATCH_FILES))
         except Exception as err:
@@ -123,15 +131,17 @@ class _Listed:
             self._entries = None
             raise
         if len(self._given) < KEPT:
-            self._given.update(entry.name for entry in listed)
+            self._given.update((entry.name, entry.kind) for entry in listed)
         return listed
 
 
-def _split(run: TaskRun, found: ListingStats, listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
+def _split(
+    run: TaskRun, found: ListingStats, listed: Sequence[Any], *, own_content: bool
+) -> tuple[list[Any], list[str], int]:
     """Return what of a portion are files, the names of the folders, and how many others there are."""
-    faulty = [entry for entry in listed if entry.fault is not None]
+    faulty = [entry for entry in listed if is_lost(entry, own_content=own_content)]
     if faulty:
-        listed = [entry for entry in listed if entry.fault is None]
+        listed = [entry for entry in listed if not is_lost(entry, own_content=own_content)]
         for entry in faulty:
             run.fail(entry.fault, f"Copying {entry.name}")
     files = [entry for entry in listed if entry.kind == "file"]
@@ -139,6 +149,11 @@ def _split(run: TaskRun, found: ListingStats, listed: Sequence[Any]) -> tuple[li
     others = [entry.name for entry in listed if entry.kind not in ("file", "dir")]
     found.nameless = found.nameless or not all(map(is_valid_name, others))
     return files, folders, len(others)
+
+
+def is_lost(entry: Entry, *, own_content: bool) -> bool:
+    """Whether an entry cannot be copied; ``own_content`` as in `batches`."""
+    return entry.fault is not None and (bool(entry.name) or entry.kind != "file" or not own_content)
 
 
 def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:

@@ -9,6 +9,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.mover.delete import remove_files, remove_tree
 from chiltepin.backends.filesystem.mover.name_clash import folded
 from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.store import SharedNames
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["delete_extra", "make_way"]
 
 
 def delete_extra(
-    run: TaskRun, top: Location, names: set[str], *, wanted: Callable[[str], bool] | None, roots: Roots
+    run: TaskRun, top: Location, names: set[tuple[str, bool]], *, wanted: Callable[[str], bool] | None, roots: Roots
 ) -> None:
     """Remove from one folder whatever has none of the names, with all that is in it; a link goes itself.
 
@@ -33,8 +34,8 @@ def delete_extra(
         Told what fails, which does not keep the rest.
     top : Location
         The folder; it is never removed, nor is what has one of the names looked into.
-    names : set of str
-        The names of all that the source folder holds; used up.
+    names : set of tuple of str and bool
+        The names of all that the source folder holds, each with whether it is that of a folder.
     wanted : callable or None
         Whether the filters let a file of a name through; what they leave out stays, with the folders that lead to it.
         None: all are.
@@ -44,7 +45,7 @@ def delete_extra(
     goes = partial(_goes, wanted)
     try:
         with with_retries(run, partial(top.store.folder, top.parts), top.store) as there:
-            files, folders = _extra(run, there, top, names, roots)
+            files, folders = with_retries(run, partial(_extra, run, there, top, names, roots), top.store)
             remove_files(run, there, top, list(filter(goes, files)))
     except FileNotFoundError:
         # Object stores have no folder where nothing is in it.
@@ -103,13 +104,19 @@ def _goes(wanted: Callable[[str], bool] | None, name: str) -> bool:
     return not is_temp_name(name) and (wanted is None or wanted(name))
 
 
-def _extra(run: TaskRun, folder: Folder, top: Location, names: set[str], roots: Roots) -> tuple[list[str], list[str]]:
+def _extra(
+    run: TaskRun, folder: Folder, top: Location, names: set[tuple[str, bool]], roots: Roots
+) -> tuple[list[str], list[str]]:
     """Return the names that are in a folder beside those given: of files and links, and of folders."""
     found: tuple[list[str], list[str]] = ([], [])
+    left, shared = names.copy(), isinstance(top.store, SharedNames)
     for entry in folder.entries():
         run.check()
-        if entry.name in names:
-            names.discard(entry.name)
+        is_folder = entry.kind == "dir"
+        # Elsewhere a name is that of one thing, whatever that has become meanwhile.
+        kept = {(entry.name, is_folder)} if shared else {(entry.name, True), (entry.name, False)}
+        if not names.isdisjoint(kept):
+            left -= kept
             continue
         try:
             if entry.kind == "link":
@@ -117,8 +124,8 @@ def _extra(run: TaskRun, folder: Folder, top: Location, names: set[str], roots: 
         except Fault as err:
             run.fail(err, "")
         else:
-            found[entry.kind == "dir"].append(entry.name)
+            found[is_folder].append(entry.name)
     # A disk that does not tell small letters from capital ones lists a file that was just moved by an older name.
-    renamed = {folded(name) for name in names}
+    renamed = {folded(name) for name, _ in left}
     files, folders = ([name for name in part if folded(name) not in renamed] for part in found)
     return files, folders

@@ -64,9 +64,10 @@ class Listing:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        entries = folder.entries()
-        self._known = {entry.name: entry for entry in islice(entries, KEPT)}
-        self._whole = len(self._known) < KEPT
+        listed = list(islice(folder.entries(), KEPT))
+        # Where a file and a folder have one name, it is the file.
+        self._known = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.kind == "file")}
+        self._whole = len(listed) < KEPT
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""

@@ -7,21 +7,22 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.file import Copier, is_missing, refuse_temporary
 from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, vanished, with_pair
-from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries
+from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
 from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
-from chiltepin.backends.filesystem.store import Batching, limited
+from chiltepin.backends.filesystem.store import Batching, SharedNames, limited
 from chiltepin.backends.filters import make_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.listing import Item
@@ -41,6 +42,10 @@ T = TypeVar("T")
 FEW = 10
 
 
+#: Codes of faults where something of the other kind has the name.
+_OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
+
+
 def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
     """Copy what is in a folder into another folder, making the latter if need be.
 
@@ -55,7 +60,7 @@ def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Lo
     entry = origin.entry()
     if entry is None:
         raise is_missing(origin)
-    if entry.kind != "dir":
+    if entry.kind != "dir" and not is_both(origin):
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
     if request.delete_destination_extra and goal.contains(origin):
         raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
@@ -72,20 +77,13 @@ def _refuse_unseen(found: ListingStats, source: Location) -> None:
         raise Fault("INVALID_PATH_NAME", reason)
 
 
-def _all_known(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield entries; raise the fault of one that the store cannot tell what it is."""
-    for entry in entries:
-        if entry.fault is not None:
-            raise entry.fault
-        yield entry
-
-
 class _Tree:
     def __init__(self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
         self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
         self._wanted = make_filter(request.filters) if request.filters else None
         self._copier = Copier(run, request)
+        self._own_content = isinstance(goal.store, SharedNames)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
         self._folding: bool | None = None
         #: What the folder is that all is copied to, by all its names; None: not known yet.
@@ -100,7 +98,9 @@ class _Tree:
         try:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
-                for items in batches(self._task, pair.here, found, self._wanted, source.store):
+                for items in batches(
+                    self._task, pair.here, found, self._wanted, source.store, own_content=self._own_content
+                ):
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
                     self._give(group, pair, partial(self._files, pair, mine, source, group))
                 found.folders = self._own(pair, source, found.folders, str, apart)
@@ -138,8 +138,8 @@ class _Tree:
     def _open(self, source: Location, target: Location) -> FolderPair:
         try:
             pair = FolderPair(source, target, self._top)
-        except Exception:
-            if target.parts == self._goal.parts or not self._way_is_made(source, target, folder=True):
+        except Exception as err:
+            if target.parts == self._goal.parts or not self._way_is_made(source, target, err, folder=True):
                 raise
             pair = FolderPair(source, target, self._top)
         if target.parts == self._goal.parts:
@@ -271,16 +271,22 @@ class _Tree:
         try:
             try:
                 with_retries(self._task, move, *self._stores)
-            except Exception:
-                if not self._way_is_made(source.below(entry.name), pair.goal.below(entry.name), folder=False):
+            except Exception as err:
+                if not self._way_is_made(source.below(entry.name), pair.goal.below(entry.name), err, folder=False):
                     raise
                 with_retries(self._task, move, *self._stores)
         except Exception as err:  # noqa: BLE001 - the other files go on
             self._fail(pair, source, entry.name, err)
 
-    def _way_is_made(self, source: Location, target: Location, *, folder: bool) -> bool:
-        """Remove what keeps a source from arriving since it is of the other kind, if a mirror is asked for."""
-        if not self._request.delete_destination_extra:
+    def _way_is_made(self, source: Location, target: Location, error: Exception, *, folder: bool) -> bool:
+        """Remove what keeps a source from arriving since it is of the other kind, if a mirror is asked for.
+
+        Nothing is removed where the source is of both kinds.
+        """
+        mirrored = self._request.delete_destination_extra
+        if (mirrored or fault_of(error, "").code in _OTHER_KIND) and share_name(source, target):
+            return True
+        if not mirrored:
             return False
         try:
             # What cannot be read does not take the place of what is there.
@@ -307,21 +313,28 @@ class _Tree:
         """Remove from one destination folder what its source does not hold; return the folders of the latter."""
         del group
         source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
-        names: set[str] = set()
-        folders: list[str] = []
         try:
-            with with_retries(self._task, partial(source.store.folder, source.parts), source.store) as here:
-                for entry in _all_known(limited(here.entries(), source)):
-                    self._task.check()
-                    names.add(entry.name)
-                    if entry.kind == "dir":
-                        folders.append(entry.name)
-            self._refuse_fewer(node, len(names), source)
+            found = with_retries(self._task, partial(self._held, source), source.store)
+            self._refuse_fewer(node, len(found), source)
         except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
             self._task.fail(err, f"Listing {source} to see what is too much in {target}")
             return []
+        names = {(name, kind == "dir") for name, kind in found}
+        # What is neither keeps whatever has its name.
+        names.update((name, True) for name, kind in found if kind not in ("file", "dir"))
         delete_extra(self._task, target, names, wanted=self._wanted, roots=self._roots)
-        return folders
+        return [name for name, kind in found if kind == "dir"]
+
+    def _held(self, source: Location) -> list[tuple[str, str]]:
+        """Return the names of all that a source folder holds, and of what kind each is."""
+        held: list[tuple[str, str]] = []
+        with source.store.folder(source.parts) as here:
+            for entry in limited(here.entries(), source):
+                self._task.check()
+                if entry.fault is not None and is_lost(entry, own_content=self._own_content):
+                    raise entry.fault
+                held.append((entry.name, entry.kind))
+        return held
 
     def _refuse_fewer(self, node: Node, count: int, source: Location) -> None:
         """See that the source is all there: a disk that went away since it was copied is an empty folder."""

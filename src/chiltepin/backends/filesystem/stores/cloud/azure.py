@@ -232,9 +232,9 @@ class AzureClient(RangeClient):
         try:
             _asked(lambda: self._blob(key).upload_blob(b"", metadata={_FOLDER_MARKS[0]: "true"}), key)
         except CloudFault:
-            # Made by another task meanwhile, or before.
+            # Made by another task meanwhile, or before; or a blob has the name of the folder.
             if not self.head(key).is_folder:
-                raise
+                self.put(prefix, b"")
 
     def refuse_name(self, name: str) -> None:
         """Refuse what Azure would change: it takes a backslash for a slash, and drops dots at the end of a name."""

@@ -108,7 +108,7 @@ class ObjectFolder:
         for entry in self.store.listed(self.prefix):
             empty = False
             # Else it is the empty object that keeps the folder.
-            if entry.name or entry.kind == "other":
+            if entry.name or entry.kind != "dir":
                 yield entry
         if empty:
             self.store.refuse_missing(self.prefix)
@@ -118,6 +118,9 @@ class ObjectFolder:
         _refuse_bytes(name)
         with suppress(FileNotFoundError):
             found = self.store.client.head(self.prefix + name)
+            # An empty object with the name of the folder only keeps it.
+            if not name and not found.size:
+                return None
             return Entry(name, "dir") if found.is_folder else self.store.file_entry(name, "file", found)
         return Entry(name, "dir") if self.store.any_below(f"{self.prefix}{name}/") else None
 
@@ -136,20 +139,23 @@ class ObjectFolder:
         return None
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> ObjectTempFile:
-        """Begin an object; one that ends in a folder's name is refused."""
+        """Begin an object; one with the name of a folder is refused, unless it is shared."""
         del content_id  # What is kept of a dead upload, if anything, is known by the content of its parts.
         self.begin(name)
         return ObjectTempFile(self.store.client, self.prefix + name, size)
 
     def begin(self, name: str) -> None:
-        """Refuse a name that the store cannot have, or that is a folder: here it could be both, but nowhere else."""
+        """Refuse a name that the store cannot have, or that is only a folder, unless it is both at the source."""
         # A folder on the way may have the odd name.
         for part in (*self.prefix.split("/"), name):
             self.store.refuse_name(part)
         if len(os.fsencode(self.prefix + name)) > _LONGEST:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
-        if not self._fresh and self.store.is_folder(f"{self.prefix}{name}/"):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        if not self.prefix + name:
+            reason = f"What a folder holds itself cannot be the root of a bucket of {self.store.client.store}; "
+            raise Fault("INVALID_PATH_NAME", f"{reason}choose a folder in it.")
+        if name and not self._fresh:
+            self.store.refuse_folder(self.prefix + name)
         self._filled = True
 
     def remove(self, name: str) -> None:
@@ -210,6 +216,12 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         self.times, self.writable = False, True
         #: Entries that one page of a listing is asked for; S3 and Google send no more.
         self.page = 1000
+        #: Keys that may be an object and a folder, as they are at the source.
+        self._shared: set[str] = set()
+
+    def share(self, parts: Parts) -> None:
+        """Let a name be that of an object and of a folder; see `SharedNames`."""
+        self._shared.add(self.prefix(parts)[:-1])
 
     def transient(self, error: Exception) -> bool:
         """See `Store.transient`."""
@@ -253,10 +265,20 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
             self._refuse_object(prefix[:-1])
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
 
+    def refuse_folder(self, key: str) -> None:
+        """Raise IsADirectoryError for what is a folder only."""
+        if key not in self._shared and self.is_folder(f"{key}/") and not self._is_object(key):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), key)
+
     def _refuse_object(self, key: str) -> None:
-        with suppress(FileNotFoundError):
-            if not self.client.head(key).is_folder:
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), key)
+        if key not in self._shared and self._is_object(key) and not self.is_folder(f"{key}/"):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), key)
+
+    def _is_object(self, key: str) -> bool:
+        try:
+            return not self.client.head(key).is_folder
+        except FileNotFoundError:
+            return False
 
     def any_below(self, prefix: str) -> bool:
         """Whether any object's name begins so."""
@@ -311,7 +333,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         if not found.size:
             return Entry(name, "dir")
         reason = f"The object {prefix!r} has {found.size} bytes and the name of a folder; rename it to copy it."
-        return self.file_entry(name, "other", found, Fault("INVALID_PATH_NAME", reason))
+        return self.file_entry(name, "file", found, Fault("INVALID_PATH_NAME", reason))
 
 
 def _refuse_bytes(name: str) -> None:

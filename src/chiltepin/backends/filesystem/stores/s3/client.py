@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.objects.client import Client, Listing, ObjectInfo
+from chiltepin.backends.filesystem.stores.objects.client import Client, Listing, ObjectInfo, all_pages
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain
 from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
 from chiltepin.backends.filesystem.stores.s3.upload import S3Upload, is_wrong
+from chiltepin.backends.filesystem.stores.same_server import AWS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Buffer
 
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
 
 __all__ = ["S3Client"]
+
+#: Pages without a delimiter that are read, at most, to find out whether a server lists all folders with one.
+SAMPLE = 10
 
 
 class S3Client(Client):
@@ -25,6 +33,8 @@ class S3Client(Client):
 
     def __init__(self, opened: Bucket) -> None:
         self.opened, self.server, self.bucket = opened, opened.endpoint, opened.name
+        #: Whether a listing with a delimiter has all folders; None: not known yet.
+        self._delimits = True if (urlsplit(self.server).hostname or "").endswith(AWS) else None
 
     def page(self, prefix: str, token: str = "", *, count: int, deep: bool = False) -> Listing:
         """Return one page of what begins with a prefix."""
@@ -42,11 +52,37 @@ class S3Client(Client):
                 key=item["Key"],
                 size=item["Size"],
                 mtime=item["LastModified"].timestamp(),
-                version=item["ETag"].strip('"'),
+                version=item.get("ETag", "").strip('"'),
             )
             for item in page.get("Contents", ())
         ]
         return Listing(objects, [item["Prefix"] for item in page.get("CommonPrefixes", ())], following)
+
+    def pages(self, prefix: str, *, count: int) -> Iterator[Listing]:
+        """Yield all pages of what is in a folder, with a delimiter where that leaves out nothing.
+
+        s3rver 3.7 leaves out a folder that holds only folders. So a listing without a delimiter, which every server has
+        complete, is looked at first: it may be all, or have such a folder, by which the server shows what it does.
+        """
+        sample: list[Listing] = []
+        if self._delimits is None:
+            for page in islice(all_pages(self, prefix, count=count, deep=True), SAMPLE):
+                sample.append(page)
+                if not page.token:
+                    yield from (_shallow(prefix, each) for each in sample)
+                    return
+                if telling := _folder_of_folders(prefix, sample):
+                    self._delimits = self._lists(telling)
+                    break
+        if self._delimits is not False:
+            yield from all_pages(self, prefix, count=count)
+            return
+        for page in all_pages(self, prefix, count=count, deep=True):
+            yield _shallow(prefix, page)
+
+    def _lists(self, folder: str) -> bool:
+        """Whether a folder that exists is listed with a delimiter."""
+        return any(folder in page.prefixes for page in all_pages(self, folder[:-1], count=1000))
 
     def head(self, key: str) -> ObjectInfo:
         """Return what S3 tells of an object."""
@@ -80,3 +116,23 @@ class S3Client(Client):
         """Make the object that keeps an empty folder; not by obstore, which leaves the slash away."""
         if prefix:
             self.opened.call("put_object", prefix, Body=b"")
+
+
+def _shallow(prefix: str, page: Listing) -> Listing:
+    """Return what a page without a delimiter would be with one."""
+    objects, folders = [], dict[str, None]()
+    for found in page.objects:
+        name, slash, _ = found.key[len(prefix) :].partition("/")
+        if slash and found.key.startswith(prefix):
+            folders[f"{prefix}{name}/"] = None
+        else:
+            objects.append(found)
+    return Listing(objects, list(folders), page.token)
+
+
+def _folder_of_folders(prefix: str, pages: list[Listing]) -> str:
+    """Return a folder below a prefix that holds only folders, if pages without a delimiter have all of one."""
+    keys = [found.key[len(prefix) :].split("/", 2) for page in pages for found in page.objects]
+    folders = [(name, list(parts)) for name, parts in groupby(keys, key=lambda parts: parts[0])]
+    # What comes last may go on on the next page.
+    return next((f"{prefix}{name}/" for name, parts in folders[:-1] if name and min(map(len, parts)) > 2), "")  # noqa: PLR2004

@@ -1,0 +1,49 @@
+"""A file and a folder of one name, which a store of objects can hold, and most others cannot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.store import SharedNames
+
+if TYPE_CHECKING:
+    from chiltepin.backends.filesystem.location import Location
+
+__all__ = ["is_both", "share_name"]
+
+
+def share_name(source: Location, target: Location) -> bool:
+    """Have the destination hold a file and a folder of one name, if the source does.
+
+    Returns
+    -------
+    bool
+        Whether it will; False if the source holds one of the two only.
+
+    Raises
+    ------
+    Fault
+        If the source holds both, and the destination cannot.
+    """
+    if not is_both(source):
+        return False
+    if isinstance(target.store, SharedNames):
+        target.store.share(target.parts)
+        return True
+    reason = f"{source} is both a file and a folder, and {target} can be only one of them; rename one of the two."
+    raise Fault("AMBIGUOUS_PATH", reason)
+
+
+def is_both(location: Location) -> bool:
+    """Whether a place is a file and a folder."""
+    try:
+        entry = location.entry()
+        if entry is None or entry.kind != "file":
+            return False
+        with location.store.folder(location.parts) as folder:
+            # Some stores look for a folder only when it is listed.
+            next(iter(folder.entries()), None)
+    except (Fault, OSError):
+        return False
+    return True
