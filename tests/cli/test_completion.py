@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import warm_command
 
 COMMAND = Path(sys.executable).with_name("chiltepin")
 
@@ -34,7 +35,13 @@ def completed(world, *words):
         "COMP_CWORD": str(len(words)),
     }
     done = subprocess.run(
-        [COMMAND], cwd=world.folder, env=environment, capture_output=True, text=True, check=True, timeout=60
+        [warm_command("chiltepin")],
+        cwd=world.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 

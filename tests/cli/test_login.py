@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser_login import LINK, code_behind, run_login
+from warm import warm_command
 
 from chiltepin.testing.simulator import Simulator
 
@@ -31,7 +32,7 @@ class Terminal:
     def run(self, *words, **environment):
         """Run the command with its input closed."""
         return subprocess.run(
-            [COMMAND, *words],
+            [warm_command("chiltepin"), *words],
             env=self.environment | environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -43,8 +44,8 @@ class Terminal:
 
     def log_in(self, *words, code=None):
         """Run ``chiltepin login`` through pipes, open each link that it prints, and type in the code."""
-        command = [COMMAND, "login", *words]
-        return run_login(command, code=code, stderr=subprocess.PIPE, env=self.environment, cwd=self.folder)
+        login = [warm_command("chiltepin"), "login", *words]
+        return run_login(login, code=code, stderr=subprocess.PIPE, env=self.environment, cwd=self.folder)
 
 
 @pytest.fixture

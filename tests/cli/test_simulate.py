@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from warm import warm_command
 
 COMMAND = str(Path(sys.executable).with_name("chiltepin"))
-GLOBUS = str(Path(sys.executable).with_name("globus"))
 
 COLLECTIONS = ("--collection", "my-laptop=laptop", "--collection", "hpc-scratch=scratch")
 
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 def simulate(*words, code=0):
     """Run ``chiltepin simulate``; it has to end with this exit code."""
     ended = subprocess.run(
-        [COMMAND, "simulate", *words],
+        [warm_command("chiltepin"), "simulate", *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -92,7 +92,8 @@ def test_the_globus_command_needs_no_login(folder):
     """The real ``globus`` command works with what is in the environment."""
     (folder / "laptop").mkdir()
     (folder / "laptop" / "a.txt").write_text("a")
-    script = f'{GLOBUS} ls "$({GLOBUS} endpoint search my-laptop --jmespath "DATA[0].id" -F unix):/"'
+    globus = warm_command("globus")
+    script = f'{globus} ls "$({globus} endpoint search my-laptop --jmespath "DATA[0].id" -F unix):/"'
     assert simulate(*COLLECTIONS, "sh", "-c", script).stdout == "a.txt\n"
 
 

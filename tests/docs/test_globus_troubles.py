@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -19,6 +18,7 @@ import globus_sdk
 import pytest
 from blocks import difference
 from tables import messages
+from warm import warm_command
 
 from chiltepin import delete, local_path, transfer
 from chiltepin.errors import ChiltepinError
@@ -84,7 +84,7 @@ def as_user(do=None):
 def log_in():
     """Log in with the command: open the link that it prints, and type in the code."""
     process = subprocess.Popen(
-        [Path(sys.executable).with_name("chiltepin"), "login", "--no-local-server"],
+        [warm_command("chiltepin"), "login", "--no-local-server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

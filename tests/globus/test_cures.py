@@ -6,13 +6,13 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from browser_login import run_login
 from waiting import until
+from warm import warm_command
 
 from chiltepin import transfer
 from chiltepin.backends.globus import GlobusBackend
@@ -54,7 +54,7 @@ def run(command):
     program, *words = shlex.split(command)
     assert program == "chiltepin"
     extra = ["--no-local-server"] if words[0] == "login" and "--no-local-server" not in words else []
-    ended = run_login([Path(sys.executable).with_name(program), *words, *extra])
+    ended = run_login([warm_command(program), *words, *extra])
     assert ended.returncode == 0, ended.stdout
 
 
@@ -203,7 +203,7 @@ def test_another_identity_logs_out_first(globus):
     run("chiltepin login")
     globus.authority.user = User(username="other@example.org", identity_id=collection_id("laptop"))
     failed = subprocess.run(
-        [Path(sys.executable).with_name("chiltepin"), "login", "--force", "--no-local-server"],
+        [warm_command("chiltepin"), "login", "--force", "--no-local-server"],
         input="x\n",
         capture_output=True,
         text=True,
@@ -260,7 +260,7 @@ def test_service_credentials_are_told_that_they_have_no_session(globus, monkeypa
     with pytest.raises(LoginRequiredError, match=r"--session-domain uni\.edu \(unset CHILTEPIN_CLIENT_ID and CHILT"):
         look()
     refused = subprocess.run(
-        [Path(sys.executable).with_name("chiltepin"), "login", "--session-domain", "uni.edu"],
+        [warm_command("chiltepin"), "login", "--session-domain", "uni.edu"],
         capture_output=True,
         text=True,
         check=False,

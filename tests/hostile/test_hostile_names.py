@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import pytest
+from warm import warm_command
 
 NAME = "a\x1b]0;owned\x07\x1b[2J\r\n\u202egnp\x9b31m<script>alert(1)&\udcff"
-
-RUN = "from chiltepin.cli.main import main; main()"
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def chiltepin(tmp_path):
 
     def run(*words):
         return subprocess.run(
-            [sys.executable, "-c", RUN, *words],
+            [warm_command("chiltepin"), *words],
             capture_output=True,
             check=False,
             env=environment,

@@ -7,12 +7,9 @@ import os
 import re
 import shlex
 import subprocess
-import sys
-from pathlib import Path
 
 from browser_login import run_login
-
-GLOBUS = str(Path(sys.executable).with_name("globus"))
+from warm import warm_command
 
 #: Nothing of the person who runs the tests reaches the command.
 _OURS = ("GLOBUS_", "CHILTEPIN_", "PS1", "SSH_")
@@ -34,7 +31,7 @@ class Shell:
     def run(self, *words, code=0, stdin=""):
         """Run ``globus`` with these words; it has to end with this exit code."""
         done = subprocess.run(
-            [GLOBUS, *words],
+            [warm_command("globus"), *words],
             env=self.environment,
             input=stdin,
             capture_output=True,
@@ -67,7 +64,7 @@ class Shell:
     def through_the_browser(self, *words):
         """Run a command that prints a link; open it, and enter the code that the page shows."""
         environment = {**self.environment, "PYTHONUNBUFFERED": "1"}
-        ended = run_login([GLOBUS, *words, "--no-local-server"], env=environment)
+        ended = run_login([warm_command("globus"), *words, "--no-local-server"], env=environment)
         assert ended.returncode == 0, ended.stdout
         return ended.stdout
 
