@@ -256,7 +256,13 @@ UNREAD = "UNREAD"
 
 
 class TaskState(Enum):
-    """The state of a task. All states but ``ACTIVE`` and ``PAUSED`` are final."""
+    """The state of a task. All states but ``ACTIVE`` and ``PAUSED`` are final.
+
+    Attributes
+    ----------
+    final : bool
+        Whether the task has ended.
+    """
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -266,10 +272,8 @@ class TaskState(Enum):
     EXPIRED = "expired"
     LOST = "lost"
 
-    @property
-    def final(self) -> bool:
-        """Whether the task has ended."""
-        return self not in (TaskState.ACTIVE, TaskState.PAUSED)
+    def __init__(self, value: str) -> None:
+        self.final = value not in ("active", "paused")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

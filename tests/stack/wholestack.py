@@ -162,7 +162,7 @@ class Stack:
 
     def due(self):
         """When the task manager will do something, by the clock."""
-        return self.manager._next_step()
+        return self.manager._soonest(self.manager._poller.next_steps())
 
     def underway(self):
         """What keeps the task manager from coming to rest."""
@@ -294,7 +294,7 @@ def _in_a_thread(call):
 
 def paths_of(task):
     """The paths that a task of the service is about: of a transfer the destinations."""
-    return [item.destination_path or item.source_path for item in task.order.items]
+    return [item.destination_path or item.source_path for item in task.submission.items]
 
 
 def moves_of(tasks):

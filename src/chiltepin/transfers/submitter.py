@@ -6,13 +6,13 @@ future at once, and the one thread of the task manager does the rest.
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.transfers import arguments
-from chiltepin.transfers.outcomes import error_from_status
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from chiltepin.model import Request, TaskStatus
     from chiltepin.transfers.runner import Transfers
     from chiltepin.transfers.worker import AppPayload
@@ -43,28 +43,12 @@ def delete_task(payload: AppPayload, transfers: Transfers, *, inputs: Any = (), 
 
 
 def _start(payload: AppPayload, transfers: Transfers) -> Future[TaskStatus]:
-    request = cast("Request", payload.request)
-    pending = transfers.manager.start(
+    return transfers.manager.start(
         payload.submission_id,
-        request,
+        cast("Request", payload.request),
         timeout=payload.timeout,
         polling_interval=payload.polling_interval,
         grace=payload.fault_grace,
         workflow=payload.workflow,
-    )
-    judged: Future[TaskStatus] = Future()
-    # Parsl never ends a task whose future is cancelled; a running future cannot be cancelled.
-    judged.set_running_or_notify_cancel()
-
-    def end(ended: Future[TaskStatus]) -> None:
-        try:
-            error = ended.exception() or error_from_status(ended.result(), request)
-        except BaseException as unexpected:  # noqa: BLE001 - the future has to end, also where a status is odd
-            error = unexpected
-        if error is None:
-            judged.set_result(ended.result())
-        else:
-            judged.set_exception(error)
-
-    pending.future.add_done_callback(end)
-    return judged
+        raises=True,
+    ).future

@@ -65,8 +65,8 @@ class Batch(TaskProgress):
         yet.
     predecessors, successors : set of Batch
         Those with the same paths that have to end before this one is submitted, and those that wait for this one.
-    request : Request or None
-        What is submitted; None as long as items may join.
+    request, items
+        What is submitted, and its items; None and empty as long as items may join.
     submission_id : str
         Set before the first try to submit, and the same for all of them.
     stop_reason : str
@@ -89,6 +89,7 @@ class Batch(TaskProgress):
         self.poll_max = float("inf")
         self.not_before = float("-inf")
         self.request: Request | None = None
+        self.items: tuple[Item, ...] = ()
         #: Whether each item has an outcome of its own: it is for more than one pending request.
         self.per_item = False
         self.submission_id, self.stop_reason = "", ""
@@ -132,7 +133,8 @@ class Batch(TaskProgress):
         """
         batch = cls(kind_of(request), now)
         batch.request, batch.submission_id, batch.handle = request, submission_id, handle
-        batch.requests_by_item = {item: [] for item in items_of(request)}
+        batch.items = items_of(request)
+        batch.requests_by_item = {item: [] for item in batch.items}
         batch.closed = batch.adopted = True
         batch.per_item = len(batch.requests_by_item) > 1
         return batch
@@ -154,16 +156,14 @@ class Batch(TaskProgress):
         limits = [limit for limit in (self.max_items, pending.max_items) if limit is not None]
         self.max_items = min(limits, default=None)
 
-    def asked(self, request: Request) -> dict[str, frozenset[int] | None]:
+    def asked(self) -> dict[str, frozenset[int] | None]:
         """Return which workflows have asked for which items of the request of this task; None stands for all items."""
-        items = items_of(request)
         found = {
-            workflow: frozenset(number for number, item in enumerate(items) if item in theirs)
+            workflow: frozenset(number for number, item in enumerate(self.items) if item in theirs)
             for workflow, theirs in self._asked.items()
         }
-        return {
-            workflow: numbers if len(numbers) < len(items) else None for workflow, numbers in found.items() if numbers
-        }
+        count = len(self.items)
+        return {workflow: numbers if len(numbers) < count else None for workflow, numbers in found.items() if numbers}
 
     def remove(self, pending: PendingRequest) -> None:
         """Remove a pending request and, before the submission, its items that no other request has."""
@@ -235,7 +235,7 @@ class Batch(TaskProgress):
             own = [pending.request.deadline for pending in pending_requests if pending.request.deadline]
             labels = {pending.request.label for pending in pending_requests}
             common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
-            items = tuple(self.requests_by_item)
+            self.items = items = tuple(self.requests_by_item)
             self.per_item = per_item and len(items) > 1 and len(pending_requests) > 1
             if isinstance(self.kind, DeleteRequest):
                 # What is missing was sorted out before (`missing_paths.find_missing`), where many share the task.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError
-from chiltepin.model import NO_TASK, TaskState, TaskStatus, items_of
+from chiltepin.model import NO_TASK, TaskState, TaskStatus
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.missing_paths import confirm_missing
 
@@ -65,19 +65,19 @@ class Completer:
         backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
         try:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
-            if len(outcomes) != len(items_of(request)):
-                raise BackendError(f"{len(outcomes)} outcomes came for {len(items_of(request))} items.")  # noqa: TRY301
+            if len(outcomes) != len(batch.items):
+                raise BackendError(f"{len(outcomes)} outcomes came for {len(batch.items)} items.")  # noqa: TRY301
         except Exception as err:  # noqa: BLE001 - asked again, some times; each pending request has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             batch.outcome_failures += 1
             if batch.outcome_failures < policy.OUTCOME_TRIES:
                 return False
-            outcomes = [None] * len(items_of(request))
+            outcomes = [None] * len(batch.items)
         self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
         asked_again = batch.adopted or end.state is TaskState.SUCCEEDED or end.code in policy.PER_ITEM_CODES
         unknown: list[PendingRequest] = []
         self._confirmations = policy.CONFIRMED_PATHS
-        for item, outcome in zip(items_of(request), outcomes, strict=True):
+        for item, outcome in zip(batch.items, outcomes, strict=True):
             for pending in [one for one in batch.requests_by_item.get(item, ()) if not one.ended]:
                 if outcome is not None:
                     # What the whole task has waited for need not be waited for again.
@@ -132,7 +132,7 @@ class Completer:
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
         request = cast("Request", batch.request)
-        self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(request))
+        self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked())
         self.drop(batch)
 
     def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:

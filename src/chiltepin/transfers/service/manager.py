@@ -125,7 +125,15 @@ class TaskManager:
     # What callers do; all of it returns at once.
 
     def start(
-        self, key: str, request: Request, *, timeout: float, polling_interval: float, grace: float, workflow: str = ""
+        self,
+        key: str,
+        request: Request,
+        *,
+        timeout: float,
+        polling_interval: float,
+        grace: float,
+        workflow: str = "",
+        raises: bool = False,
     ) -> PendingRequest:
         """Take a request on; if that raises, nothing of the request is left.
 
@@ -133,7 +141,7 @@ class TaskManager:
         ----------
         key : str
             The caller's name for the pending request; one that is known is joined, not made twice.
-        request, timeout, polling_interval, grace, workflow
+        request, timeout, polling_interval, grace, workflow, raises
             See `PendingRequest`. A request that equals one which is not submitted yet joins that.
         """
         now = self._clock.monotonic()
@@ -147,6 +155,7 @@ class TaskManager:
                 grace=grace,
                 started=now,
                 workflow=workflow,
+                raises=raises,
             )
             self._register(key, pending)
             fresh = self._batcher.assign(pending, now)
@@ -277,14 +286,12 @@ class TaskManager:
             Seconds until something will be due; None if nothing is under way.
         """
         self._process_stops(self._clock.monotonic())
-        self._poller.step()
-        soonest = self._next_step()
+        soonest = self._soonest(self._poller.step())
         return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None
 
-    def _next_step(self) -> float:
-        """Return when something is next due; infinite if nothing is under way."""
+    def _soonest(self, moments: list[float]) -> float:
+        """Return when something is due next, of batches or of timeouts; infinite if nothing is under way."""
         with self._lock:
-            moments = self._poller.next_steps()
             if moments and self._timeouts:
                 moments.append(self._timeouts[0][0])
             if self._stop_requests:

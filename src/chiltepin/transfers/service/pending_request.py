@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from chiltepin.errors import ServiceUnavailableError, TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.outcomes import describe, error_from_status
 
 if TYPE_CHECKING:
     from chiltepin.model import Request, TaskHandle
@@ -56,6 +56,8 @@ class PendingRequest:
         When it started.
     workflow : str
         The name of the workflow that wants it; empty outside of any.
+    raises : bool
+        Whether the future ends with an error too if the task did not succeed.
 
     Attributes
     ----------
@@ -78,8 +80,9 @@ class PendingRequest:
         grace: float,
         started: float,
         workflow: str = "",
+        raises: bool = False,
     ) -> None:
-        self.workflow = workflow
+        self.workflow, self._raises = workflow, raises
         self.request, self.timeout, self.polling_interval, self.grace = request, timeout, polling_interval, grace
         self.items = items_of(request)
         self.started, self.times_out_at = started, started + timeout
@@ -153,9 +156,19 @@ class PendingRequest:
 
     def finish(self, outcome: TaskStatus | BaseException) -> None:
         """End the future, unless its owner has done so."""
+        if not isinstance(outcome, BaseException):
+            self._final = outcome
+        error = self._error(outcome)
         with suppress(InvalidStateError):
-            if isinstance(outcome, BaseException):
-                self.future.set_exception(outcome)
+            if error is not None:
+                self.future.set_exception(error)
             else:
-                self._final = outcome
-                self.future.set_result(outcome)
+                self.future.set_result(cast("TaskStatus", outcome))
+
+    def _error(self, outcome: TaskStatus | BaseException) -> BaseException | None:
+        if isinstance(outcome, BaseException):
+            return outcome
+        try:
+            return error_from_status(outcome, self.request) if self._raises else None
+        except Exception as unexpected:  # noqa: BLE001 - the future must end, also where a status is not final
+            return unexpected

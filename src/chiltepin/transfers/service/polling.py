@@ -49,8 +49,8 @@ class Poller:
         self._clock, self._lock = batcher.clock, batcher.lock
         self.last_poll, self.backoff = batcher.clock.monotonic(), Backoff()
 
-    def step(self) -> None:
-        """Do all that is due."""
+    def step(self) -> list[float]:
+        """Do all that is due; return for each batch when something is due next."""
         asked = False
         for batch in list(self._batcher.batches):
             if asked:
@@ -58,11 +58,13 @@ class Poller:
                 self._poll_if_due()
             asked = batch.needed and bool(self.guarded(batch, self._advance, batch))
         self._poll_if_due()
+        return self.next_steps()
 
     def next_steps(self) -> list[float]:
-        """Return for each batch when something is next due; the lock is held."""
-        now = self._clock.monotonic()
-        return [self._next_step(batch, now) for batch in self._batcher.batches if batch.needed]
+        """Return for each batch when something is due next."""
+        with self._lock:
+            now = self._clock.monotonic()
+            return [self._next_step(batch, now) for batch in self._batcher.batches if batch.needed]
 
     def _next_step(self, batch: Batch, now: float) -> float:
         if batch.handle is not None:

@@ -95,7 +95,7 @@ class Submitter:
             if not batch.submission_id:
                 batch.submission_id = self._backend.new_submission_id()
                 waited = batch.waited(self._clock.monotonic())
-                self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked(request))
+                self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked())
             handle = self._backend.submit(request, batch.submission_id)
         except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
             refusal = err
