@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chiltepin.model import ItemOutcome, Request, TaskHandle
     from chiltepin.protocol import TransferBackend
     from chiltepin.transfers.activity import ActivityLog
-    from chiltepin.transfers.journal import ItemsByWorkflow, Journal, KnownSubmission
+    from chiltepin.transfers.journal import ItemsByWorkflow, Journal
 
 __all__ = ["TaskLog", "TaskRecorder"]
 
@@ -145,10 +145,6 @@ class TaskRecorder:
     @property
     def _service(self) -> str:
         return str(getattr(self._backend, "service", self._backend.name))
-
-    def news(self, *, always: bool = False) -> list[KnownSubmission]:
-        """Return what other processes have written since the last call; see `OtherProcesses.read_news`."""
-        return [] if self.others is None else self.others.read_news(always=always)
 
     def record_clean_end(self, workflow: str | None = None) -> None:
         """Write down that a workflow has ended in order; None stands for all of this process."""

@@ -29,7 +29,7 @@ __all__ = [
     "Event",
     "ItemsByWorkflow",
     "JournalEntry",
-    "format_time",
+    "intent_to_json",
     "parse_event",
     "request_to_json",
     "workflows_to_json",
@@ -130,6 +130,20 @@ def parse_event(line: Any) -> Event:
     raise ValueError(kind)
 
 
+def intent_to_json(
+    submission_id: str, request: Request, backend: str, service: str, deadline: datetime, asked: ItemsByWorkflow
+) -> dict[str, Any]:
+    """Return a submission as JSON data, from which `parse_event` makes a `JournalEntry`."""
+    return {
+        "submission_id": submission_id,
+        "backend": backend,
+        "service": service,
+        "deadline": _format_time(deadline),
+        "request": request_to_json(request),
+        "workflows": workflows_to_json(asked),
+    }
+
+
 def workflows_to_json(asked: ItemsByWorkflow) -> dict[str, list[int] | None]:
     """Return the workflows and their items as JSON data."""
     return {workflow: None if items is None else sorted(items) for workflow, items in asked.items()}
@@ -145,7 +159,7 @@ def _asked(line: Any) -> ItemsByWorkflow | None:
     }
 
 
-def format_time(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     """Return a time as text, in UTC."""
     return moment.astimezone(timezone.utc).isoformat()
 
@@ -179,7 +193,7 @@ def _pairs(plain: Any, key: str) -> list[tuple[str, str]]:
 def request_to_json(request: Request) -> dict[str, Any]:
     """Return a request as JSON data."""
     plain: dict[str, Any] = {"label": request.label, "recursive": request.recursive}
-    plain["deadline"] = None if request.deadline is None else format_time(request.deadline)
+    plain["deadline"] = None if request.deadline is None else _format_time(request.deadline)
     if isinstance(request, DeleteRequest):
         return plain | {
             "kind": "delete",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from chiltepin.model import items_of
 from chiltepin.transfers import policy
-from chiltepin.transfers.journal.events import NO_WORKFLOW, format_time, request_to_json, workflows_to_json
+from chiltepin.transfers.background_thread import SystemClock
+from chiltepin.transfers.journal.events import NO_WORKFLOW, intent_to_json, workflows_to_json
 from chiltepin.transfers.journal.reader import journal_files, prune
 from chiltepin.transfers.journal.writer import LineWriter, encode
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from chiltepin.model import Request, TaskHandle, TaskState
     from chiltepin.transfers.journal.events import ItemsByWorkflow
@@ -37,7 +38,7 @@ class Journal(LineWriter):
         self,
         folder: str | os.PathLike[str],
         *,
-        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        clock: Callable[[], datetime] = SystemClock.now,
         owner: ProcessId | None = None,
     ) -> None:
         super().__init__(
@@ -171,7 +172,5 @@ class _Flight:
 
     def intent(self, submission_id: str) -> bytes:
         """Return the line of the intent; it is not stored, because with 10,000 items it has 700 kB."""
-        facts = {"backend": self.backend, "service": self.service, "deadline": format_time(self.deadline)}
-        whole = {"submission_id": submission_id, **facts, "request": request_to_json(self.request)}
-        whole["workflows"] = workflows_to_json(self.asked)
-        return encode("intent", self.at, whole)
+        facts = intent_to_json(submission_id, self.request, self.backend, self.service, self.deadline, self.asked)
+        return encode("intent", self.at, facts)

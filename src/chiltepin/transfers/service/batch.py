@@ -141,8 +141,8 @@ class Batch(TaskProgress):
 
     # Its requests.
 
-    def join(self, pending: PendingRequest, now: float) -> None:
-        """Add a pending request; an item that the batch has already is shared."""
+    def join(self, pending: PendingRequest, now: float) -> bool:
+        """Add a pending request, which shares items that the batch has; return whether no more items may join."""
         for item in pending.items:
             self.requests_by_item.setdefault(item, []).append(pending)
             self._asked.setdefault(pending.workflow, set()).add(item)
@@ -155,6 +155,7 @@ class Batch(TaskProgress):
             batch.poll_max = min(batch.poll_max, pending.polling_interval)
         limits = [limit for limit in (self.max_items, pending.max_items) if limit is not None]
         self.max_items = min(limits, default=None)
+        return self.max_items is not None and len(self.requests_by_item) >= self.max_items
 
     def asked(self) -> dict[str, frozenset[int] | None]:
         """Return which workflows have asked for which items of the request of this task; None stands for all items."""
@@ -201,11 +202,6 @@ class Batch(TaskProgress):
     def joinable(self) -> bool:
         """Whether a pending request that wants an item of this batch may still join it."""
         return not (self.closed or self.stop_reason)
-
-    @property
-    def full(self) -> bool:
-        """Whether no more items may join."""
-        return self.request is not None or (self.max_items is not None and len(self.requests_by_item) >= self.max_items)
 
     @property
     def pending_requests(self) -> list[PendingRequest]:

@@ -95,8 +95,7 @@ class Batcher:
         for item in pending.items:
             if item not in batch.requests_by_item:
                 self._claims.add(batch, item)
-        batch.join(pending, now)
-        if full := batch.full:
+        if full := batch.join(pending, now):
             self._unlist(batch)
         return full
 
@@ -155,7 +154,8 @@ class Batcher:
         return True
 
     def _read_news(self, now: float, *, always: bool = False) -> None:
-        for news in self.recorder.news(always=always):
+        others = self.recorder.others
+        for news in others.read_news(always=always) if others is not None else ():
             entry = news.entry
             if entry.state is not None:
                 self._restart_plan.add(news)
@@ -167,7 +167,6 @@ class Batcher:
                 batch.handle = batch.handle or entry.handle
             else:
                 batch = self.adopt(entry.request, entry.handle, now, submission_id=entry.submission_id)
-                others = self.recorder.others
                 batch.orphaned = others is not None and any(others.killed(asker) for asker, _ in news.began)
                 self._adopted[entry.submission_id] = batch
 
@@ -180,7 +179,8 @@ class Batcher:
             for item in batch.requests_by_item:
                 self._claims.remove(batch, item)
         self.close(batch)
-        batch.unlink()
+        if batch.successors or batch.predecessors:
+            batch.unlink()
 
     def remove(self, batch: Batch, pending: PendingRequest) -> None:
         """Let a pending request leave its batch."""
