@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chiltepin.model import items_of
 from chiltepin.transfers import policy
@@ -74,7 +74,7 @@ class Journal(LineWriter):
         """Record a submission before it is sent; it is on the disk when this returns. See `JournalEntry`."""
         flight = _Flight(self._clock(), request, backend, service, deadline, asked)
         self._open.update(asked)
-        self.add(flight.intent(submission_id), len(items_of(request)))
+        self.write("intent", flight.facts(submission_id), at=flight.at, holds=len(items_of(request)))
         with self._lock:
             self._mine[submission_id] = flight
 
@@ -148,7 +148,7 @@ class Journal(LineWriter):
         # What the service has given up by now has ended, although no process saw it.
         self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > long_ago}
         for name, flight in self._mine.items():
-            yield flight.intent(name)
+            yield encode("intent", flight.at, flight.facts(name))
             if flight.task:
                 yield flight.task
         for lines in self._theirs.values():
@@ -170,7 +170,6 @@ class _Flight:
     asked: ItemsByWorkflow
     task: bytes = b""
 
-    def intent(self, submission_id: str) -> bytes:
-        """Return the line of the intent; it is not stored, because with 10,000 items it has 700 kB."""
-        facts = intent_to_json(submission_id, self.request, self.backend, self.service, self.deadline, self.asked)
-        return encode("intent", self.at, facts)
+    def facts(self, submission_id: str) -> dict[str, Any]:
+        """Return what the intent says; its line is not stored, because with 10,000 items it has 700 kB."""
+        return intent_to_json(submission_id, self.request, self.backend, self.service, self.deadline, self.asked)

@@ -111,10 +111,12 @@ class LineWriter:
         # The file of the parent process is not ours.
         self._left.clear()
 
-    def write(self, event: str, facts: Mapping[str, Any]) -> tuple[bytes, bool]:
-        """Write a line about an event of now; return it, and whether it was written, as `add` does."""
-        line = encode(event, self._clock(), facts)
-        return line, self.add(line)
+    def write(
+        self, event: str, facts: Mapping[str, Any], *, at: datetime | None = None, holds: int = 0
+    ) -> tuple[bytes, bool]:
+        """Write a line about an event of now, or of ``at``; return it, and whether it was written, as `add` does."""
+        line = encode(event, at or self._clock(), facts)
+        return line, self.add(line, holds)
 
     def add(self, line: bytes, holds: int = 0) -> bool:
         """Write a line with its line feed; return whether it was written, always True if lines are not forced.
