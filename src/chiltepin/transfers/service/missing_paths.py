@@ -30,14 +30,9 @@ logger = logging.getLogger(__name__)
 def find_missing(
     backend: TransferBackend, kind: DeleteRequest, paths: Iterable[str]
 ) -> tuple[dict[str, ItemOutcome], list[str]]:
-    """Look for paths that are to be deleted.
+    """Look up paths that are to be deleted.
 
-    Returns
-    -------
-    dict of str to ItemOutcome
-        The paths that cannot be deleted, and why.
-    list of str
-        Those of which it could not be found out; they have to go alone.
+    Return the outcomes of those that cannot be deleted, and the paths of which that is unknown, which have to go alone.
     """
     folders: dict[str, list[str]] = {}
     for path in paths:

@@ -35,15 +35,7 @@ _PIECE = 4096
 
 
 def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
-    """Whether a disk has refused something because it takes files in order only; tested with two new files.
-
-    Parameters
-    ----------
-    error : OSError
-        What it said.
-    temp_files : TempFiles
-        Those of a folder on the disk.
-    """
+    """Whether a disk refused something because it takes files in order only; tested with two new files."""
     return error.errno in _REFUSALS and _works(temp_files, _by_order) and not _works(temp_files, _by_place)
 
 
@@ -83,16 +75,9 @@ def _by_place(folder: int, name: str) -> bool:
 
 
 class InOrderTempFile(OpenFile, InOrderFile):
-    """A file that is written from its start to its end, closed, and then read back by its name.
+    """A file that is written from start to end, closed, and then read back by its name; it gets ``name`` in the end.
 
-    Parameters
-    ----------
-    temp_files : TempFiles
-        Those of its folder.
-    name : str
-        The name that it gets in the end.
-    rights : Rights or None
-        Those of the file that it replaces.
+    ``rights`` are those of the file that it replaces, if any.
     """
 
     def __init__(self, temp_files: TempFiles, name: str, rights: Rights | None) -> None:

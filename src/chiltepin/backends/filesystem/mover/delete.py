@@ -59,18 +59,10 @@ def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Root
 
 
 def remove_tree(run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None = None) -> None:
-    """Remove a folder with all that is in it: files on the way down, folders on the way up.
+    """Remove a folder with its contents: files on the way down, folders on the way up.
 
-    Parameters
-    ----------
-    run : TaskRun
-        Told what fails, which does not keep the rest.
-    top : Location
-        The folder.
-    roots : Roots
-        What stays, with all that leads to it.
-    wanted : callable or None
-        Whether a file of a name goes; what it leaves out stays, with the folders that lead to it. None: all goes.
+    ``run`` records failures, which do not stop the rest. The roots stay, with the folders on their paths, and so do
+    files whose names are not ``wanted``.
     """
     tree = _Doomed(run, top, roots, wanted)
     walk(run, tree.empty, tree.leave)
@@ -79,16 +71,7 @@ def remove_tree(run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str
 def remove_files(run: TaskRun, folder: Folder, location: Location, names: Sequence[str]) -> set[str]:
     """Remove files and links of one folder, several at once; return the names of those that stayed.
 
-    Parameters
-    ----------
-    run : TaskRun
-        Told what fails, which does not keep the rest. What is gone already is neither counted nor a failure.
-    folder : Folder
-        The folder.
-    location : Location
-        Where it is.
-    names : sequence of str
-        Their names.
+    ``run`` records failures, which do not stop the rest. A missing file is neither counted nor a failure.
     """
     stayed: set[str] = set()
     with TaskGroup(run.pool) as together:

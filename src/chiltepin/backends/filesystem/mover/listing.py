@@ -59,24 +59,11 @@ def batches(
     *,
     own_content: bool = False,
 ) -> Iterator[list[Item]]:
-    """List a folder; yield its files, and put into ``found`` what else there is.
+    """List a folder; yield its files, and put the names of folders and the number of entries into ``found``.
 
-    Links, devices, pipes and sockets are counted as skipped, as are files that are not wanted.
-
-    Parameters
-    ----------
-    run : TaskRun
-        Where they are counted, and which says when to stop.
-    folder : Folder
-        The folder; it stays open as long as its portions are used.
-    found : Found
-        Gets the names of folders, and the number of all entries.
-    wanted : callable or None
-        Whether a file of a name is; None: all are.
-    store : Store
-        The one that the folder is of; what may pass of its failures is tried again.
-    own_content : bool
-        Whether the content that a folder has itself (`SharedNames`) is among its files.
+    Links, devices, pipes and sockets are counted as skipped, and so are files that are not ``wanted``. The folder has
+    to stay open as long as its batches are used. Transient failures of the store are retried. ``own_content`` tells
+    whether the content that a folder has itself (`SharedNames`) is among its files.
     """
     listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
@@ -195,25 +182,10 @@ def changed(
     kept: Callable[[int], int] | None,
     failed: Callable[[str, Exception], object],
 ) -> tuple[list[Entry], int]:
-    """Tell what a sync level other than ``checksum`` leaves alone, in few steps; see `is_up_to_date`.
+    """Find the files of a folder of this machine that a sync level does not skip, in few steps; see `is_up_to_date`.
 
-    Parameters
-    ----------
-    items : sequence
-        A portion of a folder of this machine.
-    there : LocalFolder
-        The destination.
-    level : SyncLevel
-        The level.
-    kept : callable or None
-        What the destination keeps of a time; see `is_up_to_date`.
-    failed : callable
-        Told by name, and why, of a file that cannot be looked at.
-
-    Returns
-    -------
-    tuple of list of Entry and int
-        The files that it does not leave alone, and how many it does.
+    Return these files, and how many are skipped. The level ``checksum`` is not supported. ``failed`` gets the name and
+    the error of a file that cannot be checked.
     """
     look, folder = os.stat, there.descriptor
     by_size, by_time = level != "exists", level == "mtime"

@@ -26,21 +26,20 @@ __all__ = ["delete_extra", "make_way"]
 def delete_extra(
     run: TaskRun, top: Location, names: set[tuple[str, bool]], *, wanted: Callable[[str], bool] | None, roots: Roots
 ) -> None:
-    """Remove from one folder whatever has none of the names, with all that is in it; a link goes itself.
+    """Remove everything from one folder except the entries with certain names; of a link, only the link is removed.
 
     Parameters
     ----------
     run : TaskRun
-        Told what fails, which does not keep the rest.
+        Records failures, which do not stop the rest.
     top : Location
-        The folder; it is never removed, nor is what has one of the names looked into.
+        The folder, which is never removed; entries with the names are not opened.
     names : set of tuple of str and bool
-        The names of all that the source folder holds, each with whether it is that of a folder.
+        The names in the source folder, each with whether it is a folder.
     wanted : callable or None
-        Whether the filters let a file of a name through; what they leave out stays, with the folders that lead to it.
-        None: all are.
+        Whether the filters accept the name of a file; other files stay, with their folders. None: all are accepted.
     roots : Roots
-        What stays, with all that leads to it.
+        Folders that stay, with those on their paths.
     """
     goes = partial(_goes, wanted)
     try:
@@ -66,21 +65,10 @@ def delete_extra(
 def make_way(
     run: TaskRun, location: Location, *, folder: bool, wanted: Callable[[str], bool] | None, roots: Roots
 ) -> bool:
-    """Remove what is a folder where its source is a file, or the other way round, as ``rsync --delete`` does.
+    """Remove a folder where the source is a file, or the other way round, as ``rsync --delete`` does.
 
-    Parameters
-    ----------
-    work, wanted, roots
-        As for `delete_extra`.
-    location : Location
-        The place at the destination.
-    folder : bool
-        Whether its source is a folder.
-
-    Returns
-    -------
-    bool
-        Whether something was there that had to go.
+    Return whether anything was removed. ``folder`` tells whether the source is a folder; the rest is as for
+    `delete_extra`.
     """
     with location.parent() as above:
         taken = above.entry(location.parts[-1])

@@ -48,24 +48,17 @@ LONG = 0.002
 
 
 class AdaptivePool:
-    """As many threads as the stores of one task can use; the one that makes operations is the first of them.
+    """As many threads, up to ``width``, as the stores of one task can use; the first is the one that makes operations.
 
-    Parameters
-    ----------
-    office : Office
-        Where the other threads come from.
-    width : int
-        Most threads, that first one included.
-    least : int
-        Threads that short operations get in any case: where each of them waits for an answer, the processor time of
-        what answers, if that is on this machine too, hides how much of the time they wait.
+    Short operations get at least ``least`` threads: if the server is on this machine, its processor time hides how much
+    of the time such operations wait for an answer.
     """
 
     def __init__(self, office: Office, *, width: int = 1, least: int = 1) -> None:
         self._office, self._width, self._least = office, width, min(least, width)
         self._deeds: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        # Members that wait for a operation and have not been promised one: the queue never holds more than they can
+        # Members that wait for an operation and have not been promised one: the queue never holds more than they can
         # take.
         self._idle = 0
         self._surplus = 0

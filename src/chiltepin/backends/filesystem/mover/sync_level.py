@@ -52,14 +52,9 @@ def _is_as_new(entry: Entry, copy: float | None, kept: Callable[[int], int] | No
 
 
 class Listing:
-    """The contents of a folder, listed once if each lookup would be a separate request.
+    """The contents of an open folder, listed once if each lookup would be a separate request.
 
-    Of a folder with more than `KEPT` entries only so many are kept, and the others are asked for one by one.
-
-    Parameters
-    ----------
-    folder : Folder
-        The folder, which stays open as long as it is asked.
+    Of a folder with more than `KEPT` entries only so many are kept, and the others are looked up one by one.
     """
 
     def __init__(self, folder: Folder) -> None:

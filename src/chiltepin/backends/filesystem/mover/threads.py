@@ -76,7 +76,7 @@ class MoverThreads:
                     self._start_mover()
 
     def start_thread(self, operation: Callable[[], None]) -> bool:
-        """Start a thread for a operation of a task; False if as many are lent as may be, or can be started."""
+        """Start a thread for an operation of a task; False if as many are lent as may be, or can be started."""
         with self._lock:
             if self._lent >= MOST_THREADS:
                 return False

@@ -69,10 +69,7 @@ T = TypeVar("T")
 def azure_store(url: str, options: Mapping[str, Any]) -> ObjectStore:
     """Open ``az://container/folder`` or ``abfs://container@account.dfs.core.windows.net/folder``.
 
-    Raises
-    ------
-    ConfigError
-        If an option is not known, or no account is named.
+    An unknown option, or a missing account, is a ConfigError.
     """
     known_options(_NAME, options, _KNOWN, _UNUSED)
     authority, root = place_in(url)

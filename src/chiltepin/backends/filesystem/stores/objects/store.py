@@ -68,16 +68,9 @@ class ObjectEntry(Entry):
 
 
 class ObjectFolder:
-    """What lies below a prefix.
+    """The objects below a prefix, which is empty or ends with a slash.
 
-    Parameters
-    ----------
-    store : ObjectStore
-        The store.
-    prefix : str
-        Empty, or with a slash at its end.
-    fresh : bool
-        Whether nothing was there and the folder is to be kept, also if it stays empty.
+    A ``fresh`` folder did not exist before, and is kept even if it stays empty.
     """
 
     #: A folder has one name here.
@@ -96,12 +89,10 @@ class ObjectFolder:
             self.store.client.keep_folder(self.prefix)
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
-        """Yield all entries, page by page; what has a name that no path can hold is of the kind ``other``.
+        """Yield all entries, page by page; names that no path can contain are of the kind ``other``.
 
-        Raises
-        ------
-        FileNotFoundError, NotADirectoryError
-            If nothing is below, as the folder is not looked for when it is opened.
+        If there are none, that is a FileNotFoundError or NotADirectoryError, because opening a folder does not check
+        it.
         """
         del temp_files  # There are none: an upload has no name before it is complete.
         empty = not self._fresh
@@ -196,15 +187,7 @@ class ObjectFolder:
 
 
 class ObjectStore(LinkFreeStore[ObjectFolder]):
-    """The tree below a folder of a bucket.
-
-    Parameters
-    ----------
-    client : Client
-        The way to the bucket.
-    root : str
-        The folder; empty for the whole bucket.
-    """
+    """The tree below a folder of a bucket; the folder is empty for the whole bucket."""
 
     #: What its folders and entries are.
     folder_type: ClassVar[type[ObjectFolder]] = ObjectFolder

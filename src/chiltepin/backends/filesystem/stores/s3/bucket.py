@@ -87,18 +87,7 @@ class GetResult(NamedTuple):
 
 
 class Bucket:
-    """A bucket, and who asks.
-
-    Parameters
-    ----------
-    settings : S3Settings
-        Where the bucket is and who asks.
-
-    Raises
-    ------
-    ConfigError
-        If no keys are found, or the libraries cannot make anything of an option.
-    """
+    """A bucket and the access to it; missing keys, or an invalid option, are a ConfigError."""
 
     def __init__(self, settings: S3Settings) -> None:
         silence_botocore()
@@ -172,10 +161,7 @@ class Bucket:
     def fill(self, key: str, start: int, block: memoryview, etag: str) -> tuple[int, str]:
         """Get a range of an object in one state.
 
-        Returns
-        -------
-        tuple of int and str
-            How many bytes came, and the tag of what came, as not every server heeds ``etag``.
+        Return how many bytes came, and their tag, because not every server respects ``etag``.
         """
         end = start + len(block)
 
