@@ -10,7 +10,6 @@ import click
 from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, exit_code
 from chiltepin.cli.output import print_error
 from chiltepin.errors import ChiltepinError, ConfigError
-from chiltepin.transfers import interpreter_exit
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
 
@@ -70,6 +69,8 @@ def main() -> None:
         sys.exit(err.exit_code)
     except click.Abort as err:
         # Raised by click: on Ctrl-C, or when a question was answered with no or not at all.
+        from chiltepin.transfers import interpreter_exit  # noqa: PLC0415 - help needs no transfers
+
         interrupted = isinstance(err.__cause__ or err.__context__, KeyboardInterrupt)
         interpreter_exit.note(type(err).__name__)
         print_error("Interrupted." if interrupted else "Nothing was done.")
