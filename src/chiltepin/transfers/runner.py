@@ -31,7 +31,6 @@ from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.recorder import TaskRecorder
-from chiltepin.transfers.service.manager import TaskManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +99,8 @@ class Transfers:
         self.backend = backend
         self._clock = clock or SystemClock()
         if runs_at_service(backend):
+            from chiltepin.transfers.service.manager import TaskManager  # noqa: PLC0415 - a worker backend has none
+
             self.manager = TaskManager(
                 backend, clock=self._clock, batching=batching, journal=journal, activity_log=activity_log
             )

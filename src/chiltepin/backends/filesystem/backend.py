@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
-from chiltepin.backends.filesystem.mover.delete import delete
-from chiltepin.backends.filesystem.mover.file import copy_file, is_missing
 from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.mover.retry import in_steps
 from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
-from chiltepin.backends.filesystem.mover.tree import copy_tree
 from chiltepin.backends.filesystem.protected_roots import Roots
 from chiltepin.backends.filesystem.store import limited
 from chiltepin.errors import (
@@ -160,6 +158,9 @@ class FilesystemBackend:
         )
 
     def _transfer(self, request: TransferRequest) -> Callable[[TaskRun], None]:
+        from chiltepin.backends.filesystem.mover.file import copy_file  # noqa: PLC0415 - a listing moves nothing
+        from chiltepin.backends.filesystem.mover.tree import copy_tree  # noqa: PLC0415
+
         origins = self._place(request.source).locations(item.source for item in request.items)
         goals = self._place(request.destination).locations(item.destination for item in request.items)
         pairs = list(zip(origins, goals, strict=True))
@@ -185,6 +186,8 @@ class FilesystemBackend:
         )
 
     def _deletion(self, request: DeleteRequest) -> Callable[[TaskRun], None]:
+        from chiltepin.backends.filesystem.mover.delete import delete  # noqa: PLC0415 - a listing deletes nothing
+
         doomed = self._place(request.endpoint).locations(request.paths)
         if not all(location.store.writable for location in doomed):
             raise self._read_only(request.endpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry
 from chiltepin.paths import joined
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Folder, Store
     from chiltepin.paths import Parts
 
-__all__ = ["Location"]
+__all__ = ["Location", "is_missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +52,8 @@ class Location:
                 return folder.entry(self.parts[-1])
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def is_missing(location: Location) -> Fault:
+    """Return the fault of a place where nothing is."""
+    return Fault("FILE_NOT_FOUND", f"There is no {location}.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
 from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import TransferRequest
 
-__all__ = ["Copier", "copy_file", "is_missing", "refuse_temporary"]
+__all__ = ["Copier", "copy_file", "refuse_temporary"]
 
 
 def copy_file(
@@ -95,11 +96,6 @@ def _same(here: Folder, origin: Location, there: Folder, goal: Location) -> bool
     if here.identity is None or there.identity is None:
         return origin.contains(goal) and goal.contains(origin)
     return here.identity == there.identity and origin.parts[-1] == goal.parts[-1]
-
-
-def is_missing(location: Location) -> Fault:
-    """Return the fault of a place where nothing is."""
-    return Fault("FILE_NOT_FOUND", f"There is no {location}.")
 
 
 def _is_folder(location: Location) -> Fault:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.folder import LocalFolder
-from chiltepin.backends.filesystem.mover.file import Copier, is_missing, refuse_temporary
+from chiltepin.backends.filesystem.location import is_missing
+from chiltepin.backends.filesystem.mover.file import Copier, refuse_temporary
 from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, vanished, with_pair
 from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
