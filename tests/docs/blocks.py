@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import recorded
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+from warm import warm_command
 
 from chiltepin import settings
 from chiltepin.backends import registry
@@ -97,7 +98,8 @@ def console(example: Example) -> str | None:
     before, *parts = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
     if before or not parts:
         return "It does not begin with '$ ' and a command."
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    commands = Path(warm_command("chiltepin")).parent, Path(sys.executable).parent
+    path = os.pathsep.join([*map(str, commands), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path}
     session = example.region.lexemes["recorded"]
     for part in parts:
