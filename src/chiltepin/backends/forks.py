@@ -1,9 +1,9 @@
-"""What a process made by ``fork`` forgets of its parent.
+"""What a process made by ``fork`` has to reset.
 
-A child gets a copy of the parent's memory and none of its threads: a queue would wait for a thread that does not exist
-here, a lock may be held by one, a connection is shared with the parent, and a request that the parent has queued would
-be done twice. So each part of Chiltepin that holds such things registers here what makes it new in the child. This is
-the only place that calls ``os.register_at_fork``.
+A child gets a copy of the parent's memory, but not its threads: a queue would wait for a missing thread, a missing
+thread may hold a lock, a connection is shared with the parent, and a queued request would be made twice. So each part
+of Chiltepin with such objects registers a function that replaces them in the child. This is the only place that calls
+``os.register_at_fork``.
 """
 
 from __future__ import annotations

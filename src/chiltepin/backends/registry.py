@@ -1,7 +1,8 @@
-"""The backends that are installed, by name.
+"""The installed backends, by name.
 
-A backend is announced by an entry point of the group ``chiltepin.backends``: its name is what ``data: backend:`` says,
-its value is a class with the methods of `chiltepin.protocol.TransferBackend`. Our backends are found in the same way.
+A backend is registered by an entry point of the group ``chiltepin.backends``: its name is the value of ``data:
+backend:``, and it refers to a class with the methods of `chiltepin.protocol.TransferBackend`. Our backends are found in
+the same way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How calls are compared where Parsl caches results: ``cache=True``, and its checkpoints.
+"""How calls are compared if Parsl caches results: ``cache=True``, and checkpoints.
 
 Parsl compares plain data, and refuses other types. Futures have been replaced by their results by then, and a ``File``
 is compared by its URL (docs/decisions/caches.md).

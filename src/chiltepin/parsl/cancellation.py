@@ -1,6 +1,6 @@
-"""Ending the tasks of one run with an error, wherever they are.
+"""End the tasks of one run with an error.
 
-Parsl cannot cancel a task. Its own future of a task ends when the executor says so; so each task of an executor gets a
+Parsl cannot cancel a task. Its future of a task ends when the executor says so; so each task of an executor gets a
 `ProxyFuture` in its place, and a task that waits for other tasks is launched without them, which is refused.
 """
 

@@ -1,7 +1,7 @@
 """Futures inside the arguments of a call: in lists, tuples, dicts and sets, at any depth.
 
-Parsl looks for futures among the arguments themselves and in ``inputs`` only. One that stands deeper is neither waited
-for nor replaced by its result: a task would run before its data is there.
+Parsl looks for futures only among the arguments and in ``inputs``. A deeper one is neither waited for nor replaced by
+its result: a task would run before its data is there.
 """
 
 from __future__ import annotations

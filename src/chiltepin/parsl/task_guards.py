@@ -1,9 +1,9 @@
-"""Guards around the steps that Parsl takes with each task, so that every task ends whatever one of them raises.
+"""Guards around the steps of Parsl for each task, so that every task ends, whatever a step raises.
 
 Between the launch of a task and the end of its future Parsl runs code of others: it pickles arguments, unpickles
-results, takes the ``repr`` of exceptions, asks a retry handler, writes a checkpoint and sends to its monitoring. It is
-prepared for an `Exception` from some of these, and for nothing from the rest; what is raised unexpectedly is logged,
-and the future stays pending (docs/decisions/foreign-values.md).
+results, takes the ``repr`` of exceptions, calls a retry handler, writes a checkpoint and sends to its monitoring. Some
+of these steps handle an `Exception`, the others nothing; an unexpected exception is logged, and the future stays
+pending (docs/decisions/foreign-values.md).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Threads that run the callbacks of futures, so that a callback holds up nothing but itself.
+"""Threads that run the callbacks of futures, so that a callback delays only itself.
 
-A callback is other people's code: it may wait for another transfer, sleep, raise or exit. On the thread that ends a
-future it would hold up, or end, all other futures of that thread. So callbacks are queued, and one thread runs them in
-order as long as each is short. As soon as one has run for `policy.CALLBACK_TURN`
-seconds, another thread goes on with the next.
+A callback is code of the user: it may wait for another transfer, sleep, raise or exit. On the thread that ends a future
+it would delay, or end, all other futures of that thread. So callbacks are queued, and one thread runs them in order as
+long as each is short. When one has run for `policy.CALLBACK_TURN` seconds, another thread goes on with the next.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Files that only this user can have written; what stands in any other file is not believed.
+"""Files that only this user can have written; any other file is ignored.
 
-The journal, the activity log, the notes of a worker and its stop file may be in a folder that others may write to: a
-project folder, or ``/tmp``. A file that another user puts there under a name of ours must not decide what a transfer
-does.
+The journal, the activity log, the status file of a worker and its stop file may be in a folder that others may write
+to: a project folder, or ``/tmp``. A file that another user creates there must not decide what a transfer does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Every interval, limit and list of fault codes by which requests are run; times are in seconds.
+"""Every interval, limit and list of fault codes of running requests; times are in seconds.
 
-`chiltepin.settings.limits` has the ranges of what a user may set, and `chiltepin.model.FAULT_GRACE` its default of how
-long a fault is waited for.
+`chiltepin.settings.limits` has the ranges of settings, and `chiltepin.model.FAULT_GRACE` the default time for which a
+fault is tolerated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How a task stands, in a file that the workflow's process reads: Parsl has no message for it.
+"""The status of a task in a file, which the workflow's process reads: Parsl has no message for it.
 
-The worker that runs a task may be a process on another node. What it shares with the workflow is the run folder.
+The worker of a task may be a process on another node, which shares only the run folder with the workflow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The wall of this backend: what the operating system and fsspec say, in the words of a task.
+"""Translate errors of the operating system and of fsspec into faults of a task.
 
-The codes are Globus's event codes, so that a workflow that looks at them need not know which backend moved its data.
+The codes are event codes of Globus, so that a workflow need not know which backend moved its data.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Names of temporary files, told from those of users by a checksum in them.
+"""Names of temporary files, distinguished from those of users by a checksum.
 
 A temporary file is called ``.chiltepin-``, a text of its writer, ``-`` and eight hexadecimal digits: a checksum of that
-text. No other file has such a name by accident. A file that only begins alike, such as ``.chiltepin-notes``, belongs to
-the user: it is listed, copied and never swept. The names of earlier versions had no checksum. Nothing proves that such
-a file is not a user's, so it counts as one.
+text. No other file has such a name by accident. A file with only the same beginning, such as ``.chiltepin-notes``,
+belongs to the user: it is listed, copied and never swept. The names of earlier versions had no checksum, so such a file
+counts as one of the user.
 """
 
 from __future__ import annotations

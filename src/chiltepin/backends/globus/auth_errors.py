@@ -1,7 +1,7 @@
-"""What the SDK raises about a login, as our errors.
+"""Translate errors of the SDK about a login into our errors.
 
-No SDK exception leaves: they hold tokens in their requests. Ours are raised after the ``except`` block has ended, so
-that no ``__context__`` leads back to the SDK's.
+Exceptions of the SDK contain tokens in their requests. Ours are raised after the ``except`` block has ended, so that no
+``__context__`` refers to them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The wall of this backend: what the SDK raises, as our errors.
+"""Translate errors of the SDK into our errors.
 
-No object of the SDK leaves: its errors hold the request with the bearer token, and cannot be unpickled, which ends the
-result thread of a Parsl ``HighThroughputExecutor``.
+Errors of the SDK contain the request with the bearer token, and cannot be unpickled, which ends the result thread of a
+Parsl ``HighThroughputExecutor``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A listing of a folder from its pages: complete, or an error.
 
-The service gives 100,000 entries at most in one answer, and reads the folder anew for each page (SDK documentation,
-``operation_ls``). A folder that changes meanwhile would leave entries out, or have them twice.
+The service returns at most 100,000 entries in one answer, and reads the folder again for each page (SDK documentation,
+``operation_ls``). If a folder changes meanwhile, entries would be missing, or appear twice.
 """
 
 from __future__ import annotations

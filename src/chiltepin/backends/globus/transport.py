@@ -1,8 +1,8 @@
-"""The line to Globus: what comes over it is bounded, and leads nowhere else.
+"""The connection to Globus: answers are limited, and redirects are not followed.
 
-The SDK reads an answer whole, however long it is, and follows a redirect wherever it leads: after one with status 307
-the body of the request goes along, and that of a request for a token holds the refresh token (RFC 9110, 15.4.8).
-Neither Transfer nor Auth redirects, so none is followed.
+The SDK reads a complete answer of any length, and follows any redirect: after one with status 307 the body of the
+request is sent again, which contains the refresh token in a request for a token (RFC 9110, 15.4.8). Neither Transfer
+nor Auth redirects.
 """
 
 from __future__ import annotations

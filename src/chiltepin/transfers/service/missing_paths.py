@@ -1,8 +1,8 @@
-"""Which paths are missing: of many that one task deletes, and of a request whose task finds nothing.
+"""Find missing paths: of many that one task deletes, and of a request whose task does not find a file.
 
 A service that deletes many paths as one task fails as a whole if one of them is missing; then it is unknown which of
-the rest were missing too and which were deleted. So the folders are listed first, and what exists is deleted with
-`ignore_missing`: whatever vanishes in between is gone, which is what was wanted.
+the rest were missing too and which were deleted. So the folders are listed first, and existing paths are deleted with
+`ignore_missing`: a path that disappears meanwhile is gone as requested.
 """
 
 from __future__ import annotations

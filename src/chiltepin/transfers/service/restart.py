@@ -1,9 +1,8 @@
-"""What may have been done already, and the form in which it is asked for again.
+"""What may have been done already, and the form in which it is requested again.
 
-That is what a task did for which a request had to wait, and what a killed process had done. The journal says that it
-was done, but not that it still holds: the workflow that is started again may have made its sources anew before it comes
-to the transfer. So nothing is left out. It is asked for in a form that does nothing where all is as it should be, and
-everything where it is not.
+That is what a task did for which a request had to wait, and what a killed process had done. The journal records that it
+was done, but not that it is still true: a restarted workflow may have written its sources again before the transfer. So
+nothing is skipped. It is requested in a form that does nothing if everything is in place, and everything if it is not.
 """
 
 from __future__ import annotations

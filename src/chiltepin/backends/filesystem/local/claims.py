@@ -31,7 +31,7 @@ _LOCAL = re.compile(f"[0-9a-f]{{{2 * TOKEN}}}(-[0-9]+)?|[0-9a-f]{{{MARKED}}}")
 
 
 def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
-    """Open a file and lock it; None if somebody else holds it, or if the name has come to mean another file."""
+    """Open a file and lock it; None if it is locked, or if the name now means another file."""
     descriptor = os.open(name, flags, mode, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | wait)

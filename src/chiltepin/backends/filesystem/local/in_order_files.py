@@ -1,7 +1,7 @@
-"""Writing to disks that take a file in order only, and give nothing back of it before it is closed.
+"""Write to disks that accept a file in order only, and cannot read it back before it is closed.
 
-Such are many disks over FUSE that keep their files in an object store (``rclone mount``, Mountpoint for Amazon S3).
-Which disk is one is found out when something is refused for the first time.
+Many disks over FUSE that store files as objects are such disks (``rclone mount``, Mountpoint for Amazon S3). A disk is
+recognized as one when it refuses something for the first time.
 """
 
 from __future__ import annotations

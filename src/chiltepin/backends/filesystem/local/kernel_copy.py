@@ -1,7 +1,7 @@
-"""How bytes get from one file of this machine to another without passing through Python.
+"""Copy bytes between files of this machine inside the kernel.
 
-Which way the kernel has depends on the two disks, and only trying tells. What was found is remembered for each pair of
-devices, for as long as the process lives.
+Which method works depends on the two disks, and only trying tells. The result is remembered for each pair of devices as
+long as the process runs.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The files of a folder, a portion at a time: listed in one thread, looked at and copied in any.
+"""The files of a folder in batches: listed in one thread, checked and copied in any.
 
-On this machine a listing tells names and kinds at once, and size and time of each file cost another call. So that call
-is left to whoever gets the portion: on a disk with latency these calls are what a listing waits for. What is unchanged
-at both ends is found here in two calls and few steps of Python for each file, since of a tree that is synced again
-that is all there is to do.
+On this machine a listing has names and kinds, and the size and time of each file cost another call. The thread that
+gets the batch makes these calls, because on a disk with latency they are what a listing waits for. Files that are equal
+on both sides are found here with two calls and few steps of Python each, because nothing else is done when a tree is
+synchronized again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Names that are two at their source and one at their destination: a disk that does not tell ``a`` from ``A``.
+"""Find names that differ at the source and are one name at the destination, such as ``a`` and ``A``.
 
-On such a disk (macOS, VFAT, folders of ext4 with ``casefold``) the second of two files would take the place of the
+On a disk that ignores case (macOS, VFAT, folders of ext4 with ``casefold``) the second of two files would replace the
 first, and both would count as copied.
 """
 

@@ -1,9 +1,9 @@
 """The threads that work together on one task.
 
-One lean thread is the fastest on a local disk, where system calls are short and Python's lock changes hands with each
-of them; on a disk with latency, on S3 or SFTP, threads wait for most of the time and many of them are worth it. Which
-of the two it is cannot be known beforehand. So a pool begins with the thread of its task, looks now and then at how
-much of the time its threads compute, and hires others as long as they mostly wait.
+One thread is the fastest on a local disk, where system calls are short and Python's lock changes hands with each of
+them. On a disk with latency, on S3 or SFTP, threads wait most of the time, and many of them are faster. Which applies
+cannot be known beforehand. So a pool begins with the thread of its task, measures now and then how much of the time its
+threads compute, and adds threads as long as they mostly wait.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The threads in which tasks are done.
+"""The threads that run tasks.
 
-Copying small files between local folders is short system calls, and with each of them Python hands its lock to another
-thread: with a thread for each task, 1,000 transfers of 4 KiB took twice as long as with one thread for all of them
-(benchmarks/README.md). So there is one thread as long as tasks are short. A task that has waited for some milliseconds
-gets another one, so that no task waits for a long one, or for a disk that hangs. A task may be lent more of them, for
-as long as it has more to wait for than to compute (`pool`).
+Copying small files between local folders consists of short system calls, and with each of them Python passes its lock
+to another thread: with a thread for each task, 1,000 transfers of 4 KiB took twice as long as with one thread for all
+of them (benchmarks/README.md). So there is one thread as long as tasks are short. A task that has waited for some
+milliseconds gets another one, so that it does not wait for a long task, or for a disk that hangs. A task gets more
+threads as long as it waits more than it computes (`pool`).
 """
 
 from __future__ import annotations

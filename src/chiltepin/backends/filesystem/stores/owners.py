@@ -1,8 +1,8 @@
-"""Who is writing a file where no lock can be held: names of temporary files that tell their writer.
+"""Names of temporary files that identify their writer, for stores without locks.
 
-A name holds what the file is to be, the machine and the process that write it, and when that process began. On the same
-machine it is known, then, whether the writer lives. Of a writer on another machine nothing is known: its temporary
-file is kept until there was no write to it for a day.
+A name contains the content id, the machine and the process of the writer, and when that process began. On the same
+machine it is known whether the writer is running. For a writer on another machine that is unknown: its temporary file
+is kept until there was no write to it for a day.
 """
 
 from __future__ import annotations

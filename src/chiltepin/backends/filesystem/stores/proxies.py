@@ -1,8 +1,8 @@
-"""Which proxy a URL is asked through, as curl reads it from the environment.
+"""Find the proxy for a URL in the environment, with the rules of curl.
 
-Python's ``urllib.request.proxy_bypass`` takes ``*`` only where it stands alone, and knows neither CIDR nor IPv6 in
-brackets. The rules here are those of curl 7.86 and later (curl(1), "ENVIRONMENT" and ``--noproxy``), with the port
-after a name that Python and Go accept too.
+Python's ``urllib.request.proxy_bypass`` accepts ``*`` only alone, and supports neither CIDR nor IPv6 in brackets. The
+rules are those of curl 7.86 and later (curl(1), "ENVIRONMENT" and ``--noproxy``), with the port after a name that
+Python and Go accept, too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A bucket of Google Cloud Storage, asked through its JSON API.
+"""A bucket of Google Cloud Storage, accessed with its JSON API.
 
-Options are those of fsspec's gcsfs. Its filesystem is not used, and docs/decisions/clouds.md tells why.
+Options are those of fsspec's gcsfs. docs/decisions/clouds.md tells why its filesystem is not used.
 """
 
 from __future__ import annotations

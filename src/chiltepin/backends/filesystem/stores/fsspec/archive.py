@@ -1,9 +1,9 @@
-"""A zip, tar or other archive that fsspec opens, as a store that can be read.
+"""A zip, tar or other archive that fsspec can open, as a read-only store.
 
-fsspec's listings of archives leave out members whose names begin with ``/`` or ``./``, and lists a folder as itself if
-there is no entry for it. So the members are taken from the archive's own table, and folders are made of their names, as
-``unzip`` and ``tar`` do it: a leading ``/`` or ``./`` is dropped, and of two members of one name the later counts. What
-these programs refuse is reported as a fault of that member.
+fsspec's listings of archives omit members whose names begin with ``/`` or ``./``, and contain a folder in itself if it
+has no entry. So the members are read from the table of the archive, and folders are made of their names, as ``unzip``
+and ``tar`` do it: a leading ``/`` or ``./`` is dropped, and of two members with one name the later counts. A member
+that these programs refuse is reported as a fault.
 """
 
 from __future__ import annotations

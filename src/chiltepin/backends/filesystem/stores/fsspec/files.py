@@ -1,8 +1,8 @@
-"""Files of a store that fsspec opens: read in order, written under a temporary name, then put in place.
+"""Files of a store that fsspec opens: read in order, written under a temporary name, then renamed.
 
-Not every rename replaces what has the name: that of SMB and of FTP servers on Windows does not, and WebDAV's does only
-if it is asked to. Where it does not, the old file is renamed out of the way first, and back if the new one cannot be
-put in its place; so it is never lost, and no half file is ever seen.
+Not every rename replaces an existing file: that of SMB and of FTP servers on Windows does not, and that of WebDAV only
+on request. In such a store the old file is renamed first, and renamed back if the new one cannot be renamed; so it is
+never lost, and no half file is visible.
 """
 
 from __future__ import annotations

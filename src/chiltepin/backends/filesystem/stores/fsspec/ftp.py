@@ -1,9 +1,9 @@
-"""An FTP server as a filesystem of fsspec: listings are complete, and several files may be on their way at once.
+"""An FTP server as a filesystem of fsspec, with complete listings and parallel transfers.
 
-fsspec's own filesystem has one connection for all threads, stops a transfer in the middle to read a part, asks vsftpd
-for a listing without the names that begin with a dot, and drops what it cannot read of it. Here each file, and each
-command, has a connection of its own, which is kept for the next. Names are bytes: they are carried as Latin-1, which
-has a character for each (`FsspecStore` translates them), unless ``encoding`` is given as an option.
+fsspec's filesystem has one connection for all threads, aborts a transfer to read a part, asks vsftpd for a listing
+without hidden names, and drops lines that it cannot parse. Here each file, and each command, has a separate connection,
+which is reused. Names are bytes: they are decoded as Latin-1, which has a character for each (`FsspecStore` translates
+them), unless the option ``encoding`` is given.
 """
 
 from __future__ import annotations

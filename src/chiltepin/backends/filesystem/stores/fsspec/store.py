@@ -1,10 +1,9 @@
 """Any other fsspec filesystem as a store, by its plain methods.
 
-For stores that have no way of their own here, as S3 and SFTP have. Names are checked (`chiltepin.paths`) before they
-are put behind the root. Where a store may have links (SMB, for one), a path that goes through a link is refused, since
-fsspec cannot tell where it leads; whoever changes such a store between that look and the use can still get a link in
-the way. The methods that expand patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: there, a file
-called ``a[1].txt`` means another one.
+This is for stores without an implementation here, unlike S3 and SFTP. Names are checked (`chiltepin.paths`) before they
+are appended to the root. If a store may have links (SMB, for example), a path through a link is refused, because fsspec
+cannot tell where it leads; a link that is created between this check and the use is still followed. Methods that expand
+patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: for them, a file called ``a[1].txt`` is another one.
 """
 
 from __future__ import annotations

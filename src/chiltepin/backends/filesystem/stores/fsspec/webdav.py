@@ -1,8 +1,8 @@
-"""A WebDAV server as a filesystem of fsspec, by webdav4: files as they are stored, and a rename that replaces.
+"""A WebDAV server as a filesystem of fsspec, by webdav4, with changes for stored bytes and a rename that replaces.
 
-webdav4's own filesystem undoes content encodings, so that a file that is kept compressed arrives with another size than
-the server tells; its ``mv`` copies and deletes, and does not replace; it cannot read a path that is escaped, which is
-the only way to write a name such as ``a%20b``; and it does not follow Apache, which redirects a folder without a slash.
+webdav4 decodes content encodings, so that a file that is stored compressed gets another size than the server reports;
+its ``mv`` copies and deletes, and does not replace; it cannot read an escaped path, which is the only way to write a
+name such as ``a%20b``; and it does not follow the redirect of Apache for a folder without a slash.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Requests to a web server: connections, proxies, redirects, and the meaning of answers that are not a file.
 
-No message names a URL: it may hold a key.
+Messages contain no URL, because it may contain a key.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What the index page of a web folder lists.
+"""Parse the index page of a web folder.
 
-Web servers write the links of an index page in many ways: relative, absolute or as whole URLs, escaped more or less,
-and in any encoding. So a link is resolved as a browser does it, against the URL that the page came from in the end, and
-paths are compared as decoded bytes. A link that looks like an entry of the folder and cannot be one is reported, never
-left out.
+Web servers write the links of an index page in many ways: relative, absolute or as complete URLs, more or less escaped,
+and in any encoding. So a link is resolved as in a browser, against the final URL of the page, and paths are compared as
+decoded bytes. A link that looks like an entry of the folder and cannot be one is reported, and never skipped.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A web server as a store that can be read.
+"""A web server as a read-only store.
 
-A file is got in parts at once where the server gives ranges and tells its contents apart (an ETag, or a time of last
-modification): each part is asked for with ``If-Range`` (RFC 9110, 13.1.5), so that parts of two contents are never put
-together. From any other server it is got in order. Listings are refused, unless the server sends an index page of the
-usual kind. No message names a URL: it may hold a key.
+A file is read in parallel parts if the server supports ranges and identifies its contents (an ETag, or a time of last
+modification): each part is requested with ``If-Range`` (RFC 9110, 13.1.5), so that parts of two contents are never
+mixed. From any other server it is read in order. Listings are refused, unless the server sends a usual index page.
+Messages contain no URL, because it may contain a key.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """A bucket or a container, or a folder in it, as a store.
 
-There are no folders in such a store, only names with slashes in them. A folder exists if any name begins with it. An
-empty one is kept by an object (`Client.folder_key`).
+Such a store has no folders, only names with slashes. A folder exists if any name begins with it. An empty folder is an
+object (`Client.folder_key`).
 
-An object is seen when it is whole: no service shows anything of an upload before its end (docs.aws.amazon.com, "Amazon
-S3 data consistency model"; learn.microsoft.com, "Put Block List"; cloud.google.com, Storage, "Consistency"). So nothing
-is written under a temporary name.
+An object is visible only when it is complete: no service shows an upload before its end (docs.aws.amazon.com, "Amazon
+S3 data consistency model"; learn.microsoft.com, "Put Block List"; cloud.google.com, Storage, "Consistency"). So there
+are no temporary names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One bucket, by two libraries: obstore for what is asked for each small object, boto3 for all else.
+"""One bucket, with two libraries: obstore for the requests of each small object, boto3 for all others.
 
-obstore takes a fifth of boto3's processor time for a request, but has no single parts of uploads, no condition and no
-answer of a copy, and fails on listings with names such as ``a/../b`` (docs/decisions/s3-client.md). boto3 finds the
-keys, the region and the server for both, so that there is one answer to who asks whom.
+obstore takes a fifth of the processor time of boto3 for a request, but has no single parts of uploads, no condition and
+no answer of a copy, and fails on listings with names such as ``a/../b`` (docs/decisions/s3-client.md). boto3 finds the
+keys, the region and the server for both.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "GetResult"]
 
-#: How often a request is sent: a hiccup in one part must not cost the whole object, and what lasts longer is left to
-#: whoever tries the whole file again (`retry`). Defaults of the libraries: 11 within 3 minutes, and 5 or 3.
+#: How often a request is sent: a short failure in one part must not cost the whole object, and after a longer one the
+#: whole file is tried again (`retry`). Defaults of the libraries: 11 within 3 minutes, and 5 or 3.
 TRIES = 3
 
 #: Seconds for a connection, and for the server to be silent. A server that takes no connection is given up after

@@ -1,7 +1,7 @@
-"""What a user says of an S3 endpoint: where the bucket is, and who asks.
+"""The settings of an S3 endpoint: the bucket, and the access to it.
 
-The options are those of fsspec's s3fs, which configs had before, put into the terms of boto3 here. Keys, regions and
-servers that are not given come as every AWS tool finds them: environment, profile, single sign-on, the machine's role.
+The options are those of fsspec's s3fs, translated into terms of boto3. Missing keys, regions and servers are found as
+by every AWS tool: in the environment, a profile, single sign-on, or the role of the machine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What S3, or the two libraries that speak to it, refuse: in the words of a task, and with none of theirs in it.
+"""Translate errors of S3 and of the two libraries into faults of a task.
 
-Their own texts name URLs, keys and answers of the server, so that only S3's own code and HTTP's status are taken out.
+Their messages contain URLs, keys and answers of the server, so that only the code of S3 and the status of HTTP are
+used.
 """
 
 from __future__ import annotations

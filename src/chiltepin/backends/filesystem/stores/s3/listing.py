@@ -1,8 +1,8 @@
-"""The pages of a listing, read in place of botocore.
+"""Parse the pages of a listing in place of botocore.
 
-botocore goes through its description of S3 for each value of each name, and that was most of what a listing cost: 1,000
-names took it 40 ms, and take 7 ms here (docs/decisions/s3-client.md). It offers each answer before it reads it
-(``before-parse``), as its handlers do. What is not a page of a listing is left to botocore, which reports it.
+botocore goes through its description of S3 for each value of each name, which was most of the cost of a listing: 40 ms
+for 1,000 names, and 7 ms here (docs/decisions/s3-client.md). It has a hook before the parsing of each answer
+(``before-parse``), as its handlers use it. What is not a page of a listing is left to botocore, which reports it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""botocore's own log, without what would let its reader in.
+"""Remove credentials from the log of botocore.
 
-At DEBUG botocore writes requests as they are sent and signed. Of keys that last for some hours, as those of a role or
-of single sign-on, the session token is in each of them; the secret key is not.
+At DEBUG botocore logs signed requests. With temporary keys, as of a role or of single sign-on, they contain the session
+token; the secret key is never logged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which multipart uploads are ours, and which of those have lost their writer.
+"""Records of our multipart uploads, and which of them have lost their writer.
 
-S3 does not tell who began an upload, nor whether he lives. So each upload is written down in a file of this user's
-state folder, which its writer holds locked. The kernel lets go of the lock when the process ends, however it ends: an
-upload whose record can be locked is continued or aborted, one that is held or was never written down is left alone.
+S3 does not tell who began an upload, nor whether that process is running. So each upload is recorded in a file of the
+user's state folder, which its writer holds locked. The kernel releases the lock when the process ends: an upload whose
+record can be locked is continued or aborted; one that is locked or not recorded is left alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """One SFTP connection, used by many threads at once.
 
-Requests are sent in bursts: all that do not need an answer of each other go out together, and then their answers are
-awaited, so that a burst costs one way there and back however many requests are in it. There is no thread that reads:
-one of those that wait reads for all, and hands over when it has its own answers. One thread alone never waits for
-another, then.
+Requests are sent in bursts: all requests that do not need an answer of each other are sent together before their
+answers are awaited, so that a burst takes one round trip. There is no separate reader thread: one of the waiting
+threads reads for all, and passes that on when it has its answers. So a single thread never waits for another.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""OpenSSH as the carrier of SFTP: its command line, and what its last words mean.
+"""OpenSSH as the transport of SFTP: its command line, and the meaning of its messages.
 
-The encryption, the keys and the host keys are OpenSSH's: what works with the command ``ssh`` works here, with the same
-``~/.ssh/config``, agent, jump hosts and shared connections, and nothing else does. It never prompts.
+The encryption, the keys and the host keys are those of OpenSSH: whatever works with the command ``ssh`` works here,
+with the same ``~/.ssh/config``, agent, jump hosts and shared connections. It never prompts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A folder of an SFTP server as a store.
 
-What is not to be had over SFTP: a way to hold a folder open. Every request names a path, so a link that is put in the
-way between the look at a path and its use is followed by the server. Links that are there when we look are followed by
-us, inside the root, or refused. And a pipe that takes the place of a file after that look holds the connection until
-somebody writes to the pipe. Let an SFTP endpoint begin where nobody else makes links or pipes.
+SFTP cannot hold a folder open. Every request names a path, so that the server follows a link that is created between
+the check of a path and its use. Existing links are resolved here, inside the root, or refused. A pipe that replaces a
+file after that check blocks the connection until it is written to. Use an SFTP endpoint whose folder only you can write
+to.
 """
 
 from __future__ import annotations
