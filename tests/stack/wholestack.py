@@ -172,7 +172,7 @@ class Stack:
         return [
             waits,
             *(
-                {**vars(batch), "in": manager._poller._next_step(batch, now) - now}
+                {**vars(batch), "in": (manager._poller._next_step(batch, now) or now) - now}
                 for batch in manager._batcher.batches
             ),
         ]

@@ -64,7 +64,6 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         super().__init__(app_future.task_record)
         self.operation = operation
         self._channel, self._request, self._check = channel, request, check
-        self._handle: TaskHandle | None = None
         self._status: TaskStatus | None = None
         self._end_reason = ""
         self._cancel_requested = False
@@ -128,7 +127,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     @property
     def task_handle(self) -> TaskHandle | None:
         """The name of the task at its backend; None as long as a service has not been given it."""
-        return self._handle or self._channel.handle
+        return self._channel.handle
 
     def cancel(self) -> bool:
         """Request that the task stop.
@@ -230,8 +229,6 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         """End as Parsl's own future has ended, and then tidy up."""
         error = app_future.exception()
         try:
-            # Before the channel forgets it.
-            self._handle = self._channel.handle
             self._end_as(app_future, error)
         except BaseException as unexpected:  # noqa: BLE001 - the future has to end
             self._fail(AppFailedError(describe_failure(self._what, unexpected, "")))

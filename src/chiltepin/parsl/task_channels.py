@@ -92,10 +92,13 @@ class ServiceChannel:
 
     def __init__(self, payload: AppPayload, manager: TaskManager) -> None:
         self._key, self._manager = payload.submission_id, manager
+        self._handle: TaskHandle | None = None
 
     @property
     def handle(self) -> TaskHandle | None:
         """What the service calls it."""
+        if self._handle is not None:
+            return self._handle
         pending = self._manager.find(self._key)
         return pending.handle if pending else None
 
@@ -116,4 +119,5 @@ class ServiceChannel:
 
     def cleanup(self) -> None:
         """Let the task manager forget it."""
+        self._handle = self.handle
         self._manager.forget(self._key)

@@ -131,7 +131,7 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
     """
     fatal = task.get("fatal_error")
     fatal = fatal if isinstance(fatal, dict) else {}
-    code = token(fatal.get("code"))
+    code = token(fatal.get("code")) if fatal else ""
     state = _STATES.get(task["status"]) or _FATAL.get(code, TaskState.FAILED)
     if state is TaskState.ACTIVE and task.get("is_paused"):
         state, code = TaskState.PAUSED, "PAUSED"

@@ -252,32 +252,37 @@ class Batch(TaskProgress):
             self.stop_deadline, self.status_before_stop = now + policy.STOP_GRACE, self.status
 
     def wants_cancel(self, now: float) -> bool:
-        """Whether the service has to be told to stop the task, now."""
+        """Whether to tell the service now that a task has to stop."""
         pause = policy.POLL_MIN if self.stop_deadline < float("inf") else policy.CANCEL_RETRY
-        return bool(self.stop_reason) and not self.cancel_accepted and now >= self._cancel_tried + pause
+        return not self.cancel_accepted and now >= self._cancel_tried + pause
 
     def note_cancel_tried(self, now: float) -> None:
         """Take note that the service is being told."""
         self._cancel_tried = now
 
-    def next_step(self, now: float, last_poll: float, service_ready: float) -> float:
-        """Return when its task is next to be polled, cancelled or given up.
+    def next_step(self, now: float, last_poll: float, service_ready: float) -> float | None:
+        """Return when to poll, cancel or give up its task; None if nothing waits for its end.
 
         Parameters
         ----------
         now, last_poll, service_ready : float
             The moment, that of the last poll, and that from which the service may be asked again.
         """
+        if not self.needed:
+            return None
         if self.has_ended:
             poll = service_ready
-        elif self.wants_cancel(now):
+        elif self.stop_reason and self.wants_cancel(now):
             return now
         else:
-            poll = max(self.next_poll(last_poll), service_ready)
+            poll = max(self._poll_time(last_poll), service_ready)
         return max(now, min(max(poll, self.backoff.until), self.stop_deadline))
 
-    def next_poll(self, last_poll: float) -> float:
-        """Return when to poll the task again, if the last poll was at ``last_poll``."""
+    def next_poll(self, last_poll: float) -> float | None:
+        """Return when to poll its task if the last poll was at ``last_poll``; None if nothing waits for a status."""
+        return self._poll_time(last_poll) if self.needed and not self.has_ended else None
+
+    def _poll_time(self, last_poll: float) -> float:
         last_poll = max(last_poll, self.submitted)
         longest = self.poll_max
         if self.stop_deadline < float("inf"):

@@ -50,7 +50,7 @@ class Poller:
         self.last_poll, self.backoff = batcher.clock.monotonic(), Backoff()
 
     def step(self) -> list[float]:
-        """Do all that is due; return for each batch when something is due next."""
+        """Do all that is due; return `next_steps`."""
         asked = False
         for batch in list(self._batcher.batches):
             if asked:
@@ -61,14 +61,17 @@ class Poller:
         return self.next_steps()
 
     def next_steps(self) -> list[float]:
-        """Return for each batch when something is due next."""
+        """Return when something is due next for each batch that something waits for."""
         with self._lock:
             now = self._clock.monotonic()
-            return [self._next_step(batch, now) for batch in self._batcher.batches if batch.needed]
+            steps = [self._next_step(batch, now) for batch in self._batcher.batches]
+        return [step for step in steps if step is not None]
 
-    def _next_step(self, batch: Batch, now: float) -> float:
+    def _next_step(self, batch: Batch, now: float) -> float | None:
         if batch.handle is not None:
             return batch.next_step(now, self.last_poll, self.backoff.until)
+        if not batch.needed:
+            return None
         return float("-inf") if batch.stop_reason else self._batcher.submit_time(batch, now)
 
     def _advance(self, batch: Batch) -> bool:
@@ -85,7 +88,7 @@ class Poller:
             if now >= max(self.backoff.until, batch.backoff.until):
                 self._complete(batch)
             return True
-        if batch.wants_cancel(now):
+        if batch.stop_reason and batch.wants_cancel(now):
             self._cancel(batch, now)
             return True
         return False
@@ -121,14 +124,11 @@ class Poller:
         """Poll every task with one call, if one of them is due."""
         now = self._clock.monotonic()
         with self._lock:
-            asked = [
-                one
-                for one in self._batcher.batches
-                if one.handle is not None and not one.has_ended and one.needed and now >= one.backoff.until
-            ]
-            due = min((batch.next_poll(self.last_poll) for batch in asked), default=float("inf"))
-        if now < max(due, self.backoff.until):
+            ready = [batch for batch in self._batcher.batches if batch.handle and now >= batch.backoff.until]
+            polls = {batch: poll for batch in ready if (poll := batch.next_poll(self.last_poll)) is not None}
+        if not polls or now < max(min(polls.values()), self.backoff.until):
             return
+        asked = list(polls)
         try:
             statuses = self._backend.poll([batch.handle for batch in asked if batch.handle])
             if len(statuses) != len(asked):
