@@ -21,14 +21,14 @@ __all__ = ["Backoff", "Batch", "kind_of", "split"]
 
 
 def kind_of(request: Request) -> Request:
-    """Return what a request has in common with those that may share a task with it: all but items and label."""
+    """Return what a request shares with the requests that may join its task: all but items, label and deadline."""
     if isinstance(request, DeleteRequest):
         return replace(request, paths=(), label="", deadline=None)
     return replace(request, items=(), skip_source_errors=False, label="", deadline=None)
 
 
 def split(request: Request) -> list[Request]:
-    """Return requests for each item of one that was made of those of many callers; else the request itself."""
+    """Return one request for each item of a request that was built for many callers; else the request itself."""
     kind = kind_of(request)
     if isinstance(request, DeleteRequest):
         return [replace(kind, paths=(path,)) for path in request.paths]  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def split(request: Request) -> list[Request]:
 
 
 class Backoff:
-    """When to ask again what could not be asked."""
+    """When to repeat a request to the service that failed."""
 
     def __init__(self) -> None:
         self._wait, self.until = policy.RETRY_MIN, float("-inf")
@@ -48,62 +48,61 @@ class Backoff:
         self.until, self._wait = now + self._wait, min(2 * self._wait, policy.RETRY_MAX)
 
     def succeeded(self) -> None:
-        """Wait no more."""
+        """Allow requests at once."""
         self._wait, self.until = policy.RETRY_MIN, float("-inf")
 
 
 class Batch(TaskProgress):
-    """One task, from before it is submitted until what became of its items is known.
+    """One task, from before its submission until the outcomes of its items are known.
 
-    A task without pending requests is followed only while other batches wait for its end: one that another process has
-    submitted, or one that was told to stop and has not stopped.
+    A task without pending requests is polled only while other batches wait for its end: another process has submitted
+    it, or it was told to stop and has not stopped yet.
 
     Attributes
     ----------
     requests_by_item : dict of item to list of PendingRequest
-        For each item the pending requests that want it; an item without any is left out, if the task is not submitted
-        yet.
+        The pending requests for each item; before the submission, an item without any is removed.
     predecessors, successors : set of Batch
-        Those with the same paths that have to end before this one is submitted, and those that wait for this one.
+        Batches with overlapping paths: those that must end before this one is submitted, and those that wait for it.
     request, items
         What is submitted, and its items; None and empty as long as items may join.
     submission_id : str
-        Set before the first try to submit, and the same for all of them.
+        Set before the first try to submit, and the same for every try.
     stop_reason : str
-        Why it has to stop: "cancel", "timeout" or "fault"; empty if it has not.
+        Why the task has to stop: "cancel", "timeout" or "fault"; empty if it need not.
     """
 
     def __init__(self, kind: Request, now: float, *, max_items: int | None = None) -> None:
         self.kind, self.max_items = kind, max_items
         self.requests_by_item: dict[Item, list[PendingRequest]] = {}
-        #: The items that each workflow has asked for, also where it does not wait any more.
+        #: The items that each workflow has requested, including those that it no longer waits for.
         self._asked: dict[str, set[Item]] = {}
         self.predecessors: set[Batch] = set()
         self.successors: set[Batch] = set()
         self.created = self.last_joined = self.submitted = now
-        #: Whether no more pending requests may join, because their request would be later than what is read for it.
+        #: Whether no pending request may join, because the task may have read the source before the request was made.
         self.closed = False
-        #: When the service has given it up by itself, whatever it has heard.
+        #: When the service has given the task up by itself, whether it was told to stop or not.
         self.expires = float("inf")
         #: Longest time between two polls, in seconds.
         self.poll_max = float("inf")
         self.not_before = float("-inf")
         self.request: Request | None = None
         self.items: tuple[Item, ...] = ()
-        #: Whether each item has an outcome of its own: it is for more than one pending request.
+        #: Whether the service reports an outcome for each item: the task is for several pending requests.
         self.per_item = False
         self.submission_id, self.stop_reason = "", ""
-        #: Whether it was last_poll for what is not there to be deleted.
+        #: Whether paths that do not exist were removed from a deletion.
         self.missing_removed = False
-        #: How often the service could not be asked what became of its items.
+        #: How often the outcomes of its items could not be read.
         self.outcome_failures = 0
-        #: Whether another process has begun it, so that it may be unknown to the service.
+        #: Whether another process has submitted it; then the service may not know it.
         self.adopted = False
-        #: Whether it was asked if what the task does not find is there.
+        #: Whether the backend was asked if the path that the task cannot find exists.
         self.existence_checked = False
-        #: When to ask again what was refused, or could not be read, of this one task.
+        #: When to repeat a submission or poll of this task that failed.
         self.backoff = Backoff()
-        #: Whether that process was killed, so that only this one can stop the task because of a fault.
+        #: Whether that process was killed; then only this one can stop the task because of a fault.
         self.orphaned = False
         self.cancel_accepted = False
         self._cancel_tried = float("-inf")
@@ -118,18 +117,18 @@ class Batch(TaskProgress):
 
     @classmethod
     def adopt(cls, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
-        """Return a task that another process has begun.
+        """Return a task that another process has submitted.
 
         Parameters
         ----------
         request : TransferRequest or DeleteRequest
-            What it does.
+            Its request.
         handle : TaskHandle or None
-            The task; None if the service has to be asked for it, with the submission id.
+            The task; None if only its submission id is known.
         now : float
             The moment.
         submission_id : str
-            What the journal calls it; empty if it is in no journal that Chiltepin reads.
+            Its id in the journal; empty if the journal does not know it.
         """
         batch = cls(kind_of(request), now)
         batch.request, batch.submission_id, batch.handle = request, submission_id, handle
@@ -147,7 +146,7 @@ class Batch(TaskProgress):
             self.requests_by_item.setdefault(item, []).append(pending)
             self._asked.setdefault(pending.workflow, set()).add(item)
         pending.task, self.last_joined = self, now
-        # One that waits before it tries again does not hold up the others.
+        # A request that waits before its retry does not delay other requests of the batch.
         self.not_before = (
             min(self.not_before, pending.not_before) if self.poll_max < float("inf") else pending.not_before
         )
@@ -158,7 +157,7 @@ class Batch(TaskProgress):
         return self.max_items is not None and len(self.requests_by_item) >= self.max_items
 
     def asked(self) -> dict[str, frozenset[int] | None]:
-        """Return which workflows have asked for which items of the request of this task; None stands for all items."""
+        """Return which items of the task each workflow has requested, by number; None stands for all items."""
         found = {
             workflow: frozenset(number for number, item in enumerate(self.items) if item in theirs)
             for workflow, theirs in self._asked.items()
@@ -174,7 +173,7 @@ class Batch(TaskProgress):
                 del self.requests_by_item[item]
 
     def wait_for(self, others: Iterable[Batch]) -> None:
-        """Be submitted only after others have ended."""
+        """Wait with the submission until other batches have ended."""
         for other in others:
             self.predecessors.add(other)
             other.successors.add(self)
@@ -189,33 +188,33 @@ class Batch(TaskProgress):
         self.predecessors.clear()
 
     def abandon(self) -> None:
-        """Let all pending requests go; the task may live on, and is followed while others wait for its end."""
+        """Release all pending requests; the task may go on, and is polled while other batches wait for its end."""
         self.requests_by_item = {item: [] for item in self.requests_by_item}
         self.stop_deadline = float("inf")
 
     @property
     def needed(self) -> bool:
-        """Whether the end of the task matters to a pending request, of this batch or of one that waits for it."""
+        """Whether a pending request waits for the end of the task, here or in a successor."""
         return bool(self.successors) or any(self.requests_by_item.values())
 
     @property
     def joinable(self) -> bool:
-        """Whether a pending request that wants an item of this batch may still join it."""
+        """Whether a pending request for an item of this batch may still join it."""
         return not (self.closed or self.stop_reason)
 
     @property
     def pending_requests(self) -> list[PendingRequest]:
-        """Those that have not ended, each once."""
+        """The pending requests that have not ended, each once."""
         return list(
             {id(pending): pending for requests in self.requests_by_item.values() for pending in requests}.values()
         )
 
     def waited(self, now: float) -> float:
-        """Return for how many seconds the oldest request has waited for it."""
+        """Return for how many seconds the oldest request has waited."""
         return now - min((pending.started for pending in self.pending_requests), default=self.created)
 
     def build_request(self, now: float, today: datetime, *, per_item: bool) -> Request:
-        """Return what to submit; from now on no item joins.
+        """Return the request to submit; after that no item may join.
 
         Parameters
         ----------
@@ -234,7 +233,7 @@ class Batch(TaskProgress):
             self.items = items = tuple(self.requests_by_item)
             self.per_item = per_item and len(items) > 1 and len(pending_requests) > 1
             if isinstance(self.kind, DeleteRequest):
-                # What is missing was sorted out before (`missing_paths.find_missing`), where many share the task.
+                # Missing paths of a shared task were removed before (`missing_paths.find_missing`).
                 lenient = self.kind.ignore_missing or self.per_item
                 self.request = replace(self.kind, paths=items, ignore_missing=lenient, **common)  # type: ignore[arg-type]
             else:
@@ -245,7 +244,7 @@ class Batch(TaskProgress):
     # When to poll, cancel and give up.
 
     def stop(self, why: str, now: float, said: str = "") -> None:
-        """Have it stopped; ``said`` is a sentence that says more about a fault."""
+        """Mark the task to be stopped; ``said`` is a sentence that explains a fault."""
         if not self.stop_reason:
             self.stop_reason, self._stop_detail = why, said
         if self.stop_deadline == float("inf"):
@@ -257,7 +256,7 @@ class Batch(TaskProgress):
         return not self.cancel_accepted and now >= self._cancel_tried + pause
 
     def note_cancel_tried(self, now: float) -> None:
-        """Take note that the service is being told."""
+        """Note that the service is being told to cancel the task."""
         self._cancel_tried = now
 
     def next_step(self, now: float, last_poll: float, service_ready: float) -> float | None:
@@ -292,7 +291,7 @@ class Batch(TaskProgress):
         return min(last_poll + pause, max(last_poll, fault_ends))
 
     def tolerates_refusal(self, now: float) -> bool:
-        """Whether to wait longer for an endpoint that the service could not use at the submission."""
+        """Whether to wait longer for an endpoint that was unavailable at the submission."""
         if self._refused_since is None:
             self._refused_since = now
         return now < self._refused_since + self._grace()
@@ -315,7 +314,7 @@ class Batch(TaskProgress):
 
     @property
     def fault_since(self) -> float | None:
-        """Since when it has had a lasting fault; None if it has none."""
+        """When its lasting fault began; None without one."""
         return self._fault[1] if self._fault else None
 
     def _grace(self) -> float:
@@ -324,7 +323,7 @@ class Batch(TaskProgress):
 
     @property
     def final_status(self) -> TaskStatus | None:
-        """The status of the whole task; one that was stopped because of a fault keeps the code of the fault."""
+        """The status of the whole task; a task that was stopped because of a fault keeps the code of the fault."""
         if self.stop_reason != "fault" or self._fault is None or self.status is None:
             return self.status
         if self.status.state is TaskState.SUCCEEDED:

@@ -1,7 +1,7 @@
 """Group requests into batches, and decide when to submit each.
 
-A request may share only a task that reads its source after the call, so only one that is not submitted yet. Where a
-task under way, or one that another request is waiting for, has the same paths, the request waits until that has ended.
+A request may share only a task that reads its source after the call, so only one that is not submitted yet. If a
+running task, or one that another request waits for, has the same paths, the request waits until that task has ended.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Batcher"]
 
-#: What batches that may be joined have in common: the request without its items, whether its items are tried again, and
-#: the batches that have to end before.
+#: What finds a batch to join: the request without its items, whether its items are retries, and the batches that have
+#: to end before.
 Slot = tuple["Request", bool, frozenset[Batch]]
 
 
 class Batcher:
-    """The tasks that are under way, or about to be; the task manager holds its lock over every call.
+    """The tasks that run, or are about to be submitted; the caller holds ``lock`` during every call.
 
     Parameters
     ----------
     backend : TransferBackend
         The service.
     recorder : TaskRecorder
-        Tells what other processes have begun, and what those had done that were killed.
+        Knows the tasks of other processes, and what killed processes had done.
     clock : object
         Has ``monotonic()`` and ``now()``.
     batching : bool
@@ -63,15 +63,15 @@ class Batcher:
         self._capabilities = backend.capabilities
         self.lock, self.backoff = threading.RLock(), Backoff()
         self.batches: list[Batch] = []
-        #: What may still be joined.
+        #: The batches that may still be joined.
         self._open: dict[Slot, Batch] = {}
         self._claims = PathClaims(backend.place if isinstance(backend, PlacingBackend) else plain_place)
-        #: The batches of what other processes have begun, by submission id.
+        #: The batches of tasks of other processes, by submission id.
         self._adopted: dict[str, Batch] = {}
         self._restart_plan = RestartPlan(recorder, self._capabilities)
 
     def assign(self, pending: PendingRequest, now: float) -> bool:
-        """Find a batch for a pending request; return whether it is one that nothing waits for yet."""
+        """Find a batch for a pending request; return whether the thread has to look at it at once."""
         self._read_news(now)
         items, said = pending.items, kind_of(pending.request)
         if pending.request.deadline is not None:
@@ -91,7 +91,7 @@ class Batcher:
         return self._join(batch, pending, now) or fresh
 
     def _join(self, batch: Batch, pending: PendingRequest, now: float) -> bool:
-        """Add a pending request to a batch; return whether no more items may join that."""
+        """Add a pending request to a batch; return whether the batch is full."""
         for item in pending.items:
             if item not in batch.requests_by_item:
                 self._claims.add(batch, item)
@@ -100,7 +100,7 @@ class Batcher:
         return full
 
     def _choose_form(self, pending: PendingRequest, kind: Request, before: set[Batch]) -> Request:
-        """Return the form in which to submit the items: as requested, or one that does nothing where they are done."""
+        """Return the form in which to submit the items: as requested, or one that leaves alone what is done already."""
         items = pending.items
         shared = [batch for batch in before if any(item in batch.requests_by_item for item in items)]
         if pending.may_be_done or any(batch.closed or batch.kind != kind for batch in shared):
@@ -109,7 +109,7 @@ class Batcher:
 
     def _open_batch(self, pending: PendingRequest, kind: Request, before: set[Batch], now: float) -> tuple[Batch, bool]:
         """Return a batch that is not submitted yet, and whether it is a new one."""
-        # What removes whatever is not its own goes alone, so that it is in no other request's way.
+        # A mirror removes what it does not know, so it never shares a task.
         mirrors = isinstance(kind, TransferRequest) and kind.delete_destination_extra
         alone = mirrors or len(pending.items) > 1 or pending.max_items == 1 or not self.batching
         slot = kind, pending.fault_since is not None, frozenset(before)
@@ -127,12 +127,12 @@ class Batcher:
     # Tasks of other processes.
 
     def adopted_tasks(self, now: float) -> list[Batch]:
-        """Return the tasks that other processes have begun and that nothing here follows."""
+        """Return the tasks of other processes that no request here waits for."""
         self._read_news(now)
         return [batch for batch in self.batches if batch.adopted and not any(batch.requests_by_item.values())]
 
     def adopt(self, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
-        """Take note of a task that another process has begun."""
+        """Add a task that another process has submitted."""
         batch = Batch.adopt(request, handle, now, submission_id=submission_id)
         self.batches.append(batch)
         for item in batch.requests_by_item:
@@ -140,7 +140,7 @@ class Batcher:
         return batch
 
     def defer_to_others(self, batch: Batch, now: float) -> bool:
-        """Let a batch wait if another process has submitted a task with its paths meanwhile; return whether it has."""
+        """Let a batch wait if another process has submitted a task with its paths by now; return whether it has."""
         self._read_news(now, always=True)
         found = self._claims.overlapping(batch.kind, tuple(batch.requests_by_item))
         others = {one for one in found if one.adopted}
@@ -173,7 +173,7 @@ class Batcher:
     # The end of a batch.
 
     def drop(self, batch: Batch) -> None:
-        """Take a batch off the list; its pending requests have ended, or find another."""
+        """Remove a batch; its pending requests have ended, or find another one."""
         if batch in self.batches:
             self.batches.remove(batch)
             for item in batch.requests_by_item:
@@ -183,14 +183,14 @@ class Batcher:
             batch.unlink()
 
     def remove(self, batch: Batch, pending: PendingRequest) -> None:
-        """Let a pending request leave its batch."""
+        """Remove a pending request from its batch."""
         batch.remove(pending)
         for item in pending.items:
             if item not in batch.requests_by_item:
                 self._claims.remove(batch, item)
 
     def close(self, batch: Batch) -> None:
-        """Let no pending request join any more."""
+        """Let no further pending request join."""
         batch.closed = True
         self._unlist(batch)
 
@@ -211,7 +211,7 @@ class Batcher:
         return strict
 
     def submit_time(self, batch: Batch, now: float) -> float:
-        """Return when a task is to be submitted, if nothing joins it until then; infinite while others have to end."""
+        """Return when to submit a batch if nothing joins it until then; infinite while other batches have to end."""
         if batch.predecessors:
             return float("inf")
         waits = batch in self._open.values()
@@ -219,7 +219,7 @@ class Batcher:
         return max(batch.not_before, ready, self._free_slot(batch), self.backoff.until, batch.backoff.until)
 
     def _free_slot(self, batch: Batch) -> float:
-        """Return when the service has room for a task: minus infinity for now, infinity if that is unknown."""
+        """Return when the service has room for a task: minus infinity for now, infinity for an unknown time."""
         slots = self._capabilities.slots
         if slots is None:
             return float("-inf")

@@ -1,4 +1,4 @@
-"""How pending requests end: what became of each item of a task, and the futures that wait to hear of it."""
+"""End pending requests by the outcomes of their items, or submit them again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Completer:
         self._clock, self._lock = batcher.clock, batcher.lock
         self._confirmations = 0
 
-    # Of a whole task.
+    # A whole task.
 
     def complete(self, batch: Batch) -> bool:
         """End or resubmit the pending requests of a task that has ended; return False if that has to wait."""
@@ -67,7 +67,7 @@ class Completer:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
             if len(outcomes) != len(batch.items):
                 raise BackendError(f"{len(outcomes)} outcomes came for {len(batch.items)} items.")  # noqa: TRY301
-        except Exception as err:  # noqa: BLE001 - asked again, some times; each pending request has its timeout
+        except Exception as err:  # noqa: BLE001 - retried; each pending request has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             batch.outcome_failures += 1
             if batch.outcome_failures < policy.OUTCOME_TRIES:
@@ -80,7 +80,7 @@ class Completer:
         for item, outcome in zip(batch.items, outcomes, strict=True):
             for pending in [one for one in batch.requests_by_item.get(item, ()) if not one.ended]:
                 if outcome is not None:
-                    # What the whole task has waited for need not be waited for again.
+                    # The time that the task has waited counts.
                     pending.fault_since = pending.fault_since or batch.fault_since or now
                     self._end_item(pending, end, outcome, now)
                 elif not pending.stop_reason and asked_again:
@@ -91,11 +91,11 @@ class Completer:
         return True
 
     def _resubmit_unknown(self, batch: Batch, end: TaskStatus, unknown: list[PendingRequest], *, blamed: bool) -> None:
-        """Ask again for items of which the service does not tell what became of them."""
+        """Resubmit items whose outcome the service does not report."""
         given_up = []
         for pending in unknown:
             pending.unproven += 1
-            # The task did something, so it is asked for in the form that does nothing where it is done.
+            # The task may have done the item, so the next one leaves alone what is done.
             pending.may_be_done = pending.may_be_done or end.state is TaskState.SUCCEEDED
             if pending.unproven > policy.UNPROVEN_TASKS:
                 given_up.append(pending)
@@ -103,7 +103,7 @@ class Completer:
         reason = f"The service did not tell in {policy.UNPROVEN_TASKS} tasks what became of it; of the last one: {said}"
         for pending in given_up:
             self.end(pending, replace(end, state=TaskState.FAILED, code="UNPROVEN", reason=reason))
-        # Where no item is named, halves find out which it is.
+        # If no item is named, bisect the batch.
         together = end.state is not TaskState.SUCCEEDED and (blamed or batch.adopted)
         rest = [pending for pending in unknown if not pending.ended]
         self.resubmit(rest, max_items=None if together else max(1, len(rest) // 2))
@@ -124,7 +124,7 @@ class Completer:
         self.end(pending, pending.outcome(now, failed))
 
     def _is_missing(self, pending: PendingRequest, outcome: ItemOutcome) -> bool:
-        """Whether it is confirmed that there is nothing to wait for."""
+        """Whether the backend confirms that the path does not exist."""
         if outcome.code != policy.NOT_FOUND or not self._confirmations:
             return False
         self._confirmations -= 1
@@ -136,7 +136,7 @@ class Completer:
         self.drop(batch)
 
     def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:
-        """End the pending requests of a task by what is known; it is polled on while other batches wait for it."""
+        """End the pending requests of a task with its last status; polling goes on while other batches wait for it."""
         why = next((pending.outcome(now, last) for pending in batch.pending_requests), None)
         self._recorder.dropped(batch.submission_id, why)
         if batch.handle is None or batch.has_ended:
@@ -146,7 +146,7 @@ class Completer:
             self.abandon(batch, lambda pending: pending.outcome(now, last))
 
     def abandon(self, batch: Batch, outcome: Callable[[PendingRequest], TaskStatus | BaseException]) -> None:
-        """End the pending requests of a task that may go on, each with its outcome; others may wait for its end."""
+        """End the pending requests of a task that may go on, each with its outcome."""
         now, pending_requests = self._clock.monotonic(), batch.pending_requests
         with self._lock:
             batch.abandon()
@@ -156,11 +156,11 @@ class Completer:
             self.end(pending, outcome(pending))
 
     def drop(self, batch: Batch) -> None:
-        """Take a task off the list; its pending requests have ended, or find another."""
+        """Remove a batch; its pending requests have ended, or find another one."""
         with self._lock:
             self._batcher.drop(batch)
 
-    # Of a pending request.
+    # One pending request.
 
     def resubmit(self, pending_requests: Iterable[PendingRequest], *, max_items: int | None) -> None:
         """Find another task for pending requests, of at most ``max_items`` items."""
@@ -176,7 +176,7 @@ class Completer:
             self.end(pending, outcome(pending))
 
     def end(self, pending: PendingRequest, outcome: TaskStatus | BaseException) -> None:
-        """End a pending request, once."""
+        """End a pending request, unless it has ended."""
         if pending.ended:
             return
         pending.ended = True

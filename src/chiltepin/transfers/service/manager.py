@@ -1,4 +1,4 @@
-"""Run the requests of one service with one thread: it stops, submits, polls and cancels, until every request has ended.
+"""Run the requests of one service with one thread, which submits, polls and cancels until every request has ended.
 
 What the thread does is in `chiltepin.transfers.service.polling`. Callbacks of the futures that it ends run on other
 threads (`chiltepin.transfers.callbacks`), so that they never delay a poll. Requests that are alike and wait at the same
@@ -42,7 +42,7 @@ forks.register(_managers.clear)
 
 @interpreter_exit.while_threads_work
 def _wait_at_exit() -> None:
-    """Wait at the end of a script for the tasks that it has started at services."""
+    """Wait at the end of a script for its tasks at services."""
     while not interpreter_exit.cause() and (live := [one.future for one in _unfinished()]):
         # A Ctrl-C that comes just before this wait begins is noticed only after it.
         futures.wait(live, timeout=1)
@@ -62,7 +62,7 @@ def _unfinished() -> list[PendingRequest]:
 
 
 def workflow_ended(workflow: str, *, in_order: bool) -> None:
-    """Tell the task managers of all services that a workflow has ended, and whether in order."""
+    """Tell the task managers of all services that a workflow has ended, and whether cleanly."""
     for manager in list(_managers):
         if in_order:
             manager.record_clean_end(workflow)
@@ -106,7 +106,7 @@ class TaskManager:
         forks.register(self._reset)
 
     def _reset(self) -> None:
-        """Begin with nothing under way, as in a process made by ``fork``: the requests of the parent are not ours."""
+        """Start over, also in a process made by ``fork``: the requests belong to the parent."""
         self.recorder = TaskRecorder(self._backend, self._journal, self._activity_log)
         self._batcher = Batcher(self._backend, self.recorder, clock=self._clock, batching=self._batching)
         # Guards all of this; never held while the service is asked.
@@ -122,7 +122,7 @@ class TaskManager:
         self._completer = Completer(self._batcher)
         self._poller = Poller(self._batcher, self._completer)
 
-    # What callers do; all of it returns at once.
+    # For callers; each method returns at once.
 
     def start(
         self,
@@ -135,7 +135,7 @@ class TaskManager:
         workflow: str = "",
         raises: bool = False,
     ) -> PendingRequest:
-        """Take a request on; if that raises, nothing of the request is left.
+        """Add a request; after an error nothing of it is left.
 
         Parameters
         ----------
@@ -208,7 +208,7 @@ class TaskManager:
             self._remove_ended_timeouts()
 
     def stop(self, key: str) -> None:
-        """Have a pending request stopped, now or as soon as it starts."""
+        """Stop a pending request, now or as soon as it starts."""
         with self._lock:
             if key not in self._by_key:
                 self._stopped_early.add(key)
@@ -217,17 +217,17 @@ class TaskManager:
         self._wake()
 
     def find(self, key: str) -> PendingRequest | None:
-        """Return the pending request of a key, if it has started and is not forgotten."""
+        """Return the pending request of a key; None before its start and after `forget`."""
         return self._by_key.get(key)
 
     def forget(self, key: str) -> None:
-        """Drop what is known of a key; what is under way goes on."""
+        """Forget a key; its request goes on."""
         with self._lock:
             self._stopped_early.discard(key)
             self._by_key.pop(key, None)
 
     def unfinished(self) -> list[PendingRequest]:
-        """Return what is under way and was not stopped; nothing if the clock is moved by hand."""
+        """Return the pending requests that were not stopped; none if a test moves the clock."""
         if not self._threaded or not isinstance(self._clock, SystemClock):
             return []
         return [pending for pending in self._live() if not pending.stop_reason]
@@ -237,7 +237,7 @@ class TaskManager:
             return [pending for batch in self._batcher.batches for pending in batch.pending_requests]
 
     def close(self, seconds: float = policy.EXIT_GRACE) -> None:
-        """Stop every pending request, and wait so many seconds at most until all have ended."""
+        """Stop every pending request, and wait at most so many seconds for their end."""
         with self._lock:
             live = self._live()
             for pending in live:
@@ -275,7 +275,7 @@ class TaskManager:
         if self._threaded:
             self._thread.ensure_running()
 
-    # The thread that speaks with the service.
+    # The thread.
 
     def step(self) -> float | None:
         """Do all that is due.
@@ -318,5 +318,5 @@ class TaskManager:
                 return
             submitted = batch.request is not None
             self._batcher.remove(batch, pending)
-        # Not under the lock: what follows a future may take a lock whose holder waits for this one.
+        # Not under the lock: a callback may take a lock whose holder waits for this one.
         self._completer.end(pending, pending.detached_error(len(others)) if submitted else pending.outcome(now, None))

@@ -1,4 +1,4 @@
-"""Which paths the tasks under way write to or delete, to find those that a new request would touch as well."""
+"""Find the running tasks whose paths a new request would write to or delete as well."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PathClaims:
         self._place = place
         #: By what a claim is found under, the batches and how many claims each has there.
         self._claims: dict[Hashable, dict[Batch, int]] = {}
-        #: The last path that was asked about, and where it is.
+        #: The last path that was looked up, and its place.
         self._last: tuple[tuple[str, str], Place | None] = ("", ""), None
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class PathClaims:
             endpoint, path = kind.endpoint, str(item)
         else:
             endpoint, path = kind.destination, item.destination  # type: ignore[union-attr] # it is that of a transfer
-        # An item is looked for, and then added.
+        # Each item is looked up, and then added.
         if self._last[0] != (endpoint, path):
             self._last = (endpoint, path), self._case_folded(endpoint, path)
         return self._last[1]
@@ -111,7 +111,7 @@ class PathClaims:
         try:
             place = self._place(endpoint, path)
         except (PermissionDeniedError, ValueError):
-            # It names nothing, and is refused when it is submitted.
+            # The path is invalid, and is refused when it is submitted.
             return None
         text = "\0".join(place)
         folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()

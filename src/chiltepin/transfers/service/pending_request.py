@@ -1,4 +1,4 @@
-"""What one caller wants of a service, and how that ends for this caller."""
+"""One caller's request to a service, and how it ends for this caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PendingRequest", "TaskProgress"]
 
 
 class TaskProgress:
-    """How far the task of a service has come that does a request, and maybe others with it.
+    """The state of the task that does a request, and maybe other requests with it.
 
     Attributes
     ----------
@@ -28,9 +28,9 @@ class TaskProgress:
     status : TaskStatus or None
         What the last poll returned.
     status_before_stop : TaskStatus or None
-        What the last poll before Chiltepin told it to stop returned: what came after that is our own doing.
+        The result of the last poll before Chiltepin told it to stop; later statuses are the effect of that.
     refused : str
-        Why the last submission failed that is tried again; empty if none did.
+        Why the last submission failed, if it is retried; else empty.
     """
 
     handle: TaskHandle | None = None
@@ -45,28 +45,28 @@ class PendingRequest:
     Parameters
     ----------
     request : TransferRequest or DeleteRequest
-        What is wanted.
+        The request.
     timeout : float
         Seconds from ``started`` after which it ends with `TaskTimeoutError`.
     polling_interval : float
         Longest time between two polls of its task, in seconds.
     grace : float
-        Seconds for which a fault that does not heal without help is waited for.
+        Seconds that a lasting fault is tolerated.
     started : float
         When it started.
     workflow : str
-        The name of the workflow that wants it; empty outside of any.
+        The name of the workflow; empty outside of one.
     raises : bool
         Whether the future ends with an error too if the task did not succeed.
 
     Attributes
     ----------
     items : tuple of Item
-        What the request moves or removes.
+        The items of the request.
     times_out_at : float
-        When its time is up.
+        When its timeout ends.
     future : Future of TaskStatus
-        Ends with the final status of the task, or with the error that says why there is none.
+        Ends with the final status of the task, or with an error if it has none.
     stop_reason : str
         Why it was stopped: "cancel" or "timeout"; empty if it was not.
     """
@@ -87,39 +87,39 @@ class PendingRequest:
         self.items = items_of(request)
         self.started, self.times_out_at = started, started + timeout
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
-        # Parsl stumbles over a future that is cancelled under it; a running one cannot be.
+        # Parsl never ends a task whose future is cancelled; a running future cannot be cancelled.
         self.future.set_running_or_notify_cancel()
         self.stop_reason = ""
         self.ended = False
-        #: The task that does it, and the most items that such a task may have.
+        #: Its task, and the most items that this task may have.
         self.task: TaskProgress | None = None
         self.max_items: int | None = None
         #: Since when its item has had a fault, and the earliest time of its next submission.
         self.fault_since: float | None = None
         self.not_before = float("-inf")
-        #: Whether its item may be done already, so that it is asked for in the form that does nothing where it is.
+        #: Whether its item may be done already, so that the next task leaves it alone if it is.
         self.may_be_done = False
-        #: In how many tasks the service did not tell what became of its item.
+        #: How many tasks ended without an outcome for its item.
         self.unproven = 0
-        #: What became of its item before it is tried again.
+        #: The outcome of its item before the retry.
         self.last_status: TaskStatus | None = None
         self._final: TaskStatus | None = None
 
     @property
     def handle(self) -> TaskHandle | None:
-        """The task that it travels in, once that is submitted."""
+        """The task; None until it is submitted."""
         return self.task.handle if self.task else None
 
     @property
     def status(self) -> TaskStatus | None:
-        """The final status; before, that of the last poll of its task, or why it is retried."""
+        """The final status; before the end, that of the last poll, or the reason for the retry."""
         return self._final or (self.task.status if self.task else None) or self.last_status
 
     def outcome(self, now: float, status: TaskStatus | None) -> TaskStatus | BaseException:
-        """Return how it ends where its task, which it has for itself, stands as ``status`` says."""
+        """Return how it ends if its task, which it does not share, has this status."""
         if status is not None and status.state is TaskState.SUCCEEDED:
             return status
-        # The deadline at the service is the same moment by another clock, and may come first.
+        # The deadline at the service is the same moment by another clock, which may be ahead.
         expired = (
             status is not None and status.state is TaskState.EXPIRED and now >= self.times_out_at - policy.CLOCK_SKEW
         )
@@ -131,7 +131,7 @@ class PendingRequest:
         return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
 
     def detached_error(self, others: int) -> BaseException:
-        """Return the error with which it ends while its task goes on for others."""
+        """Return the error with which it ends while its task goes on for other requests."""
         what, task = describe(self.request), f"a task with {others} other items goes on, and may still do it"
         if self.stop_reason == "timeout":
             return TaskTimeoutError(
@@ -155,7 +155,7 @@ class PendingRequest:
         )
 
     def finish(self, outcome: TaskStatus | BaseException) -> None:
-        """End the future, unless its owner has done so."""
+        """End the future, unless it has ended."""
         if not isinstance(outcome, BaseException):
             self._final = outcome
         error = self._error(outcome)

@@ -54,7 +54,7 @@ class Poller:
         asked = False
         for batch in list(self._batcher.batches):
             if asked:
-                # In between too, for a hundred submissions take longer than the time between two polls.
+                # A hundred submissions take longer than the time between two polls.
                 self._poll_if_due()
             asked = batch.needed and bool(self.guarded(batch, self._advance, batch))
         self._poll_if_due()
@@ -75,13 +75,13 @@ class Poller:
         return float("-inf") if batch.stop_reason else self._batcher.submit_time(batch, now)
 
     def _advance(self, batch: Batch) -> bool:
-        """Submit a task, or cancel it, or give it up, whichever is due; return whether the service was asked."""
+        """Submit, cancel, complete or give up a task, whichever is due; return whether the service was asked."""
         now = self._clock.monotonic()
         if batch.handle is None:
             return self._submitter.submit_if_due(batch, now)
         if now >= batch.stop_deadline:
-            # Before the next cancellation: a service that is down would be sent them without end. Of a task that has
-            # ended, the outcomes of its items are not known.
+            # Checked before the next cancellation: a service that is down would be sent one after another. If the task
+            # has ended, the outcomes of its items are unknown.
             self._completer.give_up(batch, now, None if batch.has_ended else batch.final_status)
             return False
         if batch.has_ended:
@@ -97,18 +97,18 @@ class Poller:
         batch.note_cancel_tried(now)
         try:
             self._backend.cancel(batch.handle)  # type: ignore[arg-type] # it has one
-        except Exception as err:  # noqa: BLE001 - tried again, until its time is up
+        except Exception as err:  # noqa: BLE001 - retried until the stop deadline
             logger.warning("Could not cancel task %s: %s", batch.handle and batch.handle.task_id, err)
         else:
             batch.cancel_accepted = True
 
     def guarded(self, batch: Batch, function: Callable[..., T], *given: Any) -> T | None:
-        """Call a function for one batch; what it raises ends this batch, and nothing else."""
+        """Call a function for one batch; an error ends this batch and no other."""
         try:
             return function(*given)
         except Exception as err:
             logger.exception("A batch of %d items ends, and the others go on.", len(batch.requests_by_item))
-            # Nothing that belongs to a service: it would be kept with the error.
+            # Only the name: the error may hold objects of the SDK.
             kind = type(err).__name__
         failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
         if batch.handle is None or batch.has_ended:
@@ -135,7 +135,7 @@ class Poller:
                 raise BackendError(f"{len(statuses)} statuses came for {len(asked)} tasks.")  # noqa: TRY301
         except LoginRequiredError as err:
             lost = err
-        except Exception as err:  # noqa: BLE001 - asked again; each pending request has its timeout
+        except Exception as err:  # noqa: BLE001 - retried; each pending request has its timeout
             logger.warning("Could not ask how %d tasks are: %s", len(asked), err)
             self.backoff.failed(self._clock.monotonic())
             return
@@ -176,6 +176,6 @@ class Poller:
                 batch.stop("fault", now, proof)
 
     def _complete(self, batch: Batch) -> None:
-        """End the pending requests of a task that has ended; if that is not possible yet, it is tried again."""
+        """End the pending requests of a task that has ended, now or at a later try."""
         if not self._completer.complete(batch):
             batch.backoff.failed(self._clock.monotonic())

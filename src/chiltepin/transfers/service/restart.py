@@ -47,21 +47,21 @@ class RestartPlan:
         return others is not None and last is not None and any(map(others.killed, last[0].askers(last[1])))
 
     def repeatable_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
-        """Return the form that does nothing where items are done already; as it was said, where there is none."""
+        """Return the form that leaves alone what is done already; the request unchanged if it has no such form."""
         # What a sync level leaves alone is not compared with a checksum from outside, so the two exclude each other.
         if any(not isinstance(item, str) and item.checksum for item in items):
             return kind
         return self._repeatable_form(kind)
 
     def add(self, news: KnownSubmission) -> None:
-        """Take note of a task of another process that has ended."""
+        """Note a task of another process that has ended."""
         kind = self._repeatable_form(kind_of(news.entry.request))
-        # Of a transfer that failed for one item the others may be done, and to compare is never wrong. A deletion that
-        # failed may have failed because nothing was there, and is to do so again.
+        # If a transfer failed for one item, its other items may be done, and a comparison is always right. A deletion
+        # may have failed because a path did not exist, and must fail again.
         counts = news.entry.state is TaskState.SUCCEEDED or not isinstance(kind, DeleteRequest)
         counts = counts and any(not self._ended_cleanly(asker) for asker, _ in (*news.began, *news.saw))
         known = self._done.setdefault(kind, {})
-        # The last one who asked for an item decides.
+        # The last requester of an item decides.
         for number, item in enumerate(items_of(news.entry.request) if counts or known else ()):
             known.pop(item, None)
             if counts:
@@ -73,7 +73,7 @@ class RestartPlan:
         return self._recorder.others is None or self._recorder.others.ended_cleanly(asker)
 
     def _tidy(self) -> None:
-        """Drop what was done for workflows that have ended in order, and of very many of one kind the oldest."""
+        """Drop what was done for workflows that have ended cleanly, and the oldest items of very large kinds."""
         for kind, known in self._done.items():
             live = [
                 (item, last)
@@ -84,11 +84,11 @@ class RestartPlan:
         self._most = max(policy.REMEMBERED_ITEMS, 2 * sum(map(len, self._done.values())))
 
     def _repeatable_form(self, kind: Request) -> Request:
-        """Return the form of a request that does nothing where it is done; the same, if it is one or there is none."""
+        """Return the form of a request that leaves alone what is done; the request itself without such a form."""
         if isinstance(kind, DeleteRequest):
             return replace(kind, ignore_missing=True)
-        # A file that is left alone keeps its old time. And who wants nothing verified may have collections that know no
-        # checksums, or tapes that would all be read.
+        # A file that is left alone keeps its old time. Without verification, a collection may not support checksums, or
+        # would read all its tapes for them.
         if kind.sync_level is not None or kind.preserve_timestamp or not (kind.verify_checksum and self._compares):
             return kind
         return replace(kind, sync_level="checksum")

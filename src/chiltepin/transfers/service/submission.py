@@ -1,4 +1,4 @@
-"""Submit a batch when that is due, and decide what a refusal means for its requests."""
+"""Submit a batch when it is due, and decide what an error means for its requests."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ class Submitter:
 
     def _submit(self, batch: Batch, request: Request) -> None:
         try:
-            # Kept over every try: that is what makes a repetition harmless.
+            # The same for every try, which makes a retry harmless.
             if not batch.submission_id:
                 batch.submission_id = self._backend.new_submission_id()
                 waited = batch.waited(self._clock.monotonic())
                 self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked())
             handle = self._backend.submit(request, batch.submission_id)
-        except Exception as err:  # noqa: BLE001 - whatever it is, the futures have to end
+        except Exception as err:  # noqa: BLE001 - the futures have to end
             refusal = err
         else:
             # Its first poll counts from now, not from the last poll of other tasks.
@@ -119,10 +119,10 @@ class Submitter:
             return
         self._completer.drop(batch)
         if batch.stop_reason:
-            # There is no task, and `submit_if_due` ends what wanted one.
+            # No task was created, and `submit_if_due` ends its requests.
             return
         if batch.per_item and not isinstance(refusal, EndpointError | EndpointUnavailableError | LoginRequiredError):
-            # One of its items may be to blame.
+            # Bisect the batch: one of its items may be invalid.
             self._completer.resubmit(batch.pending_requests, max_items=max(1, len(batch.requests_by_item) // 2))
         else:
             self._completer.end_all(batch, lambda _: refusal)
@@ -137,6 +137,6 @@ class Submitter:
             self._batcher.drop(batch)
         for pending in pending_requests:
             pending.last_status = other
-            # A service that refuses repeatedly is asked less and less often.
+            # Each refusal makes the next pause longer.
             pending.not_before = now + min(policy.RETRY_MAX, (now - pending.started) * policy.POLL_FRACTION)
         self._completer.resubmit(pending_requests, max_items=None)
