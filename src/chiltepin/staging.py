@@ -18,6 +18,7 @@ from chiltepin.data import data_settings, local_path, transfer_task
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import SCHEME, location_of
+from chiltepin.parsl.shutdown import attached
 from chiltepin.transfers.resolve import resolve_endpoint
 from chiltepin.transfers.worker import WithOutputDir
 
@@ -130,7 +131,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         DataFuture or None
             None if there is nothing to wait for except that future.
         """
-        staged = kernel.attached(dm.dfk, _StagedFiles)
+        staged = attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
             endpoint, path = location_of(file)
@@ -180,7 +181,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         Future or None
             The future of the transfer; None if the app writes the file in place.
         """
-        staged = kernel.attached(dm.dfk, _StagedFiles)
+        staged = attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
             endpoint, path = location_of(file)

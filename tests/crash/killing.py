@@ -18,7 +18,7 @@ import psutil
 import xxhash
 from buckets import KEYS
 
-from chiltepin.backends.filesystem.local.temp_files import PART
+from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import pytest
 from buckets_killed import BucketCase
 from killing import kept_bytes, seeds
 
-from chiltepin.backends.filesystem.local.temp_files import PART
+from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 
 MIB = 1 << 20

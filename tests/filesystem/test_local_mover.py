@@ -17,7 +17,7 @@ import pytest
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local import kernel_copy as pieces
 from chiltepin.backends.filesystem.local.store import LocalStore
-from chiltepin.backends.filesystem.local.temp_files import PART
+from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.location import Location
 from chiltepin.backends.filesystem.mover.file import copy_file
 from chiltepin.backends.filesystem.mover.pool import AdaptivePool

@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import parsl
 from parsl.errors import NoDataFlowKernelError
 
-from chiltepin.backends import forks
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["attached", "current", "entered", "running", "target"]
-
-T = TypeVar("T")
+__all__ = ["current", "entered", "running", "target"]
 
 # A weak reference: the context of a thread may outlive the run that it once entered.
 _CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
 _INTERNAL = "_parsl_internal"
-
-#: The one attribute of a DataFlowKernel that is ours: what `attached` has made, by what has made it.
-_ATTACHED = "_chiltepin"
-_attaching = threading.RLock()
-
-
-def _renew() -> None:
-    global _attaching  # noqa: PLW0603 - a thread of the parent may hold it
-    _attaching = threading.RLock()
-
-
-forks.register(_renew)
-
-
-def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
-    """Return what ``make(dfk)`` has made for a run; it is made once, and kept on the DataFlowKernel as long as that."""
-    kept: dict[Any, Any] = vars(dfk).setdefault(_ATTACHED, {})
-    if make not in kept:
-        with _attaching:
-            if make not in kept:
-                kept[make] = make(dfk)
-    return kept[make]  # type: ignore[no-any-return]
 
 
 def running() -> DataFlowKernel | None:

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from concurrent import futures
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import parsl
 from parsl.dataflow.states import States
@@ -23,7 +23,7 @@ from parsl.errors import NoDataFlowKernelError
 
 from chiltepin.backends import forks
 from chiltepin.errors import ConfigError
-from chiltepin.parsl import kernel, run_logs, signals, task_guards
+from chiltepin.parsl import run_logs, signals, task_guards
 from chiltepin.parsl.cancellation import CHECK_INTERVAL, TaskCanceller
 from chiltepin.parsl.task_records import awaited, belongs_to, unfinished
 from chiltepin.transfers import callbacks, interpreter_exit
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["Shutdown", "install_shutdown", "shutdown_of", "wait_all"]
+__all__ = ["Shutdown", "attached", "install_shutdown", "shutdown_of", "wait_all"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds for which futures and callbacks are waited for when the interpreter ends, before threads are looked at.
 PAUSE = 0.25
@@ -50,8 +52,30 @@ PATIENCE = 5.0
 _ENDED_FIRST = "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
 _ENDED_LAST = "Python ended, and nothing was about to end what it waits for"
 
+#: The one attribute of a DataFlowKernel that is ours: what `attached` has made, by what has made it.
+_ATTACHED = "_chiltepin"
+_attaching = threading.RLock()
+
 #: All of this process.
 _shutdowns: weakref.WeakSet[Shutdown] = weakref.WeakSet()
+
+
+def _renew() -> None:
+    global _attaching  # noqa: PLW0603 - a thread of the parent may hold it
+    _attaching = threading.RLock()
+
+
+forks.register(_renew)
+
+
+def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
+    """Return what ``make(dfk)`` has made for a run; it is made once, and kept on the DataFlowKernel as long as that."""
+    kept: dict[Any, Any] = vars(dfk).setdefault(_ATTACHED, {})
+    if make not in kept:
+        with _attaching:
+            if make not in kept:
+                kept[make] = make(dfk)
+    return kept[make]  # type: ignore[no-any-return]
 
 
 def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
@@ -77,7 +101,7 @@ def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
 
 def shutdown_of(dfk: DataFlowKernel) -> Shutdown:
     """Return the shutdown of a run, which from then on takes the place of its ``cleanup``; one for each run."""
-    return kernel.attached(dfk, Shutdown)
+    return attached(dfk, Shutdown)
 
 
 def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:

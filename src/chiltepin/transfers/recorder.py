@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError, ChiltepinError
-from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus, items_of
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.transfers import policy
 from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
 from chiltepin.transfers.outcomes import describe, status_from_error
@@ -43,7 +43,7 @@ class TaskLog:
         self, activity_log: ActivityLog | None, name: str, request: Request, *, backend: str, asked: datetime | None
     ) -> None:
         self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
-        self._asked, self._task, self._items = asked, "", items_of(request)
+        self._asked, self._task = asked, ""
         self._begun = False
         #: Until when nothing had moved, and since when it has; when the next line is due; what the last one was.
         self._still, self._moving = asked, cast("datetime | None", None)
@@ -75,10 +75,10 @@ class TaskLog:
         if self._activity_log is None:
             return
         self._task = status.handle.task_id or self._task
-        if self._moves(status) or (status.state is TaskState.SUCCEEDED and failed < len(self._items)):
+        facts = self._facts()
+        if self._moves(status) or (status.state is TaskState.SUCCEEDED and failed < facts["count"]):
             self._moving = self._moving or self._still
-        facts = {"id": self._name, **self._facts(), **self._counts(status), "failed": failed}
-        self._activity_log.write("ended", facts)
+        self._activity_log.write("ended", {"id": self._name, **facts, **self._counts(status), "failed": failed})
 
     def _moves(self, status: TaskStatus) -> bool:
         """Whether anything has moved by now; if not, record the time."""
@@ -90,19 +90,21 @@ class TaskLog:
         return self._moving is not None
 
     def _facts(self) -> dict[str, Any]:
-        request, items = self._request, self._items
-        deletes = isinstance(request, DeleteRequest)
+        request, most = self._request, policy.ACTIVITY_ITEMS
+        if isinstance(request, DeleteRequest):
+            kind, source, destination, count = "delete", request.endpoint, "", len(request.paths)
+            items = [[path, ""] for path in request.paths[:most]]
+        else:
+            kind, source, destination, count = "transfer", request.source, request.destination, len(request.items)
+            items = [[item.source, item.destination] for item in request.items[:most]]
         return {
             "backend": self._backend,
             "task": self._task,
-            "kind": "delete" if deletes else "transfer",
-            "from": request.endpoint if isinstance(request, DeleteRequest) else request.source,
-            "to": "" if isinstance(request, DeleteRequest) else request.destination,
-            "items": [
-                [item, ""] if isinstance(item, str) else [item.source, item.destination]
-                for item in items[: policy.ACTIVITY_ITEMS]
-            ],
-            "count": len(items),
+            "kind": kind,
+            "from": source,
+            "to": destination,
+            "items": items,
+            "count": count,
             "label": request.label,
             **({"asked": self._asked.isoformat()} if self._asked else {}),
         }

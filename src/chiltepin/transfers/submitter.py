@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["delete_task", "transfer_task"]
 
 
-def transfer_task(payload: AppPayload, transfers: Transfers, *, inputs: Any = (), **asked: Any) -> Future[TaskStatus]:
+def transfer_task(payload: AppPayload, transfers: Transfers, **asked: Any) -> Future[TaskStatus]:
     """Start one transfer; the future ends as `chiltepin.transfers.worker.transfer_task` would.
 
     Parameters
@@ -29,16 +29,14 @@ def transfer_task(payload: AppPayload, transfers: Transfers, *, inputs: Any = ()
         What was decided before; its setup is that of ``transfers``.
     transfers : Transfers
         Where it goes. It may hold a login, and cannot be sent to another process.
-    inputs, asked
+    asked
         As for the worker.
     """
-    del inputs  # Only waited for.
     return _start(payload.completed(arguments.transfer_request, asked), transfers)
 
 
-def delete_task(payload: AppPayload, transfers: Transfers, *, inputs: Any = (), **asked: Any) -> Future[TaskStatus]:
+def delete_task(payload: AppPayload, transfers: Transfers, **asked: Any) -> Future[TaskStatus]:
     """Start one deletion; as `transfer_task`."""
-    del inputs
     return _start(payload.completed(arguments.delete_request, asked), transfers)
 
 

@@ -70,13 +70,15 @@ class AppPayload:
 
     def completed(self, make_request: Callable[..., Request], asked: dict[str, Any]) -> AppPayload:
         """Return what this is with the arguments that were futures; ``make_request`` takes those of the request."""
+        # Only waited for.
+        asked.pop("inputs", None)
         if not asked:
             return self
         times = arguments.checked({name: asked.pop(name) for name in arguments.TIMES if name in asked})
         return replace(self, request=self.request or make_request(**asked), **times)
 
 
-def transfer_task(payload: AppPayload, *, inputs: Any = (), **asked: Any) -> TaskStatus:
+def transfer_task(payload: AppPayload, **asked: Any) -> TaskStatus:
     """Run one transfer: that of the payload, with what is ``asked`` besides.
 
     Returns
@@ -89,13 +91,11 @@ def transfer_task(payload: AppPayload, *, inputs: Any = (), **asked: Any) -> Tas
     TaskError
         If the task did not succeed.
     """
-    del inputs  # Only waited for.
     return run(payload.completed(arguments.transfer_request, asked))
 
 
-def delete_task(payload: AppPayload, *, inputs: Any = (), **asked: Any) -> TaskStatus:
+def delete_task(payload: AppPayload, **asked: Any) -> TaskStatus:
     """Run one deletion; as `transfer_task`."""
-    del inputs
     return run(payload.completed(arguments.delete_request, asked))
 
 

@@ -161,8 +161,8 @@ class FilesystemBackend:
         from chiltepin.backends.filesystem.mover.file import copy_file  # noqa: PLC0415 - a listing moves nothing
         from chiltepin.backends.filesystem.mover.tree import copy_tree  # noqa: PLC0415
 
-        origins = self._place(request.source).locations(item.source for item in request.items)
-        goals = self._place(request.destination).locations(item.destination for item in request.items)
+        origins = self._place(request.source).locations([item.source for item in request.items])
+        goals = self._place(request.destination).locations([item.destination for item in request.items])
         pairs = list(zip(origins, goals, strict=True))
         if why := contradiction(request):
             raise UnsupportedOptionError(why, backend=self.name)
@@ -181,8 +181,10 @@ class FilesystemBackend:
         else:
             copies = [partial(copy_file, roots=roots, checksum=item.checksum) for item in request.items]
         return in_steps(
-            ("Copying {} to {}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
-            for copy, (origin, goal) in zip(copies, pairs, strict=True)
+            [
+                ("Copying {} to {}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
+                for copy, (origin, goal) in zip(copies, pairs, strict=True)
+            ]
         )
 
     def _deletion(self, request: DeleteRequest) -> Callable[[TaskRun], None]:
@@ -200,8 +202,10 @@ class FilesystemBackend:
                 )
         roots = Roots(partial(self._roots, request.endpoint))
         return in_steps(
-            ("Deleting {}", partial(delete, request=request, location=location, roots=roots), (location,))
-            for location in doomed
+            [
+                ("Deleting {}", partial(delete, request=request, location=location, roots=roots), (location,))
+                for location in doomed
+            ]
         )
 
     def _roots(self, endpoint: str) -> list[Location]:

@@ -74,29 +74,21 @@ def limited(entries: Iterable[Item], where: object) -> Iterator[Item]:
         yield entry
 
 
+@dataclass(slots=True, eq=False)
 class Entry:
     """One entry of a folder, its link not followed."""
-
-    __slots__ = ("fault", "kind", "mtime", "name", "size")
 
     #: Nanoseconds to which the store cuts the time that it tells of an open file, where a listing tells it finer.
     unit: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        name: str,
-        kind: Literal["file", "dir", "link", "other"],
-        size: int | None = 0,
-        mtime: float | None = None,
-        fault: Exception | None = None,
-    ) -> None:
-        self.name, self.kind = name, kind
-        #: Bytes; None where the store does not tell.
-        self.size = size
-        #: Last modification, seconds since 1970 UTC; None where the store keeps none.
-        self.mtime = mtime
-        #: Why it cannot be copied although it is listed; it fails by itself, and the entries beside it do not.
-        self.fault = fault
+    name: str
+    kind: Literal["file", "dir", "link", "other"]
+    #: Bytes; None where the store does not tell.
+    size: int | None = 0
+    #: Last modification, seconds since 1970 UTC; None where the store keeps none.
+    mtime: float | None = None
+    #: Why it cannot be copied although it is listed; it fails by itself, and the entries beside it do not.
+    fault: Exception | None = None
 
     def fits(self, limit: int) -> bool:
         """Whether it is known to have no more bytes than that."""

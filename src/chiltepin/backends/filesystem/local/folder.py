@@ -10,18 +10,20 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from chiltepin.backends.filesystem.local.claims import sweep
 from chiltepin.backends.filesystem.local.in_order_files import InOrderTempFile, in_order_only
 from chiltepin.backends.filesystem.local.kernel_copy import clonable, clone
-from chiltepin.backends.filesystem.local.opening import ENTERED
-from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile
-from chiltepin.backends.filesystem.local.small_files import read_small, write_small
-from chiltepin.backends.filesystem.local.temp_files import PART, LocalTempFile, TempFiles
+from chiltepin.backends.filesystem.local.reader import ENTERED, FILE, LocalReader, read_small
+from chiltepin.backends.filesystem.local.temp_files import TempFiles
 from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
+from chiltepin.backends.filesystem.local.writer import PART, LocalTempFile
 from chiltepin.backends.filesystem.store import SMALL, Entry, Small
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import CopyOptions, Folder
     from chiltepin.paths import Parts
@@ -54,19 +56,18 @@ class OwnStore(Protocol):
 
     #: The disks that were found to take files in order only.
     in_order: set[int]
+    #: Folders that were swept, and those where a temporary file of ours stayed that the disk did not let go.
+    swept: set[Parts]
+    untidy: set[Parts]
 
-    def tidy(self, folder: int, parts: Parts, temp_files: TempFiles | None, *, goal: bool) -> None:
-        """Remove temporary files of dead writers from a folder."""
-        ...
 
-
-class LocalFolder(OpenFile):
+class LocalFolder:
     """One folder of this machine, held open."""
 
     def __init__(
         self, descriptor: int, store: OwnStore, parts: Parts, *, goal: bool = False, fresh: bool = False
     ) -> None:
-        super().__init__(descriptor)
+        self.descriptor = descriptor
         self._store, self._parts, self._goal, self._fresh = store, parts, goal, fresh
         self._temp_files: TempFiles | None = None
 
@@ -158,7 +159,7 @@ class LocalFolder(OpenFile):
         if small is None or self._in_order:
             return None
         try:
-            return write_small(small, name, options, self.open_temp_files())
+            return self.open_temp_files().write_small(small, name, options)
         except OSError as err:
             if not self._learns(err):
                 raise
@@ -215,13 +216,33 @@ class LocalFolder(OpenFile):
             temp_files, temp_file, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
         )
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._temp_files is not None:
             self._temp_files.close()
         # Not before: what a dead run has begun may just have been continued. And also where nothing was to be done: it
         # may have been killed when all files were whole. In a folder that was made just now no run has died.
-        self._store.tidy(self.descriptor, self._parts, self._temp_files, goal=self._goal and not self._fresh)
-        super().__exit__(kind, error, trace)
+        self._tidy()
+        # What was written has been heard of before (`TempFiles.finish`).
+        with suppress(OSError):
+            os.close(self.descriptor)
+
+    def _tidy(self) -> None:
+        """Remove the leftovers of dead runs, the first time that the folder is the destination of a copy.
+
+        Our own are removed at once, by whoever makes them. Where the disk did not let them go, they are swept the next
+        time that the folder is open, written to or not.
+        """
+        store, parts = self._store, self._parts
+        if self._temp_files is not None and self._temp_files.left:
+            store.untidy.add(parts)
+        elif parts in store.untidy or (self._goal and not self._fresh and parts not in store.swept):
+            store.swept.add(parts)
+            # What cannot be swept is no failure of what was done here.
+            with suppress(OSError):
+                (store.untidy.discard if sweep(self.descriptor) else store.untidy.add)(parts)
 
     def remove(self, name: str) -> None:
         """Unlink the entry."""

@@ -7,18 +7,12 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["NEW", "Rights", "create_mode", "give_rights", "rights_of"]
-
-#: The mode of a new file, of which the kernel takes the umask.
-NEW = 0o666
+__all__ = ["Rights", "give_rights", "rights_of"]
 
 #: Where Linux keeps the entries of an access list (acl(5)).
 _ACL = "system.posix_acl_access"
 
 _HAS_LISTS = hasattr(os, "listxattr")
-
-#: Modes in which everybody may read: nothing is told early by a file that begins with them.
-_OPEN_TO_ALL = 0o044
 
 
 class Rights(NamedTuple):
@@ -66,16 +60,8 @@ def _acl_of(path: str) -> bytes | None:
         return None
 
 
-def create_mode(rights: Rights | None) -> int:
-    """Return the mode with which to begin a file, which is not more readable than the one that it replaces."""
-    if rights is None:
-        return NEW
-    open_to_all = rights.acl is None and rights.mode & _OPEN_TO_ALL == _OPEN_TO_ALL
-    return rights.mode | 0o600 if open_to_all else 0o600
-
-
 def give_rights(descriptor: int, rights: Rights) -> None:
-    """Give a file that was begun with `create_mode` the rights of the one that it replaces.
+    """Give a file that was begun with `TempFiles.new` the rights of the one that it replaces.
 
     An owner or a group that only root could give is left; then the group gets no more than all others have.
     """

@@ -1,4 +1,4 @@
-"""Files of this machine that are open for reading."""
+"""Files of this machine that are open for reading, and small ones, which are read at once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.times import Instant
 from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
+from chiltepin.backends.filesystem.store import SMALL, Small
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FILE", "LocalReader", "OpenFile", "close_quietly", "is_changed"]
+__all__ = ["ENTERED", "FILE", "FOLDER", "LocalReader", "OpenFile", "close_quietly", "read_small"]
 
 # O_NONBLOCK: a pipe in place of a file must not block until it is written to.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: How a folder is opened that may be entered and not listed (x without r); 0 where there is no such way.
+ENTERED = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC if hasattr(os, "O_PATH") else 0
 
 
 def close_quietly(descriptor: int) -> None:
@@ -27,7 +33,7 @@ def close_quietly(descriptor: int) -> None:
         pass
 
 
-def is_changed(before: os.stat_result, now: os.stat_result) -> bool:
+def _is_changed(before: os.stat_result, now: os.stat_result) -> bool:
     """Whether the content of a file may have changed between two looks at it."""
     if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         return True
@@ -37,6 +43,37 @@ def is_changed(before: os.stat_result, now: os.stat_result) -> bool:
 
 def _rights(facts: os.stat_result) -> tuple[int, ...]:
     return facts.st_mode, facts.st_uid, facts.st_gid, facts.st_nlink
+
+
+def read_small(origin: int, name: str) -> Small | None:
+    """Read a file at once.
+
+    Parameters
+    ----------
+    origin : int
+        The descriptor of its folder.
+    name : str
+        What it is called there.
+
+    Returns
+    -------
+    Small or None
+        None if it is no longer a small file, or was written to just now.
+    """
+    source = os.open(name, FILE, dir_fd=origin)
+    try:
+        before = os.fstat(source)
+        size = before.st_size
+        if size > SMALL or not stat.S_ISREG(before.st_mode):
+            return None
+        # One byte more than there should be, to see a file that has grown.
+        content = os.read(source, size + 1)
+        after = os.fstat(source)
+    finally:
+        close_quietly(source)
+    if len(content) != size or _is_changed(before, after):
+        return None
+    return Small(content, size, before.st_mtime_ns)
 
 
 class OpenFile:
@@ -100,6 +137,6 @@ class LocalReader(OpenFile):
 
     def changed(self) -> bool:
         """Compare size and times, in nanoseconds, with those of the moment it was opened, and look behind the end."""
-        if is_changed(self.facts, os.fstat(self.descriptor)):
+        if _is_changed(self.facts, os.fstat(self.descriptor)):
             return True
         return self.size is not None and bool(os.pread(self.descriptor, 1, self.size))

@@ -11,26 +11,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.claims import sweep
 from chiltepin.backends.filesystem.local.folder import LocalFolder
-from chiltepin.backends.filesystem.local.opening import (
-    closing,
-    identity_of,
-    open_child,
-    open_folder,
-    steps_of,
-    target_of,
-)
+from chiltepin.backends.filesystem.local.reader import ENTERED, FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable
+    from collections.abc import Collection, Hashable, Iterator
 
-    from chiltepin.backends.filesystem.local.temp_files import TempFiles
     from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
 
@@ -56,8 +47,8 @@ class LocalStore:
         self.names = tuple(name for name in self.root.split("/") if name)
         self._create = create
         #: Folders that were swept, and those where a temporary file of ours stayed that the disk did not let go.
-        self._swept: set[Parts] = set()
-        self._untidy: set[Parts] = set()
+        self.swept: set[Parts] = set()
+        self.untidy: set[Parts] = set()
         #: The disks that take files in order only, by their numbers.
         self.in_order: set[int] = set()
         self.times, self.writable = True, True
@@ -73,19 +64,19 @@ class LocalStore:
 
     def _first_link(self, parts: Parts, *, follow: bool, folder: bool) -> tuple[int, str] | None:
         try:
-            descriptor = open_folder(self.root)
+            descriptor = _open_folder(self.root)
         except FileNotFoundError:
             return None
         for depth, name in enumerate(parts):
-            with closing(descriptor):
+            with _closing(descriptor):
                 last = depth == len(parts) - 1
-                target = None if last and not follow else target_of(descriptor, name)
+                target = None if last and not follow else _target_of(descriptor, name)
                 if target is not None:
                     return depth, target
                 if last and not folder:
                     break
                 try:
-                    descriptor = open_folder(name, descriptor)
+                    descriptor = _open_folder(name, descriptor)
                 except (FileNotFoundError, NotADirectoryError):
                     if folder:
                         raise
@@ -99,19 +90,19 @@ class LocalStore:
         descriptor = self._open_root(create=create and self._create)
         made = False
         for name in parts:
-            with closing(descriptor):
-                descriptor, made = open_child(descriptor, name, create=create)
+            with _closing(descriptor):
+                descriptor, made = _open_child(descriptor, name, create=create)
         return LocalFolder(descriptor, self, parts, goal=create, fresh=made)
 
     def _open_root(self, *, create: bool) -> int:
         try:
-            return open_folder(self.root)
+            return _open_folder(self.root)
         except FileNotFoundError:
             if self._create and not create:
                 raise
         if create:
             os.makedirs(self.root, exist_ok=True)
-            return open_folder(self.root)
+            return _open_folder(self.root)
         raise Fault("FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, is not there; mount or make it first.")
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, LocalFolder]:
@@ -137,7 +128,7 @@ class LocalStore:
 
     def _way(self, parts: Parts) -> list[tuple[int | str, ...]]:
         """Return what each step from ``/`` on is: a folder itself, or the last folder and the names below it."""
-        found: list[tuple[int | str, ...]] = [identity_of("/")]
+        found: list[tuple[int | str, ...]] = [_identity_of("/")]
         path, there = "", True
         for name in (*self.names, *parts):
             path += f"/{name}"
@@ -152,7 +143,7 @@ class LocalStore:
     def links(self) -> Collection[tuple[Hashable, str]]:
         """Follow the root as it is configured from link to link; see `Store.links`."""
         found: list[tuple[Hashable, str]] = []
-        place, rest = "/", steps_of(self._given)
+        place, rest = "/", _steps_of(self._given)
         while rest and len(found) < LINK_LIMIT:
             name = rest.pop()
             if name == "..":
@@ -164,9 +155,9 @@ class LocalStore:
                 place = os.path.join(place, name)
                 continue
             with suppress(OSError):
-                found.append((identity_of(place), name))
+                found.append((_identity_of(place), name))
             place = "/" if target.startswith("/") else place
-            rest += steps_of(target)
+            rest += _steps_of(target)
         return found
 
     def renewed(self) -> LocalStore | None:
@@ -178,16 +169,56 @@ class LocalStore:
             same = os.path.realpath(self._given) == self.root
         return self if same else None
 
-    def tidy(self, folder: int, parts: Parts, temp_files: TempFiles | None, *, goal: bool) -> None:
-        """Remove the leftovers of dead runs from a folder, the first time that it is the ``goal`` of a copy.
 
-        Our own are removed at once, by whoever makes them. Where the disk did not let them go, they are swept the next
-        time that the folder is open, written to or not.
-        """
-        if temp_files is not None and temp_files.left:
-            self._untidy.add(parts)
-        elif parts in self._untidy or (goal and parts not in self._swept):
-            self._swept.add(parts)
-            # What cannot be swept is no failure of what was done here.
-            with suppress(OSError):
-                (self._untidy.discard if sweep(folder) else self._untidy.add)(parts)
+def _target_of(folder: int, name: str) -> str | None:
+    """Return the target of a link; None if it is not a link or does not exist."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError as err:
+        if err.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
+
+
+@contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    """Close a descriptor at the end of a ``with``."""
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _identity_of(path: str) -> tuple[int, int]:
+    """Return the disk and the number of a folder."""
+    facts = os.stat(path)
+    return facts.st_dev, facts.st_ino
+
+
+def _steps_of(path: str) -> list[str]:
+    """Return the names in a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _open_folder(name: str, folder: int | None = None) -> int:
+    """Open a folder, or only enter it where it may not be listed."""
+    try:
+        return os.open(name, FOLDER, dir_fd=folder)
+    except PermissionError:
+        if not ENTERED:
+            raise
+    return os.open(name, ENTERED, dir_fd=folder)
+
+
+def _open_child(folder: int, name: str, *, create: bool) -> tuple[int, bool]:
+    """Open a folder in another one; return its descriptor, and whether it was made for that."""
+    try:
+        return _open_folder(name, folder), False
+    except FileNotFoundError:
+        if not create:
+            raise
+    made = False
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
+        made = True
+    return _open_folder(name, folder), made

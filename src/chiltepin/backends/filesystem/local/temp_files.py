@@ -12,31 +12,29 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
-import xxhash
-
+from chiltepin.backends.filesystem.checksums import not_what_was_sent, verify_content
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.claims import MARKED, OPEN, TOKEN, open_locked
-from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
-from chiltepin.backends.filesystem.local.permissions import create_mode, give_rights, rights_of
-from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile, close_quietly
-from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds, unit_of
-from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.local.permissions import give_rights, rights_of
+from chiltepin.backends.filesystem.local.reader import close_quietly
+from chiltepin.backends.filesystem.local.times import keep_time, unit_of
 from chiltepin.backends.filesystem.temp_names import body_of, temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing_extensions import Buffer
 
     from chiltepin.backends.filesystem.local.permissions import Rights
-    from chiltepin.backends.filesystem.store import Reader
+    from chiltepin.backends.filesystem.store import CopyOptions, Small
 
-__all__ = ["PART", "LocalTempFile", "TempFiles", "give_name"]
+__all__ = ["TempFiles", "give_name", "surface_close_errors"]
 
-#: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
-#: takes long enough that handing it to another thread does not count (benchmarks/README.md).
-PART = 1 << 23
+#: The mode of a new file, of which the kernel takes the umask.
+_NEW_MODE = 0o666
+
+#: Modes in which everybody may read: nothing is told early by a file that begins with them.
+_OPEN_TO_ALL = 0o044
 
 _NEW = OPEN | os.O_CREAT | os.O_EXCL
-_DIGEST = xxhash.xxh3_128().digest_size
 
 
 def give_name(folder: int, temp_file: str, name: str) -> None:
@@ -68,6 +66,14 @@ def surface_close_errors(descriptor: int) -> None:
     os.close(os.dup(descriptor))
 
 
+def _create_mode(rights: Rights | None) -> int:
+    """Return the mode with which to begin a file, which is not more readable than the one that it replaces."""
+    if rights is None:
+        return _NEW_MODE
+    open_to_all = rights.acl is None and rights.mode & _OPEN_TO_ALL == _OPEN_TO_ALL
+    return rights.mode | 0o600 if open_to_all else 0o600
+
+
 class TempFiles:
     """The temporary files that are written into one open folder; `close` when the last of them has ended.
 
@@ -97,7 +103,7 @@ class TempFiles:
 
     def new(self, rights: Rights | None = None) -> tuple[str, int]:
         """Return name and descriptor of an empty temporary file: the first is its own claim, the others share one."""
-        mode = create_mode(rights)
+        mode = _create_mode(rights)
         try:
             name = self._free.pop()
         except IndexError:
@@ -130,7 +136,8 @@ class TempFiles:
                     surface_close_errors(descriptor)
                     give_name(self.folder, temp_file, name)
                 finally:
-                    close_quietly(descriptor)
+                    with suppress(OSError):
+                        os.close(descriptor)
             else:
                 os.close(descriptor)
                 give_name(self.folder, temp_file, name)
@@ -139,9 +146,32 @@ class TempFiles:
             self.give_up(temp_file)
             raise
 
+    def write_small(self, small: Small, name: str, options: CopyOptions) -> int:
+        """Write a small file, whole or not at all, and return its bytes.
+
+        Of a file of 4 KiB, most of what a copy costs is the system calls (benchmarks/README.md), so the content is
+        written and read back at once, and compared byte by byte: at that size a checksum would cost more.
+        """
+        if options.checksum:
+            verify_content(options.checksum, small.content, name)
+        rights = self.replaced(name)
+        temp_file, target = self.new(rights)
+        try:
+            _write(target, small.content, name, verify=options.verify)
+            if options.mtime:
+                keep_time(target, small.mtime)
+            if rights is not None:
+                give_rights(target, rights)
+        except BaseException:
+            self.give_up(temp_file)
+            close_quietly(target)
+            raise
+        self.finish(temp_file, target, name)
+        return small.size
+
     def ordered(self, rights: Rights | None) -> tuple[str, int]:
         """Return name and descriptor of a temporary file that is its own claim, and is open for writing only."""
-        return self._claimed(create_mode(rights), os.O_WRONLY | _NEW & ~os.O_RDWR)
+        return self._claimed(_create_mode(rights), os.O_WRONLY | _NEW & ~os.O_RDWR)
 
     def _claimed(self, mode: int = 0o600, flags: int = _NEW) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
@@ -159,7 +189,7 @@ class TempFiles:
         """Return name and descriptor of the file of that mark, and whether a dead writer has left something in it."""
         name = temporary(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:MARKED])
         # Twice: a disk that fails once has perhaps made the file before, which would stay.
-        mode = create_mode(rights)
+        mode = _create_mode(rights)
         found = self._kept(name, mode) or self._kept(name, mode)
         return found or (*self.new(rights), False)
 
@@ -207,139 +237,11 @@ class TempFiles:
             close_quietly(descriptor)
 
 
-class LocalTempFile(OpenFile):
-    """A file that is being written.
-
-    Parameters
-    ----------
-    temp_files : TempFiles
-        Those of its folder.
-    temp_file : str
-        Its name for now.
-    descriptor : int
-        Its own.
-    name : str
-        The name that it gets in the end.
-    size : int or None
-        Bytes that it will have, where that is known.
-    rights : Rights or None
-        Those of the file that it replaces.
-    continued : bool
-        Whether a dead writer has left something in it.
-    learns : callable
-        Whether an error has told of the disk how it had better be written to; see `in_order_files`.
-
-    Notes
-    -----
-    Behind the last byte, a large temporary file has the digests of its parts that are whole, each at the place of its
-    part, so that the next run knows what it need not copy again. `commit` cuts them off.
-    """
-
-    part: int | None = PART
-    verifies_writes = False
-
-    def __init__(
-        self,
-        temp_files: TempFiles,
-        temp_file: str,
-        descriptor: int,
-        name: str,
-        size: int | None,
-        *,
-        rights: Rights | None = None,
-        continued: bool = False,
-        learns: Callable[[OSError], bool] = lambda _: False,
-    ) -> None:
-        super().__init__(descriptor)
-        self._rights, self._learns = rights, learns
-        self._temp_files, self._temp_file, self._name, self._size = temp_files, temp_file, name, size
-        self._committed = self._parted = False
-        self._continued = continued
-
-    def has_part(self, offset: int, count: int) -> bytes | None:
-        """Read the part, and compare it with the digest that was noted when it was whole."""
-        if not self._continued:
-            return None
-        noted = os.pread(self.descriptor, _DIGEST, self._note(offset))
-        digest, block = xxhash.xxh3_128(), memoryview(bytearray(min(BLOCK, count)))
-        for start in range(offset, offset + count, BLOCK):
-            got = os.preadv(self.descriptor, [block[: offset + count - start]], start)
-            digest.update(block[:got])
-        return noted if noted == digest.digest() else None
-
-    def mark_verified(self, offset: int, digest: bytes) -> None:
-        """Note the digest of a part; a disk that has no room for it will say so of the next part."""
-        if self._size is not None and self._size > PART:
-            self._parted = True
-            with suppress(OSError):
-                write_at(self.descriptor, memoryview(digest), self._note(offset))
-
-    def _note(self, offset: int) -> int:
-        return (self._size or 0) + offset // PART * _DIGEST
-
-    def step(self, reader: Reader) -> int | None:
-        """Go by small steps within this machine; what comes from a server had best come a part at a time."""
-        return WRITTEN if isinstance(reader, LocalReader) else None
-
-    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
-        """Have the kernel copy a part of another file of this machine; holes stay holes."""
-        # What is read at both ends all the same costs less by steps (benchmarks/README.md).
-        if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
-            return False
-        if reader.sparse:
-            self._stretch()
-        # Where a dead run has written already, a hole would let it show through.
-        segments = [(offset, count)] if self._continued else data(reader, offset, count)
-        for start, length in segments:
-            if move(reader, self.descriptor, self._opened, start, length) < length:
-                raise Fault("FILE_SIZE_CHANGED", "The file became shorter while it was copied; move it again.")
-        return True
-
-    def _stretch(self) -> None:
-        """Give the file its size, so that a hole is read back as one also at its end."""
-        if os.fstat(self.descriptor).st_size < (self._size or 0):
-            os.ftruncate(self.descriptor, self._size or 0)
-
-    def _opened(self) -> int:
-        return os.open(self._temp_file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temp_files.folder)
-
-    def write_at(self, offset: int, block: memoryview) -> None:
-        """Write one part."""
-        write_at(self.descriptor, block, offset)
-
-    def write(self, block: memoryview) -> None:
-        """Append the block; a disk may take it in pieces."""
-        while block:
-            block = block[os.write(self.descriptor, block[:WRITTEN]) :]
-
-    def read_back(self) -> LocalReader:
-        """Open what was written, from its start."""
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return _ReadBack(self.descriptor, self._temp_file)
-
-    def commit(self, mtime: float | None) -> None:
-        """Give the file its time, its rights and its name."""
-        if self._size is not None and (self._parted or self._continued):
-            os.ftruncate(self.descriptor, self._size)
-        if mtime is not None:
-            keep_time(self.descriptor, nanoseconds(mtime))
-        if self._rights is not None:
-            give_rights(self.descriptor, self._rights)
-        surface_close_errors(self.descriptor)
-        give_name(self._temp_files.folder, self._temp_file, self._name)
-        self._committed = True
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self._committed:
-            self._temp_files.give_up(self._temp_file)
-        super().__exit__(kind, error, trace)
-        if not self._committed and isinstance(error, OSError) and self._learns(error):
-            # Worth another try, see `LocalStore.transient`: that one goes another way.
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-
-
-class _ReadBack(LocalReader):
-    """A temporary file that is read; its descriptor stays with the draft."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Leave the descriptor open."""
+def _write(target: int, content: Buffer, name: str, *, verify: bool) -> None:
+    """Write all of it, which a disk may take in pieces, and read it back."""
+    rest = memoryview(content)
+    size = len(rest)
+    while rest:
+        rest = rest[os.write(target, rest) :]
+    if verify and os.pread(target, size + 1, 0) != content:
+        raise not_what_was_sent(name)

@@ -55,13 +55,13 @@ def copy_file(
             raise _needs_whole_path(origin, goal)
         goal, there = _opened(goal, create=True)
         with there:
-            if _same(here, origin, there, goal):
-                raise Fault("SAME_FILE", f"{origin} would be copied onto itself.")
             taken = there.entry(goal.parts[-1])
+            if taken is not None and _same(here, origin, there, goal):
+                raise Fault("SAME_FILE", f"{origin} would be copied onto itself.")
             if taken is not None and taken.kind != "file":
                 _refuse_taken(origin, goal, there, taken, roots)
             copier = Copier(run, request)
-            if copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum):
+            if copier.file(here, entry, there, goal.parts[-1], existing=taken, checksum=checksum) and run.witness:
                 run.arrived(origin, goal)
 
 

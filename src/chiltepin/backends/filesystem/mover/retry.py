@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
@@ -24,26 +24,29 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 TRIES = 6
 
 
-def in_steps(steps: Iterable[tuple[str, Callable[[TaskRun], None], Sequence[Location]]]) -> Callable[[TaskRun], None]:
+def in_steps(steps: Sequence[tuple[str, Callable[[TaskRun], None], Sequence[Location]]]) -> Callable[[TaskRun], None]:
     """Return the operation of doing all steps; the others go on after one that failed.
 
     Each comes with the places that it is about, and with the words for its failure, in which ``{}`` stand for these.
     """
-    steps = tuple(steps)
 
     def one(run: TaskRun, what: str, step: Callable[[TaskRun], None], locations: Sequence[Location]) -> None:
-        run.check()
         try:
             with_retries(run, partial(step, run), *(location.store for location in locations))
         except Exception as err:  # noqa: BLE001 - the other steps go on
             run.fail(err, what.format(*locations))
+
+    def all_of(run: TaskRun) -> Iterator[Callable[[], None]]:
+        for step in steps:
+            run.check()
+            yield partial(one, run, *step)
 
     def operation(run: TaskRun) -> None:
         if len(steps) == 1:
             # Not worth asking whether more threads would be.
             one(run, *steps[0])
         else:
-            run.pool.all(partial(one, run, *step) for step in steps)
+            run.pool.all(all_of(run))
 
     return operation
 

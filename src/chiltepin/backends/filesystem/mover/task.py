@@ -156,6 +156,7 @@ class TaskRun:
         """Do the work and keep its outcome, whatever it is."""
         state = TaskState.FAILED
         try:
+            self.check()
             operation(self)
             state = TaskState.FAILED if self.failures else TaskState.SUCCEEDED
         except Cancelled:

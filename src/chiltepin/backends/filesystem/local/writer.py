@@ -1,0 +1,171 @@
+"""A file of this machine that is written in parts, and continued by the next run if its writer dies."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
+from chiltepin.backends.filesystem.local.permissions import give_rights
+from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile
+from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors
+from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
+from chiltepin.backends.filesystem.store import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.local.permissions import Rights
+    from chiltepin.backends.filesystem.local.temp_files import TempFiles
+    from chiltepin.backends.filesystem.store import Reader
+
+__all__ = ["PART", "LocalTempFile"]
+
+#: Bytes of a part. Two threads that each copy, hash and read back one part find it in the processor's cache, and a part
+#: takes long enough that handing it to another thread does not count (benchmarks/README.md).
+PART = 1 << 23
+
+_DIGEST = xxhash.xxh3_128().digest_size
+
+
+class LocalTempFile(OpenFile):
+    """A file that is being written.
+
+    Parameters
+    ----------
+    temp_files : TempFiles
+        Those of its folder.
+    temp_file : str
+        Its name for now.
+    descriptor : int
+        Its own.
+    name : str
+        The name that it gets in the end.
+    size : int or None
+        Bytes that it will have, where that is known.
+    rights : Rights or None
+        Those of the file that it replaces.
+    continued : bool
+        Whether a dead writer has left something in it.
+    learns : callable
+        Whether an error has told of the disk how it had better be written to; see `in_order_files`.
+
+    Notes
+    -----
+    Behind the last byte, a large temporary file has the digests of its parts that are whole, each at the place of its
+    part, so that the next run knows what it need not copy again. `commit` cuts them off.
+    """
+
+    part: int | None = PART
+    verifies_writes = False
+
+    def __init__(
+        self,
+        temp_files: TempFiles,
+        temp_file: str,
+        descriptor: int,
+        name: str,
+        size: int | None,
+        *,
+        rights: Rights | None = None,
+        continued: bool = False,
+        learns: Callable[[OSError], bool] = lambda _: False,
+    ) -> None:
+        super().__init__(descriptor)
+        self._rights, self._learns = rights, learns
+        self._temp_files, self._temp_file, self._name, self._size = temp_files, temp_file, name, size
+        self._committed = self._parted = False
+        self._continued = continued
+
+    def has_part(self, offset: int, count: int) -> bytes | None:
+        """Read the part, and compare it with the digest that was noted when it was whole."""
+        if not self._continued:
+            return None
+        noted = os.pread(self.descriptor, _DIGEST, self._note(offset))
+        digest, block = xxhash.xxh3_128(), memoryview(bytearray(min(BLOCK, count)))
+        for start in range(offset, offset + count, BLOCK):
+            got = os.preadv(self.descriptor, [block[: offset + count - start]], start)
+            digest.update(block[:got])
+        return noted if noted == digest.digest() else None
+
+    def mark_verified(self, offset: int, digest: bytes) -> None:
+        """Note the digest of a part; a disk that has no room for it will say so of the next part."""
+        if self._size is not None and self._size > PART:
+            self._parted = True
+            with suppress(OSError):
+                write_at(self.descriptor, memoryview(digest), self._note(offset))
+
+    def _note(self, offset: int) -> int:
+        return (self._size or 0) + offset // PART * _DIGEST
+
+    def step(self, reader: Reader) -> int | None:
+        """Go by small steps within this machine; what comes from a server had best come a part at a time."""
+        return WRITTEN if isinstance(reader, LocalReader) else None
+
+    def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
+        """Have the kernel copy a part of another file of this machine; holes stay holes."""
+        # What is read at both ends all the same costs less by steps (benchmarks/README.md).
+        if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
+            return False
+        if reader.sparse:
+            self._stretch()
+        # Where a dead run has written already, a hole would let it show through.
+        segments = [(offset, count)] if self._continued else data(reader, offset, count)
+        for start, length in segments:
+            if move(reader, self.descriptor, self._opened, start, length) < length:
+                raise Fault("FILE_SIZE_CHANGED", "The file became shorter while it was copied; move it again.")
+        return True
+
+    def _stretch(self) -> None:
+        """Give the file its size, so that a hole is read back as one also at its end."""
+        if os.fstat(self.descriptor).st_size < (self._size or 0):
+            os.ftruncate(self.descriptor, self._size or 0)
+
+    def _opened(self) -> int:
+        return os.open(self._temp_file, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._temp_files.folder)
+
+    def write_at(self, offset: int, block: memoryview) -> None:
+        """Write one part."""
+        write_at(self.descriptor, block, offset)
+
+    def write(self, block: memoryview) -> None:
+        """Append the block; a disk may take it in pieces."""
+        while block:
+            block = block[os.write(self.descriptor, block[:WRITTEN]) :]
+
+    def read_back(self) -> LocalReader:
+        """Open what was written, from its start."""
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        return _ReadBack(self.descriptor, self._temp_file)
+
+    def commit(self, mtime: float | None) -> None:
+        """Give the file its time, its rights and its name."""
+        if self._size is not None and (self._parted or self._continued):
+            os.ftruncate(self.descriptor, self._size)
+        if mtime is not None:
+            keep_time(self.descriptor, nanoseconds(mtime))
+        if self._rights is not None:
+            give_rights(self.descriptor, self._rights)
+        surface_close_errors(self.descriptor)
+        give_name(self._temp_files.folder, self._temp_file, self._name)
+        self._committed = True
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._committed:
+            self._temp_files.give_up(self._temp_file)
+        super().__exit__(kind, error, trace)
+        if not self._committed and isinstance(error, OSError) and self._learns(error):
+            # Worth another try, see `LocalStore.transient`: that one goes another way.
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+
+
+class _ReadBack(LocalReader):
+    """A temporary file that is read; its descriptor stays with the draft."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Leave the descriptor open."""
