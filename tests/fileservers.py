@@ -42,7 +42,8 @@ if kind == "windows":
     FTPHandler.abstracted_fs = Windows
 if kind == "old":
     FTPHandler.proto_cmds = {name: it for name, it in FTPHandler.proto_cmds.items() if name not in ("MLSD", "MLST")}
-# Not the one with threads: it sometimes closes a connection of another one, and then goes on to do so.
+# Not the one with threads: ftp_CWD changes the folder of the process for a moment. Two at once may leave it in one that
+# a test removes; then os.getcwd fails in each CWD after that, and ends its session.
 MultiprocessFTPServer(("127.0.0.1", int(port)), FTPHandler).serve_forever()
 """
 

@@ -303,7 +303,7 @@ def sftp_rig(tmp_path, ssh_server):  # noqa: F811 - that fixture
     """The filesystem backend over two folders behind a server of SFTP."""
     made = folders(tmp_path)
     config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
-    return ModelessRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
+    return RemoteRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
 
 
 @pytest.fixture(scope="session")
@@ -323,14 +323,14 @@ def other_sftp_rig(other_sftp):
         (root / top).mkdir()
         config = {name: {**settings, "url": f"{settings['url']}/{top}/{name}"} for name in NAMES}
         # rclone follows the links of its folder, and tells of none.
-        rig = ServedRig if kind == "rclone" else ModelessRig
+        rig = ServedRig if kind == "rclone" else RemoteRig
         return rig(FilesystemBackend.from_config(config, {}), folders(root / top), config=(config, {}))
 
     return made
 
 
-class ModelessRig(FolderRig):
-    """Folders behind a server that gives a file which is replaced the mode of a new one, and tells times in 32 bits."""
+class RemoteRig(FolderRig):
+    """Folders behind a server that tells times in 32 bits."""
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
         """Write a file, with a time that can be told."""
@@ -338,18 +338,18 @@ class ModelessRig(FolderRig):
             self.lacks("times before 1970 or after 2106", "put")
         super().put(endpoint, path, content, modified=modified)
 
-    def chmod(self, endpoint: str, path: str, mode: int) -> None:
-        """Set none."""
-        Rig.chmod(self, endpoint, path, mode)
 
-
-class ServedRig(ModelessRig):
+class ServedRig(RemoteRig):
     """Folders behind a server, which has no links that could be told from what they lead to."""
 
     #: Whether the server tells times of change in its listings.
     times = True
     #: Puts something into a folder that the server cannot give.
     spoiling: Callable[[Path], object] | None = None
+
+    def chmod(self, endpoint: str, path: str, mode: int) -> None:
+        """Set none: a file that is replaced gets the mode of a new one."""
+        Rig.chmod(self, endpoint, path, mode)
 
     def spoil(self, endpoint: str, folder: str) -> None:
         """Put something there that the server cannot give."""

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 #: Smallest size of a disk of each kind, in MiB; what makes them is ``mkfs.KIND``.
-SMALLEST = {"ext4": 4, "ext2": 1, "xfs": 300, "btrfs": 120}
+SMALLEST = {"ext4": 4, "ext2": 1, "xfs": 300, "btrfs": 120, "vfat": 1, "exfat": 1}
+
+#: What mounts a disk of a kind that the kernel need not know.
+_FUSE = {"exfat": ("-t", "exfat-fuse")}
 
 
 class NoDiskError(Exception):
@@ -98,7 +101,7 @@ def mounted(kind: str, size: int, *options: str) -> Iterator[str]:
             with open(f"{folder}/image", "wb") as image:
                 image.truncate(size << 20)
             _run(f"mkfs.{kind}", *options, f"{folder}/image")
-            _run("mount", "-o", "loop", f"{folder}/image", disk)
+            _run("mount", *_FUSE.get(kind, ()), "-o", "loop", f"{folder}/image", disk)
         try:
             os.chmod(disk, 0o777)  # noqa: S103 - the user of the test may write there
             os.chmod(folder, 0o755)  # noqa: S103 - and come there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from chiltepin.protocol import TransferBackend
 
 __all__ = ["FolderRig", "Rig"]
+
+#: Precision of the times of FAT, which are the coarsest.
+_SECONDS = 2.0
 
 
 class Rig(ABC):
@@ -187,10 +191,18 @@ class FolderRig(Rig):
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
         """Write a file; see `Rig.put`."""
         place = self.place(endpoint, path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        except OSError as err:
+            if err.errno not in (errno.EINVAL, errno.EPERM, errno.ENOENT):
+                raise
+            # As FAT says it of a colon.
+            self.lacks(f"file called {path!r}", "put")
         if modified is not None:
             os.utime(place, (modified, modified))
+            if abs(place.stat().st_mtime - modified) >= _SECONDS:
+                self.lacks(f"file of the time {modified}", "put")
 
     def get(self, endpoint: str, path: str) -> bytes | None:
         """Read a file; see `Rig.get`."""
@@ -214,7 +226,12 @@ class FolderRig(Rig):
         """Make a symbolic link; see `Rig.link`."""
         place = self.place(endpoint, path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
+        try:
+            place.symlink_to(target)
+        except OSError as err:
+            if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            super().link(endpoint, path, target)
 
     def modified(self, endpoint: str, path: str) -> float:
         """Return the modification time; see `Rig.modified`."""
@@ -223,6 +240,8 @@ class FolderRig(Rig):
     def chmod(self, endpoint: str, path: str, mode: int) -> None:
         """Set the permission bits; see `Rig.chmod`."""
         self.place(endpoint, path).chmod(mode)
+        if self.mode(endpoint, path) != mode:
+            super().chmod(endpoint, path, mode)
 
     def mode(self, endpoint: str, path: str) -> int:
         """Return the permission bits; see `Rig.mode`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import not_what_was_sent
@@ -25,9 +26,10 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     MessageType,
     Request,
     pack_string,
+    permissions,
     times,
 )
-from chiltepin.backends.filesystem.stores.sftp.replace import moved, refuse_lost_time, renaming, written
+from chiltepin.backends.filesystem.stores.sftp.replace import mode_kept, moved, refuse_lost_time, renaming, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,6 +79,8 @@ class Upload:
         self.temp_file = f"{path.rpartition('/')[0]}/{owners.new_name()}"
         self.content = memoryview(b"")
         self.mtime: float | None = None
+        #: The permission bits of the file that it replaces.
+        self.mode: int | None = None
         self.handle = b""
         #: Its bytes when it is there, or why it is not; None if it is no longer a small file.
         self.outcome: int | Exception | None = None
@@ -150,8 +154,10 @@ def upload_batch(
 
 def _open(connection: Connection, files: Sequence[Upload]) -> list[Upload]:
     asked = [opening(file.temp_file, READING | WRITING | CREATING | EXCLUSIVELY) for file in files]
-    connection.ask(*asked)
-    for file, request in zip(files, asked, strict=True):
+    looks = [Request(MessageType.LSTAT, pack_string(file.path)) for file in files]
+    connection.ask(*asked, *looks)
+    for file, request, look in zip(files, asked, looks, strict=True):
+        file.mode = mode_kept(look)
         if file.judge(request.result):
             file.handle = request.body
     return [file for file in files if file.handle]
@@ -170,9 +176,11 @@ def _fill(connection: Connection, files: Sequence[Upload], *, verify: bool) -> l
     reads = [_pieces(reading, file.handle, back, step) for file, back in zip(files, backs, strict=True)]
     for file, asked in zip(files, reads, strict=True):
         asked.append(Request(MessageType.CLOSE, file.handle))
-    connection.ask(
-        *(request for asked in writes for request in asked), *(request for asked in reads for request in asked)
-    )
+    # First, so that nothing is more readable while it is written; some servers cannot, and write all the same.
+    modes = [
+        Request(MessageType.FSETSTAT, file.handle, permissions(file.mode)) for file in files if file.mode is not None
+    ]
+    connection.ask(*modes, *chain.from_iterable(writes), *chain.from_iterable(reads))
 
     def check(file: Upload, wrote: Sequence[Request], read: Sequence[Request], back: memoryview) -> None:
         for request in wrote:

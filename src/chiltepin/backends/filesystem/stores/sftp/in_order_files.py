@@ -24,8 +24,10 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     MessageType,
     Request,
     pack_string,
+    permissions,
 )
 from chiltepin.backends.filesystem.stores.sftp.replace import (
+    mode_kept,
     moved,
     refuse_lost_time,
     refuse_other_size,
@@ -66,16 +68,26 @@ class SftpInOrderFile(InOrderFile):
         self._choose, self._temp_file, self._path, self._ended = choose, temp_file, path, ended
         self._buffer, self._end, self._committed = bytearray(), 0, False
         self._connection = connection = choose()
-        (asked,) = connection.ask(opening(temp_file, WRITING | CREATING | EXCLUSIVELY))
+        asked, look = connection.ask(
+            opening(temp_file, WRITING | CREATING | EXCLUSIVELY), Request(MessageType.LSTAT, pack_string(path))
+        )
+        self._mode = mode_kept(look)
         if asked.status:
             # The name is ours by chance alone, too, where the server knows no other way.
             (asked,) = connection.ask(opening(temp_file, WRITING | CREATING | EMPTYING))
         asked.about = path
         self._handle: bytes | None = opened(connection, asked)
+        self._set_mode(0o600)
         self._back = Handles(choose, temp_file, READING)
 
     def __enter__(self) -> Self:
         return self
+
+    def _set_mode(self, more: int = 0) -> None:
+        """Give it the permission bits of the file that it replaces, and perhaps more; some servers cannot."""
+        if self._mode is not None:
+            asked = Request(MessageType.SETSTAT, pack_string(self._temp_file), permissions(self._mode | more))
+            self._choose().ask(asked)
 
     def write(self, block: memoryview) -> None:
         """Append the block, a piece at a time."""
@@ -112,6 +124,7 @@ class SftpInOrderFile(InOrderFile):
     def commit(self, mtime: float | None) -> None:
         """Set the time, and rename it in place of what had its name."""
         self._close()
+        self._set_mode()
         connection = self._choose()
         if mtime is None:
             (look,) = connection.ask(Request(MessageType.LSTAT, pack_string(self._temp_file), about=self._path))

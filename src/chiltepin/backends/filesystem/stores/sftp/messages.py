@@ -83,6 +83,11 @@ def times(mtime: float) -> bytes:
     return struct.pack(">III", _TIMES, seconds, seconds)
 
 
+def permissions(mode: int) -> bytes:
+    """Return attributes that set the permission bits."""
+    return struct.pack(">II", _MODE, mode)
+
+
 def length(size: int) -> bytes:
     """Return attributes that cut a file."""
     return struct.pack(">IQ", _SIZE, size)

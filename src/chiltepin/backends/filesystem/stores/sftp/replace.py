@@ -20,7 +20,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
-__all__ = ["moved", "refuse_lost_time", "refuse_other_size", "renaming", "time_set", "written"]
+__all__ = ["mode_kept", "moved", "refuse_lost_time", "refuse_other_size", "renaming", "time_set", "written"]
 
 
 def written(connection: Connection, request: Request) -> None:
@@ -69,6 +69,18 @@ def time_set(connection: Connection, temp_file: str, mtime: float, path: str) ->
             f"The server cannot set modification times ({timed.words()!r} of {path}); remove preserve_timestamp.",
         )
     return Attributes.of(look.result())[0]
+
+
+def mode_kept(look: Request) -> int | None:
+    """Return the permission bits that a file gets from the one that it replaces; None where it replaces no file.
+
+    Parameters
+    ----------
+    look : Request
+        The answered LSTAT of the path. Setuid and setgid are dropped, as the kernel does when a file is written.
+    """
+    there = Attributes.of(look.body)[0] if look.status is None else None
+    return there.mode & 0o777 if there is not None and there.kind == "file" and there.mode else None
 
 
 def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, size: int, path: str) -> None:

@@ -20,9 +20,11 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     Request,
     length,
     pack_string,
+    permissions,
     times,
 )
 from chiltepin.backends.filesystem.stores.sftp.replace import (
+    mode_kept,
     moved,
     refuse_lost_time,
     refuse_other_size,
@@ -117,9 +119,13 @@ class SftpTempFile:
         self._handles = Handles(choose, temp_file, READING | WRITING)
         connection = choose()
         flags = READING | WRITING if adopted else READING | WRITING | CREATING | EXCLUSIVELY
-        (asked,) = connection.ask(opening(temp_file, flags))
+        asked, look = connection.ask(opening(temp_file, flags), Request(MessageType.LSTAT, pack_string(path)))
         handle = opened(connection, asked)
         self._handles.add(connection, handle)
+        self._mode = mode_kept(look)
+        if self._mode is not None:
+            # Not more readable than it will be, but writable over other connections.
+            connection.ask(Request(MessageType.FSETSTAT, handle, permissions(self._mode | 0o600)))
         #: Whether digests of parts stand behind its end; only if they can be cut off, which is asked once.
         self._marked = adopted
         if not adopted and (size or 0) > PART:
@@ -203,6 +209,8 @@ class SftpTempFile:
             Request(MessageType.FSTAT, handle),
         )
         timed = Request(MessageType.FSETSTAT, handle, times(mtime or 0))
+        if self._mode is not None:
+            connection.ask(Request(MessageType.FSETSTAT, handle, permissions(self._mode)))
         connection.ask(*([cut] if self._marked else []), *([timed] if mtime is not None else []), look)
         if self._marked:
             cut.result()
