@@ -163,6 +163,37 @@ def test_a_name_of_a_zip_of_unix_is_its_bytes(tmp_path, name):
     assert files_of(tmp_path / "got") == {name: b"raw", b"ok": b"in ok"}
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a\0.txt", "is not a name"), ("folder/", "4 bytes under folder/, the name of a folder")],
+    ids=["cut at a NUL", "content of a folder"],
+)
+def test_a_member_that_zipfile_reads_as_another_one_fails(tmp_path, name, reason):
+    """A member whose name is cut at a NUL, or is that of a folder, fails; it hides no other, nor is it left out."""
+    info = zipfile.ZipInfo("N" * len(name))
+    zip_of(tmp_path / "x", "a", (info, "data"), "folder/f")
+    (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes().replace(b"N" * len(name), name.encode()))
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "extra").write_text("stays")
+    status = moved(f"zip://::{tmp_path}/x", tmp_path, delete_destination_extra=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    assert reason in status.reason
+    assert arrived(tmp_path) == {"a": "in a", "folder/f": "in folder/f", "extra": "stays"}
+
+
+@pytest.mark.parametrize(("system", "wanted"), [(0, "run/deep/a.nc"), (3, "run\\deep\\a.nc")])
+def test_a_backslash_is_read_as_unzip_reads_it(tmp_path, system, wanted):
+    """In a name that a zip of Windows holds without a slash a backslash separates folders; on Unix it does not."""
+    info = zipfile.ZipInfo("run\\deep\\a.nc")
+    info.create_system = system
+    zip_of(tmp_path / "x", (info, "data"), "b")
+    assert moved(f"zip://::{tmp_path}/x", tmp_path).state is TaskState.SUCCEEDED
+    assert arrived(tmp_path) == {wanted: "data", "b": "in b"}
+    if shutil.which("unzip"):
+        subprocess.run(["unzip", "-q", "-d", "by-unzip", "x"], cwd=tmp_path, check=False, capture_output=True)
+        assert files_of(tmp_path / "by-unzip") == files_of(tmp_path / "got")
+
+
 def encrypt(path):
     """Say of the first member of a zip that it is encrypted."""
     data = bytearray(path.read_bytes())

@@ -39,7 +39,7 @@ _PLACE = "in an archive"
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 
 #: What made a member of a zip, where names are bytes of any encoding and attributes hold a mode (APPNOTE.TXT, 4.4.2).
-_UNIX = 3
+_FAT, _UNIX = 0, 3
 
 
 class Member(NamedTuple):
@@ -55,6 +55,12 @@ class Member(NamedTuple):
 
 def _zip_name(info: ZipInfo) -> str:
     """Return the name of a member, whose bytes zipfile takes for code page 437 where they are not said to be UTF-8."""
+    if "\0" in info.orig_filename:
+        # Without what zipfile cuts off it may be the name of another member.
+        return info.orig_filename
+    if info.create_system == _FAT and "/" not in info.filename:
+        # As unzip reads what some programs of Windows write.
+        return info.filename.replace("\\", "/")
     if info.create_system != _UNIX or info.flag_bits & _UTF8:
         return info.filename
     try:
@@ -127,9 +133,9 @@ def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
     files: dict[Parts, Member] = {}
     for member in members:
         parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
-        if ".." in parts or not all(map(is_valid_name, parts)):
-            reason = f"The archive holds {member.name}, which leads out of a folder; make it again with other names."
-            tree[()][ascii(member.name).replace("/", "%2F")] = Fault("INVALID_PATH_NAME", reason)
+        if objection := _objection(member, parts):
+            fault = Fault("INVALID_PATH_NAME", f"The archive holds {objection}; make it again with other names.")
+            tree[()][ascii(member.name).replace("/", "%2F")] = fault
         elif member.kind == "dir":
             tree.setdefault(parts, {})
         elif parts:
@@ -147,6 +153,17 @@ def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
         else:
             tree[parts[:-1]][parts[-1]] = member
     return tree
+
+
+def _objection(member: Member, parts: Parts) -> str:
+    """Return why a member cannot be had; empty if it can."""
+    if ".." in parts:
+        return f"{member.name}, which leads out of a folder"
+    if not all(map(is_valid_name, parts)):
+        return f"{member.name!r}, which is not a name"
+    if member.kind == "dir" and member.size:
+        return f"{member.size} bytes under {member.name}, the name of a folder"
+    return ""
 
 
 def _nothing() -> NoReturn:

@@ -255,7 +255,9 @@ def _lines(ftp: ftplib.FTP, command: str) -> list[str]:
             data += piece
         if isinstance(connection, ssl.SSLSocket):
             connection.unwrap()
-    ftp.voidresp()
+    # vsftpd says of a folder that may be entered and not read: 226 Transfer done (but failed to open directory).
+    if "fail" in ftp.voidresp().lower():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     # Not every server of old keeps to RFC 959, 3.4.
     end = "\r\n" if b"\r\n" in data else "\n"
     return data.decode(ftp.encoding).removesuffix(end).split(end) if data else []

@@ -12,14 +12,18 @@ import os
 import weakref
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from webdav4.client import HTTPError, ResourceAlreadyExists
 from webdav4.fsspec import WebdavFileSystem
 
+from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.stores.fsspec.files import renamed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["DavFileSystem"]
 
@@ -33,7 +37,15 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not 
         super().__init__(base_url, **{"follow_redirects": True, **options})
         # Not left to the collector, which may finalize the sockets first, each with a warning.
         weakref.finalize(self, self.client.http.close)
-        self.client.propfind = partial(self.client.propfind, follow_redirects=True)
+        self.client.propfind = partial(_found, self.client.propfind)
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
+        """List a folder; an entry that is not directly in it is an error, as its name would be read in it."""
+        found: list[Any] = super().ls(path, detail=True, **options)
+        above = unquote(self._strip_protocol(path)).strip("/")
+        if any(info["name"].strip("/").rpartition("/")[0] != above for info in found):
+            raise Fault("ENDPOINT_ERROR", f"The WebDAV server lists what does not lie in {above or '/'}.")
+        return found if detail else [info["name"] for info in found]
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         """Open a file, to be read or written from its start to its end."""
@@ -52,6 +64,23 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not 
         if not replacing:
             raise renamed(unquote(path2.rpartition("/")[2]))
         self.client.move(path1, path2, overwrite=True)
+
+
+def _found(propfind: Callable[..., Any], *asked: Any, **options: Any) -> Any:
+    """Return what a server knows of a path, all of it.
+
+    Raises
+    ------
+    Fault
+        If it says that it leaves something out (RFC 6578, 3.6, and the servers that do so for PROPFIND).
+    """
+    found = propfind(*asked, **{"follow_redirects": True, **options})
+    told = [status.text or "" for status in found.tree.findall("{DAV:}response/{DAV:}status")]
+    hrefs = {href.text for href in found.tree.findall("{DAV:}response/{DAV:}href")}
+    # Of two that webdav4 takes for one it keeps the last.
+    if any(" 507 " in f"{status} " for status in told) or len(hrefs) > len(found.responses):
+        raise Fault("LIMIT_EXCEEDED", "The WebDAV server lists only a part of a folder; name its files one by one.")
+    return found
 
 
 class _Download:
