@@ -74,7 +74,8 @@ class _Views:
         elif kind == "refresh_token":
             document = self._authority.refresh(client_id, form.get("refresh_token", ""))
         elif kind == "client_credentials":
-            self._demand_secret()
+            if "Authorization" not in request.headers:
+                raise OAuthError(401, "invalid_client")
             document = self._authority.client_tokens(client_id, form.get("scope", ""))
         else:
             raise OAuthError(400, "unsupported_grant_type")
@@ -149,10 +150,6 @@ class _Views:
         if not self._authority.knows_client(client_id, secret):
             raise OAuthError(401, "invalid_client")
         return client_id
-
-    def _demand_secret(self) -> None:
-        if "Authorization" not in request.headers:
-            raise OAuthError(401, "invalid_client")
 
     def _bearer(self, scope: str = "") -> Grant:
         """Return the grant of the caller's token, which has to be one for Globus Auth."""

@@ -65,7 +65,8 @@ class Copier:
                 what = f"External checksum mismatch, expected {item.external_checksum}, found {digest}"
                 raise TaskFault("EXTERNAL_CHECKSUM_MISMATCH", f"{self._source.where(shown[0])}: {what}", fatal=True)
             temp_file.commit(reader.mtime if self._submission.flag("preserve_timestamp") else None)
-        self._spend_quota(size)
+        if self._goal.quota is not None:
+            self._goal.quota -= size
         self._task.counters.files_transferred += 1
         self._task.successful.append(self._success(shown, size, algorithm, digest))
 
@@ -124,10 +125,6 @@ class Copier:
         if self._goal.quota is not None and size > self._goal.quota:
             details = f"{self._goal.where(path)}: Disk quota exceeded"
             raise TaskFault("QUOTA_EXCEEDED", details, fatal=self._submission.flag("fail_on_quota_errors"))
-
-    def _spend_quota(self, size: int) -> None:
-        if self._goal.quota is not None:
-            self._goal.quota -= size
 
 
 def _digest(reader: LocalReader, algorithm: str) -> Generator[float, None, str]:

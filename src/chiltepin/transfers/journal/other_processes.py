@@ -127,7 +127,7 @@ class OtherProcesses:
                 end = replace(event, at=at), self._asked(owner, event.asked)
                 # The last end counts.
                 ends[event.submission_id] = max(ends.get(event.submission_id, end), end, key=_parse_time)
-            elif self._wanted(event) and not self._knows(event.submission_id):
+            elif self._is_new(event):
                 self._begun[event.submission_id] = KnownSubmission(entry=event, began=self._asked(owner, event.asked))
                 changed.add(event.submission_id)
         for name in self._begun.keys() & tasks.keys():
@@ -136,9 +136,6 @@ class OtherProcesses:
             changed.add(name)
         known = [end for name, end in ends.items() if name in self._begun]
         return [self._over(*end) for end in sorted(known, key=_parse_time)] + self._in_flight(changed)
-
-    def _knows(self, name: str) -> bool:
-        return name in self._begun or name in self._ended
 
     def _over(self, end: Ended, saw: _Requesters) -> KnownSubmission:
         news = self._begun.pop(end.submission_id)
@@ -164,8 +161,9 @@ class OtherProcesses:
             key = owner, event.workflow
             self._settled[key] = self._settled.get(key, 0) + 1
 
-    def _wanted(self, entry: JournalEntry) -> bool:
-        return (entry.backend, entry.service) == self._service
+    def _is_new(self, entry: JournalEntry) -> bool:
+        known = entry.submission_id in self._begun or entry.submission_id in self._ended
+        return (entry.backend, entry.service) == self._service and not known
 
 
 def _parse_time(end: tuple[Ended, _Requesters]) -> datetime:
