@@ -36,17 +36,9 @@ def running() -> DataFlowKernel | None:
 
 
 def current() -> DataFlowKernel:
-    """Return the DataFlowKernel that a call made here and now goes to.
+    """Return the DataFlowKernel for a call made here and now; a ConfigError if there is none.
 
-    Returns
-    -------
-    DataFlowKernel
-        That of the `chiltepin.Workflow` which was entered in this context, else the one that Parsl has loaded.
-
-    Raises
-    ------
-    ConfigError
-        If there is neither.
+    It is that of the `chiltepin.Workflow` which was entered in this context, else the one that Parsl has loaded.
     """
     dfk = running()
     if dfk is not None:
@@ -72,21 +64,7 @@ def entered(dfk: DataFlowKernel) -> Iterator[None]:
 def target(
     given: DataFlowKernel | None, executor: str | list[str] | tuple[str, ...]
 ) -> tuple[DataFlowKernel, list[str] | Literal["all"]]:
-    """Return where a call goes.
-
-    Parameters
-    ----------
-    given : DataFlowKernel or None
-        To which all calls of the task go; None for the `current` one.
-    executor : str, or list or tuple of str
-        One label, several, or ``"all"``.
-
-    Returns
-    -------
-    DataFlowKernel
-        That of the call.
-    list of str, or "all"
-        The executors in the form that Parsl takes; each label once.
+    """Return the kernel of a call, by default the `current` one, and its executors, each label once.
 
     Raises
     ------

@@ -79,16 +79,13 @@ def attached(dfk: DataFlowKernel, make: Callable[[DataFlowKernel], T]) -> T:
 
 
 def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
-    """Make the run of `dfk` end in order, and return its shutdown; every later call for the same one does no more.
+    """Make the run of `dfk` end in order, and return its shutdown; later calls for the same run do nothing.
 
-    From then on ``dfk.cleanup()``, however it is reached, first ends every task that is not done, and with it every
-    task that depends on it, each with an error that says so. Tasks that run in a thread are waited for, since nothing
-    can stop them; tasks elsewhere are ended at once, and the executor that holds them stops their processes.
+    From then on ``dfk.cleanup()`` first ends every task that is not done, and every task that depends on it, with an
+    error that says so. Tasks that run in a thread are awaited, because they cannot be stopped; tasks elsewhere are
+    ended at once, and the executor that holds them stops their processes.
 
-    Raises
-    ------
-    ConfigError
-        In a child made by ``fork``, for a run of its parent.
+    In a child made by ``fork``, for a run of its parent, that is a ConfigError.
     """
     shutdown = shutdown_of(dfk)
     if shutdown.forked:
@@ -105,17 +102,11 @@ def shutdown_of(dfk: DataFlowKernel) -> Shutdown:
 
 
 def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:
-    """Wait until runs have nothing to do, what their tasks and callbacks start meanwhile included.
+    """Wait until runs have nothing to do, including what their tasks and callbacks start meanwhile.
 
-    In a child made by ``fork`` it returns at once: the runs are those of the parent.
-
-    Parameters
-    ----------
-    shutdowns : sequence of Shutdown
-        Those of the runs.
-    last : bool
-        Whether the interpreter ends. Then threads may start tasks as long as Python waits for them, and a task that
-        needs a future which nothing in this process is about to end waits in vain.
+    In a child made by ``fork`` it returns at once: the runs are those of the parent. ``last`` tells whether the
+    interpreter ends. Then threads may start tasks as long as Python waits for them, and a task that needs a future
+    which nothing in this process will end waits in vain.
     """
 
     def concerns(future: futures.Future[Any]) -> bool:

@@ -123,16 +123,9 @@ class TaskLog:
 
 
 class TaskRecorder:
-    """The part of journal and activity log that is about one backend; without them it does nothing and knows nothing.
+    """The part of journal and activity log that is about one backend; without them it does nothing.
 
-    Parameters
-    ----------
-    backend : TransferBackend
-        The backend. Its attribute ``service``, if it has one, tells one service of its kind from another.
-    journal : Journal or None
-        Where it is written for the process that comes after this one.
-    activity_log : ActivityLog or None
-        Where it is recorded for the user.
+    The attribute ``service`` of the backend, if it has one, distinguishes services of its kind.
     """
 
     def __init__(

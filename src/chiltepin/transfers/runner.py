@@ -70,21 +70,9 @@ def runs_at_service(backend: TransferBackend | type[TransferBackend]) -> bool:
 
 
 class Transfers:
-    """Runs requests on one backend; any number of threads may do so at once.
+    """Runs requests on one backend; any number of threads may call at once.
 
-    Parameters
-    ----------
-    backend : TransferBackend
-        Who moves the bytes.
-    clock : object
-        Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
-    batching, journal, activity_log
-        As for `TaskManager`, which a service backend has.
-
-    Attributes
-    ----------
-    manager : TaskManager
-        What follows the tasks of a service backend; a worker backend has none.
+    ``manager`` follows the tasks of a service backend; a worker backend has none. See `TaskManager` for the parameters.
     """
 
     def __init__(
@@ -131,34 +119,34 @@ class Transfers:
         Parameters
         ----------
         request : TransferRequest or DeleteRequest
-            What is wanted.
+            The request.
         timeout : float
             Seconds from now after which the task is cancelled.
         polling_interval : float
             Longest time between two polls of the task, in seconds; the first polls come sooner.
         submission_id : str or None
-            Makes a repetition of this call find the task of the first; None makes a new one. Not for services, whose
-            ids are their own: `TaskManager.start` keeps them.
+            The same id for a repetition of this call finds the same task; None makes a new one. Not for services, whose
+            ids `TaskManager.start` stores.
         fault_grace : float
-            Seconds for which a fault that does not heal without help is waited for.
+            Seconds for which a permanent fault is tolerated.
         workflow : str
-            The name of the workflow that wants it; empty outside of any.
+            The name of the workflow; empty outside of any.
         stopped : callable
             Called at every poll of a task of this process; True cancels it.
         told : callable
-            Called with the status of each of these polls that has not found it ended.
+            Called with the status of each of these polls until the task has ended.
 
         Returns
         -------
         TaskStatus
-            The final status, whatever it is; see `error_from_status`.
+            The final status; see `error_from_status`.
 
         Raises
         ------
         TaskTimeoutError
-            If the task had not ended in time; it has been told to stop.
+            If the task had not ended in time, and was cancelled.
         TaskCanceledError
-            If it was told to stop by ``stopped`` and has not done so within ten seconds.
+            If ``stopped`` has cancelled it and it has not stopped within ten seconds.
         EndpointError, BackendError
             If no task could be made.
         """

@@ -119,16 +119,7 @@ class Batch(TaskProgress):
     def adopt(cls, request: Request, handle: TaskHandle | None, now: float, *, submission_id: str = "") -> Batch:
         """Return a task that another process has submitted.
 
-        Parameters
-        ----------
-        request : TransferRequest or DeleteRequest
-            Its request.
-        handle : TaskHandle or None
-            The task; None if only its submission id is known.
-        now : float
-            The moment.
-        submission_id : str
-            Its id in the journal; empty if the journal does not know it.
+        The handle is None if only the submission id is known, and the id is empty if the journal does not have it.
         """
         batch = cls(kind_of(request), now)
         batch.request, batch.submission_id, batch.handle = request, submission_id, handle
@@ -216,12 +207,8 @@ class Batch(TaskProgress):
     def build_request(self, now: float, today: datetime, *, per_item: bool) -> Request:
         """Return the request to submit; after that no item may join.
 
-        Parameters
-        ----------
-        now, today : float, datetime
-            The moment, by the task manager's clock and by the calendar.
-        per_item : bool
-            Whether the service can do each item for itself.
+        ``now`` is by the task manager's clock, ``today`` by the calendar. ``per_item`` tells whether the service
+        handles each item separately.
         """
         if self.request is None:
             pending_requests = self.pending_requests
@@ -262,10 +249,7 @@ class Batch(TaskProgress):
     def next_step(self, now: float, last_poll: float, service_ready: float) -> float | None:
         """Return when to poll, cancel or give up its task; None if nothing waits for its end.
 
-        Parameters
-        ----------
-        now, last_poll, service_ready : float
-            The moment, that of the last poll, and that from which the service may be asked again.
+        ``service_ready`` is when the next request may be sent to the service.
         """
         if not self.needed:
             return None

@@ -26,13 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Completer:
-    """Ends the pending requests of tasks that have ended, or resubmits them; only the manager's thread calls it.
-
-    Parameters
-    ----------
-    batcher : Batcher
-        The tasks; a pending request that is submitted again finds another one there.
-    """
+    """Ends the pending requests of tasks that have ended, or resubmits them; only the manager's thread calls it."""
 
     def __init__(self, batcher: Batcher) -> None:
         self._batcher, self._backend, self._recorder = batcher, batcher.backend, batcher.recorder

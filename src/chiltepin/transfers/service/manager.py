@@ -78,15 +78,15 @@ class TaskManager:
     backend : TransferBackend
         The service.
     clock : object
-        Has ``monotonic()`` and ``now()``; tests give one that is moved by hand.
+        Has ``monotonic()`` and ``now()``.
     threaded : bool
-        Whether threads do the work as it is due; False leaves that to calls of `step`.
+        Whether a thread does the work; if not, calls of `step` do.
     batching : bool
-        Whether pending requests that are alike share a task, if the backend can tell what became of each.
+        Whether similar requests share a task, if the backend knows the outcome of each item.
     journal : Journal or None
-        Where it is written down what is submitted; what another process has begun, and not ended, is joined.
+        The record of submissions; unfinished tasks of other processes in it are joined.
     activity_log : ActivityLog or None
-        The same for people.
+        The record for users.
     """
 
     def __init__(
@@ -137,12 +137,8 @@ class TaskManager:
     ) -> PendingRequest:
         """Add a request; after an error nothing of it is left.
 
-        Parameters
-        ----------
-        key : str
-            The caller's name for the pending request; one that is known is joined, not made twice.
-        request, timeout, polling_interval, grace, workflow, raises
-            See `PendingRequest`. A request that equals one which is not submitted yet joins that.
+        ``key`` is the caller's name for it; a known one is joined. For the rest see `PendingRequest`. A request that
+        equals one which is not submitted yet joins that.
         """
         now = self._clock.monotonic()
         with self._lock:
@@ -278,13 +274,7 @@ class TaskManager:
     # The thread.
 
     def step(self) -> float | None:
-        """Do all that is due.
-
-        Returns
-        -------
-        float or None
-            Seconds until something will be due; None if nothing is under way.
-        """
+        """Do all work that is due; return the seconds until the next work, or None if nothing is under way."""
         self._process_stops(self._clock.monotonic())
         soonest = self._soonest(self._poller.step())
         return max(0.0, soonest - self._clock.monotonic()) if soonest < float("inf") else None

@@ -20,13 +20,7 @@ __all__ = ["Submitter"]
 
 
 class Submitter:
-    """Submits batches to one service; only the manager's thread calls it.
-
-    Parameters
-    ----------
-    batcher, completer
-        The tasks, and what ends their requests.
-    """
+    """Submits batches to one service; only the manager's thread calls it."""
 
     def __init__(self, batcher: Batcher, completer: Completer) -> None:
         self._batcher, self._completer = batcher, completer

@@ -25,15 +25,7 @@ class Rights(NamedTuple):
 
 
 def rights_of(folder: int, name: str) -> Rights | None:
-    """Return the rights of a regular file; None if there is no such file.
-
-    Parameters
-    ----------
-    folder : int
-        Descriptor of its folder.
-    name : str
-        What it is called there.
-    """
+    """Return the rights of a regular file in an open folder; None if there is no such file."""
     try:
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:

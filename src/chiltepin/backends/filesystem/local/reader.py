@@ -46,20 +46,7 @@ def _rights(facts: os.stat_result) -> tuple[int, ...]:
 
 
 def read_small(origin: int, name: str) -> Small | None:
-    """Read a file at once.
-
-    Parameters
-    ----------
-    origin : int
-        The descriptor of its folder.
-    name : str
-        What it is called there.
-
-    Returns
-    -------
-    Small or None
-        None if it is no longer a small file, or was written to just now.
-    """
+    """Read a small file of an open folder; None if it is no longer small, or was written to just now."""
     source = os.open(name, FILE, dir_fd=origin)
     try:
         before = os.fstat(source)

@@ -29,15 +29,10 @@ __all__ = ["LocalStore"]
 
 
 class LocalStore:
-    """The tree below a folder of this machine.
+    """The tree below a folder of this machine; links on the absolute path ``root`` are followed.
 
-    Parameters
-    ----------
-    root : str
-        Absolute path of the folder. Links on the way to it are the business of whoever configured it.
-    create : bool
-        Make the folder when something is written to it. Without, a missing folder is an error: it may be a disk that
-        is not mounted, and what would be written in its place would fill another one.
+    Without ``create`` a missing folder is an error: it may be a disk that is not mounted, so that data would fill
+    another disk.
     """
 
     def __init__(self, root: str, *, create: bool = False) -> None:

@@ -38,12 +38,9 @@ _NEW = OPEN | os.O_CREAT | os.O_EXCL
 
 
 def give_name(folder: int, temp_file: str, name: str) -> None:
-    """Rename a file to its real name, in place of what had it, which the kernel does whole or not at all (rename(2)).
+    """Rename a file to its real name, in place of an existing one, atomically (rename(2)).
 
-    Raises
-    ------
-    Fault
-        If the disk cannot rename at all.
+    A disk that cannot rename is a ``Fault``.
     """
     try:
         os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -77,12 +74,7 @@ def _create_mode(rights: Rights | None) -> int:
 class TempFiles:
     """The temporary files that are written into one open folder; `close` when the last of them has ended.
 
-    Parameters
-    ----------
-    folder : int
-        Its descriptor.
-    fresh : bool
-        Whether the folder was made just now, so that no file in it is replaced.
+    A ``fresh`` folder was just made, so that no file in it is replaced.
     """
 
     def __init__(self, folder: int, *, fresh: bool = False) -> None:

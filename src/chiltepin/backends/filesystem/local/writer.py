@@ -34,31 +34,16 @@ _DIGEST = xxhash.xxh3_128().digest_size
 
 
 class LocalTempFile(OpenFile):
-    """A file that is being written.
+    """A file that is being written under a temporary name, and gets ``name`` in the end.
 
-    Parameters
-    ----------
-    temp_files : TempFiles
-        Those of its folder.
-    temp_file : str
-        Its name for now.
-    descriptor : int
-        Its own.
-    name : str
-        The name that it gets in the end.
-    size : int or None
-        Bytes that it will have, where that is known.
-    rights : Rights or None
-        Those of the file that it replaces.
-    continued : bool
-        Whether a dead writer has left something in it.
-    learns : callable
-        Whether an error has told of the disk how it had better be written to; see `in_order_files`.
+    ``size`` is None if unknown, and ``rights`` are those of the file that it replaces. ``continued`` tells whether a
+    dead writer has left data in it; ``learns`` whether an error shows how the disk has to be written to; see
+    `in_order_files`.
 
     Notes
     -----
-    Behind the last byte, a large temporary file has the digests of its parts that are whole, each at the place of its
-    part, so that the next run knows what it need not copy again. `commit` cuts them off.
+    After the last byte, a large temporary file has the digests of its complete parts, each at the place of its part, so
+    that the next run knows what not to copy again. `commit` cuts them off.
     """
 
     part: int | None = PART

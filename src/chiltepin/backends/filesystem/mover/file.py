@@ -108,14 +108,9 @@ def _needs_whole_path(origin: Location, goal: Location) -> Fault:
 
 
 class Copier:
-    """Copies files as one request wants them copied; several threads may use it.
+    """Copies files with the options of one request; several threads may use it.
 
-    Parameters
-    ----------
-    run : TaskRun
-        The task; its pool works at the parts of large files.
-    request : TransferRequest
-        What is asked for.
+    The pool of the run copies the parts of large files.
     """
 
     def __init__(self, run: TaskRun, request: TransferRequest) -> None:
@@ -126,25 +121,10 @@ class Copier:
     def file(
         self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
     ) -> bool:
-        """Copy one file, unless the sync level says that its destination is good as it is.
+        """Copy one file, unless the sync level skips it; return whether it was copied.
 
-        Parameters
-        ----------
-        here, there : Folder
-            Where it is, and where it goes.
-        entry : Entry
-            The file.
-        name : str
-            Its new name.
-        existing : Entry or None
-            What has that name now; None also where it is known that no sync level leaves it alone.
-        checksum : str
-            What its content has to have, such as ``sha256:...``; empty for anything.
-
-        Returns
-        -------
-        bool
-            Whether it was copied.
+        ``existing`` is the entry that has the new name; None also if no sync level would skip it. ``checksum`` is the
+        expected one, such as ``sha256:...``, or empty.
         """
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)

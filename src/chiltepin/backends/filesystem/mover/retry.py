@@ -52,28 +52,10 @@ def in_steps(steps: Sequence[tuple[str, Callable[[TaskRun], None], Sequence[Loca
 
 
 def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
-    """Do something, and again after a while if it fails with what a store calls transient.
+    """Do something, and retry it after a while if it fails with a transient error of its store.
 
-    Parameters
-    ----------
-    run : TaskRun
-        Whose faults are counted, and which ends the waiting when it has to stop.
-    operation : callable
-        What is to be done; it leaves nothing behind when it fails.
-    stores : Store
-        Whose errors it may raise.
-
-    Returns
-    -------
-    T
-        What the operation returned.
-
-    Raises
-    ------
-    Exception
-        The last error, which is not counted: the caller does that.
-    Stopped
-        If the task has to stop.
+    The operation leaves nothing behind when it fails. The last error is raised and not counted; if the task has to
+    stop, `Cancelled` is.
     """
     try:
         return operation()

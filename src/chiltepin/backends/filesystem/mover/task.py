@@ -30,18 +30,9 @@ class Cancelled(BaseException):
 
 
 class TaskRun:
-    """The state of one task, written by the threads that do it and read by `poll`.
+    """The state of one task, written by its threads and read by `poll`.
 
-    Parameters
-    ----------
-    request : TransferRequest or DeleteRequest
-        What is asked for.
-    handle : TaskHandle
-        The task.
-    make_pool : callable
-        Makes the pool of the threads that may help with it; called when they are first asked for.
-    wait : callable
-        Waits until an event is set, or some seconds.
+    ``make_pool`` makes the pool of threads when it is first needed. ``wait`` waits for an event, or some seconds.
     """
 
     def __init__(
@@ -82,25 +73,14 @@ class TaskRun:
             raise Cancelled
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not when the task has to stop.
-
-        Raises
-        ------
-        Stopped
-            If it has.
-        """
+        """Wait, unless the task has to stop, which is `Cancelled`."""
         self._wait(self._stopping, max(0.0, min(seconds, self._deadline - time.time())))
         self.check()
 
     def count(self, *, files: int = 0, size: int = 0, moving: int = 0, skipped: int = 0, faults: int = 0) -> None:
-        """Add to the progress; exact, however many threads do.
+        """Add to the progress, exactly, from any thread.
 
-        Parameters
-        ----------
-        files, skipped, faults : int
-            Files done, files left alone, and hiccups.
-        size, moving : int
-            Bytes done, and bytes of files that are not whole yet; below 0 when they are, or were given up.
+        ``moving`` counts bytes of incomplete files; it is negative when they are complete, or were given up.
         """
         with self._lock:
             self.files_done += files
@@ -135,12 +115,9 @@ class TaskRun:
             self.count(moving=-sum(counts))
 
     def fail(self, error: Exception, what: str) -> None:
-        """Take note of a file or folder that failed; the caller goes on with the next.
+        """Record a file or folder that failed; the caller goes on with the next.
 
-        Raises
-        ------
-        Stopped
-            If the next cannot fare better, because the disk is full for instance.
+        If the next would fail as well, for example because the disk is full, that is `Cancelled`.
         """
         fault = fault_of(error, what)
         with self._lock:

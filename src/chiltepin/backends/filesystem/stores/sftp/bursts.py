@@ -64,15 +64,7 @@ def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 
 
 class Upload:
-    """A small file on its way to the server.
-
-    Parameters
-    ----------
-    entry : Entry
-        What it is at its origin.
-    path : str
-        Where it goes.
-    """
+    """A small file to be sent to a path on the server."""
 
     def __init__(self, entry: Entry, path: str) -> None:
         self.entry, self.path = entry, path
@@ -120,19 +112,7 @@ def _whole(reader: Reader, size: int, name: str) -> memoryview:
 def upload_batch(
     choose: Callable[[], Connection], origin: Folder, files: Sequence[Upload], options: CopyOptions
 ) -> None:
-    """Copy small files to the server in three bursts, and set the outcome of each.
-
-    Parameters
-    ----------
-    choose : callable
-        Returns the connection to use.
-    origin : Folder
-        Where they are, whatever store it is of.
-    files : sequence of Outgoing
-        The files.
-    options : CopyOptions
-        How they are to be copied.
-    """
+    """Copy small files of any store to the server in three bursts, and set the outcome of each."""
     loaded: list[Upload] = []
     try:
         loaded += [file for file in files if file.load(origin, mtime=options.mtime)]
@@ -261,20 +241,10 @@ class Downloaded:
 
 
 def download_batch(connection: Connection, files: Sequence[tuple[Entry, str]]) -> dict[str, Downloaded]:
-    """Read small files in two bursts.
+    """Read small files, each with its path, in two bursts; return them by name.
 
-    Parameters
-    ----------
-    connection : Connection
-        The connection.
-    files : sequence of tuple of Entry and str
-        The files, and the path of each.
-
-    Returns
-    -------
-    dict of str to Fetched
-        By their names. What cannot be read, is no file or has another size than its entry says is not there: whoever
-        opens it alone sees why.
+    Files that cannot be read, or have another size than in their entries, are missing: opening one alone gives its
+    error.
     """
     looks = [Request(MessageType.LSTAT, pack_string(path)) for _, path in files]
     opens = [opening(path, READING) for _, path in files]

@@ -52,14 +52,7 @@ _PIECE = 1 << 20
 class SftpInOrderFile(InOrderFile):
     """A file that is written in order beside its real name.
 
-    Parameters
-    ----------
-    choose : callable
-        Returns the connection to use next.
-    temporary file, path : str
-        Where it is written, and where it will be.
-    ended : callable
-        Called at the end with whether the temporary file is left there, which it never is.
+    ``ended`` is called at the end, with False, because the temporary file is never left.
     """
 
     def __init__(

@@ -94,18 +94,9 @@ def length(size: int) -> bytes:
 
 
 class Request:
-    """One request, and its answer when it is there.
+    """One request, and its answer when it has come.
 
-    Parameters
-    ----------
-    kind : int
-        One of `MessageType`.
-    fields : bytes
-        What follows, encoded.
-    tail : memoryview or None
-        More that follows, which is not copied.
-    into : memoryview or None
-        Where the data of an answer goes.
+    ``fields`` and ``tail``, which is not copied, are encoded. The data of an answer goes into ``into``.
     """
 
     __slots__ = ("about", "answer", "body", "fields", "into", "kind", "tail")
@@ -139,13 +130,7 @@ class Request:
         return self.answer == STATUS and self.status not in (_OK, EOF, *_ERRNO)
 
     def result(self) -> bytes:
-        """Return the body of the answer.
-
-        Raises
-        ------
-        OSError, Fault
-            What the server said instead.
-        """
+        """Return the body of the answer; an OSError or ``Fault`` if the server has reported an error."""
         code = self.status
         if code is None or code == _OK:
             return self.body

@@ -24,12 +24,9 @@ __all__ = ["mode_kept", "moved", "refuse_lost_time", "refuse_other_size", "renam
 
 
 def written(connection: Connection, request: Request) -> None:
-    """See that a write was taken.
+    """Check that a write was accepted; an OSError or ``Fault`` if not.
 
-    Raises
-    ------
-    OSError, Fault
-        If not; "no space" if the server's disk says so, since SFTP itself has no word for it.
+    The error is "no space" if the disk of the server is full, for which SFTP has no code.
     """
     try:
         request.result()
@@ -49,13 +46,7 @@ def _is_full(connection: Connection, path: str) -> bool:
 
 
 def time_set(connection: Connection, temp_file: str, mtime: float, path: str) -> Attributes:
-    """Set the modification time of a temporary file by its name; return what is told of it then.
-
-    Raises
-    ------
-    Fault
-        If the server cannot set it.
-    """
+    """Set the modification time of a temporary file by its name, and return its attributes, or raise a ``Fault``."""
     timed, look = (
         Request(MessageType.SETSTAT, pack_string(temp_file), times(mtime)),
         Request(MessageType.LSTAT, pack_string(temp_file), about=path),

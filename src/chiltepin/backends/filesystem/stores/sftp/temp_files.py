@@ -84,21 +84,11 @@ class Written:
 class SftpTempFile:
     """A file that is being written beside its real name.
 
-    Behind the end that it will have stand digests of its parts, each written after its part. Whoever continues it
-    after its writer died reads a part back and compares; `commit` cuts them off.
+    After its last byte it has digests of its parts, each written after its part. A process that continues it after its
+    writer died reads a part back and compares; `commit` cuts the digests off.
 
-    Parameters
-    ----------
-    choose : callable
-        Returns the connection to use next.
-    temporary file, path : str
-        Where it is written, and where it will be.
-    size : int or None
-        The bytes that it will have, if that is known.
-    adopted : bool
-        Whether it is there already, from a writer who died.
-    ended : callable
-        Called at the end with whether the temporary file is left there, to be continued.
+    ``size`` is None if unknown. An ``adopted`` file was left by a dead writer. ``ended`` is called at the end with
+    whether the temporary file is left, to be continued.
     """
 
     def __init__(
