@@ -81,8 +81,8 @@ class Script:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # Whatever runs in the background of a shell ignores Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+            # In the background of a shell Ctrl-C is ignored, and under nohup the end of the terminal.
+            preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)],  # noqa: PLW1509
         )
 
     def await_line(self, line):

@@ -71,8 +71,10 @@ def read(queue, told):
     time.sleep(LIMIT)
 
 
-def write(told, kind):
-    """Put in small and large results, again and again."""
+def write(told, kind, ready, begin):
+    """Put in small and large results, again and again, from a moment on."""
+    ready.set()
+    begin.wait(LIMIT)
     for number in range(1_000_000):
         told.put(kind * (LARGE if number % 3 else 10))
 
@@ -146,9 +148,15 @@ def test_a_task_that_its_worker_has_noted_is_not_done_twice(queue, told, start):
 def test_no_result_is_torn_by_the_death_of_a_worker(told, start, seed):
     """Workers are killed while they put in results: each that arrives is whole, and those of others arrive."""
     chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
-    other = start(write, told, b"b")
-    for _ in range(4):
-        worker = start(write, told, b"a")
+    # None writes while another one starts: that would take the processor from it.
+    signs = [(SPAWN.Event(), SPAWN.Event()) for _ in range(5)]
+    kinds = (b"b", *[b"a"] * 4)
+    other, *workers = [start(write, told, kind, *pair) for kind, pair in zip(kinds, signs, strict=True)]
+    assert all(ready.wait(LIMIT) for ready, _ in signs)
+    (_, begin), *signs = signs
+    begin.set()
+    for worker, (_, begin) in zip(workers, signs, strict=True):
+        begin.set()
         while told.get(timeout=LIMIT)[:1] != b"a":
             pass
         end = time.monotonic() + chance.uniform(0, 0.05)
