@@ -115,21 +115,8 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture | None:
         """Start the transfer of a file that an app reads, unless it is present or in transfer.
 
-        Parameters
-        ----------
-        dm : DataManager
-            Of the run.
-        executor : str
-            Where the app will run.
-        file : File
-            Gets the path that the app opens.
-        parent_fut : Future or None
-            The future after which the file is at its endpoint.
-
-        Returns
-        -------
-        DataFuture or None
-            None if there is nothing to wait for except that future.
+        The file gets the path that the app opens. The future of the transfer is returned, or None if there is nothing
+        to wait for except ``parent_fut``.
         """
         staged = attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:

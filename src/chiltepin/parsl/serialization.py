@@ -80,23 +80,11 @@ class RemoteFailure(RemoteExceptionWrapper):  # type: ignore[misc] # parsl has n
 
 
 def run(app: str, home: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run the function of an app, and return a value that Parsl can send.
+    """Run the function of an app, and return a value that Parsl can send; ``app`` is its name in messages.
 
-    Parameters
-    ----------
-    app : str
-        Its name, for messages.
-    home : str
-        `PROCESS_TOKEN` of the process that waits for it. In that process no result is pickled.
-    function, args, kwargs
-        The call. It may return a ``RemoteExceptionWrapper``, as Parsl's own wrappers do.
-
-    Raises
-    ------
-    Exception
-        The error of the function, if it runs in the same process and Parsl can handle it.
-    AppFailedError
-        The text of an error that Parsl cannot handle, such as `SystemExit`.
+    ``home`` is the `PROCESS_TOKEN` of the process that waits for it; in that process no result is pickled, and the
+    error of the function is raised if Parsl can handle it. An error that Parsl cannot handle, such as `SystemExit`,
+    becomes an AppFailedError. The function may return a ``RemoteExceptionWrapper``, as wrappers of Parsl do.
     """
     try:
         result = function(*args, **kwargs)

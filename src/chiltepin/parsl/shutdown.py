@@ -184,18 +184,10 @@ class Shutdown:
         self._callbacks.clear()
 
     def on_end(self, callback: Callable[[str], object]) -> Callable[[], object]:
-        """Have `callback` called when the run ends, before any of its tasks is ended.
+        """Call `callback` when the run ends, before any of its tasks is ended; return a function that undoes this.
 
-        Parameters
-        ----------
-        callback : callable
-            Gets the reason, a clause such as ``the workflow was left by ValueError``. It is called in the thread that
-            ends the run, or at once if the end has begun; it must not block. What it raises is logged.
-
-        Returns
-        -------
-        callable
-            Takes the callback back; may be called from any thread, and more than once.
+        It gets the reason, a clause such as ``the workflow was left by ValueError``. It is called in the thread that
+        ends the run, or at once if the end has begun; it must not block, and its exceptions are logged.
         """
         key = object()
         with self._lock:

@@ -142,18 +142,9 @@ _BELONGS = {"collection": "globus", "folder": "local", "options": "filesystem", 
 
 
 def read_data(section: Any, *, backends: Collection[str], folder: str, file: str) -> tuple[DataSettings, list[Problem]]:
-    """Check the ``data`` section; return its settings, of use only without problems, and all problems.
+    """Check the value of ``data``; return its settings, of use only without problems, and all problems.
 
-    Parameters
-    ----------
-    section : Any
-        The value of ``data``.
-    backends : collection of str
-        Names of the installed backends.
-    folder : str
-        Absolute path of the folder that relative paths count from.
-    file : str
-        The settings file, as the user named it.
+    Relative paths count from the absolute path ``folder``.
     """
     reader = _Reader(frozenset(backends) | set(BUILT_IN), folder)
     return reader.section({} if section is None else section, file), reader.problems

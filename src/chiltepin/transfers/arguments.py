@@ -150,19 +150,10 @@ def _kind(value: Any) -> str:
 
 
 def check(argument: str, value: Any) -> Any:
-    """Return ``value`` as the requests want it.
+    """Return the value of an argument in the form of the requests.
 
-    Parameters
-    ----------
-    argument : str
-        A parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`.
-    value : Any
-        What the caller gave for it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the value makes no sense, in one sentence that says what to give instead.
+    The argument is a parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`. An invalid value is a
+    TypeError or ValueError, in one sentence that says what to give instead.
     """
     return CHECKS[argument](argument, value)
 

@@ -25,18 +25,9 @@ __all__ = ["TaskLog", "TaskRecorder"]
 
 
 class TaskLog:
-    """Writes the lines of one task.
+    """Writes the lines of one task, which is known by its submission id, to the log, if there is one.
 
-    Parameters
-    ----------
-    activity_log : ActivityLog or None
-        Where to; None for nowhere.
-    name : str
-        The submission id.
-    request, backend
-        The request, and the name of its backend.
-    asked : datetime or None
-        When the task was requested, in UTC; None if an earlier process has recorded that.
+    ``asked`` is when the task was requested, in UTC; None if an earlier process has recorded that.
     """
 
     def __init__(

@@ -23,22 +23,11 @@ LINK_LIMIT = 40
 def resolved(
     parts: Parts, *, follow: bool, roots: Sequence[str], first_link: Callable[..., tuple[int, str] | None]
 ) -> Parts:
-    """Return the place that ``parts`` mean, links replaced by where they lead.
+    """Return the path that ``parts`` mean, with links resolved.
 
-    ``..`` in a link goes to the folder above the one that was reached, not to the name before it: what is before it is
-    resolved first.
-
-    Parameters
-    ----------
-    parts : tuple of str
-        Names below the root.
-    follow : bool
-        Whether the last name may be a link, too.
-    roots : sequence of str
-        The absolute paths of the root.
-    first_link : callable
-        ``first_link(parts, follow=..., folder=...)`` returns which of the names is the first link, and its text; None
-        if there is none. With ``folder``, all of them have to exist, and be folders.
+    ``..`` in a link goes to the folder above the resolved path before it. ``follow`` tells whether the last name may be
+    a link, too. ``roots`` are the absolute paths of the root. ``first_link(parts, follow=..., folder=...)`` returns the
+    index of the first link, and its text, or None; with ``folder``, all names have to be folders.
 
     Raises
     ------

@@ -49,23 +49,18 @@ _SCOPES: Mapping[str, list[Scope]] = {
 
 
 def transfer_client(client_id: str | None = None) -> globus_sdk.TransferClient:
-    """Return a client of the Transfer service that is logged in; this never prompts.
-
-    Parameters
-    ----------
-    client_id : str or None
-        As in `choose_credentials`.
+    """Return a client of the Transfer service that is logged in; this never prompts. See `choose_credentials`.
 
     Raises
     ------
     LoginRequiredError
         If there is no login, it has expired, or service credentials are refused.
     ServiceUnavailableError
-        If a token had to be fetched, and Globus Auth could not be asked.
+        If a token had to be fetched, and Globus Auth did not respond.
 
     Notes
     -----
-    Its calls may come from any thread: a ``GlobusApp`` is not safe in threads (its docstring), so every look at one is
+    Its calls may come from any thread: a ``GlobusApp`` is not thread-safe (its docstring), so every access to one is
     under a lock here, and threads that meet an expired token fetch one together. Pickling the client is a TypeError.
     """
     client = globus_sdk.TransferClient(

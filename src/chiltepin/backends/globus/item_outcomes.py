@@ -35,26 +35,21 @@ def outcomes_of(
     moved: Iterable[Mapping[str, Any]],
     errors: Sequence[Mapping[str, Any]],
 ) -> list[ItemOutcome | None]:
-    """Return what became of each item of a task that has ended.
+    """Return the outcome of each item of a task that has ended; None if it is unknown.
 
     Parameters
     ----------
     request : TransferRequest or DeleteRequest
-        What was submitted.
+        The request.
     find : callable
-        Gives the collection of an endpoint.
+        Returns the collection of an endpoint.
     whole : bool
-        Whether each item is done that was not left out: the task succeeded, and it is known what was left out.
+        Whether each item is done that was not skipped: the task succeeded, and the skipped files are known.
     skipped, moved : sequence of mapping
-        What the service left out because its source could not be read, and the files that it moved. Either path may be
-        null (types of the JavaScript SDK), and nothing else about an entry is certain.
+        The files that the service skipped because it could not read them, and those that it moved. Either path may be
+        null (types of the JavaScript SDK), and other keys are uncertain.
     errors : sequence of mapping
-        Its events that were errors, the newest first; their details name the file.
-
-    Returns
-    -------
-    list of ItemOutcome or None
-        None where nothing is known.
+        Its error events, the newest first; their details name the file.
     """
     failures = _Failures(skipped, errors)
     arrived = {(_path(entry, "source_path"), _path(entry, "destination_path")) for entry in moved}

@@ -41,19 +41,10 @@ def token_file() -> str:
 
 
 class FileTokenStorage(TokenStorage):
-    """Tokens in one JSON file, for its owner's eyes only, safe under many writers.
+    """Tokens in one JSON file that only its owner can read, safe with many writers.
 
-    Parameters
-    ----------
-    path : str
-        The file; it need not exist yet, nor its folder.
-    namespace : str
-        Whose tokens: those of other namespaces are neither seen nor touched.
-
-    Raises
-    ------
-    LoginRequiredError
-        By every method, if the file cannot be read, written or understood.
+    Tokens of other namespaces are neither read nor changed. If the file cannot be read, written or parsed, every method
+    raises a LoginRequiredError.
 
     Notes
     -----

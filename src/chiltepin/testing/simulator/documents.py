@@ -144,21 +144,9 @@ def _server_document(collection: Collection) -> dict[str, Any]:
 
 
 def file_document(folder: int, name: str, *, called: str | None = None) -> dict[str, Any]:
-    """Return the document of an entry of an open folder.
+    """Return the document of an entry of an open folder, ``"."`` for the folder itself; ``called`` replaces the name.
 
-    Parameters
-    ----------
-    folder : int
-        Descriptor of the folder.
-    name : str
-        The entry, ``"."`` for the folder itself; a link is described with its text, and is never followed.
-    called : str or None
-        The name to show instead.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the entry does not exist.
+    A link is described with its text, and is never followed. A missing entry is a FileNotFoundError.
     """
     facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     link = stat.S_ISLNK(facts.st_mode)

@@ -58,25 +58,10 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """The rights of a token.
+    """The rights of a token: its scopes, user, client, service and end, and its refresh token, if any.
 
-    Parameters
-    ----------
-    scope : str
-        Its scopes; `Authority.check` adds the dependencies that were consented to, such as
-        ``urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.org/scopes/.../data_access]``.
-    username, identity_id : str
-        The user.
-    client_id : str
-        The client that got the token.
-    resource_server : str
-        The service that the token is for.
-    expires_at : datetime
-        When it expires.
-    refresh_token : str
-        The refresh token that belongs to it, if any.
-    is_refresh : bool
-        Whether this is the refresh token.
+    `Authority.check` adds the dependencies of the scopes that were consented to, such as
+    ``urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.org/scopes/.../data_access]``.
     """
 
     scope: str

@@ -163,22 +163,7 @@ class Simulator:
         raise KeyError(f"No collection {name!r} in the simulator; known: {known}.")
 
     def add_collection(self, name: str, folder: str | os.PathLike[str], **attributes: Any) -> Collection:
-        """Add a collection.
-
-        Parameters
-        ----------
-        name : str
-            Its name in the simulator, from which its id is made.
-        folder : path
-            Its folder.
-        **attributes
-            As in `Collection`.
-
-        Raises
-        ------
-        ValueError
-            If the name is in use.
-        """
+        """Add a collection; its id is made from its name, and a name in use is a ValueError. See `Collection`."""
         collection = Collection(name, os.fspath(folder), **attributes)
         if collection.id in self._collections:
             raise ValueError(f"The simulator has a collection {name!r} already; take another name.")

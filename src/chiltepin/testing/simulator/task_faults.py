@@ -28,14 +28,10 @@ _CODES = {
 
 
 class TaskFault(Exception):  # noqa: N818 - it is retried more often than it is an error
-    """Why a file, or a task, cannot be processed now.
+    """Why a file, or a task, cannot be processed now: the code and the details of an event.
 
     Parameters
     ----------
-    code : str
-        The event's code, such as ``FILE_NOT_FOUND``.
-    details : str
-        The details of the event, for people.
     fatal : bool
         Whether it ends the task at once.
     everywhere : bool

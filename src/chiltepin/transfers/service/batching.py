@@ -35,27 +35,9 @@ Slot = tuple["Request", bool, frozenset[Batch]]
 class Batcher:
     """The tasks that run, or are about to be submitted; the caller holds ``lock`` during every call.
 
-    Parameters
-    ----------
-    backend : TransferBackend
-        The service.
-    recorder : TaskRecorder
-        Knows the tasks of other processes, and what killed processes had done.
-    clock : object
-        Has ``monotonic()`` and ``now()``.
-    batching : bool
-        Whether pending requests that are alike share a task.
-
-    Attributes
-    ----------
-    backend, recorder, clock, batching
-        The same, for the parts of the task manager that submit, poll and complete.
-    lock : threading.RLock
-        Guards the batches and their requests; never held while the service is asked, or a future ended.
-    backoff : Backoff
-        When to submit again after a transient error of the service.
-    batches : list of Batch
-        All of them, the oldest first.
+    ``lock`` guards the batches and their requests, and is never held during a request to the service, or while a future
+    ends. ``backoff`` delays submissions after a transient error of the service. ``batches`` are in the order of their
+    creation.
     """
 
     def __init__(self, backend: TransferBackend, recorder: TaskRecorder, *, clock: Any, batching: bool) -> None:

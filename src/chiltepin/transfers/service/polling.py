@@ -28,20 +28,7 @@ T = TypeVar("T")
 
 
 class Poller:
-    """Has the tasks of one service submitted, polled, cancelled and completed; only the manager's thread calls it.
-
-    Parameters
-    ----------
-    batcher, completer
-        The tasks, and what ends their requests.
-
-    Attributes
-    ----------
-    last_poll : float
-        When a poll last succeeded.
-    backoff : Backoff
-        When to poll again after an error.
-    """
+    """Has the tasks of one service submitted, polled, cancelled and completed; only the manager's thread calls it."""
 
     def __init__(self, batcher: Batcher, completer: Completer) -> None:
         self._batcher, self._completer, self._submitter = batcher, completer, Submitter(batcher, completer)
