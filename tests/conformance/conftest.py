@@ -205,8 +205,6 @@ class RcloneRig(BucketRig):
 
 #: Laws that a server makes impossible to keep, and what it does there.
 BROKEN = {
-    ("rclone", "test_it_goes_into_a_new_folder_too"): "rclone makes a file of the object of a folder.",
-    ("rclone", "test_filters_choose_files"): "rclone makes a file of the object of a folder.",
     ("wsgidav", "test_names_mean_themselves"): "wsgidav cuts a name at a question mark.",
 }
 

@@ -16,6 +16,7 @@ import fsspec
 import pytest
 from botocore.exceptions import ResponseStreamingError
 from buckets import OTHERS, s3_server
+from cloudservers import cloud_bucket
 from fileservers import file_server
 from sftpservers import sftp_server
 from sshserver import ssh_server  # noqa: F401 - a fixture
@@ -127,6 +128,17 @@ def other_bucket(kind):
     return opened
 
 
+def cloud(kind):
+    """Return what opens a bucket or container of another service than S3."""
+
+    @contextmanager
+    def opened(tmp_path):
+        del tmp_path
+        yield objects(cloud_bucket(kind))
+
+    return opened
+
+
 def web(kind):
     """Return what opens a folder of a web server."""
 
@@ -172,6 +184,8 @@ STORES = {
     "SFTP: rclone": sftp("rclone"),
     "S3: moto": None,
     **{f"S3: {kind}": other_bucket(kind) for kind in OTHERS},
+    "Azure: Azurite": cloud("azure"),
+    "Google Cloud Storage: gcp-storage-emulator": cloud("gcs"),
     "FTP: pyftpdlib": files("pyftpdlib"),
     "FTP: pyftpdlib, a rename as on Windows": files("pyftpdlib-windows"),
     "FTP: vsftpd": files("vsftpd"),

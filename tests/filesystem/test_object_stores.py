@@ -15,6 +15,9 @@ from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.runner import Transfers
 
+#: Servers that keep any key; rclone keeps its objects as files, so that a name has one thing, and an empty folder none.
+KEEPING = ("moto", "s3rver", *CLOUDS)
+
 #: Keys below a folder that are files and folders at once, also further down.
 SHARED = ("a", "a/x", "a/b", "a/b/c/d", "b")
 
@@ -85,6 +88,7 @@ def on_disk(tmp_path):
     return {file.relative_to(top).as_posix(): file.read_text() for file in top.rglob("*") if file.is_file()}
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 @pytest.mark.parametrize("keys", [SHARED, SLASHED, DEEP])
 @pytest.mark.parametrize("level", [None, "checksum"])
 def test_what_an_object_store_can_hold_arrives_in_another(bucket_of_each, tmp_path, keys, level):
@@ -113,6 +117,7 @@ def test_what_one_object_store_can_hold_arrives_on_another_server(opened, tmp_pa
     assert held(other) == {key: key for key in keys}
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 @pytest.mark.parametrize("keys", [SHARED, SLASHED])
 def test_what_a_disk_cannot_hold_is_told_and_nothing_is_lost(bucket_of_each, tmp_path, keys):
     """Of a file and a folder of one name a disk has one; the task fails with a sentence, and removes nothing."""
@@ -152,6 +157,7 @@ def test_folders_that_hold_only_folders_are_not_left_out(bucket_of_each, tmp_pat
     assert set(held(bucket, "cloud")) == {"u/v/w/z", "f"}
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_what_other_programs_keep_folders_by(bucket_of_each, tmp_path):
     """An empty ``folder/`` is an empty folder; ``folder_$folder$``, as Hadoop had it, is an empty file; both arrive."""
     bucket = bucket_of_each
@@ -171,6 +177,7 @@ def test_what_other_programs_keep_folders_by(bucket_of_each, tmp_path):
     assert [entry.name for entry in transfers.ls("other", "/t/deep")] == ["er"]
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_both_of_one_name_are_deleted_and_copied_by_it(bucket_of_each, tmp_path):
     """A path of a file and a folder: recursive copies the folder, and deletes both; without it, it is the file."""
     bucket = bucket_of_each
@@ -184,6 +191,7 @@ def test_both_of_one_name_are_deleted_and_copied_by_it(bucket_of_each, tmp_path)
     assert set(held(bucket, "cloud")) == {"ab", "b/x"}
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_a_mirror_of_a_disk_takes_the_place_of_either(bucket_of_each, tmp_path):
     """A file goes in the place of an object, a folder, or both; a mirror leaves only what the disk has."""
     bucket = bucket_of_each
@@ -211,6 +219,7 @@ def test_names_that_are_alike_are_kept_apart(bucket_of_each, tmp_path):
     assert held(bucket) == {key: key for key in keys}
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_a_key_of_1024_bytes_is_the_longest(bucket_of_each, tmp_path):
     """A path whose key has 1,024 bytes goes there and back; a longer one fails with a sentence, and leaves nothing."""
     bucket, transfers = bucket_of_each, between(bucket_of_each, bucket_of_each, tmp_path)
@@ -240,6 +249,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_keeps_what_is_there(bucket_of_ea
     assert held(bucket) == {"more": "more", "good": "good"}
 
 
+@pytest.mark.parametrize("bucket_of_each", KEEPING, indirect=True)
 def test_what_only_begins_like_the_root_is_never_touched(bucket_of_each, tmp_path):
     """An object with the name of the root, and names that begin alike, are neither listed, copied nor removed."""
     bucket = bucket_of_each

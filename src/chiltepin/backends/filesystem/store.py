@@ -26,6 +26,7 @@ __all__ = [
     "CopyOptions",
     "Entry",
     "Folder",
+    "KeptByObject",
     "Reader",
     "SharedNames",
     "Small",
@@ -295,6 +296,15 @@ class Batching(Protocol):
 
     def prefetch(self, entries: Sequence[Entry]) -> Folder:
         """Return the same folder for the reading of these files by one thread, in this order, each once."""
+        ...
+
+
+@runtime_checkable
+class KeptByObject(Protocol):
+    """A new folder of a store that has none: an object keeps it as long as it is empty."""
+
+    def fills(self) -> None:
+        """Make no such object, as something will be in the folder."""
         ...
 
 

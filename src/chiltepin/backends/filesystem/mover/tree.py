@@ -19,7 +19,7 @@ from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
-from chiltepin.backends.filesystem.store import Batching, SharedNames, limited
+from chiltepin.backends.filesystem.store import Batching, KeptByObject, SharedNames, limited
 from chiltepin.backends.filters import make_filter
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class _Tree:
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
                     self._give(group, pair, partial(self._files, pair, mine, source, group))
                 found.folders = self._own(pair, source, found.folders, str, apart)
+                if found.folders and isinstance(pair.there, KeptByObject):
+                    pair.there.fills()
             if self._request.delete_destination_extra:
                 _refuse_unseen(found, source)
                 self._listed[hash(node.parts)] = found.count
@@ -280,17 +282,25 @@ class _Tree:
             self._fail(pair, source, entry.name, err)
 
     def _way_is_made(self, source: Location, target: Location, error: Exception, *, folder: bool) -> bool:
-        """Remove what keeps a source from arriving since it is of the other kind, if a mirror is asked for.
+        """Have a destination take a source that is of the other kind; whether another try is worth it.
 
-        Nothing is removed where the source is of both kinds.
+        What the source holds as both kinds may be both at the destination. Else a mirror removes what is there.
         """
         mirrored = self._request.delete_destination_extra
-        if (mirrored or fault_of(error, "").code in _OTHER_KIND) and share_name(source, target):
+        shared = self._shared(target) if mirrored or fault_of(error, "").code in _OTHER_KIND else [False]
+        if shared[-1]:
             return True
-        if not mirrored:
-            return False
+        return (mirrored and self._is_removed(source, target, folder=folder)) or any(shared)
+
+    def _shared(self, target: Location) -> list[bool]:
+        """Tell of each name on the way to a place whether it may be that of a file and of a folder from now on."""
+        names = target.parts[len(self._goal.parts) :]
+        ways = [names[:count] for count in range(1, len(names) + 1)]
+        return [share_name(self._origin.below(*way), self._goal.below(*way)) for way in ways]
+
+    def _is_removed(self, source: Location, target: Location, *, folder: bool) -> bool:
+        """Remove what is of the other kind, if the source can be read: else it does not take the place of anything."""
         try:
-            # What cannot be read does not take the place of what is there.
             with source.store.folder(source.parts) if folder else source.parent() as opened:
                 if not folder:
                     with opened.read(source.parts[-1]):

@@ -88,6 +88,10 @@ class ObjectFolder:
         if self._fresh and not self._filled and error is None:
             self.store.client.keep_folder(self.prefix)
 
+    def fills(self) -> None:
+        """Make no object that keeps the folder; see `KeptByObject`."""
+        self._filled = True
+
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; names that no path can contain are of the kind ``other``.
 

@@ -59,8 +59,11 @@ class S3Upload(Upload):
             CopySourceRange=f"bytes={offset}-{offset + count - 1}",
             CopySourceIfMatch=f'"{reader.tag}"',
         )
-        self._tags[number] = answer["CopyPartResult"]["ETag"].strip('"')
-        return True
+        # rclone tells none, without which the upload cannot be completed.
+        tag = answer["CopyPartResult"].get("ETag", "").strip('"')
+        if tag:
+            self._tags[number] = tag
+        return bool(tag)
 
     def send(self, offset: int, block: memoryview, *, last: bool) -> None:
         """Send one part, unless it is there already."""
