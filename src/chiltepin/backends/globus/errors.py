@@ -40,9 +40,6 @@ BACKEND = "globus"
 #: it comes with HTTP 409 is assumed).
 TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 
-#: What comes of an answer in which nothing is where it should be; JSON may be nested too deep to be read.
-MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
-
 #: In the codes of external errors that no waiting cures (types of the JavaScript SDK, for a listing and a new folder,
 #: and reports).
 _FINAL = re.compile(r"NotFound|PermissionDenied|NotDirectory|Exists|SizeLimit|LoginFailed|NotSupported|ConsentRequired")

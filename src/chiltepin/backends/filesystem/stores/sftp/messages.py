@@ -68,11 +68,6 @@ def pack_uint32(value: int) -> bytes:
     return struct.pack(">I", value)
 
 
-def pack_uint64(value: int) -> bytes:
-    """Return an offset, a number of 64 bits."""
-    return struct.pack(">Q", value)
-
-
 def times(mtime: float) -> bytes:
     """Return attributes that set the modification time.
 
