@@ -169,10 +169,11 @@ class Engine:
             else:
                 self._succeed(task)
         except TaskFault as fault:
-            task.retry(fault)
             if fault.fatal:
+                task.add_fault(fault)
                 self._end_failed(task, fault.code)
             else:
+                task.retry(fault)
                 self._back_off(task)
         except Exception as err:
             # Otherwise the clock's thread would end, and no task would go on.
