@@ -34,3 +34,10 @@ def test_with_threads(seed, folder):
 def test_with_workers(seed, folder):
     """A script whose tasks run in worker processes."""
     run_all(scripts.kinds(seed, 2, "pool"), folder)
+
+
+@pytest.mark.parametrize("end", ["exit 3", "error"])
+def test_a_thread_with_the_first_transfer(end, folder):
+    """A script that has ended before one of its threads starts the first transfer."""
+    kinds = [scripts.Kind(executor, "local", "hand-made", "pool", end) for executor in ("local", "pool")]
+    run_all(kinds, folder)

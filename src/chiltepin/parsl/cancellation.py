@@ -144,6 +144,8 @@ class TaskCanceller:
         waits = awaited(record)
         # One that was tried already is stuck (`task_guards.install_guards`), or is about to be retried.
         tried = record["exec_fu"] is not None
+        if not tried and not waits:
+            self._launch(record)
         if not tried and (not waits or any(self._reaches(future) for future in waits)):
             return
         with record["task_launch_lock"]:
@@ -151,8 +153,15 @@ class TaskCanceller:
                 return
             streams = {name: record["kwargs"][name] for name in ("stdout", "stderr") if name in record["kwargs"]}
             record.update(depends=[], args=(), kwargs=streams)
-        # To be refused, as every launch is by now.
-        self._dfk.launch_if_ready(record)
+        self._launch(record)
+
+    def _launch(self, record: TaskRecord) -> None:
+        """Have the launch of a task refused, as every launch is by now."""
+        try:
+            self._dfk.launch_if_ready(record)
+        except RuntimeError:
+            # Python has ended the thread of Parsl that launches tasks.
+            self._dfk._launch_if_ready_async(record)  # noqa: SLF001
 
     def _end_joining(self, record: TaskRecord) -> None:
         """End a join task that waits for something which this end does not reach."""

@@ -7,7 +7,7 @@ their futures, and those of everything that depends on them, stay pending, and a
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import functools
 import logging
 import sys
@@ -287,20 +287,40 @@ def _name_left() -> None:
         shutdown.name_left()
 
 
+def _loaded() -> DataFlowKernel | None:
+    try:
+        return parsl.dfk()
+    except NoDataFlowKernelError:
+        return None
+
+
+def _left() -> list[Shutdown]:
+    """Return the runs that have not ended."""
+    # One with settings of ours may have had no task of ours.
+    if (dfk := _loaded()) is not None and hasattr(dfk.config, "data"):
+        shutdown_of(dfk)
+    return [shutdown for shutdown in list(_shutdowns) if not shutdown.over]
+
+
 @interpreter_exit.while_threads_work
 def _end_runs() -> None:
     """End the runs that a script has left as a `Workflow` ends: wait, or cancel after an error or a signal."""
-    with contextlib.suppress(NoDataFlowKernelError):
-        # With settings of ours, but no task of ours.
-        if hasattr(parsl.dfk().config, "data"):
-            shutdown_of(parsl.dfk())
-    left = [shutdown for shutdown in list(_shutdowns) if not shutdown.over]
-    if left and not interpreter_exit.cause():
+    if not interpreter_exit.cause():
         try:
-            wait_all(left, last=True)
+            # A thread may be about to start the first task of a run.
+            while (left := _left()) or (_loaded() and interpreter_exit.busy_threads()):
+                wait_all(left, last=True)
+                if left == _left():
+                    break
         except (KeyboardInterrupt, SystemExit) as interrupt:
             interpreter_exit.interrupted(interrupt)
-    for shutdown in left:
+    _finish_runs()
+
+
+# Once more when the threads have ended: after an error or a signal they are not waited for, and go on to start tasks.
+@atexit.register
+def _finish_runs() -> None:
+    for shutdown in _left():
         shutdown.finish()
         manager.workflow_ended(str(shutdown.dfk.run_id), in_order=not interpreter_exit.cause())
 
