@@ -42,9 +42,8 @@ STARTS = {
     "threading.Thread(target=lambda: [[move(name) for name in NAMES], begun.set()], daemon=True).start()\n"
     "begun.wait()",
     "pool": "pool = ThreadPoolExecutor(1)\nfor name in NAMES:\n    pool.submit(lambda name=name: move(name).result())",
-    "plain": "for name in NAMES:\n    threading.Thread(target=plainly, args=[name]).start()\ntime.sleep(0.5)",
-    "plain daemon": "for name in NAMES:\n    threading.Thread(target=plainly, args=[name], daemon=True).start()\n"
-    "time.sleep(0.5)",
+    "plain": "started(*[threading.Thread(target=plainly, args=[name]) for name in NAMES])",
+    "plain daemon": "started(*[threading.Thread(target=plainly, args=[name], daemon=True) for name in NAMES])",
     "fork": "for name in NAMES:\n    move(name)\nif not os.fork():\n    sys.exit()\nos.wait()",
     "process": "for name in NAMES:\n    move(name)\nchild = get_context('fork').Process(target=int)\n"
     "child.start()\nchild.join()",
@@ -68,7 +67,7 @@ ENDS = {
 
 SCRIPT = """
 import json, os, signal, sys, threading, time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import get_context
 
 # Whatever runs in the background of a shell ignores Ctrl-C.
@@ -118,6 +117,19 @@ def plainly(name):
     with open("asked", "a") as asked:
         asked.write(name)
     transfer("a", "b", "/" + name, "/" + name, polling_interval=1)
+
+def started(*threads):
+    for thread in threads:
+        thread.start()
+    while not all(map(waits, threads)):
+        time.sleep(0.01)
+
+def waits(thread):
+    # Whether the transfer of a thread is under way, or over.
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None and frame.f_code is not Future.result.__code__:
+        frame = frame.f_back
+    return frame is not None or not thread.is_alive()
 
 def body():
     {start}
