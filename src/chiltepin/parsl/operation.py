@@ -17,18 +17,11 @@ __all__ = ["Operation"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A kind of task that moves or deletes data.
+    """A kind of task that moves or deletes data, with the name of its function.
 
-    Attributes
-    ----------
-    name : str
-        That of the function which starts one.
-    at_worker, at_service : callable
-        The app for a worker that moves the bytes, and the one that submits the request to a service.
-    make_request : callable
-        Makes the request of the arguments of a call.
-    retry_hint : str
-        How to start such a task again, so that what was done before is not an error.
+    ``at_worker`` is the app for a worker that moves the bytes, ``at_service`` the one that submits the request to a
+    service. ``make_request`` makes the request of the arguments of a call. ``retry_hint`` tells how to start such a
+    task again, so that what was done before is not an error.
     """
 
     name: str

@@ -125,7 +125,7 @@ class LiveTable:
             self._count(status)
 
     def _count(self, status: TaskStatus) -> None:
-        """Take note of the bytes of a task, which many futures may report; the lock is held."""
+        """Count the bytes of a task once, although many futures may report them; the lock is held."""
         before = self._moved.get(status.handle, 0)
         if status.bytes_done > before:
             self._moved[status.handle] = status.bytes_done
@@ -257,7 +257,6 @@ def _endpoints(request: Request | None) -> tuple[str, ...]:
 
 
 def _title(future: TransferFuture, count: int, room: int) -> str:
-    """Return a title of so many characters for a future, which stands for ``count`` of the same task."""
     request = future.request
     if request is None:
         return future.operation.name

@@ -146,18 +146,14 @@ class Shutdown:
 
     Attributes
     ----------
-    dfk : DataFlowKernel
-        The run.
-    tasks : TaskCanceller
-        Ends its tasks.
     unread : Unread
         Failures that the end names, unless their results are read.
     apps : mapping
-        The apps of the run, by their task: an app refers to its kernel, and must not be what keeps it alive.
+        The apps of the run by task, weakly: an app refers to its kernel, and must not keep it alive.
     watcher : callable or None
-        What is called with each new `chiltepin.data.TransferFuture` of the run.
+        Called with each new `chiltepin.data.TransferFuture` of the run.
     forked : bool
-        Whether this is a child made by ``fork``: the run is then that of the parent, and is left to it.
+        Whether this is a child made by ``fork``: the run is then left to the parent.
     """
 
     def __init__(self, dfk: DataFlowKernel) -> None:

@@ -116,7 +116,6 @@ class SafeQueue:
         raise Empty
 
     def _peek(self) -> bytes:
-        """Return the first message, and leave it where it is."""
         # Not `socket.recv_fds`: it ignores its flags (Python 3.11).
         flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
         content, more, *_ = self._reader.recvmsg(len(_HERE) + _LARGE, socket.CMSG_LEN(_FILE.size), flags)

@@ -115,8 +115,8 @@ class _Threads:
             logger.warning("No thread could be started for further callbacks; they wait for one that runs.")
 
     def _over(self, me: threading.Thread) -> bool:
-        """Take note that a callback has ended; return whether its thread goes on."""
         # A callback may have forked: in the child this thread is not one of these any more.
+        """Record that a callback has ended; return whether its thread goes on."""
         with self._changed:
             if me not in self._running:
                 return False

@@ -87,7 +87,6 @@ def _pairs(request: Request, find: Callable[[str], Collection]) -> list[Pair]:
 
 
 def _normalized(path: str) -> str:
-    """Return a path in the one spelling in which paths are compared here."""
     return "/" + "/".join(name for name in path.split("/") if name not in ("", "."))
 
 

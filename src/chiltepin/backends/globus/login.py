@@ -165,7 +165,6 @@ def whoami(client_id: str | None = None) -> Identity:
 
 
 def _names(answer: Any, *keys: str) -> list[str]:
-    """Return texts of an answer; ValueError if one of them is none."""
     names = [answer[key] for key in keys]
     if not all(isinstance(name, str) and name for name in names):
         raise ValueError("no name")
@@ -241,7 +240,6 @@ def _requires_consent(client: globus_sdk.TransferClient, collection_id: str) -> 
 
 
 def _run(who: Credentials, parameters: GlobusAuthorizationParameters, *, browser: bool) -> None:
-    """Have the user log in, in a browser of this machine or of any other."""
     if browser and _has_browser():
         try:
             return _flow(who, parameters, "local-server")

@@ -32,29 +32,19 @@ class TransferRecord:
 
     Parameters
     ----------
-    name : str
-        Its submission id.
-    backend, task_id : str
-        The backend, and its id of the task, which may be empty.
-    kind : {"transfer", "delete"}
-        The operation.
+    name, task_id : str
+        Its submission id, and its id at the backend, which may be empty.
     source, destination : str
         The endpoints; the destination of a deletion is empty.
-    items : tuple of (str, str)
-        The first ten pairs of paths; of a deletion, the second path is empty.
-    count : int
-        The number of items.
-    state : TaskState
-        The last known state.
-    label, code, reason, bytes, files, skipped, faults
-        As in `TransferRequest` and `TaskStatus`.
+    items, count
+        The first ten pairs of paths, of a deletion without a second path; and the number of all items.
+    label, state, code, reason, bytes, files, skipped, faults
+        As in `TransferRequest` and the last known `TaskStatus`.
     failed : int
         The number of items that failed separately.
-    asked, moving, ended : datetime or None
-        When it was requested, when the first data moved, and when it ended; None if that has not happened or is
-        unknown.
-    seen : datetime
-        The time of the last line.
+    asked, moving, ended, seen : datetime or None
+        When it was requested, when the first data moved, when it ended, and the time of the last line. None if that has
+        not happened or is unknown.
     followed : bool
         Whether it has ended, or a process is running that will see its end.
     """

@@ -52,22 +52,9 @@ NO_WORKFLOW: ItemsByWorkflow = {"": None}
 class JournalEntry:
     """One submission, merged from all files.
 
-    Parameters
-    ----------
-    submission_id, backend, request
-        As given to `Journal.record_intent`.
-    service : str
-        The URL of the service.
-    deadline : datetime
-        When the service gives up, in UTC.
-    handle : TaskHandle or None
-        The task; None if the process ended before it knew.
-    state : TaskState or None
-        The final state; None if no file has it.
-    begun : datetime
-        When the intent was written, in UTC.
-    asked : mapping or None
-        Which workflows requested which items; None in lines of older versions.
+    ``service`` is the URL of the service, ``deadline`` when it gives up, and ``begun`` when the intent was written.
+    ``handle`` is None if the process ended before it knew the task, and ``state`` if no file has the end. ``asked``
+    tells which workflows requested which items; it is None in lines of older versions.
     """
 
     submission_id: str

@@ -257,7 +257,6 @@ class TaskManager:
             self._stop_requests.append(pending)
 
     def _remove_ended_timeouts(self) -> None:
-        """Remove the timeouts of requests that have ended; with a timeout of days there would be many."""
         live = [one for one in self._timeouts if (pending := one[2]()) is not None and not pending.ended]
         heapq.heapify(live)
         self._timeouts, self._max_timeouts = live, max(policy.DEADLINES_KEPT, 2 * len(live))
@@ -267,7 +266,6 @@ class TaskManager:
             self._thread.wake()
 
     def _ensure_thread(self) -> None:
-        """Start the thread if another caller has failed to."""
         if self._threaded:
             self._thread.ensure_running()
 

@@ -21,16 +21,9 @@ __all__ = ["PendingRequest", "TaskProgress"]
 class TaskProgress:
     """The state of the task that does a request, and maybe other requests with it.
 
-    Attributes
-    ----------
-    handle : TaskHandle or None
-        The task; None until it is submitted.
-    status : TaskStatus or None
-        What the last poll returned.
-    status_before_stop : TaskStatus or None
-        The result of the last poll before Chiltepin told it to stop; later statuses are the effect of that.
-    refused : str
-        Why the last submission failed, if it is retried; else empty.
+    ``handle`` is None until it is submitted, and ``status`` is that of the last poll. ``status_before_stop`` is that of
+    the last poll before Chiltepin cancelled it: later ones are the effect of that. ``refused`` is why the last
+    submission failed, if it is retried.
     """
 
     handle: TaskHandle | None = None
@@ -42,29 +35,13 @@ class TaskProgress:
 class PendingRequest:
     """One request on its way through a service; times are seconds of the task manager's clock.
 
-    Parameters
-    ----------
-    request : TransferRequest or DeleteRequest
-        The request.
-    timeout : float
-        Seconds from ``started`` after which it ends with `TaskTimeoutError`.
-    polling_interval : float
-        Longest time between two polls of its task, in seconds.
-    grace : float
-        Seconds that a lasting fault is tolerated.
-    started : float
-        When it started.
-    workflow : str
-        The name of the workflow; empty outside of one.
-    raises : bool
-        Whether the future ends with an error too if the task did not succeed.
+    ``timeout`` counts from ``started``; at its end there is a `TaskTimeoutError`. ``grace`` is how long a permanent
+    fault is tolerated. ``raises`` tells whether the future also ends with an error if the task did not succeed.
 
     Attributes
     ----------
-    items : tuple of Item
-        The items of the request.
-    times_out_at : float
-        When its timeout ends.
+    items, times_out_at
+        The items of the request, and when its timeout ends.
     future : Future of TaskStatus
         Ends with the final status of the task, or with an error if it has none.
     stop_reason : str

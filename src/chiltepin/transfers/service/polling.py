@@ -108,7 +108,6 @@ class Poller:
         return None
 
     def _poll_if_due(self) -> None:
-        """Poll every task with one call, if one of them is due."""
         now = self._clock.monotonic()
         with self._lock:
             ready = [batch for batch in self._batcher.batches if batch.handle and now >= batch.backoff.until]

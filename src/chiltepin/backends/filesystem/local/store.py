@@ -122,7 +122,7 @@ class LocalStore:
         return self._way(parts)
 
     def _way(self, parts: Parts) -> list[tuple[int | str, ...]]:
-        """Return what each step from ``/`` on is: a folder itself, or the last folder and the names below it."""
+        """Return the target of each step from ``/`` on: a folder, or the last folder and the names below it."""
         found: list[tuple[int | str, ...]] = [_identity_of("/")]
         path, there = "", True
         for name in (*self.names, *parts):

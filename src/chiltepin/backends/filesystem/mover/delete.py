@@ -132,7 +132,7 @@ class _Doomed:
     def _round(
         self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> bool:
-        """Remove as many files as are listed at a time; return whether there may be more."""
+        """Remove the files of one part of a listing; return whether there may be more."""
         names = list(islice(self._files(node, folder, location, folders, stayed), LISTED))
         stayed |= remove_files(self._task, folder, location, names)
         node.kept = node.kept or bool(stayed)

@@ -130,7 +130,7 @@ class _Tree:
         return [item for item in items if name_of(item) not in twins]
 
     def _may_replace(self, pair: FolderPair, name: str) -> bool:
-        """Whether a name may be written to; a link that leads to a root stays, and what would replace it fails."""
+        """Whether a name may be written to; a link that leads to a root stays, and its replacement fails."""
         try:
             self._roots.refuse_link(pair.there, pair.goal.below(name))
         except Fault as err:

@@ -98,20 +98,9 @@ def known_options(store: str, given: Mapping[str, object], known: Collection[str
 class ObjectInfo:
     """The description of one object.
 
-    Parameters
-    ----------
-    key, size
-        Its name, and its bytes as they are stored.
-    mtime : float
-        When it was written, in seconds since 1970 UTC.
-    version : str
-        An id of this content, which changes when the object is replaced.
-    md5, crc32c : bytes
-        Digests of the whole content; empty if unknown.
-    is_folder : bool
-        Whether it only stands for a folder of its name.
-    encoding : str
-        Its ``Content-Encoding``.
+    ``mtime`` is in seconds since 1970 UTC. ``version`` is an id of this content, which changes when the object is
+    replaced. ``md5`` and ``crc32c`` are digests of the whole content; empty if unknown. ``is_folder`` tells whether it
+    only stands for a folder of its name. ``encoding`` is its ``Content-Encoding``.
     """
 
     key: str

@@ -48,20 +48,9 @@ _WISHES = ("ACL", "SSEKMSKeyId", "ServerSideEncryption", "StorageClass")
 class S3Settings:
     """A bucket, and how to access it.
 
-    Parameters
-    ----------
-    bucket : str
-        Its name.
-    endpoint, region, profile : str or None
-        None: from the environment and the files of AWS.
-    keys : mapping of str to str
-        Keys for sessions of boto3; empty: found by boto3. Never shown.
-    anonymous, payer : bool
-        Whether to send anonymous requests, and whether the requester pays.
-    verify : bool or str or None
-        Whether certificates are checked, or a file of trusted ones; None: from the environment.
-    config, wishes : mapping
-        The configuration of botocore, and the options of boto3 for every new object.
+    What is None comes from the environment and the files of AWS, and so do empty ``keys``, which are never shown.
+    ``verify`` tells whether certificates are checked, or is a file of trusted ones. ``config`` is for botocore, and
+    ``wishes`` are options of boto3 for every new object.
     """
 
     bucket: str

@@ -92,7 +92,7 @@ class S3Upload(Upload):
         return self._bucket.call(method, self._key, PartNumber=number, UploadId=self._upload, **given)
 
     def _ready(self) -> None:
-        """Continue the upload of a dead writer, or begin one, if that is not done yet."""
+        """Continue an abandoned upload, or begin one, once."""
         with self._lock:
             if not self._upload:
                 self._begin()

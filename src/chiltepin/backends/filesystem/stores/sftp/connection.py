@@ -217,7 +217,6 @@ class Connection:
             raise self._lost()
 
     def _receive(self) -> None:
-        """Read one answer, whosever it is."""
         size, kind, request_id = struct.unpack(">IBI", self._read(9))
         request, burst = self._pending.pop(request_id)
         if not 5 <= size <= _LARGEST:  # noqa: PLR2004 - a kind and a number

@@ -105,7 +105,7 @@ class SftpFolder(NothingHeld):
             yield from owners.missing({entry.name for entry in self.entries(temp_files=True)})
 
     def _complete(self, connection: Connection, found: Sequence[tuple[str, Attributes]]) -> None:
-        """Look at each entry of which the listing does not tell what it is, how large it is or how old."""
+        """Check each entry without a kind, size or time in the listing."""
         unclear = [(self._below(name), facts) for name, facts in found if facts.incomplete]
         if not unclear:
             return

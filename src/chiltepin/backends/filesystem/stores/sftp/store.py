@@ -232,7 +232,6 @@ class SftpStore:
         return SftpFolder(self, parts)
 
     def _make(self, parts: Parts, there: int) -> None:
-        """Make the folders of which the first ``there`` exist, in one burst."""
         paths = [self.path(parts[: depth + 1]) for depth in range(there, len(parts))]
         connection = self.connection()
         asked = [Request(MessageType.MKDIR, pack_string(path), NO_ATTRIBUTES, about=path) for path in paths]
