@@ -204,6 +204,31 @@ def test_an_entry_that_cannot_be_followed_is_told_and_the_others_come(site, tmp_
     assert files_of(tmp_path / "got") == {b"a.nc": b"data", b"extra": b"stays"}
 
 
+def test_a_number_sign_or_question_mark_that_is_not_escaped_is_part_of_a_name(site, tmp_path):
+    """A link that is cut at ``#`` or ``?`` for a browser is the file that its text names, and not its neighbour."""
+    names = ["a", "a#b", "a?b", "a?C=N", "#x", "d?1/"]
+    site.pages["/d/"] = page(*names, ("?C=N;O=D", "Name"), ("#top", "Top"))
+    site.pages |= {f"/d/{quote(name)}": document(name.encode()) for name in names}
+    site.pages["/d/d%3F1/"] = page("f")
+    site.pages["/d/d%3F1/f"] = document(b"f")
+    status = fetch(site.transfers)
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    wanted = {name.encode(): name.encode() for name in names[:-1]}
+    assert files_of(tmp_path / "got") == {**wanted, b"d?1/f": b"f"}
+
+
+@pytest.mark.parametrize("links", [("a", "a/"), ("a/", "a"), ("a/", "a", "a/")], ids=len)
+def test_a_file_beside_a_folder_of_its_name_is_an_error(site, tmp_path, links):
+    """Where an index lists a file and a folder of one name, as of an object store, neither hides the other."""
+    site.pages["/d/"] = page(*links, "z")
+    site.pages |= {"/d/a": document(b"a"), "/d/a/": page("x"), "/d/a/x": document(b"x"), "/d/z": document(b"z")}
+    (tmp_path / "got").mkdir()
+    (tmp_path / "got" / "extra").write_text("stays")
+    status = fetch(site.transfers, delete_destination_extra=True)
+    assert (status.state, status.code) == (TaskState.FAILED, "INVALID_PATH_NAME")
+    assert files_of(tmp_path / "got") == {b"z": b"z", b"extra": b"stays"}
+
+
 @pytest.mark.parametrize("status", [403, 404, 410, 500, 501, 503, 302, 202, 204])
 def test_an_entry_that_the_server_does_not_give_fails_alone(site, tmp_path, status):
     """One entry without content does not stop the others, and makes the transfer fail."""

@@ -50,6 +50,8 @@ class Listed(NamedTuple):
     mtime: float | None = None
     #: Whether size and time need not be asked for.
     known: bool = False
+    #: Whether it is listed as a folder, too.
+    both: bool = False
     #: Why an "other" entry cannot be followed; empty for a device or a pipe.
     why: str = ""
 
@@ -169,21 +171,28 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
         entry = _entry(target, shown, base, here)
         if entry is None:
             more = more or _is_next(target, base, here)
-        # A file in preference to a folder: the server tells whether it is one, when it is asked for.
-        elif entry.name not in found or entry.kind == "file":
+            continue
+        known = found.get(entry.name)
+        if known is None or (known.kind == "other" and entry.kind == "file"):
             found[entry.name] = entry
+        elif {known.kind, entry.kind} == {"file", "dir"}:
+            # The server tells what it is when it is asked for: some write no slash in one of two links to a folder.
+            found[entry.name] = known._replace(kind="file", both=True)
     if more:
         raise Fault("LIMIT_EXCEEDED", f"The index of {where} comes in several pages; name the files one by one.")
     return iter(sorted(found.values()))
 
 
 def _meant(link: _Link, base: str, here: SplitResult) -> str:
-    """Return the target of a link: as it stands, where only that is what its text shows.
+    """Return the target of a link, read so that it is what its text shows.
 
     Tomcat does not escape its links for HTML, only their texts: ``a&amp;b`` has the link that elsewhere ``a&b`` has.
+    Others do not escape ``#`` and ``?``, which then seem to end the path.
     """
     top = _names(here.path)
-    for target in (link.target, link.raw) if link.raw != link.target else ():
+    readings = [link.target, link.raw]
+    readings += [target.replace("#", "%23").replace("?", "%3F") for target in readings]
+    for target in readings if set(readings) != {link.target} else ():
         names = _names(urlsplit(absolute(base, target)).path)
         if names[: len(top)] == top and names[len(top) :] and _shows(link.shown.strip(), names[len(top)]):
             return target

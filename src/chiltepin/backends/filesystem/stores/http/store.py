@@ -82,10 +82,14 @@ class HttpFolder(ReadOnlyFolder):
         if line.known:
             return Entry(line.name, "file", line.size, line.mtime)
         try:
-            return self._asked(line.name)
+            asked = self._asked(line.name)
         except (Fault, FileNotFoundError):
             # It is listed, and so it is there: opening it tells by itself what is wrong.
             return Entry(line.name, "file", None)
+        if line.both and asked.kind == "file":
+            reason = f"The index of {self._page.where} lists {line.name} as a file and as a folder; rename one."
+            return Entry(line.name, "other", None, fault=Fault("INVALID_PATH_NAME", reason))
+        return asked
 
     def _asked(self, name: str) -> Entry:
         """Ask for an entry; what the server sends on to a URL that ends in a slash is a folder."""
