@@ -328,12 +328,12 @@ def other_sftp_rig(other_sftp):
 
 
 class RemoteRig(FolderRig):
-    """Folders behind a server that tells times in 32 bits."""
+    """Folders behind a server that tells times in 32 bits, of which later ones overflow."""
 
     def put(self, endpoint: str, path: str, content: bytes, *, modified: float | None = None) -> None:
         """Write a file, with a time that can be told."""
-        if modified is not None and not 0 <= modified < 1 << 32:
-            self.lacks("times before 1970 or after 2106", "put")
+        if modified is not None and modified >= 1 << 32:
+            self.lacks("times after 2106", "put")
         super().put(endpoint, path, content, modified=modified)
 
 
@@ -407,6 +407,8 @@ class WebRig(ServedRig):
         """Write a file, unless the server would refuse or hide it."""
         if endpoint == self.source and re.search(self.refuses, path):
             self.lacks("names that the server refuses or hides", "put")
+        if modified is not None and modified < 0:
+            self.lacks("times before 1970", "put")
         super().put(endpoint, path, content, modified=modified)
 
 

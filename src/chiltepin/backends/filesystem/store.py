@@ -130,12 +130,21 @@ class Reader(Closing, Protocol):
 
     #: Bytes; None where the store does not tell.
     size: int | None
-    #: Last modification, seconds since 1970 UTC; None where the store does not tell.
-    mtime: float | None
     #: Whether `read_at` works, from several threads at once.
     parts: bool
     #: What the store itself says of the whole content, such as ``md5:...``; empty where it says nothing that proves it.
     checksum: str
+
+    @property
+    def mtime(self) -> float | None:
+        """Last modification, seconds since 1970 UTC; None where the store does not tell.
+
+        Raises
+        ------
+        Fault
+            If what the store tells may mean another time, too.
+        """
+        ...
 
     @property
     def content_id(self) -> str:

@@ -28,6 +28,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     pack_string,
     permissions,
     times,
+    told_time,
 )
 from chiltepin.backends.filesystem.stores.sftp.replace import mode_kept, moved, refuse_lost_time, renaming, written
 
@@ -212,7 +213,7 @@ class Downloaded:
         self._content, self._position = content, 0
         self._changed = (before.size, before.mtime) != (after.size, after.mtime)
         self.size: int | None = len(content)
-        self.mtime = None if before.mtime is None else float(before.mtime)
+        self._told = before.mtime
         self.parts, self.checksum = True, ""
         self.content_id = f"{path}:{before.size}:{before.mtime}"
 
@@ -222,6 +223,11 @@ class Downloaded:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Let the memory go."""
         self._content = memoryview(b"")
+
+    @property
+    def mtime(self) -> float | None:
+        """See `Reader.mtime`."""
+        return told_time(self._told)
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there."""

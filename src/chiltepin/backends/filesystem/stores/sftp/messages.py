@@ -88,6 +88,22 @@ def length(size: int) -> bytes:
     return struct.pack(">IQ", _SIZE, size)
 
 
+def told_time(mtime: int | None) -> float | None:
+    """Return the modification time that a file's attributes tell; None if they tell none.
+
+    Raises
+    ------
+    Fault
+        From 2038 on: OpenSSH sends a time before 1970 as if it were one of these (sftp-common.c, stat_to_attrib).
+    """
+    if mtime is not None and mtime >= 1 << 31:
+        reason = (
+            "SFTP tells times before 1970 and after 2038 alike, and a file has one of them; remove preserve_timestamp."
+        )
+        raise Fault("ENDPOINT_ERROR", reason)
+    return None if mtime is None else float(mtime)
+
+
 class Request:
     """One request, and its answer when it has come.
 

@@ -15,6 +15,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     MessageType,
     Request,
     pack_string,
+    told_time,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +59,12 @@ class SftpReader:
         self._before, self._after = self._first_look(connection, handle)
         self._handles.add(connection, handle)
         self.size: int | None = self._before.size or (0 if self._after is not None else None)
-        self.mtime = None if self._before.mtime is None else float(self._before.mtime)
         self.content_id = f"{path}:{self._before.size}:{self._before.mtime}"
+
+    @property
+    def mtime(self) -> float | None:
+        """See `Reader.mtime`."""
+        return told_time(self._before.mtime)
 
     def _first_look(self, connection: Connection, handle: bytes) -> tuple[Attributes, Attributes | None]:
         """Look at the file, read its start and look again, in one burst: a small file needs no more than that."""
