@@ -41,14 +41,14 @@ def _kind(mode: int) -> Literal["file", "dir", "link", "other"]:
 
 def _kind_listed(item: os.DirEntry[str]) -> Literal["file", "dir", "link", "other"]:
     """Return what a listing alone tells of an entry."""
-    with suppress(OSError):
-        if item.is_symlink():
-            return "link"
-        if item.is_dir(follow_symlinks=False):
-            return "dir"
+    try:
         if item.is_file(follow_symlinks=False):
             return "file"
-    return "other"
+        if item.is_dir(follow_symlinks=False):
+            return "dir"
+        return "link" if item.is_symlink() else "other"
+    except OSError:
+        return "other"
 
 
 class OwnStore(Protocol):
@@ -121,6 +121,12 @@ class LocalFolder:
                     yield Entry(item.name, _kind_listed(item))
                     continue
                 yield self._entry(item.name, facts)
+
+    def kinds(self) -> Iterator[Entry]:
+        """Yield all entries, temporary files too, with no more than a listing tells: that is a call less for each."""
+        with self.scan() as found:
+            for item in found:
+                yield Entry(item.name, _kind_listed(item), None)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.mover.pool import TaskGroup
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shared_names import is_both
@@ -146,19 +147,19 @@ class _Doomed:
         self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> Iterable[str]:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
-        for entry in folder.entries(temp_files=True):
+        for entry in folder.kinds() if isinstance(folder, LocalFolder) else folder.entries(temp_files=True):
             self._task.check()
             if entry.kind == "dir":
                 folders[entry.name] = None
             elif self._wanted is not None and not self._wanted(entry.name):
                 node.kept = True
-            elif entry.name not in stayed and not self._kept_link(node, folder, location, entry, stayed):
+            elif entry.name not in stayed and (
+                entry.kind != "link" or not self._kept_link(node, folder, location, entry, stayed)
+            ):
                 yield entry.name
 
     def _kept_link(self, node: Node, folder: Folder, location: Location, entry: Entry, stayed: set[str]) -> bool:
-        """Whether an entry is a link that leads to a root, and has to stay."""
-        if entry.kind != "link":
-            return False
+        """Whether a link leads to a root, and has to stay."""
         try:
             self._roots.refuse_link(folder, location.below(entry.name))
         except Fault as err:
