@@ -55,7 +55,8 @@ class Roots:
     def linked(self, folder: Folder, location: Location, names: Iterable[str]) -> set[str]:
         """Return which names in an open folder are those of links on the way to one of them."""
         if folder.identity is not None:
-            return set(self._names.get(folder.identity, frozenset()).intersection(names))
+            links = self._names.get(folder.identity)
+            return set(links.intersection(names)) if links else set()
         # Where a folder has one name, a link is known by its path.
         below = [root for root in self._spots if location.contains(root)]
         leading = {name for name in names if any(map(location.below(name).contains, below))}

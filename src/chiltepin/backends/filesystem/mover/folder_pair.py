@@ -36,11 +36,10 @@ class FolderPair:
             raise
         #: What is in the destination, where that is listed before.
         self.listing: Listing | None = None
-        ends = (self.here, self.there)
+        # To ask for a protocol takes longer than to open a folder of this machine.
+        distant = [end for end in (self.here, self.there) if not isinstance(end, LocalFolder)]
         #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
-        self.batched = any(isinstance(end, Batching) for end in ends) and all(
-            isinstance(end, Batching | LocalFolder) for end in ends
-        )
+        self.batched = bool(distant) and all(isinstance(end, Batching) for end in distant)
         self._users, self._lock = 1, threading.Lock()
 
     def __enter__(self) -> Self:
