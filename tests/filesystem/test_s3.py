@@ -24,10 +24,10 @@ from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.listing import BATCH_FILES
 from chiltepin.backends.filesystem.store import SMALL, CopyOptions
 from chiltepin.backends.filesystem.stores.objects import client as clients
+from chiltepin.backends.filesystem.stores.objects.client import PART
 from chiltepin.backends.filesystem.stores.s3 import unfinished_uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
-from chiltepin.backends.filesystem.stores.s3.parts import PART
 from chiltepin.backends.filesystem.stores.same_server import same_server
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState

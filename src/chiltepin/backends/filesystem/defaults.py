@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import CopyOptions, Entry, Folder, Reader
+    from chiltepin.backends.filesystem.store import CopyOptions, Entry, Folder, Reader, Small
     from chiltepin.paths import Parts
 
-__all__ = ["InOrderFile", "LinkFreeStore", "NothingHeld", "ReadOnlyFolder", "read_only"]
+__all__ = ["InOrderFile", "LinkFreeStore", "NothingHeld", "PlainFolder", "ReadOnlyFolder", "read_only"]
 
 F = TypeVar("F", bound="Folder", covariant=True)  # noqa: PLC0105 - a letter will do
 
@@ -34,8 +34,24 @@ class NothingHeld:
         """Let nothing go."""
 
 
-class ReadOnlyFolder(NothingHeld):
-    """A `Folder` whose store can only be read; it has one name.
+class PlainFolder(NothingHeld):
+    """A `Folder` that has one name, and no faster way to copy a file than through its store's own."""
+
+    identity = None
+
+    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
+        """Return None: this store has no faster path."""
+        del origin, entry, name, options
+        return None
+
+    def read_small(self, entry: Entry) -> Small | None:
+        """Return None: this store has no faster path."""
+        del entry
+        return None
+
+
+class ReadOnlyFolder(PlainFolder):
+    """A `Folder` whose store can only be read.
 
     Attributes
     ----------
@@ -43,17 +59,12 @@ class ReadOnlyFolder(NothingHeld):
         Where its files are, as messages say it: "on a web server".
     """
 
-    identity = None
     place: ClassVar[str]
 
     def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> NoReturn:
         """Refuse."""
         del origin, entry, options
         raise read_only(name, self.place)
-
-    def read_small(self, entry: Entry) -> None:
-        """Return None: this store has no faster path."""
-        del entry
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> NoReturn:
         """Refuse."""

@@ -6,12 +6,11 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.objects.client import PART, Client, CloudFault
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from chiltepin.backends.filesystem.stores.objects.client import ObjectInfo
 
 __all__ = ["ObjectReader", "RangeClient"]
@@ -32,7 +31,7 @@ class RangeClient(Client, Protocol):
         return ObjectReader(self, found)
 
 
-class ObjectReader:
+class ObjectReader(NothingHeld):
     """An object that is open for reading: the content that ``found`` describes, even if it is replaced meanwhile."""
 
     def __init__(self, client: RangeClient, found: ObjectInfo) -> None:
@@ -46,13 +45,6 @@ class ObjectReader:
         self.parts = self._crc is None
         # What is in memory of the object, and where it ends.
         self._window, self._end = memoryview(b""), 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Nothing is held but memory."""
-        self._window = memoryview(b"")
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.core import url_to_fs
 
-from chiltepin.backends.filesystem.defaults import LinkFreeStore, NothingHeld
+from chiltepin.backends.filesystem.defaults import LinkFreeStore, PlainFolder
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores import owners
@@ -31,7 +31,7 @@ from chiltepin.paths import joined
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Store
+    from chiltepin.backends.filesystem.store import Store
     from chiltepin.paths import Parts
 
 __all__ = ["FsspecStore", "opened"]
@@ -77,11 +77,8 @@ def _same(name: str) -> str:
     return name
 
 
-class FsspecFolder(NothingHeld):
+class FsspecFolder(PlainFolder):
     """One folder of the store."""
-
-    #: A folder has one name here.
-    identity = None
 
     def __init__(self, store: FsspecStore, parts: Parts) -> None:
         self._store, self.filesystem, self.shapes = store, store.filesystem, store.shapes
@@ -132,15 +129,6 @@ class FsspecFolder(NothingHeld):
     def read(self, name: str) -> FsspecReader:
         """Open a file."""
         return FsspecReader(self.filesystem, self.path(name))
-
-    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
-        """Have no shorter way."""
-        del origin, entry, name, options
-        return None
-
-    def read_small(self, entry: Entry) -> None:
-        """Have no shorter way."""
-        del entry
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> FsspecTempFile:
         """Begin a file; one that ends in a folder's name is refused."""

@@ -9,7 +9,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -30,7 +30,8 @@ __all__ = [
     "refusal",
 ]
 
-#: Bytes of a part, and of the largest object that is sent in one request.
+#: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
+#: what the aws command takes, and sixteen of them are not too much memory.
 PART = 8 << 20
 
 #: Requests that may be under way at once: files, and parts of files, of which that is 128 MiB of memory at most.
@@ -86,11 +87,13 @@ def place_in(url: str) -> tuple[str, str]:
     return authority, "/".join(names)
 
 
-def known_options(store: str, given: Mapping[str, object], known: Collection[str], unused: Collection[str]) -> None:
+def known_options(
+    store: str, given: Iterable[str], known: Collection[str], unused: Collection[str] = (), *, within: str = ""
+) -> None:
     """Raise ConfigError for an option that is neither known nor one that only tunes fsspec's own filesystem."""
     for name in given:
         if name not in known and name not in unused:
-            raise ConfigError(f"There is no option {name!r} for {store}; {suggest(name, known)}")
+            raise ConfigError(f"There is no option {within + name!r} for {store}; {suggest(name, known)}")
 
 
 # Not frozen, as one is made for each line of a listing.

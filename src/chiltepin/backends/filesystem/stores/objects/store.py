@@ -16,7 +16,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from chiltepin.backends.filesystem.defaults import LinkFreeStore
+from chiltepin.backends.filesystem.defaults import LinkFreeStore, PlainFolder
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.stores.objects.client import WIDTH, CloudFault
@@ -27,9 +27,7 @@ from chiltepin.backends.filesystem.temp_names import is_temp_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from typing_extensions import Self
-
-    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Reader, Small, Store
+    from chiltepin.backends.filesystem.store import Reader, Store
     from chiltepin.backends.filesystem.stores.objects.client import Client, ObjectInfo
     from chiltepin.paths import Parts
 
@@ -53,35 +51,18 @@ class ObjectEntry(Entry):
 
     __slots__ = ("version",)
 
-    def __init__(
-        self,
-        name: str,
-        kind: Any,
-        size: int = 0,
-        mtime: float | None = None,
-        *,
-        version: str = "",
-        fault: Fault | None = None,
-    ) -> None:
-        super().__init__(name, kind, size, mtime, fault)
-        self.version = version
+    version: str
 
 
-class ObjectFolder:
+class ObjectFolder(PlainFolder):
     """The objects below a prefix, which is empty or ends with a slash.
 
     A ``fresh`` folder did not exist before, and is kept even if it stays empty.
     """
 
-    #: A folder has one name here.
-    identity = None
-
     def __init__(self, store: ObjectStore, prefix: str, *, fresh: bool = False) -> None:
         self.store, self.prefix = store, prefix
         self._fresh, self._filled = fresh, False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Keep a folder that was made and got nothing."""
@@ -122,16 +103,6 @@ class ObjectFolder:
     def read(self, name: str) -> Reader:
         """Open an object."""
         return self.store.client.read(self.prefix + name)
-
-    def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
-        """Return None: this store has no faster path."""
-        del origin, entry, name, options
-        return None
-
-    def read_small(self, entry: Entry) -> Small | None:
-        """Return None: this store has no faster path."""
-        del entry
-        return None
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> ObjectTempFile:
         """Begin an object; one with the name of a folder is refused, unless it is shared."""
@@ -310,9 +281,11 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
             raise Fault("INVALID_PATH_NAME", reason)
         return name
 
-    def file_entry(self, name: str, kind: str, found: ObjectInfo, fault: Fault | None = None) -> ObjectEntry:
+    def file_entry(self, name: str, kind: Any, found: ObjectInfo, fault: Fault | None = None) -> ObjectEntry:
         """Return the entry of an object."""
-        return self.entry_type(name, kind, found.size, found.mtime, version=found.version, fault=fault)
+        entry = self.entry_type(name, kind, found.size, found.mtime, fault)
+        entry.version = found.version
+        return entry
 
     def _entry(self, prefix: str, name: str, found: ObjectInfo) -> Entry:
         if name:

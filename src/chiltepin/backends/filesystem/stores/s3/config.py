@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.backends.filesystem.stores.objects.client import place_in
-from chiltepin.errors import ConfigError, suggest
+from chiltepin.backends.filesystem.stores.objects.client import known_options, place_in
+from chiltepin.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,22 +102,14 @@ def _keys(given: Mapping[str, Any]) -> dict[str, str]:
 
 def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if name not in _TUNING}
-    for name, value in given.pop("client_kwargs", {}).items():
-        if name not in (*_CLIENT, "use_ssl", "verify"):
-            raise _unknown(f"client_kwargs.{name}", name, (*_CLIENT, "verify"))
-        given[_CLIENT.get(name, name)] = value
-    for name in given:
-        if name not in (*_KNOWN, "verify"):
-            raise _unknown(name, name, _KNOWN)
-    for name in given.get("s3_additional_kwargs", {}):
-        if name not in _WISHES:
-            raise _unknown(f"s3_additional_kwargs.{name}", name, _WISHES)
-    for name, value in given.get("config_kwargs", {}).items():
-        # The one signature that both libraries make, which others write for other servers.
-        if name not in (*_CONFIG, *_CONFIG_TUNING) and (name, value) != ("signature_version", "s3v4"):
-            raise _unknown(f"config_kwargs.{name}", name, _CONFIG)
+    inner = given.pop("client_kwargs", {})
+    known_options("S3", inner, (*_CLIENT, "verify"), ("use_ssl",), within="client_kwargs.")
+    given |= {_CLIENT.get(name, name): value for name, value in inner.items()}
+    known_options("S3", given, _KNOWN, ("verify",))
+    known_options("S3", given.get("s3_additional_kwargs", {}), _WISHES, within="s3_additional_kwargs.")
+    config = dict(given.get("config_kwargs", {}))
+    # The one signature that both libraries make, which others write for other servers.
+    if config.get("signature_version") == "s3v4":
+        del config["signature_version"]
+    known_options("S3", config, _CONFIG, _CONFIG_TUNING, within="config_kwargs.")
     return given
-
-
-def _unknown(shown: str, name: str, known: tuple[str, ...]) -> ConfigError:
-    return ConfigError(f"There is no option {shown!r} for S3; {suggest(name, known)}")

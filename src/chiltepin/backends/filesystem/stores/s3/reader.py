@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import SMALL, Small
+from chiltepin.backends.filesystem.stores.objects.client import PART
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
-from chiltepin.backends.filesystem.stores.s3.parts import PART
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
 
 __all__ = ["S3Reader"]
 
 
-class S3Reader:
+class S3Reader(NothingHeld):
     """An object that is open for reading: one state of it, even if it is replaced meanwhile.
 
     The content is compared with the entity tag: at once if it is one part at most, and at the end, by `changed`, if all
@@ -48,13 +47,6 @@ class S3Reader:
 
     def _asked(self, **more: Any) -> dict[str, Any]:
         return self.bucket.call("head_object", self.key, **more)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Nothing is held but memory."""
-        self._window = memoryview(b"")
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""

@@ -8,10 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.objects.client import Upload
+from chiltepin.backends.filesystem.stores.objects.client import PART, Upload
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
-from chiltepin.backends.filesystem.stores.s3.parts import MOST_PARTS, PART
 from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
 from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import Record, begin, dead
 
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.stores.s3.bucket import Bucket
 
 __all__ = ["S3Upload", "is_wrong"]
+
+#: Most parts of one upload (S3 API, "Amazon S3 multipart upload limits").
+_MOST_PARTS = 10_000
 
 
 def is_wrong(key: str) -> Fault:
@@ -35,7 +37,7 @@ class S3Upload(Upload):
 
     def __init__(self, bucket: Bucket, key: str, size: int | None) -> None:
         self._bucket, self._key = bucket, key
-        least = -(-(size or 0) // MOST_PARTS)
+        least = -(-(size or 0) // _MOST_PARTS)
         # In whole MiB, and the same for the same size, so that a second run cuts the content at the same places.
         self.part: int = max(PART, -(-least // (1 << 20)) << 20)
         #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
