@@ -11,9 +11,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
+import threading
 import weakref
+from importlib import _bootstrap
 from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,8 @@ __all__ = ["leave", "register"]
 
 logger = logging.getLogger(__name__)
 
+#: The locks of the modules that are being loaded, by name; Python has no public name for them.
+_module_locks: dict[str, Any] = vars(_bootstrap).get("_module_locks", {})
 _forgets: dict[int, Callable[[], Callable[[], object] | None]] = {}
 _numbers = itertools.count()
 _left: list[object] = []
@@ -55,7 +60,21 @@ def leave(*things: object) -> None:
     _left.extend(things)
 
 
+def _forget_half_loaded() -> None:
+    """Have modules that a thread of the parent was loading be loaded again.
+
+    Python keeps their locks, and nothing in the child releases them: an import of one of them would wait without end.
+    Even ``open`` imports, when it first needs a codec.
+    """
+    for name, reference in list(_module_locks.items()):
+        lock = reference()
+        if lock is not None and lock.owner not in (None, threading.get_ident()):
+            del _module_locks[name]
+            sys.modules.pop(name, None)
+
+
 def _forget_all() -> None:
+    _forget_half_loaded()
     for reference in list(_forgets.values()):
         forget = reference()
         if forget is not None:

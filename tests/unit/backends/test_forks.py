@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -187,6 +188,29 @@ def test_a_callback_may_fork(local):
     assert told.wait(LIMIT)
     until(lambda: len(seen) == 2)
     assert set(seen) == {"well", os.getpid()}
+
+
+def test_a_module_that_a_thread_was_loading_is_loaded_by_a_child(tmp_path, monkeypatch):
+    """A child imports a module whose import was underway in another thread of its parent, which gets it too."""
+    parent, held, go = os.getpid(), threading.Event(), threading.Event()
+
+    def pause():
+        if os.getpid() == parent:
+            held.set()
+            assert go.wait(LIMIT)
+
+    monkeypatch.setattr(threading, "pause_of_test", pause, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "loaded_slowly.py").write_text("import threading\nthreading.pause_of_test()\nwhole = True\n")
+    with futures.ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(importlib.import_module, "loaded_slowly")
+        assert held.wait(LIMIT)
+        try:
+            in_child(lambda: importlib.import_module("loaded_slowly").whole)
+        finally:
+            go.set()
+        assert loading.result(LIMIT).whole is True
+    del sys.modules["loaded_slowly"]
 
 
 def _moved(number):
