@@ -35,9 +35,9 @@ WRONG = [
     (wrong.DeletesAtTheEnd, "close_keeps_the_data", {}, "never deletes data"),
     (wrong.HidesTheHidden, "a_folder_is_listed", {"folder": "/d"}, "hidden"),
     (wrong.RemembersListings, "what_was_moved_is_listed", {}, "no listing of before"),
-    (wrong.ChainsForeignErrors, "an_error_is_plain", {"trouble": "missing folder"}, "SdkError"),
-    (wrong.RaisesWhatCannotBeUnpickled, "an_error_is_plain", {"trouble": "missing folder"}, "pickle"),
-    (wrong.RaisesWhatItGets, "a_mistake_has_its_error", {"trouble": "unknown destination"}, "here KeyError"),
+    (wrong.ChainsForeignErrors, "an_error_is_plain", {"mistake": "missing folder"}, "SdkError"),
+    (wrong.RaisesWhatCannotBeUnpickled, "an_error_is_plain", {"mistake": "missing folder"}, "pickle"),
+    (wrong.RaisesWhatItGets, "a_mistake_has_its_error", {"mistake": "unknown destination"}, "here KeyError"),
     (wrong.TakesAnyOption, "from_config_refuses_what_it_does_not_know", {}, "here no error"),
     (wrong.HasNoCancel, "it_has_all_methods", {}, "TransferBackend has"),
     (wrong.ClaimsTooMuch, "it_says_what_it_can", {}, "sync_levels are some of"),
@@ -181,7 +181,7 @@ def test_what_others_teach_pickle_fools_no_law(tmp_path, monkeypatch):
         monkeypatch.setitem(copyreg.dispatch_table, learned, None)
     pickling_support.install(kind.FailureError)
     with pytest.raises(AssertionError, match="pickled and unpickled"):
-        BackendLaws().test_an_error_is_plain(rig_of(kind, tmp_path), trouble="missing folder")
+        BackendLaws().test_an_error_is_plain(rig_of(kind, tmp_path), mistake="missing folder")
 
 
 @pytest.mark.parametrize(

@@ -50,16 +50,16 @@ class StatusFile:
 def _write(file: str, status: TaskStatus) -> None:
     with suppress(FileExistsError):
         os.mkdir(os.path.dirname(file))
-    draft = f"{file}.draft"
+    temp_file = f"{file}.draft"
     try:
         # Other users may write to the run folder too, and put a link there.
-        with os.fdopen(create_own(draft), "w", encoding="utf-8") as note:
+        with os.fdopen(create_own(temp_file), "w", encoding="utf-8") as note:
             json.dump({**asdict(status), "state": status.state.value}, note)
         # A reader sees the old one or the new one, whole.
-        os.replace(draft, file)
+        os.replace(temp_file, file)
     except BaseException:
         with suppress(OSError):
-            os.remove(draft)
+            os.remove(temp_file)
         raise
 
 

@@ -293,7 +293,7 @@ class GlobusBackend:
         )
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Look at the tasks: one request for up to 50, and one more for each that has got into a new trouble."""
+        """Return the status of each task: one request for up to 50, and one more for each with a new fault."""
         return call_globus(partial(self._tasks.poll, handles), "Asking how the tasks are")
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:

@@ -269,10 +269,10 @@ def _flow(who: Credentials, parameters: GlobusAuthorizationParameters, manager: 
                 return "refused"
         return ""
 
-    trouble = call_auth(run)
-    if trouble == "no browser":
+    failure = call_auth(run)
+    if failure == "no browser":
         raise _NoBrowserError
-    if trouble == "refused":
+    if failure == "refused":
         raise LoginRequiredError(
             "Globus does not accept this code, which is good once and for minutes; type again: chiltepin login",
             backend="globus",

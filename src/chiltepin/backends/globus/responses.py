@@ -30,10 +30,10 @@ __all__ = [
 _STATES = {"SUCCEEDED": TaskState.SUCCEEDED, "ACTIVE": TaskState.ACTIVE, "INACTIVE": TaskState.PAUSED}
 _FATAL = {"CANCELED": TaskState.CANCELED, "EXPIRED": TaskState.EXPIRED}
 
-#: What ``nice_status`` says of a task that has no trouble.
+#: The ``nice_status`` of a task without a fault.
 _NO_ERROR = (None, "", "OK", "Queued")
 
-#: What to do about a trouble, where that is known.
+#: What to do about a fault, if known.
 _HINTS = {
     "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
     "FILE_NOT_FOUND": "Check the path. ",
@@ -171,7 +171,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     ]
     # The same words often come twice.
     lines = list(dict.fromkeys(line for text in texts if text and (line := one_line(str(text)))))
-    # Also where the code says nothing of a login: a site's policy may come as any trouble of a connection.
+    # Also if the code is not about a login: the policy of a site may appear as any fault of a connection.
     options = options_in("\n".join(str(text) for text in texts if text))
     cure = f"Type: {login_command(options)}. " if options or code in _LOGIN_CODES else _HINTS.get(code, "")
     return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_task_link(uuid(task['task_id']))}"

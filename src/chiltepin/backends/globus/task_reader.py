@@ -127,14 +127,14 @@ class TaskReader:
         return status
 
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return the last event of a troubled task that was an error; asked for once for each trouble."""
+        """Return the last error event of a task with a fault; it is requested once for each fault."""
         task_id = task["task_id"]
         if not responses.has_error(task):
             self._events.pop(task_id, None)
             return None
-        trouble = (task["status"], task.get("nice_status"))
+        fault = (task["status"], task.get("nice_status"))
         known, event = self._events.get(task_id, (None, None))
-        if known != trouble:
+        if known != fault:
             try:
                 event = next(iter(self._errors(task_id, most=1)), None)
             except LoginRequiredError:
@@ -143,7 +143,7 @@ class TaskReader:
                 # The task document says the most; it would be asked for at every poll, and each time in vain.
                 logger.warning("Could not ask what happened to task %s: %s", task_id, err)
                 event = None
-            self._events[task_id] = trouble, event
+            self._events[task_id] = fault, event
         return event
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:

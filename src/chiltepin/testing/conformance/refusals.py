@@ -59,11 +59,11 @@ MISTAKES: dict[str, tuple[type[ChiltepinError], Callable[[Rig], Any]]] = {
 }
 
 
-def refusal(rig: Rig, trouble: str) -> ChiltepinError:
+def refusal(rig: Rig, mistake: str) -> ChiltepinError:
     """Return the error of a mistake; anything but an error of its class breaks the law."""
-    kind, call = MISTAKES[trouble]
+    kind, call = MISTAKES[mistake]
     rig.put(rig.source, "/f", b"data")
-    return must_raise(kind, lambda: call(rig), f"{trouble} raises {kind.__name__}")
+    return must_raise(kind, lambda: call(rig), f"{mistake} raises {kind.__name__}")
 
 
 def chain(error: BaseException) -> list[BaseException]:
@@ -89,23 +89,23 @@ def is_plain(error: BaseException) -> bool:
 class RefusalLaws:
     """Which requests a backend refuses, and how."""
 
-    @pytest.mark.parametrize("trouble", MISTAKES)
-    def test_a_mistake_has_its_error(self, rig: Rig, trouble: str) -> None:
+    @pytest.mark.parametrize("mistake", MISTAKES)
+    def test_a_mistake_has_its_error(self, rig: Rig, mistake: str) -> None:
         """What cannot be done raises the error that says so, in a sentence, and moves nothing."""
-        error = refusal(rig, trouble)
-        require(" " in str(error).strip(), f"the message for {trouble} is a sentence, not {str(error)!r}")
-        require(files(rig) == set(), f"{trouble} moves nothing")
+        error = refusal(rig, mistake)
+        require(" " in str(error).strip(), f"the message for {mistake} is a sentence, not {str(error)!r}")
+        require(files(rig) == set(), f"{mistake} moves nothing")
 
-    @pytest.mark.parametrize("trouble", MISTAKES)
-    def test_an_error_is_plain(self, rig: Rig, trouble: str) -> None:
+    @pytest.mark.parametrize("mistake", MISTAKES)
+    def test_an_error_is_plain(self, rig: Rig, mistake: str) -> None:
         """An error survives a pickle, and neither it nor what it was raised from holds an object of an SDK."""
-        error = refusal(rig, trouble)
-        again = pickled(error, f"the error for {trouble}")
+        error = refusal(rig, mistake)
+        again = pickled(error, f"the error for {mistake}")
         same = type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
-        require(same, f"the error for {trouble} is the same after a pickle")
+        require(same, f"the error for {mistake} is the same after a pickle")
         foreign = [type(one).__qualname__ for one in (error, *chain(error)) if not is_plain(one)]
         require(
-            not foreign, f"the error for {trouble} takes nothing foreign along, by cause or context; here {foreign}"
+            not foreign, f"the error for {mistake} takes nothing foreign along, by cause or context; here {foreign}"
         )
 
     def test_an_unknown_endpoint_is_named(self, rig: Rig) -> None:

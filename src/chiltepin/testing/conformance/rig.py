@@ -149,12 +149,12 @@ class Rig(ABC):
             A live one, if the task did not end within `looks` polls, or keeps the same fault: a service may retry for a
             day what cannot succeed (docs.globus.org, "Task Behavior", 3).
         """
-        status, trouble, same = self.backend.poll([handle])[0], "", 0
+        status, code, same = self.backend.poll([handle])[0], "", 0
         for _ in range(self.looks):
-            same = same + 1 if status.code and status.code == trouble else 0
+            same = same + 1 if status.code and status.code == code else 0
             if status.state.final or same >= self.patience:
                 break
-            trouble = status.code
+            code = status.code
             if isinstance(self.backend, WorkerBackend):
                 self.backend.wait(handle, self.interval)
             else:

@@ -30,15 +30,15 @@ def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now:
     If it cannot be written, there is an OSError and the old page stays.
     """
     text = page(records, since=since, now=now).encode("ascii")
-    draft = f"{path}.{secrets.token_hex(4)}.draft"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    temp_file = f"{path}.{secrets.token_hex(4)}.draft"
+    descriptor = os.open(temp_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(descriptor, "wb") as file:
             file.write(text)
-        os.replace(draft, path)
+        os.replace(temp_file, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(draft)
+            os.unlink(temp_file)
         raise
     return len(text)
 

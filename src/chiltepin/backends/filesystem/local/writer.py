@@ -150,7 +150,7 @@ class LocalTempFile(OpenFile):
 
 
 class _ReadBack(LocalReader):
-    """A temporary file that is read; its descriptor stays with the draft."""
+    """A temporary file that is read; its descriptor belongs to the writer."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Leave the descriptor open."""

@@ -215,7 +215,7 @@ class Content:
                     checksum.update(block)
 
     def _pass_written(self, offset: int, count: int) -> None:
-        """Do the same with a part that is in the draft."""
+        """Do the same with a part that is in the temporary file."""
         if not self._proofs:
             return
         end, block = offset + count, _buffer(BLOCK)

@@ -19,8 +19,8 @@ T = TypeVar("T")
 #: Seconds before the second try, twice as long before each other one; and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 
-#: How often one step is tried; with these waits that bears a trouble of some eight seconds. One that lasts
-#: longer fails the file, and the next run of the transfer continues there.
+#: How often one step is tried; with these waits a fault may last some eight seconds. A longer one fails
+#: the file, and the next run of the transfer continues there.
 TRIES = 6
 
 

@@ -24,7 +24,7 @@ NOT_PARTIAL = "NotPartial"
 
 T = TypeVar("T")
 
-# Words of S3 that stand for troubles that pass (docs.aws.amazon.com, S3 API, "Error responses").
+# Codes of S3 for transient errors (docs.aws.amazon.com, S3 API, "Error responses").
 _PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "OperationAborted"})
 _PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
 _CODES = {

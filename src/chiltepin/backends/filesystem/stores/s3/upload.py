@@ -164,7 +164,7 @@ class S3Upload(Upload):
             raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 has put others together.")
 
     def abort(self, error: BaseException | None) -> None:
-        """Abort it; but if the trouble may pass, leave it to the next try."""
+        """Abort it; but after a transient error, leave it to the next try."""
         if not self._upload:
             return
         if self._record is not None and isinstance(error, S3Fault) and error.transient:

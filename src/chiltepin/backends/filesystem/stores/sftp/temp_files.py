@@ -59,7 +59,7 @@ class Written:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Leave the handles to the draft."""
+        """Leave the handles to the writer."""
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there."""
