@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from elsewhere import NoDiskError, mounted
+from worlds import world_of
 
 LAWS = Path(__file__).parent.parent / "conformance" / "test_filesystem.py"
 
@@ -23,6 +26,30 @@ def laws_on(kind):
             [sys.executable, *words, "-k", "TestFolders"], capture_output=True, text=True, check=False
         )
         return ended.returncode, ended.stdout
+
+
+def names_in_two_cases(kind):
+    """Copy files whose names differ in case to a disk, into a new folder and into one that has them."""
+    with mounted(kind, KINDS[kind]) as disk, tempfile.TemporaryDirectory() as top:
+        world = world_of({"laptop": f"{top}/laptop", "scratch": disk})
+        os.makedirs(f"{top}/laptop/d")
+        for name in ("A", "a"):
+            Path(f"{top}/laptop/d/{name}").write_text(f"in {name}")
+        said = [world.move("/d", "/d", recursive=True) for _ in range(2)]
+        left = {name: Path(f"{disk}/d/{name}").read_text() for name in os.listdir(f"{disk}/d")}
+        return [(status.state.name, status.code) for status in said], left
+
+
+@pytest.mark.parametrize("kind", ["vfat", "exfat"])
+def test_names_that_are_one_on_a_disk_do_not_replace_each_other(machine, kind):
+    """Where a disk takes two names for one, only one file arrives and the transfer fails, also over FUSE."""
+    try:
+        said, left = machine(names_in_two_cases, kind)
+    except NoDiskError as err:
+        pytest.skip(str(err))
+    assert said == [("FAILED", "AMBIGUOUS_PATH")] * 2
+    assert len(left) == 1
+    assert all(text == f"in {name}" for name, text in left.items())
 
 
 @pytest.mark.timeout(300)

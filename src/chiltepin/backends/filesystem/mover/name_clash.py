@@ -36,7 +36,11 @@ def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None
     if telling is None:
         return None
     if there.entry(telling) is not None:
-        return _same(there, telling, telling.swapcase())
+        if there.entry(telling.swapcase()) is None:
+            return False
+        if _same(there, telling, telling.swapcase()):
+            return True
+        # Two files, or one whose names have numbers of their own, as over FUSE (exfat-fuse).
     temp_files = there.open_temp_files()
     try:
         name, descriptor = temp_files.new()
@@ -44,7 +48,8 @@ def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None
         # What keeps this file from being made will be told of the first one that is wanted.
         return None
     try:
-        return _same(there, name, name.swapcase())
+        # Nothing else has a name like that.
+        return there.entry(name.swapcase()) is not None
     finally:
         temp_files.give_up(name)
         close_quietly(descriptor)
