@@ -13,7 +13,7 @@ from chiltepin.parsl.files import FileFuture
 from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.operation import Operation
 from chiltepin.tasks import join_task, python_task
-from chiltepin.transfers import arguments, submitter, worker
+from chiltepin.transfers import arguments, worker
 from chiltepin.transfers.resolve import resolve_endpoint
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ __all__ = [
 _TRANSFER = Operation(
     name="transfer_task",
     at_worker=python_task(worker.transfer_task),
-    at_service=join_task(submitter.transfer_task),
+    at_service=join_task(worker.transfer_task),
     make_request=arguments.transfer_request,
     retry_hint=": what has arrived is whole, and sync_level='size' leaves it alone",
 )
 _DELETE = Operation(
     name="delete_task",
     at_worker=python_task(worker.delete_task),
-    at_service=join_task(submitter.delete_task),
+    at_service=join_task(worker.delete_task),
     make_request=arguments.delete_request,
     retry_hint=", with ignore_missing=True",
 )

@@ -1,7 +1,8 @@
-"""What a Parsl worker runs when the bytes flow through it.
+"""The Parsl apps of a transfer and a deletion, which run on a worker or hand the request to a service.
 
-Both functions are called by reference and given plain data only: the setup of the backend as a string, and the user's
-arguments, in which Parsl has put results where futures stood. They import neither Parsl nor a service's SDK.
+A worker moves the bytes itself. Its functions are called by reference and given plain data only: the setup of the
+backend as a string, and the user's arguments, in which Parsl has put results where futures stood. For a service they
+run in the workflow's process and return a future at once; no worker waits. They import neither Parsl nor an SDK.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from chiltepin.transfers.status_file import StatusFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from chiltepin.model import Request, TaskHandle, TaskStatus
     from chiltepin.transfers.runner import Transfers
@@ -78,25 +80,47 @@ class AppPayload:
         return replace(self, request=self.request or make_request(**asked), **times)
 
 
-def transfer_task(payload: AppPayload, **asked: Any) -> TaskStatus:
-    """Run one transfer: that of the payload, with what is ``asked`` besides.
+def transfer_task(payload: AppPayload, transfers: Transfers | None = None, **asked: Any) -> Any:
+    """Run one transfer: that of the payload, with the arguments ``asked`` that were futures.
+
+    Parameters
+    ----------
+    payload : AppPayload
+        What is known of the call.
+    transfers : Transfers or None
+        A service that moves the bytes, opened with the payload's setup; None if this process does. It may hold a login
+        and cannot be sent to another process.
 
     Returns
     -------
-    TaskStatus
+    TaskStatus, or Future of it at a service
         The final status, of a success.
 
     Raises
     ------
     TaskError
-        If the task did not succeed.
+        If the task did not succeed; at a service the future raises it.
     """
-    return run(payload.completed(arguments.transfer_request, asked))
+    return _start(payload.completed(arguments.transfer_request, asked), transfers)
 
 
-def delete_task(payload: AppPayload, **asked: Any) -> TaskStatus:
+def delete_task(payload: AppPayload, transfers: Transfers | None = None, **asked: Any) -> Any:
     """Run one deletion; as `transfer_task`."""
-    return run(payload.completed(arguments.delete_request, asked))
+    return _start(payload.completed(arguments.delete_request, asked), transfers)
+
+
+def _start(payload: AppPayload, transfers: Transfers | None) -> TaskStatus | Future[TaskStatus]:
+    if transfers is None:
+        return run(payload)
+    return transfers.manager.start(
+        payload.submission_id,
+        cast("Request", payload.request),
+        timeout=payload.timeout,
+        polling_interval=payload.polling_interval,
+        grace=payload.fault_grace,
+        workflow=payload.workflow,
+        raises=True,
+    ).future
 
 
 def run(payload: AppPayload, client: Any = None) -> TaskStatus:
