@@ -108,7 +108,7 @@ def require_data_access(client: globus_sdk.TransferClient, collections: Iterable
 
 
 def without_consent(client: globus_sdk.TransferClient, collection_ids: Iterable[str]) -> list[str]:
-    """Return those of some collections that `require_data_access` would refuse."""
+    """Return the collections that `require_data_access` would refuse."""
     asked = list(collection_ids)
     return client.authorizer.without_consent(asked) if asked and isinstance(client.authorizer, _LoginAuthorizer) else []
 
@@ -122,7 +122,7 @@ def data_access(collection_ids: Iterable[str]) -> Scope:
 
 
 class _LoginAuthorizer(GlobusAuthorizer):
-    """The login of this process for one service; every use of it is under one lock."""
+    """The login of this process for one service; each use of it holds a lock."""
 
     def __init__(self, who: Credentials, resource_server: str) -> None:
         self._who, self._server = who, resource_server
@@ -134,15 +134,15 @@ class _LoginAuthorizer(GlobusAuthorizer):
         raise TypeError("A Globus client stays in the process that logged in; its tokens may not leave it.")
 
     def get_authorization_header(self) -> str | None:
-        """Return the header of a request, with a token that is fetched anew when the last one has expired."""
+        """Return the header of a request; an expired token is renewed."""
         return self._ask(lambda app: app.get_authorizer(self._server).get_authorization_header())
 
     def handle_missing_authorization(self) -> bool:
-        """Have the next header bring a new token; the service has refused the last one."""
+        """Renew the token for the next header, because the service has refused the last one."""
         return self._ask(lambda app: app.get_authorizer(self._server).handle_missing_authorization())
 
     def without_consent(self, collection_ids: list[str]) -> list[str]:
-        """Return those of some collections whose data this login does not reach, and cannot be made to reach here."""
+        """Return the collections that still lack a consent; service credentials consent at once."""
         with self._lock:
             unknown = [one for one in collection_ids if one not in self._consented]
             if unknown and self._who.is_service:
@@ -203,13 +203,13 @@ def _tokens(native: globus_sdk.NativeAppAuthClient) -> FileTokenStorage:
 
 
 def _retries() -> RetryConfig:
-    # Set here and not with tune(), which leaves its numbers for good when the call inside fails.
+    # Not with tune(), which keeps its numbers when the call inside fails.
     return RetryConfig(max_retries=2)
 
 
 def _consents(app: GlobusApp) -> Any:
-    # Asked for, and not left to the app's own check: a scope that it is told to require, it requires ever after, and
-    # one collection without consent would end the transfers of all others.
+    # Not the app's own check: the app keeps requiring a scope once it was told to, and one collection without consent
+    # would fail the transfers of all collections.
     with bounded(globus_sdk.AuthClient(authorizer=app.get_authorizer(_AUTH), retry_config=_retries())) as client:
         return client.get_consents(str(app.token_storage.identity_id)).to_forest()
 

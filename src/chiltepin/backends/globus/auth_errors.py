@@ -27,7 +27,7 @@ __all__ = ["auth_error", "call_auth", "login_error"]
 
 T = TypeVar("T")
 
-#: What OAuth says of a token or a client that is good no more (RFC 6749, 5.2), and Globus Auth beside it.
+#: Codes of OAuth (RFC 6749, 5.2) and Globus Auth for a token or client that is no longer valid.
 _LOGIN_ENDED_CODES = {"invalid_grant", "invalid_client", "unauthorized_client", "unauthorized"}
 
 
@@ -74,7 +74,7 @@ def login_error(err: BaseException) -> ChiltepinError | None:
     return LoginRequiredError(sentence, backend="globus", code=type(err).__name__) if sentence else None
 
 
-#: What to do about each; the first that fits counts.
+#: What to do about each error; the first match counts.
 _LOGIN_MESSAGES: tuple[tuple[type[BaseException], str], ...] = (
     (
         IdentityMismatchError,

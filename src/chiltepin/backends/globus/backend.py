@@ -70,7 +70,7 @@ T = TypeVar("T")
 
 
 class GlobusBackend:
-    """Submits to the Globus transfer service, asks it and cancels there.
+    """Submits tasks to the Globus transfer service, polls and cancels them.
 
     Nothing is contacted, and no login is needed, before the first request.
 
@@ -83,7 +83,7 @@ class GlobusBackend:
     notify : bool
         Whether Globus sends its e-mails about ended tasks. Off: a workflow makes hundreds of them.
     client : globus_sdk.TransferClient or None
-        A client of the caller's own, with its login; None makes one from the stored login.
+        The client of the caller, with its login; None makes one from the stored login.
     """
 
     name = BACKEND
@@ -121,7 +121,7 @@ class GlobusBackend:
         self._tasks = TaskReader(self._ask, self._collections.find)
 
     def _reset_after_fork(self) -> None:
-        """Leave the connections to the parent, in a process made by ``fork``: two must not read from one socket."""
+        """Leave the connections to the parent in a process made by ``fork``: two processes must not share a socket."""
         forks.leave(self._shared_client)
         if self._owns_client:
             self._shared_client = None
@@ -175,7 +175,7 @@ class GlobusBackend:
             return self._shared_client
 
     def _forget_if_environment_changed(self) -> None:
-        """Forget what was found at another Globus, or by another login, than the environment names now."""
+        """Forget what was found at another Globus, or with another login, than the environment names now."""
         with self._lock:
             if self._owns_client and self._environment != (environment := _environment()):
                 self._environment = environment
@@ -191,19 +191,19 @@ class GlobusBackend:
         except Exception as err:  # noqa: BLE001 - as in `call_globus`
             failure = translate(err, what)
         if isinstance(failure, LoginRequiredError) and not isinstance(failure, ConsentRequiredError):
-            # The SDK looks for a token that has ended at the first failure of a request only: after a 502 a 401 comes
-            # back (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
+            # The SDK renews an expired token at the first failure of a request only: after a 502 it returns the 401
+            # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).
             return call_globus(partial(call, client), what)
         raise failure
 
     @property
     def service(self) -> str:
-        """Which Globus the environment names, for a journal that several may share: an address, or a name."""
+        """The Globus that the environment names, by address or name: several may share a journal."""
         address, environment = "GLOBUS_SDK_SERVICE_URL_TRANSFER", "GLOBUS_SDK_ENVIRONMENT"
         return os.environ.get(address) or os.environ.get(environment) or "production"
 
     def new_submission_id(self) -> str:
-        """Ask Globus for one: it takes no others."""
+        """Fetch an id from Globus, which accepts only its own."""
         return self._ask("Asking for a submission id", lambda client: uuid(client.get_submission_id()["value"]))
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
@@ -218,7 +218,7 @@ class GlobusBackend:
             submitted: Globus would take the task and then refuse the data.
         """
         document, submit = self._prepare(request, submission_id)
-        # The second time because the task in the way may have ended before the service was asked for it.
+        # Twice, because the conflicting task may have ended before it was looked up.
         for _ in range(2):
             try:
                 task_id = self._ask(
@@ -228,7 +228,7 @@ class GlobusBackend:
                 conflict = err
             else:
                 return TaskHandle(backend=self.name, task_id=task_id, submission_id=submission_id)
-            # Raised anew only after the clause has ended, so that it drags no context along.
+            # Raised after the clause has ended, so that it has no context.
             if not _is_identical(conflict):
                 raise conflict
             if (twin := self._tasks.find_duplicate(document)) is not None:
@@ -272,7 +272,7 @@ class GlobusBackend:
         return transfer, "transfer"
 
     def _require_consent(self, *places: Collection) -> None:
-        """See to it that the login reaches the data of the collections; each is asked about once."""
+        """Check once for each collection that the login has the consent to its data."""
         new = [place for place in places if place.id not in self._consented]
         if not new:
             return
@@ -297,7 +297,7 @@ class GlobusBackend:
         return call_globus(partial(self._tasks.poll, handles), "Asking how the tasks are")
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
-        """Return what became of each item; see `BatchingBackend.outcomes`.
+        """Return the outcome of each item; see `BatchingBackend.outcomes`.
 
         Costs two requests for a task that succeeded with nothing left out, and one more for each 1,000 entries of the
         lists of what was moved and what was left out.
@@ -351,7 +351,7 @@ class GlobusBackend:
             return False
 
     def close(self) -> None:
-        """Let go of the connections; tasks go on at Globus."""
+        """Close the connections; tasks go on at Globus."""
         with self._lock:
             if self._owns_client and self._shared_client is not None:
                 self._shared_client.close()
@@ -359,10 +359,10 @@ class GlobusBackend:
 
 
 def _environment() -> tuple[str | None, ...]:
-    """Return all that the environment says about which Globus is meant, and which login; it holds a secret."""
+    """Return the variables that choose a Globus and a login; they include a secret."""
     return tuple(map(os.environ.get, ENVIRONMENT_VARIABLES))
 
 
 def _is_identical(err: BackendError) -> bool:
-    """Whether the service refuses because a task with the same paths has not ended."""
+    """Whether the service refused because of a running task with the same paths."""
     return err.code.endswith("Conflict") and err.code != TOO_MANY_PENDING

@@ -1,4 +1,4 @@
-"""From the name of an endpoint to the collection that it stands for."""
+"""Find the collection of an endpoint by its name."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Collections:
 
 
 def _limited_pages(pages: Iterable[Any]) -> Iterator[Any]:
-    """Yield pages; ValueError if there are more than a search has, as where each is empty and promises one more."""
+    """Yield pages; ValueError if there are more than a search can have."""
     for number, page in enumerate(pages):
         if number >= _SEARCH_PAGES:
             raise ValueError("no end")
@@ -153,7 +153,7 @@ def _limited_pages(pages: Iterable[Any]) -> Iterator[Any]:
 
 
 def _fields(answer: Any, *keys: str) -> dict[str, Any]:
-    """Return a copy of what counts in an answer: the answer itself holds the request, and that the token."""
+    """Return a copy of some fields of a response: the response itself holds the request with the token."""
     return {key: answer[key] for key in keys}
 
 

@@ -1,4 +1,4 @@
-"""The documents that are sent to the Transfer API, made from our requests."""
+"""Make the documents for the Transfer API from our requests."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def deletable_path(path: str, place: Collection) -> str:
 
 
 def unsupported_reason(request: TransferRequest, source: Collection, destination: Collection) -> str:
-    """Return why Globus is not asked to remove what is too much, as a sentence; empty if it may be.
+    """Return why Globus is not asked to delete extra files, as a sentence; empty if it may be.
 
     Globus removes files, folders and links that the source lacks or has as another kind (docs.globus.org, "Task
     Submission", 2.3). It does not say whether that goes for what the filter rules leave out, nor what becomes of a
@@ -76,7 +76,7 @@ def transfer_document(
 ) -> globus_sdk.TransferData:
     """Return the document of a transfer; ``rest`` are fields that a deletion has too, from `_common`."""
     pairs = [(global_path(item.source, source), global_path(item.destination, destination)) for item in request.items]
-    # Globus holds tasks with identical paths against each other, whatever their options.
+    # Globus refuses a task with the paths of a running one, whatever its options.
     signature = ["transfer", source.id, destination.id, sorted(pairs)]
     document = globus_sdk.TransferData(
         source.id,
@@ -98,7 +98,7 @@ def transfer_document(
             checksum_algorithm=algorithm.upper() or globus_sdk.MISSING,
         )
     for rule in request.filters:
-        # Of files only: a folder that a pattern happens to match would go with all that is in it.
+        # Only files: an excluded folder would be left out with all its files.
         document.add_filter_rule(rule.name, method=rule.method, type="file")
     return document
 
@@ -110,7 +110,7 @@ def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> g
         place.id,
         recursive=request.recursive,
         ignore_missing=request.ignore_missing,
-        # A name with a star in it is a name.
+        # A star in a path is part of the name.
         interpret_globs=False,
         **_common(request, ["delete", place.id, sorted(doomed)], **rest),
     )
@@ -131,18 +131,18 @@ def _common(request: Request, signature: Any, *, submission_id: str, notify: boo
 
 
 def _whole_second(moment: datetime) -> str:
-    """Return a moment as the service writes it, never an earlier one."""
+    """Return a time in the format of the service, rounded up."""
     return (moment.astimezone(timezone.utc) + timedelta(microseconds=999_999)).isoformat(timespec="seconds")
 
 
 def _label(label: str, signature: Any) -> str:
-    """Return a label by which the task can be found again: the service does not tell the items of a live task."""
+    """Return a label that identifies the paths: the service does not list the items of a running task."""
     digest = hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()[:12]
     marked = f"{label} chiltepin-{digest}".strip()
     return marked if len(marked) <= LABEL_LIMIT else label
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:
-    """Return the mark in the label of a document or of a task; empty if it has none."""
+    """Return the fingerprint in the label of a document or task; empty without one."""
     last = str(document.get("label") or "").rpartition(" ")[2]
     return last if last.startswith("chiltepin-") else ""

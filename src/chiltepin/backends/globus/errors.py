@@ -40,11 +40,11 @@ BACKEND = "globus"
 #: it comes with HTTP 409 is assumed).
 TOO_MANY_PENDING = "ClientError.Conflict.TooManyPendingJobs"
 
-#: In the codes of external errors that no waiting cures (types of the JavaScript SDK, for a listing and a new folder,
-#: and reports).
+#: Codes of external errors that are permanent (types of the JavaScript SDK for a listing and a new folder, and
+#: reports).
 _FINAL = re.compile(r"NotFound|PermissionDenied|NotDirectory|Exists|SizeLimit|LoginFailed|NotSupported|ConsentRequired")
 
-#: The same in the words of an endpoint, for an external error whose code says no more than that.
+#: The same in the text of an endpoint, for an external error with a general code.
 _FINAL_WORDS = re.compile(r"permission denied|no such file|not found|does not exist|consent|credential", re.IGNORECASE)
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def call_globus(call: Callable[[], T], what: str) -> T:
 
 
 def translate(err: Exception, what: str) -> ChiltepinError:
-    """Return our error for what a call of the SDK raised, also where the refusal itself is malformed."""
+    """Return our error for an error of a call of the SDK, even if that is malformed."""
     if isinstance(err, ChiltepinError):
         return err
     if isinstance(err, globus_sdk.GlobusError):
@@ -83,7 +83,7 @@ def translate(err: Exception, what: str) -> ChiltepinError:
 
 
 def malformed_response(err: Exception, what: str) -> ServiceUnavailableError:
-    """Return the error for an answer in which the SDK does not find what it needs: that of a proxy, or a broken one."""
+    """Return the error for a response that could not be parsed, such as that of a proxy."""
     return ServiceUnavailableError(
         f"{what}: the answer makes no sense ({type(err).__name__}); is there a proxy before Globus?",
         backend=BACKEND,
@@ -105,7 +105,7 @@ def _translate_globus_error(err: globus_sdk.GlobusError, what: str) -> Chiltepin
             transient=True,
         )
     if isinstance(err, globus_sdk.GlobusAPIError):
-        # An answer that is not the Transfer API's own, from a proxy for instance.
+        # Not a response of the Transfer API itself, but of a proxy, for instance.
         return _from_http_status(err, what)
     return BackendError(f"{what}: {one_line(str(err))}.", backend=BACKEND, code=type(err).__name__)
 
@@ -141,7 +141,7 @@ def _from_http_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError
         return ServiceUnavailableError(
             f"{what}: Globus wants to be asked less often: {said}.", transient=True, **_facts(err)
         )
-    # The answer of the service is that it could not use an endpoint; the service itself is well.
+    # The service works, but could not use an endpoint.
     external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
     final = _FINAL.search(err.code or "") or _FINAL_WORDS.search(said)
     if external and err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not final:
@@ -162,9 +162,9 @@ def _facts(err: globus_sdk.GlobusAPIError) -> dict[str, Any]:
 
 
 def _login_error(err: globus_sdk.TransferAPIError, what: str, said: str) -> LoginRequiredError | None:
-    """Return the error that names the command, if a login has to come before this can work."""
+    """Return the error that names the command, if this needs a login first."""
     # Policies of a session come with HTTP 502 or 403, and only the parameters tell them from a broken endpoint
-    # (SDK documentation, "Handling transfer authorization parameters"); some stand only inside of the message.
+    # (SDK documentation, "Handling transfer authorization parameters"); some are only in the message.
     gare = to_gare(err)
     options = options_of(gare.authorization_parameters.to_dict()) if gare else options_in(str(err.message or ""))
     if err.info.consent_required or options.startswith(" --consent"):

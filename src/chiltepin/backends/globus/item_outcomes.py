@@ -1,4 +1,4 @@
-"""What became of each item of a task, from the lists that Globus keeps of it."""
+"""Find the outcome of each item of a task in the lists of Globus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["all_skipped_known", "outcomes_of"]
 
-#: In the details of an event, the file that it is about.
+#: The file of an event, in its details.
 _FILE = re.compile(r"^File: (.+)$", re.MULTILINE)
 
 _DONE = ItemOutcome(done=True)
@@ -55,7 +55,7 @@ def outcomes_of(
     arrived = {(_path(entry, "source_path"), _path(entry, "destination_path")) for entry in moved}
     found: list[ItemOutcome | None] = []
     for pair in _pairs(request, find):
-        # Of a folder that has arrived in part it is not known what is missing.
+        # If a folder has arrived in part, it is unknown what is missing.
         sure = whole or (isinstance(request, TransferRequest) and not request.recursive and pair in arrived)
         failure = failures.of(pair, deep=request.recursive, sure=sure)
         found.append(failure or (_DONE if sure else None))
@@ -65,7 +65,7 @@ def outcomes_of(
 def all_skipped_known(
     request: Request, find: Callable[[str], Collection], skipped: Sequence[Mapping[str, Any]], count: int
 ) -> bool:
-    """Whether as much was listed as a task has left out, and each of it belongs to an item of the request."""
+    """Whether all skipped paths of a task are listed, and each belongs to an item of the request."""
     pairs = _pairs(request, find)
     owners = [{pair[side] for pair in pairs} for side in (0, 1)]
 
@@ -109,12 +109,12 @@ class _Failures:
         self._errors: dict[str, ItemOutcome] = {}
         for event in errors:
             for path in _FILE.findall(str(event.get("details") or "")):
-                # The newest comes first, and says how it ended.
+                # The newest comes first and is decisive.
                 self._errors.setdefault(_normalized(path.strip()), _failed(event))
 
     def of(self, pair: Pair, *, deep: bool, sure: bool) -> ItemOutcome | None:
-        """Return why an item was not done; None if no path of it is known to have failed."""
-        # An error of a file that was done in the end is history.
+        """Return why an item failed; None if no path of it is known to have failed."""
+        # The error of a file that was done in the end was overcome.
         known = [*zip(self._skipped, pair, strict=True), *([] if sure else [(self._errors, path) for path in pair])]
         for failures, path in known:
             if path in failures:

@@ -24,7 +24,7 @@ PAGE = 100_000
 #: Entries of one folder; the service promises to work with 5,000,000 (FAQ "Transfer and Sharing", limits).
 MOST_ENTRIES = 10_000_000
 
-#: Times that a listing is begun, before it counts as one that cannot be had.
+#: Tries of a listing before it fails.
 TRIES = 3
 
 
@@ -52,8 +52,8 @@ def _once(ask: Callable[[int], Mapping[str, Any]]) -> list[DirEntry] | None:
     found: dict[str, DirEntry] = {}
     total = last = None
     while True:
-        # From the second page on it begins with the last entry of the page before. If that is at another place now,
-        # others were left out or come twice, also where as many files went as came and the total is as before.
+        # Each page begins with the last entry of the page before. If that has moved, entries are missing or come twice,
+        # even if the total is unchanged.
         page = ask(max(0, len(found) - 1))
         listed = [entry_of(entry) for entry in entries(page)]
         if _count(page, "length") not in (None, len(listed)) or (found and _count(page, "total") != total):
@@ -76,7 +76,7 @@ def _once(ask: Callable[[int], Mapping[str, Any]]) -> list[DirEntry] | None:
 
 
 def _count(page: Mapping[str, Any], key: str) -> int | None:
-    """Return a count of a listing; None if it is not told."""
+    """Return a count of a listing; None without one."""
     count = page.get(key)
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
         raise ValueError(key)

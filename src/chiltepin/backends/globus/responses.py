@@ -1,4 +1,4 @@
-"""What the Transfer API answers, checked and turned into our model."""
+"""Check the responses of the Transfer API and turn them into our model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _HINTS = {
     "QUOTA_EXCEEDED": "Make room there. ",
 }
 
-#: Troubles that a login cures; the words of the event may say which.
+#: Faults that a login mends; the text of the event may say which login.
 _LOGIN_CODES = frozenset({"AUTH", "INACTIVE", "NO_CREDENTIALS"})
 
 _KINDS = {"dir": "dir", "file": "file"}
@@ -88,7 +88,7 @@ def task(document: Any, task_id: str = "") -> dict[str, Any]:
     return whole
 
 
-#: What the subtasks of a task are counted as.
+#: The counts of the subtasks of a task.
 _COUNTS = (
     "subtasks_canceled",
     "subtasks_expired",
@@ -101,7 +101,7 @@ _COUNTS = (
 
 
 def skipped_paths(document: Mapping[str, Any]) -> int:
-    """Return how many paths a task may have skipped: as many as it says, or as its counts do not account for."""
+    """Return how many paths a task may have skipped: its own number, or what is missing in its counts."""
     reported = int(document.get("subtasks_skipped_errors") or 0)
     total = document.get("subtasks_total")
     counts = [count for name in _COUNTS if isinstance(count := document.get(name), int)]
@@ -111,7 +111,7 @@ def skipped_paths(document: Mapping[str, Any]) -> int:
 
 
 def tasks(page: Any) -> list[dict[str, Any]]:
-    """Return the documents of a list of tasks that can be read; one that cannot is asked for alone."""
+    """Return the valid documents of a list of tasks; the caller fetches the rest one by one."""
     found = []
     for document in entries(page):
         with contextlib.suppress(LookupError, TypeError, ValueError):
@@ -120,7 +120,7 @@ def tasks(page: Any) -> list[dict[str, Any]]:
 
 
 def has_error(task: Mapping[str, Any]) -> bool:
-    """Whether something is wrong with a task that its events tell more about."""
+    """Whether a task has a fault that its events explain."""
     return task["status"] in ("FAILED", "INACTIVE") or task.get("nice_status") not in _NO_ERROR
 
 
@@ -155,7 +155,7 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
 
 
 def _count(value: Any) -> int:
-    """Return a number that only tells how far a task is; 0 if it is none, for an end is not to depend on it."""
+    """Return a number that only shows progress; 0 for an invalid one, which must not fail a poll."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
@@ -169,7 +169,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
         (event or {}).get("description"),
         (event or {}).get("details") or task.get("nice_status_details"),
     ]
-    # The same words often come twice.
+    # The same text often comes twice.
     lines = list(dict.fromkeys(line for text in texts if text and (line := one_line(str(text)))))
     # Also if the code is not about a login: the policy of a site may appear as any fault of a connection.
     options = options_in("\n".join(str(text) for text in texts if text))
@@ -182,12 +182,12 @@ def _task_link(task_id: str) -> str:
 
 
 def unknown_status(handle: TaskHandle, why: str) -> TaskStatus:
-    """Return the status of a task of which nothing could be learned this time: it may go on."""
+    """Return the status of a task whose document could not be read this time; it may go on."""
     return TaskStatus(handle=handle, state=TaskState.ACTIVE, code=UNREAD, reason=one_line(why) + ".")
 
 
 def lost_status(handle: TaskHandle) -> TaskStatus:
-    """Return the status of a task that Globus does not know, or not any more."""
+    """Return the status of a task that Globus does not know, or no longer knows."""
     reason = f"Globus does not know the task, or not any more. {_task_link(handle.task_id)}"
     return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
@@ -202,7 +202,7 @@ def is_entry(document: Any) -> bool:
 def entry_of(entry: Mapping[str, Any]) -> DirEntry:
     """Return an entry of a listing; LookupError, TypeError or ValueError if it is invalid."""
     name = entry["name"]
-    # A name with a slash, or none, leads elsewhere than the folder that was asked for.
+    # An empty name, or one with a slash, would lead to another folder.
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError("no name")
     kind = "link" if entry.get("link_target") else _KINDS.get(str(entry["type"]), "other")

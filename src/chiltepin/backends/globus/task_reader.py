@@ -1,4 +1,4 @@
-"""What Globus tells of tasks: their statuses, what became of their items, and which live task has the same paths."""
+"""Read tasks of Globus: their statuses, the outcomes of their items, and running tasks with the same paths."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Files that are told of one task; a list that is longer is taken for one without an end.
+#: Limit of files in the list of a task; a longer list counts as endless.
 MAX_LISTED = 1_000_000
 
 #: Limit of pages of such a list; each has up to 1,000 files.
 MAX_PAGES = 10_000
 
-#: Tasks in one question. The filter takes a list of ids, of no documented length; the one for administrators of
+#: Tasks in one request. The filter takes a list of ids, without a documented limit; the one for administrators of
 #: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
 TASKS_PER_POLL = 50
 
-#: Tasks that have not ended: the statuses in which the service holds identical paths against a new one.
+#: Running tasks: the statuses in which the service refuses a new task with identical paths.
 _LIVE = "status:ACTIVE,INACTIVE"
 
 #: Without it the service lists transfers only (SDK documentation, ``task_list``).
@@ -70,7 +70,7 @@ class TaskReader:
         self._events.clear()
 
     def find_duplicate(self, document: Mapping[str, Any]) -> str | None:
-        """Return the live task that Chiltepin made of the same paths."""
+        """Return the running task of Chiltepin with the same paths."""
         mark = documents.fingerprint(document)
         live = self._ask(
             "Looking for the task with the same paths",
@@ -108,9 +108,9 @@ class TaskReader:
         )
 
     def _status(self, handle: TaskHandle, task: Mapping[str, Any] | None) -> TaskStatus:
-        """Return how one task is; what goes wrong with it alone keeps no other from being told."""
+        """Return the status of one task; an error with it does not affect other tasks."""
         if task is None:
-            # A list may lag behind, or have nonsense there; the question for one task decides.
+            # The list may be late or malformed; the request for the single task decides.
             try:
                 task = self._document(handle)
             except PathNotFoundError:
@@ -140,22 +140,22 @@ class TaskReader:
             except LoginRequiredError:
                 raise
             except BackendError as err:
-                # The task document says the most; it would be asked for at every poll, and each time in vain.
+                # The task document has the essentials; a retry at every poll would fail as often.
                 logger.warning("Could not ask what happened to task %s: %s", task_id, err)
                 event = None
             self._events[task_id] = fault, event
         return event
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
-        """Return what became of each item; None where that is not known."""
+        """Return the outcome of each item; None if it is unknown."""
         task = self._document(handle)
         left_out = responses.skipped_paths(task)
         skipped = self._list(handle, "task_skipped_errors") if left_out else []
         find, succeeded = self._find, task["status"] == "SUCCEEDED"
-        # What was left out and is not told, or belongs to no item, may be any of them.
+        # A skipped path that is not listed, or belongs to no item, may belong to any of them.
         whole = succeeded and items.all_skipped_known(request, find, skipped, left_out)
         moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
-        # The errors of a task that has succeeded are history.
+        # The errors of a successful task were overcome.
         errors = [] if succeeded else self._errors(handle.task_id, most=1000)
         return items.outcomes_of(request, find, whole=whole, skipped=skipped, moved=moved, errors=errors)
 
@@ -166,7 +166,7 @@ class TaskReader:
         )
 
     def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
-        """Return the last events of a task that were errors, the newest first."""
+        """Return the last error events of a task, the newest first."""
         return self._ask(
             f"Asking what happened to task {task_id}",
             lambda client: responses.entries(

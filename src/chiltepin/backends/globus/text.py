@@ -1,4 +1,4 @@
-"""What Globus says, made fit for one line of a terminal or a log."""
+"""Make texts of Globus safe for one line of a terminal or log."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from chiltepin.model import UUID
 
 __all__ = ["one_line", "token", "uuid"]
 
-#: Longest word of the service's own for something.
+#: Limit of characters of a code or id of the service.
 MAX_TOKEN = 100
 
-#: Longest text of the service that goes into a message; its details can be pages.
+#: Limit of characters of a text of the service in a message; its details can be pages.
 MAX_LINE = 500
 
 
@@ -26,7 +26,7 @@ def one_line(said: str) -> str:
 
 
 def token(said: Any) -> str:
-    """Return a code or an id of the service's for messages, short and on one line; empty for None."""
+    """Return a code or an id of the service for messages, short and on one line; empty for None."""
     return "" if said is None else one_line(str(said))[:MAX_TOKEN]
 
 

@@ -46,12 +46,12 @@ def replace_connections(client: globus_sdk.BaseClient) -> None:
     for adapter in client.transport.session.adapters.values():
         if isinstance(adapter, HTTPAdapter):
             forks.leave(adapter.poolmanager, adapter.proxy_manager)
-            # As after pickling, which is the public way to an adapter with the same settings and nothing open.
+            # As after pickling, the public way to make an adapter with the same settings and no connections.
             adapter.__setstate__(adapter.__getstate__())
 
 
 class _BoundedAdapter(HTTPAdapter):
-    """Reads answers itself, so that the SDK gets only what was looked at."""
+    """Reads and checks responses before the SDK gets them."""
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:  # type: ignore[override]
         """Send a request; return its answer, read."""
@@ -66,7 +66,7 @@ class _BoundedAdapter(HTTPAdapter):
         else:
             return answer
         answer.close()
-        # In the words of requests, after which the SDK asks again.
+        # An error of requests, after which the SDK retries.
         raise ConnectionError("The answer broke off.", request=request)
 
 
@@ -74,7 +74,7 @@ def _content(answer: requests.Response) -> bytes:
     if answer.is_redirect:
         raise _out_of_bounds("is a redirect to another address")
     content, until = bytearray(), time.monotonic() + MAX_RESPONSE_SECONDS
-    # As in `Response.iter_content`, but with what has come, and not only when a block is full.
+    # As `Response.iter_content`, but without waiting for a full block.
     while block := answer.raw.read1(_BLOCK, decode_content=True):
         content += block
         if len(content) > MAX_RESPONSE_BYTES:
