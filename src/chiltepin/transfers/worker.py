@@ -80,16 +80,16 @@ class AppPayload:
         return replace(self, request=self.request or make_request(**asked), **times)
 
 
-def transfer_task(payload: AppPayload, transfers: Transfers | None = None, **asked: Any) -> Any:
+def transfer_task(payload: AppPayload, *service: Transfers, **asked: Any) -> Any:
     """Run one transfer: that of the payload, with the arguments ``asked`` that were futures.
 
     Parameters
     ----------
     payload : AppPayload
         What is known of the call.
-    transfers : Transfers or None
-        A service that moves the bytes, opened with the payload's setup; None if this process does. It may hold a login
-        and cannot be sent to another process.
+    *service : Transfers
+        The service that moves the bytes, opened with the payload's setup; none if this process does. It may hold a
+        login and cannot be sent to another process. Without a default, which Parsl would search for futures.
 
     Returns
     -------
@@ -101,15 +101,15 @@ def transfer_task(payload: AppPayload, transfers: Transfers | None = None, **ask
     TaskError
         If the task did not succeed; at a service the future raises it.
     """
-    return _start(payload.completed(arguments.transfer_request, asked), transfers)
+    return _start(payload.completed(arguments.transfer_request, asked), *service)
 
 
-def delete_task(payload: AppPayload, transfers: Transfers | None = None, **asked: Any) -> Any:
+def delete_task(payload: AppPayload, *service: Transfers, **asked: Any) -> Any:
     """Run one deletion; as `transfer_task`."""
-    return _start(payload.completed(arguments.delete_request, asked), transfers)
+    return _start(payload.completed(arguments.delete_request, asked), *service)
 
 
-def _start(payload: AppPayload, transfers: Transfers | None) -> TaskStatus | Future[TaskStatus]:
+def _start(payload: AppPayload, transfers: Transfers | None = None) -> TaskStatus | Future[TaskStatus]:
     if transfers is None:
         return run(payload)
     return transfers.manager.start(
