@@ -85,7 +85,7 @@ class TestCalls:
         """One label, a list or tuple of labels, and "all" name where a task runs."""
         future = add(1, executor=given)
         assert isinstance(future, AppFuture)
-        assert future.result(timeout=LIMIT) == 3
+        assert future.result(timeout=60) == 3
 
     def test_the_task_runs_where_it_was_sent(self, config):
         """A task runs on the executor that its call names."""
@@ -201,7 +201,7 @@ class TestParslKeywords:
         future = add(1, inputs=[gate])
         assert not future.done()
         gate.set_result(None)
-        assert future.result(timeout=LIMIT) == 3
+        assert future.result(timeout=60) == 3
 
     def test_a_failed_input_stops_the_task(self, workflow):
         """A task with a failed future in its inputs does not run."""
@@ -237,7 +237,7 @@ class TestParslKeywords:
             return inputs
 
         assert show().result(timeout=LIMIT) is None
-        assert add(1, inputs=None).result(timeout=LIMIT) == 3
+        assert add(1, inputs=None).result(timeout=60) == 3
 
     @parsl_leaves_streams_open
     def test_outputs_become_data_futures(self, workflow, tmp_path):
@@ -322,8 +322,8 @@ class TestGeometry:
         geometry, resources = {"num_nodes": 2, "num_ranks": 8}, {"priority": 1}
         with Workflow(config(recording)):
             future = add(1, chiltepin_task_geometry=geometry, parsl_resource_specification=resources)
-            assert future.result(timeout=LIMIT) == 3
-            assert add(1).result(timeout=LIMIT) == 3
+            assert future.result(timeout=60) == 3
+            assert add(1).result(timeout=60) == 3
         assert [given for _, given in recording.calls] == [{"num_nodes": 2, "num_ranks": 8, "priority": 1}, {}]
         assert (geometry, resources) == ({"num_nodes": 2, "num_ranks": 8}, {"priority": 1})
 
@@ -409,7 +409,7 @@ def outer(number):
 
 def run():
     with Workflow(make_config(sys.argv[1])) as running:
-        assert outer(1).result(timeout=LIMIT) == 3
+        assert outer(1).result(timeout=60) == 3
         return weakref.ref(running.dfk)
 
 kernel = run()
