@@ -31,7 +31,7 @@ __all__ = ["AppPayload", "WithOutputDir", "delete_task", "run", "transfer_task"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppPayload:
-    """What the workflow's process decided about one call, sent to the worker.
+    """What the workflow's process has decided about one call, for the worker.
 
     Parameters
     ----------
@@ -40,17 +40,17 @@ class AppPayload:
     submission_id : str
         The same for every retry of this call.
     stop_file : str
-        As soon as a file of this name exists, the task stops; empty if nobody will stop it so. A file, because it is
-        the one thing that reaches a worker in another process or on another node: Parsl has no message for it, but a
-        run folder that all of them see.
+        The task stops as soon as this file exists; empty for none. Parsl has no message for a worker in another process
+        or
+        on another node, but all of them see the run folder.
     fault_grace : float
-        Seconds for which a fault that does not heal without help is waited for.
+        Seconds for which a permanent fault is tolerated.
     workflow : str
         The name of the run that the call belongs to; empty outside of any.
     handle : TaskHandle or None
-        The task; None at a service, which gives it a name of its own.
+        The task; None at a service.
     request : TransferRequest or DeleteRequest or None
-        What is wanted; None as long as that depends on a future.
+        The request; None as long as that depends on a future.
     timeout, polling_interval : float
         As for `Transfers.run`.
     """
@@ -81,25 +81,11 @@ class AppPayload:
 
 
 def transfer_task(payload: AppPayload, *service: Transfers, **asked: Any) -> Any:
-    """Run one transfer: that of the payload, with the arguments ``asked`` that were futures.
+    """Run one transfer: that of the payload, with the arguments ``asked`` that were futures; return its final status.
 
-    Parameters
-    ----------
-    payload : AppPayload
-        What is known of the call.
-    *service : Transfers
-        The service that moves the bytes, opened with the payload's setup; none if this process does. It may hold a
-        login and cannot be sent to another process. Without a default, which Parsl would search for futures.
-
-    Returns
-    -------
-    TaskStatus, or Future of it at a service
-        The final status, of a success.
-
-    Raises
-    ------
-    TaskError
-        If the task did not succeed; at a service the future raises it.
+    ``service`` has the `Transfers` of a service, opened with the payload's setup, or nothing if this process moves the
+    bytes. It may hold a login and cannot be sent to another process. It has no default, which Parsl would search for
+    futures. A service returns a future of the status. A task that did not succeed is a `TaskError`.
     """
     return _start(payload.completed(arguments.transfer_request, asked), *service)
 
@@ -159,15 +145,7 @@ def _submission_id(transfers: Transfers, payload: AppPayload) -> str | None:
 
 
 class WithOutputDir:
-    """A function that finds a folder where it writes to; a class, so that it is sent to a worker by reference.
-
-    Parameters
-    ----------
-    function : callable
-        What runs.
-    folder : str
-        What is made before, with the folders that lead there.
-    """
+    """A function for which a folder is created first; a class, so that it is sent to a worker by reference."""
 
     def __init__(self, function: Callable[..., Any], folder: str) -> None:
         self._function, self._folder = function, folder
