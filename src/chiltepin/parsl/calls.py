@@ -73,6 +73,7 @@ def _pending(asked: dict[str, Any]) -> set[str]:
 
 
 def _places(request: Request) -> list[tuple[str, str | None]]:
+    """Return each endpoint of a call with its path."""
     if isinstance(request, DeleteRequest):
         return [(request.endpoint, request.paths[0])]
     [item] = request.items

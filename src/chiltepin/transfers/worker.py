@@ -71,8 +71,10 @@ class AppPayload:
         return f"{self.stop_file.removesuffix('.stop')}.json" if self.stop_file else ""
 
     def completed(self, make_request: Callable[..., Request], asked: dict[str, Any]) -> AppPayload:
-        """Return what this is with the arguments that were futures; ``make_request`` takes those of the request."""
-        # Only waited for.
+        """Return this payload with the arguments that were futures; ``make_request`` takes those of the request.
+
+        ``inputs`` are left out: a task only waits for them.
+        """
         asked.pop("inputs", None)
         if not asked:
             return self
