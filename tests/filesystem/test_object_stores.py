@@ -305,3 +305,17 @@ def test_a_key_that_no_path_can_hold_stops_a_mirror_of_any_server(bucket_of_each
     status = mirror(between(bucket, bucket, tmp_path), "cloud", "other")
     assert (status.state, status.code, status.files_skipped) == (TaskState.FAILED, "INVALID_PATH_NAME", 1)
     assert held(bucket) == {"x": "x", "sub/x": "sub/x", "more": "more"}
+
+
+@pytest.mark.parametrize("key", ["bad\x01", "bad\x01/x", "tab\t/x"])
+def test_a_name_that_a_listing_cannot_hold_stops_a_mirror(bucket, tmp_path, key):
+    """Control characters in a name: the object, or all in the folder, is counted as skipped, and nothing is removed."""
+    put_all(bucket, ("x", key))
+    put_all(bucket, ("more",), "other")
+    (tmp_path / "disk" / "t").mkdir(parents=True)
+    (tmp_path / "disk" / "t" / "more").write_text("more")
+    transfers = between(bucket, bucket, tmp_path)
+    for target in ("other", "disk"):
+        status = mirror(transfers, "cloud", target)
+        assert (status.state, status.code, status.files_skipped) == (TaskState.FAILED, "INVALID_PATH_NAME", 1)
+    assert held(bucket) == on_disk(tmp_path) == {"x": "x", "more": "more"}

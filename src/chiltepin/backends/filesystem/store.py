@@ -76,6 +76,9 @@ class Entry:
     #: Nanoseconds to which the store cuts the time that it tells of an open file, where a listing tells it finer.
     unit: ClassVar[int] = 1
 
+    #: Whether a request can name it; if not, what it holds was not seen.
+    named: ClassVar[bool] = True
+
     name: str
     kind: Literal["file", "dir", "link", "other"]
     #: Bytes; None where the store does not tell.

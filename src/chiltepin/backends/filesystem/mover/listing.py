@@ -133,8 +133,8 @@ def _split(
             run.fail(entry.fault, f"Copying {entry.name}")
     files = [entry for entry in listed if entry.kind == "file"]
     folders = [entry.name for entry in listed if entry.kind == "dir"]
-    others = [entry.name for entry in listed if entry.kind not in ("file", "dir")]
-    found.nameless = found.nameless or not all(map(is_valid_name, others))
+    others = [entry for entry in listed if entry.kind not in ("file", "dir")]
+    found.nameless = found.nameless or not all(entry.named and is_valid_name(entry.name) for entry in others)
     return files, folders, len(others)
 
 

@@ -14,7 +14,7 @@ import errno
 import os
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, PlainFolder
 from chiltepin.backends.filesystem.errors import Fault
@@ -97,7 +97,7 @@ class ObjectFolder(PlainFolder):
             # An empty object with the name of the folder only keeps it.
             if not name and not found.size:
                 return None
-            return Entry(name, "dir") if found.is_folder else self.store.file_entry(name, "file", found)
+            return Entry(name, "dir") if found.is_folder else self.store.file_entry(name, found)
         return Entry(name, "dir") if self.store.any_below(f"{self.prefix}{name}/") else None
 
     def read(self, name: str) -> Reader:
@@ -265,13 +265,13 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
                     yield self._entry(prefix, name, found)
                 elif name not in folders:
                     folders.add(name)
-                    yield Entry(name, _kind(name, "dir"))
+                    yield _unnameable(name) or Entry(name, "dir")
             for below in page.prefixes:
                 name = self._below(prefix, below[:-1])
                 # Listed as an object already, where one keeps it.
                 if name not in folders:
                     folders.add(name)
-                    yield Entry(name, _kind(name, "dir"))
+                    yield _unnameable(name) or Entry(name, "dir")
 
     def _below(self, prefix: str, key: str) -> str:
         """Return what of a key is below a prefix: a name, or one that no path can hold."""
@@ -281,19 +281,19 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
             raise Fault("INVALID_PATH_NAME", reason)
         return name
 
-    def file_entry(self, name: str, kind: Any, found: ObjectInfo, fault: Fault | None = None) -> ObjectEntry:
+    def file_entry(self, name: str, found: ObjectInfo, fault: Fault | None = None) -> ObjectEntry:
         """Return the entry of an object."""
-        entry = self.entry_type(name, kind, found.size, found.mtime, fault)
+        entry = self.entry_type(name, "file", found.size, found.mtime, fault)
         entry.version = found.version
         return entry
 
     def _entry(self, prefix: str, name: str, found: ObjectInfo) -> Entry:
         if name:
-            return self.file_entry(name, _kind(name, "file"), found)
+            return _unnameable(name) or self.file_entry(name, found)
         if not found.size:
             return Entry(name, "dir")
         reason = f"The object {prefix!r} has {found.size} bytes and the name of a folder; rename it to copy it."
-        return self.file_entry(name, "file", found, Fault("INVALID_PATH_NAME", reason))
+        return self.file_entry(name, found, Fault("INVALID_PATH_NAME", reason))
 
 
 def _refuse_bytes(name: str) -> None:
@@ -302,6 +302,14 @@ def _refuse_bytes(name: str) -> None:
         raise Fault("INVALID_PATH_NAME", f"Names of objects are UTF-8, and {name!r} is not.")
 
 
-def _kind(name: str, kind: Any) -> Any:
-    """Return the kind of an entry: ``other`` where no request could name it."""
-    return "other" if name in _NAMELESS or UNWRITABLE.search(name) or is_temp_name(name) else kind
+class _UnnamedEntry(Entry):
+    __slots__ = ()
+
+    named = False
+
+
+def _unnameable(name: str) -> Entry | None:
+    """Return the entry of what a path or a request cannot name; None for any other name."""
+    if UNWRITABLE.search(name):
+        return _UnnamedEntry(name, "other")
+    return Entry(name, "other") if name in _NAMELESS or is_temp_name(name) else None
