@@ -40,9 +40,8 @@ class AppPayload:
     submission_id : str
         The same for every retry of this call.
     stop_file : str
-        The task stops as soon as this file exists; empty for none. Parsl has no message for a worker in another process
-        or
-        on another node, but all of them see the run folder.
+        The task stops as soon as this file exists; empty for none. Parsl has no message for a worker in another
+        process or on another node, but all of them see the run folder.
     fault_grace : float
         Seconds for which a permanent fault is tolerated.
     workflow : str
