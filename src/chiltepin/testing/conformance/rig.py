@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderRig", "Rig"]
 
-#: Precision of the times of FAT, which are the coarsest.
-_SECONDS = 2.0
+#: Seconds between two times that FAT keeps, which is the coarsest of all.
+_COARSEST = 2.0
 
 
 class Rig(ABC):
@@ -201,7 +201,7 @@ class FolderRig(Rig):
             self.lacks(f"file called {path!r}", "put")
         if modified is not None:
             os.utime(place, (modified, modified))
-            if abs(place.stat().st_mtime - modified) >= _SECONDS:
+            if abs(place.stat().st_mtime - modified) >= _COARSEST:
                 self.lacks(f"file of the time {modified}", "put")
 
     def get(self, endpoint: str, path: str) -> bytes | None:

@@ -256,7 +256,7 @@ def _lines(ftp: ftplib.FTP, command: str) -> list[str]:
         if isinstance(connection, ssl.SSLSocket):
             connection.unwrap()
     # vsftpd says of a folder that may be entered and not read: 226 Transfer done (but failed to open directory).
-    if "fail" in ftp.voidresp().lower():
+    if "but failed" in ftp.voidresp():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     # Not every server of old keeps to RFC 959, 3.4.
     end = "\r\n" if b"\r\n" in data else "\n"
