@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fileservers import VSFTPD
-from liars import Liar
+from liars import Liar, document
 from waiting import until
 from webservers import answers, files_of, free_port
 
@@ -105,6 +105,17 @@ PROPERTIES = [
 HERE, A = ("/d/", ""), ("/d/a", "")
 
 
+def from_webdav(folder, responses):
+    """Mirror a folder ``d`` of which a server tells this; return the status and what is there."""
+    told = {"/d": responses, "/d/": responses, "/d/a": (A,), "/": (("/", ""), HERE)}
+
+    def answer(method, path):
+        return found(*told.get(path, ())) if method == "PROPFIND" else document(b"data")
+
+    with Liar(answer) as server:
+        return mirrored({"url": "webdav://", "options": {"base_url": server.url()}}, folder)
+
+
 @pytest.mark.parametrize(
     "responses",
     [
@@ -119,7 +130,13 @@ HERE, A = ("/d/", ""), ("/d/a", "")
 )
 def test_what_a_webdav_server_does_not_list_whole_is_an_error(tmp_path, responses):
     """A list that is said to be cut, or that names what is not in the folder, is an error and removes nothing."""
-    with Liar(lambda method, _: found(*responses) if method == "PROPFIND" else (200, {}, [b"data"])) as server:
-        status, left = mirrored({"url": "webdav://", "options": {"base_url": server.url()}}, tmp_path)
+    status, left = from_webdav(tmp_path, responses)
     assert status.state is TaskState.FAILED
     assert left == {b"extra": b"stays"}
+
+
+def test_what_a_webdav_server_lists_whole_is_mirrored(tmp_path):
+    """The same list without what is wrong is copied, and what is too much goes."""
+    status, left = from_webdav(tmp_path, (HERE, A))
+    assert status.state is TaskState.SUCCEEDED, status.reason
+    assert left == {b"a": b"data"}
