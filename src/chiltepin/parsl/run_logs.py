@@ -7,12 +7,14 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from chiltepin.backends import forks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["close", "files_of", "release_locks"]
+__all__ = ["close", "files_of", "open_again", "release_locks"]
 
 
 def release_locks() -> None:
@@ -38,6 +40,16 @@ def files_of(dfk: DataFlowKernel) -> list[logging.FileHandler]:
         if isinstance(handler, logging.FileHandler)
         and os.path.dirname(handler.baseFilename) == os.path.abspath(dfk.run_dir)
     ]
+
+
+def open_again(logs: Iterable[logging.FileHandler]) -> None:
+    """Have a child made by fork append to log files through streams of its own.
+
+    A thread of the parent that was just writing holds the lock inside the stream, which a child cannot replace.
+    """
+    for log in logs:
+        forks.leave(log.stream)
+        log.stream = None
 
 
 def close(logs: Iterable[logging.FileHandler]) -> None:

@@ -178,6 +178,7 @@ class Shutdown:
         self.forked = True
         self._lock, self._turn = threading.Lock(), threading.RLock()
         self._callbacks.clear()
+        run_logs.open_again(run_logs.files_of(self.dfk))
 
     def on_end(self, callback: Callable[[str], object]) -> Callable[[], object]:
         """Call `callback` when the run ends, before any of its tasks is ended; return a function that undoes this.

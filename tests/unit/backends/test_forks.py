@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import warnings
 from concurrent import futures
+from pathlib import Path
 
 import pytest
 from children import in_child
@@ -21,6 +23,7 @@ from chiltepin import delete, transfer
 from chiltepin.backends.filesystem import LocalBackend
 from chiltepin.errors import BackendError, ConfigError, TaskLostError
 from chiltepin.model import TaskState
+from chiltepin.parsl import run_logs
 from chiltepin.testing.simulator import Simulator
 from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.background_thread import BackgroundThread, SystemClock
@@ -237,6 +240,27 @@ def test_a_pool_of_processes_moves_files(local, tmp_path, monkeypatch):
             in_child(child)
             assert chiltepin.transfer_task("a", "b", "/small", "/after", executor="local").result(LIMIT) is True
     assert not (tmp_path / "b/never").exists()
+
+
+def test_a_child_logs_while_its_parent_writes_to_the_log(local, tmp_path):
+    """A child made while a thread of its parent writes to Parsl's log writes there too, and ends."""
+    config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
+    reader, writer = os.pipe()
+    with chiltepin.Workflow(config, run_dir=tmp_path / "run") as workflow, open(reader, "rb") as pipe:
+        [log] = run_logs.files_of(workflow.dfk)
+        chiltepin.transfer_task("a", "b", "/small", "/logged", executor="local").result(LIMIT)
+        kept = log.setStream(open(writer, "w"))  # noqa: SIM115 - closed below
+        with futures.ThreadPoolExecutor(1) as pool:
+            # More than a pipe holds.
+            writing = pool.submit(logging.getLogger("parsl").warning, "x" * 1_000_000)
+            assert pipe.read(1) == b"1"
+            try:
+                in_child(lambda: logging.getLogger("parsl").warning("of the child"))
+            finally:
+                threading.Thread(target=pipe.read, args=(1_000_000,), daemon=True).start()
+            writing.result(LIMIT)
+        log.setStream(kept).close()
+    assert "of the child" in Path(log.baseFilename).read_text()
 
 
 LEAVING = """
