@@ -319,3 +319,23 @@ def test_a_name_that_a_listing_cannot_hold_stops_a_mirror(bucket, tmp_path, key)
         status = mirror(transfers, "cloud", target)
         assert (status.state, status.code, status.files_skipped) == (TaskState.FAILED, "INVALID_PATH_NAME", 1)
     assert held(bucket) == on_disk(tmp_path) == {"x": "x", "more": "more"}
+
+
+def test_a_source_that_cannot_be_looked_at_removes_nothing(bucket, tmp_path):
+    """Where it is not known whether a file is a folder too, a mirror does not remove the folder at the destination."""
+    put_all(bucket, ("a", "a/x"))
+    (tmp_path / "disk" / "t" / "a").mkdir(parents=True)
+    (tmp_path / "disk" / "t" / "a" / "old").write_text("old")
+
+    def refuse(handler, body):
+        if "prefix=cloud%2Ft%2Fa%2F" in handler.path:
+            handler.refuse(403, "AccessDenied")
+            return None
+        return body
+
+    with BadWire(bucket.url, refuse) as line:
+        bucket.url, url = line.url, bucket.url
+        transfers = between(bucket, bucket, tmp_path)
+        bucket.url = url
+        assert mirror(transfers, "cloud", "disk").state is TaskState.FAILED
+    assert on_disk(tmp_path) == {"a/old": "old"}

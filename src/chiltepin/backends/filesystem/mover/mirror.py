@@ -102,9 +102,10 @@ def _extra(
         run.check()
         is_folder = entry.kind == "dir"
         # Elsewhere a name is that of one thing, whatever that has become meanwhile.
-        kept = {(entry.name, is_folder)} if shared else {(entry.name, True), (entry.name, False)}
-        if not names.isdisjoint(kept):
-            left -= kept
+        same, other = (entry.name, is_folder), (entry.name, not is_folder)
+        if same in names or (other in names and not shared):
+            left.discard(same)
+            left.discard(other)
             continue
         try:
             if entry.kind == "link":

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.store import SharedNames
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.location import Location
 
 __all__ = ["is_both", "share_name"]
+
+#: Codes of faults where a place is not a folder.
+_MISSING = frozenset({"FILE_NOT_FOUND", "NOT_A_DIRECTORY"})
 
 
 def share_name(source: Location, target: Location) -> bool:
@@ -44,6 +47,9 @@ def is_both(location: Location) -> bool:
         with location.store.folder(location.parts) as folder:
             # Some stores look for a folder only when it is listed.
             next(iter(folder.entries()), None)
-    except (Fault, OSError):
+    except (Fault, OSError) as err:
+        # A store that can hold both may not be taken for one that holds the file only because it was not reached.
+        if isinstance(location.store, SharedNames) and fault_of(err, "").code not in _MISSING:
+            raise
         return False
     return True
