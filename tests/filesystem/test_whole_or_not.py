@@ -147,7 +147,7 @@ def test_a_timeout_stops_the_copy(slow):
 
 def test_a_copy_that_hangs_does_not_hold_its_caller(slow, monkeypatch):
     """If the disk does not even let the copy stop, the caller gets its error all the same."""
-    monkeypatch.setattr("chiltepin.transfers.policy.STOP_GRACE", 0.1)
+    monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.1)
     with pytest.raises(TaskTimeoutError) as caught:
         slow.move("/f", "/f", timeout=1)
     assert caught.value.status.state is TaskState.ACTIVE

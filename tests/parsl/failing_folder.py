@@ -66,7 +66,7 @@ def main(top: Path) -> None:
     """Try each operation, once and from then on."""
     # The last handler of all would print what is logged.
     logging.disable(logging.CRITICAL)
-    policy.STATUS_FILE_INTERVAL = 0.0
+    policy.wait_times.STATUS_FILE_INTERVAL = 0.0
     folders = Folders(top / "run", top / "state")
     os.environ["XDG_STATE_HOME"] = str(top / "state")
     settings = {

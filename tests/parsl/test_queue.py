@@ -84,7 +84,7 @@ def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):
 @pytest.mark.parametrize("retries", [0, 2])
 def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retries):
     """Cancelled in the queue of a batch system, a transfer ends, and a worker that gets it later does nothing."""
-    monkeypatch.setattr("chiltepin.transfers.policy.STOP_GRACE", 0.2)
+    monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
     late = LateExecutor()
     config.retries = retries
     with Workflow(config) as workflow:

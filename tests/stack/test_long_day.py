@@ -18,9 +18,9 @@ HOURS, CALLS, FIRST = 12, 12, 3
 @pytest.fixture
 def stack(monkeypatch):
     """The whole stack, with files of the journal that are soon full, and few items that are remembered."""
-    monkeypatch.setattr("chiltepin.transfers.policy.JOURNAL_FILE_LIMIT", 4_000)
-    monkeypatch.setattr("chiltepin.transfers.policy.REMEMBERED_ITEMS", 20)
-    monkeypatch.setattr("chiltepin.transfers.policy.ACTIVITY_SIZE", 8_000)
+    monkeypatch.setattr("chiltepin.transfers.policy.limits.JOURNAL_FILE_LIMIT", 4_000)
+    monkeypatch.setattr("chiltepin.transfers.policy.limits.REMEMBERED_ITEMS", 20)
+    monkeypatch.setattr("chiltepin.transfers.policy.limits.ACTIVITY_SIZE", 8_000)
     made = Stack()
     yield made
     made.close()

@@ -54,7 +54,9 @@ class Reporter:
             if status.reason and not status.state.final and status.reason not in self._printed:
                 self._printed.add(status.reason)
                 waits = (
-                    f"Waits up to {self._grace:g} s for this to heal: " if status.code in policy.PERMANENT_CODES else ""
+                    f"Waits up to {self._grace:g} s for this to heal: "
+                    if status.code in policy.fault_codes.PERMANENT_CODES
+                    else ""
                 )
                 self.print_line(f"{waits}{status.reason}")
 

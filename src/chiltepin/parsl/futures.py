@@ -157,7 +157,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         record = self.task_record
         error = TaskCanceledError(f"{self._what} was cancelled before it began.")
         shutdown_of(record["dfk"]).tasks.abandon(record, error)
-        self._grace_timer = threading.Timer(policy.STOP_GRACE, self._stop_waiting)
+        self._grace_timer = threading.Timer(policy.wait_times.STOP_GRACE, self._stop_waiting)
         self._grace_timer.daemon = True
         if not self.done():
             try:
@@ -170,7 +170,7 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
     def _stop_waiting(self) -> None:
         """End a task for which no worker has answered; a worker that takes it up after all does nothing."""
         self._unanswered = TaskCanceledError(
-            f"{self._what} was cancelled, and no worker has answered within {policy.STOP_GRACE:g} seconds; "
+            f"{self._what} was cancelled, and no worker has answered within {policy.wait_times.STOP_GRACE:g} seconds; "
             "one that takes it up moves nothing."
         )
         shutdown_of(self.task_record["dfk"]).tasks.abandon(self.task_record, self._unanswered, far=True)

@@ -78,7 +78,7 @@ class WorkerChannel:
     def cleanup(self) -> None:
         """Remove that file, and the worker's note, if they can be there."""
         files = [self._payload.stop_file] if self._stopped else []
-        if time.monotonic() - self._begun >= policy.STATUS_FILE_INTERVAL:
+        if time.monotonic() - self._begun >= policy.wait_times.STATUS_FILE_INTERVAL:
             files.append(self._payload.status_file)
         for file in files:
             with suppress(FileNotFoundError):

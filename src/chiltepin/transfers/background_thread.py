@@ -68,7 +68,7 @@ class BackgroundThread:
             except BaseException:  # noqa: PERF203
                 # Whatever it was, futures wait for what comes after it.
                 logger.exception("%s failed and goes on.", self._name)
-                pause = policy.RETRY_MIN
+                pause = policy.wait_times.RETRY_MIN
 
     def _is_due(self, me: threading.Thread, pause: float | None) -> bool:
         """Wait until there is more to do; return False if there is not, or this thread is not the one that does it."""

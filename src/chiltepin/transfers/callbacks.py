@@ -2,7 +2,7 @@
 
 A callback is code of the user: it may wait for another transfer, sleep, raise or exit. On the thread that ends a future
 it would delay, or end, all other futures of that thread. So callbacks are queued, and one thread runs them in order as
-long as each is short. When one has run for `policy.CALLBACK_TURN` seconds, another thread goes on with the next.
+long as each is short. When one has run for `CALLBACK_TURN` seconds, another thread goes on with the next.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ class _Threads:
                 now = time.monotonic()
                 if self._waiting and (self._turn is None or now >= self._turn[1]):
                     taken = self._waiting.popleft()
-                    self._running[me], self._turn = taken[0], (me, now + policy.CALLBACK_TURN)
+                    self._running[me], self._turn = taken[0], (me, now + policy.wait_times.CALLBACK_TURN)
                     if self._waiting:
                         self._watched()
                     return taken
-                pause = self._turn[1] - now if self._waiting and self._turn else policy.CALLBACK_IDLE
-                if not self._changed.wait(pause) and not self._waiting and pause == policy.CALLBACK_IDLE:
+                pause = self._turn[1] - now if self._waiting and self._turn else policy.wait_times.CALLBACK_IDLE
+                if not self._changed.wait(pause) and not self._waiting and pause == policy.wait_times.CALLBACK_IDLE:
                     del self._running[me]
                     return None
 
@@ -124,7 +124,7 @@ class _Threads:
             self._ended.notify_all()
             if self._turn is not None and self._turn[0] is me:
                 self._turn = None
-            if sum(future is None for future in self._running.values()) <= policy.CALLBACK_SPARE:
+            if sum(future is None for future in self._running.values()) <= policy.limits.CALLBACK_SPARE:
                 return True
             del self._running[me]
             self._changed.notify()

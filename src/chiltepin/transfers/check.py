@@ -203,7 +203,7 @@ class EndpointCheck:
                 sizes = [
                     (entry.size, entry.name) for entry in listed if entry.kind == "file" and entry.size is not None
                 ]
-                if sizes and min(sizes)[0] <= policy.CHECK_SIZE:
+                if sizes and min(sizes)[0] <= policy.limits.CHECK_SIZE:
                     size, name = min(sizes)
                     return other, posixpath.join("~", name), size
         raise BackendError(
@@ -214,9 +214,9 @@ class EndpointCheck:
     def _run(self, request: Request) -> None:
         status = self._transfers.run(
             request,
-            timeout=policy.CHECK_TIMEOUT,
+            timeout=policy.wait_times.CHECK_TIMEOUT,
             polling_interval=5,
-            fault_grace=min(self._settings.fault_grace, policy.CHECK_TIMEOUT),
+            fault_grace=min(self._settings.fault_grace, policy.wait_times.CHECK_TIMEOUT),
         )
         if error := error_from_status(status, request):
             raise error
@@ -231,5 +231,5 @@ def _stage_of(error: Exception, passed: list[str]) -> str:
         return "write"
     if isinstance(error, EndpointError | ConfigError) or not passed:
         return "settings"
-    of_folder = isinstance(error, BackendError) and error.code.endswith(policy.FOLDER_CODES)
+    of_folder = isinstance(error, BackendError) and error.code.endswith(policy.fault_codes.FOLDER_CODES)
     return "list" if of_folder or isinstance(error, PermissionDeniedError | PathNotFoundError) else "reach"

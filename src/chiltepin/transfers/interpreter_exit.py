@@ -106,8 +106,10 @@ def _idles(thread: threading.Thread, frame: Any) -> bool:
 def listed(head: str, lines: Iterable[str]) -> str:
     """Return a headline, and one line for each of a list; of many, the rest is summed up."""
     every = list(lines)
-    rest = [f"... and {len(every) - policy.LISTED_LINES} more"] if len(every) > policy.LISTED_LINES else []
-    return "\n  ".join([head, *every[: policy.LISTED_LINES], *rest])
+    rest = (
+        [f"... and {len(every) - policy.limits.LISTED_LINES} more"] if len(every) > policy.limits.LISTED_LINES else []
+    )
+    return "\n  ".join([head, *every[: policy.limits.LISTED_LINES], *rest])
 
 
 def say(text: str) -> None:

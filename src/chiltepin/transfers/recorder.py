@@ -58,7 +58,10 @@ class TaskLog:
             return
         if not self._begun:
             self.began(status.handle.task_id)
-        self._said, self._due = said, now + min(max((now - self._start) / 2, policy.ACTIVITY_MIN), policy.ACTIVITY_MAX)
+        self._said, self._due = (
+            said,
+            now + min(max((now - self._start) / 2, policy.wait_times.ACTIVITY_MIN), policy.wait_times.ACTIVITY_MAX),
+        )
         self._activity_log.write("seen", {"id": self._name, **self._counts(status)})
 
     def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
@@ -81,7 +84,7 @@ class TaskLog:
         return self._moving is not None
 
     def _facts(self) -> dict[str, Any]:
-        request, most = self._request, policy.ACTIVITY_ITEMS
+        request, most = self._request, policy.limits.ACTIVITY_ITEMS
         if isinstance(request, DeleteRequest):
             kind, source, destination, count = "delete", request.endpoint, "", len(request.paths)
             items = [[path, ""] for path in request.paths[:most]]
@@ -104,7 +107,7 @@ class TaskLog:
         return {
             "state": status.state.value,
             "code": status.code,
-            "reason": status.reason[: policy.ACTIVITY_REASON],
+            "reason": status.reason[: policy.limits.ACTIVITY_REASON],
             "bytes": status.bytes_done + (0 if status.state.final else status.bytes_moving),
             "files": status.files_done,
             "skipped": status.files_skipped,

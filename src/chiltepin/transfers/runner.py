@@ -55,7 +55,7 @@ def _wanted() -> list[Request]:
 def _await_transfers() -> None:
     """Wait, at the end of a script, for what its threads move: one that is a daemon would end with the process."""
     while _wanted() and not interpreter_exit.cause():
-        time.sleep(policy.WORKER_POLL)
+        time.sleep(policy.wait_times.WORKER_POLL)
 
 
 @atexit.register
@@ -235,7 +235,7 @@ class Transfers:
         """Poll the task until it has ended, has timed out or was stopped."""
         while True:
             elapsed = self._clock.monotonic() - start
-            pause = min(policy.WORKER_POLL, longest, timeout - elapsed)
+            pause = min(policy.wait_times.WORKER_POLL, longest, timeout - elapsed)
             cast("WorkerBackend", self.backend).wait(handle, max(0.0, pause))
             status = self.backend.poll([handle])[0]
             if status.state.final:
@@ -247,7 +247,7 @@ class Transfers:
     def _stop(self, handle: TaskHandle, request: Request, timeout: float | None) -> TaskStatus:
         """Cancel the task and wait for its end; ``timeout`` is None if a stop was requested."""
         self.backend.cancel(handle)
-        status = self._follow(handle, self._clock.monotonic(), policy.STOP_GRACE, 1.0)
+        status = self._follow(handle, self._clock.monotonic(), policy.wait_times.STOP_GRACE, 1.0)
         if timeout is None:
             if status.state.final:
                 return status

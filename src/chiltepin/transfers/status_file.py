@@ -30,7 +30,7 @@ class StatusFile:
 
     def __init__(self, file: str, clock: Any = None) -> None:
         self._file, self._clock = file, clock or time
-        self._due = self._clock.monotonic() + policy.STATUS_FILE_INTERVAL
+        self._due = self._clock.monotonic() + policy.wait_times.STATUS_FILE_INTERVAL
         self._last: TaskStatus | None = None
 
     def update(self, status: TaskStatus) -> None:
@@ -39,7 +39,7 @@ class StatusFile:
         # Its end is not for a note: that is the result of Parsl's task.
         if not self._file or now < self._due or status == self._last or status.state.final:
             return
-        self._due, self._last = now + policy.STATUS_FILE_INTERVAL, status
+        self._due, self._last = now + policy.wait_times.STATUS_FILE_INTERVAL, status
         try:
             _write(self._file, status)
         except (OSError, TypeError, ValueError) as error:
@@ -70,7 +70,7 @@ def read(file: str) -> TaskStatus | None:
         if opened is None:
             return None
         with opened as note:
-            plain = json.loads(note.read(policy.STATUS_FILE_LIMIT))
+            plain = json.loads(note.read(policy.limits.STATUS_FILE_LIMIT))
         return TaskStatus(**{**plain, "handle": TaskHandle(**plain["handle"]), "state": TaskState(plain["state"])})
     except (KeyError, OSError, RecursionError, TypeError, ValueError):
         # The worker may have another version of this package.

@@ -31,17 +31,17 @@ class ActivityLog(LineWriter):
             suffix=SUFFIX,
             forced=False,
             tidy=lambda: _remove_old(self.folder),
-            enough=policy.ACTIVITY_SIZE,
+            enough=policy.limits.ACTIVITY_SIZE,
             loss="'chiltepin activity' will not show what moves now.",
         )
         self.clock = clock
 
 
 def _remove_old(folder: str) -> None:
-    limit = time.time() - policy.FILES_KEPT.total_seconds()
+    limit = time.time() - policy.wait_times.FILES_KEPT.total_seconds()
     with contextlib.suppress(OSError):
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
-        for name in names[: policy.FILES_PRUNED]:
+        for name in names[: policy.limits.FILES_PRUNED]:
             path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
                 if is_own(facts := os.lstat(path)) and facts.st_mtime < limit:

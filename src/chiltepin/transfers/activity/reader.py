@@ -32,7 +32,7 @@ class ActivityReader:
     def __init__(self, folder: str, *, since: datetime | None = None) -> None:
         self._since = since
         oldest = since.timestamp() if since else float("-inf")
-        self._lines = NewLines(folder, parse_line, suffix=SUFFIX, limit=policy.ACTIVITY_LINE_LIMIT, since=oldest)
+        self._lines = NewLines(folder, parse_line, suffix=SUFFIX, limit=policy.limits.ACTIVITY_LINE_LIMIT, since=oldest)
         self._known: dict[str, tuple[dict[str, Any], str]] = {}
         self._told: dict[str, bool] = {}
 
@@ -86,4 +86,4 @@ def _lives(path: str) -> bool:
         written = datetime.fromtimestamp(os.lstat(path).st_mtime, timezone.utc)
     except (OSError, ValueError, OverflowError):
         return False
-    return datetime.now(timezone.utc) - written < policy.ASSUMED_RUNNING
+    return datetime.now(timezone.utc) - written < policy.wait_times.ASSUMED_RUNNING

@@ -46,7 +46,7 @@ class Journal(LineWriter):
             clock=clock,
             owner=owner,
             tidy=lambda: prune(journal_files(self.folder), clock()),
-            enough=policy.REMEMBERED_ITEMS,
+            enough=policy.limits.REMEMBERED_ITEMS,
             loss="What is submitted now cannot be joined after a restart.",
         )
 
@@ -144,7 +144,7 @@ class Journal(LineWriter):
             return submission_id in self._mine or submission_id in self._theirs
 
     def _lines_to_keep(self) -> Iterator[bytes]:
-        long_ago = self._clock() - policy.CLOCK_ERROR
+        long_ago = self._clock() - policy.wait_times.CLOCK_ERROR
         # What the service has given up by now has ended, although no process saw it.
         self._mine = {name: flight for name, flight in self._mine.items() if flight.deadline > long_ago}
         for name, flight in self._mine.items():

@@ -71,25 +71,28 @@ class OtherProcesses:
         #: The latest time that each process has written; its clock may have been set back.
         self._latest: dict[ProcessId | None, datetime] = {}
         self._lines = NewLines(journal.folder, parse_event, own=journal.wrote)
-        self._allowance, self._looked = policy.READ_SAVED, float("-inf")
+        self._allowance, self._looked = policy.wait_times.READ_SAVED, float("-inf")
 
     def read_news(self, *, always: bool = False) -> list[KnownSubmission]:
         """Return each submission that is new since the last call, has become a task, or has ended.
 
         First come those that have ended, in that order, and then those in flight, oldest first. The first call returns
         everything, except what the service has given up by now. A call too soon after the last ones returns nothing,
-        unless ``always`` is set: see `policy.READ_FRACTION`.
+        unless ``always`` is set: see `policy.wait_times.READ_FRACTION`.
         """
         started = time.perf_counter()
         if self._looked == float("-inf"):
             news = self._read()
         else:
-            self._allowance = min(policy.READ_SAVED, self._allowance + policy.READ_FRACTION * (started - self._looked))
+            self._allowance = min(
+                policy.wait_times.READ_SAVED,
+                self._allowance + policy.wait_times.READ_FRACTION * (started - self._looked),
+            )
             self._looked = started
             if self._allowance <= 0 and not always:
                 return []
             news = self._read()
-            self._allowance = max(-policy.READ_EXCESS, self._allowance - (time.perf_counter() - started))
+            self._allowance = max(-policy.wait_times.READ_EXCESS, self._allowance - (time.perf_counter() - started))
         self._looked = started
         return news
 
@@ -140,7 +143,7 @@ class OtherProcesses:
     def _over(self, end: Ended, saw: _Requesters) -> KnownSubmission:
         news = self._begun.pop(end.submission_id)
         self._ended[end.submission_id] = None
-        if len(self._ended) > policy.REMEMBERED_ITEMS:
+        if len(self._ended) > policy.limits.REMEMBERED_ITEMS:
             del self._ended[next(iter(self._ended))]
         return replace(news, entry=replace(news.entry, state=end.state), saw=saw)
 
@@ -148,7 +151,7 @@ class OtherProcesses:
         if not self._begun:
             return []
         # The service decides about the deadline; its clock may be right where ours is wrong.
-        long_ago = self._journal.now() - policy.CLOCK_ERROR
+        long_ago = self._journal.now() - policy.wait_times.CLOCK_ERROR
         for name in [name for name, news in self._begun.items() if news.entry.deadline <= long_ago]:
             del self._begun[name]
         found = [news for name, news in self._begun.items() if name in changed and not self._journal.follows(name)]

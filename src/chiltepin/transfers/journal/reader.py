@@ -46,15 +46,17 @@ def prune(paths: list[str], now: datetime) -> None:
     begun: dict[str, dict[str, datetime]] = {}
     ended: dict[str, set[str]] = {}
     # Files of other users are left to them, even where this user could remove them.
-    old = [path for path in paths if _changed(path, now) < now - policy.FILES_KEPT and exists_own(path)]
-    for path in old[: policy.FILES_PRUNED]:
+    old = [path for path in paths if _changed(path, now) < now - policy.wait_times.FILES_KEPT and exists_own(path)]
+    for path in old[: policy.limits.FILES_PRUNED]:
         # A file that cannot be read stays.
         with log_errors(path):
             begun[path], ended[path] = _summary(path)
     over = set().union(*ended.values())
     needed: set[str] = set()
     for path, deadlines in begun.items():
-        alive = any(deadline > now - policy.CLOCK_ERROR and name not in over for name, deadline in deadlines.items())
+        alive = any(
+            deadline > now - policy.wait_times.CLOCK_ERROR and name not in over for name, deadline in deadlines.items()
+        )
         # A file that stays needs the ends of what began in it; without them it would seem unfinished.
         if alive or ended[path] & needed:
             needed.update(deadlines)
@@ -93,7 +95,7 @@ def _changed(path: str, absent: datetime) -> datetime:
 
 def read_events(path: str) -> Iterator[Event]:
     """Yield the events of a file of the journal."""
-    lines = (line for line, _ in _read_lines(path, 0, policy.JOURNAL_LINE_LIMIT))
+    lines = (line for line, _ in _read_lines(path, 0, policy.limits.JOURNAL_LINE_LIMIT))
     yield from _parse_lines(path, lines, parse_event)
 
 
@@ -120,7 +122,7 @@ class NewLines(Generic[T]):
         parse: Callable[[Any], T],
         *,
         suffix: str = SUFFIX,
-        limit: int = policy.JOURNAL_LINE_LIMIT,
+        limit: int = policy.limits.JOURNAL_LINE_LIMIT,
         since: float = float("-inf"),
         own: Container[str] = (),
     ) -> None:

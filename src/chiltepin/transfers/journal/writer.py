@@ -232,16 +232,16 @@ class LineFile:
 
     def has_room(self, line: bytes) -> bool:
         """Whether the line fits; False also if the file was removed."""
-        if self._forced or time.monotonic() > self._looked + policy.FILE_CHECK:
+        if self._forced or time.monotonic() > self._looked + policy.wait_times.FILE_CHECK:
             now = os.fstat(self._descriptor)
             self._size, self._looked = now.st_size, time.monotonic()
             if now.st_nlink == 0:
                 return False
-        return self._size + len(line) <= policy.JOURNAL_FILE_LIMIT
+        return self._size + len(line) <= policy.limits.JOURNAL_FILE_LIMIT
 
     def append(self, line: bytes) -> None:
         """Write a line, and force it to the disk if required; after an OSError the file may end in half a line."""
-        if len(line) > policy.JOURNAL_LINE_LIMIT:
+        if len(line) > policy.limits.JOURNAL_LINE_LIMIT:
             raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is too long")
         if os.write(self._descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

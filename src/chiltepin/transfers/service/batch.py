@@ -41,15 +41,15 @@ class Backoff:
     """When to repeat a request to the service that failed."""
 
     def __init__(self) -> None:
-        self._wait, self.until = policy.RETRY_MIN, float("-inf")
+        self._wait, self.until = policy.wait_times.RETRY_MIN, float("-inf")
 
     def failed(self, now: float) -> None:
         """Wait from now on, twice as long as the last time."""
-        self.until, self._wait = now + self._wait, min(2 * self._wait, policy.RETRY_MAX)
+        self.until, self._wait = now + self._wait, min(2 * self._wait, policy.wait_times.RETRY_MAX)
 
     def succeeded(self) -> None:
         """Allow requests at once."""
-        self._wait, self.until = policy.RETRY_MIN, float("-inf")
+        self._wait, self.until = policy.wait_times.RETRY_MIN, float("-inf")
 
 
 class Batch(TaskProgress):
@@ -213,7 +213,7 @@ class Batch(TaskProgress):
         if self.request is None:
             pending_requests = self.pending_requests
             last = max(pending.times_out_at for pending in pending_requests)
-            limit, self.expires = today + timedelta(seconds=last - now), last + policy.CLOCK_SKEW
+            limit, self.expires = today + timedelta(seconds=last - now), last + policy.wait_times.CLOCK_SKEW
             own = [pending.request.deadline for pending in pending_requests if pending.request.deadline]
             labels = {pending.request.label for pending in pending_requests}
             common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
@@ -235,11 +235,11 @@ class Batch(TaskProgress):
         if not self.stop_reason:
             self.stop_reason, self._stop_detail = why, said
         if self.stop_deadline == float("inf"):
-            self.stop_deadline, self.status_before_stop = now + policy.STOP_GRACE, self.status
+            self.stop_deadline, self.status_before_stop = now + policy.wait_times.STOP_GRACE, self.status
 
     def wants_cancel(self, now: float) -> bool:
         """Whether to tell the service now that a task has to stop."""
-        pause = policy.POLL_MIN if self.stop_deadline < float("inf") else policy.CANCEL_RETRY
+        pause = policy.wait_times.POLL_MIN if self.stop_deadline < float("inf") else policy.wait_times.CANCEL_RETRY
         return not self.cancel_accepted and now >= self._cancel_tried + pause
 
     def note_cancel_tried(self, now: float) -> None:
@@ -269,8 +269,10 @@ class Batch(TaskProgress):
         last_poll = max(last_poll, self.submitted)
         longest = self.poll_max
         if self.stop_deadline < float("inf"):
-            return last_poll + min(policy.POLL_MIN, longest)
-        pause = min(max(policy.POLL_MIN, (last_poll - self.submitted) * policy.POLL_FRACTION), longest)
+            return last_poll + min(policy.wait_times.POLL_MIN, longest)
+        pause = min(
+            max(policy.wait_times.POLL_MIN, (last_poll - self.submitted) * policy.wait_times.POLL_FRACTION), longest
+        )
         fault_ends = self._fault[1] + self._grace() if self._fault else last_poll + pause
         return min(last_poll + pause, max(last_poll, fault_ends))
 
@@ -287,7 +289,7 @@ class Batch(TaskProgress):
         # A task without pending requests belongs to another process, which handles its faults if it runs.
         if self.stop_reason or self.has_ended or not (self.orphaned or any(self.requests_by_item.values())):
             return
-        if status.state is not TaskState.PAUSED and status.code not in policy.PERMANENT_CODES:
+        if status.state is not TaskState.PAUSED and status.code not in policy.fault_codes.PERMANENT_CODES:
             self._fault = None
             return
         before, since = self._fault or (status, now)

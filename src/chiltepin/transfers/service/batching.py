@@ -197,7 +197,11 @@ class Batcher:
         if batch.predecessors:
             return float("inf")
         waits = batch in self._open.values()
-        ready = min(batch.last_joined + policy.BATCH_QUIET, batch.created + policy.BATCH_WINDOW) if waits else now
+        ready = (
+            min(batch.last_joined + policy.wait_times.BATCH_QUIET, batch.created + policy.wait_times.BATCH_WINDOW)
+            if waits
+            else now
+        )
         return max(batch.not_before, ready, self._free_slot(batch), self.backoff.until, batch.backoff.until)
 
     def _free_slot(self, batch: Batch) -> float:
@@ -206,6 +210,6 @@ class Batcher:
         if slots is None:
             return float("-inf")
         there = [type(one.kind) for one in self.batches if one.handle is not None and one.needed]
-        if len(there) >= policy.MAX_TASKS:
+        if len(there) >= policy.limits.MAX_TASKS:
             return float("inf")
-        return batch.created + policy.SLOT_WAIT if there.count(type(batch.kind)) >= slots else float("-inf")
+        return batch.created + policy.wait_times.SLOT_WAIT if there.count(type(batch.kind)) >= slots else float("-inf")

@@ -42,7 +42,7 @@ class Completer:
         if not whole:
             return self._complete_per_item(batch, end, now)
         strict: list[PendingRequest] = []
-        if end.code == policy.NOT_FOUND:
+        if end.code == policy.fault_codes.NOT_FOUND:
             with self._lock:
                 strict = self._batcher.take_back_strict(batch, tuple(batch.requests_by_item))
         self._finish_batch(batch, end)
@@ -64,13 +64,13 @@ class Completer:
         except Exception as err:  # noqa: BLE001 - retried; each pending request has its timeout
             logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
             batch.outcome_failures += 1
-            if batch.outcome_failures < policy.OUTCOME_TRIES:
+            if batch.outcome_failures < policy.limits.OUTCOME_TRIES:
                 return False
             outcomes = [None] * len(batch.items)
         self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
-        asked_again = batch.adopted or end.state is TaskState.SUCCEEDED or end.code in policy.PER_ITEM_CODES
+        asked_again = batch.adopted or end.state is TaskState.SUCCEEDED or end.code in policy.fault_codes.PER_ITEM_CODES
         unknown: list[PendingRequest] = []
-        self._confirmations = policy.CONFIRMED_PATHS
+        self._confirmations = policy.limits.CONFIRMED_PATHS
         for item, outcome in zip(batch.items, outcomes, strict=True):
             for pending in [one for one in batch.requests_by_item.get(item, ()) if not one.ended]:
                 if outcome is not None:
@@ -91,10 +91,11 @@ class Completer:
             pending.unproven += 1
             # The task may have done the item, so the next one leaves alone what is done.
             pending.may_be_done = pending.may_be_done or end.state is TaskState.SUCCEEDED
-            if pending.unproven > policy.UNPROVEN_TASKS:
+            if pending.unproven > policy.limits.UNPROVEN_TASKS:
                 given_up.append(pending)
         said = end.reason or f"the task ended as {end.state.name}"
-        reason = f"The service did not tell in {policy.UNPROVEN_TASKS} tasks what became of it; of the last one: {said}"
+        tries = policy.limits.UNPROVEN_TASKS
+        reason = f"The service did not tell in {tries} tasks what became of it; of the last one: {said}"
         for pending in given_up:
             self.end(pending, replace(end, state=TaskState.FAILED, code="UNPROVEN", reason=reason))
         # If no item is named, bisect the batch.
@@ -106,9 +107,11 @@ class Completer:
         if outcome.done:
             self.end(pending, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
             return
-        heals = outcome.code in policy.PERMANENT_CODES and now < (pending.fault_since or now) + pending.grace
+        heals = (
+            outcome.code in policy.fault_codes.PERMANENT_CODES and now < (pending.fault_since or now) + pending.grace
+        )
         if heals and not pending.stop_reason and not self._is_missing(pending, outcome):
-            pending.not_before = now + min(policy.ITEM_RETRY_MAX, pending.grace / 4)
+            pending.not_before = now + min(policy.wait_times.ITEM_RETRY_MAX, pending.grace / 4)
             pending.last_status = TaskStatus(
                 handle=NO_TASK, state=TaskState.ACTIVE, code=outcome.code, reason=outcome.reason
             )
@@ -119,7 +122,7 @@ class Completer:
 
     def _is_missing(self, pending: PendingRequest, outcome: ItemOutcome) -> bool:
         """Whether the backend confirms that the path does not exist."""
-        if outcome.code != policy.NOT_FOUND or not self._confirmations:
+        if outcome.code != policy.fault_codes.NOT_FOUND or not self._confirmations:
             return False
         self._confirmations -= 1
         return bool(confirm_missing(self._backend, pending.request))

@@ -116,7 +116,7 @@ class TaskManager:
         self._stopped_early: set[str] = set()
         self._stop_requests: deque[PendingRequest] = deque()
         self._timeouts: list[tuple[float, int, weakref.ref[PendingRequest]]] = []
-        self._max_timeouts = policy.DEADLINES_KEPT
+        self._max_timeouts = policy.limits.DEADLINES_KEPT
         self._count = itertools.count()
         self._thread = BackgroundThread("chiltepin-task-manager", self.step)
         self._completer = Completer(self._batcher)
@@ -232,7 +232,7 @@ class TaskManager:
         with self._lock:
             return [pending for batch in self._batcher.batches for pending in batch.pending_requests]
 
-    def close(self, seconds: float = policy.EXIT_GRACE) -> None:
+    def close(self, seconds: float = policy.wait_times.EXIT_GRACE) -> None:
         """Stop every pending request, and wait at most so many seconds for their end."""
         with self._lock:
             live = self._live()
@@ -259,7 +259,7 @@ class TaskManager:
     def _remove_ended_timeouts(self) -> None:
         live = [one for one in self._timeouts if (pending := one[2]()) is not None and not pending.ended]
         heapq.heapify(live)
-        self._timeouts, self._max_timeouts = live, max(policy.DEADLINES_KEPT, 2 * len(live))
+        self._timeouts, self._max_timeouts = live, max(policy.limits.DEADLINES_KEPT, 2 * len(live))
 
     def _wake(self) -> None:
         if self._threaded:

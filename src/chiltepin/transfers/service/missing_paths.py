@@ -37,7 +37,7 @@ def find_missing(
     folders: dict[str, list[str]] = {}
     for path in paths:
         folders.setdefault(posixpath.dirname(path.rstrip("/")) or "~", []).append(path)
-    if len(folders) > policy.LISTED_FOLDERS:
+    if len(folders) > policy.limits.LISTED_FOLDERS:
         return {}, [path for inside in folders.values() for path in inside]
     failed: dict[str, ItemOutcome] = {}
     unknown: list[str] = []
@@ -55,7 +55,9 @@ def find_missing(
                 unknown.append(path)
             elif name not in kinds:
                 failed[path] = ItemOutcome(
-                    done=False, code=policy.NOT_FOUND, reason=f"There is no {path} on endpoint {kind.endpoint!r}."
+                    done=False,
+                    code=policy.fault_codes.NOT_FOUND,
+                    reason=f"There is no {path} on endpoint {kind.endpoint!r}.",
                 )
             elif kinds[name] == "dir" and not kind.recursive:
                 failed[path] = ItemOutcome(

@@ -98,7 +98,9 @@ class PendingRequest:
             return status
         # The deadline at the service is the same moment by another clock, which may be ahead.
         expired = (
-            status is not None and status.state is TaskState.EXPIRED and now >= self.times_out_at - policy.CLOCK_SKEW
+            status is not None
+            and status.state is TaskState.EXPIRED
+            and now >= self.times_out_at - policy.wait_times.CLOCK_SKEW
         )
         if self.stop_reason == "timeout" or expired:
             return self._timed_out(status)

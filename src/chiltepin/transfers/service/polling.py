@@ -152,7 +152,7 @@ class Poller:
         if status.state.final:
             self._complete(batch)
         elif (
-            status.code == policy.NOT_FOUND
+            status.code == policy.fault_codes.NOT_FOUND
             and batch.pending_requests
             and not batch.stop_reason
             and not batch.existence_checked

@@ -29,7 +29,7 @@ class RestartPlan:
         self._recorder, self._compares = recorder, "checksum" in capabilities.sync_levels
         #: By the harmless form of a request and by item, the task that did it last, and the number of the item there.
         self._done: dict[Request, dict[Item, tuple[KnownSubmission, int]]] = {}
-        self._most = policy.REMEMBERED_ITEMS
+        self._most = policy.limits.REMEMBERED_ITEMS
 
     def choose_form(self, kind: Request, items: tuple[Item, ...]) -> Request:
         """Return the form in which to request items: unchanged or, if all were done, one that does no harm."""
@@ -80,8 +80,8 @@ class RestartPlan:
                 for item, last in known.items()
                 if not all(map(self._ended_cleanly, last[0].askers(last[1])))
             ]
-            self._done[kind] = dict(live[-policy.REMEMBERED_ITEMS :])
-        self._most = max(policy.REMEMBERED_ITEMS, 2 * sum(map(len, self._done.values())))
+            self._done[kind] = dict(live[-policy.limits.REMEMBERED_ITEMS :])
+        self._most = max(policy.limits.REMEMBERED_ITEMS, 2 * sum(map(len, self._done.values())))
 
     def _repeatable_form(self, kind: Request) -> Request:
         """Return the form of a request that leaves alone what is done; the request itself without such a form."""

@@ -69,7 +69,7 @@ class Submitter:
                 for path in (*failed, *unknown)
                 for pending in list(batch.requests_by_item[path])
             ]
-            missing = [path for path, outcome in failed.items() if outcome.code == policy.NOT_FOUND]
+            missing = [path for path, outcome in failed.items() if outcome.code == policy.fault_codes.NOT_FOUND]
             late = self._batcher.take_back_strict(batch, missing)
             for pending, _ in gone:
                 self._batcher.remove(batch, pending)
@@ -132,5 +132,7 @@ class Submitter:
         for pending in pending_requests:
             pending.last_status = other
             # Each refusal makes the next pause longer.
-            pending.not_before = now + min(policy.RETRY_MAX, (now - pending.started) * policy.POLL_FRACTION)
+            pending.not_before = now + min(
+                policy.wait_times.RETRY_MAX, (now - pending.started) * policy.wait_times.POLL_FRACTION
+            )
         self._completer.resubmit(pending_requests, max_items=None)

@@ -294,8 +294,8 @@ def test_a_large_file_is_left_for_a_new_one(folder, journal, reader):
 @pytest.fixture
 def small(monkeypatch):
     """Files that are left for a new one after 4 kB, and of which ten items are remembered."""
-    monkeypatch.setattr("chiltepin.transfers.policy.JOURNAL_FILE_LIMIT", 4096)
-    monkeypatch.setattr("chiltepin.transfers.policy.REMEMBERED_ITEMS", 10)
+    monkeypatch.setattr("chiltepin.transfers.policy.limits.JOURNAL_FILE_LIMIT", 4096)
+    monkeypatch.setattr("chiltepin.transfers.policy.limits.REMEMBERED_ITEMS", 10)
 
 
 def test_a_process_that_lives_on_keeps_what_counts(small, folder, clock, reader):

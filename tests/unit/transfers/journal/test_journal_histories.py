@@ -28,7 +28,7 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new
 @pytest.fixture(autouse=True)
 def looking(monkeypatch):
     """Let no look be left out because the last one was a moment ago."""
-    monkeypatch.setattr("chiltepin.transfers.policy.READ_FRACTION", 1.0)
+    monkeypatch.setattr("chiltepin.transfers.policy.wait_times.READ_FRACTION", 1.0)
 
 
 class Files(RuleBasedStateMachine):

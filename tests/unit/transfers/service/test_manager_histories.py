@@ -75,7 +75,7 @@ class Histories(RuleBasedStateMachine):
         self.healed = 0.0
         # Journals are read whenever it is due, not as often as this machine has time for.
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("chiltepin.transfers.policy.READ_SAVED", float("inf"))
+        self.patch.setattr("chiltepin.transfers.policy.wait_times.READ_SAVED", float("inf"))
         self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self.managers, self.calls, self.resumed = [None, None], [{}, {}], []

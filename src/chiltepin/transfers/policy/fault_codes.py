@@ -1,0 +1,46 @@
+"""Which fault codes end an item or a task: the event codes of Globus, as its staff listed them.
+
+The source is Globus developer-discuss, 2020.
+"""
+
+from __future__ import annotations
+
+#: A path was not found.
+NOT_FOUND = "FILE_NOT_FOUND"
+
+#: Faults that one item of a task causes, so that the rest may succeed without it.
+PER_ITEM_CODES = frozenset(
+    {
+        "AMBIGUOUS_PATH",
+        "EXTERNAL_CHECKSUM_MISMATCH",
+        "FILE_ACCESS",
+        NOT_FOUND,
+        "INVALID_PATH_NAME",
+        "INVALID_SYMLINK",
+        "IS_A_DIRECTORY",
+        "IS_A_FILE",
+        "NOT_A_DIRECTORY",
+        "NOT_A_FILE",
+        "PERMISSION_DENIED",
+    }
+)
+
+#: Faults that do not heal without help, those of items among them. The service itself would retry until the deadline,
+#: by default a day (docs.globus.org, "Task Behavior", 3 and 4). A wrong checksum ends at once: a retry would move all
+#: bytes again.
+PERMANENT_CODES = (PER_ITEM_CODES - {"EXTERNAL_CHECKSUM_MISMATCH"}) | {
+    "ACL_CHANGED",
+    "AUTH",
+    "GC_NOT_CONNECTED",
+    "GC_PAUSED",
+    "GSI_DN_MISMATCH",
+    "INVALID_SERVICE_CREDENTIAL",
+    "LIMIT_EXCEEDED",
+    "NO_APPEND_FILESYSTEM",
+    "NO_CREDENTIALS",
+    "NO_SPACE_LEFT",
+    "QUOTA_EXCEEDED",
+}
+
+#: Ends of the codes that say that a folder cannot be listed although its endpoint answers: of errors and of events.
+FOLDER_CODES = ("NotDirectory", "SizeLimit", "NOT_A_DIRECTORY", "INVALID_SYMLINK", "INVALID_PATH_NAME")
