@@ -15,7 +15,7 @@ from webservers import free_port
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.locations import place_of
-from chiltepin.backends.filesystem.stores.objects.client import PART
+from chiltepin.backends.filesystem.stores.objects.part_size import PART
 from chiltepin.errors import ConfigError, PermissionDeniedError, UnsupportedOptionError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request

@@ -24,7 +24,7 @@ from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.listing import BATCH_FILES
 from chiltepin.backends.filesystem.store import SMALL, CopyOptions
 from chiltepin.backends.filesystem.stores.objects import client as clients
-from chiltepin.backends.filesystem.stores.objects.client import PART
+from chiltepin.backends.filesystem.stores.objects.part_size import PART
 from chiltepin.backends.filesystem.stores.s3 import unfinished_uploads as s3uploads
 from chiltepin.backends.filesystem.stores.s3.bucket import TRIES
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault

@@ -19,7 +19,6 @@ from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient, Content
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.cloud.reader import RangeClient
 from chiltepin.backends.filesystem.stores.objects.client import (
-    PART,
     CloudFault,
     Listing,
     ObjectInfo,
@@ -28,6 +27,7 @@ from chiltepin.backends.filesystem.stores.objects.client import (
     place_in,
     refusal,
 )
+from chiltepin.backends.filesystem.stores.objects.part_size import PART, part_size
 from chiltepin.backends.filesystem.stores.objects.store import ObjectStore
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
@@ -247,7 +247,7 @@ class AzureUpload(Upload):
 
     def __init__(self, blob: BlobClient, key: str, size: int | None) -> None:
         self._blob, self._key = blob, key
-        self.part: int | None = max(PART, -(-(size or 0) // _MOST_PARTS))
+        self.part: int | None = part_size(size, _MOST_PARTS)
         # Two writers of one blob must not take each other's blocks for their own.
         self._token = secrets.token_hex(8)
         self._blocks: dict[int, str] = {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.objects.client import PART, Client, CloudFault
+from chiltepin.backends.filesystem.stores.objects.client import Client, CloudFault
+from chiltepin.backends.filesystem.stores.objects.part_size import PART
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.stores.objects.client import ObjectInfo

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUSY",
-    "PART",
     "WIDTH",
     "Client",
     "CloudFault",
@@ -29,10 +28,6 @@ __all__ = [
     "place_in",
     "refusal",
 ]
-
-#: Bytes of a part, and of the largest object that is sent or got in one request. S3 takes 5 MiB to 5 GiB; 8 MiB is
-#: what the aws command takes, and sixteen of them are not too much memory.
-PART = 8 << 20
 
 #: Requests that may be under way at once: files, and parts of files, of which that is 128 MiB of memory at most.
 WIDTH = 16

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.objects.client import PART
+from chiltepin.backends.filesystem.stores.objects.part_size import PART
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import SMALL, Small
-from chiltepin.backends.filesystem.stores.objects.client import PART
+from chiltepin.backends.filesystem.stores.objects.part_size import PART
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.stores.objects.client import PART, Upload
+from chiltepin.backends.filesystem.stores.objects.client import Upload
+from chiltepin.backends.filesystem.stores.objects.part_size import part_size
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.etags import digest_of, is_md5, tag_is_plain, tag_of_parts
 from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
@@ -37,9 +38,7 @@ class S3Upload(Upload):
 
     def __init__(self, bucket: Bucket, key: str, size: int | None) -> None:
         self._bucket, self._key = bucket, key
-        least = -(-(size or 0) // _MOST_PARTS)
-        # In whole MiB, and the same for the same size, so that a second run cuts the content at the same places.
-        self.part: int = max(PART, -(-least // (1 << 20)) << 20)
+        self.part: int = part_size(size, _MOST_PARTS)
         #: Parts that had to be sent; fewer than there are where a dead writer's are kept.
         self.sent = 0
         self._upload = ""
