@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from chiltepin.backends import threads
+from chiltepin.backends import forks, threads
 from chiltepin.parsl import child_processes
 from chiltepin.transfers import interpreter_exit
 
@@ -31,6 +31,9 @@ class SIGHUP(SystemExit):
     """Raised in the main thread."""
 
 
+#: What `handle` has set, by signal.
+_handled: dict[int, Callable[..., object]] = {}
+
 _ENDS = {SIGTERM.__name__: SIGTERM, SIGHUP.__name__: SIGHUP}
 
 
@@ -38,7 +41,7 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
     """Handle both signals where they still have their default action.
 
     Without a workflow (``running``) they end the process at once. If the end takes too long, ``name_left`` prints on
-    stderr what is cancelled.
+    stderr what is cancelled. A child made by ``fork`` has the default action again.
     """
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -58,6 +61,20 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, stop)
+                _handled[number] = stop
+
+
+@forks.register
+def _restore_defaults() -> None:
+    """Let both signals end a child at once.
+
+    A handler in Python runs only between two instructions of Python: a signal that arrives just before the child waits
+    for a lock, as the processes of a `multiprocessing.Pool` do when they are told to end, would not wake it.
+    """
+    for number, handler in _handled.items():
+        if signal.getsignal(number) is handler:
+            signal.signal(number, signal.SIG_DFL)
+    _handled.clear()
 
 
 def _insist(number: int, name_left: Callable[[], object]) -> None:

@@ -6,6 +6,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -240,6 +241,21 @@ def test_a_pool_of_processes_moves_files(local, tmp_path, monkeypatch):
             in_child(child)
             assert chiltepin.transfer_task("a", "b", "/small", "/after", executor="local").result(LIMIT) is True
     assert not (tmp_path / "b/never").exists()
+
+
+def test_a_signal_ends_a_child_that_waits(local, tmp_path):
+    """SIGTERM and SIGHUP have their default action in a child, and those of the workflow in its parent."""
+    config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
+    ends = (signal.SIGTERM, signal.SIGHUP)
+    with chiltepin.Workflow(config, run_dir=tmp_path / "run"):
+        handlers = [signal.getsignal(end) for end in ends]
+
+        def child():
+            assert [signal.getsignal(end) for end in ends] == [signal.SIG_DFL] * 2
+
+        in_child(child)
+        assert [signal.getsignal(end) for end in ends] == handlers
+    assert signal.SIG_DFL not in handlers
 
 
 def test_a_child_logs_while_its_parent_writes_to_the_log(local, tmp_path):
