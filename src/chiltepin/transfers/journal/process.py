@@ -7,10 +7,9 @@ import re
 import socket
 from dataclasses import dataclass
 
-__all__ = ["ProcessId"]
+from chiltepin.backends.processes import start_ticks
 
-#: States in ``/proc/pid/stat`` of a process that has ended; before its parent has waited for it, a zombie (proc(5)).
-_OVER = ("Z", "X")
+__all__ = ["ProcessId"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class ProcessId:
     def current(cls) -> ProcessId:
         """Return the calling process."""
         pid = os.getpid()
-        return cls(_host(), pid, _found(pid)[1])
+        return cls(_host(), pid, start_ticks(pid) or "0")
 
     @classmethod
     def from_path(cls, path: str) -> ProcessId | None:
@@ -48,10 +47,7 @@ class ProcessId:
 
         A batch job that is started again is rarely on the node where it was killed.
         """
-        if self.host != _host():
-            return False
-        state, started = _found(self.pid)
-        return state not in _OVER and started == self.started
+        return self.host == _host() and start_ticks(self.pid) == self.started
 
     def has_ended(self) -> bool:
         """Whether it is known to have ended; that is unknown of a process of another machine."""
@@ -60,20 +56,3 @@ class ProcessId:
 
 def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())[:64]
-
-
-def _found(pid: int) -> tuple[str, str]:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            # The name of the program, in brackets, comes first and may itself contain brackets and blanks.
-            facts = file.read().rpartition(")")[2].split()
-            return facts[0], facts[19]
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return _OVER[-1], "0"
-    except (OSError, OverflowError):
-        pass
-    return "?", "0"

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import threading
 import time
-import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import psutil
 import xxhash
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
 from chiltepin.backends.filesystem.temp_names import body_of, temporary
+from chiltepin.backends.processes import machine_id, start_time
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -76,25 +73,12 @@ class Owner(NamedTuple):
 
     def lives(self, name: str) -> bool | None:
         """Whether the writer still writes; None if that cannot be known from here."""
-        if self.machine != _machine():
+        if self.machine != machine_id():
             return None
         if (self.process, self.began) == _process():
             return name in _ours
-        try:
-            return abs(psutil.Process(self.process).create_time() - self.began) < 2  # noqa: PLR2004 - seconds, rounded
-        except psutil.NoSuchProcess:
-            return False
-
-
-@cache
-def _machine() -> str:
-    """Return a name for this machine, this start of it, and this set of processes (a container has its own)."""
-    told = [socket.gethostname(), str(uuid.getnode())]
-    # Linux only; elsewhere a name of the machine has to do.
-    with suppress(OSError):
-        told.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
-        told.append(os.readlink("/proc/self/ns/pid"))
-    return xxhash.xxh3_64_hexdigest("\0".join(told).encode())
+        began = start_time(self.process)
+        return began is not None and abs(began - self.began) < 2  # noqa: PLR2004 - seconds, rounded
 
 
 def _process() -> tuple[int, int]:
@@ -104,7 +88,7 @@ def _process() -> tuple[int, int]:
 
 @cache
 def _began(process: int) -> int:
-    return int(psutil.Process(process).create_time())
+    return int(start_time(process) or 0)
 
 
 def mark_of(content_id: str, name: str) -> str:
@@ -115,7 +99,7 @@ def mark_of(content_id: str, name: str) -> str:
 def new_name(content_id: str = "0", more: str = "") -> str:
     """Return a name for a new temporary file of ours, which lives from now on; ``more`` is said at its end."""
     process, began = _process()
-    name = temporary(f"{content_id}-{_machine()}-{process}-{began}-{secrets.token_hex(4)}{more}")
+    name = temporary(f"{content_id}-{machine_id()}-{process}-{began}-{secrets.token_hex(4)}{more}")
     with _lock:
         _ours.add(name)
     return name
