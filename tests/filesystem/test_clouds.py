@@ -170,6 +170,17 @@ def test_an_empty_folder_is_kept_and_deleted(cloud, tmp_path):
     assert cloud.keys() == set()
 
 
+def test_many_small_files_move_without_a_warning(cloud, tmp_path, caplog):
+    """As many connections are kept as requests are under way at once: no library warns that it drops one."""
+    transfers = cloud.backend(tmp_path)
+    (tmp_path / "t").mkdir()
+    for number in range(100):
+        (tmp_path / "t" / str(number)).write_text("x")
+    assert move(transfers, "disk", "cloud", "/t", recursive=True).state is TaskState.SUCCEEDED
+    assert move(transfers, "cloud", "disk", "/t", dst_path="/back", recursive=True).state is TaskState.SUCCEEDED
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
 def test_deletion_stays_below_its_path(cloud, tmp_path):
     """Deleting a folder leaves what only begins alike, and what is outside the root; a root is not deleted."""
     transfers = cloud.backend(tmp_path)

@@ -19,6 +19,7 @@ from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient, Content
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores.cloud.reader import RangeClient
 from chiltepin.backends.filesystem.stores.objects.client import (
+    WIDTH,
     CloudFault,
     Listing,
     ObjectInfo,
@@ -112,17 +113,22 @@ def _identity(told: Callable[[str], str]) -> Any:
 
 def _client(url: str, credential: Any) -> BlobServiceClient:
     proxy = proxy_for(url.partition("?")[0])
+    transport = RequestsTransport(
+        use_env_settings=False,
+        connection_verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
+        connection_timeout=20,
+        read_timeout=60,
+    )
+    transport.open()
+    for adapter in transport.session.adapters.values():
+        # A connection for each request; requests keeps 10, and warns when it drops another.
+        adapter.init_poolmanager(1, WIDTH)
     # Proxies are ours to choose (`proxies`), and so are further tries: the mover's backoff is shorter.
     return BlobServiceClient(
         url,
         credential=credential,
         retry_total=0,
-        transport=RequestsTransport(
-            use_env_settings=False,
-            connection_verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
-            connection_timeout=20,
-            read_timeout=60,
-        ),
+        transport=transport,
         proxies={urlsplit(url).scheme: proxy} if proxy else None,
         max_single_put_size=PART,
     )
