@@ -131,8 +131,8 @@ class EndpointCheck:
         ours = self._settings.backend in ("local", "filesystem") and home
         if failed != "list" or not ours or os.path.exists(home):
             return _HINTS[failed]
-        # A folder of the sandbox, and one below a root, is made when something is moved there; a root that somebody
-        # named may be a disk that is not mounted.
+        # A folder of the sandbox, and one below a root, is made when something is moved there; a root in the
+        # settings may be a disk that is not mounted.
         made = self._settings.backend == "local" or os.path.exists(root)
         first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
         return f"{first}: mkdir -p {shlex.quote(home)}"

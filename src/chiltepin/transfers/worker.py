@@ -66,7 +66,7 @@ class AppPayload:
 
     @property
     def status_file(self) -> str:
-        """Where the worker tells how the task stands, beside the stop file; empty if nobody will ask."""
+        """The path of the status file that the worker writes, beside the stop file; empty if it is not needed."""
         return f"{self.stop_file.removesuffix('.stop')}.json" if self.stop_file else ""
 
     def completed(self, make_request: Callable[..., Request], asked: dict[str, Any]) -> AppPayload:

@@ -140,16 +140,16 @@ class ContractLaws:
         require(list(rig.backend.poll([])) == [], "poll of no handles returns no statuses")
 
     def test_an_unknown_task_is_lost(self, rig: Rig) -> None:
-        """A task that nobody knows is LOST; it is no error, and does not spoil the answer about others."""
+        """An unknown task is LOST; that is no error, and does not spoil the answer about others."""
         rig.put(rig.source, "/f", b"data")
         known = must_move(rig, ("/f", "/f")).handle
-        nobody = str(uuid.uuid4())
-        unknown = TaskHandle(backend=rig.backend.name, task_id=nobody, submission_id=nobody)
+        missing = str(uuid.uuid4())
+        unknown = TaskHandle(backend=rig.backend.name, task_id=missing, submission_id=missing)
         try:
             lost, found = rig.backend.poll([unknown, known])
         except ChiltepinError as err:
-            raise AssertionError(f"a task that nobody knows is LOST and no error; here poll raised {err!r}.") from None
-        require(lost.state is TaskState.LOST, f"a task that nobody knows is LOST, not {lost.state.name}")
+            raise AssertionError(f"an unknown task is LOST and no error; here poll raised {err!r}.") from None
+        require(lost.state is TaskState.LOST, f"an unknown task is LOST, not {lost.state.name}")
         require(lost.handle == unknown, "the status of a lost task holds its handle")
         require(found.state is TaskState.SUCCEEDED, "a lost task does not change the status of another one")
 
@@ -200,7 +200,7 @@ class ContractLaws:
 
         def refuse(*address: object) -> NoReturn:
             reached.append(address)
-            raise ConnectionRefusedError("from_config contacts nobody")
+            raise ConnectionRefusedError("from_config opens no connection")
 
         with monkeypatch.context() as patch:
             patch.setattr(socket.socket, "connect", refuse)

@@ -238,7 +238,7 @@ class LocalFolder:
     def _tidy(self) -> None:
         """Remove the leftovers of dead runs, the first time that the folder is the destination of a copy.
 
-        Our own are removed at once, by whoever makes them. Where the disk did not let them go, they are swept the next
+        This process removes its own at once. If the disk refuses that, they are swept the next
         time that the folder is open, written to or not.
         """
         store, parts = self._store, self._parts

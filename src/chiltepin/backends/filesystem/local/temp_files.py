@@ -193,7 +193,7 @@ class TempFiles:
                     facts = os.fstat(descriptor)
                 except OSError:
                     facts = None
-                # What somebody else has put there, or linked to another name, is not written to.
+                # A file of another user, or one with a second name, is not written to.
                 if facts is not None and facts.st_uid == os.geteuid() and facts.st_nlink == 1:
                     return name, descriptor, facts.st_size > 0
                 close_quietly(descriptor)
