@@ -259,8 +259,12 @@ def test_parsls_own_executor_ends_with_its_interchange(own_htex):
     app = python_app(unpicklable.wait_long, executors=["htex"], data_flow_kernel=own_htex.dfk)
     busy = app()
     behind = transfer_task("here", "there", "/f", "/behind", executor="htex", timeout=LIMIT)
-    own_htex.dfk.executors["htex"].interchange_proc.kill()
-    for future in (busy, behind):
+    interchange = own_htex.dfk.executors["htex"].interchange_proc
+    interchange.kill()
+    interchange.wait(LIMIT)
+    # Before it can be noticed.
+    late = [transfer_task("here", "there", "/f", f"/late-{number}", executor="htex") for number in range(5)]
+    for future in (busy, behind, *late):
         assert "interchange" in str(error_of(future))
     assert isinstance(error_of(transfer_task("here", "there", "/f", "/after", executor="htex")), Exception)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from parsl.executors.base import ParslExecutor
     from parsl.executors.high_throughput.zmq_pipes import CommandClient
 
-__all__ = ["GuardedHTEX", "GuardedMPIExecutor", "guard_results"]
+__all__ = ["GuardedHTEX", "GuardedMPIExecutor", "guard_executors"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,29 @@ class _CommandClient:
 def _excerpt(text: str) -> str:
     words = " ".join(text.split())
     return words if len(words) <= 2 * _EXCERPT else f"{words[:_EXCERPT]} ... {words[-_EXCERPT:]}"
+
+
+class _TaskQueue:
+    """Parsl's queue of tasks for an interchange; `put` does not wait for one that has ended.
+
+    Parsl's own waits, with the one thread that launches tasks: no later task would start, or end.
+    """
+
+    def __init__(self, executor: HighThroughputExecutor) -> None:
+        self._executor, self._tasks = executor, executor.outgoing_q
+        self.port, self.close = self._tasks.port, self._tasks.close
+
+    def put(self, message: dict[str, Any]) -> None:
+        """Send a task; as ``TasksOutgoing.put``."""
+        while True:
+            try:
+                self._tasks.zmq_socket.send_pyobj(message, zmq.NOBLOCK)
+            except zmq.Again:  # noqa: PERF203 - it comes rarely
+                if _is_dead(self._executor):
+                    raise _dead_interchange(self._executor) from None
+                self._tasks.zmq_socket.poll(_POLL_MS, zmq.POLLOUT)
+            else:
+                return
 
 
 class _Results:
@@ -168,7 +191,7 @@ def _fail_tasks(executor: HighThroughputExecutor) -> None:
             future.set_exception(executor.executor_exception)
 
 
-def guard_results(executors: Iterable[ParslExecutor]) -> None:
+def guard_executors(executors: Iterable[ParslExecutor]) -> None:
     """Have executors of worker processes, which are started, survive every result and end with their interchange.
 
     Other executors are left alone.
@@ -176,6 +199,7 @@ def guard_results(executors: Iterable[ParslExecutor]) -> None:
     for executor in executors:
         if isinstance(executor, HighThroughputExecutor) and not isinstance(executor.incoming_q, _Results):
             executor.incoming_q = _Results(executor)
+            executor.outgoing_q = _TaskQueue(executor)
             if not isinstance(executor.command_client, _CommandClient):
                 executor.command_client = _CommandClient(executor.command_client, functools.partial(_is_dead, executor))
 
@@ -196,7 +220,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         self.launch_cmd = self.launch_cmd.replace(PARSLS_WORKERS, workers, 1)
         self.command_client = _CommandClient(self.command_client, functools.partial(_is_dead, self))
         # Before there can be any result.
-        guard_results([self])
+        guard_executors([self])
         super()._start_local_interchange_process()
 
     def poll_facade(self) -> None:

@@ -25,7 +25,7 @@ from parsl.serialize import serialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
-from chiltepin.parsl.htex import guard_results
+from chiltepin.parsl.htex import guard_executors
 from chiltepin.parsl.nested_futures import PLAIN, Nested
 from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
 from chiltepin.parsl.task_records import runs_in_thread
@@ -63,7 +63,7 @@ def install_guards(dfk: DataFlowKernel) -> None:
     dfk.dependency_resolver = _extended(dfk.dependency_resolver)
     dfk.launch_task = _explained(dfk.launch_task)
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
-    guard_results(dfk.executors.values())
+    guard_executors(dfk.executors.values())
     dfk.add_executors = _guarded(dfk.add_executors)
 
 
@@ -103,7 +103,7 @@ def _guarded(add: Callable[[Sequence[ParslExecutor]], None]) -> Callable[[Sequen
     @functools.wraps(add)
     def add_executors(executors: Sequence[ParslExecutor]) -> None:
         add(executors)
-        guard_results(executors)
+        guard_executors(executors)
 
     return add_executors
 
