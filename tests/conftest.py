@@ -14,6 +14,11 @@ def pytest_xdist_auto_num_workers(config):
     return 2 * (os.cpu_count() or 1)
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that wait for Slurm: at the end they would wait alone."""
+    items.sort(key=lambda item: "slurm" not in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def lean_processes():
     """Have each Python that a test starts load less of Parsl; see `lean/sitecustomize.py`."""

@@ -247,14 +247,20 @@ def test_a_signal_ends_a_child_that_waits(local, tmp_path):
     """SIGTERM and SIGHUP have their default action in a child, and those of the workflow in its parent."""
     config = {"data": {"backend": "local", "root": str(tmp_path), "endpoints": {"a": {}, "b": {}}}}
     ends = (signal.SIGTERM, signal.SIGHUP)
-    with chiltepin.Workflow(config, run_dir=tmp_path / "run"):
-        handlers = [signal.getsignal(end) for end in ends]
+    # Below nohup SIGHUP is ignored, and stays so.
+    before = [signal.signal(end, signal.SIG_DFL) for end in ends]
 
-        def child():
-            assert [signal.getsignal(end) for end in ends] == [signal.SIG_DFL] * 2
+    def child():
+        assert [signal.getsignal(end) for end in ends] == [signal.SIG_DFL] * 2
 
-        in_child(child)
-        assert [signal.getsignal(end) for end in ends] == handlers
+    try:
+        with chiltepin.Workflow(config, run_dir=tmp_path / "run"):
+            handlers = [signal.getsignal(end) for end in ends]
+            in_child(child)
+            assert [signal.getsignal(end) for end in ends] == handlers
+    finally:
+        for end, handler in zip(ends, before, strict=True):
+            signal.signal(end, handler)
     assert signal.SIG_DFL not in handlers
 
 
