@@ -269,6 +269,15 @@ def test_parsls_own_executor_ends_with_its_interchange(own_htex):
     assert isinstance(error_of(transfer_task("here", "there", "/f", "/after", executor="htex")), Exception)
 
 
+def test_a_run_ends_whose_own_executor_has_just_died(own_htex):
+    """A run ends in order in the moment after the interchange of an executor of the user's has died."""
+    interchange = own_htex.dfk.executors["htex"].interchange_proc
+    interchange.kill()
+    interchange.wait(LIMIT)
+    own_htex.dfk.cleanup()
+    assert own_htex.dfk.cleanup_called
+
+
 @pytest.mark.parametrize("method", ["info", "ls", "open", "read"])
 def test_a_store_that_raises_something_odd_fails_its_transfer(tmp_path, method):
     """Whatever the library of a store raises, the transfer fails, and so does no other one."""

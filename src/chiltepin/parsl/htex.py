@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from parsl.executors.base import ParslExecutor
     from parsl.executors.high_throughput.zmq_pipes import CommandClient
 
-__all__ = ["GuardedHTEX", "GuardedMPIExecutor", "guard_executors"]
+__all__ = ["GuardedHTEX", "GuardedMPIExecutor", "fail_dead", "guard_executors"]
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +182,15 @@ def _fail_executor(executor: HighThroughputExecutor) -> None:
     executor._executor_exception = _dead_interchange(executor)  # noqa: SLF001 - Parsl's own method leaves tasks pending
     executor._executor_bad_state.set()  # noqa: SLF001
     _fail_tasks(executor)
+
+
+def fail_dead(executors: Iterable[ParslExecutor]) -> None:
+    """Mark executors whose interchange has ended as failed: Parsl would ask it to stop its workers."""
+    for executor in executors:
+        # Ours handle that themselves.
+        plain = isinstance(executor, HighThroughputExecutor) and not isinstance(executor, GuardedHTEX)
+        if plain and _is_dead(executor) and not executor.bad_state_is_set:
+            _fail_executor(executor)
 
 
 def _fail_tasks(executor: HighThroughputExecutor) -> None:

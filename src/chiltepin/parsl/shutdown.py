@@ -25,6 +25,7 @@ from chiltepin.backends import forks
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import run_logs, signals, task_guards
 from chiltepin.parsl.cancellation import CHECK_INTERVAL, TaskCanceller
+from chiltepin.parsl.htex import fail_dead
 from chiltepin.parsl.task_records import awaited, belongs_to, unfinished
 from chiltepin.transfers import callbacks, interpreter_exit
 from chiltepin.transfers.service import manager
@@ -269,6 +270,7 @@ class Shutdown:
         if self.dfk.cleanup_called:
             return
         logs = run_logs.files_of(self.dfk)
+        fail_dead(self.dfk.executors.values())
         try:
             self._parsl_cleanup()
         finally:
