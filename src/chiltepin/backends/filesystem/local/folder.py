@@ -246,7 +246,7 @@ class LocalFolder:
             store.untidy.add(parts)
         elif parts in store.untidy or (self._goal and not self._fresh and parts not in store.swept):
             store.swept.add(parts)
-            # What cannot be swept is no failure of what was done here.
+            # A leftover that cannot be removed does not fail the operation.
             with suppress(OSError):
                 (store.untidy.discard if sweep(self.descriptor) else store.untidy.add)(parts)
 

@@ -25,7 +25,7 @@ class Rights(NamedTuple):
 
 
 def rights_of(folder: int, name: str) -> Rights | None:
-    """Return the rights of a regular file in an open folder; None if there is no such file."""
+    """Return the rights of a regular file in an open folder; None if it does not exist or is not a regular file."""
     try:
         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:

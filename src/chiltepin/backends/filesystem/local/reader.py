@@ -46,7 +46,7 @@ def _rights(facts: os.stat_result) -> tuple[int, ...]:
 
 
 def read_small(origin: int, name: str) -> Small | None:
-    """Read a small file of an open folder; None if it is no longer small, or was written to just now."""
+    """Read a small file of an open folder; None if it has grown, or has just been written to."""
     source = os.open(name, FILE, dir_fd=origin)
     try:
         before = os.fstat(source)

@@ -69,7 +69,7 @@ class AdaptivePool:
     def offer(self, operation: Callable[[], None]) -> bool:
         """Have an idle thread do it; the operation has to handle its errors (`TaskGroup` does).
 
-        Return False if no thread is idle; then the caller does it, so that there is no queue and memory is bounded.
+        Return False if no thread is idle. The caller then does it itself: without a queue, memory is bounded.
         """
         if not self._idle and not self.free():
             return False

@@ -139,7 +139,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
             found = self._listed(ftp, path)
         found = [info for info in found if info["type"] != "directory" or info["name"] not in (".", "..")]
         names = {info["name"] for info in found}
-        # What is behind a line end in a name is read as an entry of its own, what is before it perhaps as a neighbour.
+        # A name with a line end is read as two entries; the first part may equal the name of another file.
         if len(names) < len(found) or not all(map(is_valid_name, names)):
             reason = f"The FTP server's listing of {path} is ambiguous; rename what holds a line end or a slash there."
             raise Fault("INVALID_PATH_NAME", reason)

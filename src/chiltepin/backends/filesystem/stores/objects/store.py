@@ -4,8 +4,8 @@ Such a store has no folders, only names with slashes. A folder exists if any nam
 object (`Client.folder_key`).
 
 An object is visible only when it is complete: no service shows an upload before its end (docs.aws.amazon.com, "Amazon
-S3 data consistency model"; learn.microsoft.com, "Put Block List"; cloud.google.com, Storage, "Consistency"). So there
-are no temporary names.
+S3 data consistency model"; learn.microsoft.com, "Put Block List"; cloud.google.com, Storage, "Consistency"). So no
+temporary names are needed.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
                     yield _unnameable(name) or Entry(name, "dir")
 
     def _below(self, prefix: str, key: str) -> str:
-        """Return what of a key is below a prefix: a name, or one that no path can hold."""
+        """Return the rest of a key after its prefix: a name, or a word that is not valid in a path."""
         name = key.removeprefix(prefix)
         if not key.startswith(prefix) or (name not in _NAMELESS and not is_valid_name(name)):
             reason = f"{self.client.store} lists {key!r} below {prefix!r}, where it does not belong."
