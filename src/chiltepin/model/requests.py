@@ -1,14 +1,9 @@
-"""The plain data that backends and callers exchange.
-
-All of it is frozen, keyword-only and made of strings, numbers and tuples, so that it can be sent to another process or
-stored as JSON. Times are UTC, sizes are bytes, paths are POSIX paths on an endpoint.
-"""
+"""Requests: what a caller wants to have moved or deleted, and with which options."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -19,32 +14,18 @@ __all__ = [
     "CHECKSUMS",
     "FAULT_GRACE",
     "LABEL_LIMIT",
-    "NO_TASK",
     "SYNC_LEVELS",
-    "THIS_MACHINE",
-    "UNREAD",
-    "UUID",
-    "Capabilities",
     "DeleteRequest",
-    "DirEntry",
     "FilterRule",
     "Item",
-    "ItemOutcome",
     "Request",
     "SyncLevel",
-    "TaskHandle",
-    "TaskState",
-    "TaskStatus",
     "TransferItem",
     "TransferRequest",
     "contradiction",
-    "endpoint_name",
     "is_checksum",
     "items_of",
 ]
-
-#: The pattern of a UUID.
-UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 #: Default number of seconds for which a permanent fault is tolerated: enough for a file that is just being created, and
 #: for a laptop that changes its network.
@@ -52,15 +33,6 @@ FAULT_GRACE = 60.0
 
 #: Length of the longest label that the Globus service accepts (docs.globus.org, "Task Submission", 2.2).
 LABEL_LIMIT = 128
-
-#: The name of the collection of Globus Connect Personal on the machine where the workflow runs.
-THIS_MACHINE = "this-machine"
-
-
-def endpoint_name(name: str) -> str:
-    """Return the canonical name of an endpoint: a UUID in lower case, any other name unchanged."""
-    return name.lower() if UUID.fullmatch(name) else name
-
 
 SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 
@@ -222,175 +194,3 @@ Item = TransferItem | str
 def items_of(request: Request) -> tuple[Item, ...]:
     """Return the items of a transfer, or the paths of a deletion."""
     return request.paths if isinstance(request, DeleteRequest) else request.items
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskHandle:
-    """The identity of a task, valid in any process and after a restart.
-
-    Parameters
-    ----------
-    backend : str
-        Name of the backend that made the task.
-    task_id : str
-        Its id at the backend.
-    submission_id : str
-        The id that made its submission idempotent.
-    """
-
-    backend: str
-    task_id: str
-    submission_id: str
-
-    @classmethod
-    def at_worker(cls, backend: str, submission_id: str) -> TaskHandle:
-        """Return the handle of a task of a `WorkerBackend`, whose task id is the submission id."""
-        return cls(backend=backend, task_id=submission_id, submission_id=submission_id)
-
-
-#: The handle of a request that never became a task.
-NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
-
-#: The code of a status that could not be parsed: the state of the task is unknown.
-UNREAD = "UNREAD"
-
-
-class TaskState(Enum):
-    """The state of a task. All states but ``ACTIVE`` and ``PAUSED`` are final.
-
-    Attributes
-    ----------
-    final : bool
-        Whether the task has ended.
-    """
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-    EXPIRED = "expired"
-    LOST = "lost"
-
-    def __init__(self, value: str) -> None:
-        self.final = value not in ("active", "paused")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskStatus:
-    """The status of a task at one moment.
-
-    Parameters
-    ----------
-    handle : TaskHandle
-        The task.
-    state : TaskState
-        Its state.
-    code : str
-        A code of Globus (``FILE_NOT_FOUND``, ``PERMISSION_DENIED``, ...) for a fault or failure; empty otherwise.
-    reason : str
-        The fault or failure as a sentence.
-    bytes_done : int
-        Bytes of complete files so far; from a service, all bytes that have arrived.
-    bytes_moving : int
-        Bytes of incomplete files, if the backend counts them separately, for a progress bar.
-    files_done : int
-        Files moved or removed so far.
-    files_skipped : int
-        Files skipped by the sync level, by a filter, or because they are special files.
-    faults : int
-        Faults and failed files so far.
-    """
-
-    handle: TaskHandle
-    state: TaskState
-    code: str = ""
-    reason: str = ""
-    bytes_done: int = 0
-    bytes_moving: int = 0
-    files_done: int = 0
-    files_skipped: int = 0
-    faults: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemOutcome:
-    """The outcome of one item of a task that has ended.
-
-    Parameters
-    ----------
-    done : bool
-        Whether it was done completely.
-    code, reason : str
-        Why not, as in `TaskStatus`.
-    """
-
-    done: bool
-    code: str = ""
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirEntry:
-    """One entry of a folder.
-
-    Parameters
-    ----------
-    name : str
-        Its base name.
-    kind : {"file", "dir", "link", "other"}
-        Links are not followed; ``other`` is a device, a socket or a pipe.
-    size : int or None
-        Bytes; 0 for anything but a file, None if unknown.
-    modified : datetime or None
-        Last modification in UTC; None if unknown.
-    """
-
-    name: str
-    kind: Literal["file", "dir", "link", "other"]
-    size: int | None = 0
-    modified: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
-    """What a backend supports; a request for anything else is refused at submission.
-
-    Parameters
-    ----------
-    runs_on : {"service", "worker"}
-        What moves the bytes: a remote service, or the process that calls ``submit``.
-    durable : bool
-        Whether a task outlives the process that submitted it.
-    deadline : bool
-        Whether the backend itself stops a task at ``deadline``.
-    sync_levels : tuple of str
-        The supported sync levels.
-    filters : bool
-        Whether filter rules are supported.
-    checksums : tuple of str
-        The algorithms of ``CHECKSUMS`` that are supported.
-    deletes_extra : bool
-        Whether ``delete_destination_extra`` is supported.
-    max_items : int or None
-        Limit of items in one request; None means no limit.
-    finds_endpoints : bool
-        Whether endpoints work that the settings do not declare.
-    batches : bool
-        Whether the outcome of each item is known, so that one task can have the items of many callers; it is then a
-        `BatchingBackend`.
-    slots : int or None
-        Tasks of one kind that the service runs at a time; None means no limit.
-    """
-
-    runs_on: Literal["service", "worker"]
-    durable: bool
-    deadline: bool = True
-    sync_levels: tuple[SyncLevel, ...] = SYNC_LEVELS
-    filters: bool = True
-    checksums: tuple[str, ...] = ()
-    deletes_extra: bool = False
-    max_items: int | None = None
-    finds_endpoints: bool = False
-    batches: bool = False
-    slots: int | None = None

@@ -1,0 +1,55 @@
+"""The plain data that backends and callers exchange.
+
+All of it is frozen, keyword-only and made of strings, numbers and tuples, so that it can be sent to another process or
+stored as JSON. Times are UTC, sizes are bytes, paths are POSIX paths on an endpoint.
+"""
+
+from __future__ import annotations
+
+from chiltepin.model.capabilities import Capabilities
+from chiltepin.model.endpoints import THIS_MACHINE, UUID, DirEntry, endpoint_name
+from chiltepin.model.requests import (
+    CHECKSUMS,
+    FAULT_GRACE,
+    LABEL_LIMIT,
+    SYNC_LEVELS,
+    DeleteRequest,
+    FilterRule,
+    Item,
+    Request,
+    SyncLevel,
+    TransferItem,
+    TransferRequest,
+    contradiction,
+    is_checksum,
+    items_of,
+)
+from chiltepin.model.tasks import NO_TASK, UNREAD, ItemOutcome, TaskHandle, TaskState, TaskStatus
+
+__all__ = [
+    "CHECKSUMS",
+    "FAULT_GRACE",
+    "LABEL_LIMIT",
+    "NO_TASK",
+    "SYNC_LEVELS",
+    "THIS_MACHINE",
+    "UNREAD",
+    "UUID",
+    "Capabilities",
+    "DeleteRequest",
+    "DirEntry",
+    "FilterRule",
+    "Item",
+    "ItemOutcome",
+    "Request",
+    "SyncLevel",
+    "TaskHandle",
+    "TaskState",
+    "TaskStatus",
+    "TransferItem",
+    "TransferRequest",
+    "contradiction",
+    "endpoint_name",
+    "is_checksum",
+    "items_of",
+]

@@ -1,0 +1,57 @@
+"""What a backend can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from chiltepin.model.requests import SYNC_LEVELS
+
+if TYPE_CHECKING:
+    from chiltepin.model.requests import SyncLevel
+
+__all__ = ["Capabilities"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a backend supports; a request for anything else is refused at submission.
+
+    Parameters
+    ----------
+    runs_on : {"service", "worker"}
+        What moves the bytes: a remote service, or the process that calls ``submit``.
+    durable : bool
+        Whether a task outlives the process that submitted it.
+    deadline : bool
+        Whether the backend itself stops a task at ``deadline``.
+    sync_levels : tuple of str
+        The supported sync levels.
+    filters : bool
+        Whether filter rules are supported.
+    checksums : tuple of str
+        The algorithms of ``CHECKSUMS`` that are supported.
+    deletes_extra : bool
+        Whether ``delete_destination_extra`` is supported.
+    max_items : int or None
+        Limit of items in one request; None means no limit.
+    finds_endpoints : bool
+        Whether endpoints work that the settings do not declare.
+    batches : bool
+        Whether the outcome of each item is known, so that one task can have the items of many callers; it is then a
+        `BatchingBackend`.
+    slots : int or None
+        Tasks of one kind that the service runs at a time; None means no limit.
+    """
+
+    runs_on: Literal["service", "worker"]
+    durable: bool
+    deadline: bool = True
+    sync_levels: tuple[SyncLevel, ...] = SYNC_LEVELS
+    filters: bool = True
+    checksums: tuple[str, ...] = ()
+    deletes_extra: bool = False
+    max_items: int | None = None
+    finds_endpoints: bool = False
+    batches: bool = False
+    slots: int | None = None

@@ -1,0 +1,114 @@
+"""Tasks: their handles, their states and statuses, and the outcomes of their items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["NO_TASK", "UNREAD", "ItemOutcome", "TaskHandle", "TaskState", "TaskStatus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskHandle:
+    """The identity of a task, valid in any process and after a restart.
+
+    Parameters
+    ----------
+    backend : str
+        Name of the backend that made the task.
+    task_id : str
+        Its id at the backend.
+    submission_id : str
+        The id that made its submission idempotent.
+    """
+
+    backend: str
+    task_id: str
+    submission_id: str
+
+    @classmethod
+    def at_worker(cls, backend: str, submission_id: str) -> TaskHandle:
+        """Return the handle of a task of a `WorkerBackend`, whose task id is the submission id."""
+        return cls(backend=backend, task_id=submission_id, submission_id=submission_id)
+
+
+#: The handle of a request that never became a task.
+NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
+
+#: The code of a status that could not be parsed: the state of the task is unknown.
+UNREAD = "UNREAD"
+
+
+class TaskState(Enum):
+    """The state of a task. All states but ``ACTIVE`` and ``PAUSED`` are final.
+
+    Attributes
+    ----------
+    final : bool
+        Whether the task has ended.
+    """
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+    def __init__(self, value: str) -> None:
+        self.final = value not in ("active", "paused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
+    """The status of a task at one moment.
+
+    Parameters
+    ----------
+    handle : TaskHandle
+        The task.
+    state : TaskState
+        Its state.
+    code : str
+        A code of Globus (``FILE_NOT_FOUND``, ``PERMISSION_DENIED``, ...) for a fault or failure; empty otherwise.
+    reason : str
+        The fault or failure as a sentence.
+    bytes_done : int
+        Bytes of complete files so far; from a service, all bytes that have arrived.
+    bytes_moving : int
+        Bytes of incomplete files, if the backend counts them separately, for a progress bar.
+    files_done : int
+        Files moved or removed so far.
+    files_skipped : int
+        Files skipped by the sync level, by a filter, or because they are special files.
+    faults : int
+        Faults and failed files so far.
+    """
+
+    handle: TaskHandle
+    state: TaskState
+    code: str = ""
+    reason: str = ""
+    bytes_done: int = 0
+    bytes_moving: int = 0
+    files_done: int = 0
+    files_skipped: int = 0
+    faults: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemOutcome:
+    """The outcome of one item of a task that has ended.
+
+    Parameters
+    ----------
+    done : bool
+        Whether it was done completely.
+    code, reason : str
+        Why not, as in `TaskStatus`.
+    """
+
+    done: bool
+    code: str = ""
+    reason: str = ""
