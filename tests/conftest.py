@@ -16,7 +16,7 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_collection_modifyitems(items):
     """Begin with the tests that wait for Slurm: at the end they would wait alone."""
-    items.sort(key=lambda item: "slurm" not in item.path.parts)
+    items.sort(key=lambda item: {"slurm", "hosts"}.isdisjoint(item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -32,6 +32,29 @@ PACKAGES = "slurmctld slurmd slurm-client munge"
 #: Daemons are only on root's PATH.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
 
+#: No accounts, no limits, nodes that claim cores and memory they need not have, and no waits of which a test would wait
+#: for each.
+QUICK = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MailProg=/bin/true
+SwitchType=switch/none
+MpiDefault=none
+PropagateResourceLimits=NONE
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
+KillWait=2
+CompleteWait=0
+InactiveLimit=0
+SlurmctldTimeout=30
+SlurmdTimeout=10"""
+
 SETTINGS = """
 ClusterName=loop
 SlurmctldHost={host}(127.0.0.1)
@@ -46,38 +69,23 @@ StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/%n.pid
 SlurmdSpoolDir={folder}/%n
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
-MailProg=/bin/true
-SwitchType=switch/none
-MpiDefault=none
-PropagateResourceLimits=NONE
-# The nodes claim cores and memory that they need not have.
-SlurmdParameters=config_overrides
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-ReturnToService=2
-# A test waits for each of these.
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=1
-KillWait=2
-CompleteWait=0
-InactiveLimit=0
-SlurmctldTimeout=30
-SlurmdTimeout=10
+{quick}
 {more}
 {nodes}
 PartitionName=debug Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP
 """
 
 
+def missing_programs() -> str:
+    """Return which program of Slurm is not here, as a sentence; empty if all are."""
+    absent = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
+    return f"There is no {absent[0]} here; install {PACKAGES}." if absent else ""
+
+
 def missing() -> str:
     """What keeps a cluster from running here, as a sentence; empty if nothing does."""
-    absent = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
-    if absent:
-        return f"There is no {absent[0]} here; install {PACKAGES}."
+    if reason := missing_programs():
+        return reason
     if not _named_on_loopback() and not _can_rename():
         return f"{socket.gethostname()!r} is no name of 127.0.0.1; put it beside localhost in /etc/hosts."
     return ""
@@ -177,7 +185,13 @@ class Cluster:
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
         text = SETTINGS.format(
-            host=host, port=control, user=getpass.getuser(), folder=self.folder, more=self._more, nodes="\n".join(lines)
+            host=host,
+            port=control,
+            user=getpass.getuser(),
+            folder=self.folder,
+            more=self._more,
+            nodes="\n".join(lines),
+            quick=QUICK,
         )
         (self.folder / "slurm.conf").write_text(text)
 

@@ -1,0 +1,69 @@
+"""A real Slurm over several hosts: h1 controls it, the other ones are its nodes."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from slurmcluster import QUICK
+from waiting import until
+
+if TYPE_CHECKING:
+    from hostset import Host, Hosts
+
+CONFIG = "/shared/slurm/slurm.conf"
+
+SETTINGS = """
+ClusterName=hosts
+SlurmctldHost=h1
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=/run/munge/socket
+StateSaveLocation=/scratch/slurmctld
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+SlurmdSpoolDir=/scratch/slurmd
+{quick}
+NodeName={nodes} CPUs=2 RealMemory=4000 State=UNKNOWN
+PartitionName=debug Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP
+"""
+
+
+class HostSlurm:
+    """A Slurm over hosts; it ends with them."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._control, *self._nodes = hosts
+        folder = hosts.shared / "slurm"
+        folder.mkdir()
+        (folder / "key").touch(mode=0o600)
+        (folder / "key").write_bytes(secrets.token_bytes(128))
+        nodes = ",".join(node.name for node in self._nodes)
+        (folder / "slurm.conf").write_text(SETTINGS.format(quick=QUICK, nodes=nodes))
+
+    def start(self) -> None:
+        """Start what does not run, and wait until all nodes are idle."""
+        files = {"socket": "socket", "seed-file": "seed", "pid-file": "pid", "log-file": "log"}
+        munge = [f"--{option}=/run/munge/{name}" for option, name in files.items()]
+        for host in (self._control, *self._nodes):
+            for folder in ("run/munge", "scratch/slurmctld", "scratch/slurmd"):
+                (host.disks / folder).mkdir(parents=True, exist_ok=True)
+                (host.disks / folder).chmod(0o755)
+            # --force: the key lies in a folder that belongs to everybody, which is a warning then and no refusal.
+            self._daemon(host, "munged", "--force", "--key-file=/shared/slurm/key", *munge)
+        self._daemon(self._control, "slurmctld", "-f", CONFIG)
+        for node in self._nodes:
+            self._daemon(node, "slurmd", "-N", node.name, "-f", CONFIG)
+        until(lambda: set(self.states().values()) == {"idle"})
+
+    def _daemon(self, host: Host, *words: str) -> None:
+        host.run("sh", "-c", 'pgrep -x "$1" || "$@"', "-", *words)
+
+    def ask(self, *words: str) -> str:
+        """Return what a command of Slurm prints on the controlling host."""
+        return self._control.run(*words, SLURM_CONF=CONFIG)
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each node, in Slurm's words."""
+        return dict(line.split() for line in self.ask("sinfo", "-hN", "-o", "%N %t").splitlines())
