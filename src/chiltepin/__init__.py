@@ -5,7 +5,7 @@ The names below are loaded when they are first used: ``import chiltepin`` loads 
 
 from __future__ import annotations
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,14 +51,25 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         # Takes as long to load as all the rest of `chiltepin --help`.
-        from importlib.metadata import version  # noqa: PLC0415
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
 
-        return version("chiltepin")
+        try:
+            return version("chiltepin")
+        except PackageNotFoundError:
+            # A copy of the sources on PYTHONPATH.
+            return "dev"
     if name in _HOMES:
-        return getattr(import_module(f"chiltepin.{_HOMES[name]}"), name)
-    if name in __all__:
-        return import_module(f"chiltepin.{name}")
-    raise AttributeError(f"module 'chiltepin' has no attribute {name!r}")
+        return getattr(_module(_HOMES[name]), name)
+    return _module(name)
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f".{name}", __name__)
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 ::
 
     ChiltepinError
-    ├── ConfigError                  (ValueError)           the settings are invalid, or an argument does not match them
+    ├── ConfigError       (ValueError, RuntimeError)        the settings are invalid, or an argument does not match them
     ├── EndpointError
     │   ├── EndpointNotFoundError    (LookupError, RuntimeError)
     │   └── EndpointMismatchError                           the endpoint exists, but not for this use
@@ -111,7 +111,7 @@ class ChiltepinError(Exception):
         super().__init__("\n".join(map(printable, lines)))
 
 
-class ConfigError(ChiltepinError, ValueError):
+class ConfigError(ChiltepinError, ValueError, RuntimeError):
     """The settings are invalid, or an argument names something that they do not contain.
 
     Parameters

@@ -14,7 +14,7 @@ from parsl.errors import NoDataFlowKernelError
 
 from chiltepin import configure, settings
 from chiltepin.errors import ConfigError
-from chiltepin.parsl import kernel
+from chiltepin.parsl import kernel, run_logs
 from chiltepin.parsl.shutdown import install_shutdown, shutdown_of, wait_all
 from chiltepin.transfers.service import manager
 
@@ -41,6 +41,8 @@ class Workflow:
     The end of the block waits for everything that was started in it. After an error, or Ctrl-C while it waits, it shuts
     down first: it waits for what runs in threads, stops everything else, and gives each unfinished future an error.
 
+    Where a block does not fit, `start` and `cleanup` do the same. A workflow that has ended can be entered again.
+
     Parameters
     ----------
     config : path, mapping or parsl.Config, optional
@@ -57,6 +59,10 @@ class Workflow:
     progress : bool, optional
         Whether to show the transfers and deletions in flight as a live table, if stderr is a terminal. By default only
         if the environment variable ``CHILTEPIN_PROGRESS`` is 1.
+    log_file : path, optional
+        A file to which the logs of Parsl and Chiltepin are appended as well, while the workflow runs.
+    log_level : int, optional
+        The least level for that file, such as ``logging.DEBUG``; by default ``logging.INFO``.
     """
 
     def __init__(
@@ -68,12 +74,15 @@ class Workflow:
         run_dir: str | os.PathLike[str] | None = None,
         backend: str | None = None,
         progress: bool | None = None,
+        log_file: str | os.PathLike[str] | None = None,
+        log_level: int | None = None,
     ) -> None:
         if progress is not None and not isinstance(progress, bool):
             raise TypeError(f"progress={progress!r} is of type {type(progress).__name__}; give True or False.")
         self._source = config
         self._options: dict[str, Any] = {"include": include, "client": client, "run_dir": run_dir, "backend": backend}
         self._progress = _progress_by_environment() if progress is None else progress
+        self._log_file, self._log_level = log_file, logging.INFO if log_level is None else log_level
         self._config: parsl.Config | None = None
         self._dfk: DataFlowKernel | None = None
         self._entered = contextlib.ExitStack()
@@ -92,17 +101,59 @@ class Workflow:
             raise ConfigError("This Workflow is not running; ask for its dfk inside its `with` block.")
         return self._dfk
 
-    def __enter__(self) -> Self:
-        if self._config is not None:
-            raise ConfigError("This Workflow has been used already; make another: `with chiltepin.Workflow(...):`.")
-        self._config = self._load()
-        self._dfk = _start(self._config)
-        install_shutdown(self._dfk)
-        self._entered.enter_context(kernel.entered(self._dfk))
-        if self._progress and sys.stderr is not None and sys.stderr.isatty():
-            from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded only when it is needed
+    @property
+    def tasks(self) -> dict[int, Any]:
+        """Parsl's records of the tasks of this workflow, by number."""
+        return self.dfk.tasks  # type: ignore[no-any-return] # parsl has no types
 
-            self._entered.enter_context(shown(self._dfk))
+    def start(self) -> DataFlowKernel:
+        """Start as at the beginning of a ``with`` block, and return the DataFlowKernel.
+
+        Raises
+        ------
+        ConfigError
+            If it is running, the settings are invalid, or its ``parsl.Config`` has been used.
+        """
+        if self._dfk is not None:
+            raise ConfigError(
+                "Workflow already started; call its cleanup() first, or make another: `with chiltepin.Workflow(...):`."
+            )
+        with contextlib.ExitStack() as entered:
+            if self._log_file is not None:
+                entered.enter_context(run_logs.also_to(self._log_file, self._log_level))
+            self._config = self._load()
+            dfk = _start(self._config)
+            install_shutdown(dfk)
+            entered.enter_context(kernel.entered(dfk))
+            if self._progress and sys.stderr is not None and sys.stderr.isatty():
+                from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded only when it is needed
+
+                entered.enter_context(shown(dfk))
+            self._entered = entered.pop_all()
+        self._dfk = dfk
+        return dfk
+
+    def cleanup(self, *, suppress_exceptions: bool = False) -> None:
+        """End as at the end of a ``with`` block; a workflow that is not running stays as it is.
+
+        While an exception is handled, as in a ``finally`` after it, it shuts down without waiting for unfinished tasks.
+
+        Parameters
+        ----------
+        suppress_exceptions : bool
+            Whether an error of the end is logged and not raised.
+        """
+        if self._dfk is None:
+            return
+        try:
+            self.__exit__(*sys.exc_info())
+        except Exception:
+            if not suppress_exceptions:
+                raise
+            logger.exception("The workflow did not end in order.")
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(self, exc_type: object, error: BaseException | None, traceback: object) -> None:
@@ -128,6 +179,10 @@ class Workflow:
         given = [name for name, value in self._options.items() if value is not None]
         if given:
             raise TypeError(f"{given[0]} goes with settings, not with a parsl.Config; set it in the Config itself.")
+        if self._config is not None:
+            raise ConfigError(
+                "Parsl starts the executors of a parsl.Config once; give settings, or make another Config."
+            )
         return self._source
 
     def _end(self, *, quietly: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import logging
@@ -49,15 +50,87 @@ class TestBeginning:
             assert workflow.dfk is parsl.dfk() is kernel.current()
         assert DataFlowKernelLoader._dfk is None
 
-    def test_it_is_used_once(self, config):
-        """A workflow that has been entered, or is over, cannot be entered again."""
+    def test_it_is_entered_once_at_a_time(self):
+        """A workflow that runs cannot be started, one that has ended can, and a Config of Parsl is used once."""
+        workflow = Workflow({})
+        for _ in range(2):
+            with workflow:
+                with pytest.raises(RuntimeError, match="Workflow already started; call its cleanup"):
+                    workflow.start()
+                assert thread_name().result(timeout=LIMIT)
+
+    def test_a_config_is_used_once(self, config):
+        """A workflow with a finished Config of Parsl, whose executors have ended, says so when it is entered again."""
         workflow = Workflow(config())
         with workflow:
-            with pytest.raises(ConfigError, match="has been used already; make another"):
-                workflow.__enter__()
-            assert thread_name().result(timeout=LIMIT)
-        with pytest.raises(ConfigError, match="has been used already; make another"), workflow:
             pass
+        with pytest.raises(ConfigError, match=r"once; give settings, or make another Config"), workflow:
+            pass
+
+    def test_start_and_cleanup(self):
+        """Between start and cleanup tasks run, as in a block; cleanup waits for them, and twice does no harm."""
+        workflow, event = Workflow({}), threading.Event()
+        assert workflow.start() is workflow.dfk is parsl.dfk()
+        waiting = wait_for(event)
+        assert workflow.tasks[waiting.tid]["app_fu"].tid == waiting.tid
+        threading.Timer(0.2, event.set).start()
+        workflow.cleanup()
+        assert waiting.done()
+        assert waiting.result()
+        workflow.cleanup()
+        assert DataFlowKernelLoader._dfk is None
+
+    def test_cleanup_after_an_error_does_not_wait(self):
+        """In a finally after an error, cleanup cancels what has not ended, as the end of a block does."""
+        workflow, event = Workflow({"one": {"provider": "threads", "max_threads": 1}}), threading.Event()
+        waiting = []
+
+        def run():
+            workflow.start()
+            try:
+                waiting.extend([wait_for(event, executor="one"), thread_name(executor="one")])
+                threading.Timer(0.2, event.set).start()
+                raise LookupError("mine")
+            finally:
+                workflow.cleanup()
+
+        with pytest.raises(LookupError, match="mine"):
+            run()
+        assert isinstance(waiting[1].exception(timeout=LIMIT), TaskCanceledError)
+
+    def test_a_cleanup_that_fails(self, config, caplog):
+        """An error of the end is raised by cleanup or, on request, logged; the next workflow starts either way."""
+
+        class Unstoppable(RecordingExecutor):
+            def shutdown(self):
+                super().shutdown()
+                raise OSError("no end today")
+
+        for suppress in (False, True):
+            workflow = Workflow(config(Unstoppable("one")))
+            workflow.start()
+            expected = contextlib.nullcontext() if suppress else pytest.raises(OSError, match="no end today")
+            with expected:
+                workflow.cleanup(suppress_exceptions=suppress)
+            assert DataFlowKernelLoader._dfk is None
+        assert "The workflow did not end in order." in caplog.text
+
+    def test_a_log_file(self, tmp_path):
+        """The log file gets what Parsl and Chiltepin log at its level, is appended to, and closed at the end."""
+        log = tmp_path / "mine.log"
+        workflow = Workflow({}, log_file=log, log_level=logging.WARNING)
+        for number in (1, 2):
+            with workflow:
+                logging.getLogger("parsl").warning("from Parsl, %s", number)
+                logging.getLogger("chiltepin.workflow").error("from Chiltepin, %s", number)
+                logging.getLogger("parsl").info("not this")
+                (handler,) = [one for one in logging.getLogger("chiltepin").handlers if hasattr(one, "baseFilename")]
+            assert handler.stream is None
+        logging.getLogger("parsl").warning("too late")
+        written = log.read_text()
+        assert written.count("from Parsl") == written.count("from Chiltepin") == 2
+        assert "not this" not in written
+        assert "too late" not in written
 
     def test_outside_of_its_block_it_has_no_kernel(self, config):
         """Before and after its block a workflow says that it is not running."""

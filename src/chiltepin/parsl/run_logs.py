@@ -7,14 +7,16 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from parsl.log_utils import DEFAULT_FORMAT
+
 from chiltepin.backends import forks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["close", "files_of", "open_again", "release_locks"]
+__all__ = ["also_to", "close", "files_of", "open_again", "release_locks"]
 
 
 def release_locks() -> None:
@@ -29,6 +31,23 @@ def release_locks() -> None:
         with contextlib.suppress(RuntimeError):
             while handler.lock is not None:
                 handler.lock.release()
+
+
+@contextlib.contextmanager
+def also_to(path: str | os.PathLike[str], level: int) -> Iterator[None]:
+    """Append what Parsl and Chiltepin log from this level up to one more file."""
+    handler = logging.FileHandler(path)
+    handler.setLevel(level)
+    handler.setFormatter(logging.Formatter(DEFAULT_FORMAT))
+    loggers = [logging.getLogger(name) for name in ("parsl", "chiltepin")]
+    for one in loggers:
+        one.addHandler(handler)
+    try:
+        yield
+    finally:
+        for one in loggers:
+            one.removeHandler(handler)
+        close([handler])
 
 
 def files_of(dfk: DataFlowKernel) -> list[logging.FileHandler]:

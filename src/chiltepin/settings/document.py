@@ -15,7 +15,7 @@ from chiltepin.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Document", "KeyPath", "read"]
+__all__ = ["Document", "InvalidYAMLError", "KeyPath", "read"]
 
 #: The path to a value: keys, and indices of lists.
 KeyPath = tuple["str | int", ...]
@@ -36,6 +36,10 @@ _HINTS = {
     "found undefined alias": "Write the anchor ('&name') above the alias ('*name'), or put the text in quotes.",
     "could not find expected ':'": "Write every line as 'key: value', and check the indentation.",
 }
+
+
+class InvalidYAMLError(ConfigError, yaml.YAMLError):
+    """The text of a settings file is not YAML; also caught as the error of the YAML parser."""
 
 
 class Document(dict[str, Any]):
@@ -142,7 +146,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
             loader.dispose()
     except yaml.reader.ReaderError as err:
         line = text.count("\n", 0, err.position) + 1
-        failure = ConfigError(
+        failure: ConfigError = InvalidYAMLError(
             f"{file}:{line}: the character {text[err.position]!r} may not stand in YAML; remove it.",
             file=file,
             line=line,
@@ -152,7 +156,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         line = mark.line + 1 if mark else 1
         what = ", ".join(part for part in (err.context, err.problem) if part)
         hint = next((hint for sign, hint in _HINTS.items() if sign in what), "Check the lines around it.")
-        failure = ConfigError(f"{file}:{line}: this is no YAML: {what}. {hint}", file=file, line=line)
+        failure = InvalidYAMLError(f"{file}:{line}: this is no YAML: {what}. {hint}", file=file, line=line)
     except RecursionError:
         failure = _too_deep(file)
     raise failure
