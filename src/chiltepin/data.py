@@ -66,6 +66,7 @@ def transfer_task(
     preserve_timestamp: Any = False,
     include: Any = (),
     exclude: Any = (),
+    filters: Any = (),
     checksum: Any = "",
     delete_destination_extra: Any = False,
     label: Any = "",
@@ -107,6 +108,9 @@ def transfer_task(
         Give destination files the modification times of their sources.
     include, exclude : sequence of str
         Shell patterns for the names of files in a folder; the first that matches decides, ``include`` first.
+    filters : sequence of tuple of str
+        The same in any order, as Globus evaluates them: ``[("exclude", "1.nc"), ("include", "*.nc")]``. A rule with a
+        third value ``"dir"`` is for the names of folders: an excluded one is left out with all that is in it.
     checksum : str
         The expected checksum of the file: ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."`` or ``"sha512:..."``, with the
         hexadecimal digits. A file with other content fails, and an existing ``dst_path`` stays. Empty: unknown.
@@ -151,6 +155,7 @@ def transfer_task(
             "preserve_timestamp": preserve_timestamp,
             "include": include,
             "exclude": exclude,
+            "filters": filters,
             "checksum": checksum,
             "delete_destination_extra": delete_destination_extra,
             "label": label,
@@ -226,6 +231,7 @@ def transfer(
     preserve_timestamp: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    filters: Sequence[tuple[str, ...]] = (),
     checksum: str = "",
     delete_destination_extra: bool = False,
     label: str = "",
@@ -245,6 +251,7 @@ def transfer(
         preserve_timestamp=preserve_timestamp,
         include=include,
         exclude=exclude,
+        filters=filters,
         checksum=checksum,
         delete_destination_extra=delete_destination_extra,
         label=label,

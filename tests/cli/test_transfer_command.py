@@ -40,6 +40,23 @@ def test_a_folder_is_moved_with_what_the_patterns_let_through(filled):
     assert names(filled.b) == ["in/deep/z.csv", "in/x.csv"]
 
 
+@pytest.mark.parametrize(
+    ("words", "moved"),
+    [
+        (("--exclude", "x.csv", "--include", "*.csv", "--exclude", "*"), ["in/deep/z.csv"]),
+        (("--include", "*.csv", "--exclude", "x.csv", "--exclude", "*"), ["in/deep/z.csv", "in/x.csv"]),
+        (("--exclude", "*", "--include", "*.csv"), []),
+        (("--exclude=x*", "--exclude-dirs", "de*"), ["in/y.nc"]),
+        (("--include-dirs", "deep", "--exclude-dirs", "*", "--exclude", "[!z]*"), ["in/deep/z.csv"]),
+    ],
+)
+def test_patterns_count_in_the_order_in_which_they_are_typed(filled, words, moved):
+    """Of the patterns the first that matches decides, on every backend."""
+    ended = filled.run("transfer", "-r", "a:/data", "b:/in", *words)
+    assert (ended.code, ended.err) == (0, "")
+    assert names(filled.b) == moved
+
+
 def test_json_tells_programs_what_was_done(filled):
     """-F json: state, task, files, bytes, seconds, and no failures."""
     shown = filled.json("transfer", "-r", "a:/data", "b:/in")

@@ -14,8 +14,9 @@ from wrong import altered
 
 import chiltepin.testing.conformance
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.model import FilterRule
 from chiltepin.testing.conformance import BackendLaws, FolderRig
-from chiltepin.testing.conformance.selection import BUT_LOGS, FIRST_WINS
+from chiltepin.testing.conformance.selection import BUT_LOGS, FIRST_WINS, NO_SUB
 
 pytest_plugins = ("pytester",)
 
@@ -60,6 +61,12 @@ WRONG = [
         altered(filters=lambda request: request.filters[::-1]),
         "filters_choose_files",
         {"rules": FIRST_WINS, "moved": {"/sub.log/c.nc", "/sub.log/d.log"}},
+        "move",
+    ),
+    (
+        altered(filters=lambda request: tuple(FilterRule(method=one.method, name=one.name) for one in request.filters)),
+        "filters_choose_files",
+        {"rules": NO_SUB, "moved": {"/a.nc", "/b.txt"}},
         "move",
     ),
     (

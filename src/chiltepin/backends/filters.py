@@ -7,21 +7,27 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from chiltepin.model import FilterRule
 
-__all__ = ["make_filter"]
+__all__ = ["NameFilter"]
 
 
-def make_filter(rules: Iterable[FilterRule]) -> Callable[[str], bool]:
-    """Return a function that tells whether a file of some name is selected: the first rule that matches decides."""
-    compiled = [(re.compile(fnmatch.translate(rule.name)).match, rule.method == "include") for rule in rules]
+class NameFilter:
+    """The filter rules of a transfer: the first one that matches a name decides, and any other name is selected."""
 
-    def selected(name: str) -> bool:
-        for match, include in compiled:
-            if match(name):
-                return include
-        return True
+    def __init__(self, rules: Iterable[FilterRule]) -> None:
+        compiled = [
+            (rule.kind, re.compile(fnmatch.translate(rule.name)).match, rule.method == "include") for rule in rules
+        ]
+        self._files = [(match, include) for kind, match, include in compiled if kind == "file"]
+        self._folders = [(match, include) for kind, match, include in compiled if kind == "dir"]
 
-    return selected
+    def selects_file(self, name: str) -> bool:
+        """Whether a file of this name is transferred."""
+        return next((include for match, include in self._files if match(name)), True)
+
+    def selects_folder(self, name: str) -> bool:
+        """Whether a folder of this name is transferred, with all that is in it."""
+        return next((include for match, include in self._folders if match(name)), True)

@@ -72,18 +72,21 @@ class TransferItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterRule:
-    """Whether files whose base name matches ``name`` are transferred; the first rule that matches decides.
+    """Whether files or folders whose base name matches ``name`` are transferred; the first rule that matches decides.
 
     Parameters
     ----------
     method : {"include", "exclude"}
-        What happens to a file that matches.
+        What happens to a file or folder that matches.
     name : str
-        A shell pattern (``*``, ``?``, ``[...]``) for the base name of a file. Folders are never filtered.
+        A shell pattern (``*``, ``?``, ``[...]``) for the base name.
+    kind : {"file", "dir"}
+        What the rule is for. An excluded folder is left out with all that is in it, and is not created.
     """
 
     method: Literal["include", "exclude"]
     name: str
+    kind: Literal["file", "dir"] = "file"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ class TransferRequest:
     preserve_timestamp : bool
         Give a destination file the modification time of its source.
     filters : tuple of FilterRule
-        Rules for the files of a folder; only with ``recursive``.
+        Rules for the files and folders in a folder, which is not filtered itself; only with ``recursive``.
     delete_destination_extra : bool
         Whether files that only the destination folder has are removed after everything was moved; only with
         ``recursive``, and with one item. Files that the sync level skips stay, and so do files that the filters

@@ -66,7 +66,7 @@ def _payload(
 def _pending(asked: dict[str, Any]) -> set[str]:
     """Return the arguments that are futures or hold some."""
     pending = {name for name, value in asked.items() if isinstance(value, Future)}
-    lists = {name: asked[name] for name in ("include", "exclude") if name in asked}
+    lists = {name: asked[name] for name in ("include", "exclude", "filters") if name in asked}
     return pending | {
         name for name, value in lists.items() if (type(value) is not tuple or value) and futures_in(name, value)
     }

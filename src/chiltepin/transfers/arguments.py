@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from chiltepin.errors import shown, suggest
 from chiltepin.model import (
@@ -94,11 +94,35 @@ def _patterns(argument: str, value: Any) -> tuple[str, ...]:
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a list of patterns, such as ['*.nc'].")
     patterns = tuple(patterns)
     for pattern in patterns:
-        if not isinstance(pattern, str) or not pattern or "/" in pattern or "\0" in pattern or "\r\n" in pattern:
+        if not _is_pattern(pattern):
             raise ValueError(
                 f"{argument}={shown(value)} holds {shown(pattern)}; a pattern is for the name of a file, as '*.nc'."
             )
     return patterns
+
+
+def _is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and not any(text in value for text in ("/", "\0", "\r\n"))
+
+
+def _filters(argument: str, value: Any) -> tuple[FilterRule, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(
+            f"{argument}={shown(value)} is {_kind(value)}; give a list of rules, such as [('exclude', '1.nc'), "
+            "('include', '*.nc')]."
+        )
+    return tuple(_filter(argument, rule) for rule in value)
+
+
+def _filter(argument: str, rule: Any) -> FilterRule:
+    texts = [*rule, "file"][:3] if isinstance(rule, list | tuple) and len(rule) in (2, 3) else ["", "", ""]
+    method, name, kind = texts
+    if method not in ("include", "exclude") or kind not in ("file", "dir") or not _is_pattern(name):
+        raise ValueError(
+            f"{argument} holds {shown(rule)}; a rule is ('include' or 'exclude', pattern) for the names of files, such "
+            "as ('exclude', '*.tmp'), with 'dir' as a third value for the names of folders."
+        )
+    return FilterRule(method=cast("Any", method), name=name, kind=cast("Any", kind))
 
 
 def _checksum(argument: str, value: Any) -> str:
@@ -133,6 +157,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "preserve_timestamp": _flag,
     "include": _patterns,
     "exclude": _patterns,
+    "filters": _filters,
     "checksum": _checksum,
     "delete_destination_extra": _flag,
     "ignore_missing": _flag,
@@ -175,6 +200,7 @@ def transfer_request(
     preserve_timestamp: Any = False,
     include: Any = (),
     exclude: Any = (),
+    filters: Any = (),
     checksum: Any = "",
     delete_destination_extra: Any = False,
     label: Any = "",
@@ -182,13 +208,16 @@ def transfer_request(
     """Return the request that a call of ``transfer`` asks for; its errors are those of `check`.
 
     ``include`` and ``exclude`` become filter rules in that order, so that ``include=["*.nc"], exclude=["*"]`` moves
-    the ``.nc`` files and no other.
+    the ``.nc`` files and no other; ``filters`` are rules in any order.
     """
     folder, origin, target = check("recursive", recursive), check("src_path", src_path), check("dst_path", dst_path)
-    filters = (
+    patterns = (
         *(FilterRule(method="include", name=name) for name in check("include", include)),
         *(FilterRule(method="exclude", name=name) for name in check("exclude", exclude)),
     )
+    rules = check("filters", filters)
+    if patterns and rules:
+        raise ValueError("filters has an order, and include and exclude have none in it; write all of them in filters.")
     if not folder and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, and a file needs its whole new path; "
@@ -202,7 +231,7 @@ def transfer_request(
         sync_level=check("sync_level", sync_level),
         verify_checksum=check("verify_checksum", verify_checksum),
         preserve_timestamp=check("preserve_timestamp", preserve_timestamp),
-        filters=filters,
+        filters=patterns or rules,
         delete_destination_extra=check("delete_destination_extra", delete_destination_extra),
         label=check("label", label),
     )

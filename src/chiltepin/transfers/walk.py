@@ -7,7 +7,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filters import make_filter
+from chiltepin.backends.filters import NameFilter
 from chiltepin.errors import BackendError, ChiltepinError
 
 if TYPE_CHECKING:
@@ -28,12 +28,17 @@ class Amount:
 
 
 def walk(
-    transfers: Transfers, endpoint: str, path: str, *, failed: Callable[[BackendError], object]
+    transfers: Transfers,
+    endpoint: str,
+    path: str,
+    *,
+    failed: Callable[[BackendError], object],
+    enters: Callable[[str], bool] = bool,
 ) -> Iterator[tuple[str, DirEntry]]:
     """Yield the entries of a folder and of all folders below it, in order; links are not followed.
 
     Each entry has its path from the first folder. If that folder cannot be listed, there is an error; ``failed`` gets
-    the error of any folder below, and the others go on.
+    the error of any folder below, and the others go on. A folder whose name ``enters`` refuses is not listed.
     """
     waiting = [("", _sorted(transfers, endpoint, path))]
     while waiting:
@@ -44,7 +49,7 @@ def walk(
             continue
         below = posixpath.join(folder, entry.name)
         yield below, entry
-        if entry.kind == "dir":
+        if entry.kind == "dir" and enters(entry.name):
             try:
                 waiting.append((below, _sorted(transfers, endpoint, posixpath.join(path, below))))
             except BackendError as err:
@@ -84,7 +89,7 @@ def _known(size: int | None) -> int:
 class _Counting:
     def __init__(self, transfers: Transfers, request: TransferRequest, most: int, stopped: Callable[[], bool]) -> None:
         self._transfers, self._request, self._left, self._stopped = transfers, request, most, stopped
-        self._selected = make_filter(request.filters)
+        self._filters = NameFilter(request.filters)
         self._sizes: dict[str, dict[str, int | None]] = {}
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
@@ -101,8 +106,15 @@ class _Counting:
         """Return how much one item is."""
         if not self._request.recursive:
             return Amount(files=1, bytes=self._size(source))
-        found = walk(self, self._request.source, source, failed=_unknown)  # type: ignore[arg-type] # it has ls
-        sizes = [_known(entry.size) for _, entry in found if entry.kind == "file" and self._selected(entry.name)]
+        found = walk(
+            self,  # type: ignore[arg-type] # it has ls
+            self._request.source,
+            source,
+            failed=_unknown,
+            enters=self._filters.selects_folder,
+        )
+        files = (entry for _, entry in found if entry.kind == "file")
+        sizes = [_known(entry.size) for entry in files if self._filters.selects_file(entry.name)]
         return Amount(files=len(sizes), bytes=sum(sizes))
 
     def _size(self, source: str) -> int:

@@ -32,6 +32,20 @@ def test_filters_are_rules_in_order():
     )
 
 
+def test_filters_keep_their_order():
+    """A list of rules is taken as it is, for files unless a rule says otherwise."""
+    request = transfer_request(
+        **WHERE, recursive=True, filters=[("exclude", "1.nc"), ["include", "*.nc"], ("exclude", "tmp", "dir")]
+    )
+    assert request.filters == (
+        FilterRule(method="exclude", name="1.nc"),
+        FilterRule(method="include", name="*.nc"),
+        FilterRule(method="exclude", name="tmp", kind="dir"),
+    )
+    with pytest.raises(ValueError, match="write all of them in filters"):
+        transfer_request(**WHERE, recursive=True, filters=[("exclude", "1.nc")], include="*")
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "error", "words"),
     [
@@ -55,6 +69,13 @@ def test_filters_are_rules_in_order():
         ("include", 5, TypeError, "give a list of patterns"),
         ("include", ["a/b"], ValueError, "a pattern is for the name of a file"),
         ("exclude", [""], ValueError, "a pattern is for the name of a file"),
+        ("filters", 5, TypeError, "filters=5 is of type int; give a list of rules"),
+        ("filters", "*.nc", TypeError, "give a list of rules, such as [('exclude', '1.nc')"),
+        ("filters", ["*.nc"], ValueError, "filters holds '*.nc'; a rule is ('include' or 'exclude', pattern)"),
+        ("filters", [("only", "*.nc")], ValueError, "filters holds ('only', '*.nc')"),
+        ("filters", [("exclude", "a/b")], ValueError, "a rule is"),
+        ("filters", [("exclude", "a", "link")], ValueError, "with 'dir' as a third value"),
+        ("filters", [("exclude",)], ValueError, "a rule is"),
         ("checksum", 5, TypeError, "checksum=5 is of type int; give a string such as 'sha256:'"),
         ("checksum", "0" * 32, ValueError, "names no algorithm before a colon"),
         ("checksum", "sha265:00", ValueError, "did you mean 'sha256'?"),

@@ -98,8 +98,7 @@ def transfer_document(
             checksum_algorithm=algorithm.upper() or globus_sdk.MISSING,
         )
     for rule in request.filters:
-        # Only files: an excluded folder would be left out with all its files.
-        document.add_filter_rule(rule.name, method=rule.method, type="file")
+        document.add_filter_rule(rule.name, method=rule.method, type=rule.kind)
     return document
 
 

@@ -10,6 +10,7 @@ import click
 
 from chiltepin.cli.batch_file import BatchLine, read_batch
 from chiltepin.cli.context import data_options
+from chiltepin.cli.filter_options import FilterCommand, filter_options
 from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option
 from chiltepin.cli.output import print_json
 from chiltepin.cli.params import ENDPOINT_PATH
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["transfer"]
 
 
-@click.command()
+@click.command(cls=FilterCommand)
 @click.argument("source", type=ENDPOINT_PATH, metavar="EP:PATH")
 @click.argument("destination", type=ENDPOINT_PATH, metavar="EP:PATH")
 @click.option("-r", "--recursive", is_flag=True, help="Move what is in a folder.")
@@ -36,10 +37,7 @@ __all__ = ["transfer"]
     help="Leave a file at the destination alone: if it is there, if also its size is right, if also it is not older, "
     "if also its content is the same.",
 )
-@click.option(
-    "--include", multiple=True, metavar="PATTERN", help="Move files of such names, whatever --exclude says. Repeatable."
-)
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files of such names. Repeatable.")
+@filter_options
 @click.option(
     "--batch",
     type=click.File(encoding="utf-8"),
@@ -82,7 +80,8 @@ def transfer(
     With --batch, each line of FILE is a source and a destination path, quoted as for a shell, with --recursive where it
     is a folder, and --checksum where it is known; a # begins a comment. They count from the PATHs given here, if any.
 
-    Of --include and --exclude the first that matches decides, all of --include first.
+    Of --include and --exclude the first that matches the name of a file decides, in the order in which they are typed.
+    The same holds for --include-dirs and --exclude-dirs and the names of folders.
     """
     from chiltepin.cli.run import run_requests  # noqa: PLC0415 - help needs no threads
 
@@ -104,7 +103,7 @@ def _requests(
         raise click.UsageError("--recursive and --checksum stand in the lines of --batch, behind their paths.")
     if batch and options["delete_destination_extra"]:
         raise click.UsageError("--delete-destination-extra is for one folder at a time; leave --batch out.")
-    if (options["include"] or options["exclude"]) and not any(pair.recursive for pair in pairs):
+    if options["filters"] and not any(pair.recursive for pair in pairs):
         raise click.UsageError("--include and --exclude choose files of a folder; add --recursive, or leave them out.")
     found: list[TransferRequest] = []
     most = context.transfers.backend.capabilities.max_items
@@ -144,8 +143,7 @@ def _request(source: Location, destination: Location, pair: BatchLine, options: 
         sync_level=options["sync_level"],
         verify_checksum=options["verify"],
         preserve_timestamp=options["preserve_timestamp"],
-        include=options["include"] if pair.recursive else (),
-        exclude=options["exclude"] if pair.recursive else (),
+        filters=options["filters"] if pair.recursive else (),
         checksum=pair.checksum,
         delete_destination_extra=options["delete_destination_extra"],
         label=options["label"],

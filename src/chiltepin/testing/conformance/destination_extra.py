@@ -117,16 +117,21 @@ class DestinationExtraLaws:
         needs(rig.backend.capabilities.filters, "filters")
         rig.put(rig.source, "/d/f.nc", b"new")
         rig.put(rig.source, "/d/both.log", b"new")
+        rig.put(rig.source, "/d/both.d/f.nc", b"new")
+        folders = ("/both.d/kept.nc", "/only.d/kept.nc", "/gone/only.d/kept.nc")
         for path in ("/both.log", "/only.log", "/gone/only.log", "/extra.nc", "/gone/extra.nc", "/gone/too/extra.nc"):
             rig.put(rig.destination, f"/e{path}", b"old")
+        for path in folders:
+            rig.put(rig.destination, f"/e{path}", b"old")
         before = files(rig)
-        outcome = mirror(rig, ("/d", "/e"), filters=(FilterRule(method="exclude", name="*.log"),))
+        rules = (FilterRule(method="exclude", name="*.log"), FilterRule(method="exclude", name="*.d", kind="dir"))
+        outcome = mirror(rig, ("/d", "/e"), filters=rules)
         found = files(rig)
         if isinstance(outcome.error, UnsupportedOptionError):
             require(found == before, "what is refused removes nothing")
             return
         require(outcome.succeeded, f"delete_destination_extra goes with filters, or is refused; here {outcome}")
-        stay = {"/e/both.log", "/e/only.log", "/e/gone/only.log"}
+        stay = {"/e/both.log", "/e/only.log", "/e/gone/only.log", *(f"/e{path}" for path in folders)}
         require(stay <= found, f"what the filters leave out is never removed; here {stay - found}")
         require(found == stay | {"/e/f.nc"}, f"what the filters let through and is too much goes; here is {found}")
 

@@ -41,6 +41,12 @@ FIRST_WINS = (
     FilterRule(method="include", name="a.nc"),
     FilterRule(method="exclude", name="[b-d].t?t"),
 )
+NO_SUB = (FilterRule(method="exclude", name="sub*", kind="dir"),)
+NO_OTHER_SUB = (
+    FilterRule(method="include", name="[a-s]*.log", kind="dir"),
+    FilterRule(method="exclude", name="*", kind="dir"),
+    FilterRule(method="exclude", name="d*"),
+)
 
 
 class SelectionLaws:
@@ -79,15 +85,17 @@ class SelectionLaws:
     @pytest.mark.parametrize(
         ("rules", "moved"),
         [
-            (ONLY_NC, {"/a.nc", "/sub.log/c.nc"}),
-            (BUT_LOGS, {"/a.nc", "/b.txt", "/sub.log/c.nc"}),
-            (FIRST_WINS, {"/sub.log/c.nc", "/sub.log/d.log"}),
+            (ONLY_NC, {"/a.nc", "/sub.log/c.nc", "/sub.log/t/deep.nc"}),
+            (BUT_LOGS, {"/a.nc", "/b.txt", "/sub.log/c.nc", "/sub.log/t/deep.nc"}),
+            (FIRST_WINS, {"/sub.log/c.nc", "/sub.log/d.log", "/sub.log/t/deep.nc"}),
+            (NO_SUB, {"/a.nc", "/b.txt"}),
+            (NO_OTHER_SUB, {"/a.nc", "/b.txt", "/sub.log/c.nc"}),
         ],
-        ids=["include some", "exclude some", "first match"],
+        ids=["include some", "exclude some", "first match", "exclude folders", "include a folder"],
     )
     def test_filters_choose_files(self, rig: Rig, rules: tuple[FilterRule, ...], moved: set[str]) -> None:
-        """The first rule that matches a file's name decides, else it moves; folders are never filtered."""
-        for path in ("/a.nc", "/b.txt", "/sub.log/c.nc", "/sub.log/d.log"):
+        """The first rule of its kind that matches the name of a file or folder decides, else it moves."""
+        for path in ("/a.nc", "/b.txt", "/sub.log/c.nc", "/sub.log/d.log", "/sub.log/t/deep.nc"):
             rig.put(rig.source, f"/d{path}", b"data")
         if not rig.backend.capabilities.filters:
             outcome = move(rig, ("/d", "/e"), recursive=True, filters=rules)
@@ -96,6 +104,9 @@ class SelectionLaws:
         must_move(rig, ("/d", "/e"), recursive=True, filters=rules)
         found = files(rig)
         require(found == {f"/e{path}" for path in moved}, f"{rules} move {moved}; here {found}")
+        if rules == NO_SUB:
+            created = {path for path in rig.tree(rig.destination) if path.endswith("/sub.log/")}
+            require(created == set(), f"{rules} create no folder that they exclude; here {created}")
 
     @pytest.mark.parametrize("then", [-86_400.0, 4_300_000_000.0], ids=["before 1970", "after 2106"])
     def test_a_time_out_of_the_common_range_is_kept_or_refused(self, rig: Rig, then: float) -> None:

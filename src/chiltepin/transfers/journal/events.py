@@ -173,10 +173,6 @@ def _strings(plain: Any, key: str) -> tuple[str, ...]:
     return tuple(_is(value, str) for value in _get(plain, key, list))
 
 
-def _pairs(plain: Any, key: str) -> list[tuple[str, str]]:
-    return [(_is(first, str), _is(second, str)) for first, second in _get(plain, key, list)]
-
-
 def request_to_json(request: Request) -> dict[str, Any]:
     """Return a request as JSON data."""
     plain: dict[str, Any] = {"label": request.label, "recursive": request.recursive}
@@ -198,13 +194,25 @@ def request_to_json(request: Request) -> dict[str, Any]:
         "preserve_timestamp": request.preserve_timestamp,
         "delete_destination_extra": request.delete_destination_extra,
         "skip_source_errors": request.skip_source_errors,
-        "filters": [(rule.method, rule.name) for rule in request.filters],
+        "filters": [_plain_rule(rule) for rule in request.filters],
     }
 
 
 def _plain_item(item: TransferItem) -> tuple[str, ...]:
     """Return an item as two texts, or three if it has a checksum."""
     return (item.source, item.destination, item.checksum)[: 3 if item.checksum else 2]
+
+
+def _plain_rule(rule: FilterRule) -> tuple[str, ...]:
+    """Return a filter rule as two texts, or three if it is for folders."""
+    return (rule.method, rule.name, rule.kind)[: 2 if rule.kind == "file" else 3]
+
+
+def _rule(plain: Any) -> FilterRule:
+    method, name, *kind = (_is(text, str) for text in _is(plain, list))
+    if method not in ("include", "exclude") or kind not in ([], ["dir"]):
+        raise ValueError(plain)
+    return FilterRule(method=cast("Any", method), name=name, kind="dir" if kind else "file")
 
 
 def _item(plain: Any) -> TransferItem:
@@ -229,8 +237,7 @@ def _request(plain: Any) -> Request:
         )
     if plain["kind"] != "transfer":
         raise ValueError(plain["kind"])
-    rules, level = _pairs(plain, "filters"), plain["sync_level"]
-    if level not in (None, *SYNC_LEVELS) or any(method not in ("include", "exclude") for method, _ in rules):
+    if (level := plain["sync_level"]) not in (None, *SYNC_LEVELS):
         raise ValueError(level)
     return TransferRequest(
         source=_get(plain, "source", str),
@@ -243,7 +250,7 @@ def _request(plain: Any) -> Request:
         # Missing in lines of older versions.
         delete_destination_extra=_is(plain.get("delete_destination_extra", False), bool),
         skip_source_errors=_get(plain, "skip_source_errors", bool),
-        filters=tuple(FilterRule(method=cast("Any", method), name=name) for method, name in rules),
+        filters=tuple(_rule(rule) for rule in _get(plain, "filters", list)),
         label=label,
         deadline=deadline,
     )

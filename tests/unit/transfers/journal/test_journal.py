@@ -51,7 +51,14 @@ TRANSFERS = {
     "preserve_timestamp": st.booleans(),
     "delete_destination_extra": st.booleans(),
     "skip_source_errors": st.booleans(),
-    "filters": st.lists(st.builds(FilterRule, method=st.sampled_from(["include", "exclude"]), name=NAMES)).map(tuple),
+    "filters": st.lists(
+        st.builds(
+            FilterRule,
+            method=st.sampled_from(["include", "exclude"]),
+            name=NAMES,
+            kind=st.sampled_from(["file", "dir"]),
+        )
+    ).map(tuple),
 }
 DELETES = {**COMMON, "endpoint": NAMES, "paths": st.lists(NAMES).map(tuple), "ignore_missing": st.booleans()}
 
@@ -511,6 +518,7 @@ def wrong_lines() -> dict[str, bytes]:
         "four of a pair": intent | {"request": moved | {"items": [["/a", "/b", f"md5:{'0' * 32}", ""]]}},
         "an unknown level": intent | {"request": moved | {"sync_level": "always"}},
         "an unknown rule": intent | {"request": moved | {"filters": [["perhaps", "*"]]}},
+        "a rule for unknown things": intent | {"request": moved | {"filters": [["exclude", "*", "link"]]}},
         "no such state": ended | {"state": "bored"},
         "a state that is no end": ended | {"state": "active"},
         "a state that is a list": ended | {"state": ["succeeded"]},

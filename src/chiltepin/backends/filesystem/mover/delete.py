@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
@@ -14,7 +14,7 @@ from chiltepin.backends.filesystem.mover.shared_names import is_both
 from chiltepin.backends.filesystem.mover.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
@@ -31,6 +31,13 @@ LISTED = 20_000
 
 #: Names that are removed at once: few enough that a task which has to stop does so within a second.
 CHUNK = 200
+
+
+class Goes(Protocol):
+    """Tells whether a file or folder of some name is removed."""
+
+    def __call__(self, name: str, *, folder: bool) -> bool:
+        """Return False for what stays, with the folders above it."""
 
 
 def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Roots) -> None:
@@ -59,13 +66,13 @@ def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Root
         run.count(files=1)
 
 
-def remove_tree(run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None = None) -> None:
+def remove_tree(run: TaskRun, top: Location, roots: Roots, goes: Goes | None = None) -> None:
     """Remove a folder with its contents: files on the way down, folders on the way up.
 
-    ``run`` records failures, which do not stop the rest. The roots stay, with the folders on their paths, and so do
-    files whose names are not ``wanted``.
+    ``run`` records failures, which do not stop the rest. The roots stay, with the folders on their paths, and so does
+    what ``goes`` refuses.
     """
-    tree = _Doomed(run, top, roots, wanted)
+    tree = _Doomed(run, top, roots, goes)
     walk(run, tree.empty, tree.leave)
 
 
@@ -108,8 +115,8 @@ def _remove_some(run: TaskRun, folder: Folder, location: Location, names: Sequen
 
 
 class _Doomed:
-    def __init__(self, run: TaskRun, top: Location, roots: Roots, wanted: Callable[[str], bool] | None) -> None:
-        self._task, self._top, self._roots, self._wanted = run, top, roots, wanted
+    def __init__(self, run: TaskRun, top: Location, roots: Roots, goes: Goes | None) -> None:
+        self._task, self._top, self._roots, self._goes = run, top, roots, goes
 
     def empty(self, node: Node, group: TaskGroup) -> Iterable[str]:
         """Remove all but the folders of one folder; return the names of those."""
@@ -149,10 +156,10 @@ class _Doomed:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
         for entry in folder.kinds() if isinstance(folder, LocalFolder) else folder.entries(temp_files=True):
             self._task.check()
-            if entry.kind == "dir":
-                folders[entry.name] = None
-            elif self._wanted is not None and not self._wanted(entry.name):
+            if self._goes is not None and not self._goes(entry.name, folder=entry.kind == "dir"):
                 node.kept = True
+            elif entry.kind == "dir":
+                folders[entry.name] = None
             elif entry.name not in stayed and (
                 entry.kind != "link" or not self._kept_link(node, folder, location, entry, stayed)
             ):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.store import Folder, Store
+    from chiltepin.backends.filters import NameFilter
     from chiltepin.model import SyncLevel
 
     Item = os.DirEntry[str] | Entry
@@ -54,16 +55,16 @@ def batches(
     run: TaskRun,
     folder: Folder,
     found: ListingStats,
-    wanted: Callable[[str], bool] | None,
+    filters: NameFilter | None,
     store: Store,
     *,
     own_content: bool = False,
 ) -> Iterator[list[Item]]:
     """List a folder; yield its files, and put the names of folders and the number of entries into ``found``.
 
-    Links, devices, pipes and sockets are counted as skipped, and so are files that are not ``wanted``. The folder has
-    to stay open as long as its batches are used. Transient failures of the store are retried. ``own_content`` tells
-    whether the content that a folder has itself (`SharedNames`) is among its files.
+    Links, devices, pipes and sockets are counted as skipped, and so are files that the ``filters`` do not select; other
+    folders are left out. The folder has to stay open as long as its batches are used. Transient failures of the store
+    are retried. ``own_content`` tells whether the content that a folder has itself (`SharedNames`) is among its files.
     """
     listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
@@ -77,13 +78,13 @@ def batches(
         while listed := portion():
             run.check()
             files, inner, others = split(listed)
-            found.folders.extend(inner)
+            found.folders.extend(inner if filters is None else filter(filters.selects_folder, inner))
             if len(found.folders) > MOST_KEPT:
                 raise Fault(
                     "LIMIT_EXCEEDED", f"There are more than {MOST_KEPT:,} folders in one; name those that are meant."
                 )
             found.count += len(files) + len(inner) + others
-            kept = files if wanted is None else [item for item in files if wanted(item.name)]
+            kept = files if filters is None else [item for item in files if filters.selects_file(item.name)]
             if skipped := others + len(files) - len(kept):
                 run.count(skipped=skipped)
             yield kept

@@ -13,18 +13,17 @@ from chiltepin.backends.filesystem.store import SharedNames
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Folder
+    from chiltepin.backends.filters import NameFilter
 
 __all__ = ["delete_extra", "make_way"]
 
 
 def delete_extra(
-    run: TaskRun, top: Location, names: set[tuple[str, bool]], *, wanted: Callable[[str], bool] | None, roots: Roots
+    run: TaskRun, top: Location, names: set[tuple[str, bool]], *, filters: NameFilter | None, roots: Roots
 ) -> None:
     """Remove everything from one folder except the entries with certain names; of a link, only the link is removed.
 
@@ -36,23 +35,23 @@ def delete_extra(
         The folder, which is never removed; entries with the names are not opened.
     names : set of tuple of str and bool
         The names in the source folder, each with whether it is a folder.
-    wanted : callable or None
-        Whether the filters accept the name of a file; other files stay, with their folders. None: all are accepted.
+    filters : NameFilter or None
+        What it does not select stays, with the folders above it. None: all is selected.
     roots : Roots
         Folders that stay, with those on their paths.
     """
-    goes = partial(_goes, wanted)
+    goes = partial(_goes, filters)
     try:
         with with_retries(run, partial(top.store.folder, top.parts), top.store) as there:
             files, folders = with_retries(run, partial(_extra, run, there, top, names, roots), top.store)
-            remove_files(run, there, top, list(filter(goes, files)))
+            remove_files(run, there, top, [name for name in files if goes(name, folder=False)])
     except FileNotFoundError:
         # Object stores have no folder where nothing is in it.
         return
     except Exception as err:  # noqa: BLE001 - the other folders go on
         run.fail(err, f"Removing from {top} what is not at the source")
         return
-    for name in folders:
+    for name in [name for name in folders if goes(name, folder=True)]:
         location = top.below(name)
         try:
             roots.refuse(location)
@@ -62,9 +61,7 @@ def delete_extra(
             remove_tree(run, location, roots, goes)
 
 
-def make_way(
-    run: TaskRun, location: Location, *, folder: bool, wanted: Callable[[str], bool] | None, roots: Roots
-) -> bool:
+def make_way(run: TaskRun, location: Location, *, folder: bool, filters: NameFilter | None, roots: Roots) -> bool:
     """Remove a folder where the source is a file, or the other way round, as ``rsync --delete`` does.
 
     Return whether anything was removed. ``folder`` tells whether the source is a folder; the rest is as for
@@ -72,24 +69,24 @@ def make_way(
     """
     with location.parent() as above:
         taken = above.entry(location.parts[-1])
-        if taken is None or (taken.kind == "dir") == folder:
+        if taken is None or (taken.kind == "dir") == folder or not _goes(filters, taken.name, folder=not folder):
             return False
         if folder:
-            if not _goes(wanted, taken.name):
-                return False
             if taken.kind == "link":
                 roots.refuse_link(above, location)
             above.remove(taken.name)
             run.count(files=1)
             return True
     roots.refuse(location)
-    remove_tree(run, location, roots, partial(_goes, wanted))
+    remove_tree(run, location, roots, partial(_goes, filters))
     return True
 
 
-def _goes(wanted: Callable[[str], bool] | None, name: str) -> bool:
+def _goes(filters: NameFilter | None, name: str, *, folder: bool) -> bool:
+    if folder:
+        return filters is None or filters.selects_folder(name)
     # A file that is being written is not data yet, and not extra.
-    return not is_temp_name(name) and (wanted is None or wanted(name))
+    return not is_temp_name(name) and (filters is None or filters.selects_file(name))
 
 
 def _extra(

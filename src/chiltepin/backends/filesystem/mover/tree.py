@@ -20,7 +20,7 @@ from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, KeptByObject, SharedNames, limited
-from chiltepin.backends.filters import make_filter
+from chiltepin.backends.filters import NameFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -82,7 +82,7 @@ class _Tree:
     def __init__(self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
         self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
-        self._wanted = make_filter(request.filters) if request.filters else None
+        self._filters = NameFilter(request.filters) if request.filters else None
         self._copier = Copier(run, request)
         self._own_content = isinstance(goal.store, SharedNames)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
@@ -100,7 +100,7 @@ class _Tree:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
                 for items in batches(
-                    self._task, pair.here, found, self._wanted, source.store, own_content=self._own_content
+                    self._task, pair.here, found, self._filters, source.store, own_content=self._own_content
                 ):
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
                     self._give(group, pair, partial(self._files, pair, mine, source, group))
@@ -307,7 +307,7 @@ class _Tree:
                         pass
         except Exception:  # noqa: BLE001 - the first failure is the one to tell
             return False
-        return make_way(self._task, target, folder=folder, wanted=self._wanted, roots=self._roots)
+        return make_way(self._task, target, folder=folder, filters=self._filters, roots=self._roots)
 
     def _fail(self, pair: FolderPair, source: Location, name: str, error: Exception) -> None:
         file = source.below(name)
@@ -333,8 +333,9 @@ class _Tree:
         names = {(name, kind == "dir") for name, kind in found}
         # What is neither keeps whatever has its name.
         names.update((name, True) for name, kind in found if kind not in ("file", "dir"))
-        delete_extra(self._task, target, names, wanted=self._wanted, roots=self._roots)
-        return [name for name, kind in found if kind == "dir"]
+        delete_extra(self._task, target, names, filters=self._filters, roots=self._roots)
+        folders = [name for name, kind in found if kind == "dir"]
+        return folders if self._filters is None else list(filter(self._filters.selects_folder, folders))
 
     def _held(self, source: Location) -> list[tuple[str, str]]:
         """Return the names of all that a source folder holds, and of what kind each is."""

@@ -1,0 +1,51 @@
+"""The options of filters, whose order on the command line matters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FilterCommand", "filter_options"]
+
+#: By the name of each option, what its rules do, and for what.
+_RULES = {
+    "include": ("include", "file"),
+    "exclude": ("exclude", "file"),
+    "include_dirs": ("include", "dir"),
+    "exclude_dirs": ("exclude", "dir"),
+}
+
+_HELP = {
+    "include": "Move files of such names, whatever a later --exclude says. Repeatable.",
+    "exclude": "Leave out files of such names, unless an earlier --include matches. Repeatable.",
+    "include_dirs": "Move folders of such names, whatever a later --exclude-dirs says. Repeatable.",
+    "exclude_dirs": "Leave out folders of such names, with all that is in them. Repeatable.",
+}
+
+
+class FilterCommand(click.Command):
+    """A command whose parameter ``filters`` has the rules in the order in which they were typed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments once more for their order: Click groups the values of each option."""
+        values, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        ctx.params["filters"] = [
+            (_RULES[option.name][0], values[option.name].pop(0), _RULES[option.name][1])
+            for option in order
+            if option.name in _RULES
+        ]
+        return super().parse_args(ctx, args)
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of filters to a function that becomes a `FilterCommand`."""
+    for name in reversed(_RULES):
+        option = click.option(
+            f"--{name.replace('_', '-')}", multiple=True, metavar="PATTERN", expose_value=False, help=_HELP[name]
+        )
+        command = option(command)
+    return command
