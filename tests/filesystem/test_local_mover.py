@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -300,6 +300,28 @@ def test_a_draft_of_somebody_else_is_not_written_to(disk):
     assert disk.move("/f", "/f").state is TaskState.SUCCEEDED
     assert disk.get("scratch", "/precious") == b"kept"
     assert disk.get("scratch", "/f") == disk.get("laptop", "/f")
+
+
+@pytest.mark.parametrize("size", [1, SMALL + 1, 2 * PART])
+@pytest.mark.parametrize("after", ["nothing", "another"])
+def test_a_temporary_file_that_was_taken_away_fails_its_copy(disk, size, after):
+    """What was swept in the middle of its copy gets no real name, nor does what another run has begun in its place."""
+    disk.put("laptop", "/f", os.urandom(size))
+    with LocalStore(disk.roots["laptop"]).folder(()) as here, here.read("f") as reader, ExitStack() as opened:
+
+        def begun():
+            folder = opened.enter_context(LocalStore(disk.roots["scratch"]).folder(()))
+            return folder.temp_file("f", size=size, content_id=reader.content_id)
+
+        temp_file = begun()
+        os.unlink(disk.path("scratch", *left(disk)))
+        others = [opened.enter_context(begun())] if after == "another" else []
+        with pytest.raises(Fault, match="was removed while it was written") as caught:
+            temp_file.commit(None)
+        temp_file.__exit__(None, None, None)
+        assert len(left(disk)) == len(others) == len(disk.files("scratch"))
+    assert caught.value.code == "FILE_NOT_FOUND"
+    assert disk.files("scratch") == set()
 
 
 def test_links_between_files_modes_and_times(disk):

@@ -17,6 +17,7 @@ from worlds import World
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, temporary
+from chiltepin.backends.processes import host_id
 from chiltepin.errors import TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
@@ -31,8 +32,8 @@ USERS = (
     ".chiltepin-a-1",
 )
 
-#: What tells one writer from another in the name of a temporary file.
-WRITER = "0123456789abcdef"
+#: What tells one writer of this host from another in the name of a temporary file.
+WRITER = f"{host_id()}-0123456789abcdef"
 
 
 class GatedFile(io.BytesIO):
@@ -235,6 +236,24 @@ def test_the_name_of_a_temporary_file_is_refused_as_a_destination(disk):
         assert "temporary file" in status.reason
     assert disk.move("/", f"/{temporary(WRITER)}", recursive=True).code == "INVALID_PATH_NAME"
     assert disk.files("scratch") == set()
+
+
+@pytest.mark.parametrize("writer", ["000000000000-0123456789abcdef", "0123456789abcdef", f"{'0' * 12}-{'1' * 32}"])
+def test_a_temporary_file_of_another_host_is_swept_after_a_day(disk, writer):
+    """A writer on another host, or of a version that told no host, lives until it has not written for a day."""
+    disk.put("laptop", "/d/f")
+    names = [f"/d/{temporary(writer + end)}" for end in ("", "-1", "-2")]
+    for name in names:
+        disk.put("scratch", name)
+    for name in names[1:]:
+        os.utime(disk.path("scratch", name), (0, 0))
+    assert disk.move("/d", "/d", recursive=True).state is TaskState.SUCCEEDED
+    assert disk.files("scratch") == {"/d/f", *names}
+    os.utime(disk.path("scratch", names[0]), (0, 0))
+    backend = FilesystemBackend.from_config({end: {"url": root} for end, root in disk.roots.items()}, {})
+    request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True)
+    assert Transfers(backend).run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
+    assert disk.files("scratch") == {"/d/f"}
 
 
 def test_a_temporary_file_of_another_way_is_not_swept(disk):

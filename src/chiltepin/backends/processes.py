@@ -11,21 +11,68 @@ from pathlib import Path
 
 import xxhash
 
-__all__ = ["machine_id", "start_ticks", "start_time"]
+__all__ = ["HOST", "host_id", "is_earlier_boot", "machine_id", "start_ticks", "start_time"]
+
+#: Hexadecimal digits of `host_id`, and of a boot and a set of processes in `machine_id`.
+HOST, _BOOT = 12, 6
 
 #: States in ``/proc/pid/stat`` of a process that has ended; before its parent has waited for it, a zombie (proc(5)).
 _ENDED = ("Z", "X")
 
 
 @cache
+def host_id() -> str:
+    """Return a name for this host that stays the same when it is booted again.
+
+    One kernel at a time runs all processes with this name, so a lock of the kernel (``flock``) counts between them on
+    every disk. A container may have the name and the address of one on another machine, so there it is the boot of the
+    kernel that has a name.
+    """
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    if boot and _in_container():
+        return _digest(boot, digits=HOST)
+    address = uuid.getnode()
+    # A bit that no network card has: without one, Python makes up another address in each process (RFC 9562, 6.10).
+    known = "" if address >> 40 & 1 else str(address)
+    return _digest(socket.gethostname(), known, _read("/etc/machine-id"), digits=HOST)
+
+
+@cache
 def machine_id() -> str:
     """Return a name for this host, this boot of it, and this set of processes: a container has its own."""
-    facts = [socket.gethostname(), str(uuid.getnode())]
-    # Linux only; elsewhere host and address have to do.
+    processes = ""
     with suppress(OSError):
-        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
-        facts.append(os.readlink("/proc/self/ns/pid"))
-    return xxhash.xxh3_64_hexdigest("\0".join(facts).encode())
+        processes = os.readlink("/proc/self/ns/pid")
+    # Linux only; elsewhere the host has to do.
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    return host_id() + _digest(boot, digits=_BOOT) + _digest(processes, digits=_BOOT)
+
+
+def is_earlier_boot(machine: str) -> bool:
+    """Whether a `machine_id` is one of this host before it was booted, so that none of its processes is running."""
+    host, boot = slice(HOST), slice(HOST, HOST + _BOOT)
+    ours = machine_id()
+    return len(machine) == len(ours) and machine[host] == ours[host] and machine[boot] != ours[boot]
+
+
+def _digest(*facts: str, digits: int) -> str:
+    return xxhash.xxh3_64_hexdigest("\0".join(facts).encode())[:digits]
+
+
+def _read(path: str) -> str:
+    """Return what a file says; empty if there is none."""
+    with suppress(OSError):
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    return ""
+
+
+def _in_container() -> bool:
+    """Whether this is a container, by the marks of Docker and Podman, or by a root that is put together of layers."""
+    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
+        return True
+    # Of each mount its place, and after a dash the kind of its disk (proc_pid_mountinfo(5)).
+    mounts = (line.split() for line in _read("/proc/self/mountinfo").splitlines())
+    return any(mount[4] == "/" and "overlay" in mount[mount.index("-") :] for mount in mounts if "-" in mount)
 
 
 def start_ticks(pid: int) -> str | None:

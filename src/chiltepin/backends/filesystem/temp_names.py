@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import xxhash
 
-__all__ = ["TEMP_PREFIX", "body_of", "is_temp_name", "temporary"]
+__all__ = ["ABANDONED_AFTER", "TEMP_PREFIX", "body_of", "is_temp_name", "temporary"]
 
 #: Start of the name of a temporary file.
 TEMP_PREFIX = ".chiltepin-"
+
+#: Seconds without a write, by the clock of its store, after which the temporary file of a writer that cannot be checked
+#: is given up.
+ABANDONED_AFTER = 86_400.0
 
 
 def temporary(body: str) -> str:

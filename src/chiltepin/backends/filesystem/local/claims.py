@@ -1,9 +1,14 @@
 """Which temporary files of this machine have a writer that lives, and what dead writers leave.
 
-The name of a temporary file begins with the name of its *claim*: a file in the same folder that its writer holds locked
-(``flock``) for as long as it lives, and that the kernel lets go of however the writer ends. A temporary file may be
-its own claim; where many files are written into one folder they share one, which costs less. A sweep removes each claim
-that is not locked, with all its temporary files.
+The name of a temporary file begins with the host of its writer and with the name of its *claim*: a file in the same
+folder that its writer holds locked (``flock``) for as long as it lives, and that the kernel lets go of however the
+writer ends. A temporary file may be its own claim; where many files are written into one folder they share one, which
+costs less. A sweep removes each claim that is not locked, with all its temporary files.
+
+Whether a lock counts between two hosts depends on how they have mounted the disk (Lustre ``localflock``, NFS
+``local_lock``). So a lock is asked about writers of this host only, whichever boot of it they belong to. Of a writer on
+another host it is not known whether it lives: its temporary files are neither continued nor, for a day after it has
+last written, swept.
 """
 
 from __future__ import annotations
@@ -11,23 +16,38 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 from contextlib import suppress
 
 from chiltepin.backends.filesystem.local.reader import close_quietly
-from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, body_of, temporary
+from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, body_of, temporary
+from chiltepin.backends.processes import HOST, host_id
 
-__all__ = ["MARKED", "OPEN", "TOKEN", "open_locked", "sweep"]
+__all__ = ["MARKED", "NEW", "OPEN", "new_claim", "of_this_host", "open_locked", "sweep"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+#: How one is made.
+NEW = OPEN | os.O_CREAT | os.O_EXCL
+
 #: Bytes of the random text in the name of a claim; hexadecimal digits in that of a temporary file that may be
 #: continued.
-TOKEN, MARKED = 8, 32
+_TOKEN, MARKED = 8, 32
 
-#: What the names of temporary files of this machine hold. Those of writers over SFTP (`owners`) have no claim, and are
-#: theirs to sweep.
-_LOCAL = re.compile(f"[0-9a-f]{{{2 * TOKEN}}}(-[0-9]+)?|[0-9a-f]{{{MARKED}}}")
+#: What the names of temporary files of this machine hold: the host, and the claim. Earlier versions told no host.
+#: Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
+_LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * _TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
+
+
+def of_this_host(body: str) -> str:
+    """Return the name of a temporary file of this host."""
+    return temporary(f"{host_id()}-{body}")
+
+
+def new_claim() -> str:
+    """Return a name for a new claim of this host."""
+    return of_this_host(secrets.token_hex(_TOKEN))
 
 
 def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
@@ -38,7 +58,7 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
         # Between the two calls a sweeper may have removed it, or its writer may have given it its real name.
         if os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False)):
             return descriptor
-    except FileNotFoundError:
+    except (FileNotFoundError, BlockingIOError):
         pass
     except OSError:
         # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
@@ -55,28 +75,59 @@ def sweep(folder: int) -> bool:
         for entry in found:
             # Most files are none of ours, and are told by a look at the start of their names.
             body = body_of(entry.name) if entry.name.startswith(TEMP_PREFIX) else None
-            if body is not None and _LOCAL.fullmatch(body):
-                claims.setdefault(temporary(body.partition("-")[0]), []).append(entry.name)
-    clean = True
+            if body is not None and (ours := _LOCAL.fullmatch(body)):
+                claims.setdefault(ours[1], []).append(entry.name)
+    clean, now = True, None
     for claim, names in claims.items():
         try:
-            _remove_dead(folder, claim, names)
+            if claim.startswith(f"{host_id()}-"):
+                _remove_dead(folder, temporary(claim), names)
+            else:
+                now = now or _time_of(folder)
+                _remove_old(folder, names, now)
         except OSError:  # noqa: PERF203 - the others go all the same
             clean = False
     return clean
 
 
 def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
+    """Remove what a writer of this host has left, unless it lives."""
     descriptor = None
     with suppress(FileNotFoundError):
         descriptor = open_locked(folder, claim, OPEN, fcntl.LOCK_NB)
         if descriptor is None:
             return
-    # A claim goes after its temporary files: a temporary file without one has no writer.
     try:
-        for name in sorted(names, reverse=True):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=folder)
+        _remove(folder, names)
     finally:
         if descriptor is not None:
             close_quietly(descriptor)
+
+
+def _remove_old(folder: int, names: list[str], now: float) -> None:
+    """Remove what a writer of another host has left, if it has not written for a day."""
+    written = 0.0
+    for name in names:
+        with suppress(FileNotFoundError):
+            written = max(written, os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime)
+    if now - written > ABANDONED_AFTER:
+        _remove(folder, names)
+
+
+def _remove(folder: int, names: list[str]) -> None:
+    # A claim goes after its temporary files: a temporary file without one has no writer.
+    for name in sorted(names, reverse=True):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+
+
+def _time_of(folder: int) -> float:
+    """Return the time by the clock of the disk, which may not be ours: when a new file was made."""
+    name = new_claim()
+    descriptor = os.open(name, NEW, 0o600, dir_fd=folder)
+    try:
+        return os.fstat(descriptor).st_mtime
+    finally:
+        close_quietly(descriptor)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)

@@ -206,11 +206,12 @@ class LocalFolder:
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> LocalTempFile | InOrderTempFile:
         """Begin a file, or continue one that a dead run has begun."""
         temp_files, continued = self.open_temp_files(), False
+        marked = bool(content_id) and size is not None and size > PART
         rights = temp_files.replaced(name)
         try:
             if self._in_order:
                 return InOrderTempFile(temp_files, name, rights)
-            if content_id and size is not None and size > PART:
+            if marked:
                 temp_file, descriptor, continued = temp_files.marked(f"{content_id}/{name}", rights)
             else:
                 temp_file, descriptor = temp_files.new(rights)
@@ -219,7 +220,15 @@ class LocalFolder:
                 raise
             return InOrderTempFile(temp_files, name, rights)
         return LocalTempFile(
-            temp_files, temp_file, descriptor, name, size, rights=rights, continued=continued, learns=self._learns
+            temp_files,
+            temp_file,
+            descriptor,
+            name,
+            size,
+            rights=rights,
+            marked=marked,
+            continued=continued,
+            learns=self._learns,
         )
 
     def __enter__(self) -> Self:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.defaults import InOrderFile
+from chiltepin.backends.filesystem.local.claims import new_claim
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.temp_files import give_name
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
-from chiltepin.backends.filesystem.temp_names import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +39,7 @@ def in_order_only(error: OSError, temp_files: TempFiles) -> bool:
 
 
 def _works(temp_files: TempFiles, way: Callable[[int, str], bool]) -> bool:
-    name = temporary(secrets.token_hex(8))
+    name = new_claim()
     try:
         return way(temp_files.folder, name)
     except OSError:

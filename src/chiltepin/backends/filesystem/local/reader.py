@@ -10,6 +10,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.times import Instant
 from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
 from chiltepin.backends.filesystem.store import SMALL, Small
+from chiltepin.backends.processes import host_id
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -92,10 +93,12 @@ class LocalReader(OpenFile):
 
     @property
     def content_id(self) -> str:
-        """Disk, number, size and times of the file; see `Reader.content_id`."""
-        # The change time tells a file that was rewritten in place and given its old modification time.
-        numbers = (self.facts.st_dev, self.facts.st_ino, self.size, self.facts.st_mtime_ns, self.facts.st_ctime_ns)
-        return ":".join(map(str, numbers))
+        """Host, disk, number, size and times of the file; see `Reader.content_id`."""
+        # The numbers of disks and files of two hosts may be equal. The change time tells a file that was rewritten in
+        # place and given its old modification time.
+        facts = self.facts
+        numbers = (facts.st_dev, facts.st_ino, self.size, facts.st_mtime_ns, facts.st_ctime_ns)
+        return ":".join(map(str, (host_id(), *numbers)))
 
     def _is_untold(self) -> bool:
         """Whether the size that the kernel tells is not that of the content, which is read to its end then."""

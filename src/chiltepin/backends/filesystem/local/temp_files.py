@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import threading
 from contextlib import suppress
 from itertools import count
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import not_what_was_sent, verify_content
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.claims import MARKED, OPEN, TOKEN, open_locked
+from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, new_claim, of_this_host, open_locked
 from chiltepin.backends.filesystem.local.permissions import give_rights, rights_of
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.local.times import keep_time, unit_of
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import CopyOptions, Small
 
-__all__ = ["TempFiles", "give_name", "surface_close_errors"]
+__all__ = ["TempFiles", "give_name", "surface_close_errors", "taken_away"]
 
 #: The mode of a new file, of which the kernel takes the umask.
 _NEW_MODE = 0o666
@@ -34,17 +33,17 @@ _NEW_MODE = 0o666
 #: Modes in which everybody may read: nothing is told early by a file that begins with them.
 _OPEN_TO_ALL = 0o044
 
-_NEW = OPEN | os.O_CREAT | os.O_EXCL
-
 
 def give_name(folder: int, temp_file: str, name: str) -> None:
     """Rename a file to its real name, in place of an existing one, atomically (rename(2)).
 
-    A disk that cannot rename is a ``Fault``.
+    A disk that cannot rename is a ``Fault``, and so is a temporary file that is not there any more.
     """
     try:
         os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as err:
+        if err.errno == errno.ENOENT:
+            raise taken_away(temp_file, name) from None
         if err.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
             reason = "The disk cannot rename files, so that a copy would be seen before it is whole; use another disk."
             raise Fault("ENDPOINT_ERROR", reason) from None
@@ -53,6 +52,15 @@ def give_name(folder: int, temp_file: str, name: str) -> None:
         # Some disks over FUSE do not replace what has the name: for a moment there is neither, as on some SFTP servers.
         os.unlink(name, dir_fd=folder)
         os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def taken_away(temp_file: str, name: str) -> Fault:
+    """Return the fault of a file whose temporary file no longer has its name."""
+    reason = (
+        f"{temp_file}, the temporary file of {name}, was removed while it was written: by another program, or by "
+        "a transfer on another host after a day without a write; run the transfer again."
+    )
+    return Fault("FILE_NOT_FOUND", reason)
 
 
 def surface_close_errors(descriptor: int) -> None:
@@ -105,7 +113,7 @@ class TempFiles:
                 return self._first, descriptor
             name = temporary(f"{self._share()}-{number}")
         try:
-            return name, os.open(name, _NEW, mode, dir_fd=self.folder)
+            return name, os.open(name, NEW, mode, dir_fd=self.folder)
         except OSError:
             # A disk that fails just after it has made a file (NFS: when it is to get its mode) has made it.
             self.give_up(name)
@@ -163,12 +171,12 @@ class TempFiles:
 
     def ordered(self, rights: Rights | None) -> tuple[str, int]:
         """Return name and descriptor of a temporary file that is its own claim, and is open for writing only."""
-        return self._claimed(_create_mode(rights), os.O_WRONLY | _NEW & ~os.O_RDWR)
+        return self._claimed(_create_mode(rights), os.O_WRONLY | NEW & ~os.O_RDWR)
 
-    def _claimed(self, mode: int = 0o600, flags: int = _NEW) -> tuple[str, int]:
+    def _claimed(self, mode: int = 0o600, flags: int = NEW) -> tuple[str, int]:
         """Make a file with a new name, and lock it."""
         while True:
-            name = temporary(secrets.token_hex(TOKEN))
+            name = new_claim()
             try:
                 descriptor = open_locked(self.folder, name, flags, 0, mode)
             except OSError:
@@ -179,15 +187,17 @@ class TempFiles:
 
     def marked(self, content_id: str, rights: Rights | None) -> tuple[str, int, bool]:
         """Return name and descriptor of the file of that mark, and whether a dead writer has left something in it."""
-        name = temporary(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:MARKED])
-        # Twice: a disk that fails once has perhaps made the file before, which would stay.
+        name = of_this_host(hashlib.sha256(content_id.encode(errors="surrogateescape")).hexdigest()[:MARKED])
+        # Made before it is looked for: a disk without locks gives only a new file. Twice: a disk that fails once has
+        # perhaps made the file before, which would stay.
         mode = _create_mode(rights)
-        found = self._kept(name, mode) or self._kept(name, mode)
+        ways = (NEW, OPEN, NEW, OPEN)
+        found = next(filter(None, (self._kept(name, way, mode) for way in ways)), None)
         return found or (*self.new(rights), False)
 
-    def _kept(self, name: str, mode: int) -> tuple[str, int, bool] | None:
+    def _kept(self, name: str, flags: int, mode: int) -> tuple[str, int, bool] | None:
         with suppress(OSError):
-            descriptor = open_locked(self.folder, name, OPEN | os.O_CREAT, fcntl.LOCK_NB, mode)
+            descriptor = open_locked(self.folder, name, flags, fcntl.LOCK_NB, mode)
             if descriptor is not None:
                 try:
                     facts = os.fstat(descriptor)

@@ -13,7 +13,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile
-from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors
+from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors, taken_away
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
 from chiltepin.backends.filesystem.store import BLOCK
 
@@ -36,9 +36,9 @@ _DIGEST = xxhash.xxh3_128().digest_size
 class LocalTempFile(OpenFile):
     """A file that is being written under a temporary name, and gets ``name`` in the end.
 
-    ``size`` is None if unknown, and ``rights`` are those of the file that it replaces. ``continued`` tells whether a
-    dead writer has left data in it; ``learns`` whether an error shows how the disk has to be written to; see
-    `in_order_files`.
+    ``size`` is None if unknown, and ``rights`` are those of the file that it replaces. ``marked`` tells whether its
+    temporary name comes from its content, as `TempFiles.marked` makes it, and ``continued`` whether a dead writer has
+    left data in it; ``learns`` whether an error shows how the disk has to be written to; see `in_order_files`.
 
     Notes
     -----
@@ -58,6 +58,7 @@ class LocalTempFile(OpenFile):
         size: int | None,
         *,
         rights: Rights | None = None,
+        marked: bool = False,
         continued: bool = False,
         learns: Callable[[OSError], bool] = lambda _: False,
     ) -> None:
@@ -65,7 +66,7 @@ class LocalTempFile(OpenFile):
         self._rights, self._learns = rights, learns
         self._temp_files, self._temp_file, self._name, self._size = temp_files, temp_file, name, size
         self._committed = self._parted = False
-        self._continued = continued
+        self._marked, self._continued = marked, continued
 
     def has_part(self, offset: int, count: int) -> bytes | None:
         """Read the part, and compare it with the digest that was noted when it was whole."""
@@ -132,16 +133,32 @@ class LocalTempFile(OpenFile):
         """Give the file its time, its rights and its name."""
         if self._size is not None and (self._parted or self._continued):
             os.ftruncate(self.descriptor, self._size)
-        if mtime is not None:
-            keep_time(self.descriptor, nanoseconds(mtime))
         if self._rights is not None:
             give_rights(self.descriptor, self._rights)
         surface_close_errors(self.descriptor)
+        # As late as can be: by an old time, another host takes a temporary file for one that was given up.
+        if mtime is not None:
+            keep_time(self.descriptor, nanoseconds(mtime))
+        if not self._has_name():
+            raise taken_away(self._temp_file, self._name)
         give_name(self._temp_files.folder, self._temp_file, self._name)
         self._committed = True
 
+    def _has_name(self) -> bool:
+        """Whether its temporary name still means this file; one that was swept may have been begun anew since."""
+        if not self._marked:
+            return True
+        try:
+            there = os.stat(self._temp_file, dir_fd=self._temp_files.folder, follow_symlinks=False)
+            return os.path.samestat(os.fstat(self.descriptor), there)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            # What comes next tells what is wrong with the disk.
+            return True
+
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not self._committed:
+        if not self._committed and self._has_name():
             self._temp_files.give_up(self._temp_file)
         super().__exit__(kind, error, trace)
         if not self._committed and isinstance(error, OSError) and self._learns(error):
