@@ -128,7 +128,7 @@ class Workflow:
             if self._progress and sys.stderr is not None and sys.stderr.isatty():
                 from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded only when it is needed
 
-                entered.enter_context(shown(dfk))
+                entered.enter_context(shown(shutdown_of(dfk)))
             self._entered = entered.pop_all()
         self._dfk = dfk
         return dfk

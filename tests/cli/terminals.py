@@ -34,8 +34,10 @@ class Terminal:
 
     Attributes
     ----------
+    raw : str
+        All that was written to it so far.
     shown : str
-        All that it has shown so far, without the escapes that colour it and move the cursor.
+        The same without the escapes that colour it and move the cursor.
     """
 
     def __init__(self, world, *words, columns=80, before=""):
@@ -53,7 +55,7 @@ class Terminal:
             start_new_session=True,
         )
         os.close(slave)
-        self._read_so_far, self._typed = "", b""
+        self.raw, self._typed = "", b""
 
     def __enter__(self):
         return self
@@ -66,7 +68,7 @@ class Terminal:
     @property
     def shown(self):
         """What was read so far, plain."""
-        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self._read_so_far)
+        return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.raw)
 
     def type(self, keys):
         """Type some keys, when the command waits: a signal just before Python begins to read would wait for a key."""
@@ -105,5 +107,5 @@ class Terminal:
         except OSError:
             # What Linux says when the other side of a terminal is closed.
             return False
-        self._read_so_far += read.decode(errors="replace")
+        self.raw += read.decode(errors="replace")
         return bool(read)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -97,17 +99,47 @@ def slowly(request):
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_bar_has_files_bytes_speed_and_time_left(slowly, columns):
-    """The bar is one line of files, bytes, speed and time left, and not wider than the terminal."""
+    """The bar is one line of files, bytes, speed and time left, and leaves room for the ^C of a terminal."""
     with slowly.begin(columns=columns) as terminal:
         shown = terminal.until(r"Moving [^\r\n]*0/1 file [\d.]+ MB/100\.0 MB [\d.]+ [kM]B/s \d\d:\d\d").group()
-    assert len(shown) <= columns
+    assert len(shown) <= columns - len("^C")
 
 
 def test_a_narrow_terminal_has_one_line_without_the_speed(slowly):
     """On 40 columns the bar is one line, too; the speed gives way."""
     with slowly.begin(columns=40) as terminal:
         shown = terminal.until(r"[━╸╺]+ 0/1 file [\d.]+ MB/100\.0 MB  ?\d\d:\d\d").group()
-    assert len(shown) <= 40
+    assert len(shown) <= 40 - len("^C")
+
+
+def test_the_cursor_stays_where_it_can_be_seen(slowly):
+    """A command may be killed while its bar is shown: the cursor is there all the time."""
+    with slowly.begin() as terminal:
+        assert terminal.raw.count("\x1b[?25l") <= terminal.raw.count("\x1b[?25l\x1b[?25h")
+
+
+@pytest.mark.parametrize(("sent", "state"), [(0, "succeeded"), (signal.SIGTERM, "canceled")])
+def test_a_terminal_that_is_gone_changes_nothing_for_a_transfer(local, sent, state):
+    """If the terminal of the bar is gone, the transfer goes on, can be stopped, and tells its end in JSON."""
+    slowly = Slowly(local)
+    (local.folder / "run.py").write_text(f"{SLOW}\nfrom chiltepin.cli.main import main\nmain()\n")
+    inside, outside = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "run.py", *slowly.words, "-F", "json"],
+        cwd=local.folder,
+        stdout=subprocess.PIPE,
+        stderr=outside,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        os.close(outside)
+        while b"Moving" not in os.read(inside, 65536):
+            pass
+        os.close(inside)
+        process.send_signal(sent)
+        out, _ = process.communicate(timeout=60)
+    assert json.loads(out)["state"] == state
+    assert os.listdir(local.b) == (["big"] if state == "succeeded" else [])
 
 
 def test_ctrl_c_stops_in_an_orderly_way(slowly):

@@ -18,7 +18,7 @@ from chiltepin import configure, delete_task, join_task, paths, python_task, sta
 from chiltepin.errors import ConfigError, TaskFailedError
 from chiltepin.model import endpoint_name
 from chiltepin.parsl.files import location_of, url_of
-from chiltepin.parsl.futures import set_watcher
+from chiltepin.parsl.shutdown import shutdown_of
 
 LIMIT = 60
 HERE = Path(__file__).parent
@@ -194,7 +194,7 @@ def test_no_worker_is_held_by_a_service(chiltepin_globus, tmp_path):
     chiltepin_globus.settings.task_latency, chiltepin_globus.settings.request_rate = 1e6, None
     transfers = []
     with chiltepin.Workflow(world.settings, run_dir=tmp_path / "runinfo") as workflow:
-        set_watcher(workflow.dfk, transfers.append)
+        shutdown_of(workflow.dfk).watcher = transfers.append
         app = total(inputs=[laptop(f"{number}.csv") for number in range(100)])
         assert len(transfers) == 100
         while any(transfer.task_handle is None for transfer in transfers):

@@ -327,3 +327,11 @@ def test_a_speed_is_that_of_the_last_seconds():
     assert [meter.speed(count, now) for count, now in [(0, 0.0), (0, 1.0), (100, 2.0), (300, 4.0)]] == [0, 0, 50, 75]
     assert meter.speed(300, 14.0) == 0
     assert meter.speed(700, 24.0) == 20
+
+
+def test_a_speed_is_steady_between_two_steps_of_a_service():
+    """A count that grows by as much with each poll has one speed, also just before the next poll."""
+    meter = RateMeter()
+    seen = [(now, meter.speed(500 * (now // 5), float(now))) for now in range(40)]
+    assert {speed for now, speed in seen if now >= 5} == {100}
+    assert meter.speed(3500, 41.0) < 100

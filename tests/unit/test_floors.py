@@ -139,6 +139,11 @@ def test_the_door_is_light(code):
     assert not loaded_by(code) & {"parsl", "globus_sdk", "globus_compute_sdk", "fsspec", "pydantic", "requests", "rich"}
 
 
+def test_the_bar_of_a_command_is_light():
+    """The command line draws with the view of workflows, and does not wait for Parsl to be loaded."""
+    assert not loaded_by("import chiltepin.cli.progress_bar") & {"parsl", "globus_sdk", "fsspec"}
+
+
 def test_a_worker_that_copies_loads_neither_parsl_nor_an_sdk(tmp_path):
     """The process that moves the bytes between folders loads no Parsl, no SDK and not even fsspec."""
     for name in ("a", "b"):

@@ -29,13 +29,11 @@ from chiltepin.transfers.outcomes import describe, status_from_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parsl.dataflow.dflow import DataFlowKernel
-
     from chiltepin.model import Request
     from chiltepin.parsl.operation import Operation
     from chiltepin.parsl.task_channels import TaskChannel
 
-__all__ = ["TransferFuture", "set_watcher"]
+__all__ = ["TransferFuture"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +41,6 @@ logger = logging.getLogger(__name__)
 _WORKER_GONE = (WorkerLost, ManagerLost, BadStateException)
 #: Arguments of a task that do not belong to the request.
 _NOT_OF_REQUEST = (*arguments.TIMES, "inputs")
-
-
-def set_watcher(dfk: DataFlowKernel, watcher: Callable[[TransferFuture], object] | None) -> None:
-    """Have ``watcher``, or nothing, called with each new `TransferFuture` of a run, in the thread that makes it."""
-    shutdown_of(dfk).watcher = watcher
 
 
 class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types

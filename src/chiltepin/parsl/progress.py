@@ -1,4 +1,7 @@
-"""The transfers in flight of a workflow, as a live table on a terminal: `shown`."""
+"""What is under way, at the end of a terminal: `LiveView`; for a workflow a table, `shown`.
+
+The command line draws its bar with a `LiveView`: Parsl, which takes long to load, is imported for type checkers only.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
+from rich.constrain import Constrain
 from rich.filesize import decimal
 from rich.live import Live
 from rich.padding import Padding
@@ -20,20 +24,19 @@ from rich.text import Text
 from chiltepin.backends import threads
 from chiltepin.errors import BackendError, printable
 from chiltepin.model import DeleteRequest, TaskState, items_of
-from chiltepin.parsl.futures import set_watcher
 from chiltepin.parsl.table_layout import COLUMNS, WIDEST, RateMeter, TableLayout, location, rate
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from typing import TextIO
 
-    from parsl.dataflow.dflow import DataFlowKernel
     from rich.console import RenderableType
 
     from chiltepin.model import Request, TaskHandle, TaskStatus
     from chiltepin.parsl.futures import TransferFuture
+    from chiltepin.parsl.shutdown import Shutdown
 
-__all__ = ["LiveTable", "shown"]
+__all__ = ["LiveTable", "LiveView", "shown"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ MAX_ROWS, MAX_FAILURES = 15, 3
 #: Least seconds between two refreshes; drawing takes at most one in so many seconds.
 REFRESH, SHARE = 0.25, 20
 
-#: Seconds that the end of a workflow waits for the last refresh.
+#: Seconds that the end of a view waits for the last refresh.
 CLOSE_TIMEOUT = 5.0
 
 _LOCK = threading.Lock()
@@ -51,7 +54,7 @@ _tables: list[LiveTable] = []
 
 
 @contextlib.contextmanager
-def shown(dfk: DataFlowKernel) -> Iterator[None]:
+def shown(run: Shutdown) -> Iterator[None]:
     """Show the transfers and deletions of a run on stderr, for the time of a ``with`` block.
 
     A terminal has room for one table: runs that are shown at the same time share it.
@@ -61,30 +64,84 @@ def shown(dfk: DataFlowKernel) -> Iterator[None]:
             _tables.append(LiveTable(sys.stderr))
         table = _tables[0]
         table.users += 1
-    set_watcher(dfk, table.add)
+    run.watcher = table.add
     try:
         yield
     finally:
-        set_watcher(dfk, None)
+        run.watcher = None
         with _LOCK:
             table.users -= 1
             if not table.users:
                 _tables.remove(table)
-                table.close()
+                table.view.close()
 
 
-class LiveTable:
-    """A live table, drawn by a separate thread until it is closed.
+class LiveView:
+    """Lines at the end of a terminal, drawn by a separate thread until the view is closed.
 
     Parameters
     ----------
     terminal : file
-        Where it is drawn. Nothing is written before something is added.
+        Where they are drawn.
+    lines : callable
+        Returns the lines of this moment, given the console and whether they are the last ones, which stay on the
+        terminal. Nothing is written before there are any.
     """
+
+    def __init__(self, terminal: TextIO, lines: Callable[[Console, bool], Sequence[RenderableType]]) -> None:
+        #: What is printed on it appears above the view.
+        self.console = Console(file=terminal, highlight=False)
+        self._lines = lines
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        try:
+            self._thread = threads.start(self._run, name="chiltepin-progress")
+        except BackendError as err:
+            logger.warning("What is in flight is not shown: %s", err)
+
+    def close(self) -> None:
+        """Draw the final state, and leave it on the terminal."""
+        self._closed.set()
+        # No longer: a terminal may be stopped (Ctrl-S), and the process has to end.
+        if self._thread is not None:
+            self._thread.join(timeout=CLOSE_TIMEOUT)
+
+    def _run(self) -> None:
+        try:
+            with contextlib.ExitStack() as drawing:
+                self._draw(drawing)
+        except Exception:
+            # The terminal may be gone, say.
+            logger.exception("The view of what is in flight has stumbled; the work goes on without it.")
+
+    def _draw(self, drawing: contextlib.ExitStack) -> None:
+        live: Live | None = None
+        pause, closed = REFRESH, False
+        while not closed:
+            closed = self._closed.wait(pause)
+            began = time.monotonic()
+            if lines := self._lines(self.console, closed):
+                if live is None:
+                    live = drawing.enter_context(self._live())
+                    # A process that is killed must not leave a shell without a cursor.
+                    self.console.show_cursor(True)
+                # A terminal writes "^C" where the cursor is: behind the last line there has to be room for it.
+                last = Constrain(lines[-1], self.console.width - len("^C"))
+                live.update(Group(*lines[:-1], last), refresh=True)
+            pause = max(REFRESH, SHARE * (time.monotonic() - began))
+
+    def _live(self) -> Live:
+        # Other output to the same terminal goes above the view; what goes elsewhere stays there.
+        streams = (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)
+        out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
+        return Live(console=self.console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
+
+
+class LiveTable:
+    """The live table of the runs that are shown."""
 
     def __init__(self, terminal: TextIO) -> None:
         self.users = 0
-        self._console = Console(file=terminal, highlight=False)
         self._began = time.monotonic()
         # Guards what any thread changes; all else belongs to the thread that draws.
         self._lock = threading.Lock()
@@ -95,25 +152,13 @@ class LiveTable:
         self._bytes = 0
         self._total = RateMeter()
         self._meters: dict[Hashable, RateMeter] = {}
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
-        try:
-            self._thread = threads.start(self._run, name="chiltepin-progress")
-        except BackendError as err:
-            logger.warning("What is in flight is not shown: %s", err)
+        self.view = LiveView(terminal, self._lines)
 
     def add(self, future: TransferFuture) -> None:
         """Show a transfer or a deletion from now on; from any thread."""
         with self._lock:
             self._live[future] = None
         future.add_done_callback(lambda _: self._end(future))
-
-    def close(self) -> None:
-        """Draw the final state, and leave it on the terminal."""
-        self._closed.set()
-        # No longer: a terminal may be stopped (Ctrl-S), and the workflow has to end.
-        if self._thread is not None:
-            self._thread.join(timeout=CLOSE_TIMEOUT)
 
     def _end(self, future: TransferFuture) -> None:
         status = future.status()
@@ -133,39 +178,13 @@ class LiveTable:
 
     # The thread that draws.
 
-    def _run(self) -> None:
-        try:
-            with contextlib.ExitStack() as drawing:
-                self._draw(drawing)
-        except Exception:
-            # The terminal may be gone, say.
-            logger.exception("The view of what is in flight has stumbled; the workflow goes on without it.")
-
-    def _draw(self, drawing: contextlib.ExitStack) -> None:
-        live: Live | None = None
-        pause, closed = REFRESH, False
-        while not closed:
-            closed = self._closed.wait(pause)
-            began = time.monotonic()
-            if live is None and (self._live or self._ended):
-                live = drawing.enter_context(self._live_table())
-                # A process that is killed must not leave a shell without a cursor.
-                self._console.show_cursor(True)
-            if live is not None:
-                live.update(self._render(final=closed), refresh=True)
-            pause = max(REFRESH, SHARE * (time.monotonic() - began))
-
-    def _live_table(self) -> Live:
-        # Other output to the same terminal goes above the table; what goes elsewhere stays there.
-        streams = (sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)
-        out, err = (theirs is own and own is not None and own.isatty() for theirs, own in streams)
-        return Live(console=self._console, auto_refresh=False, redirect_stdout=out, redirect_stderr=err)
-
-    def _render(self, *, final: bool) -> RenderableType:
+    def _lines(self, console: Console, final: bool) -> list[RenderableType]:  # noqa: FBT001 - called by the view
         now = time.monotonic()
         with self._lock:
             live, ends, failed = list(self._live), Counter(self._ended), list(self._failed)
-        layout = TableLayout(min(self._console.width, WIDEST))
+        if not live and not ends:
+            return []
+        layout = TableLayout(min(console.width, WIDEST))
         problems: list[RenderableType] = []
         for future in failed:
             status = future.status()
@@ -173,11 +192,9 @@ class LiveTable:
             # The final table is never cut off.
             problems += _note(status.reason, whole=final)
         begun, waiting = _by_task(live)
-        rows = self._rows(layout, begun, self._console.height - len(problems) - 4, now)
+        rows = self._rows(layout, begun, console.height - len(problems) - 4, now)
         head = [layout.line("In flight", *COLUMNS, style="bold")] if rows else []
-        # A terminal writes "^C" where the cursor is: behind the last line there has to be room for it.
-        last = Padding(self._summary(ends, len(live) - waiting, waiting, now), (0, 4, 0, 0), expand=False)
-        return Group(*head, *rows, *problems, last)
+        return [*head, *rows, *problems, self._summary(ends, len(live) - waiting, waiting, now)]
 
     def _rows(
         self, layout: TableLayout, begun: dict[Hashable, list[TransferFuture]], height: int, now: float

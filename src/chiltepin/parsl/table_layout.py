@@ -34,7 +34,11 @@ class RateMeter:
         while len(self._seen) > 1 and self._seen[1][0] <= now - WINDOW:
             self._seen.popleft()
         began, before = self._seen[0]
-        return (count - before) / (now - began) if now > began else 0.0
+        ended = self._seen[-1][0]
+        if len(self._seen) == 1 or now - ended > ended - self._seen[-2][0]:
+            # The next step is late: what moves has become slower, or has stopped.
+            ended = now
+        return (count - before) / (ended - began) if ended > began else 0.0
 
 
 class TableLayout:
