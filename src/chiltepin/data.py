@@ -17,7 +17,7 @@ from chiltepin.transfers import arguments, worker
 from chiltepin.transfers.resolve import resolve_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chiltepin.model import SyncLevel
 
@@ -58,8 +58,8 @@ def transfer_task(
     client: Any = None,
     recursive: Any = False,
     *,
-    executor: str | list[str],
-    inputs: Sequence[Any] = (),
+    executor: str | list[str] | None = None,
+    inputs: Sequence[Any] | None = (),
     check: bool | None = None,
     sync_level: Any = None,
     verify_checksum: Any = True,
@@ -70,6 +70,12 @@ def transfer_task(
     checksum: Any = "",
     delete_destination_extra: Any = False,
     label: Any = "",
+    walltime: float | None = None,
+    outputs: None = None,
+    stdout: None = None,
+    stderr: None = None,
+    chiltepin_task_geometry: Mapping[str, Any] | None = None,
+    parsl_resource_specification: Mapping[str, Any] | None = None,
 ) -> TransferFuture:
     """Move a file, or the contents of a folder, as a task of the running workflow.
 
@@ -93,8 +99,8 @@ def transfer_task(
     recursive : bool
         True moves the contents of a folder, False a single file; a mismatch is an error, as at Globus.
     executor : str or list of str
-        Label of a resource, or several, whose worker moves the bytes. A service moves them without a worker, for any
-        label.
+        Label of a resource, or several, whose worker moves the bytes; by default ``data: executor:`` of the settings. A
+        service moves them without a worker, for any label or none.
     inputs : sequence
         Futures to wait for, also inside lists, tuples, dicts and sets; their results are not used.
     check : bool or None
@@ -119,6 +125,12 @@ def transfer_task(
         `chiltepin.model.TransferRequest`. Deleted data cannot be recovered.
     label : str
         A label for the task.
+    walltime : float or None
+        The name of tasks for ``timeout``; the shorter of the two counts.
+    chiltepin_task_geometry, parsl_resource_specification : dict or None
+        As for other tasks: the resources of the worker that moves the bytes. A service needs none.
+    outputs, stdout, stderr : None
+        Refused, with the reason: a task of this kind makes no such files.
 
     Returns
     -------
@@ -159,6 +171,12 @@ def transfer_task(
             "checksum": checksum,
             "delete_destination_extra": delete_destination_extra,
             "label": label,
+            "walltime": walltime,
+            "outputs": outputs,
+            "stdout": stdout,
+            "stderr": stderr,
+            "chiltepin_task_geometry": chiltepin_task_geometry,
+            "parsl_resource_specification": parsl_resource_specification,
         },
     )
 
@@ -171,11 +189,17 @@ def delete_task(
     client: Any = None,
     recursive: Any = False,
     *,
-    executor: str | list[str],
-    inputs: Sequence[Any] = (),
+    executor: str | list[str] | None = None,
+    inputs: Sequence[Any] | None = (),
     check: bool | None = None,
     ignore_missing: Any = False,
     label: Any = "",
+    walltime: float | None = None,
+    outputs: None = None,
+    stdout: None = None,
+    stderr: None = None,
+    chiltepin_task_geometry: Mapping[str, Any] | None = None,
+    parsl_resource_specification: Mapping[str, Any] | None = None,
 ) -> TransferFuture:
     """Delete a file, or a folder with its contents, as a task of the running workflow.
 
@@ -189,7 +213,7 @@ def delete_task(
         Delete folders; without it a folder is an error. Deleted data cannot be recovered.
     ignore_missing : bool
         Whether a missing path counts as deleted.
-    timeout, polling_interval, client, executor, inputs, check, label
+    timeout, polling_interval, client, executor, inputs, check, label, and the keywords of tasks
         As in `transfer_task`, with the same errors.
 
     Returns
@@ -211,6 +235,12 @@ def delete_task(
             "recursive": recursive,
             "ignore_missing": ignore_missing,
             "label": label,
+            "walltime": walltime,
+            "outputs": outputs,
+            "stdout": stdout,
+            "stderr": stderr,
+            "chiltepin_task_geometry": chiltepin_task_geometry,
+            "parsl_resource_specification": parsl_resource_specification,
         },
     )
 

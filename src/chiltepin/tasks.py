@@ -24,6 +24,7 @@ from parsl.dataflow.futures import AppFuture
 
 from chiltepin.errors import suggest
 from chiltepin.parsl import kernel
+from chiltepin.parsl.app_keywords import check_geometry
 from chiltepin.parsl.nested_futures import PLAIN, nested
 from chiltepin.parsl.shutdown import install_shutdown
 from chiltepin.parsl.task_functions import (
@@ -276,11 +277,7 @@ class _Task:
         raise TypeError(f"{self.name}() cannot be called so: {reason}. It is {self.name}{self.signature}.")
 
     def _add_resources(self, named: dict[str, Any], geometry: Mapping[str, Any] | None) -> None:
-        if geometry is not None and not isinstance(geometry, dict):
-            raise TypeError(
-                f"chiltepin_task_geometry must be a dict such as {{'num_nodes': 2, 'ranks_per_node': 4}}, "
-                f"not {geometry!r}."
-            )
+        check_geometry(geometry)
         resources = {**(named.get("parsl_resource_specification") or {}), **(geometry or {})}
         if resources and self.kind == "join":
             raise TypeError(

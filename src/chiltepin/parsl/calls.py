@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chiltepin.backends import registry
 from chiltepin.errors import TaskError
 from chiltepin.model import DeleteRequest, TaskHandle
-from chiltepin.parsl import kernel
+from chiltepin.parsl import app_keywords, kernel
 from chiltepin.parsl.files import input_futures
 from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
@@ -92,22 +92,41 @@ def start(
     dfk = kernel.current()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
-    if not isinstance(inputs, list | tuple):
+    if not isinstance(inputs, list | tuple | None):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
+    resources = app_keywords.taken(operation.name, asked)
     known, rest = _known(operation, settings, asked)
     payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"), **known)
     # Parsl looks into every argument of a task for a future; where there is none, one payload costs it least.
-    options = {"executor": executor, **({"inputs": input_futures(inputs)} if inputs else {}), **rest}
+    options = {
+        "executor": _executor(operation, settings, executor),
+        **({"inputs": input_futures(inputs)} if inputs else {}),
+        **rest,
+    }
     channel: TaskChannel
     if payload.handle is None:
         transfers = open_transfers(payload.setup, client)
         app_future = operation.at_service(payload, transfers, **options)
         channel = ServiceChannel(payload, transfers.manager)
     else:
-        app_future = operation.at_worker(payload, **options)
+        app_future = operation.at_worker(payload, **options, **resources)
         channel = WorkerChannel(payload, payload.handle)
     return TransferFuture(app_future, operation, channel, payload.request, check=check)
+
+
+def _executor(operation: Operation, settings: DataSettings, executor: Any) -> Any:
+    """Return the executor of a call: as it says, else as the settings say; a service needs none."""
+    if executor is not None:
+        return executor
+    if settings.executor:
+        return settings.executor
+    if runs_at_service(registry.load(settings.backend)):
+        return "all"
+    raise TypeError(
+        f"{operation.name}() missing 1 required keyword-only argument: 'executor'; name the resource whose workers "
+        "move the bytes, or add 'executor:' below 'data:' in the settings."
+    )
 
 
 def _known(

@@ -35,6 +35,8 @@ class DataSettings:
         What moves the bytes; Globus by default.
     check : bool
         Whether a transfer that did not succeed raises its error; False gives False instead.
+    executor : str or tuple of str or None
+        The executor of a transfer whose call names none.
     fault_grace : float
         Seconds that a service may report a permanent fault (no such file, no permission, a full disk) before its task
         is stopped. The default leaves time for a file that is just being created, and for a laptop that changes its
@@ -55,6 +57,7 @@ class DataSettings:
     file: str = ""
     backend: str = "globus"
     check: bool = True
+    executor: str | tuple[str, ...] | None = None
     fault_grace: float = FAULT_GRACE
     batch: bool = True
     journal: str = ""

@@ -91,6 +91,13 @@ def _client_id(value: Any) -> str:
     return uuid_text(value, "write the UUID of a native app that is registered at Globus")
 
 
+def _executor(value: Any) -> str | tuple[str, ...]:
+    labels = [value] if isinstance(value, str) else value
+    if not isinstance(labels, list | tuple) or not labels or not all(isinstance(label, str) for label in labels):
+        raise misfit("write the name of a resource, a list of names, or all")
+    return "all" if list(labels) == ["all"] else tuple(labels)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,6 +107,7 @@ class _General(_Strict):
 
     backend: Text = "globus"
     check: bool = True
+    executor: Annotated[str | tuple[str, ...], BeforeValidator(_executor)] | None = None
     fault_grace: Seconds = FAULT_GRACE
     batch: bool = True
     journal: Annotated[str, BeforeValidator(_journal)] | None = None
@@ -186,6 +194,7 @@ class _Reader:
             file=file,
             backend=general.backend,
             check=general.check,
+            executor=general.executor,
             fault_grace=general.fault_grace,
             batch=general.batch,
             journal=self._journal(general.journal),

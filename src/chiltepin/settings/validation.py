@@ -72,6 +72,7 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
         if resource:
             resources[label] = resource
             problems += _folder_problems(label, resource, data)
+    problems += _executor_problems(data, [LOCAL, *config])
     if problems:
         source.refuse(problems)
     for label, resource in resources.items():
@@ -96,6 +97,20 @@ def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list
     else:
         return []
     return [Problem(path=(label, "working_dir"), sentence=sentence)]
+
+
+def _executor_problems(data: DataSettings, labels: Collection[Any]) -> list[Problem]:
+    if data.executor is None or isinstance(data.executor, str):
+        return []
+    known = {str(label) for label in labels} - {DATA}
+    return [
+        Problem(
+            path=(DATA, "executor"),
+            sentence=f"names the resource {label!r}, which is not declared; {suggest(label, known)}",
+        )
+        for label in data.executor
+        if label not in known
+    ]
 
 
 def _shape_problem(label: Any, body: Any) -> str:

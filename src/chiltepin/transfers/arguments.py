@@ -151,6 +151,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "dst_path": _path,
     "timeout": _seconds,
     "polling_interval": _interval,
+    "walltime": _seconds,
     "recursive": _flag,
     "sync_level": _sync_level,
     "verify_checksum": _flag,

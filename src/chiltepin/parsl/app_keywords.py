@@ -1,0 +1,49 @@
+"""The keywords of every task that `transfer_task` and `delete_task` take too, so that such calls need no change."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from chiltepin.errors import shown
+from chiltepin.transfers import arguments
+
+__all__ = ["check_geometry", "taken"]
+
+_RESOURCES = ("chiltepin_task_geometry", "parsl_resource_specification")
+
+#: Why a keyword has no use here.
+_REFUSED = {
+    "outputs": "the file that a transfer makes is future.file",
+    "stdout": "a transfer or a deletion prints nothing; future.status() tells what it does",
+    "stderr": "a transfer or a deletion prints nothing; future.status() tells what it does",
+}
+
+
+def check_geometry(geometry: Any) -> None:
+    """Raise a TypeError for a value that is not a task geometry."""
+    if geometry is not None and not isinstance(geometry, dict):
+        raise TypeError(
+            f"chiltepin_task_geometry must be a dict such as {{'num_nodes': 2, 'ranks_per_node': 4}}, not {geometry!r}."
+        )
+
+
+def taken(name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Take the keywords of tasks from the arguments of a call, and return those that the app for a worker gets.
+
+    ``walltime`` becomes the ``timeout`` if that is longer. ``name`` is that of the function, for messages.
+    """
+    for keyword, reason in _REFUSED.items():
+        if value := asked.pop(keyword):
+            raise TypeError(f"{name}() takes no {keyword}={shown(value)}, because {reason}; remove it.")
+    walltime = asked.pop("walltime")
+    if walltime is not None:
+        limit = arguments.check("walltime", walltime)
+        if isinstance(asked["timeout"], Future):
+            raise TypeError(
+                f"{name}() has walltime={shown(walltime)}, and a timeout that is a future; give one of them."
+            )
+        asked["timeout"] = min(limit, arguments.check("timeout", asked["timeout"]))
+    resources = {keyword: asked.pop(keyword) for keyword in _RESOURCES}
+    check_geometry(resources["chiltepin_task_geometry"])
+    return {keyword: value for keyword, value in resources.items() if value is not None}
