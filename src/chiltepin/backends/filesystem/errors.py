@@ -10,7 +10,7 @@ import os
 
 from chiltepin.errors import printable
 
-__all__ = ["FATAL_CODES", "Fault", "fault_of"]
+__all__ = ["FATAL_CODES", "ConnectionLostError", "Fault", "fault_of"]
 
 _CODES = {
     errno.ENOENT: "FILE_NOT_FOUND",
@@ -77,10 +77,23 @@ class Fault(Exception):  # noqa: N818 - the glossary's word
         super().__init__(self.reason)
 
 
+class ConnectionLostError(ConnectionError):
+    """A connection ended, or did not begin; a later attempt may succeed.
+
+    ``reason`` is told as it is, and holds no secret.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
 def fault_of(error: BaseException, what: str) -> Fault:
     """Return the fault for an exception of a store; ``what``, the operation and its path, begins the sentence."""
     if isinstance(error, Fault):
         return error
+    if isinstance(error, ConnectionLostError):
+        return Fault(error.code, f"{what}: {error.reason}")
     number = meant = error.errno if isinstance(error, OSError) else None
     # What the kernel finds invalid of a call with a name is that name: on VFAT, characters that it does not have.
     if number == errno.EINVAL and isinstance(error, OSError) and isinstance(error.filename, (str, bytes)):

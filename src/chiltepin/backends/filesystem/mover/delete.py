@@ -59,11 +59,29 @@ def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Root
     if entry.kind == "dir" or (request.recursive and is_both(location)):
         remove_tree(run, location, roots)
     if entry.kind != "dir":
+        _remove_file(run, location, entry, roots)
+
+
+def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -> None:
+    """Remove one file or link; ``run`` records a failure."""
+    tries = 0
+
+    def operation() -> None:
+        nonlocal tries
+        tries += 1
         with location.parent() as folder:
             if entry.kind == "link":
                 roots.refuse_link(folder, location)
             folder.remove(location.parts[-1])
-        run.count(files=1)
+
+    try:
+        with_retries(run, operation, location.store)
+    except Exception as err:  # noqa: BLE001 - whatever a store raises is told of this file
+        # A connection may have been lost after the removal and before its reply.
+        if tries == 1 or not isinstance(err, FileNotFoundError):
+            run.fail(err, f"Deleting {location}")
+            return
+    run.count(files=1)
 
 
 def remove_tree(run: TaskRun, top: Location, roots: Roots, goes: Goes | None = None) -> None:
@@ -123,12 +141,16 @@ class _Doomed:
         del group
         location = self._top.below(*node.parts)
         folders: dict[str, None] = {}
-        try:
-            with with_retries(self._task, partial(location.store.folder, location.parts), location.store) as folder:
+        stayed: set[str] = set()
+
+        def operation() -> None:
+            with location.store.folder(location.parts) as folder:
                 self._roots.refuse_opened(folder, location)
-                stayed: set[str] = set()
                 while self._round(node, folder, location, folders, stayed):
                     pass
+
+        try:
+            with_retries(self._task, operation, location.store)
         except FileNotFoundError:
             # Object stores have no empty folders, and elsewhere another process was faster.
             return folders

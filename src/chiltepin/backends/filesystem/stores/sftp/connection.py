@@ -7,7 +7,6 @@ threads reads for all, and passes that on when it has its answers. So a single t
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import select
@@ -20,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chiltepin.backends import forks
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import ConnectionLostError, Fault
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     DATA,
     HANDLE,
@@ -30,8 +29,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     pack_string,
     pack_uint32,
 )
-from chiltepin.backends.filesystem.stores.sftp.openssh import ConnectionLostError
-from chiltepin.backends.filesystem.stores.sftp.pipes import end_process, open_pipes, wait_ready
+from chiltepin.backends.filesystem.stores.sftp.pipes import end_process, last_words, open_pipes, wait_ready
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.stores.sftp.openssh import OpenSSH
@@ -68,14 +66,14 @@ class _Burst:
 class Connection:
     """A connection to an SFTP server, through a process of OpenSSH.
 
-    A server that cannot be reached, or refuses the login, is a ConnectionLostError or ``Fault``.
+    A server that cannot be reached, or refuses the login, is a `ConnectionLostError` or a `Fault`.
     """
 
     def __init__(self, login: OpenSSH) -> None:
         self._login = login
         self._process, self._errors = login.start()
         self._input, self._output = open_pipes(self._process, login.response_timeout)
-        self._end = weakref.finalize(self, end_process, self._process, self._output)
+        self._end = weakref.finalize(self, end_process, self._process, self._output, self._errors)
         forks.register(self._leave)
         self._ids = itertools.count(1)
         self._pending: dict[int, tuple[Request, _Burst]] = {}
@@ -84,7 +82,8 @@ class Connection:
         # Handles of files that are no longer used.
         self._left: deque[bytes] = deque()
         self._led = False
-        self._silent = False
+        #: Why it was lost.
+        self._loss = self._told(ConnectionAbortedError())
         self._turns = threading.Semaphore(MAX_IN_FLIGHT)
         #: Seconds of the shortest burst so far: about the way there and back.
         self.delay = float("inf")
@@ -123,16 +122,17 @@ class Connection:
             answer = b""
         if answer[:5] != struct.pack(">BI", MessageType.VERSION, 3):
             self.broken = True
-            # What a shell printed; of words that are no more than four bytes there may be more by now.
-            words = answer if answer[:1] != bytes([MessageType.VERSION]) else b""
+            # What a shell printed; of words that are no more than four bytes there may be more by now. The size of a
+            # reply begins with 0, and what is less than a size was cut off.
+            words = answer if answer[:1] not in (b"\0", bytes([MessageType.VERSION])) else b""
             with suppress(OSError):
                 words += self._output.peek() if words else b""
+            said = "" if words else last_words(self._process, self._errors)
             self._end()
-            if answer and not words:
+            if len(answer) > 4 and not words:  # noqa: PLR2004 - the size of a reply
                 version = int.from_bytes(answer[1:5], "big")
                 raise Fault("ENDPOINT_ERROR", f"{self._login.host} speaks version {version} of SFTP; 3 is needed.")
-            raise self._login.failure(self._errors, words)
-        self._errors.close()
+            raise self._login.failure(said, words)
         return extensions(answer[5:])
 
     def _limits(self) -> tuple[int, int]:
@@ -165,7 +165,7 @@ class Connection:
     def _send(self, requests: tuple[Request, ...], burst: _Burst) -> None:
         with self._sending:
             if self.broken:
-                raise self._lost()
+                raise self.lost()
             buffers: list[bytes | memoryview] = []
             for request in requests:
                 request_id = next(self._ids) & 0xFFFFFFFF
@@ -177,7 +177,7 @@ class Connection:
                 self._write(buffers)
             except OSError as err:
                 self._break(err)
-                raise self._lost() from None
+                raise self.lost() from None
         self._close_left()
 
     def _write(self, buffers: list[bytes | memoryview]) -> None:
@@ -214,7 +214,7 @@ class Connection:
         finally:
             self._hand_over()
         if burst.left:
-            raise self._lost()
+            raise self.lost()
 
     def _receive(self) -> None:
         size, kind, request_id = struct.unpack(">IBI", self._read(9))
@@ -227,7 +227,7 @@ class Connection:
             if count > len(request.into) or count + 9 > size:
                 raise ValueError(count)
             if self._output.readinto(request.into[:count]) != count:
-                raise EOFError
+                raise ConnectionResetError
             # A flag of later versions, which says that this is the end of the file.
             self._read(size - 9 - count)
         else:
@@ -260,16 +260,32 @@ class Connection:
 
     def _break(self, error: Exception) -> None:
         """Give the connection up: end the process, which the reader notices."""
-        self.broken = True
-        self._silent = self._silent or isinstance(error, TimeoutError)
+        if not self.broken:
+            self._loss = self._told(error)
+            self.broken = True
         with suppress(OSError):
             self._process.kill()
 
-    def _lost(self) -> ConnectionLostError:
-        if self._silent:
-            words = f"{self._login.host} has answered nothing for {self._login.response_timeout:g} s"
-            return ConnectionLostError(errno.ETIMEDOUT, words)
-        return ConnectionLostError(errno.ECONNRESET, f"The connection to {self._login.host} was lost")
+    def _told(self, error: Exception) -> tuple[str, str]:
+        if isinstance(error, TimeoutError):
+            return "TIMEOUT", f"{self._login.host} has answered nothing for {self._login.response_timeout:g} s"
+        if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+            said = last_words(self._process, self._errors)
+        elif isinstance(error, ConnectionAbortedError):
+            said = "it was closed"
+        else:
+            said = "a reply could not be parsed"
+        return "CONNECTION_RESET", f"the connection to {self._login.host} was lost ({said}); run it again."
+
+    @property
+    def alive(self) -> bool:
+        """Whether a request may be sent; its process may have ended while nothing was asked of it."""
+        return not self.broken and self._process.poll() is None
+
+    def lost(self) -> ConnectionLostError:
+        """Return the error that says why the connection was lost, and give it up."""
+        self._break(ConnectionResetError())
+        return ConnectionLostError(*self._loss)
 
     def close(self) -> None:
         """End the connection; what is in flight fails."""

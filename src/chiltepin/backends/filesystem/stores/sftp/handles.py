@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import stat
 import threading
 from typing import TYPE_CHECKING
@@ -115,9 +113,9 @@ class Handles:
         with self._lock:
             handle = self._open.get(connection)
             if handle is None:
-                if self.first is not None and self.first.broken:
+                if self.first is not None and not self.first.alive:
                     # What was seen before may be another file by now; the whole file is another try.
-                    raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+                    raise self.first.lost()
                 (request,) = connection.ask(opening(self._path, self._flags))
                 handle = opened(connection, request)
                 self.add(connection, handle)

@@ -7,9 +7,9 @@ with the same ``~/.ssh/config``, agent, jump hosts and shared connections. It ne
 from __future__ import annotations
 
 import atexit
-import errno
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from chiltepin.backends import forks
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import ConnectionLostError, Fault
 from chiltepin.backends.filesystem.stores.same_server import same_host
 from chiltepin.backends.filesystem.stores.sftp.ciphers import QUICK, in_hardware
 from chiltepin.errors import ConfigError, suggest
@@ -27,7 +27,7 @@ from chiltepin.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ConnectionLostError", "OpenSSH"]
+__all__ = ["OpenSSH"]
 
 #: What is asked of ssh whatever its settings say, the first word winning (ssh_config(5)): nothing is prompted for, no
 #: host is taken unknown, nothing but the files is forwarded, and a server that is gone is noticed within a minute.
@@ -77,12 +77,11 @@ _TELLING = 10.0
 #: Bytes that are shown of what came instead of an answer.
 _SHOWN = 120
 
+#: How ssh names a host, which may be a jump host, whose address it does not find.
+_UNKNOWN_HOST = re.compile(r"Could not resolve hostname ([^\s:]+)")
+
 #: Bytes that a pipe to ssh holds, where that can be said.
 _PIPE = 1 << 20
-
-
-class ConnectionLostError(ConnectionResetError):
-    """The connection ended, or never began; a later try may find it better."""
 
 
 class OpenSSH:
@@ -197,11 +196,16 @@ class OpenSSH:
         _widen(process)
         return process, errors
 
-    def failure(self, errors: IO[bytes], words: bytes = b"") -> Exception:
-        """Return what it means that a connection did not begin; ``words`` came instead of an answer."""
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")
-        errors.close()
+    def failure(self, said: str, words: bytes = b"") -> Exception:
+        """Return what it means that a connection did not begin.
+
+        Parameters
+        ----------
+        said : str
+            The error output of ssh.
+        words : bytes
+            What came instead of a reply.
+        """
         if words:
             shown = " ".join(words[:_SHOWN].decode(errors="replace").split())
             reason = (
@@ -269,8 +273,13 @@ def _failure(host: str, said: str) -> Exception:
         )
     if "subsystem request failed" in said:
         return Fault("ENDPOINT_ERROR", f"{host} has no SFTP; ask its operators for it.")
-    if "Could not resolve hostname" in said:
-        return Fault("CONNECT_FAILED", f"No host is named {host}; correct the URL of the endpoint, or ~/.ssh/config.")
+    unknown = _UNKNOWN_HOST.search(said)
+    # With EAI_AGAIN, the name server did not reply (getaddrinfo(3)).
+    if unknown and "Temporary failure" not in said:
+        name = unknown.group(1)
+        return Fault("CONNECT_FAILED", f"No host is named {name}; correct the URL of the endpoint, or ~/.ssh/config.")
     if "Bad configuration option" in said or "Bad owner or permissions" in said or "command-line" in said:
         return Fault("ENDPOINT_ERROR", f"ssh does not take its settings for {host}; see what `ssh {host}` says.")
-    return ConnectionLostError(errno.ECONNREFUSED, f"{host} cannot be reached")
+    return ConnectionLostError(
+        "CONNECT_FAILED", f"{host} cannot be reached ({said}); see that `ssh {host}` works here."
+    )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import os
 import select
+import subprocess
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-if TYPE_CHECKING:
-    import subprocess
+__all__ = ["ReplyPipe", "end_process", "last_words", "open_pipes", "wait_ready"]
 
+#: Seconds for which ssh may live after it has closed its pipe, to write why.
+_ENDING = 0.5
 
-__all__ = ["ReplyPipe", "end_process", "open_pipes", "wait_ready"]
+#: Bytes that are shown of its error output.
+_SHOWN = 400
 
 
 class ReplyPipe(io.RawIOBase):
@@ -52,11 +55,23 @@ def open_pipes(process: subprocess.Popen[bytes], response_timeout: float) -> tup
     return process.stdin.fileno(), io.BufferedReader(ReplyPipe(process.stdout, response_timeout))
 
 
-def end_process(process: subprocess.Popen[bytes], output: io.BufferedReader) -> None:
+def last_words(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
+    """Return the end of what ssh wrote to its error output, else how it ended; ``process`` closed its pipe."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_ENDING)
+    if errors.closed:
+        return "it was closed"
+    # Without a seek: ssh writes where this file is read.
+    size = os.fstat(errors.fileno()).st_size
+    said = " ".join(os.pread(errors.fileno(), _SHOWN, max(0, size - _SHOWN)).decode(errors="replace").split())
+    return said or f"ssh ended with status {process.poll()}"
+
+
+def end_process(process: subprocess.Popen[bytes], output: io.BufferedReader, errors: IO[bytes]) -> None:
     """Close the pipes, at which ssh ends, and wait for that."""
     with suppress(OSError):
         process.kill()
-    for pipe in (process.stdin, output):
+    for pipe in (process.stdin, output, errors):
         with suppress(OSError):
             if pipe is not None:
                 pipe.close()

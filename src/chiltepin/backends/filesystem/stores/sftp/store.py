@@ -97,7 +97,7 @@ class SftpStore:
         """Return the connection with the least to do; open one if there is none, or all are busy."""
         with self._lock:
             # The list is shared with the same store of other tasks.
-            self._connections[:] = [connection for connection in self._connections if not connection.broken]
+            self._connections[:] = [connection for connection in self._connections if connection.alive]
             best = min(self._connections, key=lambda connection: connection.load, default=None)
             if best is None:
                 best = Connection(self._login)
