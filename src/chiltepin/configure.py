@@ -47,7 +47,7 @@ def parse_file(path: str | os.PathLike[str]) -> Document:
     Returns
     -------
     Document
-        The content of the file, as a dict with its file and lines.
+        The content of the file, as a dict with its file and lines. ``yaml.safe_dump`` writes it as any dict.
 
     Raises
     ------

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "InvalidYAMLError", "KeyPath", "read"]
 
+#: The top-level key of the settings of data; every other one is a resource.
+DATA = "data"
+
 #: The path to a value: keys, and indices of lists.
 KeyPath = tuple["str | int", ...]
 
@@ -87,7 +90,23 @@ def read(path: str | os.PathLike[str]) -> Document:
         failure = _too_deep(file)
     if failure:
         raise failure
+    for key_node, value_node in root.value:
+        if _is_template(key_node.value, value_node):
+            content.pop(key_node.value, None)
     return Document(content, file=file, lines=builder.lines)
+
+
+def _is_template(key: str, node: Any) -> bool:
+    """Whether a top-level value is there for the aliases of its anchors only: under ``x-...``, a list, or text."""
+    if key.startswith("x-"):
+        return _has_anchor(node)
+    return key != DATA and not isinstance(node, yaml.MappingNode) and node.tag != _NULL and bool(node.anchor)
+
+
+def _has_anchor(node: Any) -> bool:
+    inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+    children = [child for pair in inner for child in pair] if isinstance(node, yaml.MappingNode) else inner
+    return bool(node.anchor) or any(map(_has_anchor, children))
 
 
 def _text(file: str) -> str:
@@ -124,7 +143,14 @@ class _Loader(yaml.SafeLoader):
     """A safe loader that keeps as text what is neither a number nor a boolean in YAML 1.2."""
 
     # The resolvers of YAML 1.1 make 1:00:00 the number 3600 and the account 0123 the number 83.
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}  # type: ignore[misc]
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> Any:
+        """Return the next node, with its anchor, which PyYAML drops."""
+        anchor = self.peek_event().anchor  # type: ignore[no-untyped-call]
+        node: Any = super().compose_node(parent, index)
+        node.anchor = anchor
+        return node
 
 
 for _tag, _pattern in (
@@ -135,6 +161,29 @@ for _tag, _pattern in (
     (_MERGE, r"<<\Z"),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), None)
+
+
+def _represent(dumper: Any, document: Document) -> yaml.Node:
+    node: yaml.Node = dumper.represent_dict(document)
+    _quote(node)
+    return node
+
+
+def _quote(node: yaml.Node) -> None:
+    """Put text in quotes that `read` would take for a number, and PyYAML, with other rules, would not."""
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag == _STR and any(found.match(node.value) for _, found in _Loader.yaml_implicit_resolvers[None]):
+            node.style = '"'
+        return
+    for child in node.value:
+        for one in child if isinstance(child, tuple) else (child,):
+            _quote(one)
+
+
+#: The dumpers of PyYAML write a document as the dict that it is.
+for _dumper in ("Dumper", "SafeDumper", "CDumper", "CSafeDumper"):
+    if hasattr(yaml, _dumper):
+        getattr(yaml, _dumper).add_representer(Document, _represent)
 
 
 def _compose(text: str, file: str) -> yaml.Node | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.errors import ConfigError, shown, suggest
+from chiltepin.settings.document import DATA
 from chiltepin.settings.endpoints import read_data
 from chiltepin.settings.messages import Problem, Source, validate
 from chiltepin.settings.resources import LOCAL, Resource, label_problem
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfigWarning", "Settings", "check"]
 
-DATA = "data"
+#: A key that an example of upstream's has; it has no effect there either.
+UPSTREAMS_LAUNCHER = "launcher"
 
 _DATA_KEYS = {"backend", "endpoints"}
 
@@ -65,7 +67,7 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
     data, problems = read_data(config.get(DATA), backends=backends, folder=folder, file=source.file)
     resources = {LOCAL: Resource(provider="threads")}
     for label, body in config.items():
-        if label == DATA:
+        if label == DATA or _is_template(label, body, in_file=bool(source.file)):
             continue
         resource, found = _resource(label, body)
         problems += found
@@ -76,14 +78,22 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
     if problems:
         source.refuse(problems)
     for label, resource in resources.items():
-        _warn(source, label, resource)
+        _warn(source, label, resource, config.get(label) or {})
     return Settings(file=source.file, resources=resources, data=data)
 
 
 def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:
     if sentence := _shape_problem(label, body):
         return None, [Problem(path=(label,), sentence=sentence)]
-    return validate(Resource, body or {}, path=(label,), noun="a resource")
+    known = {key: value for key, value in (body or {}).items() if key != UPSTREAMS_LAUNCHER}
+    return validate(Resource, known, path=(label,), noun="a resource")
+
+
+def _is_template(label: Any, body: Any, *, in_file: bool) -> bool:
+    """Whether a value is there for aliases only; a `Document` tells by its anchors, which a dict does not have."""
+    if isinstance(label, str) and label.startswith("x-") and body:
+        return not isinstance(body, Mapping) or Resource.model_fields.keys().isdisjoint(body)
+    return not in_file and bool(body) and isinstance(body, list) and all(isinstance(line, str) for line in body)
 
 
 def _folder_problems(label: str, resource: Resource, data: DataSettings) -> list[Problem]:
@@ -129,11 +139,14 @@ def _shape_problem(label: Any, body: Any) -> str:
     return ""
 
 
-def _warn(source: Source, label: str, resource: Resource) -> None:
-    for key in resource.idle_keys():
-        problem = Problem(
-            path=(label, key),
-            sentence=f"has no effect with {resource.kind}; remove it, unless you mean to change back",
+def _warn(source: Source, label: str, resource: Resource, body: Mapping[str, Any]) -> None:
+    idle = dict.fromkeys(
+        resource.idle_keys(), f"has no effect with {resource.kind}; remove it, unless you mean to change back"
+    )
+    if UPSTREAMS_LAUNCHER in body:
+        idle[UPSTREAMS_LAUNCHER] = (
+            "has no effect; write mpi: true for MPI programs, and mpi_launcher: for what starts them"
         )
+    for key, sentence in idle.items():
         # Points at the caller of `check`.
-        warnings.warn(source.sentence(problem), ConfigWarning, stacklevel=3)
+        warnings.warn(source.sentence(Problem(path=(label, key), sentence=sentence)), ConfigWarning, stacklevel=3)
