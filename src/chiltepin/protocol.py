@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chiltepin.errors import ChiltepinError
     from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
 
-__all__ = ["BatchingBackend", "ClientBackend", "PlacingBackend", "StatBackend", "TransferBackend", "WorkerBackend"]
+__all__ = [
+    "BatchingBackend",
+    "ClientBackend",
+    "PlacingBackend",
+    "Shard",
+    "ShardOutcome",
+    "ShardingBackend",
+    "StatBackend",
+    "TransferBackend",
+    "WorkerBackend",
+]
 
 
 @runtime_checkable
@@ -117,6 +129,83 @@ class WorkerBackend(TransferBackend, Protocol):
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
         """Return as soon as the task has ended, or after some seconds; `poll` tells which."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A part of a recursive request, which one worker does; plain data.
+
+    Parameters
+    ----------
+    folders : tuple of tuple of str
+        Folders, as the names from the folder of the request down to each. All that is below them is meant.
+    part, parts : int
+        Of a large folder, only the names in ``part`` of ``parts`` classes, counted from 0; there is one folder then.
+    seconds : float or None
+        After this time the worker gives back what it has not begun; None: it does all of it.
+    workers : int
+        How many workers there are, for dividing a large folder.
+    last : bool
+        What is done once, after all other shards have succeeded: a transfer removes what is only at the destination,
+        and a deletion removes the folders that are left.
+    listed : mapping of int to int
+        For that removal: how many entries each source folder had, by a hash of its names.
+    """
+
+    folders: tuple[tuple[str, ...], ...] = ((),)
+    part: int = 0
+    parts: int = 1
+    seconds: float | None = None
+    workers: int = 1
+    last: bool = False
+    listed: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOutcome:
+    """How one shard ended; plain data.
+
+    Parameters
+    ----------
+    status : TaskStatus
+        Its final status.
+    failures : tuple of (str, str)
+        Code and reason of its first failures.
+    failed : int
+        How many files and folders failed.
+    fatal : bool
+        Whether other shards would fail for the same reason, such as a full disk.
+    rest : tuple of Shard
+        What the worker gives back.
+    listed : mapping of int to int
+        As in `Shard`, if the request removes what is only at the destination.
+    seconds : float
+        How long it took.
+    error : ChiltepinError or None
+        Why it could not be done at all.
+    """
+
+    status: TaskStatus
+    failures: tuple[tuple[str, str], ...] = ()
+    failed: int = 0
+    fatal: bool = False
+    rest: tuple[Shard, ...] = ()
+    listed: Mapping[int, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: ChiltepinError | None = None
+
+
+@runtime_checkable
+class ShardingBackend(WorkerBackend, Protocol):
+    """A worker backend of which several workers can do one recursive request together."""
+
+    def submit_shard(self, request: Request, shard: Shard, submission_id: str) -> TaskHandle:
+        """Submit one part of a request that has one item; as `TransferBackend.submit`."""
+        ...
+
+    def shard_outcome(self, handle: TaskHandle) -> ShardOutcome:
+        """Return the outcome of a shard that has ended."""
         ...
 
 

@@ -74,6 +74,10 @@ class TaskLog:
             self._moving = self._moving or self._still
         self._activity_log.write("ended", {"id": self._name, **facts, **self._counts(status), "failed": failed})
 
+    def failed(self, error: BaseException) -> None:
+        """Record that an error has ended the task."""
+        self.ended(_end(error, describe(self._request)))
+
     def _moves(self, status: TaskStatus) -> bool:
         """Whether anything has moved by now; if not, record the time."""
         if self._moving is None and self._activity_log is not None:
@@ -144,12 +148,6 @@ class TaskRecorder:
         """Take note that a workflow has not ended in order."""
         if self._journal is not None:
             self._journal.abandon(workflow)
-
-    # Of a task of this process.
-
-    def failed(self, task_log: TaskLog, request: Request, error: BaseException) -> None:
-        """Tell that an error has ended a task of which ``task_log`` tells."""
-        task_log.ended(_end(error, describe(request)))
 
     # Of a task of a service.
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from dataclasses import replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends import forks, registry
@@ -24,12 +24,12 @@ from chiltepin.errors import (
     UnsupportedOptionError,
 )
 from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
-from chiltepin.protocol import ClientBackend
+from chiltepin.protocol import ClientBackend, ShardOutcome
 from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.activity import ActivityLog
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.journal import Journal
-from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.outcomes import describe, status_from_error
 from chiltepin.transfers.recorder import TaskRecorder
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from chiltepin.model import DirEntry, Request, TaskStatus
-    from chiltepin.protocol import TransferBackend, WorkerBackend
+    from chiltepin.protocol import Shard, ShardingBackend, TransferBackend, WorkerBackend
+    from chiltepin.transfers.recorder import TaskLog
 
 __all__ = ["Transfers", "open_transfers", "runs_at_service"]
 
@@ -161,17 +162,47 @@ class Transfers:
             told(status)
 
         try:
-            status = self._run_here(name, request, timeout, polling_interval, stopped, tell)
+            submit = partial(self.backend.submit, request, name)
+            status = self._run_here(name, request, submit, timeout, polling_interval, stopped, tell)
         except BaseException as err:
-            self._recorder.failed(task_log, request, err)
+            task_log.failed(err)
             raise
         task_log.ended(status)
         return status
+
+    def run_shard(
+        self,
+        request: Request,
+        shard: Shard,
+        *,
+        timeout: float,
+        polling_interval: float,
+        stopped: Callable[[], bool],
+        told: Callable[[TaskStatus], object] = lambda _: None,
+    ) -> ShardOutcome:
+        """Do one part of a request, and wait for its end; the parameters are those of `run`.
+
+        What could not be done is told by the outcome, so that Parsl does not repeat it.
+        """
+        backend = cast("ShardingBackend", self.backend)
+        name = backend.new_submission_id()
+        handle = TaskHandle.at_worker(backend.name, name)
+        try:
+            submit = partial(backend.submit_shard, request, shard, name)
+            self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
+        except ChiltepinError as err:
+            return ShardOutcome(status=status_from_error(err, describe(request), handle), error=err)
+        return backend.shard_outcome(handle)
+
+    def task_log(self, name: str, request: Request) -> TaskLog:
+        """Return what records the task of this submission id for users."""
+        return self._recorder.task_log(name, request)
 
     def _run_here(
         self,
         name: str,
         request: Request,
+        submit: Callable[[], TaskHandle],
         timeout: float,
         longest: float,
         stopped: Callable[[], bool],
@@ -182,7 +213,7 @@ class Transfers:
         key = object()
         try:
             _here[key] = request, stopped
-            handle = self.backend.submit(request, name)
+            handle = submit()
             status = self._follow(handle, start, timeout, longest, stopped, told)
         except BaseException:
             # An interrupted submission or wait (Ctrl-C, say) leaves no task behind.

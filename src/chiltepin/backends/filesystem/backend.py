@@ -39,13 +39,16 @@ from chiltepin.model import (
     TaskStatus,
     contradiction,
 )
+from chiltepin.protocol import ShardOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.mover.shard import ShardRun
     from chiltepin.backends.filesystem.store import Entry
     from chiltepin.model import Request, TransferRequest
+    from chiltepin.protocol import Shard
 
 __all__ = ["FilesystemBackend", "LocalBackend"]
 
@@ -117,13 +120,32 @@ class FilesystemBackend:
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Leave the task to a thread; see `TransferBackend.submit`."""
-        operation = self._deletion(request) if isinstance(request, DeleteRequest) else self._transfer(request)
+        return self._submit(request, submission_id, None)
+
+    def submit_shard(self, request: Request, shard: Shard, submission_id: str) -> TaskHandle:
+        """Leave a part of a task to a thread; see `ShardingBackend.submit_shard`."""
+        from chiltepin.backends.filesystem.mover.shard import ShardRun  # noqa: PLC0415 - most tasks are whole
+
+        return self._submit(request, submission_id, ShardRun(shard))
+
+    def shard_outcome(self, handle: TaskHandle) -> ShardOutcome:
+        """Return how a shard has ended; see `ShardingBackend.shard_outcome`."""
+        run = self._tasks.get(handle.task_id)
+        return run.shard_outcome if run is not None else ShardOutcome(status=self._status(handle))
+
+    def _submit(self, request: Request, submission_id: str, shard: ShardRun | None) -> TaskHandle:
+        if isinstance(request, DeleteRequest):
+            operation = self._deletion(request, shard)
+        else:
+            operation = self._transfer(request, shard)
         handle = TaskHandle.at_worker(self.name, submission_id)
         with self._lock:
             if submission_id in self._tasks:
                 return handle
             self._forget_old()
-            run = self._tasks[submission_id] = TaskRun(request, handle, partial(self._pool, request), self._pause)
+            run = self._tasks[submission_id] = TaskRun(
+                request, handle, partial(self._pool, request), self._pause, shard
+            )
             run.witness = self.witness
         try:
             self._movers.put(run, operation)
@@ -157,7 +179,7 @@ class FilesystemBackend:
             self._movers, width=min(store.width for store in stores), least=max(store.least for store in stores)
         )
 
-    def _transfer(self, request: TransferRequest) -> Callable[[TaskRun], None]:
+    def _transfer(self, request: TransferRequest, shard: ShardRun | None) -> Callable[[TaskRun], None]:
         from chiltepin.backends.filesystem.mover.file import copy_file  # noqa: PLC0415 - a listing moves nothing
         from chiltepin.backends.filesystem.mover.tree import copy_tree  # noqa: PLC0415
 
@@ -177,7 +199,7 @@ class FilesystemBackend:
             )
         roots = Roots(partial(self._roots, request.destination))
         if request.recursive:
-            copies = [partial(copy_tree, roots=roots)] * len(pairs)
+            copies = [partial(copy_tree, roots=roots, shard=shard)] * len(pairs)
         else:
             copies = [partial(copy_file, roots=roots, checksum=item.checksum) for item in request.items]
         return in_steps(
@@ -187,7 +209,7 @@ class FilesystemBackend:
             ]
         )
 
-    def _deletion(self, request: DeleteRequest) -> Callable[[TaskRun], None]:
+    def _deletion(self, request: DeleteRequest, shard: ShardRun | None) -> Callable[[TaskRun], None]:
         from chiltepin.backends.filesystem.mover.delete import delete  # noqa: PLC0415 - a listing deletes nothing
 
         doomed = self._place(request.endpoint).locations(request.paths)
@@ -203,7 +225,11 @@ class FilesystemBackend:
         roots = Roots(partial(self._roots, request.endpoint))
         return in_steps(
             [
-                ("Deleting {}", partial(delete, request=request, location=location, roots=roots), (location,))
+                (
+                    "Deleting {}",
+                    partial(delete, request=request, location=location, roots=roots, shard=shard),
+                    (location,),
+                )
                 for location in doomed
             ]
         )

@@ -18,6 +18,14 @@ OUTCOME_TRIES = 8
 #: Tasks in which an item may be submitted without learning its outcome: bisecting 10,000 items takes 14.
 UNPROVEN_TASKS = 20
 
+# Shards of a tree that several workers move.
+
+#: Folders that a worker gets at a time; it does as many of them as it has time for.
+SHARD_FOLDERS = 200
+
+#: How often a shard whose worker was lost is given to another one, the repetitions by Parsl (``retries``) included.
+SHARD_RETRIES = 2
+
 # Batching.
 
 #: Most tasks at the service at a time; a user may have 100 pending there (Globus FAQ,

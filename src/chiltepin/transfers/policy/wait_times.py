@@ -58,6 +58,16 @@ BATCH_QUIET, BATCH_WINDOW = 0.05, 0.5
 #: wait there as well; but what is not submitted does not outlive this process.
 SLOT_WAIT = 10.0
 
+# Shards of a tree that several workers move.
+
+#: How long the first shard of a tree takes: a tree that is done by then is not worth a second worker, which costs up
+#: to 30 ms for each shard (benchmarks/many_workers.py).
+SHARD_FIRST = 0.1
+
+#: How long a shard takes as long as there are too few folders for all workers, and later. Between two shards a worker
+#: waits for some milliseconds, and a lost worker costs the work of one.
+SHARD_SHORT, SHARD_LONG = 0.25, 1.0
+
 # Journal.
 
 #: How long a file is kept in which nothing is in flight.

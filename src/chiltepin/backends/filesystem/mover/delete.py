@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.mover.shard import ShardRun
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.protected_roots import Roots
@@ -40,10 +41,13 @@ class Goes(Protocol):
         """Return False for what stays, with the folders above it."""
 
 
-def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Roots) -> None:
+def delete(
+    run: TaskRun, request: DeleteRequest, location: Location, roots: Roots, shard: ShardRun | None = None
+) -> None:
     """Remove one file, link or tree; with ``recursive``, both a file and a folder where they have one name.
 
-    A link is removed itself; what it points to stays. A place that is or holds a root is refused.
+    A link is removed itself; what it points to stays. A place that is or holds a root is refused. Of a tree, only the
+    folders of the ``shard`` are removed, if there is one.
     """
     location = location.resolved(follow=False)
     roots.refuse(location)
@@ -57,7 +61,7 @@ def delete(run: TaskRun, request: DeleteRequest, location: Location, roots: Root
             "IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to delete it with all that is in it."
         )
     if entry.kind == "dir" or (request.recursive and is_both(location)):
-        remove_tree(run, location, roots)
+        remove_tree(run, location, roots, shard=shard)
     if entry.kind != "dir":
         _remove_file(run, location, entry, roots)
 
@@ -84,14 +88,19 @@ def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -
     run.count(files=1)
 
 
-def remove_tree(run: TaskRun, top: Location, roots: Roots, goes: Goes | None = None) -> None:
-    """Remove a folder with its contents: files on the way down, folders on the way up.
+def remove_tree(
+    run: TaskRun, top: Location, roots: Roots, goes: Goes | None = None, shard: ShardRun | None = None
+) -> None:
+    """Remove a folder with its contents, or a ``shard`` of it: files on the way down, folders on the way up.
 
     ``run`` records failures, which do not stop the rest. The roots stay, with the folders on their paths, and so does
     what ``goes`` refuses.
     """
     tree = _Doomed(run, top, roots, goes)
-    walk(run, tree.empty, tree.leave)
+    if shard is None:
+        walk(run, tree.empty, tree.leave)
+    else:
+        shard.give_back(walk(run, tree.empty, tree.leave, starts=shard.shard.folders, enough=shard.enough))
 
 
 def remove_files(run: TaskRun, folder: Folder, location: Location, names: Sequence[str]) -> set[str]:

@@ -23,7 +23,7 @@ from chiltepin.backends.filesystem.store import MOST_KEPT, Entry, is_valid_name
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, is_temp_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from chiltepin.backends.filesystem.mover.task import TaskRun
@@ -42,12 +42,13 @@ BATCH_FILES = 100
 class ListingStats:
     """What else a listing has told than files: the names of the folders, how many entries there are, and of what kind.
 
-    ``nameless`` says whether there are entries that no path can name, so that what they hold was not seen.
+    ``skipped`` counts those that are not copied. ``nameless`` says whether there are entries that no path can name, so
+    that what they hold was not seen.
     """
 
     def __init__(self) -> None:
         self.folders: list[str] = []
-        self.count = 0
+        self.count = self.skipped = 0
         self.nameless = False
 
 
@@ -58,13 +59,15 @@ def batches(
     filters: NameFilter | None,
     store: Store,
     *,
+    mine: Callable[[str], bool] | None = None,
     own_content: bool = False,
-) -> Iterator[list[Item]]:
+) -> Generator[list[Item], None, None]:
     """List a folder; yield its files, and put the names of folders and the number of entries into ``found``.
 
     Links, devices, pipes and sockets are counted as skipped, and so are files that the ``filters`` do not select; other
     folders are left out. The folder has to stay open as long as its batches are used. Transient failures of the store
-    are retried. ``own_content`` tells whether the content that a folder has itself (`SharedNames`) is among its files.
+    are retried. ``mine`` tells which names are looked at; None: all. ``own_content`` tells whether the content that a
+    folder has itself (`SharedNames`) is among its files.
     """
     listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
@@ -77,6 +80,8 @@ def batches(
     with listing as portion:
         while listed := portion():
             run.check()
+            if mine is not None:
+                listed = [item for item in listed if mine(item.name)]
             files, inner, others = split(listed)
             found.folders.extend(inner if filters is None else filter(filters.selects_folder, inner))
             if len(found.folders) > MOST_KEPT:
@@ -85,8 +90,7 @@ def batches(
                 )
             found.count += len(files) + len(inner) + others
             kept = files if filters is None else [item for item in files if filters.selects_file(item.name)]
-            if skipped := others + len(files) - len(kept):
-                run.count(skipped=skipped)
+            found.skipped += others + len(files) - len(kept)
             yield kept
 
 

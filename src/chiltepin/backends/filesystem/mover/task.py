@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filesystem.errors import FATAL_CODES, Fault, fault_of
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined
+from chiltepin.protocol import ShardOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.pool import AdaptivePool
+    from chiltepin.backends.filesystem.mover.shard import ShardRun
     from chiltepin.model import Request
 
 __all__ = ["Cancelled", "TaskRun"]
@@ -32,7 +34,8 @@ class Cancelled(BaseException):
 class TaskRun:
     """The state of one task, written by its threads and read by `poll`.
 
-    ``make_pool`` makes the pool of threads when it is first needed. ``wait`` waits for an event, or some seconds.
+    ``make_pool`` makes the pool of threads when it is first needed. ``wait`` waits for an event, or some seconds. The
+    ``shard`` is the part of the request that is meant; None: all of it.
     """
 
     def __init__(
@@ -41,7 +44,9 @@ class TaskRun:
         handle: TaskHandle,
         make_pool: Callable[[], AdaptivePool],
         wait: Callable[[threading.Event, float], object],
+        shard: ShardRun | None = None,
     ) -> None:
+        self.shard = shard
         self.request, self.handle, self._make_pool, self._wait = request, handle, make_pool, wait
         self.bytes_done = self.files_done = self.files_skipped = self.faults = self.failures = 0
         self.bytes_moving = 0
@@ -49,7 +54,7 @@ class TaskRun:
         self._told: list[Fault] = []
         self._lock = threading.Lock()
         self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
-        self._cancelled = False
+        self._cancelled = self._fatal = False
         # Set when nothing more may be started, so that waiting threads stop waiting.
         self._stopping = threading.Event()
         #: Set when the outcome is known.
@@ -126,6 +131,7 @@ class TaskRun:
             if len(self._told) < TOLD:
                 self._told.append(fault)
         if fault.code in FATAL_CODES:
+            self._fatal = True
             self._stopping.set()
             raise Cancelled
 
@@ -171,4 +177,20 @@ class TaskRun:
             files_done=self.files_done,
             files_skipped=self.files_skipped,
             faults=self.faults,
+        )
+
+    @property
+    def shard_outcome(self) -> ShardOutcome:
+        """How a shard has ended."""
+        shard = self.shard
+        if shard is None:
+            return ShardOutcome(status=self.status)
+        return ShardOutcome(
+            status=self.status,
+            failures=tuple((fault.code, fault.reason) for fault in self._told),
+            failed=self.failures,
+            fatal=self._fatal,
+            rest=tuple(shard.rest),
+            listed=shard.listed,
+            seconds=time.monotonic() - shard.began,
         )

@@ -16,14 +16,16 @@ from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, c
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
 from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.shard import ShardRun, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, KeptByObject, SharedNames, limited
 from chiltepin.backends.filters import NameFilter
+from chiltepin.protocol import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.listing import Item
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.protected_roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder
+    from chiltepin.backends.filesystem.store import Entry, Folder, Store
     from chiltepin.model import SyncLevel, TransferRequest
+    from chiltepin.paths import Parts
 
 __all__ = ["copy_tree"]
 
@@ -47,8 +50,15 @@ FEW = 10
 _OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
 
 
-def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
-    """Copy what is in a folder into another folder, making the latter if need be.
+def copy_tree(
+    run: TaskRun,
+    request: TransferRequest,
+    origin: Location,
+    goal: Location,
+    roots: Roots,
+    shard: ShardRun | None = None,
+) -> None:
+    """Copy what is in a folder, or a ``shard`` of it, into another folder, making the latter if need be.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
     and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots``
@@ -65,9 +75,10 @@ def copy_tree(run: TaskRun, request: TransferRequest, origin: Location, goal: Lo
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
     if request.delete_destination_extra and goal.contains(origin):
         raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
-    tree = _Tree(run, request, origin, goal, roots.also(origin))
-    walk(run, tree.copy)
-    if request.delete_destination_extra and not run.failures:
+    tree = _Tree(run, request, origin, goal, roots.also(origin), shard or ShardRun(Shard()))
+    if shard is None or not shard.shard.last:
+        tree.copy_all()
+    if request.delete_destination_extra and not run.failures and (shard is None or shard.shard.last):
         walk(run, tree.mirror)
 
 
@@ -79,7 +90,16 @@ def _refuse_unseen(found: ListingStats, source: Location) -> None:
 
 
 class _Tree:
-    def __init__(self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots) -> None:
+    def __init__(
+        self,
+        run: TaskRun,
+        request: TransferRequest,
+        origin: Location,
+        goal: Location,
+        roots: Roots,
+        shard: ShardRun,
+    ) -> None:
+        self._shard = shard
         self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
         self._level, self._stores = request.sync_level, (origin.store, goal.store)
         self._filters = NameFilter(request.filters) if request.filters else None
@@ -89,8 +109,22 @@ class _Tree:
         self._folding: bool | None = None
         #: What the folder is that all is copied to, by all its names; None: not known yet.
         self._top: Hashable | None = None
-        #: How many entries each source folder had, by the hash of its path: some 100 bytes a folder.
-        self._listed: dict[int, int] = {}
+        #: How many entries each source folder had: some 100 bytes a folder.
+        self._listed = shard.listed
+
+    def copy_all(self) -> None:
+        """Copy what is in the folders of the shard, and in those below them."""
+        shard = self._shard
+        if () not in shard.shard.folders:
+            # A walk that does not begin at the top has to know it too.
+            with with_retries(self._task, partial(self._open_top, self._goal), *self._stores):
+                pass
+        shard.give_back(walk(self._task, self.copy, starts=shard.shard.folders, enough=shard.enough))
+
+    def _open_top(self, goal: Location) -> Folder:
+        folder = goal.store.folder(goal.parts, create=True)
+        self._top = folder.identity
+        return folder
 
     def copy(self, node: Node, group: TaskGroup) -> list[str]:
         """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
@@ -99,20 +133,35 @@ class _Tree:
         try:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
-                for items in batches(
-                    self._task, pair.here, found, self._filters, source.store, own_content=self._own_content
-                ):
+                portions = self._batches(node.parts, pair.here, found, source.store)
+                if portions is None:
+                    return []
+                for items in portions:
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
                     self._give(group, pair, partial(self._files, pair, mine, source, group))
                 found.folders = self._own(pair, source, found.folders, str, apart)
                 if found.folders and isinstance(pair.there, KeptByObject):
                     pair.there.fills()
+            self._task.count(skipped=found.skipped)
             if self._request.delete_destination_extra:
                 _refuse_unseen(found, source)
-                self._listed[hash(node.parts)] = found.count
+                self._listed[folder_key(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
             self._task.fail(err, f"Copying folder {source} to {target}")
         return found.folders
+
+    def _batches(self, parts: Parts, here: Folder, found: ListingStats, store: Store) -> Iterator[list[Item]] | None:
+        """Return the batches of a folder; None if it is large, and left to several workers."""
+        listed = batches(
+            self._task,
+            here,
+            found,
+            self._filters,
+            store,
+            mine=self._shard.mine(parts),
+            own_content=self._own_content,
+        )
+        return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder))
 
     def _own(
         self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
@@ -350,5 +399,5 @@ class _Tree:
 
     def _refuse_fewer(self, node: Node, count: int, source: Location) -> None:
         """See that the source is all there: a disk that went away since it was copied is an empty folder."""
-        if count < self._listed.get(hash(node.parts), count + 1):
+        if count < self._listed.get(folder_key(node.parts), count + 1):
             raise Fault("FILE_SIZE_CHANGED", f"{source} has changed since it was copied; move it again.")

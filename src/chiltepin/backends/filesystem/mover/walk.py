@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from functools import partial
@@ -33,6 +34,15 @@ class Node:
         #: Whether something has to stay in it, when a tree is removed.
         self.kept = False
 
+    @classmethod
+    def at(cls, parts: Parts) -> Node:
+        """Return the node of a folder where a walk starts; those above it are never left."""
+        node = cls()
+        for name in parts:
+            node.open = sys.maxsize
+            node = cls(name, node)
+        return node
+
     @property
     def parts(self) -> Parts:
         """The names from the top of the tree down to it; none for the top."""
@@ -45,16 +55,25 @@ class Node:
 
 class _Walk:
     def __init__(
-        self, run: TaskRun, visit: Callable[[Node, TaskGroup], Iterable[str]], leave: Callable[[Node], None] | None
+        self,
+        run: TaskRun,
+        visit: Callable[[Node, TaskGroup], Iterable[str]],
+        leave: Callable[[Node], None] | None,
+        enough: Callable[[], bool],
     ) -> None:
-        self._task, self._visit, self._leave = run, visit, leave
+        self._task, self._visit, self._leave, self._enough = run, visit, leave, enough
         self._lock = threading.Lock()
+        self.rest: list[Parts] = []
 
-    def below(self, group: TaskGroup, top: Node) -> None:
-        """Visit a folder and all below it, depth first, except what an idle thread takes over."""
-        waiting = deque([top])
+    def below(self, group: TaskGroup, *tops: Node) -> None:
+        """Visit folders and all below them, depth first, except what an idle thread takes over."""
+        waiting = deque(tops)
         while waiting:
             self._task.check()
+            if self._enough():
+                # Those above them stay open, so that they are not left.
+                self.rest.extend(node.parts for node in waiting)
+                return
             # The folder that waits longest is the nearest to the top, and so has most below it.
             if len(waiting) > 1 and group.offer(partial(self.below, group, waiting[0])):
                 waiting.popleft()
@@ -78,8 +97,13 @@ class _Walk:
 
 
 def walk(
-    run: TaskRun, visit: Callable[[Node, TaskGroup], Iterable[str]], leave: Callable[[Node], None] | None = None
-) -> None:
+    run: TaskRun,
+    visit: Callable[[Node, TaskGroup], Iterable[str]],
+    leave: Callable[[Node], None] | None = None,
+    *,
+    starts: Iterable[Parts] = ((),),
+    enough: Callable[[], bool] = lambda: False,
+) -> list[Parts]:
     """Visit all folders of a tree, with as many threads as the pool of the run has.
 
     Parameters
@@ -90,6 +114,17 @@ def walk(
         Processes a folder, handles its errors, and returns the names of the folders in it.
     leave : callable or None
         Called for each folder after it and all folders below it were visited.
+    starts : iterable of tuple of str
+        The folders to begin with; by default the top of the tree.
+    enough : callable
+        Asked before each folder whether to visit no more.
+
+    Returns
+    -------
+    list of tuple of str
+        The folders that were known and not visited.
     """
+    walking = _Walk(run, visit, leave, enough)
     with TaskGroup(run.pool) as group:
-        _Walk(run, visit, leave).below(group, Node())
+        walking.below(group, *map(Node.at, starts))
+    return walking.rest

@@ -1,0 +1,94 @@
+"""Which part of a tree one worker does: where it starts, when it gives back the rest, how a large folder is divided.
+
+A worker walks from the folders of its shard for some time and gives back the folders that it has not begun. So no one
+has to list the tree beforehand, and a shard takes as long on a slow store as on a fast one.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.backends.filesystem.mover.name_clash import folded
+from chiltepin.protocol import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Any
+
+    from chiltepin.backends.filesystem.mover.listing import ListingStats
+    from chiltepin.paths import Parts
+
+__all__ = ["ShardRun", "folder_key"]
+
+#: Files of a folder that one worker copies in one go. More are divided by their names: twice as many take a second on
+#: a store with latency, and the folder is listed once more for each part.
+LARGE_FOLDER = 1000
+
+#: Most parts of a folder for each worker: a worker that was slow with one part then has not delayed the others much.
+PARTS = 2
+
+
+def folder_key(parts: Parts) -> int:
+    """Return a number for a folder, which is the same in every process."""
+    return xxhash.xxh3_64_intdigest("\0".join(parts).encode(errors="surrogateescape"))
+
+
+class ShardRun:
+    """A shard at work; several threads may use it."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        #: What is given back.
+        self.rest: list[Shard] = []
+        #: How many entries each source folder had.
+        self.listed: dict[int, int] = dict(shard.listed)
+        self.began = time.monotonic()
+        self._visited = False
+
+    def enough(self) -> bool:
+        """Whether no other folder is to be begun; the first one always is."""
+        if not self._visited:
+            self._visited, self.began = True, time.monotonic()
+            return False
+        return self.shard.seconds is not None and time.monotonic() - self.began >= self.shard.seconds
+
+    def give_back(self, folders: Iterable[Parts]) -> None:
+        """Leave folders to other workers."""
+        if folders := tuple(folders):
+            self.rest.append(Shard(folders=folders))
+
+    def mine(self, parts: Parts) -> Callable[[str], bool] | None:
+        """Return what tells which names in a folder belong to this shard; None for all of them."""
+        part, of = self.shard.part, self.shard.parts
+        if of == 1 or parts != self.shard.folders[0]:
+            return None
+        # Names that one disk may take for the same are compared with one another, and so stay together.
+        return lambda name: xxhash.xxh3_64_intdigest(folded(name).encode(errors="surrogateescape")) % of == part
+
+    def undivided(
+        self, parts: Parts, found: ListingStats, batches: Generator[list[Any], None, None], *, counted: bool
+    ) -> Iterator[list[Any]] | None:
+        """Return the batches of a folder, or None if it is large and its parts were given back instead.
+
+        ``counted`` tells whether to list it to its end to know its size, which costs requests on a distant store.
+        """
+        if self.mine(parts) is not None or self.shard.workers == 1 or self.shard.seconds is None:
+            return batches
+        begun: list[list[Any]] = []
+        while found.count <= LARGE_FOLDER and (more := list(islice(batches, 1))):
+            begun += more
+        if found.count <= LARGE_FOLDER:
+            return iter(begun)
+        if counted:
+            # Names only: that takes less than a hundredth of what copying takes.
+            for _ in batches:
+                pass
+        batches.close()
+        most = PARTS * self.shard.workers
+        of = min(-(-found.count // LARGE_FOLDER), most) if counted else most
+        self.rest += [Shard(folders=(parts,), part=part, parts=of) for part in range(of)]
+        return None

@@ -1,0 +1,339 @@
+"""Which part of a recursive request goes to which worker next, and what the parts add up to: one task.
+
+The first shard is the whole tree. A worker gives back the folders that it has not begun after some time, and these are
+the shards of the other workers. How a shard reaches a worker is up to the caller: by Parsl (`chiltepin.parsl.shards`)
+or to a process of this machine (`chiltepin.transfers.worker_processes`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from chiltepin.backends import threads
+from chiltepin.errors import BackendError, TaskCanceledError, TaskLostError, TaskTimeoutError
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
+from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
+from chiltepin.transfers import policy
+from chiltepin.transfers.background_thread import SystemClock
+from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.transfers.outcomes import describe, error_from_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from chiltepin.model import Request
+    from chiltepin.protocol import TransferBackend
+    from chiltepin.transfers.recorder import TaskLog
+
+__all__ = ["RunningShard", "ShardedTask", "can_share"]
+
+#: Failures that are told one by one; the others are counted.
+TOLD = 3
+
+
+def can_share(backend: TransferBackend, request: Request) -> bool:
+    """Whether several workers can do a request together."""
+    return isinstance(backend, ShardingBackend) and request.recursive and len(items_of(request)) == 1
+
+
+class RunningShard(Protocol):
+    """A shard on its way to a worker, or at one."""
+
+    #: Ends with the outcome; with `TaskLostError` if the worker is gone, and the shard is worth another one.
+    future: Future[ShardOutcome]
+
+    def status(self) -> TaskStatus | None:
+        """Return what is known of it now; None for nothing."""
+        ...
+
+    def stop(self) -> None:
+        """Ask that it stop, also if it has not begun; returns at once."""
+        ...
+
+
+class ShardedTask:
+    """One recursive request, moved by up to so many workers.
+
+    Parameters
+    ----------
+    request : TransferRequest or DeleteRequest
+        The request.
+    handle : TaskHandle
+        The handle of the task as a whole.
+    workers : int
+        Most shards at a time.
+    timeout : float
+        Seconds that it may take once the first worker has begun.
+    start : callable
+        Starts a shard of a request, with the seconds that it may take.
+    task_log : TaskLog
+        The record for users.
+    retries : int
+        How often a shard is given to another worker after its own was lost.
+    clock : object
+        Has ``monotonic()``.
+
+    Attributes
+    ----------
+    future : Future of TaskStatus
+        Ends with the final status of a task that succeeded, else with its error.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        handle: TaskHandle,
+        *,
+        workers: int,
+        timeout: float,
+        start: Callable[[Request, Shard, float], RunningShard],
+        task_log: TaskLog,
+        retries: int = policy.limits.SHARD_RETRIES,
+        clock: SystemClock | None = None,
+    ) -> None:
+        self._request, self._workers, self._timeout = request, workers, timeout
+        self._start, self._task_log, self._retries = start, task_log, retries
+        self._clock = clock or SystemClock()
+        self.future: CallbackFuture[TaskStatus] = CallbackFuture()
+        # Parsl would take a future that can be cancelled for one that may never end.
+        self.future.set_running_or_notify_cancel()
+        # Guards what follows. Shards come with the number of workers that they have lost.
+        self._lock = threading.Lock()
+        self._folders: list[tuple[str, ...]] = []
+        self._shards = deque([(Shard(seconds=policy.wait_times.SHARD_FIRST, workers=workers), 0)])
+        self._running: set[RunningShard] = set()
+        self._ended: deque[tuple[Shard, int, Future[ShardOutcome]]] = deque()
+        self._live, self._advancing = 0, False
+        self._began: float | None = None
+        self._last_is_begun = self._gave_back = False
+        #: How it ends, if that is decided before all shards have ended: a state, or an error.
+        self._end: TaskState | BaseException | None = None
+        # What the shards that have ended add up to.
+        self._sum = TaskStatus(handle=handle, state=TaskState.ACTIVE)
+        self._listed: dict[int, int] = {}
+        self._told: list[tuple[str, str]] = []
+        self._failed = 0
+
+    def begin(self) -> ShardedTask:
+        """Start the first shard."""
+        self._advance()
+        return self
+
+    def status(self) -> TaskStatus:
+        """Return what the shards have done by now."""
+        with self._lock:
+            total, running = self._sum, list(self._running)
+        for status in filter(None, (shard.status() for shard in running)):
+            total = _added(total, status)
+        return total
+
+    def stop(self) -> None:
+        """Ask all workers to stop; the future ends when they have, or after some seconds."""
+        self._stop(TaskState.CANCELED)
+
+    def _stop(self, end: TaskState | BaseException) -> None:
+        with self._lock:
+            if self._end is not None:
+                return
+            self._end = end
+            running = list(self._running)
+        for shard in running:
+            shard.stop()
+        if running:
+            timer = threading.Timer(policy.wait_times.STOP_GRACE, self._give_up)
+            timer.daemon = True
+            self.future.add_done_callback(lambda _: timer.cancel())
+            # Without a thread the workers are waited for.
+            with suppress(BackendError):
+                threads.begin(timer)
+        self._advance()
+
+    def _give_up(self) -> None:
+        """End although a worker has not answered."""
+        what = describe(self._request)
+        error = TaskCanceledError(f"{what} was told to stop and has not stopped yet.", status=self.status())
+        self._conclude(self._end if isinstance(self._end, BaseException) else error)
+
+    def _advance(self) -> None:
+        """Take in what has ended and start what there is room for; one thread at a time."""
+        with self._lock:
+            if self._advancing:
+                return
+            self._advancing = True
+        try:
+            while self._step():
+                pass
+        except BaseException as err:  # noqa: BLE001 - the future has to end
+            self._conclude(err)
+
+    def _step(self) -> bool:
+        """Do one thing; False if nothing is to be done now."""
+        with self._lock:
+            if self._ended:
+                ended = self._ended.popleft()
+                self._live -= 1
+            else:
+                ended = None
+                taken = self._take()
+                if taken is None:
+                    self._advancing = False
+        if ended is not None:
+            self._count(*ended)
+        elif taken is not None:
+            self._launch(*taken)
+        elif not self._live:
+            self._finish()
+        return ended is not None or taken is not None
+
+    def _take(self) -> tuple[Shard, int] | None:
+        """Return the next shard, if there is one and a worker for it; the lock is held."""
+        if self._end is not None or self._live >= self._workers:
+            return None
+        if self._shards:
+            taken = self._shards.popleft()
+        elif self._folders:
+            taken = self._some_folders(), 0
+        elif not self._live and not self._last_is_begun and self._needs_last():
+            self._last_is_begun = True
+            taken = Shard(last=True, listed=self._listed), 0
+        else:
+            return None
+        self._live += 1
+        return taken
+
+    def _some_folders(self) -> Shard:
+        most = len(self._folders) // (2 * self._workers)
+        count = max(1, min(policy.limits.SHARD_FOLDERS, most))
+        taken, self._folders = tuple(self._folders[-count:]), self._folders[:-count]
+        waits = policy.wait_times
+        scarce = len(self._folders) < 2 * self._workers
+        return Shard(folders=taken, seconds=waits.SHARD_SHORT if scarce else waits.SHARD_LONG, workers=self._workers)
+
+    def _needs_last(self) -> bool:
+        if isinstance(self._request, DeleteRequest):
+            return self._gave_back
+        return self._request.delete_destination_extra and not self._failed
+
+    def _launch(self, shard: Shard, losses: int) -> None:
+        request, left = self._request, self._timeout
+        if isinstance(request, DeleteRequest) and self._gave_back:
+            # What others have removed meanwhile is gone.
+            request = replace(request, ignore_missing=True)
+        if self._began is not None:
+            left -= self._clock.monotonic() - self._began
+        if left <= 0:
+            with self._lock:
+                self._live -= 1
+            self._stop(self._timeout_error())
+            return
+        running = self._start(request, shard, left)
+        with self._lock:
+            self._running.add(running)
+            stopped = self._end is not None
+        if stopped:
+            running.stop()
+        running.future.add_done_callback(partial(self._has_ended, running, shard, losses))
+
+    def _has_ended(self, running: RunningShard, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:
+        with self._lock:
+            self._running.discard(running)
+            self._ended.append((shard, losses, future))
+        self._advance()
+
+    def _count(self, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:
+        """Take in how a shard has ended."""
+        error = future.exception()
+        if isinstance(error, TaskLostError) and losses < self._retries:
+            with self._lock:
+                self._shards.append((shard, losses + 1))
+                self._sum = replace(self._sum, faults=self._sum.faults + 1)
+            return
+        if error is not None:
+            self._stop(error)
+            return
+        outcome = future.result()
+        with self._lock:
+            self._add(outcome)
+        status = outcome.status
+        if isinstance(outcome.error, TaskTimeoutError):
+            self._stop(self._timeout_error())
+        elif outcome.error is not None:
+            self._stop(outcome.error)
+        elif outcome.fatal:
+            self._stop(TaskState.FAILED)
+        elif status.state in (TaskState.CANCELED, TaskState.EXPIRED):
+            self._stop(status.state)
+        self._task_log.seen(self.status())
+
+    def _add(self, outcome: ShardOutcome) -> None:
+        if self._began is None:
+            self._began = self._clock.monotonic() - outcome.seconds
+        self._sum = _added(self._sum, outcome.status)
+        self._failed += outcome.failed
+        self._told += outcome.failures[: TOLD - len(self._told)]
+        if not self._last_is_begun:
+            for key, count in outcome.listed.items():
+                self._listed[key] = self._listed.get(key, 0) + count
+        for rest in outcome.rest:
+            self._gave_back = True
+            if rest.parts == 1:
+                self._folders += rest.folders
+            else:
+                rest = replace(rest, seconds=policy.wait_times.SHARD_LONG, workers=self._workers)
+                self._shards.append((rest, 0))
+
+    def _timeout_error(self) -> TaskTimeoutError:
+        what = describe(self._request)
+        return TaskTimeoutError(
+            f"{what} was not done within {self._timeout:g} seconds and was stopped; give a longer timeout=.",
+            status=self.status(),
+        )
+
+    def _finish(self) -> None:
+        """End as all shards together have ended."""
+        if isinstance(self._end, BaseException):
+            self._conclude(self._end)
+            return
+        state = self._end or (TaskState.FAILED if self._failed else TaskState.SUCCEEDED)
+        if state in (TaskState.CANCELED, TaskState.EXPIRED):
+            self._told, self._failed = [(state.name, f"The task was {state.value} before it was done.")], 1
+        reasons = [reason for _, reason in self._told]
+        if self._failed > len(reasons):
+            reasons.append(f"{self._failed - len(reasons)} more failed.")
+        code = self._told[0][0] if self._told else ""
+        self._conclude(replace(self._sum, state=state, code=code, reason=" ".join(reasons)))
+
+    def _conclude(self, end: TaskStatus | BaseException) -> None:
+        error = end if isinstance(end, BaseException) else error_from_status(end, self._request)
+        with self._lock:
+            if self.future.done():
+                return
+            if isinstance(end, TaskStatus):
+                self._sum = end
+        if isinstance(end, TaskStatus):
+            self._task_log.ended(end)
+        else:
+            self._task_log.failed(end)
+        with suppress(InvalidStateError):
+            if error is None:
+                self.future.set_result(self._sum)
+            else:
+                self.future.set_exception(error)
+
+
+def _added(total: TaskStatus, more: TaskStatus) -> TaskStatus:
+    return replace(
+        total,
+        bytes_done=total.bytes_done + more.bytes_done,
+        bytes_moving=total.bytes_moving + more.bytes_moving,
+        files_done=total.files_done + more.files_done,
+        files_skipped=total.files_skipped + more.files_skipped,
+        faults=total.faults + more.faults,
+    )
