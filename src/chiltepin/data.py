@@ -32,17 +32,20 @@ __all__ = [
     "transfer_task",
 ]
 
+_SHARD = python_task(worker.run_shard)
 _TRANSFER = Operation(
     name="transfer_task",
     at_worker=python_task(worker.transfer_task),
-    at_service=join_task(worker.transfer_task),
+    elsewhere=join_task(worker.transfer_task),
+    shard=_SHARD,
     make_request=arguments.transfer_request,
     retry_hint=": what has arrived is whole, and sync_level='size' leaves it alone",
 )
 _DELETE = Operation(
     name="delete_task",
     at_worker=python_task(worker.delete_task),
-    at_service=join_task(worker.delete_task),
+    elsewhere=join_task(worker.delete_task),
+    shard=_SHARD,
     make_request=arguments.delete_request,
     retry_hint=", with ignore_missing=True",
 )
@@ -61,6 +64,7 @@ def transfer_task(
     executor: str | list[str] | None = None,
     inputs: Sequence[Any] | None = (),
     check: bool | None = None,
+    workers: int | None = None,
     sync_level: Any = None,
     verify_checksum: Any = True,
     preserve_timestamp: Any = False,
@@ -106,6 +110,10 @@ def transfer_task(
     check : bool or None
         True: a transfer that does not succeed raises its error. False: it returns ``False``. None: as in the settings
         (``data: check:``, True by default).
+    workers : int or None
+        How many workers of the executor move one folder together, at most. None: as in the settings (``data:
+        workers:``, 1 by default). A small folder, or a single file, is moved by one worker in any case, and a service
+        decides for itself.
     sync_level : {"exists", "size", "mtime", "checksum"} or None
         When a destination file is skipped; None replaces it. See `chiltepin.model.TransferRequest`.
     verify_checksum : bool
@@ -154,6 +162,7 @@ def transfer_task(
         executor,
         inputs,
         check,
+        workers,
         {
             "src_ep": src_ep,
             "dst_ep": dst_ep,
@@ -192,6 +201,7 @@ def delete_task(
     executor: str | list[str] | None = None,
     inputs: Sequence[Any] | None = (),
     check: bool | None = None,
+    workers: int | None = None,
     ignore_missing: Any = False,
     label: Any = "",
     walltime: float | None = None,
@@ -213,7 +223,7 @@ def delete_task(
         Delete folders; without it a folder is an error. Deleted data cannot be recovered.
     ignore_missing : bool
         Whether a missing path counts as deleted.
-    timeout, polling_interval, client, executor, inputs, check, label, and the keywords of tasks
+    timeout, polling_interval, client, executor, inputs, check, workers, label, and the keywords of tasks
         As in `transfer_task`, with the same errors.
 
     Returns
@@ -227,6 +237,7 @@ def delete_task(
         executor,
         inputs,
         check,
+        workers,
         {
             "src_ep": src_ep,
             "src_path": src_path,
@@ -256,6 +267,7 @@ def transfer(
     recursive: bool = False,
     *,
     check: bool | None = None,
+    workers: int | None = None,
     sync_level: SyncLevel | None = None,
     verify_checksum: bool = True,
     preserve_timestamp: bool = False,
@@ -268,7 +280,8 @@ def transfer(
 ) -> bool:
     """Move a file, or the contents of a folder, now and without Parsl.
 
-    The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``.
+    The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``. Its
+    ``workers`` are processes of this machine.
     """
     request = arguments.transfer_request(
         src_ep=src_ep,
@@ -286,7 +299,7 @@ def transfer(
         delete_destination_extra=delete_destination_extra,
         label=label,
     )
-    return calls.run(request, timeout, polling_interval, client, check=check)
+    return calls.run(request, timeout, polling_interval, client, check=check, workers=workers)
 
 
 def delete(
@@ -298,6 +311,7 @@ def delete(
     recursive: bool = False,
     *,
     check: bool | None = None,
+    workers: int | None = None,
     ignore_missing: bool = False,
     label: str = "",
 ) -> bool:
@@ -305,7 +319,7 @@ def delete(
     request = arguments.delete_request(
         src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label
     )
-    return calls.run(request, timeout, polling_interval, client, check=check)
+    return calls.run(request, timeout, polling_interval, client, check=check, workers=workers)
 
 
 def local_path(endpoint: str, path: str) -> str:

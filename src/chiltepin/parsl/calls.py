@@ -14,10 +14,12 @@ from chiltepin.parsl import app_keywords, kernel
 from chiltepin.parsl.files import input_futures
 from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
+from chiltepin.parsl.shards import ShardedChannel
 from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
-from chiltepin.transfers import arguments, worker
+from chiltepin.transfers import arguments, worker, worker_processes
 from chiltepin.transfers.resolve import check_places, default_data
 from chiltepin.transfers.runner import open_transfers, runs_at_service
+from chiltepin.transfers.shards import can_share
 
 if TYPE_CHECKING:
     from parsl.dataflow.dflow import DataFlowKernel
@@ -44,6 +46,10 @@ def _check_flag(check: Any, settings: DataSettings) -> bool:
     if check is not None and not isinstance(check, bool):
         raise TypeError(f"check={check!r} is of type {type(check).__name__}; give True or False.")
     return settings.check if check is None else check
+
+
+def _check_workers(workers: Any, settings: DataSettings) -> int:
+    return settings.workers if workers is None else int(arguments.check("workers", workers))
 
 
 def _payload(
@@ -86,12 +92,14 @@ def start(
     executor: Any,
     inputs: Any,
     check: Any,
+    workers: Any,
     asked: dict[str, Any],
 ) -> TransferFuture:
     """Check what is known of a call, and submit it to Parsl."""
     dfk = kernel.current()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
+    workers = _check_workers(workers, settings)
     if not isinstance(inputs, list | tuple | None):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
@@ -106,9 +114,12 @@ def start(
     }
     channel: TaskChannel
     if payload.handle is None:
-        transfers = open_transfers(payload.setup, client)
-        app_future = operation.at_service(payload, transfers, **options)
-        channel = ServiceChannel(payload, transfers.manager)
+        service = ServiceChannel(payload, open_transfers(payload.setup, client).manager)
+        app_future, channel = operation.elsewhere(payload, service.start, **options), service
+    elif workers > 1 and (payload.request is None or payload.request.recursive):
+        place = {"executor": options["executor"], **resources}
+        shards = ShardedChannel(payload, payload.handle, operation, dfk, place, workers)
+        app_future, channel = operation.elsewhere(payload, shards.start, **options), shards
     else:
         app_future = operation.at_worker(payload, **options, **resources)
         channel = WorkerChannel(payload, payload.handle)
@@ -147,16 +158,22 @@ def _known(
     return known, rest
 
 
-def run(request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None) -> bool:
-    """Run a request in this process, and wait for its end."""
+def run(
+    request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
+) -> bool:
+    """Run a request in this process, and wait for its end; several workers are processes of this machine."""
     dfk = kernel.running()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
+    workers = _check_workers(workers, settings)
     check_places(settings, [(endpoint, None) for endpoint, _ in _places(request)])
     times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
     payload = _payload(settings, dfk, request=request, **times)
     try:
-        worker.run(payload, client)
+        if workers > 1 and can_share(open_transfers(settings.setup).backend, request):
+            worker_processes.run(settings.setup, request, workers=workers, **times)
+        else:
+            worker.run(payload, client)
     except TaskError:
         if check:
             raise

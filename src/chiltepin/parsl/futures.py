@@ -33,14 +33,22 @@ if TYPE_CHECKING:
     from chiltepin.parsl.operation import Operation
     from chiltepin.parsl.task_channels import TaskChannel
 
-__all__ = ["TransferFuture"]
+__all__ = ["WORKER_GONE", "TransferFuture", "lost_error"]
 
 logger = logging.getLogger(__name__)
 
 #: What Parsl says of a task whose process was killed.
-_WORKER_GONE = (WorkerLost, ManagerLost, BadStateException)
+WORKER_GONE = (WorkerLost, ManagerLost, BadStateException)
 #: Arguments of a task that do not belong to the request.
 _NOT_OF_REQUEST = (*arguments.TIMES, "inputs")
+
+
+def lost_error(what: str, error: BaseException, operation: Operation) -> TaskLostError:
+    """Return what a task has come to whose process is gone, or the one that handed it tasks."""
+    gone = "executor" if isinstance(error, BadStateException) else "worker"
+    return TaskLostError(
+        f"{what} was lost with its {gone} ({str(error).rstrip('.')}); start it again{operation.retry_hint}."
+    )
 
 
 class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
@@ -237,8 +245,8 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         elif self._end_reason and isinstance(error, TaskCanceledError):
             reason = f"{self._what} was given up: {self._end_reason}."
             self._end_unsuccessful(TaskCanceledError(reason, status=error.status))
-        elif isinstance(error, _WORKER_GONE):
-            self._end_unsuccessful(self._lost(error))
+        elif isinstance(error, WORKER_GONE):
+            self._end_unsuccessful(lost_error(self._what, error, self.operation))
         elif isinstance(error, TaskError):
             self._end_unsuccessful(error)
         else:
@@ -255,14 +263,6 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
             self._channel.cleanup()
         except Exception as error:  # noqa: BLE001 - the task has ended; this changes nothing of that
             logger.warning("%s has ended, and could not be tidied up: %s.", self._what, error)
-
-    def _lost(self, error: Exception) -> TaskLostError:
-        """Return what a task has come to whose process is gone, or the one that handed it tasks."""
-        gone = "executor" if isinstance(error, BadStateException) else "worker"
-        return TaskLostError(
-            f"{self._what} was lost with its {gone} ({str(error).rstrip('.')}); start it again"
-            f"{self.operation.retry_hint}."
-        )
 
     def _end_unsuccessful(self, error: TaskError) -> None:
         """End as a task that did not succeed: with the error or, where none is wanted, with False."""

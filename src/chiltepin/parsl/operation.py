@@ -19,13 +19,15 @@ __all__ = ["Operation"]
 class Operation:
     """A kind of task that moves or deletes data, with the name of its function.
 
-    ``at_worker`` is the app for a worker that moves the bytes, ``at_service`` the one that submits the request to a
-    service. ``make_request`` makes the request of the arguments of a call. ``retry_hint`` tells how to start such a
-    task again, so that what was done before is not an error.
+    ``at_worker`` is the app for a worker that moves the bytes, ``elsewhere`` the one that starts the request at a
+    service or with several workers, and ``shard`` the one for a part of it. ``make_request`` makes the request of the
+    arguments of a call. ``retry_hint`` tells how to start such a task again, so that what was done before is not an
+    error.
     """
 
     name: str
     at_worker: Callable[..., AppFuture]
-    at_service: Callable[..., AppFuture]
+    elsewhere: Callable[..., AppFuture]
+    shard: Callable[..., AppFuture]
     make_request: Callable[..., Request]
     retry_hint: str

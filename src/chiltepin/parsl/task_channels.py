@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import policy, status_file
@@ -14,6 +14,9 @@ from chiltepin.transfers.own_files import create_own
 from chiltepin.transfers.runner import open_transfers
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from chiltepin.model import Request
     from chiltepin.transfers.service.manager import TaskManager
     from chiltepin.transfers.worker import AppPayload
 
@@ -93,6 +96,18 @@ class ServiceChannel:
     def __init__(self, payload: AppPayload, manager: TaskManager) -> None:
         self._key, self._manager = payload.submission_id, manager
         self._handle: TaskHandle | None = None
+
+    def start(self, payload: AppPayload) -> Future[TaskStatus]:
+        """Leave the request of a payload to the task manager."""
+        return self._manager.start(
+            payload.submission_id,
+            cast("Request", payload.request),
+            timeout=payload.timeout,
+            polling_interval=payload.polling_interval,
+            grace=payload.fault_grace,
+            workflow=payload.workflow,
+            raises=True,
+        ).future
 
     @property
     def handle(self) -> TaskHandle | None:

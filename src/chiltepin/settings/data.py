@@ -41,6 +41,8 @@ class DataSettings:
         Seconds that a service may report a permanent fault (no such file, no permission, a full disk) before its task
         is stopped. The default leaves time for a file that is just being created, and for a laptop that changes its
         network.
+    workers : int
+        How many workers of an executor move one folder together, at most; a call may say another number.
     batch : bool
         Whether similar transfers share a task of a service.
     journal : str
@@ -59,6 +61,7 @@ class DataSettings:
     check: bool = True
     executor: str | tuple[str, ...] | None = None
     fault_grace: float = FAULT_GRACE
+    workers: int = 1
     batch: bool = True
     journal: str = ""
     root: str

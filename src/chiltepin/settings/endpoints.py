@@ -18,7 +18,7 @@ from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.duplicate_endpoints import folder_problems, name_problems
 from chiltepin.settings.messages import Problem, misfit, validate
 from chiltepin.settings.options import option_problems, plain
-from chiltepin.settings.resources import Resource, Seconds, Text, uuid_text
+from chiltepin.settings.resources import Count, Resource, Seconds, Text, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -109,6 +109,7 @@ class _General(_Strict):
     check: bool = True
     executor: Annotated[str | tuple[str, ...], BeforeValidator(_executor)] | None = None
     fault_grace: Seconds = FAULT_GRACE
+    workers: Count = 1
     batch: bool = True
     journal: Annotated[str, BeforeValidator(_journal)] | None = None
     root: _Path = "sandbox"
@@ -196,6 +197,7 @@ class _Reader:
             check=general.check,
             executor=general.executor,
             fault_grace=general.fault_grace,
+            workers=general.workers,
             batch=general.batch,
             journal=self._journal(general.journal),
             root=located(general.root, self._folder),

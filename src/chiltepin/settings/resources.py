@@ -25,7 +25,7 @@ from chiltepin.settings.messages import misfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LOCAL", "Resource", "Seconds", "Text", "label_problem", "one_of", "uuid_text"]
+__all__ = ["LOCAL", "Count", "Resource", "Seconds", "Text", "label_problem", "one_of", "uuid_text"]
 
 #: The label that always exists.
 LOCAL = "local"
@@ -135,7 +135,7 @@ _count, _count_or_none, _share, _seconds = (
     _within(numbers) for numbers in (limits.COUNT, replace(limits.COUNT, least=0), limits.SHARE, limits.GRACE)
 )
 # Validated twice: a number before pydantic, which accepts only ints that fit its own, and a text once it is a number.
-_Count = Annotated[int, BeforeValidator(_count), AfterValidator(_count)]
+Count = Annotated[int, BeforeValidator(_count), AfterValidator(_count)]
 _CountOrNone = Annotated[int, BeforeValidator(_count_or_none), AfterValidator(_count_or_none)]
 Seconds = Annotated[float, BeforeValidator(_seconds), AfterValidator(_seconds)]
 _Share = Annotated[float, BeforeValidator(_share), AfterValidator(_share)]
@@ -190,14 +190,14 @@ class Resource(BaseModel):
     provider: Annotated[str, one_of(*_PROVIDERS)] = "localhost"
     endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = None
     mpi: bool = False
-    max_mpi_apps: _Count = 1
+    max_mpi_apps: Count = 1
     mpi_launcher: Annotated[str, one_of(*_MPI_LAUNCHERS)] | None = None
-    max_threads: _Count = 8
+    max_threads: Count = 8
     cores_per_worker: _Share = 1.0
-    max_workers_per_node: _Count | None = None
-    cores_per_node: _Count | None = None
-    nodes_per_block: _Count = 1
-    max_blocks: _Count = 1
+    max_workers_per_node: Count | None = None
+    cores_per_node: Count | None = None
+    nodes_per_block: Count = 1
+    max_blocks: Count = 1
     min_blocks: _CountOrNone = 0
     init_blocks: _CountOrNone = Field(default=None, validate_default=True)
     exclusive: bool = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any, cast
 
 from chiltepin.errors import shown, suggest
@@ -144,6 +145,14 @@ def _checksum(argument: str, value: Any) -> str:
     return f"{algorithm}:{digits}"
 
 
+def _workers(argument: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a whole number, such as 4.")
+    if not limits.COUNT.holds(value):
+        raise ValueError(f"{argument}={shown(value)} is out of range; give {limits.COUNT.remedy(value)}, such as 4.")
+    return int(value)
+
+
 CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "src_ep": _name,
     "dst_ep": _name,
@@ -163,6 +172,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "delete_destination_extra": _flag,
     "ignore_missing": _flag,
     "label": _label,
+    "workers": _workers,
 }
 
 

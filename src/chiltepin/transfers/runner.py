@@ -10,6 +10,7 @@ import json
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -23,7 +24,7 @@ from chiltepin.errors import (
     TaskTimeoutError,
     UnsupportedOptionError,
 )
-from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState
+from chiltepin.model import FAULT_GRACE, TaskHandle, TaskState, TaskStatus
 from chiltepin.protocol import ClientBackend, ShardOutcome
 from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.activity import ActivityLog
@@ -33,14 +34,14 @@ from chiltepin.transfers.outcomes import describe, status_from_error
 from chiltepin.transfers.recorder import TaskRecorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from chiltepin.model import DirEntry, Request, TaskStatus
+    from chiltepin.model import DirEntry, Request
     from chiltepin.protocol import Shard, ShardingBackend, TransferBackend, WorkerBackend
     from chiltepin.transfers.recorder import TaskLog
 
-__all__ = ["Transfers", "open_transfers", "runs_at_service"]
+__all__ = ["Transfers", "moved_here", "open_transfers", "runs_at_service"]
 
 
 #: What this process moves, and what tells that it is to stop.
@@ -50,6 +51,17 @@ forks.register(_here.clear)
 
 def _wanted() -> list[Request]:
     return [request for request, stopped in _here.copy().values() if not stopped()]
+
+
+@contextmanager
+def moved_here(request: Request, stopped: Callable[[], bool]) -> Iterator[None]:
+    """Have the end of a script wait for a request, or name it, for the time of a ``with`` block."""
+    key = object()
+    try:
+        _here[key] = request, stopped
+        yield
+    finally:
+        _here.pop(key, None)
 
 
 @interpreter_exit.while_threads_work
@@ -73,7 +85,8 @@ def runs_at_service(backend: TransferBackend | type[TransferBackend]) -> bool:
 class Transfers:
     """Runs requests on one backend; any number of threads may call at once.
 
-    ``manager`` follows the tasks of a service backend; a worker backend has none. See `TaskManager` for the parameters.
+    ``manager`` follows the tasks of a service backend; a worker backend has none. ``setup`` is what another process
+    needs to open the same. See `TaskManager` for the other parameters.
     """
 
     def __init__(
@@ -84,8 +97,9 @@ class Transfers:
         batching: bool = True,
         journal: Journal | None = None,
         activity_log: ActivityLog | None = None,
+        setup: str = "",
     ) -> None:
-        self.backend = backend
+        self.backend, self.setup = backend, setup
         self._clock = clock or SystemClock()
         if runs_at_service(backend):
             from chiltepin.transfers.service.manager import TaskManager  # noqa: PLC0415 - a worker backend has none
@@ -177,6 +191,7 @@ class Transfers:
         *,
         timeout: float,
         polling_interval: float,
+        submission_id: str,
         stopped: Callable[[], bool],
         told: Callable[[TaskStatus], object] = lambda _: None,
     ) -> ShardOutcome:
@@ -184,9 +199,11 @@ class Transfers:
 
         What could not be done is told by the outcome, so that Parsl does not repeat it.
         """
-        backend = cast("ShardingBackend", self.backend)
-        name = backend.new_submission_id()
+        backend, name = cast("ShardingBackend", self.backend), submission_id
         handle = TaskHandle.at_worker(backend.name, name)
+        if stopped():
+            status = TaskStatus(handle=handle, state=TaskState.CANCELED, code="CANCELED")
+            return ShardOutcome(status=status)
         try:
             submit = partial(backend.submit_shard, request, shard, name)
             self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
@@ -210,17 +227,14 @@ class Transfers:
     ) -> TaskStatus:
         start = self._clock.monotonic()
         handle: TaskHandle | None = None
-        key = object()
         try:
-            _here[key] = request, stopped
-            handle = submit()
-            status = self._follow(handle, start, timeout, longest, stopped, told)
+            with moved_here(request, stopped):
+                handle = submit()
+                status = self._follow(handle, start, timeout, longest, stopped, told)
         except BaseException:
             # An interrupted submission or wait (Ctrl-C, say) leaves no task behind.
             self.backend.cancel(handle or TaskHandle.at_worker(self.backend.name, name))
             raise
-        finally:
-            _here.pop(key, None)
         if status.state.final:
             return status
         return self._stop(handle, request, None if stopped() else timeout)
@@ -355,7 +369,9 @@ def _open(setup: str, client: Any) -> Transfers:
     journal = Journal(folder) if folder and backend.capabilities.durable else None
     # People see it on every backend; the journal proper is for what outlives this process.
     activity_log = ActivityLog(folder, SystemClock().now) if folder else None
-    return Transfers(backend, batching=plain.get("batch", True), journal=journal, activity_log=activity_log)
+    return Transfers(
+        backend, batching=plain.get("batch", True), journal=journal, activity_log=activity_log, setup=setup
+    )
 
 
 def _renew() -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends import threads
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus
+from chiltepin.transfers import worker_processes
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.runner import runs_at_service
+from chiltepin.transfers.shards import can_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,12 +53,23 @@ class RunningTask:
 
 
 def start(
-    transfers: Transfers, request: Request, *, timeout: float, polling_interval: float, grace: float
+    transfers: Transfers, request: Request, *, timeout: float, polling_interval: float, grace: float, workers: int = 1
 ) -> list[RunningTask]:
     """Start a request, and return at once; the parameters are those of `Transfers.run`.
 
-    A service gets one task for each item, because one bad item must not stop the others.
+    A service gets one task for each item, because one bad item must not stop the others. A folder may be moved by
+    several ``workers``, which are processes of this machine.
     """
+    if workers > 1 and can_share(transfers.backend, request):
+        task = worker_processes.start_task(
+            transfers.setup,
+            request,
+            workers=workers,
+            timeout=timeout,
+            polling_interval=polling_interval,
+            raises=False,
+        )
+        return [RunningTask(request, task.future, stop=task.stop, get_status=task.status)]
     if not runs_at_service(transfers.backend):
         return [_at_worker(transfers, request, timeout, polling_interval)]
     apart = _apart(request) if transfers.backend.capabilities.batches else [request]

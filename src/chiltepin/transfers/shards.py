@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import InvalidStateError
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -46,8 +45,10 @@ def can_share(backend: TransferBackend, request: Request) -> bool:
 class RunningShard(Protocol):
     """A shard on its way to a worker, or at one."""
 
-    #: Ends with the outcome; with `TaskLostError` if the worker is gone, and the shard is worth another one.
-    future: Future[ShardOutcome]
+    @property
+    def future(self) -> Future[ShardOutcome]:
+        """Ends with the outcome; with `TaskLostError` if the worker is gone, and the shard is worth another one."""
+        ...
 
     def status(self) -> TaskStatus | None:
         """Return what is known of it now; None for nothing."""
@@ -75,6 +76,8 @@ class ShardedTask:
         Starts a shard of a request, with the seconds that it may take.
     task_log : TaskLog
         The record for users.
+    raises : bool
+        Whether the future ends with the error of a task that did not succeed, and not with its status.
     retries : int
         How often a shard is given to another worker after its own was lost.
     clock : object
@@ -83,7 +86,7 @@ class ShardedTask:
     Attributes
     ----------
     future : Future of TaskStatus
-        Ends with the final status of a task that succeeded, else with its error.
+        Ends with the final status, or with an error.
     """
 
     def __init__(
@@ -95,11 +98,12 @@ class ShardedTask:
         timeout: float,
         start: Callable[[Request, Shard, float], RunningShard],
         task_log: TaskLog,
+        raises: bool = True,
         retries: int = policy.limits.SHARD_RETRIES,
         clock: SystemClock | None = None,
     ) -> None:
         self._request, self._workers, self._timeout = request, workers, timeout
-        self._start, self._task_log, self._retries = start, task_log, retries
+        self._start, self._task_log, self._raises, self._retries = start, task_log, raises, retries
         self._clock = clock or SystemClock()
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl would take a future that can be cancelled for one that may never end.
@@ -110,7 +114,7 @@ class ShardedTask:
         self._shards = deque([(Shard(seconds=policy.wait_times.SHARD_FIRST, workers=workers), 0)])
         self._running: set[RunningShard] = set()
         self._ended: deque[tuple[Shard, int, Future[ShardOutcome]]] = deque()
-        self._live, self._advancing = 0, False
+        self._live, self._advancing, self._concluded = 0, False, False
         self._began: float | None = None
         self._last_is_begun = self._gave_back = False
         #: How it ends, if that is decided before all shards have ended: a state, or an error.
@@ -286,8 +290,8 @@ class ShardedTask:
             if rest.parts == 1:
                 self._folders += rest.folders
             else:
-                rest = replace(rest, seconds=policy.wait_times.SHARD_LONG, workers=self._workers)
-                self._shards.append((rest, 0))
+                seconds = policy.wait_times.SHARD_LONG
+                self._shards.append((replace(rest, seconds=seconds, workers=self._workers), 0))
 
     def _timeout_error(self) -> TaskTimeoutError:
         what = describe(self._request)
@@ -311,21 +315,27 @@ class ShardedTask:
         self._conclude(replace(self._sum, state=state, code=code, reason=" ".join(reasons)))
 
     def _conclude(self, end: TaskStatus | BaseException) -> None:
-        error = end if isinstance(end, BaseException) else error_from_status(end, self._request)
+        error = end if isinstance(end, BaseException) else None
+        if isinstance(end, TaskStatus) and self._raises:
+            error = error_from_status(end, self._request)
         with self._lock:
-            if self.future.done():
+            if self._concluded:
                 return
+            self._concluded = True
+            running = list(self._running)
             if isinstance(end, TaskStatus):
                 self._sum = end
+        # None is running, unless this end was not expected.
+        for shard in running:
+            shard.stop()
         if isinstance(end, TaskStatus):
             self._task_log.ended(end)
         else:
             self._task_log.failed(end)
-        with suppress(InvalidStateError):
-            if error is None:
-                self.future.set_result(self._sum)
-            else:
-                self.future.set_exception(error)
+        if error is None:
+            self.future.set_result(self._sum)
+        else:
+            self.future.set_exception(error)
 
 
 def _added(total: TaskStatus, more: TaskStatus) -> TaskStatus:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from chiltepin.model import Request, TaskHandle, TaskStatus
+    from chiltepin.protocol import Shard, ShardOutcome
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["AppPayload", "WithOutputDir", "delete_task", "run", "transfer_task"]
+    Start = Callable[["AppPayload"], Future[TaskStatus]]
+
+__all__ = ["AppPayload", "WithOutputDir", "delete_task", "run", "run_shard", "transfer_task"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +84,36 @@ class AppPayload:
         return replace(self, request=self.request or make_request(**asked), **times)
 
 
-def transfer_task(payload: AppPayload, *service: Transfers, **asked: Any) -> Any:
+def transfer_task(payload: AppPayload, *start: Start, **asked: Any) -> Any:
     """Run one transfer: that of the payload, with the arguments ``asked`` that were futures; return its final status.
 
-    ``service`` has the `Transfers` of a service, opened with the payload's setup, or nothing if this process moves the
-    bytes. It may hold a login and cannot be sent to another process. It has no default, which Parsl would search for
-    futures. A service returns a future of the status. A task that did not succeed is a `TaskError`.
+    ``start`` has what starts it elsewhere, at a service or with several workers, and returns a future of the status; or
+    nothing if this process moves the bytes. It may hold a login and cannot be sent to another process. It has no
+    default, which Parsl would search for futures. A task that did not succeed is a `TaskError`.
     """
-    return _start(payload.completed(arguments.transfer_request, asked), *service)
+    return _start(payload.completed(arguments.transfer_request, asked), *start)
 
 
-def delete_task(payload: AppPayload, *service: Transfers, **asked: Any) -> Any:
+def delete_task(payload: AppPayload, *start: Start, **asked: Any) -> Any:
     """Run one deletion; as `transfer_task`."""
-    return _start(payload.completed(arguments.delete_request, asked), *service)
+    return _start(payload.completed(arguments.delete_request, asked), *start)
 
 
-def _start(payload: AppPayload, transfers: Transfers | None = None) -> TaskStatus | Future[TaskStatus]:
-    if transfers is None:
-        return run(payload)
-    return transfers.manager.start(
-        payload.submission_id,
+def _start(payload: AppPayload, start: Start | None = None) -> TaskStatus | Future[TaskStatus]:
+    return run(payload) if start is None else start(payload)
+
+
+def run_shard(payload: AppPayload, shard: Shard) -> ShardOutcome:
+    """Do one part of the request of a payload in this process."""
+    return open_transfers(payload.setup).run_shard(
         cast("Request", payload.request),
+        shard,
         timeout=payload.timeout,
         polling_interval=payload.polling_interval,
-        grace=payload.fault_grace,
-        workflow=payload.workflow,
-        raises=True,
-    ).future
+        submission_id=payload.submission_id,
+        stopped=lambda: exists_own(payload.stop_file),
+        told=StatusFile(payload.status_file).update,
+    )
 
 
 def run(payload: AppPayload, client: Any = None) -> TaskStatus:

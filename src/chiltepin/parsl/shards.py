@@ -1,0 +1,143 @@
+"""A recursive request that several workers of Parsl do together: each shard is a Parsl task."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from chiltepin.errors import TaskCanceledError
+from chiltepin.model import TaskHandle
+from chiltepin.parsl import kernel
+from chiltepin.parsl.futures import WORKER_GONE, lost_error
+from chiltepin.parsl.shutdown import shutdown_of
+from chiltepin.parsl.task_channels import WorkerChannel
+from chiltepin.transfers import policy
+from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.runner import open_transfers
+from chiltepin.transfers.shards import ShardedTask, can_share
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from parsl.dataflow.futures import AppFuture
+
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.parsl.operation import Operation
+    from chiltepin.protocol import Shard, ShardOutcome
+    from chiltepin.transfers.worker import AppPayload
+
+__all__ = ["ShardedChannel"]
+
+
+class ShardedChannel:
+    """A request that up to so many workers do together; see `TaskChannel`.
+
+    ``place`` has the keywords of Parsl that say where each part runs, such as ``executor``.
+    """
+
+    queues = False
+
+    def __init__(
+        self,
+        payload: AppPayload,
+        handle: TaskHandle,
+        operation: Operation,
+        dfk: DataFlowKernel,
+        place: dict[str, Any],
+        workers: int,
+    ) -> None:
+        self._payload, self._operation, self._dfk = payload, operation, dfk
+        self._place, self._workers = place, workers
+        self.handle = handle
+        self._whole = WorkerChannel(payload, handle)
+        self._task: ShardedTask | None = None
+        self._stopped = False
+
+    def start(self, payload: AppPayload) -> Future[Any]:
+        """Hand out the first shard of the request of a payload; return a future of the status."""
+        transfers = open_transfers(payload.setup)
+        request = cast("Request", payload.request)
+        if not can_share(transfers.backend, request):
+            whole: Future[Any] = self._operation.at_worker(payload, **self._place)
+            return whole
+        self._task = task = ShardedTask(
+            request,
+            self.handle,
+            workers=self._workers,
+            timeout=payload.timeout,
+            start=partial(self._start_shard, payload),
+            task_log=transfers.task_log(payload.submission_id, request),
+            retries=max(policy.limits.SHARD_RETRIES, self._dfk.config.retries),
+        )
+        if self._stopped:
+            task.stop()
+        return task.begin().future
+
+    def _start_shard(self, payload: AppPayload, request: Request, shard: Shard, seconds: float) -> _ParslShard:
+        submission_id = str(uuid.uuid4())
+        own = replace(
+            payload,
+            request=request,
+            timeout=seconds,
+            submission_id=submission_id,
+            stop_file=os.path.join(os.path.dirname(payload.stop_file), f"{submission_id}.stop"),
+            handle=TaskHandle.at_worker(self.handle.backend, submission_id),
+        )
+        with kernel.entered(self._dfk):
+            app_future = self._operation.shard(own, shard, **self._place)
+        # A lost worker is made up for by `ShardedTask`, and nothing else is an error of the Parsl task.
+        app_future.task_record["fail_cost"] = self._dfk.config.retries + 1
+        return _ParslShard(app_future, own, self._operation)
+
+    def status(self) -> TaskStatus | None:
+        """Return what the shards that have ended, and those that are seen from here, have done."""
+        return self._task.status() if self._task is not None else self._whole.status()
+
+    def stop(self) -> None:
+        """Hand out no more shards, and have those stopped that are being done."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.stop()
+        else:
+            self._whole.stop()
+
+    def cleanup(self) -> None:
+        """Remove what was needed for the task, which has ended."""
+        self._whole.cleanup()
+
+
+class _ParslShard:
+    """A shard that is a Parsl task; see `RunningShard`."""
+
+    def __init__(self, app_future: AppFuture, payload: AppPayload, operation: Operation) -> None:
+        self.future: CallbackFuture[ShardOutcome] = CallbackFuture()
+        self.future.set_running_or_notify_cancel()
+        self._app_future, self._operation = app_future, operation
+        self._what = describe(cast("Request", payload.request))
+        self._channel = WorkerChannel(payload, cast("TaskHandle", payload.handle))
+        app_future.add_done_callback(self._follow)
+
+    def status(self) -> TaskStatus | None:
+        return None if self.future.done() else self._channel.status()
+
+    def stop(self) -> None:
+        self._channel.stop()
+        record = self._app_future.task_record
+        error = TaskCanceledError(f"{self._what} was cancelled.")
+        # Also one that another process may have begun: it sees the file, or ends within the time of a shard.
+        shutdown_of(record["dfk"]).tasks.abandon(record, error)
+
+    def _follow(self, app_future: AppFuture) -> None:
+        error = app_future.exception()
+        self._channel.cleanup()
+        if error is None:
+            self.future.set_result(app_future.result())
+        elif isinstance(error, WORKER_GONE):
+            self.future.set_exception(lost_error(self._what, error, self._operation))
+        else:
+            self.future.set_exception(error)

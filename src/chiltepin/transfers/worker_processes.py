@@ -1,0 +1,239 @@
+"""Processes of this machine that do the shards of a request together, without Parsl.
+
+Python runs one thread of a process at a time, so one process keeps one processor busy with small files. Each process
+here gets one shard after the other on its standard input. It stops when that is closed, and so it ends with the process
+that started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import select
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from chiltepin.errors import TaskLostError
+from chiltepin.model import TaskHandle
+from chiltepin.transfers import policy
+from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.runner import moved_here, open_transfers
+from chiltepin.transfers.shards import ShardedTask
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from chiltepin.model import Request, TaskStatus
+    from chiltepin.protocol import Shard, ShardOutcome
+
+__all__ = ["run", "serve", "start_task"]
+
+#: What a process runs: it imports from where this one does.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from chiltepin.transfers.worker_processes import serve; serve()"
+)
+
+
+def start_task(
+    setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float, raises: bool
+) -> ShardedTask:
+    """Have up to so many processes do a request; `ShardedTask` has the other parameters.
+
+    The first shard is done by this process, since a small tree is not worth others.
+    """
+    transfers = open_transfers(setup)
+    submission_id = str(uuid.uuid4())
+    processes = _Processes(setup, workers, polling_interval)
+    task = ShardedTask(
+        request,
+        TaskHandle.at_worker(transfers.backend.name, submission_id),
+        workers=workers,
+        timeout=timeout,
+        start=processes.start,
+        task_log=transfers.task_log(submission_id, request),
+        raises=raises,
+    )
+    task.future.add_done_callback(lambda _: processes.close())
+    return task.begin()
+
+
+def run(setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float) -> TaskStatus:
+    """Do the same, and wait for the end, which an interruption brings about."""
+    task = start_task(setup, request, workers=workers, timeout=timeout, polling_interval=polling_interval, raises=True)
+    stopped = threading.Event()
+    try:
+        with moved_here(request, stopped.is_set):
+            return task.future.result()
+    finally:
+        stopped.set()
+        task.stop()
+
+
+class _Processes:
+    """As many worker processes as are needed, each started when a shard finds no other one idle."""
+
+    def __init__(self, setup: str, workers: int, polling_interval: float) -> None:
+        self._setup, self._polling_interval = setup, polling_interval
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="chiltepin-worker")
+        self._lock = threading.Lock()
+        self._idle: list[_Process] = []
+        self._first, self._closed = True, False
+
+    def start(self, request: Request, shard: Shard, seconds: float) -> _Running:
+        """Start a shard; see `ShardedTask`."""
+        options = {
+            "timeout": seconds,
+            "polling_interval": self._polling_interval,
+            "submission_id": str(uuid.uuid4()),
+        }
+        running = _Running()
+        operation = self._here if self._first else self._elsewhere
+        self._first = False
+        running.future = self._threads.submit(operation, running, request, shard, options)
+        return running
+
+    def _here(self, running: _Running, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
+        return open_transfers(self._setup).run_shard(request, shard, stopped=running.stopped.is_set, **options)
+
+    def _elsewhere(self, running: _Running, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
+        with self._lock:
+            process = self._idle.pop() if self._idle else None
+        process = process or _Process()
+        running.use(process)
+        try:
+            outcome = process.run(self._setup, request, shard, options)
+        finally:
+            stopped = not running.leave()
+            with self._lock:
+                if not stopped and not self._closed and process.alive:
+                    self._idle.append(process)
+                    process = None
+            if process is not None:
+                process.end()
+        return outcome
+
+    def close(self) -> None:
+        """End the processes that are idle, and each other one when its shard has ended."""
+        with self._lock:
+            self._closed, idle = True, self._idle
+        self._threads.shutdown(wait=False)
+        for process in idle:
+            process.stop()
+        for process in idle:
+            process.end()
+
+
+class _Running:
+    """A shard at a process; see `RunningShard`."""
+
+    future: Future[ShardOutcome]
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self._process: _Process | None = None
+        self._lock = threading.Lock()
+
+    def use(self, process: _Process) -> None:
+        """Run at a process, unless it is stopped already."""
+        with self._lock:
+            self._process = process
+            if self.stopped.is_set():
+                process.stop()
+
+    def leave(self) -> bool:
+        """Leave the process; return whether it can be used for another shard."""
+        with self._lock:
+            self._process = None
+            return not self.stopped.is_set()
+
+    def status(self) -> TaskStatus | None:
+        """Return nothing: a shard takes a second or so, and is told of at its end."""
+        return None
+
+    def stop(self) -> None:
+        """Have the process stop, and end."""
+        with self._lock:
+            self.stopped.set()
+            if self._process is not None:
+                self._process.stop()
+
+
+class _Process:
+    """One worker process."""
+
+    def __init__(self) -> None:
+        # A socket, unlike a pipe, can be shut down while another thread may be writing to it.
+        self._to, theirs = socket.socketpair()
+        with theirs:
+            # In a session of its own, because a Ctrl-C is for the process that waits for this one.
+            self._popen: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can do another shard."""
+        return self._popen.poll() is None
+
+    def run(self, setup: str, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
+        """Have a shard done, and wait for it."""
+        try:
+            self._to.sendall(pickle.dumps((setup, request, shard, options)))
+            back = cast("BinaryIO", self._popen.stdout)
+            return cast("ShardOutcome", pickle.load(back))  # noqa: S301 - from our own process
+        except (EOFError, OSError, pickle.UnpicklingError):
+            code = self.end()
+        raise TaskLostError(
+            f"{describe(request)} was lost with a process that moved a part of it (exit code {code}); start it again."
+        )
+
+    def stop(self) -> None:
+        """Have it stop what it does, and end; this does not wait."""
+        with suppress(OSError):
+            self._to.shutdown(socket.SHUT_WR)
+
+    def end(self) -> int:
+        """Wait for its end, and return its exit code; one that does not end in time is killed."""
+        self.stop()
+        try:
+            code = self._popen.wait(timeout=policy.wait_times.STOP_GRACE)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            code = self._popen.wait()
+        cast("BinaryIO", self._popen.stdout).close()
+        self._to.close()
+        return code
+
+
+def serve() -> None:
+    """Do the shards that come on standard input, until that is closed: the program of a worker process."""
+    answers = os.fdopen(os.dup(1), "wb")
+    # What a store prints must not get between the answers.
+    os.dup2(2, 1)
+
+    def stopped() -> bool:
+        # The next shard comes after the answer; until then there is nothing to read but the end.
+        return bool(select.select([0], [], [], 0)[0])
+
+    while True:
+        try:
+            setup, request, shard, options = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own process
+        except EOFError:
+            return
+        outcome = open_transfers(setup).run_shard(request, shard, stopped=stopped, **options)
+        try:
+            pickle.dump(outcome, answers)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(1)
