@@ -373,7 +373,7 @@ def test_a_thread_survives_what_its_work_raises(error):
 
 def test_a_task_survives_what_a_store_raises(local, monkeypatch):
     """SystemExit in the code of a store fails that task, and the next one is done."""
-    monkeypatch.setattr(local, "_transfer", lambda _: lambda _: sys.exit("no reason"))
+    monkeypatch.setattr(local, "_transfer", lambda *_: lambda _: sys.exit("no reason"))
     assert done(local, move()) is TaskState.FAILED
     monkeypatch.undo()
     assert done(local, move()) is TaskState.SUCCEEDED

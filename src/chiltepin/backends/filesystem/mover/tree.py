@@ -91,13 +91,7 @@ def _refuse_unseen(found: ListingStats, source: Location) -> None:
 
 class _Tree:
     def __init__(
-        self,
-        run: TaskRun,
-        request: TransferRequest,
-        origin: Location,
-        goal: Location,
-        roots: Roots,
-        shard: ShardRun,
+        self, run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots, shard: ShardRun
     ) -> None:
         self._shard = shard
         self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
@@ -153,13 +147,7 @@ class _Tree:
     def _batches(self, parts: Parts, here: Folder, found: ListingStats, store: Store) -> Iterator[list[Item]] | None:
         """Return the batches of a folder; None if it is large, and left to several workers."""
         listed = batches(
-            self._task,
-            here,
-            found,
-            self._filters,
-            store,
-            mine=self._shard.mine(parts),
-            own_content=self._own_content,
+            self._task, here, found, self._filters, store, mine=self._shard.mine(parts), own_content=self._own_content
         )
         return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder))
 

@@ -1,0 +1,163 @@
+"""One tree moved by several workers: what arrives, what is counted and what is removed is as with one worker.
+
+CHILTEPIN_SHARDED_TREES asks for more trees, or for those of some seeds, as in 100:200.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chiltepin import Workflow, delete, delete_task, transfer, transfer_task
+from chiltepin.backends.filesystem.mover import shard
+from chiltepin.errors import TaskError
+from chiltepin.transfers import policy
+
+NAMES = ["a", "A", "b", "c.nc", "d.txt", "e.nc", "é", "f g", "-h", "i.tmp", "j", "k.nc"]
+
+
+def seeds():
+    """The seeds: ten, so many as CHILTEPIN_SHARDED_TREES says, or those that it names."""
+    first, _, last = os.environ.get("CHILTEPIN_SHARDED_TREES", "10").rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with settings, whose resource is threads of this process, and a workflow that runs in it."""
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "settings.yaml").write_text("data: {backend: local, root: root, endpoints: {here: {}, there: {}}}\n")
+    with Workflow(folder / "settings.yaml", run_dir=folder / "runs"):
+        yield folder
+
+
+@pytest.fixture
+def tiny_shards(monkeypatch):
+    """Shards of one folder, and folders that are large with four entries."""
+    for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
+        monkeypatch.setattr(policy.wait_times, name, 0.0)
+    monkeypatch.setattr(shard, "LARGE_FOLDER", 4)
+
+
+def plant(chance, top, depth=0):
+    """Make a random tree."""
+    top.mkdir(parents=True, exist_ok=True)
+    for name in chance.sample(NAMES, chance.randint(0, len(NAMES))):
+        path, kind = top / name, chance.random()
+        if kind < 0.6:
+            path.write_bytes(chance.randbytes(chance.choice([0, 1, 5, 5000])))
+            os.utime(path, (1e9 + chance.randint(0, 9), 1e9 + chance.randint(0, 9)))
+        elif kind < 0.65:
+            path.symlink_to(chance.choice(NAMES))
+        elif depth < 3:
+            plant(chance, path, depth + 1)
+
+
+def change(chance, top):
+    """Change a copy: files that are gone, have other content, or are folders now."""
+    for path in sorted(top.rglob("*")):
+        what = chance.random()
+        if path.is_symlink() or not path.is_file() or what > 0.5:
+            continue
+        path.unlink()
+        if what < 0.2:
+            path.write_bytes(chance.randbytes(5))
+        elif what < 0.3:
+            plant(chance, path, 3)
+
+
+def look(top):
+    """Return everything in a tree: kind, content and time of each entry by its path."""
+    found = {}
+    for path in sorted(top.rglob("*")):
+        if path.is_symlink():
+            facts = ("link", os.readlink(path))
+        elif path.is_dir():
+            facts = ("folder",)
+        else:
+            facts = ("file", path.read_bytes(), path.stat().st_mtime_ns)
+        found[path.relative_to(top).as_posix()] = facts
+    return found
+
+
+def without_times(found):
+    """Return the same without the times of files."""
+    return {name: facts[:2] for name, facts in found.items()}
+
+
+def options_of(chance):
+    """Return random options of a transfer."""
+    return {
+        "sync_level": chance.choice([None, None, "exists", "size", "mtime", "checksum"]),
+        "verify_checksum": chance.random() < 0.5,
+        "preserve_timestamp": chance.random() < 0.5,
+        "include": chance.choice([[], [], ["*.nc"]]),
+        "exclude": chance.choice([[], [], ["*.tmp"], ["*"]]),
+        "delete_destination_extra": chance.random() < 0.5,
+    }
+
+
+def outcome(future):
+    """Return how a task has ended and what it counted; which of its failures is told first is left to chance."""
+    try:
+        ended = future.result()
+    except TaskError as error:
+        ended = type(error)
+    status = future.status()
+    return ended, status.state, status.files_done, status.bytes_done, status.files_skipped
+
+
+def test_several_workers_leave_what_one_leaves(place, tiny_shards):
+    """A random tree over a random tree, with random options, is moved and then deleted alike by one worker and four."""
+    here, there = place / "root/here", place / "root/there"
+    for seed in seeds():
+        chance = random.Random(f"workers {seed}")  # noqa: S311 - to be repeated, not to be secret
+        shutil.rmtree(place / "root", ignore_errors=True)
+        plant(chance, here / "tree")
+        if chance.random() < 0.5:
+            plant(chance, there / "1")
+        else:
+            shutil.copytree(here / "tree", there / "1", symlinks=True)
+            change(chance, there / "1")
+        shutil.copytree(there / "1", there / "4", symlinks=True)
+        options, ends = options_of(chance), {}
+        for workers in (1, 4):
+            future = transfer_task(
+                "here",
+                "there",
+                "/tree",
+                f"/{workers}",
+                recursive=True,
+                executor="local",
+                workers=workers,
+                **options,
+            )
+            ends[workers] = outcome(future)
+        assert ends[4] == ends[1], (seed, options)
+        one, four = look(there / "1"), look(there / "4")
+        if not options["preserve_timestamp"]:
+            one, four = without_times(one), without_times(four)
+        assert four == one, (seed, options)
+        for workers in (1, 4):
+            future = delete_task("there", f"/{workers}", recursive=True, executor="local", workers=workers)
+            ends[workers] = outcome(future)
+        assert ends[4] == ends[1], seed
+        assert os.listdir(there) == [], seed
+
+
+def test_processes_of_this_machine_move_one_tree(tmp_path, monkeypatch):
+    """transfer() and delete() with several workers leave what they leave with one, and no process behind."""
+    monkeypatch.chdir(tmp_path)
+    Path("chiltepin.yaml").write_text("data: {backend: local, root: root, endpoints: {here: {}, there: {}}}\n")
+    monkeypatch.setattr(policy.wait_times, "SHARD_FIRST", 0.0)
+    plant(random.Random(1), tmp_path / "root/here/tree")  # noqa: S311 - to be repeated
+    assert transfer("here", "there", "/tree", "/copy", recursive=True, workers=3) is True
+    copied = without_times(look(tmp_path / "root/there/copy"))
+    links_left_out = {name: facts for name, facts in look(tmp_path / "root/here/tree").items() if facts[0] != "link"}
+    assert copied == without_times(links_left_out)
+    assert delete("there", "/copy", recursive=True, workers=3) is True
+    assert os.listdir(tmp_path / "root/there") == []
