@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from chiltepin.errors import ChiltepinError
     from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
 
 __all__ = [
@@ -182,8 +181,8 @@ class ShardOutcome:
         As in `Shard`, if the request removes what is only at the destination.
     seconds : float
         How long it took.
-    error : ChiltepinError or None
-        Why it could not be done at all.
+    error : Exception or None
+        A `ChiltepinError` that says why it could not be done at all.
     """
 
     status: TaskStatus
@@ -193,7 +192,7 @@ class ShardOutcome:
     rest: tuple[Shard, ...] = ()
     listed: Mapping[int, int] = field(default_factory=dict)
     seconds: float = 0.0
-    error: ChiltepinError | None = None
+    error: Exception | None = None
 
 
 @runtime_checkable

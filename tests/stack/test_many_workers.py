@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from pathlib import Path
 
+import psutil
 import pytest
 
 from chiltepin import Workflow, delete, delete_task, transfer, transfer_task
@@ -149,15 +149,17 @@ def test_several_workers_leave_what_one_leaves(place, tiny_shards):
         assert os.listdir(there) == [], seed
 
 
-def test_processes_of_this_machine_move_one_tree(tmp_path, monkeypatch):
+def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     """transfer() and delete() with several workers leave what they leave with one, and no process behind."""
-    monkeypatch.chdir(tmp_path)
-    Path("chiltepin.yaml").write_text("data: {backend: local, root: root, endpoints: {here: {}, there: {}}}\n")
     monkeypatch.setattr(policy.wait_times, "SHARD_FIRST", 0.0)
-    plant(random.Random(1), tmp_path / "root/here/tree")  # noqa: S311 - to be repeated
+    root = place / "root"
+    shutil.rmtree(root, ignore_errors=True)
+    plant(random.Random(1), root / "here/tree")  # noqa: S311 - to be repeated
+    before = set(psutil.Process().children(recursive=True))
     assert transfer("here", "there", "/tree", "/copy", recursive=True, workers=3) is True
-    copied = without_times(look(tmp_path / "root/there/copy"))
-    links_left_out = {name: facts for name, facts in look(tmp_path / "root/here/tree").items() if facts[0] != "link"}
-    assert copied == without_times(links_left_out)
+    source = {name: facts for name, facts in look(root / "here/tree").items() if facts[0] != "link"}
+    assert without_times(look(root / "there/copy")) == without_times(source)
     assert delete("there", "/copy", recursive=True, workers=3) is True
-    assert os.listdir(tmp_path / "root/there") == []
+    assert os.listdir(root / "there") == []
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
+    assert not alive
