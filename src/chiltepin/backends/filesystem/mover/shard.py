@@ -17,10 +17,15 @@ from chiltepin.protocol import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from typing import Any
+    from typing import Any, Protocol
 
-    from chiltepin.backends.filesystem.mover.listing import ListingStats
     from chiltepin.paths import Parts
+
+    class Counted(Protocol):
+        """A listing that counts its entries."""
+
+        count: int
+
 
 __all__ = ["ShardRun", "folder_key"]
 
@@ -70,7 +75,7 @@ class ShardRun:
         return lambda name: xxhash.xxh3_64_intdigest(folded(name).encode(errors="surrogateescape")) % of == part
 
     def undivided(
-        self, parts: Parts, found: ListingStats, batches: Generator[list[Any], None, None], *, counted: bool
+        self, parts: Parts, found: Counted, batches: Generator[list[Any], None, None], *, counted: bool
     ) -> Iterator[list[Any]] | None:
         """Return the batches of a folder, or None if it is large and its parts were given back instead.
 
