@@ -33,7 +33,12 @@ def nobody_is_logged_in(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("CHILTEPIN_TOKENS", str(tmp_path_factory.mktemp("login") / "tokens.json"))
     monkeypatch.setenv("CHILTEPIN_JOURNAL", str(tmp_path_factory.mktemp("journal")))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-    for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
+    for name in (
+        "CHILTEPIN_CLIENT_ID",
+        "CHILTEPIN_CLIENT_SECRET",
+        "GLOBUS_COMPUTE_CLIENT_ID",
+        "GLOBUS_COMPUTE_CLIENT_SECRET",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

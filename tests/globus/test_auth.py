@@ -14,7 +14,7 @@ import pytest
 from logins import log_in
 
 from chiltepin.backends.globus import auth, login
-from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE, choose_credentials
+from chiltepin.backends.globus.credentials import COMPUTE_VARIABLES, ID_VARIABLE, SECRET_VARIABLE, choose_credentials
 from chiltepin.backends.globus.token_storage import FILE_VARIABLE
 from chiltepin.errors import (
     BackendError,
@@ -204,6 +204,23 @@ def test_service_credentials_that_are_refused_name_the_variables(globus, monkeyp
         auth.transfer_client()
     assert "wrong-secret" not in str(caught.value)
     assert "wrong-secret" not in repr(choose_credentials())
+
+
+def test_the_credentials_of_globus_compute(globus, monkeypatch):
+    """The variables of Globus Compute count if both are set, until ours are; a refusal names those that counted."""
+    identity, secret = globus.authority.client_id, globus.authority.client_secret
+    monkeypatch.setenv(COMPUTE_VARIABLES[0], identity)
+    assert not choose_credentials().is_service
+    monkeypatch.setenv(COMPUTE_VARIABLES[1], secret)
+    assert works(auth.transfer_client())
+    assert login.whoami().is_service
+    monkeypatch.setenv(COMPUTE_VARIABLES[1], "wrong-secret")
+    with pytest.raises(LoginRequiredError, match=" and ".join(COMPUTE_VARIABLES)):
+        auth.transfer_client()
+    service_credentials(globus, monkeypatch)
+    assert works(auth.transfer_client())
+    monkeypatch.delenv(SECRET_VARIABLE)
+    assert not choose_credentials().is_service
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import pickle
 import threading
 from pathlib import Path
 
+import globus_sdk
 import pytest
+from globus_sdk import AccessTokenAuthorizer
 from parsl import ThreadPoolExecutor
 from parsl.dataflow.errors import DependencyError
 from parsl_configs import make_config, make_htex
@@ -17,6 +19,7 @@ from parsl_configs import make_config, make_htex
 import chiltepin
 from chiltepin import configure, delete_task, python_task, transfer, transfer_task
 from chiltepin.errors import (
+    BackendError,
     ConfigError,
     EndpointNotFoundError,
     TaskCanceledError,
@@ -187,6 +190,61 @@ def test_a_client_of_the_callers_own_is_used_and_stays(globus, tmp_path, monkeyp
             with contextlib.suppress(TypeError):
                 assert globus.token.encode() not in pickle.dumps(argument)
         assert transfer("my-laptop", "hpc-scratch", "/file", "/two", client=client, polling_interval=0.1) is True
+
+
+class Refusing(globus_sdk.TransferClient):
+    """A client of a site, whose own rules raise an error of their own in one call."""
+
+    refused = "submit_transfer"
+
+    def _refuse(self, name):
+        if name == self.refused:
+            raise PermissionError(f"the site allows no {name}")
+
+    def submit_transfer(self, *given, **options):
+        """Submit, unless that is refused."""
+        self._refuse("submit_transfer")
+        return super().submit_transfer(*given, **options)
+
+    def get(self, path, **options):
+        """Ask, unless that is refused."""
+        self._refuse("task_list" if "task_list" in path else "endpoint" if "/endpoint/" in path else "")
+        return super().get(path, **options)
+
+
+class Sealed(AccessTokenAuthorizer):
+    """A login that is fetched from elsewhere, which is closed."""
+
+    def get_authorization_header(self):
+        """Raise what the vault raises."""
+        raise RuntimeError("the vault is sealed")
+
+
+@pytest.mark.parametrize("refused", ["submit_transfer", "task_list", "endpoint"])
+def test_an_error_of_the_callers_client_ends_the_call(globus, tmp_path, refused):
+    """What the code of the caller raises, and not the SDK, is not tried again: at a submission, a poll or a search."""
+    client = Refusing(authorizer=AccessTokenAuthorizer(globus.token))
+    client.refused = refused
+    with chiltepin.Workflow({"data": {"backend": "globus"}}, run_dir=tmp_path / "runinfo"):
+        future = move(client=client)
+        with pytest.raises(
+            BackendError, match=f"given as client= raised PermissionError: the site allows no {refused}"
+        ):
+            future.result(LIMIT)
+
+
+@pytest.mark.parametrize("broken", ["login", "method"])
+def test_an_error_below_the_sdk_ends_the_call(globus, tmp_path, monkeypatch, broken):
+    """So does an error of the login of the caller's client, and of a method that the caller has replaced."""
+    client = globus.client()
+    if broken == "login":
+        client.authorizer = Sealed("x")
+    else:
+        client.submit_transfer = lambda *_, **__: Sealed("x").get_authorization_header()
+    monkeypatch.chdir(tmp_path)
+    said = "given as client= raised RuntimeError: the vault is sealed"
+    with chiltepin.Workflow({"data": {"backend": "globus"}}), pytest.raises(BackendError, match=said):
+        move(client=client).result(LIMIT)
 
 
 def test_a_script_without_parsl_moves_by_globus(globus, scratch, tmp_path, monkeypatch):

@@ -24,10 +24,11 @@ from chiltepin.model.requests import (
     is_checksum,
     items_of,
 )
-from chiltepin.model.tasks import NO_TASK, UNREAD, ItemOutcome, TaskHandle, TaskState, TaskStatus
+from chiltepin.model.tasks import CLIENT_FAILED, NO_TASK, UNREAD, ItemOutcome, TaskHandle, TaskState, TaskStatus
 
 __all__ = [
     "CHECKSUMS",
+    "CLIENT_FAILED",
     "FAULT_GRACE",
     "LABEL_LIMIT",
     "NO_TASK",

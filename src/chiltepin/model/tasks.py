@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["NO_TASK", "UNREAD", "ItemOutcome", "TaskHandle", "TaskState", "TaskStatus"]
+__all__ = ["CLIENT_FAILED", "NO_TASK", "UNREAD", "ItemOutcome", "TaskHandle", "TaskState", "TaskStatus"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,9 @@ NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
 
 #: The code of a status that could not be parsed: the state of the task is unknown.
 UNREAD = "UNREAD"
+
+#: Code of an error that the code of the caller's own client has raised; it ends what it was raised for.
+CLIENT_FAILED = "CLIENT_FAILED"
 
 
 class TaskState(Enum):

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["create_executor"]
 
-#: The secret of a Globus client: only the workflow's process moves data by Globus.
-KEPT_BACK = "CHILTEPIN_CLIENT_SECRET"
+#: The secrets of Globus clients: only the workflow's process moves data by Globus.
+KEPT_BACK = ("CHILTEPIN_CLIENT_SECRET", "GLOBUS_COMPUTE_CLIENT_SECRET")
 
 LOOPBACK = "127.0.0.1"
 
@@ -117,12 +117,12 @@ def _provider(resource: Resource) -> ExecutionProvider:
 def _worker_init(resource: Resource) -> str:
     """Return the shell lines that are run before a worker starts.
 
-    First, a secret that no worker needs is unset; a line of the user may set it again. The scripts of this environment
-    come onto PATH, so that lines of the user that activate another one win. Last the folder of the main script goes to
-    the end of PYTHONPATH, so that the worker finds the modules beside it.
+    First, the secrets that no worker needs are unset; a line of the user may set one again. The scripts of this
+    environment come onto PATH, so that lines of the user that activate another one win. Last the folder of the main
+    script goes to the end of PYTHONPATH, so that the worker finds the modules beside it.
     """
     scripts = shlex.quote(str(Path(_script(PARSLS_WORKERS)).parent))
-    lines = [f"unset {KEPT_BACK}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
+    lines = [f"unset {' '.join(KEPT_BACK)}", f'export PATH={scripts}"${{PATH:+:$PATH}}"', *resource.environment]
     if folder := _main_folder():
         # An empty part of PYTHONPATH would be the working directory, hence the condition in the braces.
         lines.append(f'export PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}"{shlex.quote(folder)}')

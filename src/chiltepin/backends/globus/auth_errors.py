@@ -16,7 +16,7 @@ from globus_sdk.login_flows import CommandLineLoginFlowEOFError, LocalServerLogi
 from globus_sdk.token_storage import TokenValidationError
 from globus_sdk.token_storage.validating_token_storage import IdentityMismatchError, UnmetScopeRequirementsError
 
-from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE
+from chiltepin.backends.globus.credentials import variables
 from chiltepin.backends.globus.text import one_line, token
 from chiltepin.errors import BackendError, ChiltepinError, LoginRequiredError, ServiceUnavailableError
 
@@ -101,9 +101,9 @@ def _from_auth_api(err: globus_sdk.AuthAPIError) -> ChiltepinError:
         return ServiceUnavailableError(
             f"Globus Auth is not available now (HTTP {err.http_status}); try again later.", transient=True, **facts
         )
-    if code in _LOGIN_ENDED_CODES and os.environ.get(SECRET_VARIABLE):
+    if code in _LOGIN_ENDED_CODES and os.environ.get(variables()[1]):
         return LoginRequiredError(
-            f"Globus does not accept the service credentials in {ID_VARIABLE} and {SECRET_VARIABLE}; correct them, or "
+            f"Globus does not accept the service credentials in {' and '.join(variables())}; correct them, or "
             "unset both and type: chiltepin login",
             **facts,
         )

@@ -116,7 +116,7 @@ class GlobusBackend:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._environment = _environment()
-        self._collections = Collections(self._places, self._client)
+        self._collections = Collections(self._places, self._ask)
         self._consented: set[str] = set()
         self._tasks = TaskReader(self._ask, self._collections.find)
 
@@ -189,7 +189,7 @@ class GlobusBackend:
         try:
             return call(client)
         except Exception as err:  # noqa: BLE001 - as in `call_globus`
-            failure = translate(err, what)
+            failure = translate(err, what, None if self._owns_client else client)
         if isinstance(failure, LoginRequiredError) and not isinstance(failure, ConsentRequiredError):
             # The SDK renews an expired token at the first failure of a request only: after a 502 it returns the 401
             # (globus_sdk 4.9, check_expired_authorization, RUN_ONCE).

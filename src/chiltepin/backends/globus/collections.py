@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
-from chiltepin.backends.globus.errors import call_globus
 from chiltepin.backends.globus.responses import entries
 from chiltepin.backends.globus.text import one_line, uuid
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
@@ -41,12 +40,14 @@ class Collection:
 class Collections:
     """Finds collections by name, and remembers them.
 
-    ``places`` has for each declared endpoint its ``collection`` and optionally ``home``. ``client`` returns the
-    ``TransferClient``, and is called only if Globus has to be asked.
+    ``places`` has for each declared endpoint its ``collection`` and optionally ``home``. ``ask`` makes a call of a
+    ``TransferClient``, for a purpose that it gets first; it is called only if Globus has to be asked.
     """
 
-    def __init__(self, places: Mapping[str, Mapping[str, Any]], client: Callable[[], Any]) -> None:
-        self.places, self._client = places, client
+    def __init__(
+        self, places: Mapping[str, Mapping[str, Any]], ask: Callable[[str, Callable[[Any], Any]], Any]
+    ) -> None:
+        self.places, self._ask = places, ask
         self._found: dict[str, str] = {}
         self._kinds: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
@@ -100,9 +101,9 @@ class Collections:
 
     def _fetch(self, collection: Collection) -> Mapping[str, Any]:
         try:
-            return call_globus(
-                lambda: _fields(self._client().get_endpoint(collection.id), "entity_type", "high_assurance"),
+            return self._ask(  # type: ignore[no-any-return] # what the call returns
                 f"Looking for endpoint {collection.name!r}",
+                lambda client: _fields(client.get_endpoint(collection.id), "entity_type", "high_assurance"),
             )
         except EndpointNotFoundError:
             unknown = EndpointNotFoundError(
@@ -120,13 +121,13 @@ class Collections:
         return self._search(name)
 
     def _search(self, name: str) -> str:
-        found = call_globus(
-            lambda: [
+        found = self._ask(
+            f"Searching for endpoint {name!r}",
+            lambda client: [
                 {**_fields(one, "display_name", "owner_string"), "id": uuid(one["id"])}
-                for page in _limited_pages(self._client().paginated.endpoint_search(name))
+                for page in _limited_pages(client.paginated.endpoint_search(name))
                 for one in entries(page)
             ][:_SEARCH_LIMIT],
-            f"Searching for endpoint {name!r}",
         )
         exact = [one for one in found if one["display_name"] == name]
         if len(exact) == 1:

@@ -10,15 +10,20 @@ from chiltepin.errors import ConfigError
 from chiltepin.model import UUID
 
 __all__ = [
+    "COMPUTE_VARIABLES",
     "ENVIRONMENT_VARIABLES",
     "ID_VARIABLE",
     "SECRET_VARIABLE",
     "Credentials",
     "choose_credentials",
+    "variables",
 ]
 
 #: The environment variables of service credentials; the first alone names a native app.
 ID_VARIABLE, SECRET_VARIABLE = "CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"
+
+#: Those of Globus Compute, and of upstream's Chiltepin, which count if both are set and none of ours is.
+COMPUTE_VARIABLES = "GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET"
 
 #: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin has registered one.
 TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
@@ -27,6 +32,7 @@ TUTORIAL_CLIENT = "61338d24-54d5-408f-a10d-66c06b59f6d2"
 ENVIRONMENT_VARIABLES = (
     ID_VARIABLE,
     SECRET_VARIABLE,
+    *COMPUTE_VARIABLES,
     FILE_VARIABLE,
     "GLOBUS_SDK_ENVIRONMENT",
     "GLOBUS_SDK_SERVICE_URL_AUTH",
@@ -47,18 +53,27 @@ class Credentials:
         return bool(self.secret)
 
 
+def variables() -> tuple[str, str]:
+    """Return the names of the environment variables that name the client and its secret."""
+    ours = ID_VARIABLE, SECRET_VARIABLE
+    if any(map(os.environ.get, ours)) or not all(map(os.environ.get, COMPUTE_VARIABLES)):
+        return ours
+    return COMPUTE_VARIABLES
+
+
 def choose_credentials(client_id: str | None = None) -> Credentials:
     """Return the client of the environment, else of the settings (``client_id``), else the tutorials' native app.
 
     A secret without its client, or a client id that is not a UUID, is a ConfigError.
     """
-    variable, secret = os.environ.get(ID_VARIABLE, ""), os.environ.get(SECRET_VARIABLE, "")
-    if secret and not variable:
+    names = variables()
+    named, secret = (os.environ.get(name, "") for name in names)
+    if secret and not named:
         raise ConfigError(
             f"{SECRET_VARIABLE} is set and {ID_VARIABLE} is not; set both for service credentials, or unset the first."
         )
-    chosen = variable or client_id or TUTORIAL_CLIENT
+    chosen = named or client_id or TUTORIAL_CLIENT
     if not UUID.fullmatch(chosen):
-        origin = ID_VARIABLE if variable else "data.globus.client_id"
+        origin = names[0] if named else "data.globus.client_id"
         raise ConfigError(f"{origin} is {chosen!r}; write the UUID of a client that is registered at Globus.")
     return Credentials(client_id=chosen.lower(), secret=secret)

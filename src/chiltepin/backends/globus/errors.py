@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import traceback
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ from chiltepin.errors import (
     PermissionDeniedError,
     ServiceUnavailableError,
 )
+from chiltepin.model import CLIENT_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,14 +74,31 @@ def call_globus(call: Callable[[], T], what: str) -> T:
     raise failure
 
 
-def translate(err: Exception, what: str) -> ChiltepinError:
-    """Return our error for an error of a call of the SDK, even if that is malformed."""
+def translate(err: Exception, what: str, client: globus_sdk.TransferClient | None = None) -> ChiltepinError:
+    """Return our error for an error of a call of the SDK, even if that is malformed.
+
+    ``client`` is the caller's; what its code raises, and not the SDK, would be raised again by a retry.
+    """
     if isinstance(err, ChiltepinError):
         return err
     if isinstance(err, globus_sdk.GlobusError):
         with contextlib.suppress(Exception):
             return _translate_globus_error(err, what)
+    elif client is not None and _is_callers(err, client):
+        return BackendError(
+            f"{what}: the client that was given as client= raised {type(err).__name__}: {one_line(str(err))}.",
+            backend=BACKEND,
+            code=CLIENT_FAILED,
+        )
     return malformed_response(err, what)
+
+
+def _is_callers(err: Exception, client: globus_sdk.TransferClient) -> bool:
+    """Whether an error comes from code of the caller: of a class of theirs, or from beneath the SDK."""
+    if type(client) is not globus_sdk.TransferClient:
+        return True
+    *_, (innermost, _) = traceback.walk_tb(err.__traceback__)
+    return str(innermost.f_globals.get("__name__")).partition(".")[0] not in {"chiltepin", "globus_sdk"}
 
 
 def malformed_response(err: Exception, what: str) -> ServiceUnavailableError:

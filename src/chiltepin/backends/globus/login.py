@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import globus_sdk
@@ -18,7 +19,7 @@ from globus_sdk.transport import RetryConfig
 from chiltepin.backends.globus import auth
 from chiltepin.backends.globus.auth_errors import call_auth
 from chiltepin.backends.globus.collections import Collections
-from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE, Credentials, choose_credentials
+from chiltepin.backends.globus.credentials import Credentials, choose_credentials, variables
 from chiltepin.backends.globus.errors import call_globus
 from chiltepin.backends.globus.transport import bounded
 from chiltepin.errors import BackendError, ChiltepinError, ConsentRequiredError, LoginRequiredError
@@ -108,8 +109,8 @@ def login(
     session = session or Session()
     if who.is_service and session.is_required:
         raise LoginRequiredError(
-            f"Service credentials are set, and they have no session; unset {ID_VARIABLE} and "
-            f"{SECRET_VARIABLE}, and repeat the command."
+            f"Service credentials are set, and they have no session; unset {' and '.join(variables())}, "
+            "and repeat the command."
         )
     if who.is_service:
         identity = whoami(client_id)
@@ -210,7 +211,7 @@ def _missing_consents(
     if not names:
         return {}
     with auth.transfer_client(client_id) as client:
-        collections = Collections(places, lambda: client)
+        collections = Collections(places, lambda what, call: call_globus(partial(call, client), what))
         found = {name: collections.find(name) for name in names}
         wanting = {
             name: place.id

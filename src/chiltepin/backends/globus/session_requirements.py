@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.backends.globus.credentials import ID_VARIABLE, SECRET_VARIABLE, choose_credentials
+from chiltepin.backends.globus.credentials import choose_credentials, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +72,7 @@ def options_in(text: str) -> str:
 
 def login_command(options: str) -> str:
     """Return what to type: the command, and what has to go first, where service credentials are in its way."""
-    first = f" (unset {ID_VARIABLE} and {SECRET_VARIABLE} first: service credentials have no session)"
+    first = f" (unset {' and '.join(variables())} first: service credentials have no session)"
     in_the_way = "--session" in options and choose_credentials().is_service
     return f"chiltepin login{options or ' --force'}{first if in_the_way else ''}"
 

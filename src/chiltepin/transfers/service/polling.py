@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from chiltepin.errors import BackendError, LoginRequiredError
-from chiltepin.model import UNREAD, TaskState, TaskStatus
+from chiltepin.model import CLIENT_FAILED, UNREAD, TaskState, TaskStatus
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.batch import Backoff
 from chiltepin.transfers.service.missing_paths import confirm_missing
@@ -119,14 +119,14 @@ class Poller:
             statuses = self._backend.poll([batch.handle for batch in asked if batch.handle])
             if len(statuses) != len(asked):
                 raise BackendError(f"{len(statuses)} statuses came for {len(asked)} tasks.")  # noqa: TRY301
-        except LoginRequiredError as err:
-            lost = err
         except Exception as err:  # noqa: BLE001 - retried; each pending request has its timeout
-            logger.warning("Could not ask how %d tasks are: %s", len(asked), err)
-            self.backoff.failed(self._clock.monotonic())
-            return
+            lost = err
         else:
             self._apply_statuses(asked, statuses)
+            return
+        if not (isinstance(lost, LoginRequiredError) or getattr(lost, "code", "") == CLIENT_FAILED):
+            logger.warning("Could not ask how %d tasks are: %s", len(asked), lost)
+            self.backoff.failed(self._clock.monotonic())
             return
         for batch in [one for one in self._batcher.batches if not one.predecessors.isdisjoint(asked)]:
             self._completer.drop(batch)
