@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from fileservers import SERVERS, file_server
@@ -42,6 +43,18 @@ with store.folder((), create=True) as folder, folder.temp_file(name) as draft:
     if not renames:
         os.kill(os.getpid(), signal.SIGKILL)
     draft.commit(None)
+"""
+
+#: Writes a file to a store by a clock that is a day and two hours ahead.
+AHEAD = """
+import json, sys, time
+right = time.time
+time.time = lambda: right() + 26 * 3600
+from chiltepin.backends.filesystem.locations import place_of
+with place_of("there", json.loads(sys.argv[1])).store().folder((), create=True) as folder, folder.temp_file("g") as f:
+    f.write(memoryview(b"g"))
+    f.read_back().__exit__(None, None, None)
+    f.commit(None)
 """
 
 
@@ -84,6 +97,20 @@ def test_what_a_killed_run_left_is_swept(served, name):
     assert (root / "mine").read_text() == "mine"
 
 
+def test_a_host_whose_clock_is_ahead_sweeps_nothing_that_is_new(served):
+    """Whether a writer on another host is given up is judged by the clock of the server."""
+    _, root, _, settings = served
+    young, old = (temporary(f"0-elsewhere-{number}-1-00000000") for number in range(2))
+    for name in (young, old):
+        (root / name).write_text("half")
+    os.utime(root / old, (0, 0))
+    words = [sys.executable, "-c", AHEAD, json.dumps(settings)]
+    subprocess.run(words, check=True, env=os.environ | {"NO_PROXY": "*"})
+    # Some servers tell no time that can be trusted, and then nothing is old.
+    untold = place_of("there", settings).store().folder(()).entry("g").mtime is None
+    assert set(os.listdir(root)) == {young, "g", *([old] if untold else [])}
+
+
 @PLAINLY
 @pytest.mark.parametrize("name", ["f", "a b", "é", "x" * 100])
 @pytest.mark.parametrize("later", ["other", "same"])
@@ -124,13 +151,13 @@ def test_an_old_file_without_its_name_stays(served):
 
 def test_the_files_of_the_living_that_made_way_stay():
     """A file that made way for one that is being put in place is neither removed nor put back."""
-    aside = owners.aside("f")
-    assert owners.left([aside, "f"]) == ([], {})
+    aside = owners.aside("f", None)
+    assert owners.left([aside, "f"], time.time) == ([], {})
     owners.release(aside)
-    assert owners.left([aside, "f"]) == ([aside], {})
-    assert owners.left([aside]) == ([], {aside: "f"})
-    assert owners.left([aside, "g"]) == ([], {aside: "f"})
+    assert owners.left([aside, "f"], time.time) == ([aside], {})
+    assert owners.left([aside], time.time) == ([], {aside: "f"})
+    assert owners.left([aside, "g"], time.time) == ([], {aside: "f"})
     for name in ("../f", "..", "a/b", "f\0"):
-        made_up = owners.aside(name)
+        made_up = owners.aside(name, None)
         owners.release(made_up)
-        assert owners.left([made_up]) == ([], {made_up: ""})
+        assert owners.left([made_up], time.time) == ([], {made_up: ""})

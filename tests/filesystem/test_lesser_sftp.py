@@ -80,7 +80,7 @@ def held(folder):
 
 def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
     """Where a rename does not replace, an old file that a killed run moved out of the way is put back, or replaced."""
-    aside = owners.aside("f")
+    aside = owners.aside("f", None)
     (tmp_path / "there" / aside).write_bytes(b"old")
     (tmp_path / "here" / "g").write_bytes(b"g")
     os.utime(tmp_path / "there" / aside, (0, 0))

@@ -25,6 +25,7 @@ from chiltepin.backends.filesystem.stores.sftp import openssh as ssh
 from chiltepin.backends.filesystem.stores.sftp.handles import PART
 from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, temporary
+from chiltepin.backends.processes import HOST
 from chiltepin.errors import ConfigError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
@@ -234,15 +235,17 @@ def test_a_server_that_is_down_is_a_fault(tmp_path):
 
 
 def test_the_drafts_of_others_stay(store, far):
-    """A draft of this process stays, one of another machine stays for a day, one of a dead process goes."""
+    """A draft of this process stays, one of another machine stays for a day, one of a dead process or boot goes."""
     with store.folder(()).temp_file("f") as living:
         mine = next(entry.name for entry in far.iterdir())
         machine, began = mine.split("-")[2], mine.split("-")[4]
-        dead, elsewhere, old = (
+        # Our own process, as it were before this machine was booted.
+        before = machine[:HOST] + "0" * (len(machine) - HOST)
+        dead, elsewhere, old, earlier = (
             temporary(f"0-{place}-{process}-{began}-00000000")
-            for place, process in ((machine, 2**22 + 1), ("elsewhere", 1), ("elsewhere", 2))
+            for place, process in ((machine, 2**22 + 1), ("elsewhere", 1), ("elsewhere", 2), (before, os.getpid()))
         )
-        for name in (dead, elsewhere, old):
+        for name in (dead, elsewhere, old, earlier):
             (far / name).write_bytes(b"half")
         os.utime(far / old, (0, 0))
         again = SftpStore(store._login.url, store._login.options)

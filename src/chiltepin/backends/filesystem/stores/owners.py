@@ -1,8 +1,8 @@
 """Names of temporary files that identify their writer, for stores without locks.
 
 A name contains the content id, the machine and the process of the writer, and when that process began. On the same
-machine it is known whether the writer is running. For a writer on another machine that is unknown: its temporary file
-is kept until there was no write to it for a day.
+machine it is known whether the writer is running, and one of an earlier boot is not. For a writer on another machine
+that is unknown: its temporary file is kept until there was no write to it for a day, by the clock of the store.
 """
 
 from __future__ import annotations
@@ -21,16 +21,28 @@ import xxhash
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry, is_valid_name
-from chiltepin.backends.filesystem.temp_names import body_of, temporary
-from chiltepin.backends.processes import machine_id, start_time
+from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, body_of, temporary
+from chiltepin.backends.processes import is_earlier_boot, machine_id, start_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
-__all__ = ["Owner", "aside", "is_abandoned", "left", "mark_of", "missing", "new_name", "release", "stands_aside"]
+    #: Returns the time by the clock of a store, in seconds since 1970; None if it cannot be known.
+    Clock = Callable[[], "float | None"]
 
-#: Seconds without a write after which the temporary file of a writer that cannot be checked is given up.
-DAY = 86_400.0
+__all__ = [
+    "Clock",
+    "Owner",
+    "aside",
+    "is_abandoned",
+    "is_old",
+    "left",
+    "mark_of",
+    "missing",
+    "new_name",
+    "release",
+    "stands_aside",
+]
 
 #: How the name of a file begins that made way for another one.
 _ASIDE = "old"
@@ -73,6 +85,8 @@ class Owner(NamedTuple):
 
     def lives(self, name: str) -> bool | None:
         """Whether the writer still writes; None if that cannot be known from here."""
+        if is_earlier_boot(self.machine):
+            return False
         if self.machine != machine_id():
             return None
         if (self.process, self.began) == _process():
@@ -105,11 +119,14 @@ def new_name(content_id: str = "0", more: str = "") -> str:
     return name
 
 
-def aside(name: str) -> str:
-    """Return a name for a file that makes way for another one of this name, until it has `ended`."""
+def aside(name: str, now: float | None) -> str:
+    """Return a name for a file that makes way for another one of this name, ``now`` by the clock of the store.
+
+    It is in use until its `release`.
+    """
     known = urlsafe_b64encode(name.encode(errors="surrogateescape")).decode().rstrip("=")
     told = known if len(known) <= _LONGEST else ""
-    return new_name(_ASIDE, f"-{int(time.time())}-{mark_of(_ASIDE, name)}-{told}")
+    return new_name(_ASIDE, f"-{int(time.time() if now is None else now)}-{mark_of(_ASIDE, name)}-{told}")
 
 
 def stands_aside(temp_file: str) -> bool:
@@ -117,7 +134,7 @@ def stands_aside(temp_file: str) -> bool:
     return (body_of(temp_file) or "").startswith(f"{_ASIDE}-")
 
 
-def left(listed: Collection[str]) -> tuple[list[str], dict[str, str]]:
+def left(listed: Collection[str], now: Clock) -> tuple[list[str], dict[str, str]]:
     """Classify files in a listing that were renamed to be replaced by writers that are gone.
 
     Return those that are not needed, because the new file has its name, and those that are the only copy, with the name
@@ -133,7 +150,7 @@ def left(listed: Collection[str]) -> tuple[list[str], dict[str, str]]:
             continue
         lives = owner.lives(temp_file)
         # Its time is that of the old file, so the name says when it made way.
-        if lives or (lives is None and time.time() - int(fields[5]) < DAY):
+        if lives or (lives is None and not is_old(float(fields[5]), now)):
             continue
         if fields[6] in marks:
             spare.append(temp_file)
@@ -153,7 +170,8 @@ def _named(known: str, content_id: str) -> str:
 
 def missing(listed: Collection[str]) -> Iterator[Entry]:
     """Yield an entry with a fault for each name of a folder that only a file has which made way for it."""
-    for temp_file, name in left(listed)[1].items():
+    # Its writer on another machine may be alive, but a listing that leaves the file out would not be complete.
+    for temp_file, name in left(listed, lambda: float("inf"))[1].items():
         reason = (
             f"{name or 'A file'} made way, as {temp_file}, for a new one in a run that was killed; "
             "move something to its folder, which puts it back, or rename it yourself."
@@ -167,13 +185,16 @@ def release(name: str) -> None:
         _ours.discard(name)
 
 
-def is_abandoned(name: str, mtime: float | None) -> bool:
-    """Whether a temporary file is abandoned.
-
-    ``mtime`` is when it was last written, by the clock of its store, which may differ from ours by hours.
-    """
+def is_abandoned(name: str, mtime: float | None, now: Clock) -> bool:
+    """Whether a temporary file, last written to at ``mtime``, is abandoned."""
     owner = Owner.of(name)
     lives = owner.lives(name) if owner else None
-    if lives is None:
-        return mtime is not None and time.time() - mtime > DAY
-    return not lives
+    return is_old(mtime, now) if lives is None else not lives
+
+
+def is_old(mtime: float | None, now: Clock) -> bool:
+    """Whether there was no write since a time of the store for so long that the writer is given up."""
+    # Our own clock may differ from that of the store by hours.
+    if mtime is None or (moment := now()) is None:
+        return False
+    return moment - mtime > ABANDONED_AFTER

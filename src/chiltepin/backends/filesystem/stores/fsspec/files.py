@@ -66,6 +66,10 @@ class Within(Protocol):
         """Return all names that are listed."""
         ...
 
+    def now(self) -> float | None:
+        """Return the time by the clock of the store; None if it does not tell."""
+        ...
+
 
 def shape_of(name: str) -> str:
     """Return what may be odd about a name; names of one shape are kept alike."""
@@ -202,7 +206,7 @@ class FsspecTempFile(_Open, InOrderFile):
                 raise
         else:
             return
-        old = owners.aside(self._name)
+        old = owners.aside(self._name, self._folder.now())
         aside = self._folder.path(old)
         try:
             filesystem.mv(self._path, aside)

@@ -12,6 +12,7 @@ import errno
 import os
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -91,6 +92,22 @@ class FsspecFolder(PlainFolder):
     def names(self) -> set[str]:
         """Return all names that are listed."""
         return {entry.name for entry in self.entries(temp_files=True)}
+
+    def now(self) -> float | None:
+        """Return the time by the clock of the store: when a new file was made; None if it does not tell."""
+        name = owners.new_name()
+        path = self.path(name)
+        made = None
+        # What the store cannot do is told where it matters.
+        with suppress(Exception):
+            file = self.filesystem.open(path, "wb")
+            file.write(b"0")
+            file.close()
+            made = mtime_of(self.filesystem.info(path))
+        with suppress(Exception):
+            self.filesystem.rm_file(path)
+        owners.release(name)
+        return made
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries but the marker that object stores keep for the folder itself."""
@@ -292,13 +309,14 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
         # What cannot be swept now is swept by another run, and may be written to all the same.
         with suppress(Exception):
             entries = list(folder.entries(temp_files=True))
-            spare, only = owners.left({entry.name for entry in entries})
+            now = cache(folder.now)
+            spare, only = owners.left({entry.name for entry in entries}, now)
             spare += [
                 entry.name
                 for entry in entries
                 if is_temp_name(entry.name)
                 and not owners.stands_aside(entry.name)
-                and owners.is_abandoned(entry.name, entry.mtime)
+                and owners.is_abandoned(entry.name, entry.mtime, now)
             ]
             for _ in folder.remove_all(spare):
                 """What stays is another run's to remove."""

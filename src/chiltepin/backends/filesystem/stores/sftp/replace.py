@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.stores import owners
-from chiltepin.backends.filesystem.stores.sftp.handles import classified, fetched
+from chiltepin.backends.filesystem.stores.sftp.handles import classified, fetched, opened, opening
 from chiltepin.backends.filesystem.stores.sftp.messages import (
+    CREATING,
+    EXCLUSIVELY,
+    WRITING,
     Attributes,
     MessageType,
     Request,
@@ -20,7 +23,16 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.stores.sftp.connection import Connection
 
-__all__ = ["mode_kept", "moved", "refuse_lost_time", "refuse_other_size", "renaming", "time_set", "written"]
+__all__ = [
+    "mode_kept",
+    "moved",
+    "refuse_lost_time",
+    "refuse_other_size",
+    "renaming",
+    "server_time",
+    "time_set",
+    "written",
+]
 
 
 def written(connection: Connection, request: Request) -> None:
@@ -107,6 +119,23 @@ def renaming(connection: Connection, temp_file: str, path: str) -> Request:
     return Request(MessageType.RENAME, pack_string(temp_file), pack_string(path), about=path)
 
 
+def server_time(connection: Connection, folder: str) -> float | None:
+    """Return the time by the clock of the server: when a new file in a folder was made; None if it does not tell."""
+    name = owners.new_name()
+    path = f"{folder}/{name}"
+    try:
+        (asked,) = connection.ask(opening(path, WRITING | CREATING | EXCLUSIVELY))
+        connection.close_file(opened(connection, asked))
+        look, _ = connection.ask(
+            Request(MessageType.LSTAT, pack_string(path)), Request(MessageType.REMOVE, pack_string(path))
+        )
+        return Attributes.of(look.result())[0].mtime
+    except (OSError, Fault):
+        return None
+    finally:
+        owners.release(name)
+
+
 def moved(connection: Connection, temp_file: str, path: str) -> None:
     """Rename a temporary file in place of what has its name.
 
@@ -126,7 +155,7 @@ def moved(connection: Connection, temp_file: str, path: str) -> None:
     if there.kind == "dir":
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     above, _, name = path.rpartition("/")
-    old = owners.aside(name)
+    old = owners.aside(name, server_time(connection, above))
     aside = f"{above}/{old}"
     away, placed = _plainly(path, aside), _plainly(temp_file, path)
     try:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-import time
 from contextlib import suppress
 from copy import copy
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
@@ -34,6 +34,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     pack_string,
 )
 from chiltepin.backends.filesystem.stores.sftp.openssh import OpenSSH
+from chiltepin.backends.filesystem.stores.sftp.replace import server_time
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
@@ -325,21 +326,20 @@ class SftpStore:
 
     def _sort_drafts(self, folder: SftpFolder, path: str, doomed: list[str]) -> None:
         """Find the temporary files of dead writers: those to remove, and those to go on with."""
-        aside = False
-        for entry in folder.entries(temp_files=True):
-            if owners.stands_aside(entry.name):
-                aside = True
-                continue
-            if not is_temp_name(entry.name) or not owners.is_abandoned(entry.name, entry.mtime):
+        now = cache(partial(server_time, self.connection(), path))
+        found = [entry for entry in folder.entries(temp_files=True) if is_temp_name(entry.name)]
+        aside = any(owners.stands_aside(entry.name) for entry in found)
+        for entry in found:
+            if owners.stands_aside(entry.name) or not owners.is_abandoned(entry.name, entry.mtime, now):
                 continue
             owner = owners.Owner.of(entry.name)
-            young = entry.mtime is not None and time.time() - entry.mtime < owners.DAY
-            if owner and owner.content_id != "0" and not entry.fits(PART) and young:
+            worth = owner is not None and owner.content_id != "0" and not entry.fits(PART)
+            if owner and worth and not owners.is_old(entry.mtime, now):
                 self.leftovers[path, owner.content_id] = entry.name
             else:
                 doomed.append(entry.name)
         if aside:
-            spare, only = owners.left({entry.name for entry in folder.entries(temp_files=True)})
+            spare, only = owners.left({entry.name for entry in folder.entries(temp_files=True)}, now)
             doomed += spare
             folder.put_back({temp_file: name for temp_file, name in only.items() if name})
 
