@@ -197,6 +197,37 @@ def test_what_nobody_continues_is_aborted_after_a_day(bucket, monkeypatch):
     assert not list(s3uploads.dead(folder.store.bucket.place))
 
 
+@pytest.mark.parametrize("host", ["000000000000", None])
+def test_the_upload_of_another_host_is_left_alone_for_a_day(bucket, host):
+    """Where hosts share the folder of records, and not its locks, they leave the uploads of each other alone."""
+    size = PART + 5
+    killed(writer(bucket, size, [0]))
+    (record,) = s3uploads.dead(bucket.store("cloud").bucket.place)
+    record.release()
+    told = json.loads(Path(record.path).read_text())
+    # Earlier versions told none.
+    Path(record.path).write_text(json.dumps({key: value for key, value in {**told, "host": host}.items() if value}))
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "big", content_of(size))
+    assert bucket.get("cloud/big") == content_of(size)
+    assert bucket.uploads() == ["cloud/big"]
+    os.utime(record.path, (0, 0))
+    with bucket.store("cloud").folder((), create=True) as folder:
+        send(folder, "big", content_of(size))
+    assert bucket.uploads() == []
+
+
+def test_the_record_of_an_upload_tells_when_a_part_was_sent(bucket):
+    """An upload that takes more than a day is not taken for one that was given up."""
+    size = 3 * PART
+    with bucket.store("cloud").folder((), create=True) as folder, folder.temp_file("big", size=size) as temp_file:
+        temp_file.write_at(0, memoryview(content_of(size))[:PART])
+        (path,) = Path(s3uploads._folder(folder.store.bucket.place)).iterdir()
+        os.utime(path, (0, 0))
+        temp_file.write_at(PART, memoryview(content_of(size))[PART : 2 * PART])
+        assert path.stat().st_mtime > 0
+
+
 def test_a_download_that_is_killed_leaves_no_file(bucket, tmp_path):
     """A process that dies in the middle of a download leaves nothing under the file's name."""
     bucket.put("cloud/big", bytes(PART + 5))

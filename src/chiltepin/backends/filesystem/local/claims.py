@@ -23,7 +23,7 @@ from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, body_of, temporary
 from chiltepin.backends.processes import HOST, host_id
 
-__all__ = ["MARKED", "NEW", "OPEN", "new_claim", "of_this_host", "open_locked", "sweep"]
+__all__ = ["MARKED", "NEW", "OPEN", "new_claim", "of_this_host", "open_locked", "sweep", "time_of"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -83,7 +83,7 @@ def sweep(folder: int) -> bool:
             if claim.startswith(f"{host_id()}-"):
                 _remove_dead(folder, temporary(claim), names)
             else:
-                now = now or _time_of(folder)
+                now = now or time_of(folder)
                 _remove_old(folder, names, now)
         except OSError:  # noqa: PERF203 - the others go all the same
             clean = False
@@ -121,7 +121,7 @@ def _remove(folder: int, names: list[str]) -> None:
             os.unlink(name, dir_fd=folder)
 
 
-def _time_of(folder: int) -> float:
+def time_of(folder: int) -> float:
     """Return the time by the clock of the disk, which may not be ours: when a new file was made."""
     name = new_claim()
     descriptor = os.open(name, NEW, 0o600, dir_fd=folder)

@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.stores.s3.config import settings_of
 from chiltepin.backends.filesystem.stores.s3.errors import S3Fault
 from chiltepin.backends.filesystem.stores.s3.etags import is_md5, tag_is_plain
 from chiltepin.backends.filesystem.stores.s3.reader import S3Reader
-from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import GRACE, dead
+from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import dead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +146,7 @@ class S3Store(ObjectStore):
                 return
             self._swept = True
             for record in dead(self.bucket.place):
-                if record.age < GRACE and self._is_there(record):
+                if not record.old and self._is_there(record):
                     record.release()
                     continue
                 with suppress(FileNotFoundError, S3Fault):

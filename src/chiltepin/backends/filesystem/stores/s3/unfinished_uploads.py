@@ -3,6 +3,9 @@
 S3 does not tell who began an upload, nor whether that process is running. So each upload is recorded in a file of the
 user's state folder, which its writer holds locked. The kernel releases the lock when the process ends: an upload whose
 record can be locked is continued or aborted; one that is locked or not recorded is left alone.
+
+Hosts may share that folder, and not its locks. So the record tells the host, and one of another host is left alone
+until no part was sent for a day, by the clock of the folder's disk.
 """
 
 from __future__ import annotations
@@ -12,31 +15,39 @@ import hashlib
 import json
 import os
 import secrets
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import platformdirs
+
+from chiltepin.backends.filesystem.local.claims import time_of
+from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER
+from chiltepin.backends.processes import host_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Record", "begin", "dead"]
 
-#: Seconds for which the upload of a dead writer waits to be continued, by a transfer to the same object; then the next
-#: transfer to its bucket aborts it, since its parts are paid for.
-GRACE = 24 * 3600.0
-
 
 class Record(NamedTuple):
-    """An unfinished upload of ours, its record locked: object, id of the upload, bytes of a part, age in seconds."""
+    """An unfinished upload of ours, its record locked: object, id of the upload and bytes of a part.
+
+    It is ``old`` if no part was sent for a day. It waits that long to be continued, by a transfer to the same object;
+    then the next transfer to its bucket aborts it, since its parts are paid for.
+    """
 
     key: str
     upload: str
     part: int
-    age: float
+    old: bool
     path: str
     descriptor: int
+
+    def touch(self) -> None:
+        """Note that a part was sent just now."""
+        with suppress(OSError):
+            os.utime(self.descriptor)
 
     def release(self) -> None:
         """Leave the upload to the process that continues it."""
@@ -68,28 +79,43 @@ def begin(place: str, key: str, upload: str, part: int) -> Record | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, json.dumps({"key": key, "upload": upload, "part": part}).encode())
+        os.write(descriptor, json.dumps({"key": key, "upload": upload, "part": part, "host": host_id()}).encode())
     except OSError:
         os.close(descriptor)
         os.unlink(path)
         return None
-    return Record(key, upload, part, 0.0, path, descriptor)
+    return Record(key, upload, part, old=False, path=path, descriptor=descriptor)
 
 
 def dead(place: str, key: str | None = None) -> Iterator[Record]:
     """Yield the uploads to a bucket, or of one object in it, whose writers are gone, each locked for the caller."""
     folder = _folder(place)
-    with suppress(FileNotFoundError):
-        for name in os.listdir(folder):
-            record = _locked(os.path.join(folder, name))
-            if record is not None and key in (None, record.key):
-                yield record
-            elif record is not None:
-                record.release()
+    for name, now in _records(folder):
+        record = _locked(os.path.join(folder, name), now)
+        if record is not None and key in (None, record.key):
+            yield record
+        elif record is not None:
+            record.release()
 
 
-def _locked(path: str) -> Record | None:
-    """Return a record that is not locked."""
+def _records(folder: str) -> list[tuple[str, float]]:
+    """Return the names of all records, each with the time by the clock of their disk."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        names = os.listdir(descriptor)
+        now = time_of(descriptor) if names else 0.0
+        return [(name, now) for name in names]
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+
+
+def _locked(path: str, now: float) -> Record | None:
+    """Return a record whose writer is gone, locked."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -99,8 +125,11 @@ def _locked(path: str) -> Record | None:
         facts = os.fstat(descriptor)
         if facts.st_nlink:
             said = json.loads(os.read(descriptor, 1 << 16))
-            return Record(said["key"], said["upload"], said["part"], time.time() - facts.st_mtime, path, descriptor)
-    except (OSError, ValueError, KeyError):
+            old = now - facts.st_mtime > ABANDONED_AFTER
+            # Earlier versions told no host.
+            if old or said.get("host") == host_id():
+                return Record(said["key"], said["upload"], said["part"], old, path, descriptor)
+    except (OSError, ValueError, LookupError, AttributeError):
         pass
     os.close(descriptor)
     return None

@@ -87,6 +87,8 @@ class S3Upload(Upload):
             raise is_wrong(self._key)
         self._tags[number] = tag
         self.sent += 1
+        if self._record is not None:
+            self._record.touch()
 
     def _call(self, method: str, number: int, **given: Any) -> dict[str, Any]:
         self._ready()
@@ -101,7 +103,8 @@ class S3Upload(Upload):
     def _begin(self) -> None:
         where = self._bucket.place
         for record in dead(where, self._key):
-            if not self._upload and record.part == self.part and self._listed(record):
+            # The writer of an old one may be on another host, and send more of it yet.
+            if not self._upload and not record.old and record.part == self.part and self._listed(record):
                 self._upload, self._record = record.upload, record
             else:
                 # It will not be continued: we are making this object.
