@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -204,6 +205,65 @@ def test_the_limits_can_be_lifted(words, said, folder):
     assert list((folder / "scratch").iterdir()) == []
 
 
+# Faults.
+
+SETTINGS = """
+data:
+  backend: globus
+  endpoints:
+    my-laptop:
+      globus: 12345678-1234-1234-1234-123456789abc
+    hpc-scratch:
+      globus: 87654321-4321-4321-4321-cba987654321
+      local: scratch
+"""
+
+LOGGED = f"""{CLIENT}
+import time
+for _ in range(3):
+    began = time.monotonic()
+    try:
+        client.get_submission_id()
+        print("answered", time.monotonic() - began >= 0.2)
+    except globus_sdk.TransferAPIError as err:
+        print(err.http_status, err.code)
+    except globus_sdk.NetworkError as err:
+        print(type(err).__name__)
+"""
+
+
+def a_file_through(*words, code=0):
+    """Move a file with ``chiltepin transfer`` below ``chiltepin simulate``."""
+    (Path("sandbox") / "my-laptop").mkdir(parents=True)
+    (Path("sandbox") / "my-laptop" / "a.txt").write_text("a")
+    transfer = ("--", COMMAND, "transfer", "my-laptop:/a.txt", "hpc-scratch:/in/b.txt", "-F", "json")
+    return simulate(*words, *transfer, code=code)
+
+
+@pytest.mark.parametrize("words", [(), ("--fail", "POST /transfer:503:2"), ("--fail", "POST /transfer:drop")])
+def test_a_pipeline_goes_through_the_faults_of_a_service(words, folder):
+    """The endpoints of the settings are collections, and a transfer arrives, as one task, whatever was injected."""
+    (folder / "chiltepin.yaml").write_text(SETTINGS)
+    ended = a_file_through(*words, "--latency", "0.2")
+    assert (folder / "sandbox" / "scratch" / "in" / "b.txt").read_text() == "a"
+    assert len(json.loads(ended.stdout)["task_ids"]) == 1
+
+
+def test_a_fault_that_does_not_heal_is_told(folder):
+    """A refusal that repeating cannot heal ends the transfer, and its code is told."""
+    (folder / "chiltepin.yaml").write_text(SETTINGS)
+    ended = a_file_through("--fail", "POST /transfer:403:9", code=1)
+    assert "Forbidden" in ended.stdout
+    assert not (folder / "sandbox" / "scratch" / "in").exists()
+
+
+def test_a_fault_hits_so_many_requests(folder):
+    """The next requests fail, as many as were named, in the order of the options; then all is well again."""
+    faults = ("--fail", "/submission_id:503", "--fail", "get /submission_id:drop:1")
+    said = simulate(*COLLECTIONS, *faults, "--request-latency", "0.2", *python(LOGGED)).stdout
+    assert said == "503 ServiceUnavailable\nGlobusConnectionError\nanswered True\n"
+
+
 # Without one.
 
 
@@ -244,6 +304,10 @@ def test_the_environment_for_a_shell(how, folder):
         ((*COLLECTIONS, "--port", "70000"), "70000 is not in the range"),
         ((*COLLECTIONS, "--latency", "-1"), "-1.0 is not in the range"),
         ((*COLLECTIONS, "--bandwidth", "fast"), "'fast' is not a valid number"),
+        ((*COLLECTIONS, "--fail", "POST /transfer"), "'POST /transfer' is no failure"),
+        ((*COLLECTIONS, "--fail", "/transfer:200"), "'/transfer:200' is no failure"),
+        ((*COLLECTIONS, "--fail", "/transfer:503:0"), "'/transfer:503:0' is no failure"),
+        ((*COLLECTIONS, "--fail", "POST transfer:503"), "'POST transfer:503' is no failure"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin.cli.params import Number
+from chiltepin.cli.simulate_options import FAULT, Fault, Place, collections, settings_collections
 from chiltepin.errors import ChiltepinError
 from chiltepin.settings.limits import BANDWIDTH, GRACE
 
@@ -30,35 +31,15 @@ NOT_FOUND, NOT_RUNNABLE = 127, 126
 _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.maxsize}
 
 
-def _folders(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """Return the folder of each collection, from ``NAME=FOLDER`` words."""
-    found: dict[str, str] = {}
-    for word in given:
-        name, equals, folder = word.partition("=")
-        # No shell expands a ~ in the middle of a word.
-        folder = os.path.abspath(os.path.expanduser(folder)) if folder else ""
-        wrong = ""
-        if not (name and equals and folder and word.isprintable()):
-            wrong = f"{word!r} is not NAME=FOLDER; write it like my-laptop=/tmp/laptop."
-        elif name in found:
-            wrong = f"{name!r} is there twice, for {found[name]} and {folder}; give each collection a name of its own."
-        elif os.path.exists(folder) and not os.path.isdir(folder):
-            wrong = f"{folder} is a file; name a folder for {name!r}."
-        if wrong:
-            raise click.BadParameter(wrong, ctx=ctx, param=param)
-        found[name] = folder
-    return found
-
-
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
     "--collection",
-    "folders",
+    "places",
     multiple=True,
-    required=True,
     metavar="NAME=FOLDER",
-    callback=_folders,
-    help="A collection, and the folder that it shows; made if it is missing. Repeatable.",
+    callback=collections,
+    help="A collection, and the folder that it shows; made if it is missing. Repeatable. If not given, the "
+    "endpoints of the settings, with the folders of the backend local.",
 )
 @click.option(
     "--port",
@@ -76,16 +57,32 @@ def _folders(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
 @click.option(
     "--latency", type=Number(GRACE), default=0.0, metavar="SECONDS", help="Seconds before the first byte of each file."
 )
+@click.option(
+    "--request-latency",
+    type=Number(GRACE),
+    default=0.0,
+    metavar="SECONDS",
+    help="Seconds before the answer to each request.",
+)
+@click.option(
+    "--fail",
+    "faults",
+    multiple=True,
+    type=FAULT,
+    metavar="'[METHOD ]PATH:STATUS[:TIMES]'",
+    help="Answer the next request with this part in its path, or the next TIMES of them, with an error; drop as STATUS "
+    "carries it out and loses the answer. Repeatable.",
+)
 @click.option("--no-limits", is_flag=True, help="Meter no requests, queue no tasks and refuse none for being too many.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARGS...]")
 def simulate(
     *,
-    folders: dict[str, str],
+    places: list[Place],
     port: int,
-    bandwidth: float | None,
-    latency: float,
     no_limits: bool,
+    faults: tuple[Fault, ...],
     command: tuple[str, ...],
+    **settings: Any,
 ) -> None:
     """Run a Globus on this machine, for one command or for a shell.
 
@@ -95,22 +92,27 @@ def simulate(
 
     The UUID of a collection comes from its name, and is the same on every machine.
     """
-    settings: dict[str, Any] = {"bandwidth": bandwidth, "latency": latency, **(_NO_LIMITS if no_limits else {})}
-    with _start(folders, port, settings) as simulator:
+    places = places or settings_collections()
+    with _start(places, port, {**settings, **(_NO_LIMITS if no_limits else {})}) as simulator:
+        for fault in faults:
+            fault.inject(simulator)
         environment = {**os.environ, **simulator.environment()}
-        status = _run(command, environment) if command else _serve(simulator, folders)
+        status = _run(command, environment) if command else _serve(simulator, places)
     sys.exit(status)
 
 
-def _start(folders: Mapping[str, str], port: int, settings: Mapping[str, Any]) -> Simulator:
+def _start(places: Sequence[Place], port: int, settings: Mapping[str, Any]) -> Simulator:
     try:
         from chiltepin.testing.simulator import Simulator  # noqa: PLC0415 - an extra
     except ImportError as err:
         raise ChiltepinError(
             f"The simulator needs {err.name}, which is not installed; type: pip install 'chiltepin[testing]'"
         ) from None
+    simulator = None
     try:
-        return Simulator(folders, port=port, **settings)
+        simulator = Simulator({}, port=port, **settings)
+        for place in places:
+            simulator.add_collection(place.name, place.folder, id=place.id)
     except OSError as err:
         why = os.strerror(err.errno or 0)
         wrong = (
@@ -118,6 +120,10 @@ def _start(folders: Mapping[str, str], port: int, settings: Mapping[str, Any]) -
             if err.filename
             else f"Cannot listen on port {port}: {why}; give another --port, or none for a free one."
         )
+    else:
+        return simulator
+    if simulator is not None:
+        simulator.close()
     raise ChiltepinError(wrong)
 
 
@@ -138,15 +144,15 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _serve(simulator: Simulator, folders: Mapping[str, str]) -> int:
+def _serve(simulator: Simulator, places: Sequence[Place]) -> int:
     """Print how to reach it, and serve until a signal; that is not a failure."""
     # Before anything is printed: a reader may end this process at once.
     with _signals(signal.SIGINT, signal.SIGTERM) as signals:
         for name, value in simulator.environment().items():
             click.echo(f"export {name}={shlex.quote(value)}")
-        width = max(map(len, folders))
-        for name, folder in folders.items():
-            click.echo(f"# {name:<{width}}  {simulator.collection(name).id}  {folder}")
+        width = max(len(place.name) for place in places)
+        for place in places:
+            click.echo(f"# {place.name:<{width}}  {simulator.collection(place.name).id}  {place.folder}")
         signals.recv(1)
     return 0
 

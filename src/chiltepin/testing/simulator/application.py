@@ -89,8 +89,8 @@ class _Door:
         if self._faults.rewrite is not None and answer.is_json:
             document = self._faults.rewrite(request.method, request.path, answer.get_json())
             answer.set_data(json.dumps(document))
-        if mishap is not None and mishap.slow:
-            self._engine.clock.linger(mishap.slow)
+        if delay := self._engine.settings.request_latency + (mishap.slow if mishap is not None else 0.0):
+            self._engine.clock.linger(delay)
         dropped = mishap is not None and mishap.drop
         status = 0 if dropped else answer.status_code
         query = request.query_string.decode()

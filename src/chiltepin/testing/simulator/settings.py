@@ -17,6 +17,8 @@ class Settings:
         Bytes per second of one task; None: no time passes while bytes move.
     latency : float
         Time that each file takes before its first byte.
+    request_latency : float
+        Time that each answer takes; the request is carried out at once.
     task_latency : float
         Time that a task takes before its first file.
     slots : int
@@ -37,6 +39,7 @@ class Settings:
 
     bandwidth: float | None = None
     latency: float = 0.0
+    request_latency: float = 0.0
     task_latency: float = 0.0
     slots: int = 3
     pending_limit: int = 100
