@@ -11,8 +11,6 @@ from waiting import until
 if TYPE_CHECKING:
     from hostset import Host, Hosts
 
-CONFIG = "/shared/slurm/slurm.conf"
-
 SETTINGS = """
 ClusterName=hosts
 SlurmctldHost=h1
@@ -33,6 +31,9 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP
 class HostSlurm:
     """A Slurm over hosts; it ends with them."""
 
+    #: Its settings, for what runs on a host with ``SLURM_CONF``.
+    config = "/shared/slurm/slurm.conf"
+
     def __init__(self, hosts: Hosts) -> None:
         self._control, *self._nodes = hosts
         folder = hosts.shared / "slurm"
@@ -52,9 +53,9 @@ class HostSlurm:
                 (host.disks / folder).chmod(0o755)
             # --force: the key lies in a folder that belongs to everybody, which is a warning then and no refusal.
             self._daemon(host, "munged", "--force", "--key-file=/shared/slurm/key", *munge)
-        self._daemon(self._control, "slurmctld", "-f", CONFIG)
+        self._daemon(self._control, "slurmctld", "-f", self.config)
         for node in self._nodes:
-            self._daemon(node, "slurmd", "-N", node.name, "-f", CONFIG)
+            self._daemon(node, "slurmd", "-N", node.name, "-f", self.config)
         until(lambda: set(self.states().values()) == {"idle"})
 
     def _daemon(self, host: Host, *words: str) -> None:
@@ -62,7 +63,7 @@ class HostSlurm:
 
     def ask(self, *words: str) -> str:
         """Return what a command of Slurm prints on the controlling host."""
-        return self._control.run(*words, SLURM_CONF=CONFIG)
+        return self._control.run(*words, SLURM_CONF=self.config)
 
     def states(self) -> dict[str, str]:
         """Return the state of each node, in Slurm's words."""
