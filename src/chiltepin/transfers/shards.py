@@ -15,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.backends import threads
-from chiltepin.errors import BackendError, TaskCanceledError, TaskLostError, TaskTimeoutError
+from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
 from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
 from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.outcomes import describe, error_from_status
+from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,11 +116,11 @@ class ShardedTask:
         self._ended: deque[tuple[Shard, int, Future[ShardOutcome]]] = deque()
         self._live, self._advancing, self._concluded = 0, False, False
         self._began: float | None = None
-        self._last_is_begun = self._gave_back = False
+        self._last_is_begun = self._gave_back = self._timed = False
         #: How it ends, if that is decided before all shards have ended: a state, or an error.
         self._end: TaskState | BaseException | None = None
-        # What the shards that have ended add up to.
-        self._sum = TaskStatus(handle=handle, state=TaskState.ACTIVE)
+        # What the shards that have ended add up to, and what was told last.
+        self._sum = self._last = TaskStatus(handle=handle, state=TaskState.ACTIVE)
         self._listed: dict[int, int] = {}
         self._told: list[tuple[str, str]] = []
         self._failed = 0
@@ -131,7 +131,14 @@ class ShardedTask:
         return self
 
     def status(self) -> TaskStatus:
-        """Return what the shards have done by now."""
+        """Return what the shards have done by now; it only grows, also if a worker is lost, and what it has done."""
+        total = self._total()
+        with self._lock:
+            if not self._concluded:
+                self._last = _at_least(total, self._last)
+            return self._last
+
+    def _total(self) -> TaskStatus:
         with self._lock:
             total, running = self._sum, list(self._running)
         for status in filter(None, (shard.status() for shard in running)):
@@ -151,19 +158,25 @@ class ShardedTask:
         for shard in running:
             shard.stop()
         if running:
-            timer = threading.Timer(policy.wait_times.STOP_GRACE, self._give_up)
-            timer.daemon = True
-            self.future.add_done_callback(lambda _: timer.cancel())
-            # Without a thread the workers are waited for.
-            with suppress(BackendError):
-                threads.begin(timer)
+            self._later(policy.wait_times.STOP_GRACE, self._give_up)
         self._advance()
+
+    def _later(self, seconds: float, operation: Callable[[], None]) -> None:
+        """Do something after some time, unless this has ended."""
+        timer = threading.Timer(seconds, operation)
+        timer.daemon = True
+        self.future.add_done_callback(lambda _: timer.cancel())
+        # Without a thread the workers are waited for.
+        with suppress(BackendError):
+            threads.begin(timer)
 
     def _give_up(self) -> None:
         """End although a worker has not answered."""
-        what = describe(self._request)
-        error = TaskCanceledError(f"{what} was told to stop and has not stopped yet.", status=self.status())
-        self._conclude(self._end if isinstance(self._end, BaseException) else error)
+        if self._end in (TaskState.CANCELED, TaskState.EXPIRED):
+            what = describe(self._request)
+            self._conclude(TaskCanceledError(f"{what} was told to stop and has not stopped yet."))
+        else:
+            self._finish()
 
     def _advance(self) -> None:
         """Take in what has ended and start what there is room for; one thread at a time."""
@@ -235,8 +248,12 @@ class ShardedTask:
         if left <= 0:
             with self._lock:
                 self._live -= 1
-            self._stop(self._timeout_error())
+            self._expire()
             return
+        if self._began is not None and not self._timed:
+            # A shard may wait for a worker that has other tasks.
+            self._timed = True
+            self._later(left, self._expire)
         running = self._start(request, shard, left)
         with self._lock:
             self._running.add(running)
@@ -248,6 +265,8 @@ class ShardedTask:
     def _has_ended(self, running: RunningShard, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:
         with self._lock:
             self._running.discard(running)
+            if self._concluded:
+                return
             self._ended.append((shard, losses, future))
         self._advance()
 
@@ -267,7 +286,7 @@ class ShardedTask:
             self._add(outcome)
         status = outcome.status
         if isinstance(outcome.error, TaskTimeoutError):
-            self._stop(self._timeout_error())
+            self._expire()
         elif outcome.error is not None:
             self._stop(outcome.error)
         elif outcome.fatal:
@@ -280,8 +299,10 @@ class ShardedTask:
         if self._began is None:
             self._began = self._clock.monotonic() - outcome.seconds
         self._sum = _added(self._sum, outcome.status)
-        self._failed += outcome.failed
-        self._told += outcome.failures[: TOLD - len(self._told)]
+        if self._end is None or outcome.status.state is TaskState.FAILED:
+            # One that was told to stop has not failed for a reason of its own.
+            self._failed += outcome.failed
+            self._told += outcome.failures[: TOLD - len(self._told)]
         if not self._last_is_begun:
             for key, count in outcome.listed.items():
                 self._listed[key] = self._listed.get(key, 0) + count
@@ -293,11 +314,12 @@ class ShardedTask:
                 seconds = policy.wait_times.SHARD_LONG
                 self._shards.append((replace(rest, seconds=seconds, workers=self._workers), 0))
 
-    def _timeout_error(self) -> TaskTimeoutError:
+    def _expire(self) -> None:
         what = describe(self._request)
-        return TaskTimeoutError(
-            f"{what} was not done within {self._timeout:g} seconds and was stopped; give a longer timeout=.",
-            status=self.status(),
+        self._stop(
+            TaskTimeoutError(
+                f"{what} was not done within {self._timeout:g} seconds and was stopped; give a longer timeout=."
+            )
         )
 
     def _finish(self) -> None:
@@ -312,19 +334,24 @@ class ShardedTask:
         if self._failed > len(reasons):
             reasons.append(f"{self._failed - len(reasons)} more failed.")
         code = self._told[0][0] if self._told else ""
-        self._conclude(replace(self._sum, state=state, code=code, reason=" ".join(reasons)))
+        self._conclude(replace(self._total(), state=state, code=code, reason=" ".join(reasons)))
 
     def _conclude(self, end: TaskStatus | BaseException) -> None:
         error = end if isinstance(end, BaseException) else None
         if isinstance(end, TaskStatus) and self._raises:
             error = error_from_status(end, self._request)
+        elif isinstance(end, TaskError):
+            # What one shard has done says nothing of the whole.
+            end.status = self._total()
         with self._lock:
             if self._concluded:
                 return
             self._concluded = True
             running = list(self._running)
             if isinstance(end, TaskStatus):
-                self._sum = end
+                self._last = end
+            else:
+                self._last = status_from_error(end, describe(self._request), self._last.handle)
         # None is running, unless this end was not expected.
         for shard in running:
             shard.stop()
@@ -333,7 +360,7 @@ class ShardedTask:
         else:
             self._task_log.failed(end)
         if error is None:
-            self.future.set_result(self._sum)
+            self.future.set_result(self._last)
         else:
             self.future.set_exception(error)
 
@@ -346,4 +373,14 @@ def _added(total: TaskStatus, more: TaskStatus) -> TaskStatus:
         files_done=total.files_done + more.files_done,
         files_skipped=total.files_skipped + more.files_skipped,
         faults=total.faults + more.faults,
+    )
+
+
+def _at_least(total: TaskStatus, before: TaskStatus) -> TaskStatus:
+    return replace(
+        total,
+        bytes_done=max(total.bytes_done, before.bytes_done),
+        files_done=max(total.files_done, before.files_done),
+        files_skipped=max(total.files_skipped, before.files_skipped),
+        faults=max(total.faults, before.faults),
     )

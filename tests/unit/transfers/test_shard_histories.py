@@ -1,0 +1,275 @@
+"""Random histories of one tree that several workers move: workers that end, fail, are lost, or are told to stop.
+
+CHILTEPIN_HISTORIES asks for more, or for those of some seeds, as in 100:200.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from concurrent.futures import Future
+from datetime import datetime, timezone
+
+from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskFailedError, TaskLostError
+from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferItem, TransferRequest
+from chiltepin.protocol import Shard, ShardOutcome
+from chiltepin.transfers.activity import ActivityLog, ActivityReader
+from chiltepin.transfers.outcomes import status_from_error
+from chiltepin.transfers.recorder import TaskLog
+from chiltepin.transfers.shards import ShardedTask
+
+HANDLE = TaskHandle.at_worker("local", "whole")
+RETRIES = 2
+
+
+def seeds():
+    """The seeds: 100, so many as CHILTEPIN_HISTORIES says, or those that it names."""
+    first, _, last = os.environ.get("CHILTEPIN_HISTORIES", "100").rpartition(":")
+    return range(int(first or 0), int(last))
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    now = 0.0
+
+    def monotonic(self):
+        """Tell the seconds."""
+        return self.now
+
+
+class Worker:
+    """A shard at a worker, which goes on as the history says; see `RunningShard`."""
+
+    def __init__(self, shard, seconds):
+        self.shard, self.seconds = shard, seconds
+        self.future, self.stopped = Future(), False
+        self.future.set_running_or_notify_cancel()
+        self.todo = [] if shard.last else [(folder, shard.part, shard.parts) for folder in shard.folders]
+        self.rest, self.visited, self.seen = [], [], {}
+        self.own = TaskHandle.at_worker("local", str(id(self)))
+
+    def status(self):
+        """Tell what it has noted."""
+        return None if self.future.done() else self.told()
+
+    def told(self, state=TaskState.ACTIVE):
+        """Return its status: each visit is a file of ten bytes."""
+        count = len(self.visited)
+        return TaskStatus(handle=self.own, state=state, files_done=count, bytes_done=10 * count)
+
+    def stop(self):
+        """Note it."""
+        self.stopped = True
+
+
+class History:
+    """A tree, the workers that move it, and what must hold at every moment."""
+
+    def __init__(self, seed, folder):
+        self.chance = chance = random.Random(f"shards {seed}")  # noqa: S311 - to be repeated, not to be secret
+        self.tree = {}
+        self.plant((), 3)
+        self.large = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
+        self.deletes, self.workers, self.raises = chance.random() < 0.3, chance.randint(1, 5), chance.random() < 0.5
+        item = TransferItem(source="/s", destination="/d")
+        self.request = (
+            DeleteRequest(endpoint="a", paths=("/s",), recursive=True)
+            if self.deletes
+            else TransferRequest(
+                source="a", destination="b", items=(item,), recursive=True, delete_destination_extra=True
+            )
+        )
+        self.running, self.started, self.done, self.counted = [], [], [], 0
+        self.calm, self.stop_at = chance.random() < 0.4, chance.choice([None, None, chance.randint(0, 20)])
+        self.ended_by, self.failed, self.refusal = None, 0, chance.choice([None] * 9 + [chance.randint(1, 9)])
+        self.losses, self.most, self.lost = {}, (0, 0), False
+        self.clock = Clock()
+        self.folder = str(folder)
+        self.log = ActivityLog(self.folder, lambda: datetime.now(timezone.utc))
+        self.task = ShardedTask(
+            self.request,
+            HANDLE,
+            workers=self.workers,
+            timeout=1000.0,
+            start=self.start,
+            task_log=TaskLog(self.log, "whole", self.request, backend="local", asked=self.log.clock()),
+            raises=self.raises,
+            retries=RETRIES,
+            clock=self.clock,
+        )
+
+    def plant(self, parts, depth):
+        """Make a random tree."""
+        names = [str(number) for number in range(self.chance.randint(0, 3) if depth else 0)]
+        self.tree[parts] = names
+        for name in names:
+            self.plant((*parts, name), depth - 1)
+
+    def start(self, request, shard, seconds):
+        """Be the `start` of the task."""
+        assert self.ended_by is None, "a shard was started after the end"
+        assert not self.task.future.done()
+        assert len(self.running) < self.workers
+        assert request == self.request or (self.deletes and request.ignore_missing)
+        if shard.last:
+            assert not self.running
+            assert not self.failed or self.deletes
+        self.started.append(shard)
+        if self.refusal == len(self.started):
+            self.ended_by = "refusal"
+            raise BackendError("It takes no more tasks.")
+        self.running.append(Worker(shard, seconds))
+        return self.running[-1]
+
+    def visit(self, worker):
+        """Do one folder of a worker, or give it back."""
+        parts, part, of = worker.todo.pop()
+        if of == 1 and parts in self.large and worker.shard.workers > 1 and worker.shard.seconds is not None:
+            of = self.large[parts]
+            worker.rest += [Shard(folders=(parts,), part=part, parts=of) for part in range(of)]
+            return
+        worker.visited.append((parts, part, of))
+        worker.todo += [((*parts, name), 0, 1) for n, name in enumerate(self.tree[parts]) if n % of == part]
+        key = hash(parts)
+        worker.seen[key] = worker.seen.get(key, 0) + sum(n % of == part for n in range(len(self.tree[parts])))
+
+    def end(self, worker, state=TaskState.SUCCEEDED, **facts):
+        """Have a worker give back the rest, and end."""
+        self.running.remove(worker)
+        folders = tuple(parts for parts, _, _ in worker.todo)
+        rest = (*worker.rest, *([Shard(folders=folders)] if folders else []))
+        self.done += worker.visited
+        self.counted += len(worker.visited)
+        listed = {} if worker.shard.last else worker.seen
+        facts = {"rest": rest, "listed": listed, "seconds": 1.0, **facts}
+        worker.future.set_result(ShardOutcome(status=worker.told(state), **facts))
+
+    def fail(self, worker, *, fatal=False):
+        """Have a worker end with a failed file."""
+        while worker.todo and not worker.visited and not worker.rest:
+            self.visit(worker)
+        self.failed += 1
+        if fatal:
+            self.ended_by = "fatal"
+        self.end(worker, TaskState.FAILED, failures=(("NO_SPACE", f"Failure {self.failed}."),), failed=1, fatal=fatal)
+
+    def lose(self, worker):
+        """Lose a worker with all that it has done."""
+        self.running.remove(worker)
+        key = (worker.shard.folders, worker.shard.part, worker.shard.last)
+        self.losses[key] = self.losses.get(key, 0) + 1
+        self.lost = True
+        if self.losses[key] > RETRIES:
+            self.ended_by = "lost"
+        worker.future.set_exception(TaskLostError("Its worker is gone."))
+
+    def cancel(self):
+        """Cancel the whole."""
+        self.ended_by = self.ended_by or "cancel"
+        self.task.stop()
+
+    def step(self):
+        """Let one thing happen; return whether anything could."""
+        if self.stop_at == len(self.started):
+            self.stop_at = None
+            self.cancel()
+            return True
+        if not self.running:
+            return False
+        worker = self.chance.choice(self.running)
+        if worker.stopped:
+            outcome = {"failures": (("CANCELED", "The task was cancelled before it was done."),), "failed": 1}
+            self.end(worker, TaskState.CANCELED, rest=(), listed={}, **outcome)
+        elif not self.calm and self.chance.random() < 0.06:
+            self.chance.choice([self.fail, self.fail, self.lose, self.lose, lambda w: self.fail(w, fatal=True)])(worker)
+        elif not self.calm and self.chance.random() < 0.01:
+            self.ended_by = "error"
+            self.end(worker, TaskState.FAILED, error=BackendError("It has no such folder."))
+        elif not worker.todo or (worker.visited and self.chance.random() < 0.3):
+            self.end(worker)
+        else:
+            self.visit(worker)
+        return True
+
+    def check(self):
+        """See that the status only grows, and is that of one task; at its end it counts what the outcomes told."""
+        status = self.task.status()
+        assert status.handle == HANDLE
+        if self.task.future.done():
+            return
+        assert status.files_done >= self.most[0], "the status goes back"
+        assert status.bytes_done >= self.most[1]
+        self.most = status.files_done, status.bytes_done
+
+    def run(self):
+        """Let all of it happen, and see how it ends."""
+        self.task.begin()
+        self.check()
+        while self.step():
+            self.check()
+            if self.ended_by:
+                assert all(worker.stopped for worker in self.running), "a worker was not told to stop"
+        assert self.task.future.done(), "the future does not end"
+        self.log.close()
+        self.check_end()
+
+    def outcome(self):
+        """Return the final status, and the error."""
+        error = self.task.future.exception()
+        if error is None:
+            return self.task.future.result(), None
+        return getattr(error, "status", None), error
+
+    def check_end(self):
+        """See that it has ended as one task, and by what came first."""
+        status, error = self.outcome()
+        if isinstance(error, TaskError) or error is None:
+            assert status.handle == HANDLE
+            assert (status.files_done, status.bytes_done) == (self.counted, 10 * self.counted)
+        if self.ended_by in ("refusal", "error"):
+            assert type(error) is BackendError
+        elif self.ended_by == "lost":
+            assert type(error) is TaskLostError
+        elif self.ended_by == "cancel":
+            assert isinstance(error, TaskCanceledError) or status.state is TaskState.CANCELED
+        elif self.failed:
+            assert type(error) is TaskFailedError or status.state is TaskState.FAILED
+            assert (status.code, status.reason.startswith("Failure 1.")) == ("NO_SPACE", True)
+            assert "cancel" not in status.reason
+        else:
+            assert status.state is TaskState.SUCCEEDED
+        if not self.ended_by:
+            self.check_all_done()
+        [record] = ActivityReader(self.folder).news()
+        assert record.state is (status.state if status and error is None else status_from_error(error, "").state)
+        if status:
+            assert (record.files, record.bytes) == (self.counted, 10 * self.counted)
+
+    def check_all_done(self):
+        """See that each folder was done, and once."""
+        whole = {(parts, 0, 1) for parts in self.tree if parts not in self.large}
+        done = [visit for visit in self.done if visit[2] == 1]
+        assert len(done) == len(set(done))
+        assert whole <= set(done)
+        for parts, of in self.large.items():
+            assert (parts, 0, 1) in done or {(parts, part, of) for part in range(of)} <= set(self.done)
+        lasts = [shard for shard in self.started if shard.last]
+        if not self.deletes:
+            assert lasts or self.failed
+            if lasts:
+                assert lasts[0].listed == {hash(parts): len(names) for parts, names in self.tree.items()}
+
+
+def replay(seed, folder):
+    """Run one history."""
+    try:
+        History(seed, folder).run()
+    except AssertionError as error:
+        raise AssertionError(f"history {seed}") from error
+
+
+def test_every_history_ends_as_one_task(tmp_path):
+    """Each folder is done once or the task says what came first; its status grows, and no worker is forgotten."""
+    for seed in seeds():
+        replay(seed, tmp_path / str(seed))
