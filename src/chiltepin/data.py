@@ -19,7 +19,10 @@ from chiltepin.transfers.resolve import resolve_endpoint
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from typing_extensions import Unpack
+
     from chiltepin.model import SyncLevel
+    from chiltepin.transfers.arguments import DeleteOptions, TransferOptions
 
 __all__ = [
     "FileFuture",
@@ -80,6 +83,7 @@ def transfer_task(
     stderr: None = None,
     chiltepin_task_geometry: Mapping[str, Any] | None = None,
     parsl_resource_specification: Mapping[str, Any] | None = None,
+    **options: Unpack[TransferOptions],
 ) -> TransferFuture:
     """Move a file, or the contents of a folder, as a task of the running workflow.
 
@@ -139,6 +143,11 @@ def transfer_task(
         As for other tasks: the resources of the worker that moves the bytes. A service needs none.
     outputs, stdout, stderr : None
         Refused, with the reason: a task of this kind makes no such files.
+    **options
+        ``deadline``, a datetime or its text, in UTC, at which the task is given up. The others are for services, and
+        other backends refuse them: ``encrypt_data``, ``fail_on_quota_errors``, ``checksum_algorithm``,
+        ``source_local_user``, ``destination_local_user``, ``notify`` (True, False, or a list of events) and
+        ``submission_id``. See `chiltepin.model.TransferRequest`.
 
     Returns
     -------
@@ -186,6 +195,7 @@ def transfer_task(
             "stderr": stderr,
             "chiltepin_task_geometry": chiltepin_task_geometry,
             "parsl_resource_specification": parsl_resource_specification,
+            **options,
         },
     )
 
@@ -210,6 +220,7 @@ def delete_task(
     stderr: None = None,
     chiltepin_task_geometry: Mapping[str, Any] | None = None,
     parsl_resource_specification: Mapping[str, Any] | None = None,
+    **options: Unpack[DeleteOptions],
 ) -> TransferFuture:
     """Delete a file, or a folder with its contents, as a task of the running workflow.
 
@@ -225,6 +236,9 @@ def delete_task(
         Whether a missing path counts as deleted.
     timeout, polling_interval, client, executor, inputs, check, workers, label, and the keywords of tasks
         As in `transfer_task`, with the same errors.
+    **options
+        ``deadline``, ``notify`` and ``submission_id`` as in `transfer_task`, and ``local_user``, the account to which a
+        service maps the user.
 
     Returns
     -------
@@ -252,6 +266,7 @@ def delete_task(
             "stderr": stderr,
             "chiltepin_task_geometry": chiltepin_task_geometry,
             "parsl_resource_specification": parsl_resource_specification,
+            **options,
         },
     )
 
@@ -277,6 +292,7 @@ def transfer(
     checksum: str = "",
     delete_destination_extra: bool = False,
     label: str = "",
+    **options: Unpack[TransferOptions],
 ) -> bool:
     """Move a file, or the contents of a folder, now and without Parsl.
 
@@ -298,6 +314,7 @@ def transfer(
         checksum=checksum,
         delete_destination_extra=delete_destination_extra,
         label=label,
+        **options,
     )
     return calls.run(request, timeout, polling_interval, client, check=check, workers=workers)
 
@@ -314,10 +331,11 @@ def delete(
     workers: int | None = None,
     ignore_missing: bool = False,
     label: str = "",
+    **options: Unpack[DeleteOptions],
 ) -> bool:
     """Delete a file or a folder now and without Parsl; as `delete_task`, without ``executor`` and ``inputs``."""
     request = arguments.delete_request(
-        src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label
+        src_ep=src_ep, src_path=src_path, recursive=recursive, ignore_missing=ignore_missing, label=label, **options
     )
     return calls.run(request, timeout, polling_interval, client, check=check, workers=workers)
 

@@ -79,7 +79,8 @@ class TransferBackend(Protocol):
         EndpointError
             An endpoint is unknown, or has no location on this backend.
         UnsupportedOptionError
-            The capabilities do not include an option, or `chiltepin.model.contradiction` finds a contradiction.
+            The capabilities do not include an option, or `chiltepin.model.contradiction` finds a contradiction;
+            `chiltepin.model.unsupported` says which of the `SERVICE_OPTIONS` is not included.
         PathsInUseError
             A task with the same paths has not ended; no task was made. The request is submitted again afterwards.
         BackendError

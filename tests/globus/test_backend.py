@@ -16,6 +16,7 @@ from globus_sdk import MISSING
 from chiltepin.backends.globus import GlobusBackend
 from chiltepin.backends.globus import documents as wire
 from chiltepin.backends.globus.collections import Collection
+from chiltepin.backends.globus.options import GlobusOptions
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -132,7 +133,7 @@ def test_every_option_of_a_transfer_is_in_its_document():
     )
     request = type(request)(**{name: getattr(request, name) for name in request.__slots__} | {"deadline": deadline})
     source, destination = Collection("a", "1" * 8), Collection("b", "2" * 8)
-    document = dict(wire.transfer_document(request, source, destination, submission_id="s", notify=False))
+    document = dict(wire.transfer_document(request, source, destination, submission_id="s"))
     document["DATA"] = [
         {name: value for name, value in item.items() if value is not MISSING} for item in document["DATA"]
     ]
@@ -146,6 +147,10 @@ def test_every_option_of_a_transfer_is_in_its_document():
         "sync_level": 3,
         "verify_checksum": False,
         "preserve_timestamp": True,
+        "encrypt_data": False,
+        "skip_source_errors": False,
+        "fail_on_quota_errors": False,
+        "delete_destination_extra": False,
         "deadline": "2026-05-06T05:08:10+00:00",
         "notify_on_succeeded": False,
         "notify_on_failed": False,
@@ -161,12 +166,12 @@ def test_every_option_of_a_transfer_is_in_its_document():
 def test_what_is_asked_for_beside_that_is_in_the_document_too():
     """A checksum stands at its item, in two fields; what is too much goes by one of the whole transfer."""
     collection = Collection("a", "1"), Collection("b", "2")
-    checked = wire.transfer_document(move(checksum=f"SHA256:{'0A' * 32}"), *collection, submission_id="s", notify=False)
+    checked = wire.transfer_document(move(checksum=f"SHA256:{'0A' * 32}"), *collection, submission_id="s")
     (item,) = checked["DATA"]
     assert (item["external_checksum"], item["checksum_algorithm"]) == ("0a" * 32, "SHA256")
-    assert checked["delete_destination_extra"] is MISSING
+    assert checked["delete_destination_extra"] is False
     request = move(origin="/d", goal="/e", recursive=True, delete_destination_extra=True)
-    removing = wire.transfer_document(request, *collection, submission_id="s", notify=False)
+    removing = wire.transfer_document(request, *collection, submission_id="s")
     assert removing["delete_destination_extra"] is True
     (item,) = removing["DATA"]
     assert item["external_checksum"] is item["checksum_algorithm"] is MISSING
@@ -184,7 +189,7 @@ def test_a_mark_is_one_of_paths(one, other):
     """Tasks with the same paths have the same mark whatever their options, as Globus holds them against each other."""
     collection = Collection("a", "1"), Collection("b", "2")
     marks = [
-        wire.fingerprint(wire.transfer_document(move(**options), *collection, submission_id="s", notify=False))
+        wire.fingerprint(wire.transfer_document(move(**options), *collection, submission_id="s"))
         for options in (one, other)
     ]
     assert len(set(marks)) == 1
@@ -209,10 +214,31 @@ def test_nothing_is_removed_where_globus_promises_too_little(backend, globus, op
 def test_a_transfer_is_verified_unless_somebody_says_no():
     """Verification, which the service leaves off, is asked for; so is that a file is a file."""
     collection = Collection("a", "1")
-    document = wire.transfer_document(move(), collection, collection, submission_id="s", notify=True)
+    options = GlobusOptions(notify=("failed",), encrypt_data=True, checksum_algorithm="sha1")
+    document = wire.transfer_document(move(), collection, collection, submission_id="s", options=options)
     assert document["verify_checksum"] is True
     assert document["DATA"][0]["recursive"] is False
-    assert document["notify_on_failed"] is True
+    assert (document["notify_on_failed"], document["notify_on_succeeded"], document["encrypt_data"]) == (
+        True,
+        False,
+        True,
+    )
+    assert document["DATA"][0]["checksum_algorithm"] == "SHA1"
+    said = move(notify="off", encrypt_data=False, checksum_algorithm="MD5")
+    document = wire.transfer_document(said, collection, collection, submission_id="s", options=options)
+    assert (document["notify_on_failed"], document["encrypt_data"]) == (False, False)
+    assert document["DATA"][0]["checksum_algorithm"] == "MD5"
+
+
+def test_a_local_user_of_the_settings_is_the_one_of_the_endpoint():
+    """The settings of an endpoint say its account; that of a request takes precedence."""
+    collections = Collection("a", "1", local_user="ada"), Collection("b", "2")
+    document = wire.transfer_document(move(), *collections, submission_id="s")
+    assert (document["source_local_user"], document["destination_local_user"]) == ("ada", MISSING)
+    document = wire.transfer_document(move(source_local_user="grace"), *collections, submission_id="s")
+    assert document["source_local_user"] == "grace"
+    deletion = delete_request(src_ep="a", src_path="/d")
+    assert wire.delete_document(deletion, collections[0], submission_id="s")["local_user"] == "ada"
     assert document["sync_level"] is globus_sdk.MISSING
 
 
@@ -252,7 +278,7 @@ def test_a_mark_is_the_same_for_the_same_request_only():
     a, b = Collection("a", "1"), Collection("b", "2")
 
     def mark(request, *places):
-        return wire.fingerprint(wire.transfer_document(request, *places, submission_id="s", notify=False))
+        return wire.fingerprint(wire.transfer_document(request, *places, submission_id="s"))
 
     assert mark(move(), a, b) == mark(move(label="named"), a, b) != ""
     assert len({mark(move(), a, b), mark(move(), b, a), mark(move(goal="/else"), a, b)}) == 3

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from guided import Guided
 
-from chiltepin.errors import TaskCanceledError, TaskTimeoutError
+from chiltepin.errors import BackendError, TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import delete_request, transfer_request
 
@@ -131,6 +131,41 @@ def test_requests_that_are_not_alike_do_not_share(guided, globus, files):
     guided.start(delete_request(src_ep="a", src_path="/3"))
     guided.live(seconds=5)
     assert len(globus.tasks) == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("encrypt_data", (None, True)),
+        ("fail_on_quota_errors", (True, False)),
+        ("checksum_algorithm", ("sha1", "sha256")),
+        ("source_local_user", ("ada", "grace")),
+        ("destination_local_user", ("", "grace")),
+        ("notify", ("failed", "succeeded")),
+        ("deadline", ("2040-01-01", "2040-01-02")),
+        ("submission_id", ("11111111-2222-4333-8444-555555555555", "")),
+    ],
+)
+def test_requests_share_a_task_only_with_the_same_options(guided, globus, files, option, values):
+    """Two requests with one value of an option share a task, unless it is an id; one with another value does not."""
+    for number, value in enumerate((values[0], values[1], values[1])):
+        guided.start(move(number, **{option: value}))
+    guided.live(seconds=5)
+    assert sorted(len(task.destinations) for task in globus.tasks.values()) == [1, 2]
+
+
+def test_a_submission_id_makes_one_task(guided, globus, files):
+    """Requests with the submission id of the caller are one task, also after its end; other paths are refused."""
+    submission_id = "11111111-2222-4333-8444-555555555555"
+    ends = []
+    for number in (1, 1, 2):
+        pending = guided.start(move(number, submission_id=submission_id))
+        guided.live()
+        ends.append(pending.future)
+    assert [end.result(0).state for end in ends[:2]] == [TaskState.SUCCEEDED] * 2
+    assert moved(globus) == {"/out/1": 1}
+    with pytest.raises(BackendError, match=f"submission_id='{submission_id}' was used before, for task"):
+        ends[2].result(0)
 
 
 def test_files_with_checksums_share_a_task_and_fail_alone(guided, globus, files, scratch):

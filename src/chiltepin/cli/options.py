@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from chiltepin.cli.context import Context
     from chiltepin.model import Request
 
-__all__ = ["label_option", "parse_request", "show_requests", "timeout_option"]
+__all__ = [
+    "delete_options",
+    "label_option",
+    "parse_request",
+    "show_requests",
+    "timeout_option",
+    "transfer_options",
+]
 
 T = TypeVar("T")
 
@@ -33,6 +40,48 @@ timeout_option = click.option(
     metavar="SECONDS",
     help="Stop what is not done by then; after a day, if not given.",
 )
+
+
+_encrypt = click.option("--encrypt-data/--no-encrypt-data", default=None, help="Encrypt data on the network.")
+_quota = click.option(
+    "--fail-on-quota-errors/--no-fail-on-quota-errors", default=None, help="Fail at the first error about a quota."
+)
+_algorithm = click.option(
+    "--checksum-algorithm", default="", metavar="NAME", help="Verify files with md5, sha1, sha256 or sha512."
+)
+_deadline = click.option(
+    "--deadline",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
+    metavar="TIME",
+    help="Give up at this time, in UTC, such as 2030-01-31T12:00:00.",
+)
+_notify = click.option(
+    "--notify", metavar="EVENTS", help="E-mail about: on, off, or some of succeeded,failed,inactive."
+)
+_submission_id = click.option(
+    "--submission-id", default="", metavar="UUID", help="The id of an earlier try, which makes no second task."
+)
+
+
+def _local_user(option: str, where: str) -> Callable[..., Any]:
+    return click.option(option, default="", metavar="NAME", help=f"The account {where} to which the service maps you.")
+
+
+def transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a service that a transfer has; backends without them refuse them."""
+    users = _local_user("--source-local-user", "at the source"), _local_user("--destination-local-user", "there")
+    return _decorated(command, _encrypt, _quota, _algorithm, *users, _notify, _deadline, _submission_id)
+
+
+def delete_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a service that a deletion has; backends without them refuse them."""
+    return _decorated(command, _local_user("--local-user", "there"), _notify, _deadline, _submission_id)
+
+
+def _decorated(command: Callable[..., Any], *options: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def parse_request(make: Callable[..., T], **given: Any) -> T:
@@ -52,8 +101,9 @@ def show_requests(context: Context, requests: Sequence[Request]) -> None:
     plain = [{"backend": context.settings.backend, **request_to_json(request)} for request in requests]
     for one in plain:
         # Decided at submission.
-        for key in ("deadline", "skip_source_errors"):
-            one.pop(key, None)
+        one.pop("skip_source_errors", None)
+        if one["deadline"] is None:
+            del one["deadline"]
     if context.json:
         print_json(plain)
         return
@@ -71,5 +121,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(" ".join(map(str, one)) for one in value)
+        return ", ".join(one if isinstance(one, str) else " ".join(map(str, one)) for one in value)
     return str(value)

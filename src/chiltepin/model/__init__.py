@@ -6,12 +6,14 @@ stored as JSON. Times are UTC, sizes are bytes, paths are POSIX paths on an endp
 
 from __future__ import annotations
 
-from chiltepin.model.capabilities import Capabilities
+from chiltepin.model.capabilities import Capabilities, unsupported
 from chiltepin.model.endpoints import THIS_MACHINE, UUID, DirEntry, endpoint_name
 from chiltepin.model.requests import (
     CHECKSUMS,
     FAULT_GRACE,
     LABEL_LIMIT,
+    NOTIFY_EVENTS,
+    SERVICE_OPTIONS,
     SYNC_LEVELS,
     DeleteRequest,
     FilterRule,
@@ -23,6 +25,7 @@ from chiltepin.model.requests import (
     contradiction,
     is_checksum,
     items_of,
+    notify_events,
 )
 from chiltepin.model.tasks import CLIENT_FAILED, NO_TASK, UNREAD, ItemOutcome, TaskHandle, TaskState, TaskStatus
 
@@ -31,7 +34,9 @@ __all__ = [
     "CLIENT_FAILED",
     "FAULT_GRACE",
     "LABEL_LIMIT",
+    "NOTIFY_EVENTS",
     "NO_TASK",
+    "SERVICE_OPTIONS",
     "SYNC_LEVELS",
     "THIS_MACHINE",
     "UNREAD",
@@ -53,4 +58,6 @@ __all__ = [
     "endpoint_name",
     "is_checksum",
     "items_of",
+    "notify_events",
+    "unsupported",
 ]

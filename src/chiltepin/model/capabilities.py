@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from chiltepin.model.requests import SYNC_LEVELS
+from chiltepin.model.requests import SERVICE_OPTIONS, SYNC_LEVELS
 
 if TYPE_CHECKING:
-    from chiltepin.model.requests import SyncLevel
+    from chiltepin.model.requests import Request, SyncLevel
 
-__all__ = ["Capabilities"]
+__all__ = ["Capabilities", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class Capabilities:
         `BatchingBackend`.
     slots : int or None
         Tasks of one kind that the service runs at a time; None means no limit.
+    options : tuple of str
+        The `SERVICE_OPTIONS` that are supported.
     """
 
     runs_on: Literal["service", "worker"]
@@ -55,3 +57,14 @@ class Capabilities:
     finds_endpoints: bool = False
     batches: bool = False
     slots: int | None = None
+    options: tuple[str, ...] = ()
+
+
+def unsupported(request: Request, capabilities: Capabilities) -> str:
+    """Return which of the `SERVICE_OPTIONS` a backend lacks for a request, as a sentence; empty if it lacks none."""
+    for name in SERVICE_OPTIONS:
+        value = getattr(request, name, None)
+        if value and name not in capabilities.options:
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            return f"{name}={shown!r} is not possible on this backend; leave it out, or use another backend."
+    return ""

@@ -14,6 +14,8 @@ __all__ = [
     "CHECKSUMS",
     "FAULT_GRACE",
     "LABEL_LIMIT",
+    "NOTIFY_EVENTS",
+    "SERVICE_OPTIONS",
     "SYNC_LEVELS",
     "DeleteRequest",
     "FilterRule",
@@ -25,6 +27,7 @@ __all__ = [
     "contradiction",
     "is_checksum",
     "items_of",
+    "notify_events",
 ]
 
 #: Default number of seconds for which a permanent fault is tolerated: enough for a file that is just being created, and
@@ -33,6 +36,21 @@ FAULT_GRACE = 60.0
 
 #: Length of the longest label that the Globus service accepts (docs.globus.org, "Task Submission", 2.2).
 LABEL_LIMIT = 128
+
+#: The events of a task about which a service may send an e-mail.
+NOTIFY_EVENTS = ("succeeded", "failed", "inactive")
+
+#: The fields of requests that only some backends support; `Capabilities.options` names those of a backend.
+SERVICE_OPTIONS = (
+    "checksum_algorithm",
+    "destination_local_user",
+    "encrypt_data",
+    "fail_on_quota_errors",
+    "local_user",
+    "notify",
+    "source_local_user",
+    "submission_id",
+)
 
 SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 
@@ -48,6 +66,19 @@ def is_checksum(text: str) -> bool:
     """Whether a text is a checksum in the form that `TransferItem` requires."""
     algorithm, _, digits = text.partition(":")
     return len(digits) == CHECKSUMS.get(algorithm) and re.fullmatch("[0-9a-f]*", digits) is not None
+
+
+def notify_events(value: object) -> tuple[str, ...] | None:
+    """Return the events that a value of ``notify`` stands for; None if it is invalid.
+
+    The value is True or False, ``"on"``, ``"off"``, or names of `NOTIFY_EVENTS` in a list or with commas between them.
+    """
+    if isinstance(value, bool) or value in ("on", "off"):
+        return NOTIFY_EVENTS if value in (True, "on") else ()
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(name in NOTIFY_EVENTS for name in names):
+        return None
+    return tuple(event for event in NOTIFY_EVENTS if event in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +154,18 @@ class TransferRequest:
         A label, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
     deadline : datetime or None
         When the backend gives up, in UTC; None leaves that to the backend.
+    encrypt_data, fail_on_quota_errors : bool or None
+        Whether data are encrypted on the network, and whether a task fails at the first error about a quota instead of
+        retrying. None: as in the settings of the backend. These fields and those below are `SERVICE_OPTIONS`.
+    checksum_algorithm : str
+        One of ``CHECKSUMS``, with which the service verifies files and compares them; empty: its default.
+    source_local_user, destination_local_user : str
+        The account on each side to which the service maps the user; empty: its default.
+    notify : tuple of str or None
+        The `NOTIFY_EVENTS` about which the service sends an e-mail; None: as in the settings of the backend.
+    submission_id : str
+        An id that the caller got from the service. A task that was submitted with it before is that of this request,
+        even if it has ended. Such a request shares no task. Empty: a new id.
     """
 
     source: str
@@ -137,6 +180,13 @@ class TransferRequest:
     skip_source_errors: bool = False
     label: str = ""
     deadline: datetime | None = None
+    encrypt_data: bool | None = None
+    fail_on_quota_errors: bool | None = None
+    checksum_algorithm: str = ""
+    source_local_user: str = ""
+    destination_local_user: str = ""
+    notify: tuple[str, ...] | None = None
+    submission_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +203,10 @@ class DeleteRequest:
         Remove folders with their contents; without it a folder is an error.
     ignore_missing : bool
         Whether a missing path counts as removed.
-    label, deadline
+    label, deadline, notify, submission_id
         As in `TransferRequest`.
+    local_user : str
+        As ``source_local_user`` of `TransferRequest`.
     """
 
     endpoint: str
@@ -163,11 +215,15 @@ class DeleteRequest:
     ignore_missing: bool = False
     label: str = ""
     deadline: datetime | None = None
+    local_user: str = ""
+    notify: tuple[str, ...] | None = None
+    submission_id: str = ""
 
 
 def contradiction(request: TransferRequest) -> str:
     """Return why the options of a request contradict each other, as a sentence; empty if they do not."""
     checksums = [item.checksum for item in request.items if item.checksum]
+    algorithms = {text.partition(":")[0] for text in checksums}
     wrong = [text for text in checksums if not is_checksum(text)]
     files, extra = not request.recursive, request.delete_destination_extra
     rules = {
@@ -177,6 +233,9 @@ def contradiction(request: TransferRequest) -> str:
         ),
         "What sync_level leaves alone is not compared with a checksum; leave one of the two out.": (
             checksums and request.sync_level
+        ),
+        "The checksum names its algorithm itself; leave checksum_algorithm out.": (
+            request.checksum_algorithm and algorithms - {request.checksum_algorithm}
         ),
         "include and exclude choose files of a folder; give recursive=True, or leave them out.": (
             request.filters and files

@@ -12,7 +12,7 @@ import platformdirs
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import shown, suggest
-from chiltepin.model import FAULT_GRACE, THIS_MACHINE, endpoint_name
+from chiltepin.model import CHECKSUMS, FAULT_GRACE, NOTIFY_EVENTS, THIS_MACHINE, endpoint_name, notify_events
 from chiltepin.paths import machine_path
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.duplicate_endpoints import folder_problems, name_problems
@@ -98,6 +98,20 @@ def _executor(value: Any) -> str | tuple[str, ...]:
     return "all" if list(labels) == ["all"] else tuple(labels)
 
 
+def _notify(value: Any) -> bool | list[str]:
+    if isinstance(value, bool):
+        return value
+    if (events := notify_events(value)) is None:
+        raise misfit(f"write true or false, or a list of {', '.join(NOTIFY_EVENTS)}")
+    return list(events)
+
+
+def _algorithm(value: Any) -> str:
+    if not isinstance(value, str) or value.lower() not in CHECKSUMS:
+        raise misfit(f"write one of {', '.join(CHECKSUMS)}")
+    return value.lower()
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -123,6 +137,7 @@ class _Home(_Strict):
 
 class _GlobusPlace(_Strict):
     collection: Annotated[str, BeforeValidator(_collection)]
+    local_user: Text | None = None
     mount: _Mount | None = None
 
 
@@ -138,7 +153,10 @@ class _LocalPlace(_Strict):
 
 class _GlobusOptions(_Strict):
     client_id: Annotated[str, BeforeValidator(_client_id)] | None = None
-    notify: bool = False
+    notify: Annotated[bool | list[str], BeforeValidator(_notify)] = False
+    encrypt_data: bool = False
+    fail_on_quota_errors: bool = False
+    checksum_algorithm: Annotated[str, BeforeValidator(_algorithm)] = ""
 
 
 #: The options of our backends in the section itself.

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
 from numbers import Integral
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from chiltepin.errors import shown, suggest
 from chiltepin.model import (
     CHECKSUMS,
+    NOTIFY_EVENTS,
     SYNC_LEVELS,
+    UUID,
     DeleteRequest,
     FilterRule,
     TransferItem,
@@ -23,11 +26,15 @@ from chiltepin.model import (
     contradiction,
     endpoint_name,
     is_checksum,
+    notify_events,
 )
 from chiltepin.paths import named
 from chiltepin.settings import limits
 
-__all__ = ["TIMES", "check", "checked", "delete_request", "transfer_request"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["TIMES", "DeleteOptions", "TransferOptions", "check", "checked", "delete_request", "transfer_request"]
 
 #: The arguments of a call that are no part of its request.
 TIMES = ("timeout", "polling_interval")
@@ -153,6 +160,55 @@ def _workers(argument: str, value: Any) -> int:
     return int(value)
 
 
+def _choice(argument: str, value: Any) -> bool | None:
+    return None if value is None else _flag(argument, value)
+
+
+def _text(argument: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a string.")
+    return value
+
+
+def _algorithm(argument: str, value: Any) -> str:
+    name = _text(argument, value).lower()
+    if name and name not in CHECKSUMS:
+        raise ValueError(f"{argument}={shown(value)} is not a known algorithm; {suggest(name, CHECKSUMS)}")
+    return name
+
+
+def _events(argument: str, value: Any) -> tuple[str, ...] | None:
+    events = None if value is None else notify_events(value)
+    if value is not None and events is None:
+        raise ValueError(
+            f"{argument}={shown(value)} is not valid; give True, False, or a list of {', '.join(NOTIFY_EVENTS)}."
+        )
+    return events
+
+
+def _deadline(argument: str, value: Any) -> datetime | None:
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            raise ValueError(
+                f"{argument}={shown(value)} is not a time; give one such as '2030-01-31T12:00:00', in UTC."
+            ) from None
+    if moment is not None and not isinstance(moment, datetime):
+        raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a datetime, or its text in UTC.")
+    # As the service reads a time without a zone (SDK documentation, ``TransferData``).
+    return moment.replace(tzinfo=timezone.utc) if moment is not None and moment.tzinfo is None else moment
+
+
+def _submission_id(argument: str, value: Any) -> str:
+    if value and not UUID.fullmatch(str(value)):
+        raise ValueError(
+            f"{argument}={shown(value)} is not a UUID; give one that 'globus task generate-submission-id' prints."
+        )
+    return str(value or "").lower()
+
+
 CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "src_ep": _name,
     "dst_ep": _name,
@@ -173,7 +229,38 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "ignore_missing": _flag,
     "label": _label,
     "workers": _workers,
+    "encrypt_data": _choice,
+    "fail_on_quota_errors": _choice,
+    "checksum_algorithm": _algorithm,
+    "source_local_user": _text,
+    "destination_local_user": _text,
+    "local_user": _text,
+    "notify": _events,
+    "deadline": _deadline,
+    "submission_id": _submission_id,
 }
+
+
+class TransferOptions(TypedDict, total=False):
+    """Options of a transfer that only some backends support; see `chiltepin.model.TransferRequest`."""
+
+    encrypt_data: Any
+    fail_on_quota_errors: Any
+    checksum_algorithm: Any
+    source_local_user: Any
+    destination_local_user: Any
+    notify: Any
+    deadline: Any
+    submission_id: Any
+
+
+class DeleteOptions(TypedDict, total=False):
+    """Options of a deletion that only some backends support; see `chiltepin.model.DeleteRequest`."""
+
+    local_user: Any
+    notify: Any
+    deadline: Any
+    submission_id: Any
 
 
 def _inside(folder: str, source: str) -> str:
@@ -191,6 +278,8 @@ def check(argument: str, value: Any) -> Any:
     The argument is a parameter of `chiltepin.data.transfer_task` or `chiltepin.data.delete_task`. An invalid value is a
     TypeError or ValueError, in one sentence that says what to give instead.
     """
+    if argument not in CHECKS:
+        raise TypeError(f"There is no argument {argument!r}; {suggest(argument, CHECKS)}")
     return CHECKS[argument](argument, value)
 
 
@@ -215,6 +304,7 @@ def transfer_request(
     checksum: Any = "",
     delete_destination_extra: Any = False,
     label: Any = "",
+    **options: Unpack[TransferOptions],
 ) -> TransferRequest:
     """Return the request that a call of ``transfer`` asks for; its errors are those of `check`.
 
@@ -245,6 +335,7 @@ def transfer_request(
         filters=patterns or rules,
         delete_destination_extra=check("delete_destination_extra", delete_destination_extra),
         label=check("label", label),
+        **_known(options, TransferOptions),
     )
     if why := contradiction(request):
         raise ValueError(why)
@@ -252,7 +343,13 @@ def transfer_request(
 
 
 def delete_request(
-    *, src_ep: Any, src_path: Any, recursive: Any = False, ignore_missing: Any = False, label: Any = ""
+    *,
+    src_ep: Any,
+    src_path: Any,
+    recursive: Any = False,
+    ignore_missing: Any = False,
+    label: Any = "",
+    **options: Unpack[DeleteOptions],
 ) -> DeleteRequest:
     """Return the request that a call of ``delete`` asks for; its errors are those of `check`."""
     return DeleteRequest(
@@ -261,4 +358,13 @@ def delete_request(
         recursive=check("recursive", recursive),
         ignore_missing=check("ignore_missing", ignore_missing),
         label=check("label", label),
+        **_known(options, DeleteOptions),
     )
+
+
+def _known(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """Return the checked options; a name that ``kind`` does not have is a TypeError, as for any function."""
+    for name in options:
+        if name not in kind.__annotations__:
+            raise TypeError(f"There is no argument {name!r} here; {suggest(name, kind.__annotations__)}")
+    return checked(options)

@@ -316,8 +316,9 @@ class Transfers:
                 f"A task of backend {self.backend.name!r} ends with the process that submitted it; wait for its end.",
                 backend=self.backend.name,
             )
-        request = replace(request, deadline=self._clock.now() + timedelta(seconds=timeout))
-        submission_id = self.backend.new_submission_id()
+        limit = self._clock.now() + timedelta(seconds=timeout)
+        request = replace(request, deadline=min(limit, request.deadline or limit))
+        submission_id = request.submission_id or self.backend.new_submission_id()
         self._recorder.record_intent(submission_id, request)
         try:
             handle = self.backend.submit(request, submission_id)

@@ -77,6 +77,8 @@ def start(
 
 
 def _apart(request: Request) -> list[Request]:
+    if request.submission_id:
+        return [request]
     if isinstance(request, DeleteRequest):
         return [replace(request, paths=(path,)) for path in request.paths]
     return [replace(request, items=(item,)) for item in request.items]

@@ -38,6 +38,7 @@ from chiltepin.model import (
     TaskState,
     TaskStatus,
     contradiction,
+    unsupported,
 )
 from chiltepin.protocol import ShardOutcome
 
@@ -134,6 +135,8 @@ class FilesystemBackend:
         return run.shard_outcome if run is not None else ShardOutcome(status=self._status(handle))
 
     def _submit(self, request: Request, submission_id: str, shard: ShardRun | None) -> TaskHandle:
+        if why := unsupported(request, self.capabilities):
+            raise UnsupportedOptionError(why, backend=self.name)
         if isinstance(request, DeleteRequest):
             operation = self._deletion(request, shard)
         else:

@@ -15,6 +15,7 @@ from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
 from chiltepin.backends.globus.credentials import ENVIRONMENT_VARIABLES
 from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus, translate
+from chiltepin.backends.globus.options import DEFAULTS, GlobusOptions
 from chiltepin.backends.globus.task_reader import TaskReader
 from chiltepin.backends.globus.text import uuid
 from chiltepin.backends.globus.transport import replace_connections
@@ -26,10 +27,10 @@ from chiltepin.errors import (
     PathNotFoundError,
     PathsInUseError,
     UnsupportedOptionError,
-    suggest,
 )
 from chiltepin.model import (
     CHECKSUMS,
+    SERVICE_OPTIONS,
     Capabilities,
     DeleteRequest,
     TaskHandle,
@@ -38,6 +39,7 @@ from chiltepin.model import (
     contradiction,
     endpoint_name,
     items_of,
+    unsupported,
 )
 from chiltepin.paths import parts
 
@@ -55,12 +57,6 @@ SLOTS = 3
 #: Items in one task. No limit is documented; a submission of this many is a document of about 2 MB.
 MAX_ITEMS = 10_000
 
-#: The options under ``data: globus:``, with the type of each.
-OPTIONS: Mapping[str, tuple[type, str]] = {
-    "client_id": (str, "the UUID of a native app that is registered at Globus"),
-    "notify": (bool, "true or false"),
-}
-
 _SUBMIT: Mapping[str, Callable[[globus_sdk.TransferClient, Any], Any]] = {
     "transfer": lambda client, document: client.submit_transfer(document),
     "deletion": lambda client, document: client.submit_delete(document),
@@ -77,11 +73,10 @@ class GlobusBackend:
     Parameters
     ----------
     places : mapping
-        The declared endpoints: for each the UUID of its ``collection`` (or ``this-machine``), and ``home`` where set.
-    client_id : str or None
-        The native app that logs in; None for the default of `chiltepin.backends.globus.auth`.
-    notify : bool
-        Whether Globus sends its e-mails about ended tasks. Off: a workflow makes hundreds of them.
+        The declared endpoints: for each the UUID of its ``collection`` (or ``this-machine``), and ``home`` and
+        ``local_user`` where set.
+    options : GlobusOptions
+        The options of the settings.
     client : globus_sdk.TransferClient or None
         The client of the caller, with its login; None makes one from the stored login.
     """
@@ -96,17 +91,17 @@ class GlobusBackend:
         batches=True,
         slots=SLOTS,
         max_items=MAX_ITEMS,
+        options=SERVICE_OPTIONS,
     )
 
     def __init__(
         self,
         places: Mapping[str, Mapping[str, Any]],
         *,
-        client_id: str | None = None,
-        notify: bool = False,
+        options: GlobusOptions = DEFAULTS,
         client: globus_sdk.TransferClient | None = None,
     ) -> None:
-        self._client_id, self._notify = client_id, notify
+        self._options = options
         self._owns_client = client is None
         self._shared_client = client
         self._places = places
@@ -136,31 +131,23 @@ class GlobusBackend:
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> GlobusBackend:
         """Make the backend from plain data; see `TransferBackend.from_config`.
 
-        Endpoints have ``collection`` and optionally ``home``; ``mount`` is not used. Options are ``client_id`` and
-        ``notify``.
+        Endpoints have ``collection`` and optionally ``home`` and ``local_user``; ``mount`` is not used. The options are
+        those of `GlobusOptions`.
         """
-        for option, value in options.items():
-            if option not in OPTIONS:
-                raise ConfigError(
-                    f"Backend 'globus' has no option {option!r}; {suggest(option, OPTIONS)}",
-                    key=f"data.globus.{option}",
-                )
-            kind, wanted = OPTIONS[option]
-            if not isinstance(value, kind):
-                raise ConfigError(f"data.globus.{option} is {value!r}; write {wanted}.", key=f"data.globus.{option}")
+        checked = GlobusOptions.checked(options)
         for name, place in endpoints.items():
             if not isinstance(place, dict) or not isinstance(place.get("collection"), str):
                 raise ConfigError(
                     f"Endpoint {name!r} names no collection; write 'globus: UUID' below it.",
                     key=f"data.endpoints.{name}.globus",
                 )
-        return cls(endpoints, **options)
+        return cls(endpoints, options=checked)
 
     def with_client(self, client: Any) -> GlobusBackend:
         """Return a backend for the same endpoints that uses the ``globus_sdk.TransferClient`` of the caller."""
         if not isinstance(client, globus_sdk.TransferClient):
             raise TypeError(f"client={client!r} is of type {type(client).__name__}; give a globus_sdk.TransferClient.")
-        return type(self)(self._places, notify=self._notify, client=client)
+        return type(self)(self._places, options=self._options, client=client)
 
     def _client(self) -> globus_sdk.TransferClient:
         """Return the one client of this process, made from the stored login when it is first needed.
@@ -171,7 +158,7 @@ class GlobusBackend:
         self._forget_if_environment_changed()
         with self._lock:
             if self._shared_client is None:
-                self._shared_client = auth.transfer_client(self._client_id)
+                self._shared_client = auth.transfer_client(self._options.client_id)
             return self._shared_client
 
     def _forget_if_environment_changed(self) -> None:
@@ -218,15 +205,22 @@ class GlobusBackend:
             submitted: Globus would take the task and then refuse the data.
         """
         document, submit = self._prepare(request, submission_id)
+        if request.submission_id and not documents.fingerprint(document):
+            raise UnsupportedOptionError(
+                f"label={request.label!r} leaves no room for the mark that submission_id needs; shorten it.",
+                backend=self.name,
+            )
         # Twice, because the conflicting task may have ended before it was looked up.
         for _ in range(2):
             try:
-                task_id = self._ask(
-                    f"Submitting the {submit}", lambda client: uuid(_SUBMIT[submit](client, document)["task_id"])
+                task_id, code = self._ask(
+                    f"Submitting the {submit}", lambda client: _accepted(_SUBMIT[submit](client, document))
                 )
             except BackendError as err:
                 conflict = err
             else:
+                if code == "Duplicate" and request.submission_id:
+                    self._tasks.require_same(task_id, document)
                 return TaskHandle(backend=self.name, task_id=task_id, submission_id=submission_id)
             # Raised after the clause has ended, so that it has no context.
             if not _is_identical(conflict):
@@ -258,16 +252,19 @@ class GlobusBackend:
             raise UnsupportedOptionError(
                 f"{count:,} items are too many for one task; give at most {MAX_ITEMS:,}.", backend=self.name
             )
-        rest = {"submission_id": submission_id, "notify": self._notify}
+        if why := unsupported(request, self.capabilities):
+            raise UnsupportedOptionError(why, backend=self.name)
         if isinstance(request, DeleteRequest):
             place = self._collections.find(request.endpoint)
-            deletion = documents.delete_document(request, place, **rest)
+            deletion = documents.delete_document(request, place, submission_id=submission_id, options=self._options)
             self._require_consent(place)
             return deletion, "deletion"
         source, destination = self._collections.find(request.source), self._collections.find(request.destination)
         if why := contradiction(request) or documents.unsupported_reason(request, source, destination):
             raise UnsupportedOptionError(why, backend=self.name)
-        transfer = documents.transfer_document(request, source, destination, **rest)
+        transfer = documents.transfer_document(
+            request, source, destination, submission_id=submission_id, options=self._options
+        )
         self._require_consent(source, destination)
         return transfer, "transfer"
 
@@ -329,7 +326,13 @@ class GlobusBackend:
                 what,
                 lambda client: dict(
                     client.operation_ls(
-                        place.id, path=folder, show_hidden=True, orderby="name", limit=pages.PAGE, offset=offset
+                        place.id,
+                        path=folder,
+                        show_hidden=True,
+                        orderby="name",
+                        limit=pages.PAGE,
+                        offset=offset,
+                        local_user=place.local_user or globus_sdk.MISSING,
                     ).data
                 ),
             )
@@ -345,7 +348,9 @@ class GlobusBackend:
         try:
             return self._ask(
                 f"Asking for {path} on endpoint {endpoint!r}",
-                lambda client: responses.is_entry(client.operation_stat(place.id, path=where)),
+                lambda client: responses.is_entry(
+                    client.operation_stat(place.id, path=where, local_user=place.local_user or globus_sdk.MISSING)
+                ),
             )
         except PathNotFoundError:
             return False
@@ -356,6 +361,11 @@ class GlobusBackend:
             if self._owns_client and self._shared_client is not None:
                 self._shared_client.close()
                 self._shared_client = None
+
+
+def _accepted(answer: Any) -> tuple[str, str]:
+    """Return the id of the task that a submission made or found, and the code of the answer."""
+    return uuid(answer["task_id"]), str(answer.get("code", ""))
 
 
 def _environment() -> tuple[str | None, ...]:

@@ -29,19 +29,21 @@ _SEARCH_PAGES = 50
 class Collection:
     """A collection: the name of its endpoint, its UUID, and the folder that relative paths count from.
 
-    Without a ``home`` that is the default directory that Globus has there.
+    Without a ``home`` that is the default directory that Globus has there. ``local_user`` is the account there to which
+    Globus maps the user; empty: its default.
     """
 
     name: str
     id: str
     home: str | None = None
+    local_user: str = ""
 
 
 class Collections:
     """Finds collections by name, and remembers them.
 
-    ``places`` has for each declared endpoint its ``collection`` and optionally ``home``. ``ask`` makes a call of a
-    ``TransferClient``, for a purpose that it gets first; it is called only if Globus has to be asked.
+    ``places`` has for each declared endpoint its ``collection`` and optionally ``home`` and ``local_user``. ``ask``
+    makes a call of a ``TransferClient``, for a purpose that it gets first; it is called only if Globus has to be asked.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Collections:
         with self._lock:
             if known not in self._found:
                 self._found[known] = self._identify(known)
-            return Collection(name, self._found[known], place.get("home"))
+            return Collection(name, self._found[known], place.get("home"), place.get("local_user", ""))
 
     def forget(self) -> None:
         """Forget what was found."""

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import globus_sdk
 
+from chiltepin.backends.globus.options import DEFAULTS
 from chiltepin.errors import PermissionDeniedError
-from chiltepin.model import LABEL_LIMIT
+from chiltepin.model import LABEL_LIMIT, NOTIFY_EVENTS
 from chiltepin.paths import joined, parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chiltepin.backends.globus.collections import Collection
+    from chiltepin.backends.globus.options import GlobusOptions
     from chiltepin.model import DeleteRequest, Request, TransferRequest
 
 __all__ = ["delete_document", "fingerprint", "global_path", "transfer_document", "unsupported_reason"]
@@ -72,24 +74,35 @@ def unsupported_reason(request: TransferRequest, source: Collection, destination
 
 
 def transfer_document(
-    request: TransferRequest, source: Collection, destination: Collection, **rest: Any
+    request: TransferRequest,
+    source: Collection,
+    destination: Collection,
+    *,
+    submission_id: str,
+    options: GlobusOptions = DEFAULTS,
 ) -> globus_sdk.TransferData:
-    """Return the document of a transfer; ``rest`` are fields that a deletion has too, from `_common`."""
+    """Return the document of a transfer; ``options`` apply where the request leaves them open."""
     pairs = [(global_path(item.source, source), global_path(item.destination, destination)) for item in request.items]
     # Globus refuses a task with the paths of a running one, whatever its options.
     signature = ["transfer", source.id, destination.id, sorted(pairs)]
+    quota_fails = _chosen(request.fail_on_quota_errors, options.fail_on_quota_errors)
     document = globus_sdk.TransferData(
         source.id,
         destination.id,
         sync_level=request.sync_level or globus_sdk.MISSING,
         verify_checksum=request.verify_checksum,
         preserve_timestamp=request.preserve_timestamp,
-        delete_destination_extra=request.delete_destination_extra or globus_sdk.MISSING,
-        skip_source_errors=request.skip_source_errors or globus_sdk.MISSING,
-        **_common(request, signature, **rest),
+        encrypt_data=_chosen(request.encrypt_data, options.encrypt_data),
+        skip_source_errors=request.skip_source_errors,
+        fail_on_quota_errors=quota_fails,
+        delete_destination_extra=request.delete_destination_extra,
+        source_local_user=request.source_local_user or source.local_user or globus_sdk.MISSING,
+        destination_local_user=request.destination_local_user or destination.local_user or globus_sdk.MISSING,
+        **_common(request, signature, submission_id, options),
     )
     for item, (origin, goal) in zip(request.items, pairs, strict=True):
         algorithm, _, digits = item.checksum.partition(":")
+        algorithm = algorithm or request.checksum_algorithm or options.checksum_algorithm
         document.add_item(
             origin,
             goal,
@@ -102,8 +115,10 @@ def transfer_document(
     return document
 
 
-def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> globus_sdk.DeleteData:
-    """Return the document of a deletion; ``rest`` as for `transfer_document`."""
+def delete_document(
+    request: DeleteRequest, place: Collection, *, submission_id: str, options: GlobusOptions = DEFAULTS
+) -> globus_sdk.DeleteData:
+    """Return the document of a deletion; ``options`` as for `transfer_document`."""
     doomed = [deletable_path(path, place) for path in request.paths]
     document = globus_sdk.DeleteData(
         place.id,
@@ -111,21 +126,25 @@ def delete_document(request: DeleteRequest, place: Collection, **rest: Any) -> g
         ignore_missing=request.ignore_missing,
         # A star in a path is part of the name.
         interpret_globs=False,
-        **_common(request, ["delete", place.id, sorted(doomed)], **rest),
+        local_user=request.local_user or place.local_user or globus_sdk.MISSING,
+        **_common(request, ["delete", place.id, sorted(doomed)], submission_id, options),
     )
     for path in doomed:
         document.add_item(path)
     return document
 
 
-def _common(request: Request, signature: Any, *, submission_id: str, notify: bool) -> dict[str, Any]:
+def _chosen(value: bool | None, default: bool) -> bool:  # noqa: FBT001 - the value of an option, and its default
+    return default if value is None else value
+
+
+def _common(request: Request, signature: Any, submission_id: str, options: GlobusOptions) -> dict[str, Any]:
+    events = options.notify if request.notify is None else request.notify
     return {
         "submission_id": submission_id,
         "label": _label(request.label, signature),
         "deadline": _whole_second(request.deadline) if request.deadline else globus_sdk.MISSING,
-        "notify_on_succeeded": notify,
-        "notify_on_failed": notify,
-        "notify_on_inactive": notify,
+        **{f"notify_on_{event}": event in events for event in NOTIFY_EVENTS},
     }
 
 

@@ -81,6 +81,17 @@ class TaskReader:
         )
         return next((task_id for task_id, its_mark in live if mark and its_mark == mark), None)
 
+    def require_same(self, task_id: str, document: Mapping[str, Any]) -> None:
+        """Raise a BackendError unless a task, which was found by its submission id, has the paths of a document."""
+        label = self._ask(f"Asking for task {task_id}", lambda client: {"label": client.get_task(task_id)["label"]})
+        if documents.fingerprint(label) != documents.fingerprint(document):
+            raise BackendError(
+                f"submission_id={document['submission_id']!r} was used before, for task {task_id}, which is not known "
+                "to have these endpoints and paths; use a new one.",
+                backend="globus",
+                code="Duplicate",
+            )
+
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Return the status of each task, in the same order."""
         found = {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chiltepin.cli.context import data_options
-from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option
+from chiltepin.cli.options import delete_options, label_option, parse_request, show_requests, timeout_option
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
@@ -24,6 +24,7 @@ __all__ = ["delete"]
 @click.option("--ignore-missing", is_flag=True, help="Let a path where nothing is count as deleted.")
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for, and ask for nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask whether it is meant.")
+@delete_options
 @label_option
 @timeout_option
 @data_options
@@ -37,6 +38,7 @@ def delete(
     yes: bool,
     label: str,
     timeout: float,
+    **options: Any,
 ) -> None:
     """Delete a file, or a folder with all that is in it.
 
@@ -55,6 +57,7 @@ def delete(
         recursive=recursive,
         ignore_missing=ignore_missing,
         label=label,
+        **options,
     )
     if dry_run:
         show_requests(context, [request])

@@ -11,7 +11,7 @@ import click
 from chiltepin.cli.batch_file import BatchLine, read_batch
 from chiltepin.cli.context import data_options
 from chiltepin.cli.filter_options import FilterCommand, filter_options
-from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option
+from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option, transfer_options
 from chiltepin.cli.output import print_json
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.model import SYNC_LEVELS
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
     from chiltepin.model import TransferRequest
 
 __all__ = ["transfer"]
+
+_SERVICE_OPTIONS = (
+    "encrypt_data",
+    "fail_on_quota_errors",
+    "checksum_algorithm",
+    "source_local_user",
+    "destination_local_user",
+    "notify",
+    "deadline",
+    "submission_id",
+)
 
 
 @click.command(cls=FilterCommand)
@@ -58,6 +69,7 @@ __all__ = ["transfer"]
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be asked for, and ask for nothing.")
 @click.option("--detach", is_flag=True, help="Print the id of the task and do not wait for it; for a service.")
+@transfer_options
 @label_option
 @timeout_option
 @data_options
@@ -105,6 +117,8 @@ def _requests(
         raise click.UsageError("--delete-destination-extra is for one folder at a time; leave --batch out.")
     if options["filters"] and not any(pair.recursive for pair in pairs):
         raise click.UsageError("--include and --exclude choose files of a folder; add --recursive, or leave them out.")
+    if options["submission_id"] and len({pair.recursive for pair in pairs}) > 1:
+        raise click.UsageError("--submission-id is for one task; give files and folders to different calls.")
     found: list[TransferRequest] = []
     most = context.transfers.backend.capabilities.max_items
     for folders in (False, True):
@@ -147,6 +161,7 @@ def _request(source: Location, destination: Location, pair: BatchLine, options: 
         checksum=pair.checksum,
         delete_destination_extra=options["delete_destination_extra"],
         label=options["label"],
+        **{name: options[name] for name in _SERVICE_OPTIONS},
     )
 
 

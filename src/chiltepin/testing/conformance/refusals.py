@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from chiltepin.testing.conformance.helpers import (
     deletion,
     files,
     move,
+    must_be_refused,
     must_move,
     must_raise,
     pickled,
@@ -86,6 +88,18 @@ def is_plain(error: BaseException) -> bool:
     return known and all(value is None or isinstance(value, str | int | float | bytes) for value in values)
 
 
+#: A value of each option that not every backend supports.
+OPTIONS: dict[str, Any] = {
+    "checksum_algorithm": "sha256",
+    "destination_local_user": "ada",
+    "encrypt_data": True,
+    "fail_on_quota_errors": True,
+    "local_user": "ada",
+    "notify": ("failed",),
+    "source_local_user": "ada",
+}
+
+
 class RefusalLaws:
     """Which requests a backend refuses, and how."""
 
@@ -125,6 +139,35 @@ class RefusalLaws:
             isinstance(outcome.error, BackendError), f"more than {most} items are refused at submit; here {outcome}"
         )
         require(files(rig) == set(), "what is refused moves nothing")
+
+    @pytest.mark.parametrize("option", OPTIONS)
+    def test_an_option_is_supported_or_refused(self, rig: Rig, option: str) -> None:
+        """An option that the capabilities do not name is refused at submit, and nothing moves; any other works."""
+        rig.put(rig.source, "/f", b"data")
+        rig.put(rig.destination, "/g", b"data")
+        request = deletion(rig, "/g") if option == "local_user" else transfer(rig, ("/f", "/f"))
+        outcome = run(rig, replace(request, **{option: OPTIONS[option]}))
+        if option in rig.backend.capabilities.options:
+            require(outcome.succeeded, f"{option} is one of the capabilities, and works; here {outcome}")
+            return
+        must_be_refused(outcome, f"{option} is not one of the capabilities, and is refused at submit")
+        require(files(rig) == {"/g"}, f"a request that is refused because of {option} does nothing")
+
+    def test_a_submission_id_of_the_caller_counts(self, rig: Rig) -> None:
+        """A request with a submission id is refused at submit, or is the task that has this id."""
+        rig.put(rig.source, "/f", b"data")
+        submission_id = rig.backend.new_submission_id()
+        request = replace(transfer(rig, ("/f", "/f")), submission_id=submission_id)
+        if "submission_id" not in rig.backend.capabilities.options:
+            must_be_refused(run(rig, request), "submission_id is not one of the capabilities, and is refused at submit")
+            require(files(rig) == set(), "what is refused moves nothing")
+            return
+        first = rig.backend.submit(request, submission_id)
+        rig.settle(first)
+        require(rig.backend.submit(request, submission_id) == first, "the same submission id is the same task")
+        other = replace(transfer(rig, ("/f", "/g")), submission_id=submission_id)
+        law = "a submission id of a task with other paths is a BackendError"
+        must_raise(BackendError, lambda: rig.backend.submit(other, submission_id), law)
 
     def test_a_relative_path_counts_from_home(self, rig: Rig) -> None:
         """A relative path, and one under ``~``, counts from the home folder of its endpoint."""

@@ -39,6 +39,11 @@ class TaskControl:
         """The paths that it writes to; empty for a deletion."""
         return [item.destination_path for item in self._task.submission.items if item.destination_path]
 
+    @property
+    def submitted(self) -> dict[str, Any]:
+        """The document with which it was submitted."""
+        return dict(self._task.submission.body)
+
     def document(self) -> dict[str, Any]:
         """Return the task document."""
         return self._engine.document(self._task)

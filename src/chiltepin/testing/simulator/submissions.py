@@ -55,6 +55,8 @@ class Submission:
     sync_level: int | None = None
     filter_rules: tuple[Body, ...] = ()
     flags: Body = field(default_factory=dict)
+    #: The document as it came.
+    body: Body = field(default_factory=dict)
 
     def flag(self, name: str) -> bool:
         """Whether an option is on."""
@@ -120,6 +122,7 @@ def read_submission(body: Body, find: Callable[[str], Collection], now: float) -
     if data_type not in kinds:
         raise bad_request(f"DATA_TYPE is {data_type!r}; expected 'transfer' or 'delete'")
     submission = kinds[data_type](body, find)
+    submission.body = body
     submission.label = checked_label(body.get("label"))
     deadline = checked_deadline(body.get("deadline"), now)
     submission.fixed_deadline = deadline is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from chiltepin.model import (
     TransferItem,
     TransferRequest,
     is_checksum,
+    notify_events,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,18 @@ __all__ = [
 
 #: The version of the lines; readers skip lines of any other.
 VERSION = 1
+
+#: Fields of requests that older versions do not have; a line has those that differ from their defaults.
+_OPTIONS: Mapping[str, type] = {
+    "checksum_algorithm": str,
+    "destination_local_user": str,
+    "encrypt_data": bool,
+    "fail_on_quota_errors": bool,
+    "local_user": str,
+    "notify": list,
+    "source_local_user": str,
+    "submission_id": str,
+}
 
 T = TypeVar("T")
 
@@ -177,6 +190,7 @@ def request_to_json(request: Request) -> dict[str, Any]:
     """Return a request as JSON data."""
     plain: dict[str, Any] = {"label": request.label, "recursive": request.recursive}
     plain["deadline"] = None if request.deadline is None else _format_time(request.deadline)
+    plain |= _plain_options(request)
     if isinstance(request, DeleteRequest):
         return plain | {
             "kind": "delete",
@@ -196,6 +210,25 @@ def request_to_json(request: Request) -> dict[str, Any]:
         "skip_source_errors": request.skip_source_errors,
         "filters": [_plain_rule(rule) for rule in request.filters],
     }
+
+
+def _plain_options(request: Request) -> dict[str, Any]:
+    values = {one.name: getattr(request, one.name) for one in fields(request) if one.name in _OPTIONS}
+    defaults = {one.name: one.default for one in fields(request)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value != defaults[name]
+    }
+
+
+def _options(plain: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {name: _get(plain, name, kind) for name, kind in _OPTIONS.items() if name in plain}
+    if "notify" in found and (events := notify_events(found["notify"])) is not None:
+        found["notify"] = events
+    elif "notify" in found:
+        raise ValueError(found)
+    return found
 
 
 def _plain_item(item: TransferItem) -> tuple[str, ...]:
@@ -234,6 +267,7 @@ def _request(plain: Any) -> Request:
             ignore_missing=_get(plain, "ignore_missing", bool),
             label=label,
             deadline=deadline,
+            **_options(plain),
         )
     if plain["kind"] != "transfer":
         raise ValueError(plain["kind"])
@@ -253,4 +287,5 @@ def _request(plain: Any) -> Request:
         filters=tuple(_rule(rule) for rule in _get(plain, "filters", list)),
         label=label,
         deadline=deadline,
+        **_options(plain),
     )

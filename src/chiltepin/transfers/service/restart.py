@@ -85,6 +85,9 @@ class RestartPlan:
 
     def _repeatable_form(self, kind: Request) -> Request:
         """Return the form of a request that leaves alone what is done; the request itself without such a form."""
+        if kind.submission_id:
+            # The service returns the task that it has, whatever is in the document.
+            return kind
         if isinstance(kind, DeleteRequest):
             return replace(kind, ignore_missing=True)
         # A file that is left alone keeps its old time. Without verification, a collection may not support checksums, or

@@ -87,7 +87,7 @@ class Submitter:
         try:
             # The same for every try, which makes a retry harmless.
             if not batch.submission_id:
-                batch.submission_id = self._backend.new_submission_id()
+                batch.submission_id = request.submission_id or self._backend.new_submission_id()
                 waited = batch.waited(self._clock.monotonic())
                 self._recorder.record_intent(batch.submission_id, request, waited=waited, asked=batch.asked())
             handle = self._backend.submit(request, batch.submission_id)

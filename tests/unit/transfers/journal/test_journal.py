@@ -22,6 +22,7 @@ from journal_entries import entries
 
 from chiltepin.model import (
     CHECKSUMS,
+    NOTIFY_EVENTS,
     SYNC_LEVELS,
     DeleteRequest,
     FilterRule,
@@ -29,6 +30,7 @@ from chiltepin.model import (
     TaskState,
     TransferItem,
     TransferRequest,
+    notify_events,
 )
 from chiltepin.transfers.journal import Journal, JournalEntry, OtherProcesses, ProcessId
 
@@ -39,7 +41,14 @@ DELETE = DeleteRequest(endpoint="scratch", paths=("/old",))
 # What a file name on a disk can be: text, and bytes that are no text (os.fsdecode).
 NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))
 TIMES = st.datetimes(timezones=st.just(timezone.utc))
-COMMON = {"recursive": st.booleans(), "label": NAMES, "deadline": st.none() | TIMES}
+CHOICES = st.none() | st.booleans()
+COMMON = {
+    "recursive": st.booleans(),
+    "label": NAMES,
+    "deadline": st.none() | TIMES,
+    "notify": st.none() | st.sets(st.sampled_from(NOTIFY_EVENTS)).map(list).map(notify_events),
+    "submission_id": NAMES,
+}
 CHECKSUM = st.just("") | st.sampled_from(list(CHECKSUMS)).map(lambda name: f"{name}:{'0a' * (CHECKSUMS[name] // 2)}")
 TRANSFERS = {
     **COMMON,
@@ -51,6 +60,11 @@ TRANSFERS = {
     "preserve_timestamp": st.booleans(),
     "delete_destination_extra": st.booleans(),
     "skip_source_errors": st.booleans(),
+    "encrypt_data": CHOICES,
+    "fail_on_quota_errors": CHOICES,
+    "checksum_algorithm": st.just("") | st.sampled_from(list(CHECKSUMS)),
+    "source_local_user": NAMES,
+    "destination_local_user": NAMES,
     "filters": st.lists(
         st.builds(
             FilterRule,
@@ -60,7 +74,13 @@ TRANSFERS = {
         )
     ).map(tuple),
 }
-DELETES = {**COMMON, "endpoint": NAMES, "paths": st.lists(NAMES).map(tuple), "ignore_missing": st.booleans()}
+DELETES = {
+    **COMMON,
+    "endpoint": NAMES,
+    "paths": st.lists(NAMES).map(tuple),
+    "ignore_missing": st.booleans(),
+    "local_user": NAMES,
+}
 
 
 class Clock:
@@ -518,6 +538,8 @@ def wrong_lines() -> dict[str, bytes]:
         "four of a pair": intent | {"request": moved | {"items": [["/a", "/b", f"md5:{'0' * 32}", ""]]}},
         "an unknown level": intent | {"request": moved | {"sync_level": "always"}},
         "an unknown rule": intent | {"request": moved | {"filters": [["perhaps", "*"]]}},
+        "unknown events": intent | {"request": moved | {"notify": ["started"]}},
+        "an option of another kind": intent | {"request": moved | {"encrypt_data": "yes"}},
         "a rule for unknown things": intent | {"request": moved | {"filters": [["exclude", "*", "link"]]}},
         "no such state": ended | {"state": "bored"},
         "a state that is no end": ended | {"state": "active"},

@@ -26,6 +26,7 @@ from chiltepin.model import (
     TaskState,
     TaskStatus,
     contradiction,
+    unsupported,
 )
 from chiltepin.paths import joined, parts
 from chiltepin_sqlite.database import Database
@@ -142,6 +143,8 @@ class SqliteBackend:
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Check the request, and leave the rest to a thread."""
+        if why := unsupported(request, self.capabilities):
+            raise UnsupportedOptionError(why, backend=self.name)
         steps = self._steps(request)
         handle = TaskHandle(
             backend=self.name, task_id=submission_id, submission_id=submission_id
