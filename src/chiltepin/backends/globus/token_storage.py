@@ -10,9 +10,9 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
-from filelock import FileLock, Timeout
 from globus_sdk.token_storage import TokenStorage, TokenStorageData
 
+from chiltepin.backends.globus.shared_file import BusyFileError, change_file
 from chiltepin.errors import LoginRequiredError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class FileTokenStorage(TokenStorage):
     Notes
     -----
     A reader needs no lock: it sees the old file or the new one, because a new one is written beside it and renamed
-    (POSIX, ``rename``). Writers wait for each other with ``flock``, which the kernel releases when a process dies, and
-    which on NFS is a lock at the server (flock(2), "NFS details": since Linux 2.6.12).
+    (POSIX, ``rename``). Writers on several hosts lose nothing of each other either, on disks without locks too; see
+    `shared_file`.
     """
 
     def __init__(self, path: str, *, namespace: str) -> None:
@@ -92,12 +92,14 @@ class FileTokenStorage(TokenStorage):
         return found[0] is not None
 
     def _change(self, change: Callable[[_Logins], None]) -> None:
+        def changed() -> bytes:
+            logins = self._read()
+            change(logins)
+            return json.dumps({"format": _FORMAT, "logins": logins}, indent=1).encode()
+
         def run() -> None:
             _make_folder(os.path.dirname(self.path))
-            with FileLock(f"{self.path}.lock", timeout=LOCK_TIMEOUT, mode=0o600):
-                logins = self._read()
-                change(logins)
-                self._write(logins)
+            change_file(self.path, changed, timeout=LOCK_TIMEOUT)
 
         self._translate_errors(run)
 
@@ -105,7 +107,7 @@ class FileTokenStorage(TokenStorage):
         """Run a call; what the file system refuses becomes one sentence."""
         try:
             return call()
-        except Timeout:
+        except BusyFileError:
             why = f"another process has held {self.path}.lock for {LOCK_TIMEOUT:.0f} s"
         except OSError as err:
             why = err.strerror or type(err).__name__
@@ -136,25 +138,6 @@ class FileTokenStorage(TokenStorage):
             raise _broken_file(self.path)
         logins: _Logins = document["logins"]
         return logins
-
-    def _write(self, logins: _Logins) -> None:
-        # One name, for only one writes at a time: what a killed writer left there goes away here.
-        beside = f"{self.path}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            # Any umask may have taken bits away; it cannot have added any.
-            os.fchmod(descriptor, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"format": _FORMAT, "logins": logins}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
 
 
 def _make_folder(folder: str) -> None:

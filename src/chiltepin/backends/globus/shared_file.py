@@ -1,0 +1,136 @@
+"""Change a small file that processes of several hosts change at once, so that no change is lost.
+
+Locks may be missing on a disk, or count between the processes of one host only. So a lock (``flock``) only lets the
+writers of one host wait for each other. What keeps a change is the new file that each writer makes beside the old one,
+under a name that is its own. It makes that file, removes those of all other writers, and only then reads the old file,
+writes the new one and renames it over the old one. Of two writers at once, one of them finds its new file gone, and
+begins again with what the other has written. This needs no more of a disk than that names are made, removed and listed
+in one order for all.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import re
+import secrets
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.processes import is_earlier_boot, machine_id, start_ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["BusyFileError", "change_file"]
+
+#: Seconds for which a writer is not disturbed of whom it is not known whether it lives; it needs milliseconds.
+PATIENCE = 10.0
+
+#: The longest pause between two looks, in seconds; a random part of it, so that two writers do not keep step.
+_PAUSE = 0.02
+
+#: The end of the name of a new file: machine, process, its start and a random text; earlier versions had none of it.
+_NEW = re.compile(r"(?:\.([0-9a-f]+)-([0-9]+)-([0-9]+)-[0-9a-f]+)?\.new$")
+
+
+class BusyFileError(Exception):
+    """Other writers have left no room."""
+
+
+def change_file(path: str, change: Callable[[], bytes], *, timeout: float) -> None:
+    """Replace a file by the bytes that ``change`` makes of it, which is called again if another writer was first.
+
+    A BusyFileError if other writers leave no room for so many seconds.
+    """
+    deadline = time.monotonic() + timeout
+    with _turn(f"{path}.lock", deadline):
+        while not _replaced(path, change):
+            _pause(deadline)
+
+
+@contextmanager
+def _turn(path: str, deadline: float) -> Iterator[None]:
+    """Wait for the other writers of this host, if the disk has locks."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        while not _locked(descriptor):
+            _pause(deadline)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        """There are none on this disk."""
+    return True
+
+
+def _pause(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise BusyFileError
+    time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - not a secret
+
+
+def _replaced(path: str, change: Callable[[], bytes]) -> bool:
+    """Change the file once; return False if another writer has removed our new file, or goes first."""
+    _remove(_await_others(path))
+    mine = f"{path}.{machine_id()}-{os.getpid()}-{start_ticks(os.getpid()) or 0}-{secrets.token_hex(4)}.new"
+    descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            others = _new_files(path) - {mine}
+            # Of two that begin at one moment, one gives way.
+            if mine > min(others, default=mine):
+                return False
+            _remove(others)
+            # Any umask may have taken bits away; it cannot have added any.
+            os.fchmod(descriptor, 0o600)
+            file.write(change())
+            file.flush()
+            os.fsync(descriptor)
+        with suppress(FileNotFoundError):
+            os.replace(mine, path)
+            return True
+        return False
+    finally:
+        _remove({mine})
+
+
+def _await_others(path: str) -> set[str]:
+    """Wait for writers that may be alive; return the new files that are still there."""
+    end = time.monotonic() + PATIENCE
+    with suppress(BusyFileError):
+        while not all(map(_is_left, _new_files(path))):
+            _pause(end)
+    return _new_files(path)
+
+
+def _new_files(path: str) -> set[str]:
+    folder, name = os.path.split(path)
+    return {
+        os.path.join(folder, found)
+        for found in os.listdir(folder)
+        if found.startswith(name) and _NEW.match(found, len(name))
+    }
+
+
+def _is_left(new_file: str) -> bool:
+    """Whether the writer of a new file is known to be dead."""
+    told = _NEW.search(new_file)
+    if told is None or told[1] is None or is_earlier_boot(told[1]):
+        return True
+    return told[1] == machine_id() and start_ticks(int(told[2])) != told[3]
+
+
+def _remove(paths: set[str]) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
