@@ -9,7 +9,7 @@ import click
 from chiltepin.cli.output import print_json, with_option_names
 from chiltepin.cli.params import Number
 from chiltepin.errors import ChiltepinError, printable
-from chiltepin.settings.limits import SECONDS
+from chiltepin.settings.limits import COUNT, SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ __all__ = [
     "show_requests",
     "timeout_option",
     "transfer_options",
+    "workers_option",
 ]
 
 T = TypeVar("T")
@@ -39,6 +40,12 @@ timeout_option = click.option(
     default=DAY,
     metavar="SECONDS",
     help="Stop what is not done by then; after a day, if not given.",
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=int(COUNT.least), max=int(COUNT.most)),
+    metavar="N",
+    help="Have so many processes of this machine move one folder together; as in the settings, if not given.",
 )
 
 

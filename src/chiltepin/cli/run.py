@@ -28,24 +28,23 @@ POLLING_INTERVAL, REDRAW_INTERVAL = 5.0, 0.1
 MAX_FOLDERS_COUNTED = {"service": 25, "worker": 100_000}
 
 
-def run_requests(context: Context, requests: Sequence[Request], *, timeout: float) -> None:
+def run_requests(context: Context, requests: Sequence[Request], *, timeout: float, workers: int | None = None) -> None:
     """Run requests of one kind, show their progress, and exit with the matching code.
 
-    Requests that have not ended after ``timeout`` seconds are stopped.
+    Requests that have not ended after ``timeout`` seconds are stopped. ``workers`` is as for `chiltepin.data.transfer`.
     """
     from chiltepin.transfers.running import start  # noqa: PLC0415 - help needs no threads
 
     began = time.monotonic()
     interrupted = threading.Event()
     with _interruptible(interrupted):
-        grace = context.settings.fault_grace
-        tasks = [
-            task
-            for request in requests
-            for task in start(
-                context.transfers, request, timeout=timeout, polling_interval=POLLING_INTERVAL, grace=grace
-            )
-        ]
+        options: dict[str, Any] = {
+            "timeout": timeout,
+            "polling_interval": POLLING_INTERVAL,
+            "grace": context.settings.fault_grace,
+            "workers": context.settings.workers if workers is None else workers,
+        }
+        tasks = [task for request in requests for task in start(context.transfers, request, **options)]
         with _reporter(context, requests) as reporter:
             _wait(tasks, interrupted, reporter)
     print_outcome(context, requests, tasks, seconds=time.monotonic() - began, interrupted=interrupted.is_set())

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chiltepin.cli.context import data_options
-from chiltepin.cli.options import delete_options, label_option, parse_request, show_requests, timeout_option
+from chiltepin.cli.options import (
+    delete_options,
+    label_option,
+    parse_request,
+    show_requests,
+    timeout_option,
+    workers_option,
+)
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.errors import printable
 
@@ -27,6 +34,7 @@ __all__ = ["delete"]
 @delete_options
 @label_option
 @timeout_option
+@workers_option
 @data_options
 def delete(
     *,
@@ -38,6 +46,7 @@ def delete(
     yes: bool,
     label: str,
     timeout: float,
+    workers: int | None,
     **options: Any,
 ) -> None:
     """Delete a file, or a folder with all that is in it.
@@ -64,7 +73,7 @@ def delete(
         return
     if not yes:
         _confirm(endpoint, path, recursive=recursive)
-    run_requests(context, [request], timeout=timeout)
+    run_requests(context, [request], timeout=timeout, workers=workers)
 
 
 def _confirm(endpoint: str, path: str, *, recursive: bool) -> None:

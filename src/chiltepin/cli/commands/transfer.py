@@ -11,7 +11,14 @@ import click
 from chiltepin.cli.batch_file import BatchLine, read_batch
 from chiltepin.cli.context import data_options
 from chiltepin.cli.filter_options import FilterCommand, filter_options
-from chiltepin.cli.options import label_option, parse_request, show_requests, timeout_option, transfer_options
+from chiltepin.cli.options import (
+    label_option,
+    parse_request,
+    show_requests,
+    timeout_option,
+    transfer_options,
+    workers_option,
+)
 from chiltepin.cli.output import print_json
 from chiltepin.cli.params import ENDPOINT_PATH
 from chiltepin.model import SYNC_LEVELS
@@ -72,6 +79,7 @@ _SERVICE_OPTIONS = (
 @transfer_options
 @label_option
 @timeout_option
+@workers_option
 @data_options
 def transfer(
     *,
@@ -82,6 +90,7 @@ def transfer(
     dry_run: bool,
     detach: bool,
     timeout: float,
+    workers: int | None,
     **options: Any,
 ) -> None:
     """Move a file, or what is in a folder, to another endpoint.
@@ -103,7 +112,7 @@ def transfer(
     elif detach:
         _detach(context, requests, timeout)
     else:
-        run_requests(context, requests, timeout=timeout)
+        run_requests(context, requests, timeout=timeout, workers=workers)
 
 
 def _requests(
