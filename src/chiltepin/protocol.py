@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchingBackend",
     "ClientBackend",
+    "FileRange",
     "PlacingBackend",
     "Shard",
     "ShardOutcome",
@@ -133,8 +134,34 @@ class WorkerBackend(TransferBackend, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileRange:
+    """A part of a large file that several workers write into one temporary file; plain data.
+
+    Parameters
+    ----------
+    file : tuple of str
+        The names from the folder of the request down to the file; none where the request is of one file.
+    temp_file : str
+        The name of the temporary file, beside the destination.
+    content_id : str
+        What all workers have to see at the source, so that they copy parts of one content.
+    offset, count : int
+        Bytes.
+    step : {"copy", "commit", "remove"}
+        Copy the bytes; or, after all of them, give the file its name; or, after a failure, remove the temporary file.
+    """
+
+    file: tuple[str, ...]
+    temp_file: str
+    content_id: str
+    offset: int = 0
+    count: int = 0
+    step: Literal["copy", "commit", "remove"] = "copy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A part of a recursive request, which one worker does; plain data.
+    """A part of a request, which one worker does; plain data.
 
     Parameters
     ----------
@@ -146,6 +173,8 @@ class Shard:
         After this time the worker gives back what it has not begun; None: it does all of it.
     workers : int
         How many workers there are, for dividing a large folder.
+    range : FileRange or None
+        A part of one large file, instead of folders.
     last : bool
         What is done once, after all other shards have succeeded: a transfer removes what is only at the destination,
         and a deletion removes the folders that are left.
@@ -158,6 +187,7 @@ class Shard:
     parts: int = 1
     seconds: float | None = None
     workers: int = 1
+    range: FileRange | None = None
     last: bool = False
     listed: Mapping[int, int] = field(default_factory=dict)
 
@@ -198,7 +228,7 @@ class ShardOutcome:
 
 @runtime_checkable
 class ShardingBackend(WorkerBackend, Protocol):
-    """A worker backend of which several workers can do one recursive request together."""
+    """A worker backend of which several workers can do one request together."""
 
     def submit_shard(self, request: Request, shard: Shard, submission_id: str) -> TaskHandle:
         """Submit one part of a request that has one item; as `TransferBackend.submit`."""

@@ -184,6 +184,7 @@ class FilesystemBackend:
 
     def _transfer(self, request: TransferRequest, shard: ShardRun | None) -> Callable[[TaskRun], None]:
         from chiltepin.backends.filesystem.mover.file import copy_file  # noqa: PLC0415 - a listing moves nothing
+        from chiltepin.backends.filesystem.mover.ranges import copy_range  # noqa: PLC0415
         from chiltepin.backends.filesystem.mover.tree import copy_tree  # noqa: PLC0415
 
         origins = self._place(request.source).locations([item.source for item in request.items])
@@ -201,7 +202,9 @@ class FilesystemBackend:
                 backend=self.name,
             )
         roots = Roots(partial(self._roots, request.destination))
-        if request.recursive:
+        if shard is not None and shard.shard.range is not None:
+            copies = [partial(copy_range, shard=shard)] * len(pairs)
+        elif request.recursive:
             copies = [partial(copy_tree, roots=roots, shard=shard)] * len(pairs)
         else:
             copies = [partial(copy_file, roots=roots, checksum=item.checksum) for item in request.items]

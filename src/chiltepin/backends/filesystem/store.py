@@ -24,6 +24,7 @@ __all__ = [
     "SMALL",
     "Batching",
     "CopyOptions",
+    "Dividing",
     "Entry",
     "Folder",
     "KeptByObject",
@@ -308,6 +309,19 @@ class Batching(Protocol):
 
     def prefetch(self, entries: Sequence[Entry]) -> Folder:
         """Return the same folder for the reading of these files by one thread, in this order, each once."""
+        ...
+
+
+@runtime_checkable
+class Dividing(Protocol):
+    """What a folder may have besides: temporary files that several workers write, each a part."""
+
+    def begin_shared(self, reader: Reader, name: str) -> str | None:
+        """Make a temporary file of the size of a source, and return its name; None if its disk takes no parts."""
+        ...
+
+    def shared_temp_file(self, temp_file: str, name: str, size: int) -> TempFile:
+        """Open it; leaving the ``with`` does not remove it."""
         ...
 
 

@@ -14,6 +14,7 @@ from chiltepin.backends.filesystem.local.claims import sweep
 from chiltepin.backends.filesystem.local.in_order_files import InOrderTempFile, in_order_only
 from chiltepin.backends.filesystem.local.kernel_copy import clonable, clone
 from chiltepin.backends.filesystem.local.reader import ENTERED, FILE, LocalReader, read_small
+from chiltepin.backends.filesystem.local.shared_temp_file import SharedTempFile, begin_shared
 from chiltepin.backends.filesystem.local.temp_files import TempFiles
 from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
 from chiltepin.backends.filesystem.local.writer import PART, LocalTempFile
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from chiltepin.backends.filesystem.store import CopyOptions, Folder
+    from chiltepin.backends.filesystem.store import CopyOptions, Folder, Reader
     from chiltepin.paths import Parts
 
 __all__ = ["LocalFolder"]
@@ -230,6 +231,16 @@ class LocalFolder:
             continued=continued,
             learns=self._learns,
         )
+
+    def begin_shared(self, reader: Reader, name: str) -> str | None:
+        """Begin a file that several workers write; see `Dividing.begin_shared`."""
+        if self._in_order or reader.size is None:
+            return None
+        return begin_shared(self.descriptor, reader.content_id, name, reader.size)
+
+    def shared_temp_file(self, temp_file: str, name: str, size: int) -> SharedTempFile:
+        """Open a file that `begin_shared` has made."""
+        return SharedTempFile(self.open_temp_files(), temp_file, name, size)
 
     def __enter__(self) -> Self:
         return self

@@ -113,6 +113,13 @@ class Content:
             checksum.check(self._name)
         return size
 
+    def copy_range(self, offset: int, count: int, do_all: Callable[[Iterable[Callable[[], None]]], None]) -> None:
+        """Copy and verify some bytes of it, which begin at a part; as `copy`."""
+        end, part = offset + count, self._temp_file.part or count
+        do_all(partial(self._part, start, min(part, end - start)) for start in range(offset, end, part))
+        if self._reader.changed():
+            raise self._has_changed()
+
     def _has_changed(self) -> Fault:
         reason = f"{self._name} changed while it was copied; move it again when it is complete."
         return Fault("FILE_SIZE_CHANGED", reason)

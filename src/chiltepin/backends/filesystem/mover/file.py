@@ -9,6 +9,7 @@ from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
+from chiltepin.backends.filesystem.mover.ranges import divided
 from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.temp_names import is_temp_name
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import TransferRequest
+    from chiltepin.paths import Parts
 
 __all__ = ["Copier", "copy_file", "refuse_temporary"]
 
@@ -119,12 +121,21 @@ class Copier:
         self.options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
 
     def file(
-        self, here: Folder, entry: Entry, there: Folder, name: str, *, existing: Entry | None, checksum: str = ""
+        self,
+        here: Folder,
+        entry: Entry,
+        there: Folder,
+        name: str,
+        *,
+        existing: Entry | None,
+        checksum: str = "",
+        path: Parts = (),
     ) -> bool:
         """Copy one file, unless the sync level skips it; return whether it was copied.
 
         ``existing`` is the entry that has the new name; None also if no sync level would skip it. ``checksum`` is the
-        expected one, such as ``sha256:...``, or empty.
+        expected one, such as ``sha256:...``, or empty. ``path`` has the names from the folder of the request down to
+        it. A large file may be left to several workers; see `divided`.
         """
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)
@@ -132,18 +143,24 @@ class Copier:
         options = replace(self.options, checksum=checksum) if checksum else self.options
         size = there.copy_from(here, entry, name, options)
         if size is None:
-            size = self._through_temp_file(here, entry, there, name, options)
+            size = self._through_temp_file(here, entry, there, name, options, path)
+        if size is None:
+            return False
         self._task.count(files=1, size=size)
         return True
 
-    def _through_temp_file(self, here: Folder, entry: Entry, there: Folder, name: str, options: CopyOptions) -> int:
-        with (
-            here.read(entry.name) as reader,
-            there.temp_file(name, size=reader.size, content_id=reader.content_id) as temp_file,
-            self._task.moving() as passed,
-        ):
-            size = Content(reader, temp_file, options, entry.name, passed).copy(self._task.pool.all)
-            temp_file.commit(reader.mtime if options.mtime else None)
+    def _through_temp_file(
+        self, here: Folder, entry: Entry, there: Folder, name: str, options: CopyOptions, path: Parts
+    ) -> int | None:
+        with here.read(entry.name) as reader:
+            if self._task.shard is not None and divided(self._task.shard, reader, there, name, path, options):
+                return None
+            with (
+                there.temp_file(name, size=reader.size, content_id=reader.content_id) as temp_file,
+                self._task.moving() as passed,
+            ):
+                size = Content(reader, temp_file, options, entry.name, passed).copy(self._task.pool.all)
+                temp_file.commit(reader.mtime if options.mtime else None)
         return size
 
     def kept_time(self, there: Folder) -> Callable[[int], int] | None:

@@ -354,7 +354,8 @@ class _Tree:
 
     def _move(self, pair: FolderPair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None
-        if self._copier.file(here, entry, pair.there, entry.name, existing=existing):
+        path = (*pair.goal.parts[len(self._goal.parts) :], entry.name)
+        if self._copier.file(here, entry, pair.there, entry.name, existing=existing, path=path):
             self._task.arrived(pair.origin, pair.goal, entry.name)
 
     def mirror(self, node: Node, group: TaskGroup) -> list[str]:

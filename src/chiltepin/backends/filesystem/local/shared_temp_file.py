@@ -1,0 +1,78 @@
+"""A temporary file of this machine's disks that several workers write together, perhaps on several hosts.
+
+No process owns it, so that no lock tells whether it is needed. Its name has the mark of its content, and a number of
+its own, so that two tasks never write one file. A later task of the same content removes it unless a worker of this
+host has it open, which shares a lock of it; otherwise it is swept when no one has written to it for a day.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, open_locked
+from chiltepin.backends.filesystem.local.reader import OpenFile, close_quietly
+from chiltepin.backends.filesystem.local.writer import LocalTempFile
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, body_of, temporary
+from chiltepin.backends.processes import HOST
+
+if TYPE_CHECKING:
+    from chiltepin.backends.filesystem.local.temp_files import TempFiles
+
+__all__ = ["SharedTempFile", "begin_shared"]
+
+#: Stands for the host of a temporary file of no host; see `claims`.
+_NO_HOST = "0" * HOST
+
+
+def begin_shared(folder: int, content_id: str, name: str, size: int) -> str:
+    """Make a temporary file of so many bytes, and return its name; what dead tasks have left of the same is removed."""
+    mark = hashlib.sha256(f"{content_id}/{name}".encode(errors="surrogateescape")).hexdigest()[:MARKED]
+    start = f"{_NO_HOST}-{mark}-"
+    for other in os.listdir(folder):
+        if other.startswith(TEMP_PREFIX) and (body_of(other) or "").startswith(start):
+            _remove_unused(folder, other)
+    temp_file = temporary(f"{start}{secrets.randbits(62)}")
+    descriptor = os.open(temp_file, NEW, 0o600, dir_fd=folder)
+    try:
+        os.ftruncate(descriptor, size)
+    except BaseException:
+        os.unlink(temp_file, dir_fd=folder)
+        raise
+    finally:
+        close_quietly(descriptor)
+    return temp_file
+
+
+def _remove_unused(folder: int, name: str) -> None:
+    with suppress(OSError):
+        descriptor = open_locked(folder, name, OPEN, fcntl.LOCK_NB)
+        if descriptor is not None:
+            os.unlink(name, dir_fd=folder)
+            close_quietly(descriptor)
+
+
+class SharedTempFile(LocalTempFile):
+    """Such a file, open at one worker; leaving the ``with`` does not remove it."""
+
+    def __init__(self, temp_files: TempFiles, temp_file: str, name: str, size: int) -> None:
+        descriptor = os.open(temp_file, OPEN, dir_fd=temp_files.folder)
+        facts = os.fstat(descriptor)
+        if facts.st_uid != os.geteuid() or facts.st_nlink != 1 or facts.st_size != size:
+            close_quietly(descriptor)
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), temp_file)
+        # Where there are no locks, a task of the same content may remove the file, and this one fails.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        super().__init__(temp_files, temp_file, descriptor, name, size, rights=temp_files.replaced(name))
+
+    def mark_verified(self, offset: int, digest: bytes) -> None:
+        """Note nothing: a worker that is slow to end must not write behind the end of a file that has its name."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        OpenFile.__exit__(self, kind, error, trace)

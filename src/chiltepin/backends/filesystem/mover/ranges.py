@@ -1,0 +1,106 @@
+"""Large files that several workers copy: which are divided, and how one range of them is copied.
+
+All ranges go into one temporary file. Each worker proves what it has written, and that the source is the content that
+the others copy; when all of them have, one worker gives the file its name.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.reader import LocalReader
+from chiltepin.backends.filesystem.mover.content import Content
+from chiltepin.backends.filesystem.store import CopyOptions, Dividing
+from chiltepin.protocol import FileRange, Shard
+
+if TYPE_CHECKING:
+    from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.mover.shard import ShardRun
+    from chiltepin.backends.filesystem.mover.task import TaskRun
+    from chiltepin.backends.filesystem.store import Folder, Reader
+    from chiltepin.model import TransferRequest
+    from chiltepin.paths import Parts
+
+__all__ = ["RANGE", "copy_range", "divided"]
+
+#: Bytes of a range: some tenths of a second on a fast disk, beside which the milliseconds of one more shard are little.
+#: A file of fewer than two ranges is copied by one worker.
+RANGE = 1 << 29
+
+
+def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Parts, options: CopyOptions) -> bool:
+    """Give back the ranges of a file, if it is large and several workers can copy it; return whether that was done."""
+    size = reader.size
+    if shard.shard.workers == 1 or size is None or size < 2 * RANGE or not reader.parts:
+        return False
+    # A checksum of the whole is computed from the first byte to the last.
+    if options.checksum or (options.verify and reader.checksum) or not isinstance(there, Dividing):
+        return False
+    taken = there.entry(name)
+    if taken is not None and taken.kind == "dir":
+        return False
+    temp_file = there.begin_shared(reader, name)
+    if temp_file is None:
+        return False
+    whole = FileRange(file=path, temp_file=temp_file, content_id=_identity(reader))
+    shard.rest += [
+        Shard(range=replace(whole, offset=offset, count=min(RANGE, size - offset))) for offset in range(0, size, RANGE)
+    ]
+    return True
+
+
+def _identity(reader: Reader) -> str:
+    """Return what is the same for one content at all workers."""
+    if not isinstance(reader, LocalReader):
+        return reader.content_id
+    # The number of a disk is another one on each host. The change time cannot be set, so that two files which agree in
+    # all this are one, or of one image.
+    facts = reader.facts
+    return f"{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
+
+
+def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: Location, shard: ShardRun) -> None:
+    """Do the step of a `FileRange`."""
+    part = cast("FileRange", shard.shard.range)
+    source, target = _places(request, origin, goal, part.file)
+    with target.parent() as there:
+        if part.step == "remove":
+            with suppress(FileNotFoundError):
+                there.remove(part.temp_file)
+            return
+        try:
+            _do(run, request, source, target, there, part)
+        except Exception as err:  # noqa: BLE001 - other files and ranges go on
+            run.fail(err, f"Copying {source}")
+
+
+def _places(request: TransferRequest, origin: Location, goal: Location, file: Parts) -> tuple[Location, Location]:
+    """Return where the file is and where it goes, as `copy_tree` and `copy_file` find them."""
+    if request.recursive:
+        return origin.resolved(follow=True).below(*file), goal.resolved(follow=True).below(*file)
+    above = replace(goal, parts=goal.parts[:-1]).resolved(follow=True)
+    return origin.resolved(follow=True), above.below(goal.parts[-1])
+
+
+def _do(
+    run: TaskRun, request: TransferRequest, source: Location, target: Location, there: Folder, part: FileRange
+) -> None:
+    name = target.parts[-1]
+    options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
+    with source.parent() as here, here.read(source.parts[-1]) as reader:
+        if _identity(reader) != part.content_id:
+            raise Fault(
+                "FILE_SIZE_CHANGED", f"{source} changed while it was copied; move it again when it is complete."
+            )
+        size = cast("int", reader.size)
+        with cast("Dividing", there).shared_temp_file(part.temp_file, name, size) as temp_file:
+            if part.step == "commit":
+                temp_file.commit(reader.mtime if options.mtime else None)
+                run.count(files=1, size=size)
+                return
+            with run.moving() as passed:
+                Content(reader, temp_file, options, name, passed).copy_range(part.offset, part.count, run.pool.all)
