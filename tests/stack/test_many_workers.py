@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from chiltepin import Workflow, delete, delete_task, transfer, transfer_task
-from chiltepin.backends.filesystem.mover import shard
+from chiltepin.backends.filesystem.mover import content, ranges, shard
 from chiltepin.errors import TaskError
 from chiltepin.transfers import policy
 
@@ -37,10 +37,11 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def tiny_shards(monkeypatch):
-    """Shards of one folder, and folders that are large with four entries."""
+    """Shards of one folder; folders that are large with five entries, and files that are with 300,000 bytes."""
     for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
         monkeypatch.setattr(policy.wait_times, name, 0.0)
     monkeypatch.setattr(shard, "LARGE_FOLDER", 4)
+    monkeypatch.setattr(ranges, "RANGE", 100_000)
 
 
 def plant(chance, top, depth=0):
@@ -49,7 +50,7 @@ def plant(chance, top, depth=0):
     for name in chance.sample(NAMES, chance.randint(0, len(NAMES))):
         path, kind = top / name, chance.random()
         if kind < 0.6:
-            path.write_bytes(chance.randbytes(chance.choice([0, 1, 5, 5000])))
+            path.write_bytes(chance.randbytes(chance.choice([0, 1, 5, 5000, 300_000])))
             os.utime(path, (1e9 + chance.randint(0, 9), 1e9 + chance.randint(0, 9)))
         elif kind < 0.65:
             path.symlink_to(chance.choice(NAMES))
@@ -163,3 +164,42 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     assert os.listdir(root / "there") == []
     _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=10)
     assert not alive
+
+
+def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
+    """One file in ranges arrives whole, under its name and with its time, in place of an old one."""
+    here, there = place / "root/here", place / "root/there"
+    shutil.rmtree(place / "root", ignore_errors=True)
+    data = random.Random(2).randbytes(1_000_001)  # noqa: S311 - to be repeated
+    here.mkdir(parents=True)
+    there.mkdir()
+    (here / "large").write_bytes(data)
+    os.utime(here / "large", (1e9, 1e9))
+    (there / "large").write_bytes(b"old")
+    (there / "large").chmod(0o640)
+    future = transfer_task("here", "there", "/large", "/large", executor="local", workers=4, preserve_timestamp=True)
+    assert future.result() is True
+    assert look(there) == {"large": ("file", data, 10**18)}
+    assert (there / "large").stat().st_mode & 0o777 == 0o640
+    assert (future.status().files_done, future.status().bytes_done) == (1, len(data))
+
+
+def test_a_large_file_that_changes_leaves_nothing(place, tiny_shards, monkeypatch):
+    """A source that is written to between two ranges fails the transfer; the old file stays, and no temporary one."""
+    here, there = place / "root/here", place / "root/there"
+    shutil.rmtree(place / "root", ignore_errors=True)
+    here.mkdir(parents=True)
+    there.mkdir()
+    (here / "large").write_bytes(bytes(1_000_000))
+    (there / "large").write_bytes(b"old")
+    whole = content.Content.copy_range
+
+    def copy_range(self, *args):
+        whole(self, *args)
+        os.utime(here / "large")
+
+    monkeypatch.setattr(content.Content, "copy_range", copy_range)
+    future = transfer_task("here", "there", "/large", "/large", executor="local", workers=2)
+    with pytest.raises(TaskError, match="changed while it was copied"):
+        future.result()
+    assert {name: facts[1] for name, facts in look(there).items()} == {"large": b"old"}

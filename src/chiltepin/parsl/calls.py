@@ -116,7 +116,7 @@ def start(
     if payload.handle is None:
         service = ServiceChannel(payload, open_transfers(payload.setup, client).manager)
         app_future, channel = operation.elsewhere(payload, service.start, **options), service
-    elif workers > 1 and (payload.request is None or payload.request.recursive):
+    elif workers > 1:
         place = {"executor": options["executor"], **resources}
         shards = ShardedChannel(payload, payload.handle, operation, dfk, place, workers)
         app_future, channel = operation.elsewhere(payload, shards.start, **options), shards

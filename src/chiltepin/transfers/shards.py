@@ -22,13 +22,14 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error
+from chiltepin.transfers.ranged_files import RangedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from chiltepin.model import Request
-    from chiltepin.protocol import TransferBackend
+    from chiltepin.protocol import FileRange, TransferBackend
     from chiltepin.transfers.recorder import TaskLog
 
 __all__ = ["RunningShard", "ShardedTask", "can_share"]
@@ -38,8 +39,10 @@ TOLD = 3
 
 
 def can_share(backend: TransferBackend, request: Request) -> bool:
-    """Whether several workers can do a request together."""
-    return isinstance(backend, ShardingBackend) and request.recursive and len(items_of(request)) == 1
+    """Whether several workers can do a request together: a folder, or a large file."""
+    if isinstance(request, DeleteRequest) and not request.recursive:
+        return False
+    return isinstance(backend, ShardingBackend) and len(items_of(request)) == 1
 
 
 class RunningShard(Protocol):
@@ -124,6 +127,7 @@ class ShardedTask:
         self._listed: dict[int, int] = {}
         self._told: list[tuple[str, str]] = []
         self._failed = 0
+        self._files = RangedFiles()
 
     def begin(self) -> ShardedTask:
         """Start the first shard."""
@@ -141,6 +145,7 @@ class ShardedTask:
     def _total(self) -> TaskStatus:
         with self._lock:
             total, running = self._sum, list(self._running)
+            total = replace(total, bytes_moving=self._files.moving)
         for status in filter(None, (shard.status() for shard in running)):
             total = _added(total, status)
         return total
@@ -211,8 +216,13 @@ class ShardedTask:
 
     def _take(self) -> tuple[Shard, int] | None:
         """Return the next shard, if there is one and a worker for it; the lock is held."""
-        if self._end is not None or self._live >= self._workers:
+        if self._live >= self._workers:
             return None
+        if self._end is not None:
+            return self._next_removal()
+        while self._shards and (part := self._shards[0][0].range) is not None and self._files.in_vain(part):
+            self._shards.popleft()
+            self._after(part, done=False)
         if self._shards:
             taken = self._shards.popleft()
         elif self._folders:
@@ -224,6 +234,19 @@ class ShardedTask:
             return None
         self._live += 1
         return taken
+
+    def _next_removal(self) -> tuple[Shard, int] | None:
+        """Return the removal of what a stopped task would leave, when nothing writes to it any more."""
+        part = self._files.removal() if not self._live else None
+        if part is None:
+            return None
+        self._live += 1
+        return Shard(range=part), self._retries
+
+    def _after(self, part: FileRange, *, done: bool) -> None:
+        """Go on with a large file when a step of it has ended; the lock is held."""
+        if (following := self._files.ended(part, done=done)) is not None:
+            self._shards.appendleft((Shard(range=following), 0))
 
     def _some_folders(self) -> Shard:
         most = len(self._folders) // (2 * self._workers)
@@ -245,6 +268,9 @@ class ShardedTask:
             request = replace(request, ignore_missing=True)
         if self._began is not None:
             left -= self._clock.monotonic() - self._began
+        removal = shard.range is not None and shard.range.step == "remove"
+        if removal:
+            left = policy.wait_times.STOP_GRACE
         if left <= 0:
             with self._lock:
                 self._live -= 1
@@ -257,7 +283,7 @@ class ShardedTask:
         running = self._start(request, shard, left)
         with self._lock:
             self._running.add(running)
-            stopped = self._end is not None
+            stopped = self._end is not None and not removal
         if stopped:
             running.stop()
         running.future.add_done_callback(partial(self._has_ended, running, shard, losses))
@@ -279,11 +305,16 @@ class ShardedTask:
                 self._sum = replace(self._sum, faults=self._sum.faults + 1)
             return
         if error is not None:
+            with self._lock:
+                if shard.range is not None:
+                    self._after(shard.range, done=False)
             self._stop(error)
             return
         outcome = future.result()
         with self._lock:
             self._add(outcome)
+            if shard.range is not None:
+                self._after(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)
         status = outcome.status
         if isinstance(outcome.error, TaskTimeoutError):
             self._expire()
@@ -308,7 +339,10 @@ class ShardedTask:
                 self._listed[key] = self._listed.get(key, 0) + count
         for rest in outcome.rest:
             self._gave_back = True
-            if rest.parts == 1:
+            if rest.range is not None:
+                self._files.add(rest.range)
+                self._shards.append((rest, 0))
+            elif rest.parts == 1:
                 self._folders += rest.folders
             else:
                 seconds = policy.wait_times.SHARD_LONG

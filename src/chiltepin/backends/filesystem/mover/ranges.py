@@ -6,7 +6,6 @@ the others copy; when all of them have, one worker gives the file its name.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast

@@ -1,0 +1,63 @@
+"""Which step of a large file follows when a range of it has ended: the other ranges, its name, or its removal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from chiltepin.protocol import FileRange
+
+__all__ = ["RangedFiles"]
+
+
+class _File:
+    def __init__(self, part: FileRange) -> None:
+        self.part = part
+        #: Ranges that have not ended, bytes of those that are copied, and whether one has failed.
+        self.left: set[FileRange] = set()
+        self.copied, self.failed = 0, False
+
+
+class RangedFiles:
+    """The files of one task that are copied in ranges and have not got their names."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+
+    def add(self, part: FileRange) -> None:
+        """Note a range that is to be copied."""
+        self._files.setdefault(part.temp_file, _File(part)).left.add(part)
+
+    def in_vain(self, part: FileRange) -> bool:
+        """Whether another range of its file has failed."""
+        file = self._files.get(part.temp_file)
+        return part.step == "copy" and file is not None and file.failed
+
+    def ended(self, part: FileRange, *, done: bool) -> FileRange | None:
+        """Note the end of a step; return the next one of its file, if that was the last that it waited for."""
+        file = self._files[part.temp_file]
+        if part.step == "remove" or (part.step == "commit" and done):
+            del self._files[part.temp_file]
+            return None
+        file.left.discard(part)
+        file.failed = file.failed or not done
+        file.copied += part.count if done else 0
+        if file.left:
+            return None
+        return _step(part, "remove" if file.failed else "commit")
+
+    @property
+    def moving(self) -> int:
+        """Bytes that are copied, of files that are not whole."""
+        return sum(file.copied for file in self._files.values())
+
+    def removal(self) -> FileRange | None:
+        """Return the removal of one of the files; None if there is none."""
+        return next((_step(file.part, "remove") for file in self._files.values()), None)
+
+
+def _step(part: FileRange, step: Literal["commit", "remove"]) -> FileRange:
+    return replace(part, offset=0, count=0, step=step)
