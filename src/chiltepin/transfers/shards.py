@@ -22,14 +22,14 @@ from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error
-from chiltepin.transfers.ranged_files import RangedFiles
+from chiltepin.transfers.shard_queue import ShardQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from chiltepin.model import Request
-    from chiltepin.protocol import FileRange, TransferBackend
+    from chiltepin.protocol import TransferBackend
     from chiltepin.transfers.recorder import TaskLog
 
 __all__ = ["RunningShard", "ShardedTask", "can_share"]
@@ -113,13 +113,12 @@ class ShardedTask:
         self.future.set_running_or_notify_cancel()
         # Guards what follows. Shards come with the number of workers that they have lost.
         self._lock = threading.Lock()
-        self._folders: list[tuple[str, ...]] = []
-        self._shards = deque([(Shard(seconds=policy.wait_times.SHARD_FIRST, workers=workers), 0)])
+        self._queue = ShardQueue(workers)
         self._running: set[RunningShard] = set()
         self._ended: deque[tuple[Shard, int, Future[ShardOutcome]]] = deque()
         self._live, self._advancing, self._concluded = 0, False, False
         self._began: float | None = None
-        self._last_is_begun = self._gave_back = self._timed = False
+        self._last_is_begun = self._timed = False
         #: How it ends, if that is decided before all shards have ended: a state, or an error.
         self._end: TaskState | BaseException | None = None
         # What the shards that have ended add up to, and what was told last.
@@ -127,7 +126,6 @@ class ShardedTask:
         self._listed: dict[int, int] = {}
         self._told: list[tuple[str, str]] = []
         self._failed = 0
-        self._files = RangedFiles()
 
     def begin(self) -> ShardedTask:
         """Start the first shard."""
@@ -145,7 +143,7 @@ class ShardedTask:
     def _total(self) -> TaskStatus:
         with self._lock:
             total, running = self._sum, list(self._running)
-            total = replace(total, bytes_moving=self._files.moving)
+            total = replace(total, bytes_moving=self._queue.moving)
         for status in filter(None, (shard.status() for shard in running)):
             total = _added(total, status)
         return total
@@ -219,51 +217,29 @@ class ShardedTask:
         if self._live >= self._workers:
             return None
         if self._end is not None:
-            return self._next_removal()
-        while self._shards and (part := self._shards[0][0].range) is not None and self._files.in_vain(part):
-            self._shards.popleft()
-            self._after(part, done=False)
-        if self._shards:
-            taken = self._shards.popleft()
-        elif self._folders:
-            taken = self._some_folders(), 0
-        elif not self._live and not self._last_is_begun and self._needs_last():
-            self._last_is_begun = True
-            taken = Shard(last=True, listed=self._listed), 0
+            # When nothing writes to it any more.
+            removal = self._queue.removal() if not self._live else None
+            taken = None if removal is None else (removal, self._retries)
         else:
-            return None
-        self._live += 1
+            taken = self._queue.next() or self._last_step()
+        if taken is not None:
+            self._live += 1
         return taken
 
-    def _next_removal(self) -> tuple[Shard, int] | None:
-        """Return the removal of what a stopped task would leave, when nothing writes to it any more."""
-        part = self._files.removal() if not self._live else None
-        if part is None:
+    def _last_step(self) -> tuple[Shard, int] | None:
+        if self._live or self._last_is_begun or not self._needs_last():
             return None
-        self._live += 1
-        return Shard(range=part), self._retries
-
-    def _after(self, part: FileRange, *, done: bool) -> None:
-        """Go on with a large file when a step of it has ended; the lock is held."""
-        if (following := self._files.ended(part, done=done)) is not None:
-            self._shards.appendleft((Shard(range=following), 0))
-
-    def _some_folders(self) -> Shard:
-        most = len(self._folders) // (2 * self._workers)
-        count = max(1, min(policy.limits.SHARD_FOLDERS, most))
-        taken, self._folders = tuple(self._folders[-count:]), self._folders[:-count]
-        waits = policy.wait_times
-        scarce = len(self._folders) < 2 * self._workers
-        return Shard(folders=taken, seconds=waits.SHARD_SHORT if scarce else waits.SHARD_LONG, workers=self._workers)
+        self._last_is_begun = True
+        return Shard(last=True, listed=self._listed), 0
 
     def _needs_last(self) -> bool:
         if isinstance(self._request, DeleteRequest):
-            return self._gave_back
+            return self._queue.given_back
         return self._request.delete_destination_extra and not self._failed
 
     def _launch(self, shard: Shard, losses: int) -> None:
         request, left = self._request, self._timeout
-        if isinstance(request, DeleteRequest) and self._gave_back:
+        if isinstance(request, DeleteRequest) and self._queue.given_back:
             # What others have removed meanwhile is gone.
             request = replace(request, ignore_missing=True)
         if self._began is not None:
@@ -301,20 +277,18 @@ class ShardedTask:
         error = future.exception()
         if isinstance(error, TaskLostError) and losses < self._retries:
             with self._lock:
-                self._shards.append((shard, losses + 1))
+                self._queue.again(shard, losses + 1)
                 self._sum = replace(self._sum, faults=self._sum.faults + 1)
             return
         if error is not None:
             with self._lock:
-                if shard.range is not None:
-                    self._after(shard.range, done=False)
+                self._queue.ended(shard.range, done=False)
             self._stop(error)
             return
         outcome = future.result()
         with self._lock:
             self._add(outcome)
-            if shard.range is not None:
-                self._after(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)
+            self._queue.ended(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)
         status = outcome.status
         if isinstance(outcome.error, TaskTimeoutError):
             self._expire()
@@ -338,15 +312,7 @@ class ShardedTask:
             for key, count in outcome.listed.items():
                 self._listed[key] = self._listed.get(key, 0) + count
         for rest in outcome.rest:
-            self._gave_back = True
-            if rest.range is not None:
-                self._files.add(rest.range)
-                self._shards.append((rest, 0))
-            elif rest.parts == 1:
-                self._folders += rest.folders
-            else:
-                seconds = policy.wait_times.SHARD_LONG
-                self._shards.append((replace(rest, seconds=seconds, workers=self._workers), 0))
+            self._queue.add(rest)
 
     def _expire(self) -> None:
         what = describe(self._request)
