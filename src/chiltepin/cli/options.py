@@ -102,7 +102,8 @@ def parse_request(make: Callable[..., T], **given: Any) -> T:
 
 
 def show_requests(context: Context, requests: Sequence[Request]) -> None:
-    """Print requests instead of submitting them."""
+    """Print requests, and what they would move and delete, instead of submitting them."""
+    from chiltepin.cli import dry_run  # noqa: PLC0415
     from chiltepin.transfers.journal.events import request_to_json  # noqa: PLC0415 - for a dry run only
 
     plain = [{"backend": context.settings.backend, **request_to_json(request)} for request in requests]
@@ -112,9 +113,9 @@ def show_requests(context: Context, requests: Sequence[Request]) -> None:
         if one["deadline"] is None:
             del one["deadline"]
     if context.json:
-        print_json(plain)
+        print_json([{**one, **dry_run.found(context, request)} for one, request in zip(plain, requests, strict=True)])
         return
-    for one in plain:
+    for one, request in zip(plain, requests, strict=True):
         items = one.pop("items", None) or [(path,) for path in one.pop("paths")]
         click.echo(f"{one.pop('kind')} (nothing is submitted)")
         for key, value in one.items():
@@ -122,6 +123,7 @@ def show_requests(context: Context, requests: Sequence[Request]) -> None:
                 click.echo(f"  {key}: {printable(_text(value))}")
         for item in items:
             click.echo(f"  - {' -> '.join(map(printable, item[:2]))}{''.join(f' ({text})' for text in item[2:])}")
+        dry_run.show(context, request)
 
 
 def _text(value: Any) -> str:

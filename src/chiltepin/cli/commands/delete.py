@@ -29,7 +29,7 @@ __all__ = ["delete"]
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP:PATH")
 @click.option("-r", "--recursive", is_flag=True, help="Delete a folder, with all that is in it.")
 @click.option("--ignore-missing", is_flag=True, help="Let a path where nothing is count as deleted.")
-@click.option("--dry-run", is_flag=True, help="Show what would be asked for, and ask for nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask whether it is meant.")
 @delete_options
 @label_option

@@ -74,7 +74,11 @@ _SERVICE_OPTIONS = (
 @click.option(
     "--verify/--no-verify", default=True, help="Compare checksums of what was read and written.  [default: on]"
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be asked for, and ask for nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be asked for, and which files would move or be deleted; submit nothing.",
+)
 @click.option("--detach", is_flag=True, help="Print the id of the task and do not wait for it; for a service.")
 @transfer_options
 @label_option

@@ -1,0 +1,209 @@
+"""What a request would move and delete, as the folders are now; nothing is submitted and no file is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filters import NameFilter
+from chiltepin.errors import BackendError, LoginRequiredError
+from chiltepin.model import DeleteRequest
+from chiltepin.transfers.runner import runs_at_service
+from chiltepin.transfers.two_trees import Pair, Place, both_trees, entry_at, is_up_to_date
+from chiltepin.transfers.walk import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chiltepin.model import DirEntry, Request, TransferRequest
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["FileMove", "Preview", "preview"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMove:
+    """A file that would move: its paths, and its bytes, None if unknown."""
+
+    source: str
+    destination: str
+    size: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Preview:
+    """What would happen.
+
+    Parameters
+    ----------
+    moves : list of FileMove
+        The files that would move.
+    compares : list of FileMove
+        Those that would move if their content differs, which only reading tells.
+    skipped : int
+        How many files would be left alone, by the sync level or the filters, or because they are links or special.
+    deletes : list of str
+        The paths that would be deleted; a folder ends with a slash. Empty if there are ``problems``, because a transfer
+        deletes nothing unless it could list and move everything.
+    problems : list of str
+        What is missing or cannot be listed, as sentences.
+    """
+
+    moves: list[FileMove] = field(default_factory=list)
+    compares: list[FileMove] = field(default_factory=list)
+    skipped: int = 0
+    deletes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, error: BackendError) -> None:
+        """Add a problem; without a login there is no preview at all."""
+        if isinstance(error, LoginRequiredError):
+            raise error
+        self.problems.append(str(error))
+
+
+def preview(transfers: Transfers, request: Request) -> Preview:
+    """Return what a request would do.
+
+    Raises
+    ------
+    EndpointError, LoginRequiredError
+        As for a listing.
+    """
+    found = _Transfer(transfers, request) if not isinstance(request, DeleteRequest) else _Deletion(transfers, request)
+    found.look()
+    return found.preview
+
+
+class _Deletion:
+    def __init__(self, transfers: Transfers, request: DeleteRequest) -> None:
+        self._transfers, self._request = transfers, request
+        self.preview = Preview()
+        self._known: dict[Place, Mapping[str, DirEntry]] = {}
+
+    def look(self) -> None:
+        """Find what would go."""
+        for path in self._request.paths:
+            place = Place(self._request.endpoint, path)
+            try:
+                self._item(place)
+            except BackendError as err:
+                self.preview.note(err)
+
+    def _item(self, place: Place) -> None:
+        entry = entry_at(self._transfers, place, self._known)
+        if entry is None:
+            if not self._request.ignore_missing:
+                self.preview.problems.append(_missing(place))
+        elif entry.kind != "dir":
+            self.preview.deletes.append(place.path)
+        elif not self._request.recursive:
+            self.preview.problems.append(f"{_shown(place)} is a folder; give recursive=True to delete it.")
+        else:
+            found = walk(self._transfers, *place, failed=self.preview.note)
+            self.preview.deletes += [_path(place.below(path), entry) for path, entry in found]
+            self.preview.deletes.append(_path(place, entry))
+
+
+class _Transfer:
+    def __init__(self, transfers: Transfers, request: TransferRequest) -> None:
+        self._transfers, self._request = transfers, request
+        self._filters = NameFilter(request.filters)
+        self._is_mover = not runs_at_service(transfers.backend)
+        self.preview = Preview()
+        self._known: dict[Place, Mapping[str, DirEntry]] = {}
+
+    def look(self) -> None:
+        """Find what would move, and what is only at the destination."""
+        for item in self._request.items:
+            source = Place(self._request.source, item.source)
+            destination = Place(self._request.destination, item.destination)
+            try:
+                self._folder(source, destination) if self._request.recursive else self._file(source, destination)
+            except BackendError as err:
+                self.preview.note(err)
+        if self.preview.problems:
+            self.preview.deletes.clear()
+
+    def _file(self, source: Place, destination: Place) -> None:
+        entry = entry_at(self._transfers, source, self._known)
+        if entry is None:
+            self.preview.problems.append(_missing(source))
+        elif entry.kind == "dir":
+            self.preview.problems.append(f"{_shown(source)} is a folder; give recursive=True to move it.")
+        else:
+            # A link that is named is followed.
+            existing = entry_at(self._transfers, destination, self._known) if self._request.sync_level else None
+            self._decide(entry, existing, source.path, destination.path)
+
+    def _folder(self, source: Place, destination: Place) -> None:
+        pairs = both_trees(
+            self._transfers, source, destination, enters=self._enters, failed=self.preview.note, may_be_new=True
+        )
+        for pair in pairs:
+            here, there = pair.source, pair.destination
+            if there is not None and self._goes(pair):
+                self.preview.deletes.append(_path(destination.below(pair.path), there))
+            elif self._clashes(pair) and not self._is_extra(pair):
+                self.preview.problems.append(_clash(pair, destination))
+            if here is None or here.kind == "dir":
+                continue
+            if here.kind != "file" or not self._filters.selects_file(pair.name):
+                self.preview.skipped += 1
+                continue
+            self._decide(here, there, source.below(pair.path).path, destination.below(pair.path).path)
+
+    def _enters(self, pair: Pair) -> bool:
+        if not self._filters.selects_folder(pair.name):
+            return False
+        return (pair.source is not None and pair.source.kind == "dir") or self._is_extra(pair)
+
+    def _is_extra(self, pair: Pair) -> bool:
+        """Whether the destination has something that the source does not have, or has as another kind."""
+        if not self._request.delete_destination_extra or pair.destination is None:
+            return False
+        # The mover replaces a file with a folder, and the other way round; the tasks of a service fail there.
+        return pair.source is None or (self._is_mover and self._clashes(pair))
+
+    def _clashes(self, pair: Pair) -> bool:
+        """Whether a file would go to where a folder is, or the other way round."""
+        if pair.source is None or pair.destination is None or pair.source.kind not in ("file", "dir"):
+            return False
+        folder = pair.source.kind == "dir"
+        selected = self._filters.selects_folder if folder else self._filters.selects_file
+        return folder != (pair.destination.kind == "dir") and selected(pair.name)
+
+    def _goes(self, pair: Pair) -> bool:
+        if not self._is_extra(pair):
+            return False
+        if pair.destination is not None and pair.destination.kind == "dir":
+            # A folder stays as long as the filters keep anything in it.
+            return not self._request.filters
+        return self._filters.selects_file(pair.name)
+
+    def _decide(self, here: DirEntry, there: DirEntry | None, source: str, destination: str) -> None:
+        move = FileMove(source=source, destination=destination, size=here.size if here.kind == "file" else None)
+        current = is_up_to_date(self._request.sync_level, here, there)
+        if current is None:
+            self.preview.compares.append(move)
+        elif current:
+            self.preview.skipped += 1
+        else:
+            self.preview.moves.append(move)
+
+
+def _shown(place: Place) -> str:
+    return f"{place.endpoint}:{place.path}"
+
+
+def _missing(place: Place) -> str:
+    return f"{_shown(place)} does not exist; check the path."
+
+
+def _clash(pair: Pair, destination: Place) -> str:
+    kinds = ("folder", "file") if pair.destination and pair.destination.kind == "dir" else ("file", "folder")
+    return f"{_shown(destination.below(pair.path))} is a {kinds[0]}, and the source has a {kinds[1]} there; remove it."
+
+
+def _path(place: Place, entry: DirEntry) -> str:
+    return f"{place.path}/" if entry.kind == "dir" else place.path

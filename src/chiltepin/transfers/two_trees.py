@@ -1,0 +1,133 @@
+"""Two folders side by side: the same names at both, without reading any file."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, NamedTuple
+
+from chiltepin.errors import BackendError, PathNotFoundError
+from chiltepin.model import DirEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    from chiltepin.model import SyncLevel
+    from chiltepin.transfers.runner import Transfers
+
+__all__ = ["Pair", "Place", "both_trees", "entry_at", "is_up_to_date"]
+
+
+class Place(NamedTuple):
+    """A path on an endpoint."""
+
+    endpoint: str
+    path: str
+
+    def below(self, path: str) -> Place:
+        """Return what is below this folder."""
+        return Place(self.endpoint, posixpath.join(self.path, path) if path else self.path)
+
+
+class Pair(NamedTuple):
+    """One name below two folders; None where it is missing. ``path`` counts from the folders."""
+
+    path: str
+    source: DirEntry | None
+    destination: DirEntry | None
+
+    @property
+    def name(self) -> str:
+        """The base name."""
+        return posixpath.basename(self.path)
+
+
+def both_trees(
+    transfers: Transfers,
+    source: Place,
+    destination: Place,
+    *,
+    enters: Callable[[Pair], bool],
+    failed: Callable[[BackendError], object],
+    may_be_new: bool = False,
+) -> Iterator[Pair]:
+    """Yield each name that is below one of two folders or both, in order; links are not followed.
+
+    ``failed`` gets the error of a folder that cannot be listed; what is below it is left out. A folder that ``enters``
+    refuses is not listed. ``may_be_new`` tells whether the destination counts as empty where it is missing.
+    """
+    waiting = [Pair("", _FOLDER, _FOLDER)]
+    while waiting:
+        folder = waiting.pop()
+        if folder.path:
+            yield folder
+            if not (_is_folder(folder.source) or _is_folder(folder.destination)) or not enters(folder):
+                continue
+        try:
+            here = _listing(transfers, source.below(folder.path), folder.source)
+            may_be_missing = may_be_new and not folder.path
+            there = _listing(
+                transfers, destination.below(folder.path), folder.destination, may_be_missing=may_be_missing
+            )
+        except BackendError as err:
+            failed(err)
+            continue
+        names = sorted({*here, *there}, reverse=True)
+        waiting += [Pair(posixpath.join(folder.path, name), here.get(name), there.get(name)) for name in names]
+
+
+_FOLDER = DirEntry(name="", kind="dir")
+
+
+def _is_folder(entry: DirEntry | None) -> bool:
+    return entry is not None and entry.kind == "dir"
+
+
+def _listing(
+    transfers: Transfers,
+    place: Place,
+    entry: DirEntry | None,
+    *,
+    may_be_missing: bool = False,
+) -> Mapping[str, DirEntry]:
+    if not _is_folder(entry):
+        return {}
+    try:
+        return {entry.name: entry for entry in transfers.ls(*place)}
+    except PathNotFoundError:
+        if not may_be_missing:
+            raise
+        return {}
+
+
+def entry_at(transfers: Transfers, place: Place, known: dict[Place, Mapping[str, DirEntry]]) -> DirEntry | None:
+    """Return what a path is, or None; the root of an endpoint is a folder.
+
+    ``known`` keeps the listings of folders for the next call.
+    """
+    folder, name = posixpath.split(place.path.rstrip("/"))
+    if name in ("", "~", ".", ".."):
+        return _FOLDER
+    above = Place(place.endpoint, folder or ("/" if place.path.startswith("/") else "~"))
+    if above not in known:
+        known[above] = _listing(transfers, above, _FOLDER, may_be_missing=True)
+    return known[above].get(name)
+
+
+def is_up_to_date(level: SyncLevel | None, source: DirEntry, existing: DirEntry | None) -> bool | None:
+    """Whether a sync level leaves an existing file alone; None if only its content tells."""
+    if level is None or existing is None or existing.kind != "file":
+        return False
+    if level == "exists":
+        return True
+    if source.size is None or existing.size is None:
+        return None if level == "checksum" else False
+    if source.size != existing.size:
+        return False
+    if level == "mtime":
+        return _is_as_new(source.modified, existing.modified)
+    return None if level == "checksum" else True
+
+
+def _is_as_new(source: datetime | None, existing: datetime | None) -> bool:
+    return source is not None and existing is not None and existing >= source

@@ -1,0 +1,162 @@
+"""``--dry-run``: what it lists is what the command then does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def tree(folder):
+    """All files below a folder, with their content; folders end with a slash."""
+    return {
+        f"/{path.relative_to(folder)}{'/' if path.is_dir() else ''}": path.read_bytes() if path.is_file() else b""
+        for path in folder.rglob("*")
+    }
+
+
+def write(folder, names):
+    """Make files, each with its name as its content unless another one is given, and a time in the past."""
+    for name, content in names.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+SOURCE = {
+    "data/new.csv": b"new",
+    "data/same.csv": b"same",
+    "data/longer.csv": b"longer",
+    "data/other.csv": b"other",
+    "data/deep/x.nc": b"x",
+    "data/skip/y.csv": b"y",
+    "data/is_file": b"f",
+    "data/is_folder/z.csv": b"z",
+}
+DESTINATION = {
+    "in/same.csv": b"same",
+    "in/longer.csv": b"short",
+    "in/other.csv": b"OTHER",
+    "in/extra.csv": b"extra",
+    "in/extra.nc": b"extra",
+    "in/gone/deep/a.csv": b"a",
+    "in/skip/b.csv": b"b",
+    "in/is_file/c.csv": b"c",
+    "in/is_folder": b"d",
+}
+
+OPTIONS = [
+    (),
+    ("-s", "exists"),
+    ("-s", "size"),
+    ("-s", "mtime"),
+    ("-s", "checksum"),
+    ("--exclude", "*.csv"),
+    ("--exclude-dirs", "skip", "-s", "size"),
+]
+
+
+@pytest.fixture
+def filled(world):
+    """A source and a destination that differ in each way."""
+    write(world.a, SOURCE)
+    write(world.b, DESTINATION)
+    return world
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda words: "_".join(words) or "plain")
+@pytest.mark.parametrize("extra", [False, True], ids=["", "extra"])
+def test_what_is_listed_is_what_happens(filled, options, extra):
+    """The files that a dry run lists are those that the transfer then moves, and the paths those that it removes."""
+    if extra and filled.simulator and any(word.startswith("--exclude") for word in options):
+        pytest.skip("refused on Globus")
+    if not extra or "--exclude" in options or filled.simulator:
+        # A folder in the place of a file, which is not removed, or not whole, fails the transfer.
+        shutil.rmtree(filled.b / "in" / "is_file")
+        (filled.b / "in" / "is_folder").unlink()
+    words = ("transfer", "-r", "a:/data", "b:/in", *options, *(["--delete-destination-extra"] if extra else []))
+    before = tree(filled.b)
+    [shown] = filled.json(*words, "--dry-run")
+    assert tree(filled.b) == before
+    assert shown["problems"] == []
+
+    filled.json(*words)
+    after = tree(filled.b)
+    moved = {one["destination"]: one["size"] for one in shown["would_move"]}
+    assert moved == {path: len(after[path]) for path in moved}
+    changed = {path for path in after if not path.endswith("/") and after[path] != before.get(path)}
+    content_differs = {one["destination"] for one in shown["would_compare"]} & changed
+    assert changed == {path for path in moved if after[path] != before.get(path)} | content_differs
+    deleted = set(shown["would_delete"])
+    assert {path for path in before if path not in after} - {path for path in before if path.endswith("/")} <= deleted
+    assert all(path not in after or path in moved for path in deleted)
+    assert bool(deleted) is extra
+    if filled.simulator:
+        assert len(filled.simulator.tasks) == 1
+
+
+def test_the_lists_for_people(filled):
+    """Files and what would be deleted are listed by path, with how many there are."""
+    words = ("transfer", "-r", "a:/data", "b:/in", "-s", "checksum", "--include", "*.csv", "--exclude", "*")
+    (filled.b / "in" / "is_folder").unlink()
+    shown = filled.run(*words, "--delete-destination-extra", "--dry-run")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.partition("  - /data -> /in\n")[2] == (
+        "  4 files, 11 bytes would move\n"
+        "    /data/is_folder/z.csv -> /in/is_folder/z.csv\n"
+        "    /data/longer.csv -> /in/longer.csv\n"
+        "    /data/new.csv -> /in/new.csv\n"
+        "    /data/skip/y.csv -> /in/skip/y.csv\n"
+        "  2 files, 9 bytes would move if the content differs\n"
+        "    /data/other.csv -> /in/other.csv\n"
+        "    /data/same.csv -> /in/same.csv\n"
+        "  2 files would be left alone\n"
+        "  3 paths would be deleted\n"
+        "    /in/extra.csv\n"
+        "    /in/gone/deep/a.csv\n"
+        "    /in/skip/b.csv\n"
+    )
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_problem(filled):
+    """What would make the transfer fail is told, with the path."""
+    [shown] = filled.json("transfer", "-r", "a:/data", "b:/in", "--dry-run")
+    assert [one.partition(" is a ")[0] for one in shown["problems"]] == ["b:/in/is_file", "b:/in/is_folder"]
+    assert filled.run("transfer", "-r", "a:/data", "b:/in").code == 1
+
+
+def test_what_is_missing_is_told_and_nothing_is_to_be_deleted(filled):
+    """A source that is not there is a problem; then a transfer deletes nothing, so that nothing is listed."""
+    [shown] = filled.json("transfer", "-r", "a:/not", "b:/in", "--delete-destination-extra", "--dry-run")
+    assert shown["would_move"] == shown["would_delete"] == []
+    assert len(shown["problems"]) == 1
+    [file] = filled.json("transfer", "a:/data/not", "b:/in/not", "--dry-run")
+    assert file["problems"] == ["a:/data/not does not exist; check the path."]
+
+
+def test_files_one_by_one(filled):
+    """Single files, in a batch too, are looked up at both ends, with as many listings as there are folders."""
+    lines = "new.csv new.csv\nsame.csv same.csv\nlonger.csv longer.csv\nnot.csv not.csv\n"
+    words = ("transfer", "a:/data", "b:/in", "--batch", "-", "-s", "size", "--dry-run")
+    [shown] = filled.json(*words, stdin=lines)
+    assert [one["source"] for one in shown["would_move"]] == ["/data/new.csv", "/data/longer.csv"]
+    assert shown["would_skip"] == 1
+    assert len(shown["problems"]) == 1
+    if filled.simulator:
+        assert sum(one.path.endswith("/ls") for one in filled.simulator.requests) == 2
+
+
+def test_a_deletion_lists_what_goes(filled):
+    """The dry run of a deletion lists exactly what then is gone."""
+    before = tree(filled.b)
+    [shown] = filled.json("delete", "-r", "b:/in", "--dry-run")
+    assert tree(filled.b) == before
+    assert filled.run("delete", "-r", "b:/in", "--yes").code == 0
+    assert sorted(shown["would_delete"]) == sorted(set(before) - set(tree(filled.b)))
+    [shown] = filled.json("delete", "a:/data", "--dry-run")
+    assert shown["would_delete"] == []
+    assert "is a folder" in shown["problems"][0]
+    [shown] = filled.json("delete", "a:/not", "--ignore-missing", "--dry-run")
+    assert (shown["would_delete"], shown["problems"]) == ([], [])
