@@ -175,6 +175,9 @@ class Shard:
         How many workers there are, for dividing a large folder.
     range : FileRange or None
         A part of one large file, instead of folders.
+    resumed : bool
+        Whether an earlier process was killed while it did the same: without a sync level, a file whose content (and
+        time, if that is preserved) is right is not copied again.
     last : bool
         What is done once, after all other shards have succeeded: a transfer removes what is only at the destination,
         and a deletion removes the folders that are left.
@@ -188,6 +191,7 @@ class Shard:
     seconds: float | None = None
     workers: int = 1
     range: FileRange | None = None
+    resumed: bool = False
     last: bool = False
     listed: Mapping[int, int] = field(default_factory=dict)
 

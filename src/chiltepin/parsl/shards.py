@@ -16,6 +16,7 @@ from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.parsl.task_channels import WorkerChannel
 from chiltepin.transfers import policy
 from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.transfers.journal.unfinished import UnfinishedRecord
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.runner import open_transfers
 from chiltepin.transfers.shards import ShardedTask, can_share
@@ -72,6 +73,7 @@ class ShardedChannel:
             timeout=payload.timeout,
             start=partial(self._start_shard, payload),
             task_log=transfers.task_log(payload.submission_id, request),
+            unfinished=UnfinishedRecord(payload.setup, request),
             retries=max(policy.limits.SHARD_RETRIES, self._dfk.config.retries),
         )
         if self._stopped:

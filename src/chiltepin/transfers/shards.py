@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from chiltepin.model import Request
     from chiltepin.protocol import TransferBackend
+    from chiltepin.transfers.journal.unfinished import UnfinishedRecord
     from chiltepin.transfers.recorder import TaskLog
 
 __all__ = ["RunningShard", "ShardedTask", "can_share"]
@@ -79,6 +80,8 @@ class ShardedTask:
         Starts a shard of a request, with the seconds that it may take.
     task_log : TaskLog
         The record for users.
+    unfinished : UnfinishedRecord
+        The record for the next process, if this one is killed.
     raises : bool
         Whether the future ends with the error of a task that did not succeed, and not with its status.
     retries : int
@@ -101,12 +104,14 @@ class ShardedTask:
         timeout: float,
         start: Callable[[Request, Shard, float], RunningShard],
         task_log: TaskLog,
+        unfinished: UnfinishedRecord,
         raises: bool = True,
         retries: int = policy.limits.SHARD_RETRIES,
         clock: SystemClock | None = None,
     ) -> None:
         self._request, self._workers, self._timeout = request, workers, timeout
         self._start, self._task_log, self._raises, self._retries = start, task_log, raises, retries
+        self._unfinished, self._resumed = unfinished, False
         self._clock = clock or SystemClock()
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
         # Parsl would take a future that can be cancelled for one that may never end.
@@ -129,6 +134,7 @@ class ShardedTask:
 
     def begin(self) -> ShardedTask:
         """Start the first shard."""
+        self._resumed = self._unfinished.begin()
         self._advance()
         return self
 
@@ -256,7 +262,7 @@ class ShardedTask:
             # A shard may wait for a worker that has other tasks.
             self._timed = True
             self._later(left, self._expire)
-        running = self._start(request, shard, left)
+        running = self._start(request, replace(shard, resumed=self._resumed), left)
         with self._lock:
             self._running.add(running)
             stopped = self._end is not None and not removal
@@ -352,6 +358,7 @@ class ShardedTask:
                 self._last = end
             else:
                 self._last = status_from_error(end, describe(self._request), self._last.handle)
+        self._unfinished.end()
         # None is running, unless this end was not expected.
         for shard in running:
             shard.stop()

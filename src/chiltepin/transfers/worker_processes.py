@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from chiltepin.errors import TaskLostError
 from chiltepin.model import TaskHandle
 from chiltepin.transfers import policy
+from chiltepin.transfers.journal.unfinished import UnfinishedRecord
 from chiltepin.transfers.outcomes import describe
 from chiltepin.transfers.runner import moved_here, open_transfers
 from chiltepin.transfers.shards import ShardedTask
@@ -59,6 +60,7 @@ def start_task(
         timeout=timeout,
         start=processes.start,
         task_log=transfers.task_log(submission_id, request),
+        unfinished=UnfinishedRecord(setup, request),
         raises=raises,
     )
     task.future.add_done_callback(lambda _: processes.close())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.local.times import nanoseconds
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
 from chiltepin.backends.filesystem.mover.ranges import divided
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
-    from chiltepin.model import TransferRequest
+    from chiltepin.model import SyncLevel, TransferRequest
     from chiltepin.paths import Parts
 
 __all__ = ["Copier", "copy_file", "refuse_temporary"]
@@ -116,7 +117,11 @@ class Copier:
     """
 
     def __init__(self, run: TaskRun, request: TransferRequest) -> None:
-        self._task, self._level = run, request.sync_level
+        self._task = run
+        resumed = run.shard is not None and run.shard.shard.resumed
+        self._resumed = resumed and request.sync_level is None
+        #: The sync level of the request, or of one that is resumed.
+        self.level: SyncLevel | None = "checksum" if self._resumed else request.sync_level
         #: How each file is to be copied.
         self.options = CopyOptions(verify=request.verify_checksum, mtime=request.preserve_timestamp)
 
@@ -169,12 +174,22 @@ class Copier:
 
     def _left_alone(self, here: Folder, entry: Entry, there: Folder, existing: Entry | None) -> bool:
         if (
-            self._level is None
+            self.level is None
             or existing is None
-            or not is_up_to_date(self._level, entry, existing, self.kept_time(there))
+            or not is_up_to_date(self.level, entry, existing, self.kept_time(there))
         ):
             return False
-        if self._level != "checksum":
+        if self.level != "checksum":
             return True
+        if self._resumed and self.options.mtime and not _same_time(entry, existing, self.kept_time(there)):
+            return False
         with here.read(entry.name) as origin, there.read(existing.name) as copy:
             return digest_of(origin, self._task.check) == digest_of(copy, self._task.check)
+
+
+def _same_time(entry: Entry, existing: Entry, kept: Callable[[int], int] | None) -> bool:
+    """Whether a copy has the time of its origin, as far as its disk keeps it."""
+    if entry.mtime is None or existing.mtime is None:
+        return False
+    origin, copy = nanoseconds(entry.mtime), nanoseconds(existing.mtime)
+    return copy == (origin if kept is None else kept(origin))

@@ -95,9 +95,9 @@ class _Tree:
     ) -> None:
         self._shard = shard
         self._task, self._request, self._origin, self._goal, self._roots = run, request, origin, goal, roots
-        self._level, self._stores = request.sync_level, (origin.store, goal.store)
-        self._filters = NameFilter(request.filters) if request.filters else None
         self._copier = Copier(run, request)
+        self._level, self._stores = self._copier.level, (origin.store, goal.store)
+        self._filters = NameFilter(request.filters) if request.filters else None
         self._own_content = isinstance(goal.store, SharedNames)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
         self._folding: bool | None = None

@@ -1,0 +1,81 @@
+"""Whether an earlier process was killed while several workers moved the same.
+
+What that process has moved is compared with the source then, and not moved again. The files of this record have no
+content: their names tell the request and the process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from chiltepin.transfers import policy
+from chiltepin.transfers.journal.events import request_to_json
+from chiltepin.transfers.journal.process import ProcessId
+from chiltepin.transfers.own_files import create_own, exists_own
+
+if TYPE_CHECKING:
+    from chiltepin.model import Request
+
+__all__ = ["UnfinishedRecord"]
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".unfinished"
+
+
+class UnfinishedRecord:
+    """The record of one request of this process, in the folder of the journal; without such a folder it is empty.
+
+    ``setup`` is `DataSettings.setup`.
+    """
+
+    def __init__(self, setup: str, request: Request) -> None:
+        self._folder: str = json.loads(setup).get("journal") or ""
+        # Two calls are for the same with another label, and by another time.
+        facts = {**request_to_json(request), "label": "", "deadline": None}
+        self._key = xxhash.xxh3_128_hexdigest(json.dumps([setup, facts], sort_keys=True).encode())
+        self._file = ""
+
+    def begin(self) -> bool:
+        """Write it; return whether a process that is not running any more has left one of the same."""
+        if not self._folder:
+            return False
+        try:
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            earlier = self._take_over()
+            name = f"{self._key}-{ProcessId.current()}-{secrets.token_hex(4)}{_SUFFIX}"
+            self._file = os.path.join(self._folder, name)
+            os.close(create_own(self._file))
+        except OSError as err:
+            logger.warning("A transfer that is killed will begin again at its start: %s.", err)
+            return False
+        return earlier
+
+    def _take_over(self) -> bool:
+        """Remove the records of processes that have ended; return whether one was of this request."""
+        found, limit = False, time.time() - policy.wait_times.FILES_KEPT.total_seconds()
+        for name in os.listdir(self._folder):
+            path = os.path.join(self._folder, name)
+            process = ProcessId.from_path(path) if name.endswith(_SUFFIX) else None
+            if process is None or process.is_running() or not exists_own(path):
+                continue
+            mine = name.startswith(f"{self._key}-")
+            with suppress(FileNotFoundError):
+                if mine or os.stat(path).st_mtime < limit:
+                    os.unlink(path)
+            found = found or mine
+        return found
+
+    def end(self) -> None:
+        """Remove it: whatever the end of the request, this process has seen it."""
+        if self._file:
+            with suppress(OSError):
+                os.unlink(self._file)
