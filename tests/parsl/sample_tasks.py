@@ -70,3 +70,10 @@ class Counter:
     def name_it(cls, suffix):
         """Use the class."""
         return cls.__name__ + suffix
+
+
+@python_task
+def hold(address):
+    """Connect to `address`, and wait until that is closed there."""
+    with socket.create_connection(address, timeout=60) as gate:
+        return gate.recv(1)

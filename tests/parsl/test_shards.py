@@ -1,0 +1,229 @@
+"""One tree moved by several workers of Parsl: workers that die, calls that are cancelled, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+import pytest
+import sample_tasks
+import trap_store
+from parsl_configs import HERE
+from trap_store import FILES, SIZE, opened, tell
+from waiting import until
+
+from chiltepin import Workflow, configure, transfer_task
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
+from chiltepin.errors import TaskCanceledError, TaskFailedError, TaskLostError, TaskTimeoutError
+from chiltepin.model import NO_TASK, TaskState
+from chiltepin.transfers import policy
+from chiltepin.transfers.activity import ActivityReader
+
+LIMIT = 60
+#: Seconds within which a task that was told to stop has stopped; on a loaded machine, and before it is given up.
+SOON = 5
+
+
+@pytest.fixture(scope="module")
+def htex(tmp_path_factory):
+    """A workflow with two worker processes and two threads, which repeats failed tasks once."""
+    folder = tmp_path_factory.mktemp("shards")
+    trap_store.announce(folder / "packages")
+    path = f"export PYTHONPATH={HERE}:{folder}/packages${{PYTHONPATH:+:$PYTHONPATH}}"
+    (folder / "control").mkdir()
+    places = {
+        "here": {"filesystem": {"url": "trap://tree", "options": {"control": str(folder / "control")}}},
+        "there": {"filesystem": str(folder / "there")},
+    }
+    (folder / "there").mkdir()
+    settings = {
+        "local": {"provider": "threads", "max_threads": 2},
+        "pool": {"provider": "localhost", "max_workers_per_node": 2, "cores_per_worker": 0.1, "environment": [path]},
+        "data": {"backend": "filesystem", "endpoints": places, "workers": 3, "journal": str(folder / "journal")},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        # A dead worker is noticed, and replaced, after so many seconds.
+        patch.setattr("chiltepin.parsl.executors.HEARTBEAT", 1)
+        config = configure.load(settings, run_dir=folder / "runs")
+    config.retries, config.initialize_logging = 1, False
+    with Workflow(config) as running:
+        running.folder = folder
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def control(htex, monkeypatch):
+    """The folder by which the store is told what to do; shards are of one folder, and none is left behind."""
+    for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
+        monkeypatch.setattr(policy.wait_times, name, 0.0)
+    folder = htex.folder / "control"
+    for file in folder.iterdir():
+        file.unlink()
+    yield folder
+    until(lambda: not notes(htex))
+
+
+def notes(running):
+    """Return the files by which workers are told, and tell, of tasks."""
+    folder = os.path.join(running.dfk.run_dir, "chiltepin")
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def move(number, executor="pool", **options):
+    """Move the tree of the store."""
+    return transfer_task("here", "there", "/", f"/{number}", recursive=True, executor=executor, **options)
+
+
+def arrived(running, number):
+    """Return the names of the files at a destination, with a wrong one where it does not hold what it has to."""
+    top = running.folder / "there" / number
+    files = [path for path in top.rglob("*") if path.is_file()]
+    return sorted(f"{path.relative_to(top)}{'' if path.read_bytes() == bytes(SIZE) else ' is wrong'}" for path in files)
+
+
+def test_a_lost_worker_costs_its_shard(htex, control):
+    """A worker that is killed in the middle of a tree costs the folder that it was at, and the tree arrives."""
+    tell(control, "kill 3/b")
+    future = move("lost")
+    assert future.result(LIMIT) is True
+    assert arrived(htex, "lost") == FILES
+    names = [name for _, name in opened(control)]
+    assert names.count("3/b") == 2
+    assert sorted(set(names)) == FILES
+    assert len(names) <= len(FILES) + 2
+    assert (future.status().files_done, future.status().faults) == (len(FILES), 1)
+
+
+def test_a_shard_that_kills_every_worker(htex, control):
+    """After the second repetition the task ends with the loss; the repetitions of Parsl multiply nothing."""
+    tell(control, "kill 3/b", times=9)
+    future = move("deadly")
+    with pytest.raises(TaskLostError, match="was lost with its worker") as caught:
+        future.result(LIMIT)
+    assert [name for _, name in opened(control)].count("3/b") == 1 + policy.limits.SHARD_RETRIES
+    assert future.status().state is TaskState.LOST
+    assert caught.value.status.handle == future.task_handle
+
+
+def began(control, count=1):
+    """Wait until so many files were opened."""
+    until(lambda: len(opened(control)) >= count)
+
+
+def temp_files(running, number):
+    """Return the names of the temporary files at a destination."""
+    top = running.folder / "there" / number
+    return [path.name for path in top.rglob("*") if path.name.startswith(TEMP_PREFIX)]
+
+
+@pytest.mark.parametrize("executor", ["pool", "local"])
+def test_a_cancelled_tree_stops_at_every_worker(htex, control, executor):
+    """Cancelled, all workers stop soon, whole files and no temporary ones are there, and nothing moves later."""
+    tell(control, "slow")
+    future = move(f"cancelled-{executor}", executor)
+    began(control, 3)
+    start = time.monotonic()
+    assert future.cancel() is True
+    with pytest.raises(TaskCanceledError):
+        future.result(LIMIT)
+    assert time.monotonic() - start < SOON
+    assert (future.cancelled(), future.status().state) == (True, TaskState.CANCELED)
+    until(lambda: not notes(htex))
+    assert arrived(htex, f"cancelled-{executor}") == []
+    count = len(opened(control))
+    assert sample_tasks.add_step(1, executor=executor).result(LIMIT) == 1 + sample_tasks.STEP
+    assert len(opened(control)) == count
+
+
+@pytest.mark.parametrize("executor", ["pool", "local"])
+def test_a_timeout_stops_every_worker(htex, control, executor):
+    """A tree that is not done in time ends with one error, which names the whole time, and leaves no temporary file."""
+    for folder in range(2, 8):
+        tell(control, f"slow {folder}/a")
+    future = move(f"late-{executor}", executor, timeout=1)
+    with pytest.raises(TaskTimeoutError, match="was not done within 1 seconds and was stopped") as caught:
+        future.result(LIMIT)
+    until(lambda: not notes(htex))
+    assert temp_files(htex, f"late-{executor}") == []
+    assert caught.value.status.files_done == len(arrived(htex, f"late-{executor}"))
+
+
+@pytest.fixture
+def busy(htex):
+    """Return what keeps all workers of an executor, until the end of the test."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def keep(executor):
+            held.extend(sample_tasks.hold(server.getsockname(), executor=executor) for _ in range(2))
+            gates.extend(server.accept()[0] for _ in range(2))
+
+        gates = []
+        yield keep
+        for gate in gates:
+            gate.close()
+        for future in held:
+            future.result(LIMIT)
+
+
+@pytest.mark.parametrize("executor", ["pool", "local"])
+def test_a_tree_that_waits_for_workers_is_cancelled(htex, control, busy, executor, monkeypatch):
+    """Cancelled while all workers have other tasks, it ends, and moves nothing when they are free."""
+    monkeypatch.setattr(policy.wait_times, "STOP_GRACE", 0.5)
+    busy(executor)
+    future = move(f"waiting-{executor}", executor)
+    until(lambda: future.task_record["status"].name == "joining")
+    assert future.cancel() is True
+    with pytest.raises(TaskCanceledError):
+        future.result(LIMIT)
+    assert opened(control) == []
+
+
+@pytest.mark.parametrize("executor", ["pool", "local"])
+def test_a_timeout_counts_while_a_shard_waits(htex, control, busy, executor, monkeypatch):
+    """The time of a tree that has begun goes on while its next shards wait for workers that have other tasks."""
+    monkeypatch.setattr(policy.wait_times, "STOP_GRACE", 0.5)
+    tell(control, "slow 7/a")
+    future = move(f"behind-{executor}", executor, timeout=4, workers=2)
+    began(control)
+    busy(executor)
+    with pytest.raises(TaskTimeoutError, match=r"was not done within 4 seconds"):
+        future.result(LIMIT)
+
+
+def test_a_file_that_fails_stops_no_other(htex, control):
+    """A file that cannot be read fails the task, the others arrive, and nothing is removed at the destination."""
+    (htex.folder / "there/failing").mkdir()
+    (htex.folder / "there/failing/extra").write_bytes(bytes(SIZE))
+    tell(control, "fail 3/b")
+    future = move("failing", delete_destination_extra=True)
+    with pytest.raises(TaskFailedError, match=r"PERMISSION_DENIED.*3/b"):
+        future.result(LIMIT)
+    assert arrived(htex, "failing") == sorted({*FILES, "extra"} - {"3/b"})
+    assert move("failing", delete_destination_extra=True, check=False).result(LIMIT) is False
+    (control / "fail 3-b 0").unlink()
+    assert move("failing", delete_destination_extra=True).result(LIMIT) is True
+    assert arrived(htex, "failing") == FILES
+
+
+def test_the_status_of_all_workers_is_one(htex, control):
+    """The status only grows and ends as the sum; one line of the log of the workflow's process tells of the task."""
+    for name in ("0/a", "3/a", "6/b"):
+        tell(control, f"slow {name}")
+    future, seen = move("told"), []
+    while not future.done():
+        seen.append(future.status())
+        threading.Event().wait(0.05)
+    assert future.result(LIMIT) is True
+    seen.append(future.status())
+    counts = [(status.files_done, status.bytes_done) for status in seen]
+    assert counts == sorted(counts)
+    assert counts[-1] == (len(FILES), len(FILES) * SIZE)
+    assert any(status.bytes_moving for status in seen)
+    assert {status.handle for status in seen} - {NO_TASK} == {future.task_handle}
+    assert len(os.listdir(htex.folder / "journal")) == 1
+    records = ActivityReader(str(htex.folder / "journal")).news()
+    told = [record.files for record in records if record.items == (("/", "/told"),)]
+    assert told == [len(FILES)]

@@ -1,0 +1,119 @@
+"""A store of small folders that kills, fails or slows down the process that opens one of its files, as it is told.
+
+What it is told, and what it tells, are files in a folder that all processes see.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import threading
+from pathlib import Path
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+FOLDERS, NAMES, SIZE = 8, "ab", 1 << 20
+#: Every file.
+FILES = [f"{folder}/{name}" for folder in range(FOLDERS) for name in NAMES]
+#: What a process reads of a slow file at a time, and how many seconds it waits before.
+PORTION, PAUSE = 1 << 17, 0.2
+
+
+class TrapFileSystem(AbstractFileSystem):
+    """The folders ``0`` to ``7`` with two files each; ``control`` is the folder by which it is told what to do."""
+
+    protocol = "trap"
+    cachable = False
+
+    def __init__(self, control="", **options):
+        super().__init__(**options)
+        self.control = Path(control)
+
+    def _names(self, path):
+        return tuple(name for name in self._strip_protocol(path).split("/") if name)[1:]
+
+    def info(self, path, **_):
+        """Tell of a folder, or of a file."""
+        names = self._names(path)
+        if len(names) == 2 and "/".join(names) in FILES:
+            return {"name": path, "size": SIZE, "type": "file"}
+        if len(names) > 1 or (names and names[0] not in map(str, range(FOLDERS))):
+            raise FileNotFoundError(path)
+        return {"name": path, "size": 0, "type": "directory"}
+
+    def ls(self, path, detail=True, **_):  # noqa: FBT002 - as fsspec has it
+        """List a folder."""
+        inner = map(str, range(FOLDERS)) if not self._names(path) else NAMES
+        found = [self.info(f"{path.rstrip('/')}/{name}") for name in inner]
+        return found if detail else [entry["name"] for entry in found]
+
+    def _open(self, path, mode="rb", **_):
+        name = "/".join(self._names(path))
+        note(self.control, name)
+        if taken(self.control, f"kill {name}"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if told(self.control, f"fail {name}"):
+            raise PermissionError(errno.EACCES, "Refused", path)
+        return (
+            SlowFile() if told(self.control, f"slow {name}") or told(self.control, "slow") else io.BytesIO(bytes(SIZE))
+        )
+
+
+class SlowFile(io.BytesIO):
+    """A file of the right size that takes some seconds."""
+
+    def __init__(self):
+        super().__init__(bytes(SIZE))
+
+    def read(self, size=-1):
+        """Read a little, after a while."""
+        threading.Event().wait(PAUSE)
+        return super().read(PORTION if size is None or size < 0 else min(size, PORTION))
+
+
+def tell(control, what, times=1):
+    """Tell the store what to do, for ever or, if it kills, so many times."""
+    for number in range(times):
+        (control / f"{what} {number}".replace("/", "-")).touch()
+
+
+def told(control, what):
+    """Whether it is told something."""
+    return (control / f"{what} 0".replace("/", "-")).exists()
+
+
+def taken(control, what):
+    """Whether it is told something once more than it has done it."""
+    for number in range(100):
+        try:
+            (control / f"{what} {number}".replace("/", "-")).unlink()
+        except FileNotFoundError:
+            continue
+        return True
+    return False
+
+
+def note(control, name):
+    """Note that this process has opened a file."""
+    with (control / "opened").open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {name}\n")
+
+
+def opened(control):
+    """Return the process and the name of each file that was opened, in order."""
+    if not (control / "opened").exists():
+        return []
+    lines = (control / "opened").read_text(encoding="utf-8").splitlines()
+    return [(int(line.split(" ", 1)[0]), line.split(" ", 1)[1]) for line in lines]
+
+
+def announce(folder):
+    """Make the store known to this process, and to each Python whose search path has the folder that is made."""
+    info = folder / "trap_store-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trap-store\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[fsspec.specs]\ntrap = trap_store:TrapFileSystem\n")
+    fsspec.register_implementation("trap", TrapFileSystem, clobber=True)
