@@ -19,7 +19,7 @@ FOLDERS, NAMES, SIZE = 8, "ab", 1 << 20
 #: Every file.
 FILES = [f"{folder}/{name}" for folder in range(FOLDERS) for name in NAMES]
 #: What a process reads of a slow file at a time, and how many seconds it waits before.
-PORTION, PAUSE = 1 << 17, 0.2
+PORTION, PAUSE = 1 << 17, 0.1
 
 
 class TrapFileSystem(AbstractFileSystem):
