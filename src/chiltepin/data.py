@@ -237,8 +237,9 @@ def delete_task(
     timeout, polling_interval, client, executor, inputs, check, workers, label, and the keywords of tasks
         As in `transfer_task`, with the same errors.
     **options
-        ``deadline``, ``notify`` and ``submission_id`` as in `transfer_task`, and ``local_user``, the account to which a
-        service maps the user.
+        ``globs``, whether the last name of ``src_path`` is a pattern with ``*``, ``?`` and ``[...]``, which a backslash
+        escapes; ``deadline``, ``notify`` and ``submission_id`` as in `transfer_task`; and ``local_user``, the account
+        to which a service maps the user.
 
     Returns
     -------

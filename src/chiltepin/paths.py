@@ -7,13 +7,18 @@ access to a store, so that a path means the same on a disk with links and in a s
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from chiltepin.errors import PermissionDeniedError
 
-__all__ = ["Parts", "folded", "joined", "machine_path", "named", "parts"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Parts", "folded", "glob", "joined", "machine_path", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
@@ -74,6 +79,44 @@ def named(path: str) -> str:
     if not path or "\0" in path:
         raise ValueError(f"The path {path!r} names nothing; write one such as '/project/input.dat'.")
     return path
+
+
+#: The parts of a pattern that are not characters of a name: an escaped character, and a set.
+_ESCAPED_OR_SET = re.compile(r"\\(.)|\[(!?)(\]?(?:\\.|[^\]\\])*)\]", re.DOTALL)
+
+
+def glob(pattern: str) -> Callable[[str], bool]:
+    """Return a function that tells whether the name of a file or folder matches a pattern.
+
+    Parameters
+    ----------
+    pattern : str
+        ``*``, ``?`` and ``[...]`` as in a shell; a backslash escapes one of them (SDK documentation, ``DeleteData``).
+        Only a pattern that begins with a dot matches hidden names.
+
+    Raises
+    ------
+    PermissionDeniedError
+        If it matches ``..``, which a service may take for the folder above.
+    """
+    compiled = re.compile(fnmatch.translate(_ESCAPED_OR_SET.sub(_for_fnmatch, pattern)))
+    if compiled.match("..") and pattern.startswith((".", "\\.")):
+        raise PermissionDeniedError(
+            f"The pattern {pattern!r} also matches '..', the folder above; write '.[!.]*' for hidden names.",
+            code="PERMISSION_DENIED",
+        )
+    hidden = pattern.startswith((".", "\\."))
+    return lambda name: (hidden or not name.startswith(".")) and compiled.match(name) is not None
+
+
+def _for_fnmatch(part: re.Match[str]) -> str:
+    """Return an escaped character, or a set, as `fnmatch` writes it, which has no backslash."""
+    character, negated, inside = part.groups()
+    if character is not None:
+        return f"[{character}]" if character in "*?[" else character
+    characters = re.sub(r"\\(.)", r"\1", inside, flags=re.DOTALL)
+    first = "]" if "]" in characters else ""
+    return f"[{negated}{first}{characters.replace(']', '')}]"
 
 
 def folded(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 from guided import Guided
@@ -152,6 +153,17 @@ def test_requests_share_a_task_only_with_the_same_options(guided, globus, files,
         guided.start(move(number, **{option: value}))
     guided.live(seconds=5)
     assert sorted(len(task.destinations) for task in globus.tasks.values()) == [1, 2]
+
+
+def test_a_pattern_waits_for_what_it_may_match(guided, globus, files):
+    """A deletion with a pattern is a task of its own, after the transfers into its folder and before later ones."""
+    globus.settings.task_latency = 2
+    first = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/1", dst_path="/out/1"))
+    pattern = guided.start(delete_request(src_ep="b", src_path="/out/*", globs=True))
+    last = guided.start(transfer_request(src_ep="a", dst_ep="b", src_path="/2", dst_path="/out/2"))
+    guided.live()
+    assert [one.future.result(0).state for one in (first, pattern, last)] == [TaskState.SUCCEEDED] * 3
+    assert os.listdir(os.path.join(globus.collection("hpc-scratch").folder, "out")) == ["2"]
 
 
 def test_a_submission_id_makes_one_task(guided, globus, files):

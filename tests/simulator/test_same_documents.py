@@ -43,6 +43,8 @@ DELETIONS = [
     (),
     ("--recursive",),
     ("-r", "--ignore-missing"),
+    ("--enable-globs", "--ignore-missing"),
+    ("-r", "--no-enable-globs", "--ignore-missing"),
     ("--local-user", "ada", "--ignore-missing"),
     ("--notify", "failed", "--label", "of today", "--ignore-missing"),
     ("--deadline", SOON.replace("T", " "), "--submission-id", str(uuid.uuid4()), "--ignore-missing"),

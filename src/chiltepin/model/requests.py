@@ -46,6 +46,7 @@ SERVICE_OPTIONS = (
     "destination_local_user",
     "encrypt_data",
     "fail_on_quota_errors",
+    "globs",
     "local_user",
     "notify",
     "source_local_user",
@@ -203,6 +204,9 @@ class DeleteRequest:
         Remove folders with their contents; without it a folder is an error.
     ignore_missing : bool
         Whether a missing path counts as removed.
+    globs : bool
+        Whether the last name of each path is a pattern; see `chiltepin.paths.glob`. If nothing matches it, the path is
+        missing. Without it, a star is part of a name. One of `SERVICE_OPTIONS`.
     label, deadline, notify, submission_id
         As in `TransferRequest`.
     local_user : str
@@ -215,6 +219,7 @@ class DeleteRequest:
     ignore_missing: bool = False
     label: str = ""
     deadline: datetime | None = None
+    globs: bool = False
     local_user: str = ""
     notify: tuple[str, ...] | None = None
     submission_id: str = ""

@@ -234,6 +234,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "checksum_algorithm": _algorithm,
     "source_local_user": _text,
     "destination_local_user": _text,
+    "globs": _flag,
     "local_user": _text,
     "notify": _events,
     "deadline": _deadline,
@@ -257,6 +258,7 @@ class TransferOptions(TypedDict, total=False):
 class DeleteOptions(TypedDict, total=False):
     """Options of a deletion that only some backends support; see `chiltepin.model.DeleteRequest`."""
 
+    globs: Any
     local_user: Any
     notify: Any
     deadline: Any

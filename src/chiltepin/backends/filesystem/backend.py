@@ -40,6 +40,7 @@ from chiltepin.model import (
     contradiction,
     unsupported,
 )
+from chiltepin.paths import glob
 from chiltepin.protocol import ShardOutcome
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class FilesystemBackend:
 
     name = "filesystem"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        runs_on="worker", durable=False, checksums=tuple(CHECKSUMS), deletes_extra=True
+        runs_on="worker", durable=False, checksums=tuple(CHECKSUMS), deletes_extra=True, options=("globs",)
     )
 
     def __init__(
@@ -216,7 +217,10 @@ class FilesystemBackend:
         )
 
     def _deletion(self, request: DeleteRequest, shard: ShardRun | None) -> Callable[[TaskRun], None]:
-        from chiltepin.backends.filesystem.mover.delete import delete  # noqa: PLC0415 - a listing deletes nothing
+        from chiltepin.backends.filesystem.mover.delete import (  # noqa: PLC0415 - a listing deletes nothing
+            delete,
+            delete_matching,
+        )
 
         doomed = self._place(request.endpoint).locations(request.paths)
         if not all(location.store.writable for location in doomed):
@@ -229,14 +233,14 @@ class FilesystemBackend:
                     code="PERMISSION_DENIED",
                 )
         roots = Roots(partial(self._roots, request.endpoint))
+        if request.globs:
+            removals = [partial(delete_matching, matches=glob(location.parts[-1])) for location in doomed]
+        else:
+            removals = [partial(delete, shard=shard)] * len(doomed)
         return in_steps(
             [
-                (
-                    "Deleting {}",
-                    partial(delete, request=request, location=location, roots=roots, shard=shard),
-                    (location,),
-                )
-                for location in doomed
+                ("Deleting {}", partial(removal, request=request, location=location, roots=roots), (location,))
+                for removal, location in zip(removals, doomed, strict=True)
             ]
         )
 

@@ -12,7 +12,7 @@ import globus_sdk
 from chiltepin.backends.globus.options import DEFAULTS
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import LABEL_LIMIT, NOTIFY_EVENTS
-from chiltepin.paths import joined, parts
+from chiltepin.paths import glob, joined, parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,12 +120,14 @@ def delete_document(
 ) -> globus_sdk.DeleteData:
     """Return the document of a deletion; ``options`` as for `transfer_document`."""
     doomed = [deletable_path(path, place) for path in request.paths]
+    if request.globs:
+        for path in doomed:
+            glob(path.rpartition("/")[2])
     document = globus_sdk.DeleteData(
         place.id,
         recursive=request.recursive,
         ignore_missing=request.ignore_missing,
-        # A star in a path is part of the name.
-        interpret_globs=False,
+        interpret_globs=request.globs,
         local_user=request.local_user or place.local_user or globus_sdk.MISSING,
         **_common(request, ["delete", place.id, sorted(doomed)], submission_id, options),
     )

@@ -28,6 +28,12 @@ __all__ = ["delete"]
 @click.command()
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP:PATH")
 @click.option("-r", "--recursive", is_flag=True, help="Delete a folder, with all that is in it.")
+@click.option(
+    "--enable-globs/--no-enable-globs",
+    "globs",
+    default=False,
+    help="Take *, ? and [...] in the last name of PATH for a pattern.  [default: off]",
+)
 @click.option("--ignore-missing", is_flag=True, help="Let a path where nothing is count as deleted.")
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask whether it is meant.")
@@ -72,12 +78,13 @@ def delete(
         show_requests(context, [request])
         return
     if not yes:
-        _confirm(endpoint, path, recursive=recursive)
+        _confirm(endpoint, path, recursive=recursive, globs=options["globs"])
     run_requests(context, [request], timeout=timeout, workers=workers)
 
 
-def _confirm(endpoint: str, path: str, *, recursive: bool) -> None:
+def _confirm(endpoint: str, path: str, *, recursive: bool, globs: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("There is no terminal to ask on whether the deletion is meant; add --yes.")
     what = " and all that is in it" if recursive else ""
-    click.confirm(f"Delete {printable(f'{endpoint}:{path}')}{what}?", abort=True, err=True)
+    match = "all that matches " if globs else ""
+    click.confirm(f"Delete {match}{printable(f'{endpoint}:{path}')}{what}?", abort=True, err=True)

@@ -8,7 +8,16 @@ import pytest
 
 from chiltepin.errors import ChiltepinError
 from chiltepin.model import TaskState
-from chiltepin.testing.conformance.helpers import deletion, files, must_raise, must_remove, remove, require
+from chiltepin.testing.conformance.helpers import (
+    deletion,
+    files,
+    must_be_refused,
+    must_raise,
+    must_remove,
+    needs,
+    remove,
+    require,
+)
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -67,6 +76,67 @@ class DeletionLaws:
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a[1].txt", "/*")
         require(files(rig) == {"/a1.txt", "/b"}, "a deletion does not take its paths for patterns")
+
+    @pytest.mark.parametrize(
+        ("pattern", "gone"),
+        [
+            ("*.tmp", {"a.tmp", "b.tmp", "a*.tmp"}),
+            ("?.tmp", {"a.tmp", "b.tmp"}),
+            ("[!a].tmp", {"b.tmp"}),
+            ("[]a].tmp", {"a.tmp"}),
+            (r"a\*.tmp", {"a*.tmp"}),
+            (r"a[\*]*.tmp", {"a*.tmp"}),
+            ("a[*].*", {"a*.tmp"}),
+            (".*.tmp", {".hid.tmp"}),
+            ("*", {"a.tmp", "b.tmp", "a*.tmp", "plain", "folder/in.tmp", "folder/deep/in.tmp"}),
+            ("f*", {"folder/in.tmp", "folder/deep/in.tmp"}),
+            ("plain", {"plain"}),
+        ],
+    )
+    def test_a_pattern_is_a_pattern_with_globs(self, rig: Rig, pattern: str, gone: set[str]) -> None:
+        """With globs, the last name of a path is a pattern: what it matches goes, and nothing else."""
+        names = {"a.tmp", "b.tmp", "a*.tmp", "plain", ".hid.tmp", "folder/in.tmp", "folder/deep/in.tmp"}
+        for path in (*(f"/d/{name}" for name in names), "/a.tmp", "/e/a.tmp"):
+            rig.put(rig.destination, path, b"data")
+        before = files(rig)
+        outcome = remove(rig, f"/d/{pattern}", globs=True, recursive=True)
+        if "globs" not in rig.backend.capabilities.options:
+            must_be_refused(outcome, "globs is not one of the capabilities, and is refused at submit")
+            require(files(rig) == before, "what is refused deletes nothing")
+            return
+        require(outcome.succeeded, f"a deletion of {pattern!r} has to end SUCCEEDED; here {outcome}")
+        found = before - files(rig)
+        require(found == {f"/d/{name}" for name in gone}, f"{pattern!r} deletes {gone}; here {found}")
+
+    def test_a_pattern_without_a_match_is_missing(self, rig: Rig) -> None:
+        """A pattern that matches nothing is a missing path, which ignore_missing allows."""
+        needs("globs" in rig.backend.capabilities.options, "globs")
+        rig.put(rig.destination, "/d/kept", b"data")
+        for path in ("/d/*.tmp", "/missing/*"):
+            outcome = remove(rig, path, globs=True)
+            require(not outcome.succeeded, f"{path!r} matches nothing, and is not deleted; here {outcome}")
+            require(outcome.code == "FILE_NOT_FOUND", f"{path!r} matches nothing, which is FILE_NOT_FOUND")
+            must_remove(rig, path, globs=True, ignore_missing=True)
+        require(files(rig) == {"/d/kept"}, "a pattern that matches nothing deletes nothing")
+
+    def test_a_pattern_with_a_folder_needs_recursive(self, rig: Rig) -> None:
+        """A pattern that matches a folder is an error without recursive, and the folder stays."""
+        needs("globs" in rig.backend.capabilities.options, "globs")
+        rig.put(rig.destination, "/d/folder/f", b"data")
+        outcome = remove(rig, "/d/*", globs=True)
+        require(not outcome.succeeded, f"a folder needs recursive; here {outcome}")
+        require(files(rig) == {"/d/folder/f"}, "a folder that matches stays without recursive")
+
+    @pytest.mark.parametrize("pattern", [".*", ".?", "[.].", "..*", r"\.*", "/../*", "/d/..", "/"])
+    def test_a_pattern_never_leads_up(self, rig: Rig, pattern: str) -> None:
+        """A pattern that might match the folder above, or a root, deletes nothing outside of its folder."""
+        needs("globs" in rig.backend.capabilities.options, "globs")
+        rig.put(rig.destination, "/kept", b"data")
+        rig.put(rig.destination, "/d/e/kept", b"data")
+        path = pattern if pattern.startswith("/") else f"/d/e/{pattern}"
+        outcome = remove(rig, path, globs=True, recursive=True)
+        require(not outcome.succeeded, f"{path!r} is refused, or matches nothing; here {outcome}")
+        require(files(rig) == {"/kept", "/d/e/kept"}, f"{path!r} deletes nothing; here {outcome}")
 
     @pytest.mark.parametrize("root", ["/", "//", "/.", "/./", ".", "/a/..", "/a/../", "/missing/.."])
     def test_a_root_is_never_deleted(self, rig: Rig, root: str) -> None:

@@ -94,6 +94,7 @@ OPTIONS: dict[str, Any] = {
     "destination_local_user": "ada",
     "encrypt_data": True,
     "fail_on_quota_errors": True,
+    "globs": True,
     "local_user": "ada",
     "notify": ("failed",),
     "source_local_user": "ada",
@@ -145,7 +146,7 @@ class RefusalLaws:
         """An option that the capabilities do not name is refused at submit, and nothing moves; any other works."""
         rig.put(rig.source, "/f", b"data")
         rig.put(rig.destination, "/g", b"data")
-        request = deletion(rig, "/g") if option == "local_user" else transfer(rig, ("/f", "/f"))
+        request = deletion(rig, "/g") if option in ("globs", "local_user") else transfer(rig, ("/f", "/f"))
         outcome = run(rig, replace(request, **{option: OPTIONS[option]}))
         if option in rig.backend.capabilities.options:
             require(outcome.succeeded, f"{option} is one of the capabilities, and works; here {outcome}")

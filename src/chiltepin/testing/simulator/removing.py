@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 from typing import TYPE_CHECKING
 
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.paths import glob
 from chiltepin.testing.simulator.task_faults import FROM_DISK, TaskFault, fault_from_error
 
 if TYPE_CHECKING:
@@ -94,10 +95,17 @@ class Delete:
             parts = self._collection.store.resolve(parts, follow=False)
         if not parts:
             raise _root_refused(self._collection)
-        if not self._submission.flag("interpret_globs") or not any(sign in parts[-1] for sign in "*?["):
+        if not self._submission.flag("interpret_globs"):
             return [parts]
-        with self._collection.store.folder(parts[:-1]) as above:
-            names = sorted(entry.name for entry in above.entries() if fnmatch.fnmatchcase(entry.name, parts[-1]))
+        try:
+            matches = glob(parts[-1])
+        except PermissionDeniedError as err:
+            raise TaskFault("PERMISSION_DENIED", str(err), fatal=True) from None
+        try:
+            with self._collection.store.folder(parts[:-1]) as above:
+                names = sorted(entry.name for entry in above.entries() if matches(entry.name))
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
         return [(*parts[:-1], name) for name in names] or [parts]
 
     def _one(self, item: Item, parts: Parts) -> Generator[float, None, None]:

@@ -45,6 +45,7 @@ _OPTIONS: Mapping[str, type] = {
     "destination_local_user": str,
     "encrypt_data": bool,
     "fail_on_quota_errors": bool,
+    "globs": bool,
     "local_user": str,
     "notify": list,
     "source_local_user": str,

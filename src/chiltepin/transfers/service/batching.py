@@ -93,7 +93,9 @@ class Batcher:
         """Return a batch that is not submitted yet, and whether it is a new one."""
         # A mirror removes what it does not know, so it never shares a task.
         mirrors = isinstance(kind, TransferRequest) and kind.delete_destination_extra
-        lonely = mirrors or bool(kind.submission_id)
+        # What a pattern stands for is known only to its task.
+        globs = isinstance(kind, DeleteRequest) and kind.globs
+        lonely = mirrors or globs or bool(kind.submission_id)
         alone = lonely or len(pending.items) > 1 or pending.max_items == 1 or not self.batching
         slot = kind, pending.fault_since is not None, frozenset(before)
         batch = None if alone else self._open.get(slot)

@@ -77,7 +77,7 @@ def confirm_missing(backend: TransferBackend, request: Request) -> str:
     if not isinstance(backend, StatBackend):
         return ""
     if isinstance(request, DeleteRequest):
-        endpoint, paths = request.endpoint, request.paths
+        endpoint, paths = request.endpoint, () if request.globs else request.paths
     else:
         endpoint, paths = request.source, tuple(item.source for item in request.items)
     if len(paths) != 1:

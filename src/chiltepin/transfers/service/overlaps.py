@@ -81,7 +81,7 @@ class PathClaims:
         store, style, name = place[0], _style(place), place[-1]
         yield "any", store, style
         yield "named", store, style, name
-        if kind.recursive:
+        if kind.recursive or _is_pattern(kind):
             yield "tree", place
             yield "any tree", store, style
 
@@ -93,7 +93,7 @@ class PathClaims:
         store, other, name = place[0], not _style(place), place[-1]
         yield "named", store, other, name
         yield "any tree", store, other
-        if kind.recursive:
+        if kind.recursive or _is_pattern(kind):
             yield "below", place
             yield "any", store, other
 
@@ -105,7 +105,9 @@ class PathClaims:
         # Each item is looked up, and then added.
         if self._last[0] != (endpoint, path):
             self._last = (endpoint, path), self._case_folded(endpoint, path)
-        return self._last[1]
+        place = self._last[1]
+        # A pattern may match everything in its folder.
+        return place[:-1] if place and _is_pattern(kind) else place
 
     def _case_folded(self, endpoint: str, path: str) -> Place | None:
         try:
@@ -116,6 +118,10 @@ class PathClaims:
         text = "\0".join(place)
         folded = text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
         return tuple(folded.split("\0"))
+
+
+def _is_pattern(kind: Request) -> bool:
+    return isinstance(kind, DeleteRequest) and kind.globs
 
 
 def _style(place: Place) -> bool:

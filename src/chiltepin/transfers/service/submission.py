@@ -51,6 +51,7 @@ class Submitter:
         if (
             not isinstance(kind, DeleteRequest)
             or kind.ignore_missing
+            or kind.globs
             or batch.missing_removed
             or batch.request is not None
         ):

@@ -80,6 +80,7 @@ DELETES = {
     "paths": st.lists(NAMES).map(tuple),
     "ignore_missing": st.booleans(),
     "local_user": NAMES,
+    "globs": st.booleans(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -12,9 +13,10 @@ from chiltepin.backends.filesystem.mover.pool import TaskGroup
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shared_names import is_both
 from chiltepin.backends.filesystem.mover.walk import walk
+from chiltepin.backends.filesystem.store import limited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.shard import ShardRun
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import DeleteRequest
 
-__all__ = ["delete", "remove_files", "remove_tree"]
+__all__ = ["delete", "delete_matching", "remove_files", "remove_tree"]
 
 #: Names that are removed before the folder is listed again: some disks (NFS) lose their place when entries go away
 #: while they are listed, and all names of a huge folder would not fit into memory.
@@ -86,6 +88,48 @@ def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -
             run.fail(err, f"Deleting {location}")
             return
     run.count(files=1)
+
+
+def delete_matching(
+    run: TaskRun, request: DeleteRequest, location: Location, roots: Roots, matches: Callable[[str], bool]
+) -> None:
+    """Remove what is in the folder of a path and has a name that ``matches``; see `delete`.
+
+    The names are known before the first one is removed, so that a folder without ``recursive`` keeps all of them.
+    """
+    top = replace(location, parts=location.parts[:-1]).resolved(follow=True)
+    try:
+        found = with_retries(run, partial(_matching, run, top, matches), top.store)
+    except (FileNotFoundError, NotADirectoryError):
+        found = []
+    if not found:
+        if request.ignore_missing:
+            return
+        raise Fault("FILE_NOT_FOUND", f"Nothing matches {location}.")
+    folders = [name for name, kind in found if kind == "dir"]
+    if folders and not request.recursive:
+        raise Fault(
+            "IS_A_DIRECTORY",
+            f"{top.below(folders[0])} is a folder; give recursive=True to delete it with all that is in it.",
+        )
+    for name in folders:
+        roots.refuse(top.below(name))
+    with top.store.folder(top.parts) as folder:
+        for name in [name for name, kind in found if kind == "link"]:
+            roots.refuse_link(folder, top.below(name))
+        remove_files(run, folder, top, [name for name, kind in found if kind != "dir"])
+    for name in folders:
+        remove_tree(run, top.below(name), roots)
+
+
+def _matching(run: TaskRun, top: Location, matches: Callable[[str], bool]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    with top.store.folder(top.parts) as folder:
+        for entry in limited(folder.entries(), top):
+            run.check()
+            if matches(entry.name):
+                found.append((entry.name, entry.kind))
+    return found
 
 
 def remove_tree(
