@@ -34,6 +34,18 @@ def test_a_dry_run_deletes_nothing(filled):
         assert not filled.simulator.tasks
 
 
+def test_a_pattern_deletes_what_it_matches(filled):
+    """--enable-globs takes the last name for a pattern, and --dry-run tells what it matches; else a star is a name."""
+    for name in ("a.tmp", "b.tmp", "c.dat"):
+        (filled.a / "old" / name).write_bytes(b"1")
+    assert filled.run("delete", "a:/old/*.tmp", "--yes").code == 1
+    foreseen = filled.run("delete", "a:/old/*.tmp", "--enable-globs", "--dry-run").out
+    assert [name for name in ("a.tmp", "b.tmp", "c.dat", "x") if f"/old/{name}" in foreseen] == ["a.tmp", "b.tmp"]
+    ended = filled.run("delete", "a:/old/*.tmp", "--enable-globs", "--yes")
+    assert (ended.code, ended.err) == (0, "")
+    assert sorted(path.name for path in (filled.a / "old").iterdir()) == ["c.dat", "x"]
+
+
 def test_a_folder_without_recursive_stays(filled):
     """A folder is an error without -r, with exit code 1."""
     ended = filled.run("delete", "a:/old", "-y")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filters import NameFilter
-from chiltepin.errors import BackendError, LoginRequiredError
+from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
 from chiltepin.model import DeleteRequest
+from chiltepin.paths import glob
 from chiltepin.transfers.runner import runs_at_service
 from chiltepin.transfers.two_trees import Pair, Place, both_trees, entry_at, is_up_to_date
 from chiltepin.transfers.walk import walk
@@ -86,9 +88,20 @@ class _Deletion:
         for path in self._request.paths:
             place = Place(self._request.endpoint, path)
             try:
-                self._item(place)
+                for one in self._matching(place) if self._request.globs else [place]:
+                    self._item(one)
             except BackendError as err:
                 self.preview.note(err)
+
+    def _matching(self, place: Place) -> list[Place]:
+        folder, pattern = posixpath.split(place.path.rstrip("/"))
+        matches, above = glob(pattern), Place(place.endpoint, folder or ("/" if place.path.startswith("/") else "~"))
+        try:
+            names = sorted(entry.name for entry in self._transfers.ls(*above) if matches(entry.name))
+        except PathNotFoundError:
+            names = []
+        # Without a match it is the pattern that is missing.
+        return [above.below(name) for name in names or [pattern]]
 
     def _item(self, place: Place) -> None:
         entry = entry_at(self._transfers, place, self._known)

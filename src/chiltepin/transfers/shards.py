@@ -41,7 +41,7 @@ TOLD = 3
 
 def can_share(backend: TransferBackend, request: Request) -> bool:
     """Whether several workers can do a request together: a folder, or a large file."""
-    if isinstance(request, DeleteRequest) and not request.recursive:
+    if isinstance(request, DeleteRequest) and (request.globs or not request.recursive):
         return False
     return isinstance(backend, ShardingBackend) and len(items_of(request)) == 1
 
