@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,7 @@ from sshserver import SshServer, daemon, ssh_server  # noqa: F401 - a fixture
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.local.writer import PART as LOCAL_PART
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.stores.sftp import openssh as ssh
 from chiltepin.backends.filesystem.stores.sftp.handles import PART
@@ -177,6 +179,30 @@ def test_a_reader_that_is_killed_leaves_no_file(server, far, tmp_path):
     whole = [file for file in (tmp_path / "disk" / "tree").iterdir() if not file.name.startswith(TEMP_PREFIX)]
     assert whole
     assert all(file.read_bytes() == LARGE[:100_000] for file in whole)
+
+
+def test_a_source_that_was_rewritten_is_not_mixed_with_what_was_left(server, transfers, far, tmp_path):
+    """A killed download is not continued with parts of an earlier content of equal size and time."""
+    old, new = (os.urandom(8 * LOCAL_PART + 5) for _ in range(2))
+    (far / "tree").mkdir()
+    words = [sys.executable, "-c", READ, server.url(far), *server.options.values(), tmp_path / "disk"]
+    kept = 0
+    while not kept:
+        shutil.rmtree(tmp_path / "disk" / "tree", ignore_errors=True)
+        (far / "tree" / "f").write_bytes(old)
+        os.utime(far / "tree" / "f", (1e9, 1e9))
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as reader:
+            # The size grows with the digest of the first part.
+            while reader.poll() is None and kept <= len(old):
+                with suppress(FileNotFoundError):
+                    kept = sum(file.stat().st_size for file in (tmp_path / "disk").glob("tree/.*"))
+            reader.kill()
+        kept *= not (tmp_path / "disk" / "tree" / "f").exists()
+    (far / "tree" / "f").write_bytes(new)
+    os.utime(far / "tree" / "f", (1e9, 1e9))
+    assert move(transfers, "server", "disk", "/tree", recursive=True).state is TaskState.SUCCEEDED
+    assert (tmp_path / "disk" / "tree" / "f").read_bytes() == new
+    assert os.listdir(tmp_path / "disk" / "tree") == ["f"]
 
 
 def test_a_lost_connection_is_made_anew(server, store, far):

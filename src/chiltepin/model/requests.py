@@ -53,6 +53,8 @@ SERVICE_OPTIONS = (
     "submission_id",
 )
 
+#: When an existing destination is skipped. ``mtime`` needs the clocks of both stores to be equal: they may be apart by
+#: less than the time from a copy to the next change of its source; with ``preserve_timestamp`` by any time.
 SyncLevel = Literal["exists", "size", "mtime", "checksum"]
 
 #: The sync levels from the weakest to the strictest; each one includes the checks of those before it.
@@ -136,7 +138,9 @@ class TransferRequest:
         mismatch is an error, as at Globus (Transfer API, "transfer item", ``recursive``).
     sync_level : {"exists", "size", "mtime", "checksum"} or None
         When an existing destination file is skipped: if it exists, if also its size is equal, if also it is not older,
-        if also its content is the same. None: it is always replaced.
+        if also its content is the same. None: it is always replaced. Two clocks decide what is not older, unless
+        ``preserve_timestamp`` is set: a source that changes sooner after its copy than the clock of the destination is
+        ahead of that of the source is skipped.
     verify_checksum : bool
         Compare checksums of what was read and what was written; a difference fails the file.
     preserve_timestamp : bool

@@ -46,7 +46,6 @@ BLOCK = 1 << 18
 #: Bytes up to which a file is small. Above, memory that is asked for anew for each file costs more than calls do.
 SMALL = 1 << 18
 
-
 #: Limit of characters of a name; every filesystem allows fewer, and S3 allows 1,024 for a whole path.
 _LONGEST_NAME = 4096
 
@@ -76,7 +75,6 @@ class Entry:
 
     #: Nanoseconds to which the store cuts the time that it tells of an open file, where a listing tells it finer.
     unit: ClassVar[int] = 1
-
     #: Whether a request can name it; if not, what it holds was not seen.
     named: ClassVar[bool] = True
 
@@ -138,6 +136,8 @@ class Reader(Closing, Protocol):
     parts: bool
     #: What the store itself says of the whole content, such as ``md5:...``; empty where it says nothing that proves it.
     checksum: str
+    #: Whether each request names the content, by version or tag; if not, what a dead run has left is compared with it.
+    pinned: bool
 
     @property
     def mtime(self) -> float | None:

@@ -81,7 +81,7 @@ class OpenFile:
 class LocalReader(OpenFile):
     """A regular file of this machine, open for reading."""
 
-    parts, checksum = True, ""
+    parts, pinned, checksum = True, False, ""
 
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor)

@@ -11,7 +11,6 @@ import xxhash
 
 from chiltepin.backends.filesystem.checksums import ExpectedChecksum, not_what_was_sent
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.backends.filesystem.store import BLOCK
 
 if TYPE_CHECKING:
@@ -162,9 +161,9 @@ class Content:
     def _is_kept(self, offset: int, count: int) -> bool:
         """Whether a dead run has left this part, and it is what the source holds now."""
         kept = self._temp_file.has_part(offset, count)
-        if kept is None or not isinstance(self._reader, LocalReader):
+        if kept is None or self._reader.pinned:
             return kept is not None
-        # Clocks are coarse: a source that was rewritten in place may have the times that it had.
+        # Clocks are coarse: a source that was rewritten may have the size and the times that it had.
         return kept == self._digest(self._reader, offset, count)
 
     def _copy_by_steps(self, offset: int, count: int) -> None:

@@ -35,6 +35,8 @@ class RangeClient(Client, Protocol):
 class ObjectReader(NothingHeld):
     """An object that is open for reading: the content that ``found`` describes, even if it is replaced meanwhile."""
 
+    pinned = True
+
     def __init__(self, client: RangeClient, found: ObjectInfo) -> None:
         self._client, self._found = client, found
         self.size: int | None = found.size

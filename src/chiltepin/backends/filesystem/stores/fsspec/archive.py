@@ -173,7 +173,7 @@ def _nothing() -> NoReturn:
 class ArchiveReader:
     """A member that is open for reading."""
 
-    parts, checksum, content_id = False, "", ""
+    parts, pinned, checksum, content_id = False, False, "", ""
 
     def __init__(self, member: Member, lock: threading.Lock) -> None:
         self.size, self.mtime, self._lock = member.size, member.mtime, lock

@@ -110,7 +110,7 @@ class FsspecReader(_Open):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         self.size: int | None = info.get("size")
         self.mtime = mtime_of(info)
-        self.parts, self.checksum, self.content_id = False, "", ""
+        self.parts, self.pinned, self.checksum, self.content_id = False, False, "", ""
         super().__init__(filesystem.open(path, "rb", block_size=BLOCK))
 
     def read_at(self, offset: int, block: memoryview) -> int:

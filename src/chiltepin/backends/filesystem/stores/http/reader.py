@@ -40,6 +40,8 @@ def _validator(answer: urllib3.BaseHTTPResponse) -> str:
 class HttpReader:
     """A file of a web server, open for reading."""
 
+    pinned = True
+
     def __init__(self, client: HttpClient, page: Page) -> None:
         self._client, self._page, self._head, self._position = client, page, b"", 0
         self.checksum = ""
@@ -62,7 +64,7 @@ class HttpReader:
         else:
             self._whole(answer)
         self.parts = self._stream is None
-        self.content_id = f"{page.where}:{self._validator}:{self.size}" if self.parts and self._validator else ""
+        self.content_id = f"{page.url}:{self._validator}:{self.size}" if self.parts and self._validator else ""
 
     def _begin(self, answer: urllib3.BaseHTTPResponse) -> None:
         """Take the first range; without a name for the content, only a whole file is good."""

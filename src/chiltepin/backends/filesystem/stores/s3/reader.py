@@ -24,6 +24,8 @@ class S3Reader(NothingHeld):
     `checksum`, which the caller compares.
     """
 
+    pinned = True
+
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket, self.key = bucket, key
         got = bucket.first(key, PART)

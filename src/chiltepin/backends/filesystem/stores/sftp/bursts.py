@@ -214,7 +214,7 @@ class Downloaded:
         self._changed = (before.size, before.mtime) != (after.size, after.mtime)
         self.size: int | None = len(content)
         self._told = before.mtime
-        self.parts, self.checksum = True, ""
+        self.parts, self.pinned, self.checksum = True, False, ""
         self.content_id = f"{path}:{before.size}:{before.mtime}"
 
     def __enter__(self) -> Self:

@@ -55,7 +55,7 @@ class SftpReader:
         self._handles = Handles(choose, path, READING)
         self._head = bytearray(min(facts.size or _UNTOLD, connection.reads))
         self._position, self._ahead = 0, memoryview(b"")
-        self.parts, self.checksum = True, ""
+        self.parts, self.pinned, self.checksum = True, False, ""
         self._before, self._after = self._first_look(connection, handle)
         self._handles.add(connection, handle)
         self.size: int | None = self._before.size or (0 if self._after is not None else None)

@@ -53,7 +53,7 @@ class Written:
         self._handles, self._position, self._ahead = handles, 0, memoryview(b"")
         self.size: int | None = size
         self.mtime: float | None = None
-        self.parts, self.checksum, self.content_id = True, "", ""
+        self.parts, self.pinned, self.checksum, self.content_id = True, False, "", ""
 
     def __enter__(self) -> Self:
         return self
