@@ -15,6 +15,7 @@ from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, Tr
 from chiltepin.protocol import Shard, ShardOutcome
 from chiltepin.transfers.activity import ActivityLog, ActivityReader
 from chiltepin.transfers.outcomes import status_from_error
+from chiltepin.transfers.journal.unfinished import UnfinishedRecord
 from chiltepin.transfers.recorder import TaskLog
 from chiltepin.transfers.shards import ShardedTask
 
@@ -94,6 +95,7 @@ class History:
             timeout=1000.0,
             start=self.start,
             task_log=TaskLog(self.log, "whole", self.request, backend="local", asked=self.log.clock()),
+            unfinished=UnfinishedRecord("{}", self.request),
             raises=self.raises,
             retries=RETRIES,
             clock=self.clock,
