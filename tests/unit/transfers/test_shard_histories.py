@@ -14,8 +14,8 @@ from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskFai
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferItem, TransferRequest
 from chiltepin.protocol import Shard, ShardOutcome
 from chiltepin.transfers.activity import ActivityLog, ActivityReader
-from chiltepin.transfers.outcomes import status_from_error
 from chiltepin.transfers.journal.unfinished import UnfinishedRecord
+from chiltepin.transfers.outcomes import status_from_error
 from chiltepin.transfers.recorder import TaskLog
 from chiltepin.transfers.shards import ShardedTask
 
