@@ -15,8 +15,8 @@ from killing import seeds
 pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(
-        sys.version_info[:3] in ((3, 12, 0), (3, 12, 1)),
-        reason="Python 3.12.0 and 3.12.1 start no thread once the script has ended (CPython gh-113964).",
+        (3, 12) <= sys.version_info[:3] < (3, 12, 3),
+        reason="Python 3.12.0 to 3.12.2 start no thread once the script has ended (CPython gh-113964).",
     ),
 ]
 
