@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from instrumented_executors import FarExecutor
+from waiting import until
 
 from chiltepin import Workflow, configure, delete_task, python_task, transfer_task
 from chiltepin.errors import TaskCanceledError
@@ -113,3 +114,33 @@ def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):
         with pytest.raises(TaskCanceledError, match="The worker has stopped"):
             waiting.result(LIMIT)
         assert list((tmp_path / "runinfo" / "000" / "chiltepin").iterdir()) == []
+
+
+def test_a_shard_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch):
+    """A tree for several workers that are still queued ends when it is cancelled, and so does the workflow."""
+    monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
+    late = LateExecutor()
+    with Workflow(config) as workflow:
+        workflow.dfk.add_executors([late])
+        waiting = transfer_task("laptop", "scratch", "/", "/", recursive=True, executor="far", workers=2)
+        assert late.taken.acquire(timeout=LIMIT)
+        assert waiting.cancel() is True
+        with pytest.raises(TaskCanceledError, match="was told to stop and has not stopped yet"):
+            waiting.result(LIMIT)
+    assert not (tmp_path / "scratch").exists()
+
+
+def test_a_shard_that_a_worker_takes_late_leaves_nothing(config, tmp_path, monkeypatch):
+    """A worker that takes up a shard of a tree that was given up moves nothing, and its stop file is removed then."""
+    monkeypatch.setattr("chiltepin.transfers.policy.wait_times.STOP_GRACE", 0.2)
+    late = LateExecutor()
+    with Workflow(config) as workflow:
+        workflow.dfk.add_executors([late])
+        waiting = transfer_task("laptop", "scratch", "/", "/", recursive=True, executor="far", workers=2)
+        assert late.taken.acquire(timeout=LIMIT)
+        waiting.cancel()
+        assert waiting.exception(LIMIT) is not None
+        [(function, args, kwargs)] = late.calls
+        late.futures[0].set_result(function(*args, **kwargs))
+        until(lambda: not list((tmp_path / "runinfo" / "000" / "chiltepin").iterdir()))
+    assert not (tmp_path / "scratch").exists()

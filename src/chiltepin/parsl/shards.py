@@ -121,7 +121,7 @@ class _ParslShard:
         self.future.set_running_or_notify_cancel()
         self._app_future, self._operation = app_future, operation
         self._what = describe(cast("Request", payload.request))
-        self._channel = WorkerChannel(payload, cast("TaskHandle", payload.handle))
+        self._channel, self._given_up = WorkerChannel(payload, cast("TaskHandle", payload.handle)), False
         app_future.add_done_callback(self._follow)
 
     def status(self) -> TaskStatus | None:
@@ -129,14 +129,26 @@ class _ParslShard:
 
     def stop(self) -> None:
         self._channel.stop()
+        self._abandon()
+
+    def give_up(self) -> None:
+        self._channel.stop()
+        theirs = self._app_future.task_record["exec_fu"]
+        self._given_up = theirs is not None
+        self._abandon(far=True)
+        if theirs is not None:
+            # A worker that takes it up after all has to see the file.
+            theirs.add_done_callback(lambda _: self._channel.cleanup())
+
+    def _abandon(self, *, far: bool = False) -> None:
         record = self._app_future.task_record
         error = TaskCanceledError(f"{self._what} was cancelled.")
-        # Also one that another process may have begun: it sees the file, or ends within the time of a shard.
-        shutdown_of(record["dfk"]).tasks.abandon(record, error)
+        shutdown_of(record["dfk"]).tasks.abandon(record, error, far=far)
 
     def _follow(self, app_future: AppFuture) -> None:
         error = app_future.exception()
-        self._channel.cleanup()
+        if not self._given_up:
+            self._channel.cleanup()
         if error is None:
             self.future.set_result(app_future.result())
         elif isinstance(error, WORKER_GONE):

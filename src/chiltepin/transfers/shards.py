@@ -38,6 +38,9 @@ __all__ = ["RunningShard", "ShardedTask", "can_share"]
 #: Failures that are told one by one; the others are counted.
 TOLD = 3
 
+#: What of a status only grows.
+_COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
+
 
 def can_share(backend: TransferBackend, request: Request) -> bool:
     """Whether several workers can do a request together: a folder, or a large file."""
@@ -60,6 +63,10 @@ class RunningShard(Protocol):
 
     def stop(self) -> None:
         """Ask that it stop, also if it has not begun; returns at once."""
+        ...
+
+    def give_up(self) -> None:
+        """Stop it, and wait no longer for its worker; one that begins it later does nothing."""
         ...
 
 
@@ -254,21 +261,29 @@ class ShardedTask:
         if removal:
             left = policy.wait_times.STOP_GRACE
         if left <= 0:
-            with self._lock:
-                self._live -= 1
-            self._expire()
+            self._refuse(self._timeout_error())
             return
         if self._began is not None and not self._timed:
             # A shard may wait for a worker that has other tasks.
             self._timed = True
-            self._later(left, self._expire)
-        running = self._start(request, replace(shard, resumed=self._resumed), left)
+            self._later(left, partial(self._stop, self._timeout_error()))
+        try:
+            running = self._start(request, replace(shard, resumed=self._resumed), left)
+        except Exception as err:  # noqa: BLE001 - the other workers have to stop
+            self._refuse(err)
+            return
         with self._lock:
             self._running.add(running)
             stopped = self._end is not None and not removal
         if stopped:
             running.stop()
         running.future.add_done_callback(partial(self._has_ended, running, shard, losses))
+
+    def _refuse(self, error: Exception) -> None:
+        """End because a shard cannot be started."""
+        with self._lock:
+            self._live -= 1
+        self._stop(error)
 
     def _has_ended(self, running: RunningShard, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:
         with self._lock:
@@ -297,7 +312,7 @@ class ShardedTask:
             self._queue.ended(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)
         status = outcome.status
         if isinstance(outcome.error, TaskTimeoutError):
-            self._expire()
+            self._stop(self._timeout_error())
         elif outcome.error is not None:
             self._stop(outcome.error)
         elif outcome.fatal:
@@ -320,12 +335,10 @@ class ShardedTask:
         for rest in outcome.rest:
             self._queue.add(rest)
 
-    def _expire(self) -> None:
+    def _timeout_error(self) -> TaskTimeoutError:
         what = describe(self._request)
-        self._stop(
-            TaskTimeoutError(
-                f"{what} was not done within {self._timeout:g} seconds and was stopped; give a longer timeout=."
-            )
+        return TaskTimeoutError(
+            f"{what} was not done within {self._timeout:g} seconds and was stopped; give a longer timeout=."
         )
 
     def _finish(self) -> None:
@@ -359,9 +372,8 @@ class ShardedTask:
             else:
                 self._last = status_from_error(end, describe(self._request), self._last.handle)
         self._unfinished.end()
-        # None is running, unless this end was not expected.
         for shard in running:
-            shard.stop()
+            shard.give_up()
         if isinstance(end, TaskStatus):
             self._task_log.ended(end)
         else:
@@ -373,21 +385,8 @@ class ShardedTask:
 
 
 def _added(total: TaskStatus, more: TaskStatus) -> TaskStatus:
-    return replace(
-        total,
-        bytes_done=total.bytes_done + more.bytes_done,
-        bytes_moving=total.bytes_moving + more.bytes_moving,
-        files_done=total.files_done + more.files_done,
-        files_skipped=total.files_skipped + more.files_skipped,
-        faults=total.faults + more.faults,
-    )
+    return replace(total, **{name: getattr(total, name) + getattr(more, name) for name in (*_COUNTS, "bytes_moving")})
 
 
 def _at_least(total: TaskStatus, before: TaskStatus) -> TaskStatus:
-    return replace(
-        total,
-        bytes_done=max(total.bytes_done, before.bytes_done),
-        files_done=max(total.files_done, before.files_done),
-        files_skipped=max(total.files_skipped, before.files_skipped),
-        faults=max(total.faults, before.faults),
-    )
+    return replace(total, **{name: max(getattr(total, name), getattr(before, name)) for name in _COUNTS})

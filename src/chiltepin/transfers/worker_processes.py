@@ -167,6 +167,13 @@ class _Running:
             if self._process is not None:
                 self._process.stop()
 
+    def give_up(self) -> None:
+        """End the process."""
+        with self._lock:
+            self.stopped.set()
+            if self._process is not None:
+                self._process.kill()
+
 
 class _Process:
     """One worker process."""
@@ -205,13 +212,17 @@ class _Process:
         with suppress(OSError):
             self._to.shutdown(socket.SHUT_WR)
 
+    def kill(self) -> None:
+        """End it now."""
+        self._popen.kill()
+
     def end(self) -> int:
         """Wait for its end, and return its exit code; one that does not end in time is killed."""
         self.stop()
         try:
             code = self._popen.wait(timeout=policy.wait_times.STOP_GRACE)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
+            self.kill()
             code = self._popen.wait()
         cast("BinaryIO", self._popen.stdout).close()
         self._to.close()

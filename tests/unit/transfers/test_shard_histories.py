@@ -5,6 +5,7 @@ CHILTEPIN_HISTORIES asks for more, or for those of some seeds, as in 100:200.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from concurrent.futures import Future
@@ -63,6 +64,10 @@ class Worker:
         """Note it."""
         self.stopped = True
 
+    def give_up(self):
+        """Be left, which no history comes to."""
+        raise AssertionError("a worker was left that has answered")
+
 
 class History:
     """A tree, the workers that move it, and what must hold at every moment."""
@@ -95,7 +100,7 @@ class History:
             timeout=1000.0,
             start=self.start,
             task_log=TaskLog(self.log, "whole", self.request, backend="local", asked=self.log.clock()),
-            unfinished=UnfinishedRecord("{}", self.request),
+            unfinished=UnfinishedRecord(json.dumps({"journal": self.folder}), self.request),
             raises=self.raises,
             retries=RETRIES,
             clock=self.clock,
@@ -243,6 +248,7 @@ class History:
             assert status.state is TaskState.SUCCEEDED
         if not self.ended_by:
             self.check_all_done()
+        assert not [name for name in os.listdir(self.folder) if name.endswith(".unfinished")]
         [record] = ActivityReader(self.folder).news()
         assert record.state is (status.state if status and error is None else status_from_error(error, "").state)
         if status:
