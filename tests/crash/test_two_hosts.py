@@ -45,7 +45,7 @@ class Host:
         """Begin anew, without any lock."""
         locks = self._case.folder / f"locks of {self.name}"
         locks.mkdir(exist_ok=True)
-        words = [sys.executable, str(HERE / "one_host.py"), self.name, str(locks)]
+        words = [sys.executable, str(HERE / "one_host.py"), self.name, str(locks), "0"]
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=self._case.folder
         )
