@@ -25,12 +25,13 @@ from parsl.executors import HighThroughputExecutor, MPIExecutor
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError
 from parsl.jobs.errors import TooManyJobFailuresError
-from parsl.providers import LocalProvider
+from parsl.providers import LocalProvider, SlurmProvider
 from parsl.serialize import deserialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.child_processes import WORKFLOW_VARIABLE
 from chiltepin.parsl.serialization import describe_failure, headline, unusable_because
+from chiltepin.transfers import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -222,7 +223,8 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
 
     def _start_local_interchange_process(self) -> None:
         # Here and not where it is made: a process may be forked in between.
-        self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid())]
+        batch_system = ["slurm"] if isinstance(self.provider, SlurmProvider) else []
+        self.interchange_launch_cmd = [sys.executable, INTERCHANGE, str(os.getpid()), *batch_system]
         workers = WORKERS
         if isinstance(self.provider, LocalProvider):
             workers = f"{WORKFLOW_VARIABLE}={os.getpid()} {WORKERS}"
@@ -286,4 +288,15 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
 
 
 class GuardedMPIExecutor(GuardedHTEX, MPIExecutor):  # type: ignore[misc] # parsl has no types
-    """An executor of MPI programs; it takes the arguments of Parsl's own."""
+    """An executor of MPI programs; it takes the arguments of Parsl's own.
+
+    A transfer or a deletion, which has no resource specification, gets one node of a job.
+    """
+
+    def submit(
+        self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Submit a task; as ``HighThroughputExecutor.submit``."""
+        if not resource_specification and func.__module__ == worker.__name__:
+            resource_specification = {"num_nodes": 1, "ranks_per_node": 1}
+        return super().submit(func, resource_specification, *args, **kwargs)

@@ -5,6 +5,9 @@ A job is a block in Parsl's terms.
 
 from __future__ import annotations
 
+import os
+import re
+import time
 from typing import TYPE_CHECKING
 
 from parsl.jobs.states import JobState
@@ -25,8 +28,40 @@ __all__ = ["GuardedSlurmProvider", "fail_unstarted"]
 _FORGOTTEN = "Invalid job id specified"
 
 
+#: Seconds between two questions for jobs: once a minute as in Parsl, and sooner while one is new, since a job that
+#: cannot start its workers ends at once.
+_INTERVAL, _NEW_INTERVAL = 60, 5
+
+#: Seconds for which a job is new.
+_NEW = 20.0
+
+#: What scontrol tells of a job that was given nodes; otherwise the list is empty, or "(null)".
+_NODES = re.compile(r" NodeList=([^ (\n]+)")
+
+
 class GuardedSlurmProvider(SlurmProvider):  # type: ignore[misc] # parsl has no types
     """Parsl's provider for Slurm, which also knows the answer for a job that Slurm has forgotten."""
+
+    _submitted = -_NEW
+
+    @property
+    def status_polling_interval(self) -> int:
+        """Seconds between two questions for the state of jobs."""
+        return _NEW_INTERVAL if time.monotonic() - self._submitted < _NEW else _INTERVAL
+
+    def submit(self, command: str, tasks_per_node: int, job_name: str = "parsl.slurm") -> str:
+        """Submit a job; as ``SlurmProvider.submit``."""
+        self._submitted = time.monotonic()
+        job: str = super().submit(command, tasks_per_node, job_name)
+        return job
+
+    def nodes_without_output(self, job: str) -> str:
+        """Return the nodes of a job that has ended, if it has left no output here; empty otherwise, or if unknown."""
+        if job not in self.resources or os.path.exists(self.resources[job]["job_stdout_path"]):
+            return ""
+        code, out, _ = self.execute_wait(f"scontrol --oneliner show job {job}")
+        found = _NODES.search(out) if code == 0 else None
+        return found.group(1) if found else ""
 
     def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int | None, str, str]:
         """Run a command of Slurm; a job that Slurm has forgotten has ended.
@@ -49,14 +84,25 @@ def fail_unstarted(executor: BlockProviderExecutor, jobs: Mapping[str, JobStatus
     unstarted = [job for block, job in jobs.items() if _is_unstarted(executor, block, job)]
     if not jobs or len(unstarted) < len(jobs) or len(jobs) < executor.provider.init_blocks:
         return
-    last = unstarted[-1]
-    said = " ".join((last.stderr_summary or last.message or "").split())
-    executor.set_bad_state_and_fail_all(
-        ChiltepinError(
-            f"No worker of executor {executor.label!r} has started: its job was refused, was cancelled, or ended by "
-            f"itself; see what it has written in {executor.provider.script_dir}, and the settings of "
-            f"{executor.label!r}. {said}".rstrip()
+    executor.set_bad_state_and_fail_all(ChiltepinError(_why_unstarted(executor, unstarted[-1])))
+
+
+def _why_unstarted(executor: BlockProviderExecutor, last: JobStatus) -> str:
+    provider, nodes = executor.provider, ""
+    if isinstance(provider, GuardedSlurmProvider):
+        nodes = next(filter(None, map(provider.nodes_without_output, executor.blocks_to_job_id.values())), "")
+    if nodes:
+        # Slurm opens the output of a job on its first node (sbatch(1), --output).
+        return (
+            f"No worker of executor {executor.label!r} has started, most likely because its nodes do not see the run "
+            f"folder {os.path.dirname(provider.script_dir)}: a job ran on {nodes} and left no output there; "
+            "set run_dir to a folder on a disk that this machine and the nodes share."
         )
+    said = " ".join((last.stderr_summary or last.message or "").split())
+    return (
+        f"No worker of executor {executor.label!r} has started: its job was refused, was cancelled, or ended by "
+        f"itself; see what it has written in {provider.script_dir}, and the settings of "
+        f"{executor.label!r}. {said}".rstrip()
     )
 
 

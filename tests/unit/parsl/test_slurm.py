@@ -10,6 +10,7 @@ from parsl.jobs.states import JobState, JobStatus
 
 import chiltepin
 from chiltepin import configure, python_task
+from chiltepin.parsl.slurm_nodes import without_job
 
 LIMIT = 60
 
@@ -81,6 +82,46 @@ def test_an_executor_is_given_up_if_no_worker_has_ever_come(executor, jobs, give
     executor.blocks_to_job_id.update({"0": "7", "1": "8"})
     executor.handle_errors({block: JobStatus(state, "some reason") for block, state in jobs.items()})
     assert executor.bad_state_is_set is given_up
+
+
+@pytest.mark.parametrize(
+    ("listed", "shown", "gone"),
+    [
+        ("echo 'R h[2-3]'", "echo h2; echo h3", {"h4.example.org"}),
+        ("echo 'CG h2'; echo 'R h3'", "echo h3", {"h2", "h4.example.org"}),
+        ("exit 0", "exit 1", {"h2", "h3", "h4.example.org"}),
+        # What is not known of Slurm is not known of the workers.
+        ("echo 'squeue: error: Invalid node name' >&2; exit 1", "exit 1", set()),
+        ("echo 'R h[2-3]'", "exit 1", set()),
+        (SILENT, "exit 1", set()),
+    ],
+)
+def test_a_node_without_a_job_is_told_only_by_slurm(slurm, listed, shown, gone):
+    """Of hosts that are silent, those are lost on which Slurm runs no job of this user; none where it cannot say."""
+    slurm(squeue=listed, scontrol=shown)
+    assert without_job(["h2", "h3", "h4.example.org"]) == gone
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "named"),
+    [
+        ("echo 'JobId=7 JobState=FAILED NodeList=h2 BatchHost=h2'", False, True),
+        ("echo 'JobId=7 JobState=FAILED NodeList=h2 BatchHost=h2'", True, False),
+        ("echo 'JobId=7 JobState=CANCELLED NodeList= NumNodes=1'", False, False),
+        ("echo 'JobId=7 JobState=CANCELLED NodeList=(null) NumNodes=1'", False, False),
+        (FORGOTTEN, False, False),
+    ],
+)
+def test_a_job_that_left_no_output_has_not_seen_the_run_folder(executor, slurm, tmp_path, shown, output, named):
+    """A job that was on a node, and whose output is not here, ran where the run folder is not seen."""
+    slurm(scontrol=shown)
+    executor.blocks_to_job_id["0"] = executor.provider.submit("true", 1)
+    if output:
+        [script] = tmp_path.glob("parsl.slurm.*")
+        script.with_name(f"{script.name}.stdout").touch()
+    executor.handle_errors({"0": JobStatus(JobState.MISSING)})
+    said = str(executor.executor_exception)
+    assert ("nodes do not see the run folder" in said) is named, said
 
 
 def test_what_slurm_says_of_a_job_that_it_refuses_is_in_the_error(slurm, tmp_path):

@@ -1,6 +1,7 @@
 """Parsl's interchange, which here stops the workers and ends when its workflow has ended.
 
-Parsl's own goes on when the workflow is killed, and so do the workers with their tasks.
+Parsl's own goes on when the workflow is killed, and so do the workers with their tasks. It gives the workers of a node
+up two minutes after their last message; this one asks Slurm before that.
 It is run by the path of its folder, which holds no other module that an import could find.
 """
 
@@ -16,25 +17,38 @@ with suppress(PermissionError):
 
 import pickle  # nosec B403
 import sys
+import threading
 import time
 from typing import Any
 
 from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Interchange
 from parsl.utils import setproctitle
 
+from chiltepin.parsl.slurm_nodes import without_job
+
 #: Seconds for which workers that are just starting are stopped as well. Later ones find no interchange, and end after
 #: 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
 LINGER = 2.0
 
+#: Seconds without a message of a node, of three heartbeats (`htex`), after which Slurm is asked, and between two
+#: questions.
+SILENCE = 15.0
+
 
 class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no types
-    """An interchange that ends with its workflow, which has the process id ``workflow``."""
+    """An interchange that ends with its workflow, which has the process id ``workflow``.
 
-    def __init__(self, workflow: int, **config: Any) -> None:
+    ``slurm`` tells whether the workers are jobs of Slurm.
+    """
+
+    def __init__(self, workflow: int, *, slurm: bool, **config: Any) -> None:
         super().__init__(**config)
-        self._workflow = workflow
+        self._workflow, self._slurm = workflow, slurm
         self._deadline = float("inf")
         self._notified: set[bytes] = set()
+        self._next_question = 0.0
+        #: Managers whose node has no job any more, each with the time of the question.
+        self._lost: dict[bytes, float] = {}
 
     def process_command(self, monitoring_radio: Any) -> None:
         """Do one round, of some hundred a second; then check that the workflow lives."""
@@ -50,9 +64,38 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
             self.zmq_context.destroy(linger=500)
             sys.exit()
 
+    def expire_bad_managers(self, *rest: Any) -> None:
+        """Give up the managers of nodes that are lost, as Slurm says or after a long silence."""
+        if self._slurm and time.monotonic() >= self._next_question:
+            self._ask_slurm()
+        while self._lost:
+            manager, asked = self._lost.popitem()
+            record = self._ready_managers.get(manager)
+            # It may have sent a message in between.
+            if record is not None and record["last_heartbeat"] < asked:
+                record["last_heartbeat"] = 0.0
+        super().expire_bad_managers(*rest)
+
+    def _ask_slurm(self) -> None:
+        """Have a thread ask about the nodes of managers that are silent, if there are any."""
+        now = time.time()
+        silent = {
+            manager: record["hostname"]
+            for manager, record in self._ready_managers.items()
+            if now - record["last_heartbeat"] > SILENCE
+        }
+
+        def ask() -> None:
+            gone = without_job(set(silent.values()))
+            self._lost.update({manager: now for manager, host in silent.items() if host in gone})
+
+        if silent:
+            self._next_question = time.monotonic() + SILENCE
+            threading.Thread(target=ask, daemon=True).start()
+
 
 if __name__ == "__main__":
     setproctitle("parsl: HTEX interchange")
     # From the workflow that has started this process, by a pipe: Parsl's way.
     config = pickle.load(sys.stdin.buffer)  # noqa: S301  # nosec B301
-    AttachedInterchange(int(sys.argv[1]), **config).start()
+    AttachedInterchange(int(sys.argv[1]), slurm="slurm" in sys.argv[2:], **config).start()
