@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, cast
 
+from chiltepin.backends.fake_files import HIDDEN, fake_os
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -22,20 +23,28 @@ GROUP = "chiltepin.backends"
 
 
 @cache
-def _installed() -> dict[str, EntryPoint]:
+def _installed(fake: object | None) -> dict[str, EntryPoint]:
     # Reading the metadata of every installed package takes 10 to 50 ms: once per process is enough.
-    return {point.name: point for point in entry_points(group=GROUP)}
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if fake is not None and not found:
+        raise ConfigError(HIDDEN, key="data.backend")
+    return found
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the installed backends, sorted."""
-    return tuple(sorted(_installed()))
+    return tuple(sorted(_installed(fake_os())))
+
+
+def load(name: str) -> type[TransferBackend]:
+    """Return the class of a backend; this imports the backend and its SDK. An unknown backend is a ConfigError."""
+    return _load(name, fake_os())
 
 
 @cache
-def load(name: str) -> type[TransferBackend]:
-    """Return the class of a backend; this imports the backend and its SDK. An unknown backend is a ConfigError."""
-    point = _installed().get(name)
+def _load(name: str, fake: object | None) -> type[TransferBackend]:
+    # Modules that a test with a fake filesystem has loaded hold that filesystem, and are loaded again after it.
+    point = _installed(fake).get(name)
     if point is None:
         raise ConfigError(f"No backend {name!r} is installed; {suggest(name, names())}", key="data.backend")
     try:

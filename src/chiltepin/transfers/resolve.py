@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin import paths
 from chiltepin.backends import registry
+from chiltepin.backends.fake_files import fake_os
 from chiltepin.errors import ConfigError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.settings import FILE_NAME, FILE_VARIABLE, check, default_file, read
 
@@ -37,11 +38,11 @@ def default_data() -> DataSettings:
             "or start Parsl with chiltepin.configure.load(...)."
         )
     state = file.stat()
-    return _read_data(str(file), os.environ.get(BACKEND_VARIABLE), state.st_mtime_ns, state.st_size)
+    return _read_data(str(file), os.environ.get(BACKEND_VARIABLE), state.st_mtime_ns, state.st_size, fake_os())
 
 
 @lru_cache(maxsize=1)
-def _read_data(file: str, _backend: str | None, _modified: int, _size: int) -> DataSettings:
+def _read_data(file: str, _backend: str | None, _modified: int, _size: int, _fake: object | None) -> DataSettings:
     """Return the data settings of a file; the other arguments only tell one reading from the next."""
     return file_data(file)
 

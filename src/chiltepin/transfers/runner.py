@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends import forks, registry
+from chiltepin.backends.fake_files import fake_os
 from chiltepin.errors import (
     ChiltepinError,
     PathsInUseError,
@@ -358,15 +359,16 @@ def open_transfers(setup: str, client: Any = None) -> Transfers:
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
-        return _open_cached(setup, client)
+        return _open_cached(setup, client, fake_os())
 
 
-def _open(setup: str, client: Any) -> Transfers:
+def _open(setup: str, client: Any, fake: object | None) -> Transfers:
     plain = json.loads(setup)
     backend = registry.load(plain["backend"]).from_config(plain["endpoints"], plain["options"])
     if client is not None and isinstance(backend, ClientBackend):
         backend = backend.with_client(client)
-    folder = plain.get("journal")
+    # A file that stays open would outlive the fake filesystem, and its number would then be that of another file.
+    folder = plain.get("journal") if fake is None else None
     journal = Journal(folder) if folder and backend.capabilities.durable else None
     # People see it on every backend; the journal proper is for what outlives this process.
     activity_log = ActivityLog(folder, SystemClock().now) if folder else None

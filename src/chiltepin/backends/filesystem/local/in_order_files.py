@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.defaults import InOrderFile
+from chiltepin.backends.filesystem.local import descriptors
 from chiltepin.backends.filesystem.local.claims import new_claim
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile, close_quietly
@@ -67,8 +68,8 @@ def _by_place(folder: int, name: str) -> bool:
     try:
         # In order first: rclone makes a file that got nothing only after it was closed, when it is removed already.
         for offset, letter in ((0, b"x"), (_PIECE, b"b"), (0, b"a")):
-            os.pwrite(target, letter * _PIECE, offset)
-        return os.pread(target, 3 * _PIECE, 0) == b"a" * _PIECE + b"b" * _PIECE
+            descriptors.pwrite(target, letter * _PIECE, offset)
+        return descriptors.pread(target, 3 * _PIECE, 0) == b"a" * _PIECE + b"b" * _PIECE
     finally:
         close_quietly(target)
 

@@ -11,6 +11,8 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from chiltepin.backends.filesystem.local import descriptors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -39,7 +41,7 @@ _way: dict[tuple[int, int], int] = {}
 
 def clonable(devices: tuple[int, int]) -> bool:
     """Whether it is worth a try to `clone` from the one to the other."""
-    return bool(_FICLONE) and devices not in _unclonable
+    return bool(_FICLONE) and devices not in _unclonable and descriptors.are_real()
 
 
 def clone(source: int, target: int, devices: tuple[int, int]) -> bool:
@@ -63,7 +65,8 @@ def move(reader: LocalReader, target: int, reopen: Callable[[], int], offset: in
     """
     devices = (reader.facts.st_dev, os.fstat(target).st_dev)
     done = 0
-    for way in range(_way.get(devices, 0), len(_WAYS)):
+    first = _way.get(devices, 0) if descriptors.are_real() else len(_WAYS) - 1
+    for way in range(first, len(_WAYS)):
         try:
             done += _WAYS[way](reader.descriptor, target, reopen, offset + done, count - done)
         except OSError as err:
@@ -98,7 +101,7 @@ def _by_sendfile(source: int, _: int, reopen: Callable[[], int], offset: int, co
 
 def _by_hand(source: int, target: int, _: Callable[[], int], offset: int, count: int) -> int:
     block, done = memoryview(bytearray(min(_BLOCK, count))), 0
-    while done < count and (got := os.preadv(source, [block[: count - done]], offset + done)):
+    while done < count and (got := descriptors.preadv(source, [block[: count - done]], offset + done)):
         write_at(target, block[:got], offset + done)
         done += got
     return done
@@ -111,7 +114,7 @@ _WAYS = (_by_range, _by_sendfile, _by_hand) if os.uname().sysname == "Linux" els
 def write_at(descriptor: int, block: memoryview, offset: int) -> None:
     """Write all of a block; a disk may take it in pieces."""
     while block:
-        written = os.pwrite(descriptor, block[:WRITTEN], offset)
+        written = descriptors.pwrite(descriptor, block[:WRITTEN], offset)
         offset, block = offset + written, block[written:]
 
 

@@ -7,6 +7,8 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
+from chiltepin.backends.filesystem.local import descriptors
+
 __all__ = ["Rights", "give_rights", "rights_of"]
 
 #: Where Linux keeps the entries of an access list (acl(5)).
@@ -81,6 +83,6 @@ def _given(descriptor: int, rights: Rights) -> bool:
     """Set owner and group, or the group alone; return whether the group is the same."""
     for user in (rights.user, -1):
         with suppress(OSError):
-            os.fchown(descriptor, user, rights.group)
+            descriptors.fchown(descriptor, user, rights.group)
             return True
     return False

@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local import descriptors
 from chiltepin.backends.filesystem.local.times import Instant
 from chiltepin.backends.filesystem.local.unknown_size import has_unknown_sizes
 from chiltepin.backends.filesystem.store import SMALL, Small
@@ -107,7 +108,7 @@ class LocalReader(OpenFile):
         if has_unknown_sizes(self.facts.st_dev):
             return True
         # Some disks over FUSE say 0 of files that are made while they are read (rclone mount, of documents).
-        return not self.facts.st_size and bool(os.pread(self.descriptor, 1, 0))
+        return not self.facts.st_size and bool(descriptors.pread(self.descriptor, 1, 0))
 
     @property
     def sparse(self) -> bool:
@@ -117,16 +118,16 @@ class LocalReader(OpenFile):
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""
         count = 0
-        while count < len(block) and (got := os.preadv(self.descriptor, [block[count:]], offset + count)):
+        while count < len(block) and (got := descriptors.preadv(self.descriptor, [block[count:]], offset + count)):
             count += got
         return count
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""
-        return os.readv(self.descriptor, [block])
+        return descriptors.readv(self.descriptor, [block])
 
     def changed(self) -> bool:
         """Compare size and times, in nanoseconds, with those of the moment it was opened, and look behind the end."""
         if _is_changed(self.facts, os.fstat(self.descriptor)):
             return True
-        return self.size is not None and bool(os.pread(self.descriptor, 1, self.size))
+        return self.size is not None and bool(descriptors.pread(self.descriptor, 1, self.size))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import not_what_was_sent, verify_content
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local import descriptors
 from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, new_claim, of_this_host, open_locked
 from chiltepin.backends.filesystem.local.permissions import give_rights, rights_of
 from chiltepin.backends.filesystem.local.reader import close_quietly
@@ -245,5 +246,5 @@ def _write(target: int, content: Buffer, name: str, *, verify: bool) -> None:
     size = len(rest)
     while rest:
         rest = rest[os.write(target, rest) :]
-    if verify and os.pread(target, size + 1, 0) != content:
+    if verify and descriptors.pread(target, size + 1, 0) != content:
         raise not_what_was_sent(name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local import descriptors
 from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile
@@ -72,10 +73,10 @@ class LocalTempFile(OpenFile):
         """Read the part, and compare it with the digest that was noted when it was whole."""
         if not self._continued:
             return None
-        noted = os.pread(self.descriptor, _DIGEST, self._note(offset))
+        noted = descriptors.pread(self.descriptor, _DIGEST, self._note(offset))
         digest, block = xxhash.xxh3_128(), memoryview(bytearray(min(BLOCK, count)))
         for start in range(offset, offset + count, BLOCK):
-            got = os.preadv(self.descriptor, [block[: offset + count - start]], start)
+            got = descriptors.preadv(self.descriptor, [block[: offset + count - start]], start)
             digest.update(block[:got])
         return noted if noted == digest.digest() else None
 

@@ -1,0 +1,78 @@
+"""Calls on open files that pyfakefs does not replace, so that they would reach files of the machine with fake numbers.
+
+Where a test has replaced ``os``, they are made of calls that it has replaced as well. No kernel copies such files.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.fake_files import fake_os
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["are_real", "fchown", "pread", "preadv", "pwrite", "readv"]
+
+#: A fake file has one position for all threads. It ends at the start here, from which files are read in order: where it
+#: was is not known, because lseek returns nothing (pyfakefs 6.3).
+_POSITION = threading.Lock()
+
+
+def are_real() -> bool:
+    """Whether descriptors are those of the kernel."""
+    return fake_os() is None
+
+
+def pread(descriptor: int, count: int, offset: int) -> bytes:
+    """As ``os.pread``."""
+    if are_real():
+        return os.pread(descriptor, count, offset)
+    with _POSITION:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        try:
+            return os.read(descriptor, count)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def preadv(descriptor: int, blocks: Sequence[memoryview], offset: int) -> int:
+    """As ``os.preadv``; into the first block only, for a fake file."""
+    if are_real():
+        return os.preadv(descriptor, blocks, offset)
+    return _filled(blocks[0], pread(descriptor, len(blocks[0]), offset))
+
+
+def readv(descriptor: int, blocks: Sequence[memoryview]) -> int:
+    """As ``os.readv``; into the first block only, for a fake file."""
+    if are_real():
+        return os.readv(descriptor, blocks)
+    with _POSITION:
+        return _filled(blocks[0], os.read(descriptor, len(blocks[0])))
+
+
+def pwrite(descriptor: int, block: bytes | memoryview, offset: int) -> int:
+    """As ``os.pwrite``."""
+    if are_real():
+        return os.pwrite(descriptor, block, offset)
+    with _POSITION:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        try:
+            return os.write(descriptor, bytes(block))
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def fchown(descriptor: int, user: int, group: int) -> None:
+    """As ``os.fchown``."""
+    if are_real():
+        os.fchown(descriptor, user, group)
+    else:
+        os.chown(descriptor, user, group)
+
+
+def _filled(block: memoryview, content: bytes) -> int:
+    block[: len(content)] = content
+    return len(content)

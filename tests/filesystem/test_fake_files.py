@@ -1,0 +1,130 @@
+"""Tests of users with the fixture `fs` of pyfakefs: the backend `local` moves, deletes and fails in fake files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sysconfig
+from pathlib import Path
+
+import pytest
+from pyfakefs.fake_filesystem_unittest import Patcher
+
+import chiltepin
+from chiltepin import Workflow, delete_task, python_task, transfer, transfer_task
+from chiltepin.errors import ConfigError, TaskFailedError
+
+LIMIT = 60
+
+SETTINGS = """\
+data:
+  backend: local
+  executor: local
+  endpoints: {a: , b: }
+"""
+
+
+@python_task
+def read(path):
+    """Return the content of a file."""
+    return Path(path).read_text()
+
+
+def prepare(fs):
+    """Make the packages visible, and a working directory with settings."""
+    # The second is where the package itself is, if it is not among the others.
+    fs.add_real_paths([sysconfig.get_path("purelib"), str(Path(chiltepin.__file__).parent)])
+    fs.create_file("/work/chiltepin.yaml", contents=SETTINGS)
+    os.chdir("/work")
+
+
+@pytest.fixture
+def fake(fs):
+    """A fake filesystem in which Chiltepin can be seen."""
+    prepare(fs)
+    return fs
+
+
+@pytest.fixture
+def real_files(tmp_path):
+    """Files of the machine that are open under the numbers that fake files get."""
+    with contextlib.ExitStack() as opened:
+        for number in range(40):
+            file = opened.enter_context(open(tmp_path / str(number), "w+b", buffering=0))
+            file.write(b"of the machine")
+        yield tmp_path
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"of the machine"}
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("content", ["", "some data", "0123456789" * 3_000_000], ids=len)
+def test_a_file_is_copied(real_files, fake, content, verify):
+    """A file arrives, small or in parts, with its time; a task sees it; files of the machine are not touched."""
+    fake.create_file("/work/sandbox/a/file", contents=content)
+    fake.create_file("/work/sandbox/b/file", contents="before")
+    os.utime("/work/sandbox/a/file", (10**9, 10**9))
+    with Workflow("chiltepin.yaml"):
+        moved = transfer_task("a", "b", "/file", "/file", verify_checksum=verify, preserve_timestamp=True)
+        assert read("sandbox/b/file", inputs=[moved]).result(LIMIT) == content
+    assert os.stat("/work/sandbox/b/file").st_mtime == 10**9
+    assert os.listdir("/work/sandbox/b") == ["file"]
+    assert real_files.name
+
+
+def test_a_tree_is_copied_mirrored_and_deleted(fake):
+    """A tree arrives, loses what its source no longer has, and is deleted with all that is in it."""
+    for number in range(30):
+        fake.create_file(f"/work/sandbox/a/t/{number % 3}/{number}", contents=str(number) * number)
+    fake.create_symlink("/work/sandbox/a/t/link", "0")
+    with Workflow("chiltepin.yaml"):
+        assert transfer_task("a", "b", "/t", "/t", recursive=True).result(LIMIT) is True
+        for number in range(30):
+            assert Path(f"sandbox/b/t/{number % 3}/{number}").read_text() == str(number) * number
+        fake.remove("/work/sandbox/a/t/2/29")
+        mirrored = transfer_task(
+            "a", "b", "/t", "/t", recursive=True, delete_destination_extra=True, sync_level="checksum"
+        )
+        assert mirrored.result(LIMIT) is True
+        assert sorted(os.listdir("sandbox/b/t/2")) == sorted(str(number) for number in range(2, 29, 3))
+        assert delete_task("b", "/t", recursive=True).result(LIMIT) is True
+        assert os.listdir("sandbox/b") == []
+
+
+def test_a_full_disk(fake):
+    """A disk that is full is an error, and what was at the destination stays."""
+    fake.add_mount_point("/work/sandbox/b", total_size=10_000_000)
+    fake.create_file("/work/sandbox/a/big", contents="0123456789" * 2_000_000)
+    fake.create_file("/work/sandbox/b/big", contents="before")
+    with Workflow("chiltepin.yaml"), pytest.raises(TaskFailedError, match="NO_SPACE_LEFT"):
+        transfer_task("a", "b", "/big", "/big").result(LIMIT)
+    assert Path("sandbox/b/big").read_text() == "before"
+    assert os.listdir("sandbox/b") == ["big"]
+
+
+def test_hidden_packages_are_named(fs):
+    """A fake filesystem without the installed packages gives the sentence that says how to add them."""
+    fs.create_file("/work/chiltepin.yaml", contents=SETTINGS)
+    os.chdir("/work")
+    said = r"add them in the test: fs\.add_real_paths\(\[sysconfig"
+    with pytest.raises(ConfigError, match=said):
+        transfer("a", "b", "/file", "/file")
+    with pytest.raises(ConfigError, match=said), Workflow("chiltepin.yaml"):
+        pass
+
+
+def test_real_files_after_fake_ones(tmp_path, monkeypatch):
+    """What was found and opened in a fake filesystem is not used for that of the machine, under the same paths."""
+    monkeypatch.chdir(tmp_path)
+    for turn in ("fake", "real", "fake"):
+        with Patcher() if turn == "fake" else contextlib.nullcontext() as patcher:
+            if patcher:
+                prepare(patcher.fs)
+            top = tmp_path / "sandbox"
+            (top / "a").mkdir(parents=True)
+            (top / "a" / "file").write_text(turn)
+            with Workflow(
+                {"data": {"backend": "local", "root": str(top), "executor": "local", "endpoints": {"a": {}, "b": {}}}}
+            ):
+                assert transfer_task("a", "b", "/file", "/file").result(LIMIT) is True
+            assert (top / "b" / "file").read_text() == turn
+    assert (tmp_path / "sandbox" / "b" / "file").read_text() == "real"
