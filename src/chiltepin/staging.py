@@ -17,7 +17,7 @@ from chiltepin import paths
 from chiltepin.data import data_settings, local_path, transfer_task
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel
-from chiltepin.parsl.files import SCHEME, location_of
+from chiltepin.parsl.files import SCHEMES, location_of
 from chiltepin.parsl.shutdown import attached
 from chiltepin.transfers.resolve import resolve_endpoint
 from chiltepin.transfers.worker import WithOutputDir
@@ -86,6 +86,8 @@ class _StagedPaths:
 class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # parsl has no types
     """Stages the files ``chiltepin://ENDPOINT/path`` in ``inputs`` and ``outputs`` of Parsl apps.
 
+    So it does with ``globus://UUID/path``, the files of Parsl's own staging by Globus, on every backend.
+
     `chiltepin.configure.load` gives one to every executor. If you write a Parsl ``Config``, add one to
     ``storage_access`` of an executor, with Parsl's (``parsl.data_provider.data_manager.default_staging``).
 
@@ -106,11 +108,11 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
 
     def can_stage_in(self, file: File) -> bool:
         """Whether the file is one of an endpoint."""
-        return bool(file.scheme == SCHEME)
+        return file.scheme in SCHEMES
 
     def can_stage_out(self, file: File) -> bool:
         """Whether the file is one of an endpoint."""
-        return bool(file.scheme == SCHEME)
+        return file.scheme in SCHEMES
 
     def stage_in(self, dm: DataManager, executor: str, file: File, parent_fut: Future[Any] | None) -> DataFuture | None:
         """Start the transfer of a file that an app reads, unless it is present or in transfer.
@@ -121,7 +123,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         staged = attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
-            endpoint, path = location_of(file)
+            endpoint, path = _location(file)
             if endpoint == work:
                 file.local_path = local_path(endpoint, path)
                 return None
@@ -171,7 +173,7 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
         staged = attached(dm.dfk, _StagedFiles)
         with kernel.entered(dm.dfk), staged.lock:
             work, folder = self._working_dir(executor)
-            endpoint, path = location_of(file)
+            endpoint, path = _location(file)
             if endpoint == work:
                 file.local_path = local_path(endpoint, path)
                 return None
@@ -200,6 +202,12 @@ class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # pa
             )
         endpoint, _, folder = self.working_dir.partition(":/")
         return endpoint, f"/{folder}"
+
+
+def _location(file: File) -> tuple[str, str]:
+    """Return the endpoint of a file, by its name in the settings if that is known, and the path."""
+    endpoint, path = location_of(file)
+    return data_settings().name_of(endpoint), path
 
 
 def _root(future: Any) -> Any:

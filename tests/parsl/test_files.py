@@ -107,6 +107,33 @@ def double(inputs=(), outputs=()):
     return f"cat '{inputs[0]}' '{inputs[0]}' > '{outputs[0]}'"
 
 
+COLLECTIONS = {"my-laptop": str(uuid.UUID(int=1)), "hpc-scratch": str(uuid.UUID(int=2))}
+
+
+@pytest.mark.parametrize("backend", ["local", "filesystem", "globus"])
+def test_files_of_parsls_staging_by_globus(request, tmp_path, backend):
+    """A pipeline with `globus://UUID/path` runs on every backend: paths are as written, and what is there stays."""
+    world = World(tmp_path, backend, {"provider": "threads", "max_threads": 2})
+    for name, endpoint in world.settings["data"]["endpoints"].items():
+        endpoint["globus"]["collection"] = COLLECTIONS[name]
+    if backend == "globus":
+        at_globus(world, request.getfixturevalue("chiltepin_globus"))
+    laptop, scratch = (one["globus"]["collection"] for one in world.settings["data"]["endpoints"].values())
+    world.put("tables/a%20b?.csv", "1\n2\n")
+    (world.scratch / "there.csv").write_text("10\n")
+    with chiltepin.Workflow(world.settings, run_dir=tmp_path / "runinfo"):
+        summed = total(
+            inputs=[File(f"globus://{laptop.upper()}/tables/a%20b?.csv"), File(f"globus://{scratch}/there.csv")],
+            outputs=[File(f"globus://{laptop}/sum.txt")],
+        )
+        number, paths = summed.result(LIMIT)
+        summed.outputs[0].result(LIMIT)
+    assert number == 13
+    assert Path(paths[1]) == world.scratch / "there.csv"
+    assert (world.laptop / "sum.txt").read_text() == "13\n"
+    assert world.staged() == ["in/my-laptop/tables/a%20b?.csv", "out/my-laptop/sum.txt"]
+
+
 @python_task
 def contents(inputs=()):
     """Return what is in each file."""

@@ -10,7 +10,7 @@ from parsl.data_provider.files import File
 
 from chiltepin.errors import TaskCanceledError, TaskFailedError
 from chiltepin.model import endpoint_name
-from chiltepin.parsl.nested_futures import SCHEME, futures_in
+from chiltepin.parsl.nested_futures import SCHEME, SCHEMES, futures_in
 from chiltepin.parsl.proxy_future import ProxyFuture
 from chiltepin.transfers.callbacks import CallbackFuture
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
-__all__ = ["SCHEME", "FileFuture", "input_futures", "location_of", "url_of"]
+__all__ = ["SCHEMES", "FileFuture", "input_futures", "location_of", "url_of"]
 
 
 def url_of(endpoint: str, path: str) -> str:
@@ -44,7 +44,8 @@ def location_of(file: File) -> tuple[str, str]:
     """Return the endpoint and the path of a ``File``; a file without an endpoint is a ValueError."""
     # Not the parts that Parsl has: they end at '?' and '#', which are letters of a name like any other.
     endpoint, _, rest = file.url.partition("://")[2].partition("/")
-    path = unquote(rest, errors="surrogateescape")
+    # Parsl's staging by Globus passes paths on as they are.
+    path = unquote(rest, errors="surrogateescape") if file.scheme == SCHEME else rest
     if not endpoint or not path.strip("/") or path.endswith("/"):
         raise ValueError(f"{file.url!r} names no file of an endpoint; write 'chiltepin://ENDPOINT/path/of/the.file'.")
     name = endpoint_name(unquote(endpoint, errors="surrogateescape"))

@@ -22,7 +22,7 @@ from chiltepin.transfers.worker import AppPayload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["PLAIN", "SCHEME", "Nested", "futures_in", "nested"]
+__all__ = ["PLAIN", "SCHEME", "SCHEMES", "Nested", "futures_in", "nested"]
 
 #: What holds no future, and is not looked into.
 PLAIN = frozenset(
@@ -33,6 +33,8 @@ _SEQUENCES = (list, tuple, set, frozenset, deque)
 _MAPPINGS = (dict, OrderedDict, defaultdict)
 #: What the URL of a file on an endpoint begins with.
 SCHEME = "chiltepin"
+#: The second is that of Parsl's staging by Globus, where the endpoint is the UUID of a collection.
+SCHEMES = frozenset({SCHEME, "globus"})
 #: What can be looked at once only, or not without a dict that may change.
 _STREAMS = (Iterator, KeysView, ValuesView, ItemsView)
 
@@ -131,7 +133,7 @@ def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
 
 
 def _refuse_file(what: str, file: File | None, *, moved: bool) -> None:
-    if moved and file is not None and file.scheme == SCHEME:
+    if moved and file is not None and file.scheme in SCHEMES:
         raise TypeError(
             f"The file {file.url} is inside a container in {what}, where it is not moved to the task; "
             "give it in inputs=[...] directly, or as an argument of its own."

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from chiltepin.model import FAULT_GRACE
+from chiltepin.model import FAULT_GRACE, UUID
 
 __all__ = ["DataSettings", "Endpoint"]
 
@@ -85,11 +85,18 @@ class DataSettings:
                 found[name]["home"] = endpoint.home
         if backend != "globus":
             for name in list(found):
-                collection = self.endpoints[name].places.get("globus", {}).get("collection")
+                collection = _collection(self.endpoints[name])
                 if collection:
                     # If two endpoints have one collection, the first in the file gets its UUID.
                     found.setdefault(collection, copy.deepcopy(found[name]))
         return found
+
+    def name_of(self, endpoint: str) -> str:
+        """Return the name of an endpoint that may be given by the UUID of its collection: the first in the file."""
+        if endpoint in self.endpoints or not UUID.fullmatch(endpoint):
+            return endpoint
+        found = (name for name, one in self.endpoints.items() if _collection(one) == endpoint.lower())
+        return next(found, endpoint)
 
     def options(self, backend: str) -> dict[str, Any]:
         """Return the options of a backend, as a copy; those of ``local`` hold ``root``."""
@@ -121,3 +128,8 @@ class DataSettings:
             "journal": self.journal,
         }
         return json.dumps(plain, sort_keys=True)
+
+
+def _collection(endpoint: Endpoint) -> str | None:
+    collection: str | None = endpoint.places.get("globus", {}).get("collection")
+    return collection
