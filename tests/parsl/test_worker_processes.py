@@ -1,0 +1,161 @@
+"""One tree moved by several processes of this machine, without Parsl: processes that die, and calls that stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+import trap_store
+from parsl_configs import BIN, HERE
+from trap_store import FILES, SIZE, opened, tell
+from waiting import until
+
+from chiltepin import transfer
+from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
+from chiltepin.errors import TaskLostError, TaskTimeoutError
+from chiltepin.transfers import policy
+
+LIMIT = 60
+
+#: A script as users write it, whose shards are small.
+SCRIPT = """
+from chiltepin import transfer
+from chiltepin.transfers import policy
+
+policy.wait_times.SHARD_FIRST = policy.wait_times.SHARD_SHORT = policy.wait_times.SHARD_LONG = 0.0
+print(transfer("here", "there", "/", "/", recursive=True, workers=2))
+"""
+
+
+@pytest.fixture
+def control(tmp_path, monkeypatch):
+    """The folder by which the store is told what to do; shards are of one folder."""
+    for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
+        monkeypatch.setattr(policy.wait_times, name, 0.0)
+    trap_store.announce(tmp_path / "packages")
+    for folder in (HERE, tmp_path / "packages"):
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    (tmp_path / "control").mkdir()
+    (tmp_path / "there").mkdir()
+    places = {
+        "here": {"filesystem": {"url": "trap://tree", "options": {"control": str(tmp_path / "control")}}},
+        "there": {"filesystem": str(tmp_path / "there")},
+    }
+    settings = {"data": {"backend": "filesystem", "endpoints": places, "workers": 3}}
+    (tmp_path / "chiltepin.yaml").write_text(json.dumps(settings))
+    monkeypatch.setenv("CHILTEPIN_CONFIG", str(tmp_path / "chiltepin.yaml"))
+    yield tmp_path / "control"
+    until(lambda: not workers_of(psutil.Process()))
+
+
+def workers_of(process):
+    """Return the worker processes of a process."""
+    found = []
+    for child in process.children(recursive=True):
+        # One that is just ending has no command.
+        with contextlib.suppress(psutil.Error):
+            if "worker_processes" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def move(**options):
+    """Move the tree of the store."""
+    return transfer("here", "there", "/", "/", recursive=True, **options)
+
+
+def arrived(folder):
+    """Return the names of what is at the destination, with a wrong one where it does not hold what it has to."""
+    top = folder / "there"
+    files = [path for path in top.rglob("*") if path.is_file()]
+    return sorted(f"{path.relative_to(top)}{'' if path.read_bytes() == bytes(SIZE) else ' is wrong'}" for path in files)
+
+
+def temp_files(names):
+    """Return the temporary files among some."""
+    return [name for name in names if TEMP_PREFIX in name]
+
+
+def test_a_lost_process_costs_its_shard(control, tmp_path):
+    """A process that is killed in the middle of a tree costs the folder that it was at, and the tree arrives."""
+    tell(control, "kill 3/b")
+    assert move() is True
+    assert arrived(tmp_path) == FILES
+    names = [name for _, name in opened(control)]
+    assert names.count("3/b") == 2
+    assert len(names) <= len(FILES) + 2
+
+
+def test_a_shard_that_kills_every_process(control):
+    """After the second repetition the call ends with the loss, or gives False on request."""
+    tell(control, "kill 3/b", times=6)
+    with pytest.raises(TaskLostError, match=r"was lost with a process .* \(exit code -9\)"):
+        move()
+    assert [name for _, name in opened(control)].count("3/b") == 1 + policy.limits.SHARD_RETRIES
+    assert move(check=False) is False
+
+
+def test_a_timeout_stops_every_process(control, tmp_path):
+    """A tree that is not done in time ends with one error, which names the whole time, and leaves no temporary file."""
+    tell(control, "slow")
+    with pytest.raises(TaskTimeoutError, match=r"was not done within 0\.5 seconds and was stopped"):
+        move(timeout=0.5)
+    assert temp_files(arrived(tmp_path)) == []
+
+
+@pytest.fixture
+def script(control, tmp_path):
+    """Return what starts a program that moves the tree slowly, and waits until its processes do."""
+    tell(control, "slow")
+    programs = []
+
+    def start(*words):
+        program = subprocess.Popen(
+            [sys.executable, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=tmp_path,
+            # In the background of a shell Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
+        programs.append(program)
+        until(lambda: len({process for process, _ in opened(control)}) > 1)
+        return program, workers_of(psutil.Process(program.pid))
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.communicate()
+
+
+def check_stopped(program, workers, folder, *, code):
+    """See that a program has ended, with its processes, and that what has arrived is whole."""
+    output, _ = program.communicate(timeout=LIMIT)
+    assert program.returncode == code, output
+    assert not psutil.wait_procs(workers, timeout=LIMIT)[1]
+    count = len(opened(folder / "control"))
+    assert set(arrived(folder)) < set(FILES)
+    assert len(opened(folder / "control")) == count
+
+
+def test_a_script_that_is_stopped(script, tmp_path):
+    """Ctrl-C ends a script soon, with its processes, and no temporary file is left."""
+    program, workers = script("-c", SCRIPT)
+    assert workers
+    program.send_signal(signal.SIGINT)
+    check_stopped(program, workers, tmp_path, code=-signal.SIGINT)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_command_that_is_stopped(script, tmp_path, number, code):
+    """Stopped by Ctrl-C or killed, a command ends with its processes, and no temporary file is left."""
+    program, workers = script(BIN / "chiltepin", "transfer", "here:/", "there:/", "--recursive", "--workers", "2")
+    program.send_signal(number)
+    check_stopped(program, workers, tmp_path, code=code)
