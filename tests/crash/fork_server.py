@@ -19,6 +19,7 @@ from worker_tasks import process_id
 
 from chiltepin import Workflow, transfer_task
 from chiltepin.backends.filesystem.stores.s3 import store as s3  # noqa: F401
+from chiltepin.transfers import policy
 
 LIMIT = 120
 # Not buffered: parent and child read from one pipe.
@@ -44,7 +45,8 @@ def outcome(future) -> str:
 
 
 def work(asked: dict) -> None:
-    """Run a workflow that copies whatever is asked for."""
+    """Run a workflow that copies whatever is asked for; a tree for several workers is in many small shards."""
+    policy.wait_times.SHARD_FIRST = policy.wait_times.SHARD_SHORT = policy.wait_times.SHARD_LONG = 0.02
     with Workflow(asked["config"], run_dir="runinfo"):
         tell(ready=outcome(process_id(executor=asked["executor"])))
         while copy := json.loads(LINES.readline()):

@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 SECRETS = {"KILLED_KEY": KEYS["key"], "KILLED_SECRET": KEYS["secret"]}
 NAMED = {"key": {"env": "KILLED_KEY"}, "secret": {"env": "KILLED_SECRET"}}
 POOL = {"provider": "localhost", "init_blocks": 1, "cores_per_worker": 0.1, "max_workers_per_node": 1}
+#: Worker processes that move one tree together.
+CREW = 4
 
 #: Seconds after which something hangs: on a machine that does much else, worker processes take a minute to start.
 LIMIT = 240
@@ -104,7 +106,7 @@ class Run:
     endpoints : dict
         What its settings say of them.
     executor : str
-        ``local``, threads of this process, or ``pool``, a worker process.
+        ``local``, threads of this process, ``pool``, a worker process, or ``crew``, four of them.
     """
 
     def __init__(self, fork_server, folder, endpoints, executor="local"):
@@ -112,6 +114,8 @@ class Run:
         config = {"data": {"backend": "filesystem", "endpoints": endpoints}}
         if executor == "pool":
             config["pool"] = POOL
+        if executor == "crew":
+            config["crew"] = {**POOL, "max_workers_per_node": CREW}
         own = {"XDG_STATE_HOME": str(folder / "state"), "CHILTEPIN_JOURNAL": str(folder / "journal")}
         environment = {**os.environ, **SECRETS, **own}
         fork_server.say({"folder": str(folder), "environment": environment, "config": config, "executor": executor})
