@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchingBackend",
     "ClientBackend",
+    "ContentBackend",
     "FileRange",
+    "FilesBackend",
     "PlacingBackend",
     "Shard",
     "ShardOutcome",
@@ -310,5 +312,59 @@ class StatBackend(TransferBackend, Protocol):
         ------
         EndpointError, BackendError
             The request failed, or the answer does not tell.
+        """
+        ...
+
+
+@runtime_checkable
+class FilesBackend(TransferBackend, Protocol):
+    """A backend that looks at one path, makes a folder and renames at once, without a task."""
+
+    def stat(self, endpoint: str, path: str) -> DirEntry:
+        """Return what is at a path; a link is followed, and the root of an endpoint is a folder called ``/``.
+
+        Raises
+        ------
+        EndpointError, BackendError
+            As for `TransferBackend.ls`; a ``PathNotFoundError`` if nothing is there.
+        """
+        ...
+
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make one folder in an existing one.
+
+        Raises
+        ------
+        EndpointError, BackendError
+            As for `TransferBackend.ls`; a ``BackendError`` with the code ``FILE_EXISTS`` if the name is in use.
+        """
+        ...
+
+    def rename(self, endpoint: str, path: str, new_path: str) -> None:
+        """Rename a file, a folder or a link; what has the new path already is not replaced.
+
+        Raises
+        ------
+        EndpointError, BackendError
+            As for `mkdir`.
+        PermissionDeniedError
+            If the path is, or holds, the root of an endpoint.
+        UnsupportedOptionError
+            If the store of the endpoint cannot rename.
+        """
+        ...
+
+
+@runtime_checkable
+class ContentBackend(TransferBackend, Protocol):
+    """A backend that can read a file."""
+
+    def checksum(self, endpoint: str, path: str) -> str:
+        """Return the checksum of the content of a file, as ``sha256:`` and hexadecimal digits in lower case.
+
+        Raises
+        ------
+        EndpointError, BackendError
+            As for `TransferBackend.ls`.
         """
         ...

@@ -6,25 +6,23 @@ import os
 import threading
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from chiltepin.backends import forks
-from chiltepin.backends.filesystem.errors import Fault, fault_of
-from chiltepin.backends.filesystem.location import is_missing
+from chiltepin.backends.filesystem import operations
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
 from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.mover.retry import in_steps
 from chiltepin.backends.filesystem.mover.task import TaskRun
 from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
 from chiltepin.backends.filesystem.protected_roots import Roots
-from chiltepin.backends.filesystem.store import limited
 from chiltepin.errors import (
     BackendError,
     ConfigError,
     EndpointNotFoundError,
-    PathNotFoundError,
     PermissionDeniedError,
     UnsupportedOptionError,
     suggest,
@@ -53,6 +51,8 @@ if TYPE_CHECKING:
     from chiltepin.protocol import Shard
 
 __all__ = ["FilesystemBackend", "LocalBackend"]
+
+T = TypeVar("T")
 
 #: Ended tasks that are remembered, for `poll` and for submissions that come twice; about 1 KB each.
 MEMORY = 10_000
@@ -293,20 +293,38 @@ class FilesystemBackend:
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder; see `TransferBackend.ls`."""
+        return [_dir_entry(entry) for entry in self._at_once(operations.entries, endpoint, path, "Listing")]
+
+    def stat(self, endpoint: str, path: str) -> DirEntry:
+        """Look at one path; see `FilesBackend.stat`."""
+        entry = _dir_entry(self._at_once(operations.stat, endpoint, path, "Looking at"))
         (location,) = self._place(endpoint).locations([path])
-        try:
-            with location.store.folder(location.resolved(follow=True).parts) as folder:
-                return [_dir_entry(entry) for entry in limited(folder.entries(), location)]
-        except FileNotFoundError:
-            fault = is_missing(location)
-        except NotADirectoryError:
-            fault = Fault(
-                "NOT_A_DIRECTORY", f"{location} is no folder, or lies in something that is none; name a folder."
-            )
-        except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
-            fault = fault_of(err, f"Listing {location}")
-        kinds = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}
-        raise kinds.get(fault.code, BackendError)(fault.reason, backend=self.name, code=fault.code)
+        return replace(entry, name=location.parts[-1] if location.parts else "/")
+
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make one folder; see `FilesBackend.mkdir`."""
+        self._refuse_read_only(endpoint)
+        self._at_once(operations.make_folder, endpoint, path, "Making folder")
+
+    def rename(self, endpoint: str, path: str, new_path: str) -> None:
+        """Rename a file or a folder; see `FilesBackend.rename`."""
+        self._refuse_read_only(endpoint)
+        (new,) = self._place(endpoint).locations([new_path])
+        roots = Roots(partial(self._roots, endpoint))
+        self._at_once(partial(operations.rename, new=new, roots=roots), endpoint, path, "Renaming")
+
+    def checksum(self, endpoint: str, path: str) -> str:
+        """Read a file; see `ContentBackend.checksum`."""
+        return self._at_once(operations.checksum, endpoint, path, "Reading")
+
+    def _at_once(self, operation: Callable[[Location], T], endpoint: str, path: str, what: str) -> T:
+        (location,) = self._place(endpoint).locations([path])
+        return operations.at_once(operation, location, what, self.name)
+
+    def _refuse_read_only(self, endpoint: str) -> None:
+        (root,) = self._place(endpoint).locations(["/"])
+        if not root.store.writable:
+            raise self._read_only(endpoint)
 
     def close(self) -> None:
         """Ask the live tasks to stop; their threads end by themselves."""

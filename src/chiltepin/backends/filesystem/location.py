@@ -31,6 +31,10 @@ class Location:
         """Return a place below this one."""
         return replace(self, parts=self.parts + names)
 
+    def above(self) -> Location:
+        """Return the place that holds this one; that of the root is the root."""
+        return replace(self, parts=self.parts[:-1])
+
     def resolved(self, *, follow: bool) -> Location:
         """Return the place that links lead to; see `Store.resolve`."""
         return replace(self, parts=self.store.resolve(self.parts, follow=follow))

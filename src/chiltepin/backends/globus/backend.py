@@ -11,10 +11,10 @@ import globus_sdk
 
 from chiltepin.backends import forks
 from chiltepin.backends.globus import auth, documents, responses
-from chiltepin.backends.globus import listing as pages
 from chiltepin.backends.globus.collections import Collections
 from chiltepin.backends.globus.credentials import ENVIRONMENT_VARIABLES
 from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_globus, translate
+from chiltepin.backends.globus.file_operations import FileOperations
 from chiltepin.backends.globus.options import DEFAULTS, GlobusOptions
 from chiltepin.backends.globus.task_reader import TaskReader
 from chiltepin.backends.globus.text import uuid
@@ -114,6 +114,7 @@ class GlobusBackend:
         self._collections = Collections(self._places, self._ask)
         self._consented: set[str] = set()
         self._tasks = TaskReader(self._ask, self._collections.find)
+        self._files = FileOperations(self._ask, self._open_collection)
 
     def _reset_after_fork(self) -> None:
         """Leave the connections to the parent in a process made by ``fork``: two processes must not share a socket."""
@@ -315,45 +316,30 @@ class GlobusBackend:
 
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder, however large it is; see `TransferBackend.ls`."""
-        self._forget_if_environment_changed()
-        place = self._collections.find(endpoint)
-        self._require_consent(place)
-        folder = documents.global_path(path, place)
-        what = f"Listing {folder} on endpoint {endpoint!r}"
-
-        def page(offset: int) -> Mapping[str, Any]:
-            return self._ask(
-                what,
-                lambda client: dict(
-                    client.operation_ls(
-                        place.id,
-                        path=folder,
-                        show_hidden=True,
-                        orderby="name",
-                        limit=pages.PAGE,
-                        offset=offset,
-                        local_user=place.local_user or globus_sdk.MISSING,
-                    ).data
-                ),
-            )
-
-        return call_globus(partial(pages.complete, page, what), what)
+        return self._files.ls(endpoint, path)
 
     def exists(self, endpoint: str, path: str) -> bool:
         """Whether anything is at a path; see `StatBackend.exists`."""
+        return self._files.exists(endpoint, path)
+
+    def stat(self, endpoint: str, path: str) -> DirEntry:
+        """Look at one path; see `FilesBackend.stat`."""
+        return self._files.stat(endpoint, path)
+
+    def mkdir(self, endpoint: str, path: str) -> None:
+        """Make one folder; see `FilesBackend.mkdir`."""
+        self._files.mkdir(endpoint, path)
+
+    def rename(self, endpoint: str, path: str, new_path: str) -> None:
+        """Rename a file or a folder; see `FilesBackend.rename`."""
+        self._files.rename(endpoint, path, new_path)
+
+    def _open_collection(self, endpoint: str) -> Collection:
+        """Return a collection to whose data the login has the consent."""
         self._forget_if_environment_changed()
         place = self._collections.find(endpoint)
         self._require_consent(place)
-        where = documents.global_path(path, place)
-        try:
-            return self._ask(
-                f"Asking for {path} on endpoint {endpoint!r}",
-                lambda client: responses.is_entry(
-                    client.operation_stat(place.id, path=where, local_user=place.local_user or globus_sdk.MISSING)
-                ),
-            )
-        except PathNotFoundError:
-            return False
+        return place
 
     def close(self) -> None:
         """Close the connections; tasks go on at Globus."""

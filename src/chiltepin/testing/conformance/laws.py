@@ -11,6 +11,7 @@ from chiltepin.testing.conformance.checksums import ChecksumLaws
 from chiltepin.testing.conformance.contract import ContractLaws
 from chiltepin.testing.conformance.deletions import DeletionLaws
 from chiltepin.testing.conformance.destination_extra import DestinationExtraLaws
+from chiltepin.testing.conformance.file_operations import FileOperationLaws
 from chiltepin.testing.conformance.files import FileLaws
 from chiltepin.testing.conformance.folders import FolderLaws
 from chiltepin.testing.conformance.listing import ListingLaws
@@ -32,6 +33,7 @@ class BackendLaws(
     DestinationExtraLaws,
     DeletionLaws,
     ListingLaws,
+    FileOperationLaws,
     CancellationLaws,
     RefusalLaws,
 ):

@@ -8,7 +8,7 @@ import os
 import stat
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from chiltepin.backends.filesystem.local.claims import sweep
 from chiltepin.backends.filesystem.local.in_order_files import InOrderTempFile, in_order_only
@@ -285,3 +285,22 @@ class LocalFolder:
     def remove_folder(self, name: str) -> None:
         """Remove an empty folder."""
         os.rmdir(name, dir_fd=self.descriptor)
+
+    def rename(self, name: str, goal: Folder, new_name: str) -> None:
+        """Rename an entry; a file gets its new name only where that is free."""
+        there = cast("LocalFolder", goal).descriptor
+        facts = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        if stat.S_ISREG(facts.st_mode):
+            # rename(2) would replace a file that was made meanwhile; link(2) does not.
+            try:
+                os.link(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=there, follow_symlinks=False)
+            except OSError as err:
+                if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+                    raise
+            else:
+                os.unlink(name, dir_fd=self.descriptor)
+                return
+        with suppress(FileNotFoundError):
+            os.stat(new_name, dir_fd=there, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
+        os.rename(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=there)

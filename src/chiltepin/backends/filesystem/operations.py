@@ -1,0 +1,110 @@
+"""What is done with a path at once, without a task: list, look, make a folder, rename, read for a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, TypeVar
+
+from chiltepin.backends.filesystem.errors import Fault, fault_of
+from chiltepin.backends.filesystem.location import is_missing
+from chiltepin.backends.filesystem.store import BLOCK, Renaming, limited
+from chiltepin.errors import BackendError, PathNotFoundError, PermissionDeniedError, UnsupportedOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.protected_roots import Roots
+    from chiltepin.backends.filesystem.store import Entry
+
+__all__ = ["at_once", "checksum", "entries", "make_folder", "rename", "stat"]
+
+T = TypeVar("T")
+
+_ERRORS = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}
+
+
+def at_once(operation: Callable[[Location], T], location: Location, what: str, backend: str) -> T:
+    """Run an operation on a place; whatever a store raises becomes a ``BackendError``, which ``what`` begins."""
+    try:
+        return operation(location)
+    except BackendError as err:
+        raise err from None
+    except FileNotFoundError:
+        fault = is_missing(location)
+    except NotADirectoryError:
+        fault = Fault("NOT_A_DIRECTORY", f"{location} is no folder, or lies in something that is none; name a folder.")
+    except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
+        fault = fault_of(err, f"{what} {location}")
+    raise _ERRORS.get(fault.code, BackendError)(fault.reason, backend=backend, code=fault.code)
+
+
+def entries(location: Location) -> list[Entry]:
+    """List a folder."""
+    with location.store.folder(location.resolved(follow=True).parts) as folder:
+        return list(limited(folder.entries(), location))
+
+
+def stat(location: Location) -> Entry:
+    """Return what is at a place; a link is followed."""
+    entry = location.resolved(follow=True).entry()
+    if entry is None:
+        raise is_missing(location)
+    return entry
+
+
+def make_folder(location: Location) -> None:
+    """Make one folder in a folder that is there."""
+    place = location.resolved(follow=False)
+    if not place.parts or place.entry() is not None:
+        raise _exists(location)
+    above = place.parts[:-1]
+    if above and stat(location.above()).kind != "dir":
+        raise NotADirectoryError
+    with place.store.folder(place.parts, create=True):
+        pass
+
+
+def rename(location: Location, new: Location, roots: Roots) -> None:
+    """Rename what is at a place; nothing is replaced, and no root of an endpoint is moved."""
+    old, new = location.resolved(follow=False), new.resolved(follow=False)
+    roots.refuse(old)
+    entry = old.entry()
+    if entry is None:
+        raise is_missing(location)
+    if not new.parts or new.entry() is not None:
+        raise _exists(new)
+    if old.contains(new):
+        raise Fault("INVALID_PATH_NAME", f"{old} cannot become a part of itself; choose a new path outside of it.")
+    with old.parent() as source, new.parent() as goal:
+        if not isinstance(source, Renaming):
+            raise UnsupportedOptionError(
+                f"Endpoint {old.endpoint!r} has a store that cannot rename; transfer {old.parts[-1]!r} and delete it."
+            )
+        if entry.kind == "link":
+            roots.refuse_link(source, old)
+        elif entry.kind == "dir":
+            with old.store.folder(old.parts) as folder:
+                roots.refuse_opened(folder, old)
+        source.rename(old.parts[-1], goal, new.parts[-1])
+
+
+def checksum(location: Location) -> str:
+    """Return the checksum of a file; a link is followed."""
+    place = location.resolved(follow=True)
+    entry = place.entry()
+    if entry is None:
+        raise is_missing(location)
+    if entry.kind != "file":
+        raise Fault("IS_A_DIRECTORY", f"{location} is no file; name one.")
+    digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
+    with place.parent() as folder, folder.read(place.parts[-1]) as reader:
+        while count := reader.readinto(block):
+            digest.update(block[:count])
+        if reader.changed():
+            raise Fault("FILE_CHANGED", f"{location} was changed while it was read; try again.")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _exists(location: Location) -> Fault:
+    return Fault("FILE_EXISTS", f"{location} exists already; choose another path, or delete it first.")
