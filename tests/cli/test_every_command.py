@@ -12,13 +12,17 @@ from chiltepin.cli import main
 TYPED = {
     "activity": (),
     "check": ("--write",),
+    "compare": ("a:/", "a:/"),
     "completion": ("bash",),
     "delete": ("a:/x", "--yes"),
     "endpoints": (),
     "login": ("--no-local-server",),
     "logout": (),
     "ls": ("a:",),
+    "mkdir": ("a:/folder",),
+    "rename": ("a:/x", "/y"),
     "simulate": ("--collection", "c=c", "--", sys.executable, "-c", "pass"),
+    "stat": ("a:/x",),
     "transfer": ("a:/x", "b:/y"),
     "whoami": (),
 }

@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "chiltepin", "main"]
 COMMANDS = {
     "activity": "Show what moved, when, how fast, and what failed and why.",
     "check": "Look what of each endpoint works, and what to do about the rest.",
+    "compare": "Print what is not the same at two places.",
     "completion": "Print what makes a shell complete commands and endpoints.",
     "delete": "Delete a file, or a folder with all that is in it.",
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
@@ -25,7 +26,10 @@ COMMANDS = {
     "login": "Log in to Globus, once for all runs.",
     "logout": "End the login at Globus, and forget it here.",
     "ls": "List a folder of an endpoint.",
+    "mkdir": "Make a folder in an existing one.",
+    "rename": "Give a file or folder another path on its endpoint.",
     "simulate": "Run a Globus on this machine, for one command or for a shell.",
+    "stat": "Show kind, bytes and time of one path.",
     "transfer": "Move a file, or what is in a folder, to another endpoint.",
     "whoami": "Show who is logged in to Globus.",
 }

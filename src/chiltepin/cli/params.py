@@ -1,4 +1,4 @@
-"""The types of arguments and options: an endpoint with a path, a time in the past, a number in a range."""
+"""The types of arguments and options: an endpoint with a path, a filter, a time in the past, a number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from chiltepin.settings.limits import Range
 
-__all__ = ["ENDPOINT_PATH", "SINCE", "EndpointPath", "Number", "Since"]
+__all__ = ["ENDPOINT_PATH", "NAME_PATTERN", "SINCE", "EndpointPath", "NamePattern", "Number", "Since"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -84,6 +84,30 @@ def _moment(text: str) -> datetime:
 
 
 SINCE = Since()
+
+
+class NamePattern(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4 on
+    """A filter for names, as of ``globus ls --filter``: ``~`` is a pattern with ``*``, which ignores case.
+
+    ``=`` or nothing is an exact name, and ``!`` in front means all other names.
+    """
+
+    name = "pattern"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[[str], bool]:
+        """Return what tells whether a name matches."""
+        if "/" in value:
+            self.fail(f"{value!r} has a slash, and names have none; write the folder in EP:PATH.", param, ctx)
+        wanted = value.removeprefix("!")
+        others = wanted != value
+        if wanted.startswith("~"):
+            match = re.compile(".*".join(map(re.escape, wanted[1:].split("*"))), re.IGNORECASE | re.DOTALL).fullmatch
+            return lambda name: (match(name) is not None) is not others
+        exact = wanted.removeprefix("=")
+        return lambda name: (name == exact) is not others
+
+
+NAME_PATTERN = NamePattern()
 
 
 class Number(click.FloatRange):

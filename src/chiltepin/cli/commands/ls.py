@@ -10,11 +10,11 @@ import click
 from chiltepin.cli.context import data_options
 from chiltepin.cli.exit_codes import FAILURE
 from chiltepin.cli.output import print_error, print_json
-from chiltepin.cli.params import ENDPOINT_PATH
+from chiltepin.cli.params import ENDPOINT_PATH, NAME_PATTERN
 from chiltepin.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chiltepin.cli.context import Context
     from chiltepin.errors import BackendError
@@ -29,8 +29,15 @@ _COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP[:PATH]")
 @click.option("-l", "--long", is_flag=True, help="Show kind, bytes and time of the last change (UTC).")
 @click.option("-r", "--recursive", is_flag=True, help="Show what is in the folders below, too.")
+@click.option(
+    "--filter",
+    "pattern",
+    type=NAME_PATTERN,
+    metavar="PATTERN",
+    help="Show only names that match: ~*.nc is a pattern, a.nc or =a.nc an exact name; ! in front means all others.",
+)
 @data_options
-def ls(*, context: Context, location: str, long: bool, recursive: bool) -> None:
+def ls(*, context: Context, location: str, long: bool, recursive: bool, pattern: Callable[[str], bool] | None) -> None:
     """List a folder of an endpoint.
 
     Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in
@@ -38,6 +45,8 @@ def ls(*, context: Context, location: str, long: bool, recursive: bool) -> None:
     """
     errors: list[BackendError] = []
     found = _listed(context, location, errors, recursive=recursive)
+    if pattern is not None:
+        found = ((path, entry) for path, entry in found if pattern(entry.name))
     if context.json:
         print_json([_plain(path, entry) for path, entry in found])
     else:
