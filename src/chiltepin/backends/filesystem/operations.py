@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.location import is_missing
-from chiltepin.backends.filesystem.store import BLOCK, Renaming, limited
+from chiltepin.backends.filesystem.store import BLOCK, limited
 from chiltepin.errors import BackendError, PathNotFoundError, PermissionDeniedError, UnsupportedOptionError
 
 if TYPE_CHECKING:
@@ -15,13 +15,22 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.protected_roots import Roots
-    from chiltepin.backends.filesystem.store import Entry
+    from chiltepin.backends.filesystem.store import Entry, Folder
 
-__all__ = ["at_once", "checksum", "entries", "make_folder", "rename", "stat"]
+__all__ = ["Renaming", "at_once", "checksum", "entries", "make_folder", "rename", "stat"]
 
 T = TypeVar("T")
 
 _ERRORS = {"FILE_NOT_FOUND": PathNotFoundError, "PERMISSION_DENIED": PermissionDeniedError}
+
+
+@runtime_checkable
+class Renaming(Protocol):
+    """A folder whose entries can get another name, here or in another folder of the same store."""
+
+    def rename(self, name: str, goal: Folder, new_name: str) -> None:
+        """Rename an entry, of any kind; a ``FileExistsError`` if the new name is in use."""
+        ...
 
 
 def at_once(operation: Callable[[Location], T], location: Location, what: str, backend: str) -> T:

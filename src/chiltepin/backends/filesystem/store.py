@@ -29,7 +29,6 @@ __all__ = [
     "Folder",
     "KeptByObject",
     "Reader",
-    "Renaming",
     "SharedNames",
     "Small",
     "Store",
@@ -323,15 +322,6 @@ class Dividing(Protocol):
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> TempFile:
         """Open it; leaving the ``with`` does not remove it."""
-        ...
-
-
-@runtime_checkable
-class Renaming(Protocol):
-    """A folder whose entries can get another name, here or in another folder of the same store."""
-
-    def rename(self, name: str, goal: Folder, new_name: str) -> None:
-        """Rename an entry, of any kind; a ``FileExistsError`` if the new name is in use."""
         ...
 
 
