@@ -29,6 +29,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = ["KEY", "SECRET", "rclone", "server"]
+
 MIB = 1 << 20
 KEY, SECRET = "benchmark", "benchmark-secret"
 WORKS = ("up", "down", "many-up", "many-down", "between")
@@ -48,14 +50,14 @@ def main() -> None:
         return
     tools = [name for name in TOOLS if name.partition(" ")[0] in options.tools]
     wanted = set(options.works)
-    with scratch(options.folder) as folder, _server(options, folder, "a") as a:
+    with scratch(options.folder) as folder, server(options, folder, "a") as a:
         _make(folder, options.mib, options.files, options.size)
         works = {"up": "1 object up", "down": "1 object down"} if options.mib else {}
         works |= {"many-up": "small objects up", "many-down": "small objects down"} if options.files else {}
         for work in [name for name in works if name in wanted]:
             _show(works[work], work, _measured(tools, work, folder, [a], options.rounds))
         if options.mib and "between" in wanted:
-            with _server(options, folder, "b") as b:
+            with server(options, folder, "b") as b:
                 between = [name for name in tools if name in ("chiltepin", "rclone", "s3fs")]
                 measured = _measured(between, "between", folder, [a, b], options.rounds)
                 _show("1 object between two servers", "between", measured)
@@ -92,7 +94,7 @@ def _show(title: str, work: str, measured: dict[str, Times]) -> None:
 
 
 @contextmanager
-def _server(options: argparse.Namespace, folder: str, name: str) -> Iterator[str]:
+def server(options: argparse.Namespace, folder: str, name: str) -> Iterator[str]:
     """Run a server with a bucket called ``bucket``; give its URL."""
     if options.endpoint:
         yield options.endpoint
@@ -189,7 +191,7 @@ def _child(said: dict[str, Any], *, quiet: bool = False) -> None:
     import resource  # noqa: PLC0415
 
     tool = said.pop("tool")
-    command = {"rclone": _rclone, "aws s3": _aws}.get(tool)
+    command = {"rclone": rclone, "aws s3": _aws}.get(tool)
     deed: Callable[[], Any]
     if command:
         deed = partial(subprocess.run, command(**said), check=True, stdout=subprocess.DEVNULL)
@@ -230,7 +232,8 @@ def _chiltepin(work: str, folder: str, servers: list[str], name: str) -> Callabl
     return deed
 
 
-def _rclone(work: str, folder: str, servers: list[str], name: str) -> list[str]:
+def rclone(work: str, folder: str, servers: list[str], name: str) -> list[str]:
+    """Return the command for a work; see `WORKS`."""
     remotes = [
         f":s3,provider=Other,env_auth=false,access_key_id={KEY},secret_access_key={SECRET},endpoint='{url}':bucket"
         for url in servers

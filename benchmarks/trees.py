@@ -25,6 +25,8 @@ from chiltepin.data import delete, transfer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+__all__ = ["make_tree", "mounted", "run", "timed"]
+
 ENDPOINT = "disk"
 NUMBER = count()
 SETTINGS = f"""
@@ -61,16 +63,17 @@ def main() -> None:
     options = _options()
     with scratch(options.folder) as folder:
         if options.lagged:
-            with _mounted(folder, options.lag) as disk:
-                _report(f"{options.lagged} files, {options.lag} us for each operation", _copies(disk, options))
+            with mounted(folder, options.lag) as disk:
+                root = _endpoint(os.path.join(disk, "root"))
+                _report(f"{options.lagged} files, {options.lag} us for each operation", _copies(root, options))
         if options.files:
             root = _endpoint(os.path.join(folder, "plain"))
-            _tree(os.path.join(root, "tree"), options.files, options.folders, options.size)
+            make_tree(os.path.join(root, "tree"), options.files, options.folders, options.size)
             _report(f"{options.files} files again, unchanged", _syncs(root, options.rounds))
             _report(f"delete of {options.files} files", _deletions(root, options))
         if options.million:
             root = _endpoint(os.path.join(folder, "many"))
-            _tree(os.path.join(root, "tree"), options.million, max(1, options.million // 1000), 0)
+            make_tree(os.path.join(root, "tree"), options.million, max(1, options.million // 1000), 0)
             _report(f"{options.million} empty files, nothing to do", _million(root, options.rounds))
 
 
@@ -109,7 +112,8 @@ def _endpoint(root: str) -> str:
     return root
 
 
-def _tree(path: str, files: int, folders: int, size: int) -> None:
+def make_tree(path: str, files: int, folders: int, size: int) -> None:
+    """Make files of so many random bytes in folders called ``folder-0`` and so on."""
     for number in range(folders):
         os.makedirs(os.path.join(path, f"folder-{number}"))
     for number in range(files):
@@ -118,8 +122,8 @@ def _tree(path: str, files: int, folders: int, size: int) -> None:
 
 
 @contextmanager
-def _mounted(folder: str, lag: int) -> Iterator[str]:
-    """Give an endpoint on a disk where each operation takes some microseconds more: latency.c, over FUSE."""
+def mounted(folder: str, lag: int) -> Iterator[str]:
+    """Give a disk where each operation takes some microseconds more: latency.c, over FUSE."""
     program, behind, disk = (os.path.join(folder, name) for name in ("latency", "behind", "disk"))
     flags = subprocess.run(
         ["pkg-config", "--cflags", "--libs", "fuse3"], check=True, capture_output=True, text=True
@@ -135,17 +139,18 @@ def _mounted(folder: str, lag: int) -> Iterator[str]:
             if served.poll() is not None:
                 sys.exit("The disk with latency could not be mounted; it needs /dev/fuse, or leave it out: --lagged 0.")
             time.sleep(0.01)
-        yield _endpoint(os.path.join(disk, "root"))
+        yield disk
     finally:
         subprocess.run(["fusermount3", "-u", disk], check=True)
         served.wait()
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """Run a command, without its output."""
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def _timed(work: Callable[[], object], before: Callable[[], object] = os.sync) -> Callable[[], Stopwatch]:
+def timed(work: Callable[[], object], before: Callable[[], object] = os.sync) -> Callable[[], Stopwatch]:
     """Return a candidate; nobody pays for what others have left the disk to do."""
 
     def candidate() -> Stopwatch:
@@ -159,12 +164,14 @@ def _timed(work: Callable[[], object], before: Callable[[], object] = os.sync) -
 
 def _present(commands: dict[str, Callable[[], Stopwatch]]) -> dict[str, Callable[[], Stopwatch]]:
     """Leave out what this machine has not."""
-    return {name: run for name, run in commands.items() if name == "transfer" or shutil.which(name.split()[0])}
+    return {
+        name: candidate for name, candidate in commands.items() if name == "transfer" or shutil.which(name.split()[0])
+    }
 
 
 def _copies(root: str, options: argparse.Namespace) -> dict[str, Times]:
     """Copy the tree to a new place each time, and compare the first copy of ours with its source."""
-    _tree(os.path.join(root, "tree"), options.lagged, max(1, options.lagged // 100), options.size)
+    make_tree(os.path.join(root, "tree"), options.lagged, max(1, options.lagged // 100), options.size)
     source = f"{root}/tree"
 
     def new() -> str:
@@ -173,29 +180,29 @@ def _copies(root: str, options: argparse.Namespace) -> dict[str, Times]:
     measured = alternate(
         _present(
             {
-                "cp -r": _timed(lambda: _run("cp", "-r", source, f"{root}/{new()}")),
-                "transfer": _timed(lambda: transfer(ENDPOINT, ENDPOINT, "/tree", f"/{new()}", recursive=True)),
-                "rsync -a": _timed(lambda: _run("rsync", "-a", f"{source}/", f"{root}/{new()}")),
-                "rclone copy": _timed(lambda: _run("rclone", "copy", source, f"{root}/{new()}")),
+                "cp -r": timed(lambda: run("cp", "-r", source, f"{root}/{new()}")),
+                "transfer": timed(lambda: transfer(ENDPOINT, ENDPOINT, "/tree", f"/{new()}", recursive=True)),
+                "rsync -a": timed(lambda: run("rsync", "-a", f"{source}/", f"{root}/{new()}")),
+                "rclone copy": timed(lambda: run("rclone", "copy", source, f"{root}/{new()}")),
             }
         ),
         options.rounds,
     )
     transfer(ENDPOINT, ENDPOINT, "/tree", "/checked", recursive=True)
-    _run("diff", "-r", source, f"{root}/checked")
+    run("diff", "-r", source, f"{root}/checked")
     return measured
 
 
 def _syncs(root: str, rounds: int) -> dict[str, Times]:
     """Sync a tree with a copy that equals it, modification times included."""
     source, target = f"{root}/tree", f"{root}/copy"
-    _run("cp", "-a", source, target)
+    run("cp", "-a", source, target)
     return alternate(
         _present(
             {
-                "rsync -a": _timed(lambda: _run("rsync", "-a", f"{source}/", target)),
-                "transfer": _timed(lambda: transfer(ENDPOINT, ENDPOINT, "/tree", "/copy", **OPTIONS)),
-                "rclone copy": _timed(lambda: _run("rclone", "copy", source, target)),
+                "rsync -a": timed(lambda: run("rsync", "-a", f"{source}/", target)),
+                "transfer": timed(lambda: transfer(ENDPOINT, ENDPOINT, "/tree", "/copy", **OPTIONS)),
+                "rclone copy": timed(lambda: run("rclone", "copy", source, target)),
             }
         ),
         rounds,
@@ -207,7 +214,7 @@ def _deletions(root: str, options: argparse.Namespace) -> dict[str, Times]:
     doomed = f"{root}/doomed"
 
     def fresh() -> None:
-        _run("cp", "-r", f"{root}/tree", doomed)
+        run("cp", "-r", f"{root}/tree", doomed)
         os.sync()
 
     def gone(work: Callable[[], object]) -> Callable[[], Stopwatch]:
@@ -215,14 +222,14 @@ def _deletions(root: str, options: argparse.Namespace) -> dict[str, Times]:
             work()
             assert not os.path.exists(doomed)  # noqa: S101 - a benchmark that deletes nothing is quick
 
-        return _timed(checked, fresh)
+        return timed(checked, fresh)
 
     return alternate(
         _present(
             {
-                "rm -rf": gone(lambda: _run("rm", "-rf", doomed)),
+                "rm -rf": gone(lambda: run("rm", "-rf", doomed)),
                 "transfer": gone(lambda: delete(ENDPOINT, "/doomed", recursive=True)),
-                "rclone purge": gone(lambda: _run("rclone", "purge", doomed)),
+                "rclone purge": gone(lambda: run("rclone", "purge", doomed)),
             }
         ),
         options.rounds,
@@ -232,7 +239,7 @@ def _deletions(root: str, options: argparse.Namespace) -> dict[str, Times]:
 def _million(root: str, rounds: int) -> dict[str, Times]:
     """Sync a huge tree with a copy that equals it; print what the processes needed at most in memory."""
     source, target = f"{root}/tree", f"{root}/copy"
-    _run("cp", "-a", source, target)
+    run("cp", "-a", source, target)
     peaks: dict[str, int] = {}
 
     def child(name: str, *command: str) -> None:
@@ -241,7 +248,7 @@ def _million(root: str, rounds: int) -> dict[str, Times]:
 
     ours = partial(child, "transfer", sys.executable, "-c", SYNC, root)
     theirs = partial(child, "rsync -a", "rsync", "-a", f"{source}/", target)
-    measured = alternate(_present({"rsync -a": _timed(theirs), "transfer": _timed(ours)}), rounds)
+    measured = alternate(_present({"rsync -a": timed(theirs), "transfer": timed(ours)}), rounds)
     for name, peak in peaks.items():
         Console().print(f"{name}: at most {peak / 1024:.0f} MiB of memory in one process")
     return measured

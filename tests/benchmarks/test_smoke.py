@@ -44,6 +44,36 @@ LATENCY = (
             ["unchanged", "delete of 20 files", "nothing to do", "MiB of memory", *(["for each operation"] * LATENCY)],
         ),
         (
+            "many_workers.py",
+            [
+                *(
+                    "--files",
+                    "20",
+                    "--folders",
+                    "2",
+                    "--million",
+                    "50",
+                    "--mib",
+                    "1",
+                    "--flat",
+                    "20",
+                    "--compared",
+                    "20",
+                ),
+                *("--lagged", "20", "--lagged-size", "10", "--workers", "1", "2", "--rounds", "1"),
+                *("--before", sys.executable, "--parts", "abcefg" if LATENCY else "bcefg"),
+            ],
+            [
+                *(
+                    "2 workers of Parsl",
+                    "memory of each process",
+                    "one file of 1 MiB",
+                    "20 files of 4096 bytes, unchanged",
+                ),
+                *(["cores that the daemon of FUSE took"] * LATENCY),
+            ],
+        ),
+        (
             "transfers.py",
             [
                 *(

@@ -1,4 +1,4 @@
-"""The benchmark of S3 runs, in small."""
+"""The benchmarks of S3 run, in small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-STORES = Path(__file__).parents[2] / "benchmarks" / "stores.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
@@ -25,7 +25,16 @@ def test_the_benchmark_of_stores_moves_and_tells(benchmark_bucket, tmp_path):
     """Every job is done, and each has a separate table."""
     run = subprocess.run(
         [
-            *(sys.executable, STORES, "--endpoint", benchmark_bucket.url, "--folder", tmp_path, "--rounds", "1"),
+            *(
+                sys.executable,
+                BENCHMARKS / "stores.py",
+                "--endpoint",
+                benchmark_bucket.url,
+                "--folder",
+                tmp_path,
+                "--rounds",
+                "1",
+            ),
             *("--mib", "1", "--files", "2", "--tools", "chiltepin"),
         ],
         capture_output=True,
@@ -34,3 +43,18 @@ def test_the_benchmark_of_stores_moves_and_tells(benchmark_bucket, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("chiltepin") == 5
+
+
+def test_the_benchmark_of_many_workers_gets_objects(benchmark_bucket, tmp_path):
+    """Objects are moved by workers of Parsl and by processes, and compared."""
+    run = subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "many_workers.py", "--parts", "d", "--endpoint", benchmark_bucket.url),
+            *("--folder", tmp_path, "--rounds", "1", "--objects", "3", "--rclone", "not installed"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "2 workers of Parsl" in run.stdout

@@ -1,0 +1,352 @@
+"""What several workers gain with one folder or one large file: against one worker, cp, rsync, rclone, and before.
+
+Run ``python benchmarks/many_workers.py --help``; README.md beside this file tells what each line of the tables means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from measure import Stopwatch, Times, alternate, scratch
+from rich.console import Console
+from rich.table import Table
+from stores import KEY, SECRET, rclone, server
+from trees import make_tree, mounted, run, timed
+
+from chiltepin import Workflow
+from chiltepin.data import transfer, transfer_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1 << 20
+PARTS = "abcdefg"
+NUMBER = count()
+SETTINGS = """
+data:
+  backend: filesystem
+  journal: false
+  endpoints: ENDPOINTS
+movers: {provider: localhost, max_workers_per_node: 2}
+"""
+RECURSIVE = {"recursive": True, "timeout": 36_000}
+
+#: Moves ``tree`` below a folder, in a process that has loaded no more than that needs; prints seconds and processor
+#: seconds. It runs with the chiltepin of another commit too. The first, small transfer loads what is loaded late.
+ONE = """
+import json, sys, time
+from chiltepin.transfers.arguments import transfer_request
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.transfers.runner import Transfers
+root, target, options = json.loads(sys.argv[1])
+transfers = Transfers(FilesystemBackend.from_config({"disk": {"url": "file://" + root}}, {}))
+for path, goal in ("/tree/folder-0", "/warm-up"), ("/tree", target):
+    ends = {"src_ep": "disk", "dst_ep": "disk", "src_path": path, "dst_path": goal}
+    request = transfer_request(**ends, recursive=True, **options)
+    wall, cpu = time.perf_counter(), time.process_time()
+    assert transfers.run(request, timeout=36_000, polling_interval=1).state.value == "succeeded"
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps([wall, cpu]))
+"""
+
+
+def main() -> None:
+    """Measure, and print a table of each part as soon as it is measured."""
+    options = _options()
+    parts: dict[str, Callable[[argparse.Namespace, str], None]] = {
+        "a": _lagged,
+        "b": _small,
+        "c": _million,
+        "d": _objects,
+        "e": _large,
+        "f": _flat,
+        "g": _commits,
+    }
+    os.environ.pop("CHILTEPIN_BACKEND", None)
+    for part in options.parts:
+        with scratch(options.folder) as folder:
+            parts[part](options, folder)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--parts", default=PARTS, help=f"which tables ({PARTS})")
+    parser.add_argument("--lagged", type=int, default=2000, help="a: files on a disk with latency (2000)")
+    parser.add_argument("--lagged-size", type=int, default=MIB, help="a: bytes per file (1048576)")
+    parser.add_argument("--lag", type=int, default=1000, help="a: microseconds that each operation takes (1000)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8], help="a: processes (1 2 4 8)")
+    parser.add_argument("--files", type=int, default=100_000, help="b: small files (100000)")
+    parser.add_argument("--folders", type=int, default=100, help="b, g: folders that they are in (100)")
+    parser.add_argument("--size", type=int, default=4096, help="b, f, g: bytes per small file (4096)")
+    parser.add_argument("--million", type=int, default=1_000_000, help="c: empty files (1000000)")
+    parser.add_argument("--objects", type=int, default=2000, help="d: objects of 16 KiB (2000)")
+    parser.add_argument("--rclone", default="rclone", help="d: a command of 1.65 or later, also the server (rclone)")
+    parser.add_argument("--endpoint", help="d: another server, with a bucket called bucket")
+    parser.add_argument("--mib", type=int, default=4096, help="e: size of the large file in MiB (4096)")
+    parser.add_argument("--flat", type=int, default=50_000, help="f: files in one folder (50000)")
+    parser.add_argument("--before", help="g: a Python in which the chiltepin of another commit is installed")
+    parser.add_argument("--compared", type=int, default=20_000, help="g: files (20000)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that count (3)")
+    parser.add_argument("--folder", help="where to make the temporary folder: this chooses the disk")
+    return parser.parse_args()
+
+
+def _report(title: str, measured: dict[str, Times], *notes: str) -> None:
+    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+    table = Table(title=f"{title}; load {load}", title_justify="left", caption="\n".join(notes), min_width=90)
+    table.add_column("by")
+    for name in ("s", "cpu s"):
+        table.add_column(name, justify="right")
+    table.add_column("ratio")
+    for name, times in measured.items():
+        table.add_row(name, f"{times.wall:.3f}", f"{times.cpu:.3f}", times.ratio)
+    Console(width=118).print(table)
+    sys.stdout.flush()
+
+
+def _settings(folder: str, **endpoints: Any) -> None:
+    """Make settings with these endpoints the ones in use."""
+    file = os.path.join(folder, "settings.yaml")
+    places = {name: {"filesystem": place} for name, place in endpoints.items()}
+    with open(file, "w", encoding="utf-8") as settings:
+        settings.write(SETTINGS.replace("ENDPOINTS", json.dumps(places)))
+    os.environ["CHILTEPIN_CONFIG"] = file
+
+
+def _disk(folder: str, root: str) -> str:
+    """Make a folder the root of the endpoint ``disk``, and return it."""
+    os.makedirs(root, exist_ok=True)
+    _settings(folder, disk=f"file://{root}")
+    return root
+
+
+def _new() -> str:
+    return f"copy-{next(NUMBER)}"
+
+
+def _processes(workers: int, path: str = "/tree", source: str = "disk", **options: Any) -> Callable[[], Stopwatch]:
+    """Return a candidate: `transfer` to a new place, with so many processes."""
+    return timed(lambda: transfer(source, "disk", path, f"/{_new()}", workers=workers, **options))
+
+
+def _compared(root: str, workers: int, source: str = "/tree", **options: Any) -> None:
+    """Compare what so many processes leave with the source."""
+    target = _new()
+    transfer("disk", "disk", source, f"/{target}", workers=workers, **options)
+    run("diff", "-r", root + source, os.path.join(root, target))
+
+
+def _lagged(options: argparse.Namespace, folder: str) -> None:
+    """Copy a tree on a disk with latency."""
+    with mounted(folder, options.lag) as disk:
+        root = _disk(folder, os.path.join(disk, "root"))
+        behind = os.path.join(folder, "behind", "root")
+        make_tree(os.path.join(behind, "tree"), options.lagged, max(1, options.lagged // 100), options.lagged_size)
+        daemon = next(child for child in psutil.Process().children() if child.name() == "latency")
+        shares: dict[int, list[float]] = {workers: [] for workers in options.workers}
+
+        def candidate(workers: int) -> Callable[[], Stopwatch]:
+            def copied() -> Stopwatch:
+                target, before = _new(), sum(daemon.cpu_times()[:2])
+                watch = timed(lambda: transfer("disk", "disk", "/tree", f"/{target}", workers=workers, **RECURSIVE))()
+                shares[workers].append((sum(daemon.cpu_times()[:2]) - before) / watch.wall)
+                shutil.rmtree(os.path.join(behind, target), ignore_errors=True)
+                return watch
+
+            return copied
+
+        measured = alternate({f"{number} workers": candidate(number) for number in options.workers}, options.rounds)
+        _compared(root, max(options.workers), **RECURSIVE)
+    cores = ", ".join(f"{statistics.median(taken):.2f}" for taken in shares.values())
+    _report(
+        f"a. {options.lagged} files of {options.lagged_size} bytes, {options.lag} us for each operation",
+        measured,
+        f"cores that the daemon of FUSE took: {cores}, of {os.cpu_count()}",
+    )
+
+
+def _small(options: argparse.Namespace, folder: str) -> None:
+    """Copy many small files: processes, workers of Parsl, rsync and cp."""
+    root = _disk(folder, os.path.join(folder, "root"))
+    make_tree(os.path.join(root, "tree"), options.files, options.folders, options.size)
+    with Workflow(run_dir=os.path.join(folder, "runs")):
+        measured = alternate(
+            {
+                "1 worker": _processes(1, **RECURSIVE),
+                "2 processes": _processes(2, **RECURSIVE),
+                "2 workers of Parsl": _by_parsl("disk", 2),
+                "rsync -a": timed(lambda: run("rsync", "-a", f"{root}/tree/", f"{root}/{_new()}")),
+                "cp -r": timed(lambda: run("cp", "-r", f"{root}/tree", f"{root}/{_new()}")),
+            },
+            options.rounds,
+        )
+    _compared(root, 2, **RECURSIVE)
+    _report(f"b. {options.files} files of {options.size} bytes", measured)
+
+
+def _by_parsl(source: str, workers: int, path: str = "/tree") -> Callable[[], Stopwatch]:
+    """Return a candidate: `transfer_task` to a new place, by so many workers."""
+    options = {**RECURSIVE, "executor": "movers", "workers": workers}
+    return timed(lambda: transfer_task(source, "disk", path, f"/{_new()}", **options).result())
+
+
+def _million(options: argparse.Namespace, folder: str) -> None:
+    """Sync a huge tree with a copy that equals it: commands, with their start, and the memory of each process."""
+    root = _disk(folder, os.path.join(folder, "root"))
+    make_tree(os.path.join(root, "tree"), options.million, max(1, options.million // 1000), 0)
+    run("cp", "-a", f"{root}/tree", f"{root}/copy")
+    peaks: dict[str, list[int]] = {}
+    program = os.path.join(os.path.dirname(sys.executable), "chiltepin")
+
+    def command(name: str, *words: str) -> Callable[[], Stopwatch]:
+        return timed(lambda: peaks.update({name: _peaks(words)}))
+
+    ours = (program, "transfer", "disk:/tree", "disk:/copy", "-r", "-s", "mtime")
+    measured = alternate(
+        {
+            "rsync -a": command("rsync -a", "rsync", "-a", f"{root}/tree/", f"{root}/copy"),
+            "1 process": command("1 process", *ours),
+            "2 processes": command("2 processes", *ours, "--workers", "2"),
+        },
+        options.rounds,
+    )
+    notes = [f"{name}: {', '.join(f'{peak >> 10} MiB' for peak in taken)}" for name, taken in peaks.items()]
+    _report(f"c. {options.million} empty files, unchanged", measured, "memory of each process, at most:", *notes)
+
+
+def _peaks(command: tuple[str, ...]) -> list[int]:
+    """Run a command; return what it and each process that it starts needed at most, in KiB."""
+    peaks: dict[int, int] = {}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        ended = threading.Event()
+
+        def watch() -> None:
+            top = psutil.Process(process.pid)
+            while not ended.wait(0.1):
+                with suppress(psutil.Error):
+                    for one in [top, *top.children(recursive=True)]:
+                        peaks[one.pid] = max(peaks.get(one.pid, 0), _peak(one.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            code = process.wait()
+        finally:
+            ended.set()
+            watcher.join()
+    if code:
+        raise SystemExit(f"{' '.join(command)} ended with {code}.")
+    return [peak for peak in peaks.values() if peak]
+
+
+def _peak(pid: int) -> int:
+    """Return the largest resident set of a process since it began its program, in KiB (proc(5), VmHWM)."""
+    with suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return 0
+
+
+def _objects(options: argparse.Namespace, folder: str) -> None:
+    """Get small objects from S3, with workers that are ready, with processes, and with rclone."""
+    os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET, NO_PROXY="127.0.0.1")
+    with server(options, folder, "a") as url:
+        root = os.path.join(folder, "root")
+        make_tree(os.path.join(root, "tree"), options.objects, 1, 16_384)
+        keys = {"key": {"env": "AWS_ACCESS_KEY_ID"}, "secret": {"env": "AWS_SECRET_ACCESS_KEY"}}
+        bucket = {"url": "s3://bucket", "options": {**keys, "endpoint_url": url, "region": "us-east-1"}}
+        _settings(folder, disk=f"file://{root}", bucket=bucket)
+        transfer("disk", "bucket", "/tree", "/several", **RECURSIVE)
+        command = [options.rclone, *rclone("many-down", root, [url], "COPY")[1:-1]]
+        with Workflow(run_dir=os.path.join(folder, "runs")):
+            candidates = {
+                "1 worker of Parsl": _by_parsl("bucket", 1, "/several"),
+                "2 workers of Parsl": _by_parsl("bucket", 2, "/several"),
+                "2 processes": _processes(2, "/several", "bucket", **RECURSIVE),
+            }
+            if shutil.which(options.rclone):
+                candidates["rclone copy"] = timed(lambda: run(*command, f"{root}/{_new()}"))
+            measured = alternate(candidates, options.rounds)
+        for name in os.listdir(root):
+            run("diff", "-r", f"{root}/tree", f"{root}/{name}")
+    _report(f"d. {options.objects} objects of 16 KiB from S3", measured)
+
+
+def _large(options: argparse.Namespace, folder: str) -> None:
+    """Copy one large file."""
+    root = _disk(folder, os.path.join(folder, "root"))
+    with open(os.path.join(root, "large"), "wb") as file:
+        file.writelines(os.urandom(MIB) for _ in range(options.mib))
+
+    def candidate(copy: Callable[[str], object]) -> Callable[[], Stopwatch]:
+        def copied() -> Stopwatch:
+            target = _new()
+            watch = timed(lambda: copy(target))()
+            os.remove(os.path.join(root, target))
+            return watch
+
+        return copied
+
+    candidates = {"cp": candidate(lambda target: run("cp", f"{root}/large", f"{root}/{target}"))}
+    for workers in (1, 2):
+        candidates[f"{workers} processes"] = candidate(
+            lambda target, workers=workers: transfer("disk", "disk", "/large", f"/{target}", workers=workers)
+        )
+    measured = alternate(candidates, options.rounds)
+    _compared(root, 2, "/large")
+    _report(f"e. one file of {options.mib} MiB", measured)
+
+
+def _flat(options: argparse.Namespace, folder: str) -> None:
+    """Copy one folder of many files."""
+    root = _disk(folder, os.path.join(folder, "root"))
+    make_tree(os.path.join(root, "tree"), options.flat, 1, options.size)
+    measured = alternate(
+        {f"{workers} processes": _processes(workers, "/tree/folder-0", **RECURSIVE) for workers in (1, 2)},
+        options.rounds,
+    )
+    _compared(root, 2, "/tree/folder-0", **RECURSIVE)
+    _report(f"f. one folder of {options.flat} files of {options.size} bytes", measured)
+
+
+def _commits(options: argparse.Namespace, folder: str) -> None:
+    """Do the same with one worker and the chiltepin of another commit."""
+    if options.before is None:
+        print("g is left out: give --before a Python in which the chiltepin of another commit is installed.")
+        return
+    root = os.path.join(folder, "root")
+    make_tree(os.path.join(root, "tree"), options.compared, options.folders, options.size)
+    run("cp", "-a", f"{root}/tree", f"{root}/same")
+
+    def candidate(python: str, **request: str) -> Callable[[], Stopwatch]:
+        def moved() -> Stopwatch:
+            os.sync()
+            said = json.dumps([root, "/same" if request else f"/{_new()}", request])
+            printed = subprocess.run([python, "-c", ONE, said], check=True, capture_output=True, text=True).stdout
+            watch = Stopwatch()
+            watch.wall, watch.cpu = json.loads(printed)
+            return watch
+
+        return moved
+
+    works: dict[str, dict[str, str]] = {"copied": {}, "unchanged": {"sync_level": "mtime"}}
+    for work, request in works.items():
+        both = {"before": candidate(options.before, **request), "now": candidate(sys.executable, **request)}
+        measured = alternate(both, options.rounds)
+        _report(f"g. {options.compared} files of {options.size} bytes, {work}, one worker", measured)
+
+
+if __name__ == "__main__":
+    main()
