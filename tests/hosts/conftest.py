@@ -7,12 +7,29 @@ from pathlib import Path
 
 import pytest
 from hostset import Hosts, missing
+from waiting import until
 
 # Where the settings of Slurm are that both Slurms of these tests share.
 sys.path.append(str(Path(__file__).parents[1] / "slurm"))
 
 #: How many there are.
 COUNT = 4
+
+SERVER = """
+import logging
+# Its lines would fill the pipe.
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+from moto.server import ThreadedMotoServer
+MotoRequestHandler.protocol_version = "HTTP/1.1"
+server = ThreadedMotoServer(ip_address="0.0.0.0", port=9000)
+server.start()
+import boto3
+boto3.client("s3", endpoint_url="http://h4:9000", region_name="us-east-1", aws_access_key_id="key",
+             aws_secret_access_key="secret").create_bucket(Bucket="bucket")
+print("up", flush=True)
+server._thread.join()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +67,12 @@ def slurm(all_slurm, hosts):
     yield all_slurm
     hosts.boot()
     all_slurm.start()
+
+
+@pytest.fixture
+def bucket(hosts):
+    """An S3 server with a bucket on h4."""
+    with hosts["h4"].start(sys.executable, "-c", SERVER) as server:
+        until(lambda: "up" in server.stdout.readline())
+        yield
+        server.kill()
