@@ -282,6 +282,21 @@ def test_the_drafts_of_others_stay(store, far):
         living.commit(None)
 
 
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_temporary_file_that_was_taken_away_fails_its_copy(store, far, before):
+    """What another host has swept in the middle of its copy is an error that says so, and the old file stays."""
+    if before:
+        (far / "f").write_bytes(before)
+    with store.folder(()).temp_file("f", size=3) as temp_file:
+        temp_file.write(memoryview(b"new"))
+        temp_file.read_back()
+        for path in far.glob(f"{TEMP_PREFIX}*"):
+            path.unlink()
+        with pytest.raises(Fault, match="the temporary file of f, was removed while it was written"):
+            temp_file.commit(None)
+    assert [path.read_bytes() for path in far.iterdir()] == [before] * bool(before)
+
+
 def test_a_link_out_of_the_root_is_refused(transfers, store, far, tmp_path):
     """A link is followed inside the root, and neither read nor written through where it leads out."""
     (tmp_path / "secret").write_bytes(b"secret")

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import xxhash
 
-__all__ = ["ABANDONED_AFTER", "TEMP_PREFIX", "body_of", "is_temp_name", "temporary"]
+from chiltepin.backends.filesystem.errors import Fault
+
+__all__ = ["ABANDONED_AFTER", "TEMP_PREFIX", "body_of", "is_temp_name", "taken_away", "temporary"]
 
 #: Start of the name of a temporary file.
 TEMP_PREFIX = ".chiltepin-"
@@ -36,3 +38,12 @@ def body_of(name: str) -> str | None:
 def is_temp_name(name: str) -> bool:
     """Whether a name is that of a temporary file of Chiltepin."""
     return name.startswith(TEMP_PREFIX) and body_of(name) is not None
+
+
+def taken_away(temp_file: str, name: str) -> Fault:
+    """Return the fault of a file whose temporary file no longer has its name."""
+    reason = (
+        f"{temp_file}, the temporary file of {name}, was removed while it was written: by another program, or by "
+        "a transfer on another host after a day without a write; run the transfer again."
+    )
+    return Fault("FILE_NOT_FOUND", reason)

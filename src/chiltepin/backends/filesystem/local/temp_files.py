@@ -18,7 +18,7 @@ from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, new_cl
 from chiltepin.backends.filesystem.local.permissions import give_rights, rights_of
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.local.times import keep_time, unit_of
-from chiltepin.backends.filesystem.temp_names import body_of, temporary
+from chiltepin.backends.filesystem.temp_names import body_of, taken_away, temporary
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.permissions import Rights
     from chiltepin.backends.filesystem.store import CopyOptions, Small
 
-__all__ = ["TempFiles", "give_name", "surface_close_errors", "taken_away"]
+__all__ = ["TempFiles", "give_name", "surface_close_errors"]
 
 #: The mode of a new file, of which the kernel takes the umask.
 _NEW_MODE = 0o666
@@ -53,15 +53,6 @@ def give_name(folder: int, temp_file: str, name: str) -> None:
         # Some disks over FUSE do not replace what has the name: for a moment there is neither, as on some SFTP servers.
         os.unlink(name, dir_fd=folder)
         os.replace(temp_file, name, src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def taken_away(temp_file: str, name: str) -> Fault:
-    """Return the fault of a file whose temporary file no longer has its name."""
-    reason = (
-        f"{temp_file}, the temporary file of {name}, was removed while it was written: by another program, or by "
-        "a transfer on another host after a day without a write; run the transfer again."
-    )
-    return Fault("FILE_NOT_FOUND", reason)
 
 
 def surface_close_errors(descriptor: int) -> None:

@@ -14,9 +14,10 @@ from chiltepin.backends.filesystem.local import descriptors
 from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile
-from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors, taken_away
+from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
 from chiltepin.backends.filesystem.store import BLOCK
+from chiltepin.backends.filesystem.temp_names import taken_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,6 +12,7 @@ from chiltepin.backends.filesystem.stores.sftp.handles import classified, fetche
 from chiltepin.backends.filesystem.stores.sftp.messages import (
     CREATING,
     EXCLUSIVELY,
+    NO_SUCH_FILE,
     WRITING,
     Attributes,
     MessageType,
@@ -19,6 +20,7 @@ from chiltepin.backends.filesystem.stores.sftp.messages import (
     pack_string,
     times,
 )
+from chiltepin.backends.filesystem.temp_names import taken_away
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.stores.sftp.connection import Connection
@@ -147,7 +149,10 @@ def moved(connection: Connection, temp_file: str, path: str) -> None:
     connection.ask(asked)
     if asked.status == 0:
         return
-    connection.ask(look)
+    ours = Request(MessageType.LSTAT, pack_string(temp_file))
+    connection.ask(look, ours)
+    if ours.status == NO_SUCH_FILE:
+        raise taken_away(temp_file.rpartition("/")[2], path.rpartition("/")[2])
     if look.status is not None:
         asked.result()
     there = Attributes.of(look.result())[0]
