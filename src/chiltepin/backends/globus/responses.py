@@ -19,6 +19,7 @@ __all__ = [
     "has_error",
     "is_entry",
     "lost_status",
+    "pause_event",
     "result_code",
     "skipped_paths",
     "status_of",
@@ -164,6 +165,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
         waits = task.get("nice_status") == "Queued"
         return "It waits for its turn: Globus works on three tasks of a kind and user at a time." if waits else ""
     texts = [
+        _cancellation(task),
         fatal.get("description"),
         None if fatal else task.get("nice_status_short_description"),
         (event or {}).get("description"),
@@ -175,6 +177,35 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     options = options_in("\n".join(str(text) for text in texts if text))
     cure = f"Type: {login_command(options)}. " if options or code in _LOGIN_CODES else _HINTS.get(code, "")
     return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_task_link(uuid(task['task_id']))}"
+
+
+def _cancellation(task: Mapping[str, Any]) -> str | None:
+    """Return what an administrator said who has cancelled a task."""
+    side = token(task.get("canceled_by_admin"))
+    if not side:
+        return None
+    who = f"An administrator of the {side.lower()}" if side in ("SOURCE", "DESTINATION") else "Administrators"
+    return f"{who} canceled it: {task.get('canceled_by_admin_message') or 'no reason given'}"
+
+
+#: The messages of administrators who have paused one task themselves.
+_PAUSE_MESSAGES = tuple(
+    f"{side}_pause_message{share}" for side in ("source", "destination") for share in ("", "_share")
+)
+
+
+def pause_event(document: Any) -> dict[str, Any] | None:
+    """Return the messages of administrators and of rules that pause a task, in the form of an event; None without any.
+
+    Errors as `entries`.
+    """
+    explicit = [document.get(key) for key in _PAUSE_MESSAGES]
+    rules = [
+        f"{rule.get('message') or 'no reason given'} (rule of {rule.get('endpoint_display_name') or 'an endpoint'})"
+        for rule in document.get("pause_rules") or ()
+    ]
+    said = [str(text) for text in (*explicit, *rules) if text]
+    return {"description": f"An administrator has paused it: {' '.join(said)}"} if said else None
 
 
 def _task_link(task_id: str) -> str:

@@ -147,7 +147,9 @@ class TaskReader:
         known, event = self._events.get(task_id, (None, None))
         if known != fault:
             try:
-                event = next(iter(self._errors(task_id, most=1)), None)
+                event = (
+                    self._pause(task_id) if task.get("is_paused") else next(iter(self._errors(task_id, most=1)), None)
+                )
             except LoginRequiredError:
                 raise
             except BackendError as err:
@@ -156,6 +158,12 @@ class TaskReader:
                 event = None
             self._events[task_id] = fault, event
         return event
+
+    def _pause(self, task_id: str) -> Mapping[str, Any] | None:
+        """Return what administrators said who have paused a task, in the form of an event."""
+        return responses.pause_event(
+            self._ask(f"Asking why task {task_id} is paused", lambda client: client.task_pause_info(task_id).data)
+        )
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         """Return the outcome of each item; None if it is unknown."""

@@ -49,6 +49,8 @@ class Collection:
         ``{"session_required_policies": ["..."], "session_required_mfa": True}``. None: no policy.
     paused : bool
         Whether a rule of the administrator pauses all tasks here.
+    pause_message : str
+        What the rule says to users; empty for a default.
     quota : int or None
         Bytes that may still be written; None: no limit.
     denied : set of str
@@ -70,6 +72,7 @@ class Collection:
     needs_consent: bool = False
     session_policy: str | Mapping[str, Any] | None = None
     paused: bool = False
+    pause_message: str = ""
     quota: int | None = None
     denied: set[str] = field(default_factory=set)
     owner: str | None = None

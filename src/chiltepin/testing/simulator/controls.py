@@ -57,9 +57,15 @@ class TaskControl:
         """Suspend it, as if its credentials had expired."""
         self._engine.hold(self._task, paused=False)
 
-    def pause(self) -> None:
-        """Pause it, as an administrator would."""
+    def pause(self, message: str = "") -> None:
+        """Pause it, as an administrator would, with a message for the user."""
+        self._task.admin_message = message
         self._engine.hold(self._task, paused=True)
+
+    def cancel_as_admin(self, message: str, side: str = "SOURCE") -> None:
+        """Cancel it as the administrator of its ``SOURCE`` or ``DESTINATION`` would, with a message for the user."""
+        self._task.admin_message, self._task.canceled_by = message, side
+        self._engine.cancel(self._task)
 
     def resume(self) -> None:
         """Resume it after `pause` or `set_inactive`."""

@@ -131,7 +131,7 @@ class _Views:
             {
                 "DATA_TYPE": "pause_rule_limited",
                 "id": str(uuid.uuid5(uuid.UUID(collection.id), "pause rule")),
-                "message": f"The administrator of {collection.display_name} has paused it.",
+                "message": collection.pause_message or f"The administrator of {collection.display_name} has paused it.",
                 "endpoint_id": collection.id,
                 "endpoint_display_name": collection.display_name,
                 "identity_id": None,
@@ -141,9 +141,11 @@ class _Views:
             for collection in task.collections
             if collection.paused
         ]
-        messages = dict.fromkeys(
+        messages: dict[str, str | None] = dict.fromkeys(
             f"{side}_pause_message{share}" for side in ("source", "destination") for share in ("", "_share")
         )
+        if task.paused and not task.by_rule:
+            messages["source_pause_message"] = task.admin_message or None
         return jsonify(DATA_TYPE="pause_info_limited", pause_rules=rules, **messages)
 
     def _task(self, task_id: str) -> Task:

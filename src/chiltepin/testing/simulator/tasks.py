@@ -91,6 +91,10 @@ class Task:
     paused: bool = False
     #: Whether a rule of a collection has paused it.
     by_rule: bool = False
+    #: What the administrator said who has paused or cancelled it.
+    admin_message: str = ""
+    #: Whose administrator has cancelled it: ``SOURCE`` or ``DESTINATION``; empty if none has.
+    canceled_by: str = ""
     #: When the next step is due; None while it waits for a slot, or is held.
     due: float | None = None
     #: Its place in the queue.
@@ -201,8 +205,8 @@ class Task:
             **self.submission.document(),
             **asdict(self.counters),
             **self._subtasks(),
-            "canceled_by_admin": None,
-            "canceled_by_admin_message": None,
+            "canceled_by_admin": self.canceled_by or None,
+            "canceled_by_admin_message": self.admin_message if self.canceled_by else None,
             "completion_time": None if self.completion_time is None else _instant(self.completion_time),
             "deadline": _instant(self.deadline),
             "effective_bytes_per_second": self._rate(now),
