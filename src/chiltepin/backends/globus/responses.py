@@ -189,8 +189,11 @@ def _cancellation(task: Mapping[str, Any]) -> str | None:
 
 
 #: The messages of administrators who have paused one task themselves.
-_PAUSE_MESSAGES = tuple(
-    f"{side}_pause_message{share}" for side in ("source", "destination") for share in ("", "_share")
+_PAUSE_MESSAGES = (
+    "source_pause_message",
+    "source_pause_message_share",
+    "destination_pause_message",
+    "destination_pause_message_share",
 )
 
 

@@ -140,16 +140,15 @@ class TaskReader:
     def _event(self, task: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return the last error event of a task with a fault; it is requested once for each fault."""
         task_id = task["task_id"]
-        if not responses.has_error(task):
+        if not responses.has_error(task) and not task.get("is_paused"):
             self._events.pop(task_id, None)
             return None
         fault = (task["status"], task.get("nice_status"))
         known, event = self._events.get(task_id, (None, None))
         if known != fault:
             try:
-                event = (
-                    self._pause(task_id) if task.get("is_paused") else next(iter(self._errors(task_id, most=1)), None)
-                )
+                paused = task.get("is_paused")
+                event = self._pause(task_id) if paused else next(iter(self._errors(task_id, most=1)), None)
             except LoginRequiredError:
                 raise
             except BackendError as err:
@@ -159,7 +158,7 @@ class TaskReader:
             self._events[task_id] = fault, event
         return event
 
-    def _pause(self, task_id: str) -> Mapping[str, Any] | None:
+    def _pause(self, task_id: str) -> dict[str, Any] | None:
         """Return what administrators said who have paused a task, in the form of an event."""
         return responses.pause_event(
             self._ask(f"Asking why task {task_id} is paused", lambda client: client.task_pause_info(task_id).data)
