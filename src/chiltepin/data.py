@@ -87,7 +87,7 @@ def transfer_task(
 ) -> TransferFuture:
     """Move a file, or the contents of a folder, as a task of the running workflow.
 
-    Every argument except ``client``, ``executor`` and ``check`` may be a future, whose result is used.
+    Every argument except ``client``, ``executor``, ``check`` and ``workers`` may be a future, whose result is used.
 
     Parameters
     ----------

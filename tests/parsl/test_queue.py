@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 from instrumented_executors import FarExecutor
@@ -62,6 +64,34 @@ def config(settings, tmp_path):
 def move(executor):
     """Move the file."""
     return transfer_task("laptop", "scratch", "/a.dat", "/b.dat", executor=executor)
+
+
+@pytest.mark.parametrize("what", [{"src_path": "/a.dat"}, {"src_path": "/*.dat"}, {"src_path": "/", "recursive": True}])
+def test_what_several_workers_may_do_ends_at_once(config, tmp_path, what):
+    """With workers for each call, what waits for a thread ends when it is cancelled, divisible or not."""
+    started, release = threading.Event(), threading.Event()
+    config.data = replace(config.data, workers=3)
+    with Workflow(config):
+        running = hold(started, release, executor="local")
+        assert started.wait(LIMIT)
+        later = Future()
+        calls = [
+            transfer_task("laptop", "scratch", dst_path="/b.dat", executor="local", **what)
+            if "*" not in what["src_path"]
+            else delete_task("laptop", globs=True, executor="local", **what),
+            transfer_task("laptop", "scratch", dst_path=later, executor="local", **what),
+        ]
+        later.set_result("/c.dat")
+        for call in calls:
+            until(lambda call=call: call.task_record["status"].name in ("launched", "joining"))
+            assert call.cancel() is True
+            with pytest.raises(TaskCanceledError):
+                call.result(LIMIT)
+        assert not running.done()
+        release.set()
+        assert running.result(LIMIT)
+    assert (tmp_path / "laptop/a.dat").exists()
+    assert not (tmp_path / "scratch").exists()
 
 
 def test_one_that_waits_for_a_thread_ends_at_once(config, tmp_path):

@@ -17,6 +17,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "chiltepin-sqlite"
 SETTINGS = """
 data:
   backend: sqlite
+  workers: 3
   endpoints:
     my-laptop: {sqlite: ~/laptop.db}
     hpc-scratch: {sqlite: ~/scratch.db}

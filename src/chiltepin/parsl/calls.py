@@ -118,7 +118,7 @@ def start(
         app_future, channel = operation.elsewhere(payload, service.start, **options), service
     elif workers > 1:
         place = {"executor": options["executor"], **resources}
-        shards = ShardedChannel(payload, payload.handle, operation, dfk, place, workers)
+        shards = ShardedChannel(payload.handle, operation, dfk, place, workers)
         app_future, channel = operation.elsewhere(payload, shards.start, **options), shards
     else:
         app_future = operation.at_worker(payload, **options, **resources)

@@ -45,27 +45,23 @@ class ShardedChannel:
 
     def __init__(
         self,
-        payload: AppPayload,
         handle: TaskHandle,
         operation: Operation,
         dfk: DataFlowKernel,
         place: dict[str, Any],
         workers: int,
     ) -> None:
-        self._payload, self._operation, self._dfk = payload, operation, dfk
-        self._place, self._workers = place, workers
+        self._operation, self._dfk, self._place, self._workers = operation, dfk, place, workers
         self.handle = handle
-        self._whole = WorkerChannel(payload, handle)
         self._task: ShardedTask | None = None
         self._stopped = False
 
     def start(self, payload: AppPayload) -> Future[Any]:
         """Hand out the first shard of the request of a payload; return a future of the status."""
         transfers = open_transfers(payload.setup)
-        request = cast("Request", payload.request)
-        if not can_share(transfers.backend, request):
-            whole: Future[Any] = self._operation.at_worker(payload, **self._place)
-            return whole
+        request, retries = cast("Request", payload.request), self._dfk.config.retries
+        if can_share(transfers.backend, request):
+            retries = max(policy.limits.SHARD_RETRIES, retries)
         self._task = task = ShardedTask(
             request,
             self.handle,
@@ -74,7 +70,7 @@ class ShardedChannel:
             start=partial(self._start_shard, payload),
             task_log=transfers.task_log(payload.submission_id, request),
             unfinished=UnfinishedRecord(payload.setup, request),
-            retries=max(policy.limits.SHARD_RETRIES, self._dfk.config.retries),
+            retries=retries,
         )
         if self._stopped:
             task.stop()
@@ -98,19 +94,16 @@ class ShardedChannel:
 
     def status(self) -> TaskStatus | None:
         """Return what the shards that have ended, and those that are seen from here, have done."""
-        return self._task.status() if self._task is not None else self._whole.status()
+        return self._task.status() if self._task is not None else None
 
     def stop(self) -> None:
         """Hand out no more shards, and have those stopped that are being done."""
         self._stopped = True
         if self._task is not None:
             self._task.stop()
-        else:
-            self._whole.stop()
 
     def cleanup(self) -> None:
-        """Remove what was needed for the task, which has ended."""
-        self._whole.cleanup()
+        """Do nothing: each shard removes what it needed."""
 
 
 class _ParslShard:

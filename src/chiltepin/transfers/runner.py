@@ -33,13 +33,14 @@ from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.journal import Journal
 from chiltepin.transfers.outcomes import describe, status_from_error
 from chiltepin.transfers.recorder import TaskRecorder
+from chiltepin.transfers.shards import can_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from chiltepin.model import DirEntry, Request
-    from chiltepin.protocol import Shard, ShardingBackend, TransferBackend, WorkerBackend
+    from chiltepin.protocol import Shard, TransferBackend, WorkerBackend
     from chiltepin.transfers.recorder import TaskLog
 
 __all__ = ["Transfers", "moved_here", "open_transfers", "runs_at_service"]
@@ -198,19 +199,26 @@ class Transfers:
     ) -> ShardOutcome:
         """Do one part of a request, and wait for its end; the parameters are those of `run`.
 
-        What could not be done is told by the outcome, so that Parsl does not repeat it.
+        What only one worker can do is done whole. What could not be done is told by the outcome, so that Parsl does not
+        repeat it.
         """
-        backend, name = cast("ShardingBackend", self.backend), submission_id
+        backend, name = self.backend, submission_id
         handle = TaskHandle.at_worker(backend.name, name)
         if stopped():
             status = TaskStatus(handle=handle, state=TaskState.CANCELED, code="CANCELED")
             return ShardOutcome(status=status)
         try:
-            submit = partial(backend.submit_shard, request, shard, name)
-            self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
+            if can_share(backend, request):
+                submit = partial(backend.submit_shard, request, shard, name)
+                self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
+                return backend.shard_outcome(handle)
+            submit = partial(backend.submit, request, name)
+            status = self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
         except ChiltepinError as err:
             return ShardOutcome(status=status_from_error(err, describe(request), handle), error=err)
-        return backend.shard_outcome(handle)
+        if status.state is TaskState.SUCCEEDED:
+            return ShardOutcome(status=status)
+        return ShardOutcome(status=status, failures=((status.code, status.reason),), failed=1)
 
     def task_log(self, name: str, request: Request) -> TaskLog:
         """Return what records the task of this submission id for users."""

@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from chiltepin.backends import threads
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
@@ -42,7 +42,7 @@ TOLD = 3
 _COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
 
 
-def can_share(backend: TransferBackend, request: Request) -> bool:
+def can_share(backend: TransferBackend, request: Request) -> TypeGuard[ShardingBackend]:
     """Whether several workers can do a request together: a folder, or a large file."""
     if isinstance(request, DeleteRequest) and (request.globs or not request.recursive):
         return False
