@@ -144,10 +144,12 @@ def transfer_task(
     outputs, stdout, stderr : None
         Refused, with the reason: a task of this kind makes no such files.
     **options
-        ``deadline``, a datetime or its text, in UTC, at which the task is given up. The others are for services, and
-        other backends refuse them: ``encrypt_data``, ``fail_on_quota_errors``, ``checksum_algorithm``,
-        ``source_local_user``, ``destination_local_user``, ``notify`` (True, False, or a list of events) and
-        ``submission_id``. See `chiltepin.model.TransferRequest`.
+        ``deadline``, a datetime or its text, in UTC, at which the task is given up. ``skip_source_errors``, whether
+        what does not exist or may not be read at the source is skipped: the result is ``True`` without it, and
+        ``skipped_paths`` of the status names it. The others are for services, and other backends refuse them:
+        ``encrypt_data``, ``fail_on_quota_errors``, ``checksum_algorithm``, ``source_local_user``,
+        ``destination_local_user``, ``notify`` (True, False, or a list of events) and ``submission_id``. See
+        `chiltepin.model.TransferRequest`.
 
     Returns
     -------

@@ -57,6 +57,30 @@ def test_patterns_count_in_the_order_in_which_they_are_typed(filled, words, move
     assert names(filled.b) == moved
 
 
+def test_what_is_missing_at_the_source_is_skipped_and_named(filled):
+    """With --skip-source-errors the rest of a batch arrives; what was skipped is named, in JSON and activity too."""
+    filled.write(journal=str(filled.folder / "journal"))
+    lines = "/data/x.csv /in/x.csv\n/data/none.csv /in/none.csv\n"
+    ended = filled.run("transfer", "a", "b", "--batch", "-", "--skip-source-errors", stdin=lines)
+    assert ended.code == 0
+    assert ended.err.splitlines() == [
+        "chiltepin: Skipped, because it does not exist or may not be read: /data/none.csv"
+    ]
+    assert names(filled.b) == ["in/x.csv"]
+    record = filled.json("activity")
+    assert (record["state"], record["files_skipped"], record["skipped_paths"]) == ("succeeded", 1, ["/data/none.csv"])
+    assert "may not be read: /data/none.csv" in filled.run("activity").out
+    shown = filled.json("transfer", "a:/no", "b:/no", "--skip-source-errors")
+    assert (shown["state"], shown["files_done"], shown["skipped_paths"]) == ("succeeded", 0, ["/no"])
+
+
+def test_skipping_and_deleting_exclude_each_other(filled):
+    """What cannot be read at the source would be deleted at the destination, so the two are refused together."""
+    ended = filled.run("transfer", "-r", "a:/data", "b:/in", "--skip-source-errors", "--delete-destination-extra")
+    assert ended.code == 2
+    assert "leave out skip_source_errors, or delete_destination_extra" in ended.err
+
+
 def test_json_tells_programs_what_was_done(filled):
     """-F json: state, task, files, bytes, seconds, and no failures."""
     shown = filled.json("transfer", "-r", "a:/data", "b:/in")
@@ -66,6 +90,7 @@ def test_json_tells_programs_what_was_done(filled):
         "state": "succeeded",
         "files_done": 3,
         "files_skipped": 0,
+        "skipped_paths": [],
         "bytes_done": 19,
         "faults": 0,
         "failures": [],

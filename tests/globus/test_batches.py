@@ -138,6 +138,7 @@ def test_requests_that_are_not_alike_do_not_share(guided, globus, files):
     ("option", "values"),
     [
         ("encrypt_data", (None, True)),
+        ("skip_source_errors", (False, True)),
         ("fail_on_quota_errors", (True, False)),
         ("checksum_algorithm", ("sha1", "sha256")),
         ("source_local_user", ("ada", "grace")),
@@ -164,6 +165,32 @@ def test_a_pattern_waits_for_what_it_may_match(guided, globus, files):
     guided.live()
     assert [one.future.result(0).state for one in (first, pattern, last)] == [TaskState.SUCCEEDED] * 3
     assert os.listdir(os.path.join(globus.collection("hpc-scratch").folder, "out")) == ["2"]
+
+
+@pytest.mark.parametrize("hidden", [(), ("source_path",), ("source_path", "destination_path")])
+def test_skipped_items_of_many_callers_are_done(guided, globus, files, hidden):
+    """With skip_source_errors each future succeeds, and tells its own skipped paths, or that Globus hides them."""
+
+    def hide(method, path, document):
+        if path.endswith("/skipped_errors"):
+            for entry in document["DATA"]:
+                entry.update(dict.fromkeys(hidden))
+        return document
+
+    globus.rewrite_answers(hide)
+    pending_requests = [guided.start(move(number, skip_source_errors=True)) for number in (1, 777, 2, 778)]
+    guided.live()
+    ends = [pending.future.result(0) for pending in pending_requests]
+    assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 4
+    assert len(globus.tasks) == 1
+    hint = "a path that Globus does not tell"
+    told = {(): ("/777", "/778"), ("source_path",): ("/out/777", "/out/778")}.get(hidden, (hint, hint))
+    if hidden == ("source_path", "destination_path"):
+        assert [end.skipped_paths for end in ends] == [told] * 4
+    else:
+        assert [end.skipped_paths for end in ends] == [(), (told[0],), (), (told[1],)]
+        assert [end.files_skipped for end in ends] == [2] * 4
+    assert moved(globus) == {"/out/1": 1, "/out/2": 1}
 
 
 def test_a_submission_id_makes_one_task(guided, globus, files):

@@ -25,6 +25,7 @@ TRANSFERS = [
     ("--sync-level", "checksum", "--preserve-timestamp"),
     ("-s", "exists", "--checksum-algorithm", "SHA256"),
     ("--encrypt-data", "--fail-on-quota-errors"),
+    ("--skip-source-errors",),
     ("-r", "--delete-destination-extra"),
     ("--source-local-user", "ada", "--destination-local-user", "grace"),
     ("--notify", "succeeded,failed"),

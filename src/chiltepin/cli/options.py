@@ -49,6 +49,9 @@ workers_option = click.option(
 )
 
 
+_skip = click.option(
+    "--skip-source-errors", is_flag=True, help="Skip what does not exist or may not be read at the source."
+)
 _encrypt = click.option("--encrypt-data/--no-encrypt-data", default=None, help="Encrypt data on the network.")
 _quota = click.option(
     "--fail-on-quota-errors/--no-fail-on-quota-errors", default=None, help="Fail at the first error about a quota."
@@ -77,7 +80,7 @@ def _local_user(option: str, where: str) -> Callable[..., Any]:
 def transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a service that a transfer has; backends without them refuse them."""
     users = _local_user("--source-local-user", "at the source"), _local_user("--destination-local-user", "there")
-    return _decorated(command, _encrypt, _quota, _algorithm, *users, _notify, _deadline, _submission_id)
+    return _decorated(command, _skip, _encrypt, _quota, _algorithm, *users, _notify, _deadline, _submission_id)
 
 
 def delete_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,8 +111,10 @@ def show_requests(context: Context, requests: Sequence[Request]) -> None:
 
     plain = [{"backend": context.settings.backend, **request_to_json(request)} for request in requests]
     for one in plain:
-        # Decided at submission.
+        # What the caller wants; the other one is decided at submission.
         one.pop("skip_source_errors", None)
+        if one.pop("accept_skipped", False):
+            one["skip_source_errors"] = True
         if one["deadline"] is None:
             del one["deadline"]
     if context.json:

@@ -107,6 +107,7 @@ def print_outcome(
         print_json(_document(tasks, statuses, done, seconds, interrupted=interrupted))
     elif not failed:
         click.echo(f"{_summary(done, deletes=deletes)} in {format_duration(seconds)}{_speed(done, seconds)}")
+        _print_skipped(statuses)
     if not failed:
         return
     if interrupted:
@@ -117,6 +118,18 @@ def print_outcome(
         sys.exit(INTERRUPTED)
     _print_errors([error for _, error in failed], done, of=len(tasks), deletes=deletes)
     sys.exit(LOGIN_REQUIRED if any(isinstance(error, LoginRequiredError) for _, error in failed) else FAILURE)
+
+
+def _skipped_paths(statuses: Sequence[TaskStatus]) -> list[str]:
+    return list(dict.fromkeys(path for status in statuses for path in status.skipped_paths))
+
+
+def _print_skipped(statuses: Sequence[TaskStatus]) -> None:
+    paths = _skipped_paths(statuses)
+    for path in paths[:MAX_ERRORS_PRINTED]:
+        print_error(f"Skipped, because it does not exist or may not be read: {path}")
+    if len(paths) > MAX_ERRORS_PRINTED:
+        print_error(f"And {pluralize(len(paths) - MAX_ERRORS_PRINTED, 'more path')} skipped; -F json has them.")
 
 
 def _print_errors(errors: Sequence[BaseException], done: Totals, *, of: int, deletes: bool) -> None:
@@ -149,6 +162,7 @@ def _document(
         "task_ids": list(dict.fromkeys(status.handle.task_id for status in statuses if status.handle.task_id)),
         "files_done": done.files,
         "files_skipped": done.skipped,
+        "skipped_paths": _skipped_paths(statuses),
         "bytes_done": done.bytes,
         "faults": done.faults,
         "seconds": round(seconds, 3),

@@ -27,7 +27,16 @@ from chiltepin.model.requests import (
     items_of,
     notify_events,
 )
-from chiltepin.model.tasks import CLIENT_FAILED, NO_TASK, UNREAD, ItemOutcome, TaskHandle, TaskState, TaskStatus
+from chiltepin.model.tasks import (
+    CLIENT_FAILED,
+    NO_TASK,
+    SKIPPED_KEPT,
+    UNREAD,
+    ItemOutcome,
+    TaskHandle,
+    TaskState,
+    TaskStatus,
+)
 
 __all__ = [
     "CHECKSUMS",
@@ -37,6 +46,7 @@ __all__ = [
     "NOTIFY_EVENTS",
     "NO_TASK",
     "SERVICE_OPTIONS",
+    "SKIPPED_KEPT",
     "SYNC_LEVELS",
     "THIS_MACHINE",
     "UNREAD",

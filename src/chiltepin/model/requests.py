@@ -49,6 +49,7 @@ SERVICE_OPTIONS = (
     "globs",
     "local_user",
     "notify",
+    "skip_source_errors",
     "source_local_user",
     "submission_id",
 )
@@ -153,8 +154,10 @@ class TransferRequest:
         exclude, whether the source has them or not. Nothing is removed if anything could not be listed, read or
         written, and nothing outside the destination folder; of a link, only the link itself is removed.
     skip_source_errors : bool
-        Whether an item whose source cannot be read is skipped and reported, while the other items go on. A
-        `BatchingBackend` needs this for many callers in one task.
+        Whether a file or folder whose source does not exist or may not be read is skipped and reported, while the
+        others go on. A `BatchingBackend` needs this for many callers in one task. One of `SERVICE_OPTIONS`.
+    accept_skipped : bool
+        Whether an item counts as done although it was skipped, because its caller wants ``skip_source_errors``.
     label : str
         A label, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
     deadline : datetime or None
@@ -183,6 +186,7 @@ class TransferRequest:
     filters: tuple[FilterRule, ...] = ()
     delete_destination_extra: bool = False
     skip_source_errors: bool = False
+    accept_skipped: bool = False
     label: str = ""
     deadline: datetime | None = None
     encrypt_data: bool | None = None
@@ -249,6 +253,8 @@ def contradiction(request: TransferRequest) -> str:
         "include and exclude choose files of a folder; give recursive=True, or leave them out.": (
             request.filters and files
         ),
+        "What cannot be read at the source would be deleted at the destination; leave out skip_source_errors, or "
+        "delete_destination_extra.": extra and request.skip_source_errors,
         "delete_destination_extra is about what is in a folder; give recursive=True, or leave it out.": extra and files,
         "delete_destination_extra is for one folder at a time; make a request of each.": (
             extra and len(request.items) > 1

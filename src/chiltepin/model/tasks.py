@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["CLIENT_FAILED", "NO_TASK", "UNREAD", "ItemOutcome", "TaskHandle", "TaskState", "TaskStatus"]
+__all__ = ["CLIENT_FAILED", "NO_TASK", "SKIPPED_KEPT", "UNREAD", "ItemOutcome", "TaskHandle", "TaskState", "TaskStatus"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,9 @@ class TaskHandle:
 
 #: The handle of a request that never became a task.
 NO_TASK = TaskHandle(backend="", task_id="", submission_id="")
+
+#: Most paths in ``skipped_paths`` of a status.
+SKIPPED_KEPT = 1000
 
 #: The code of a status that could not be parsed: the state of the task is unknown.
 UNREAD = "UNREAD"
@@ -84,7 +87,10 @@ class TaskStatus:
     files_done : int
         Files moved or removed so far.
     files_skipped : int
-        Files skipped by the sync level, by a filter, or because they are special files.
+        Files skipped by the sync level, by a filter, or because they are special files; and the paths that
+        ``skip_source_errors`` of the request has skipped.
+    skipped_paths : tuple of str
+        The latter, at the source, at most ``SKIPPED_KEPT``. From a service only in the final status.
     faults : int
         Faults and failed files so far.
     """
@@ -97,6 +103,7 @@ class TaskStatus:
     bytes_moving: int = 0
     files_done: int = 0
     files_skipped: int = 0
+    skipped_paths: tuple[str, ...] = ()
     faults: int = 0
 
 
@@ -110,8 +117,11 @@ class ItemOutcome:
         Whether it was done completely.
     code, reason : str
         Why not, as in `TaskStatus`.
+    skipped_paths : tuple of str
+        What ``skip_source_errors`` has skipped of an item that is done, as in `TaskStatus`.
     """
 
     done: bool
     code: str = ""
     reason: str = ""
+    skipped_paths: tuple[str, ...] = ()

@@ -229,6 +229,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "ignore_missing": _flag,
     "label": _label,
     "workers": _workers,
+    "skip_source_errors": _flag,
     "encrypt_data": _choice,
     "fail_on_quota_errors": _choice,
     "checksum_algorithm": _algorithm,
@@ -245,6 +246,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
 class TransferOptions(TypedDict, total=False):
     """Options of a transfer that only some backends support; see `chiltepin.model.TransferRequest`."""
 
+    skip_source_errors: Any
     encrypt_data: Any
     fail_on_quota_errors: Any
     checksum_algorithm: Any
@@ -326,6 +328,7 @@ def transfer_request(
             f"dst_path={target!r} is a folder, and a file needs its whole new path; "
             f"write {_inside(target, origin)!r}, or give recursive=True to move a folder."
         )
+    known = _known(options, TransferOptions)
     request = TransferRequest(
         source=check("src_ep", src_ep),
         destination=check("dst_ep", dst_ep),
@@ -337,7 +340,8 @@ def transfer_request(
         filters=patterns or rules,
         delete_destination_extra=check("delete_destination_extra", delete_destination_extra),
         label=check("label", label),
-        **_known(options, TransferOptions),
+        accept_skipped=known.get("skip_source_errors", False),
+        **known,
     )
     if why := contradiction(request):
         raise ValueError(why)

@@ -116,6 +116,7 @@ class TaskLog:
             "files": status.files_done,
             "skipped": status.files_skipped,
             "faults": status.faults,
+            **({"skipped_paths": status.skipped_paths[: policy.limits.ACTIVITY_ITEMS]} if status.skipped_paths else {}),
             **({"moving": self._moving.isoformat()} if self._moving else {}),
         }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from chiltepin.backends import threads
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
-from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
+from chiltepin.model import SKIPPED_KEPT, DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferRequest, items_of
 from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
 from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
@@ -45,6 +45,8 @@ _COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
 def can_share(backend: TransferBackend, request: Request) -> TypeGuard[ShardingBackend]:
     """Whether several workers can do a request together: a folder, or a large file."""
     if isinstance(request, DeleteRequest) and (request.globs or not request.recursive):
+        return False
+    if isinstance(request, TransferRequest) and request.skip_source_errors and not request.recursive:
         return False
     return isinstance(backend, ShardingBackend) and len(items_of(request)) == 1
 
@@ -385,7 +387,8 @@ class ShardedTask:
 
 
 def _added(total: TaskStatus, more: TaskStatus) -> TaskStatus:
-    return replace(total, **{name: getattr(total, name) + getattr(more, name) for name in (*_COUNTS, "bytes_moving")})
+    sums = {name: getattr(total, name) + getattr(more, name) for name in (*_COUNTS, "bytes_moving")}
+    return replace(total, **sums, skipped_paths=(total.skipped_paths + more.skipped_paths)[:SKIPPED_KEPT])
 
 
 def _at_least(total: TaskStatus, before: TaskStatus) -> TaskStatus:

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from chiltepin.model import TaskHandle, TaskState, TaskStatus
@@ -54,7 +54,8 @@ def _write(file: str, status: TaskStatus) -> None:
     try:
         # Other users may write to the run folder too, and put a link there.
         with os.fdopen(create_own(temp_file), "w", encoding="utf-8") as note:
-            json.dump({**asdict(status), "state": status.state.value}, note)
+            # Its reader wants the numbers; a thousand paths are for the end.
+            json.dump({**asdict(replace(status, skipped_paths=())), "state": status.state.value}, note)
         # A reader sees the old one or the new one, whole.
         os.replace(temp_file, file)
     except BaseException:
@@ -71,7 +72,8 @@ def read(file: str) -> TaskStatus | None:
             return None
         with opened as note:
             plain = json.loads(note.read(policy.limits.STATUS_FILE_LIMIT))
-        return TaskStatus(**{**plain, "handle": TaskHandle(**plain["handle"]), "state": TaskState(plain["state"])})
+        plain |= {"handle": TaskHandle(**plain["handle"]), "state": TaskState(plain["state"]), "skipped_paths": ()}
+        return TaskStatus(**plain)
     except (KeyError, OSError, RecursionError, TypeError, ValueError):
         # The worker may have another version of this package.
         return None

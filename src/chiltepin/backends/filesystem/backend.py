@@ -79,7 +79,11 @@ class FilesystemBackend:
 
     name = "filesystem"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        runs_on="worker", durable=False, checksums=tuple(CHECKSUMS), deletes_extra=True, options=("globs",)
+        runs_on="worker",
+        durable=False,
+        checksums=tuple(CHECKSUMS),
+        deletes_extra=True,
+        options=("globs", "skip_source_errors"),
     )
 
     def __init__(
@@ -186,6 +190,7 @@ class FilesystemBackend:
     def _transfer(self, request: TransferRequest, shard: ShardRun | None) -> Callable[[TaskRun], None]:
         from chiltepin.backends.filesystem.mover.file import copy_file  # noqa: PLC0415 - a listing moves nothing
         from chiltepin.backends.filesystem.mover.ranges import copy_range  # noqa: PLC0415
+        from chiltepin.backends.filesystem.mover.source_errors import or_skip  # noqa: PLC0415
         from chiltepin.backends.filesystem.mover.tree import copy_tree  # noqa: PLC0415
 
         origins = self._place(request.source).locations([item.source for item in request.items])
@@ -193,8 +198,6 @@ class FilesystemBackend:
         pairs = list(zip(origins, goals, strict=True))
         if why := contradiction(request):
             raise UnsupportedOptionError(why, backend=self.name)
-        if request.skip_source_errors:
-            raise UnsupportedOptionError("Items are not left out here; remove skip_source_errors.", backend=self.name)
         if not all(goal.store.writable for _, goal in pairs):
             raise self._read_only(request.destination)
         if request.preserve_timestamp and not all(goal.store.times for _, goal in pairs):
@@ -203,12 +206,15 @@ class FilesystemBackend:
                 backend=self.name,
             )
         roots = Roots(partial(self._roots, request.destination))
+        copies: list[Callable[..., None]]
         if shard is not None and shard.shard.range is not None:
             copies = [partial(copy_range, shard=shard)] * len(pairs)
         elif request.recursive:
             copies = [partial(copy_tree, roots=roots, shard=shard)] * len(pairs)
         else:
             copies = [partial(copy_file, roots=roots, checksum=item.checksum) for item in request.items]
+        if request.skip_source_errors:
+            copies = [or_skip(copy) for copy in copies]
         return in_steps(
             [
                 ("Copying {} to {}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))

@@ -51,6 +51,8 @@ def outcomes_of(
     errors : sequence of mapping
         Its error events, the newest first; their details name the file.
     """
+    if isinstance(request, TransferRequest) and request.accept_skipped and whole:
+        return _with_skipped(request, find, skipped)
     failures = _Failures(skipped, errors)
     arrived = {(_path(entry, "source_path"), _path(entry, "destination_path")) for entry in moved}
     found: list[ItemOutcome | None] = []
@@ -60,6 +62,26 @@ def outcomes_of(
         failure = failures.of(pair, deep=request.recursive, sure=sure)
         found.append(failure or (_DONE if sure else None))
     return found
+
+
+def _with_skipped(
+    request: TransferRequest, find: Callable[[str], Collection], skipped: Sequence[Mapping[str, Any]]
+) -> list[ItemOutcome | None]:
+    """Return that each item is done, with the paths that were skipped of it; one of no known item belongs to all."""
+    pairs = _pairs(request, find)
+    found: list[list[str]] = [[] for _ in pairs]
+    for entry in skipped:
+        sides = _path(entry, "source_path"), _path(entry, "destination_path")
+        owners = [paths for paths, pair in zip(found, pairs, strict=True) if any(map(_is_below, sides, pair))]
+        # Either path may be hidden from a user without a role (types of the JavaScript SDK).
+        told = next((side for side in sides if side is not None), "a path that Globus does not tell")
+        for paths in owners or found:
+            paths.append(told)
+    return [ItemOutcome(done=True, skipped_paths=tuple(paths)) for paths in found]
+
+
+def _is_below(path: str | None, top: str) -> bool:
+    return path is not None and (path == top or top in _parents(path))
 
 
 def all_skipped_known(

@@ -10,7 +10,7 @@ from chiltepin.backends.globus import documents, responses
 from chiltepin.backends.globus import item_outcomes as items
 from chiltepin.backends.globus.text import uuid
 from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
-from chiltepin.model import TaskState
+from chiltepin.model import TaskState, TransferRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -171,7 +171,8 @@ class TaskReader:
         skipped = self._list(handle, "task_skipped_errors") if left_out else []
         find, succeeded = self._find, task["status"] == "SUCCEEDED"
         # A skipped path that is not listed, or belongs to no item, may belong to any of them.
-        whole = succeeded and items.all_skipped_known(request, find, skipped, left_out)
+        accepted = isinstance(request, TransferRequest) and request.accept_skipped
+        whole = succeeded and (accepted or items.all_skipped_known(request, find, skipped, left_out))
         moved = [] if whole or task["type"] == "DELETE" else self._list(handle, "task_successful_transfers")
         # The errors of a successful task were overcome.
         errors = [] if succeeded else self._errors(handle.task_id, most=1000)

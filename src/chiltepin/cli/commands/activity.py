@@ -107,6 +107,8 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
     bad = [record for record in records if record.bad]
     for record in bad[-MAX_FAILURES_PRINTED:]:
         print_line(printable(_why(record)), name=printable("  ".join(record.told())))
+    for record in [record for record in records if record.skipped_paths and not record.bad][-MAX_FAILURES_PRINTED:]:
+        print_line(printable(record.remark), name=printable("  ".join(record.told())))
     if len(bad) > MAX_FAILURES_PRINTED:
         earlier = pluralize(len(bad) - MAX_FAILURES_PRINTED, "earlier failure")
         click.echo(f"And {earlier}; --html FILE and -F json have all of them.")
@@ -139,7 +141,7 @@ def _cells(record: TransferRecord) -> list[str]:
 def _why(record: TransferRecord) -> str:
     failed = f"{pluralize(record.failed, 'item')} of {record.count:,} failed. " if record.failed else ""
     code = f" ({record.code})" if record.code else ""
-    return f"{failed}{record.reason or record.state.value}{code}"
+    return f"{failed}{record.remark or record.state.value}{code}"
 
 
 def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
@@ -152,8 +154,8 @@ def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
                 continue
             if as_json:
                 _print_lines([record])
-            elif said.get(record.name) != (record.shown, record.reason):
-                said[record.name] = record.shown, record.reason
+            elif said.get(record.name) != (record.shown, record.remark):
+                said[record.name] = record.shown, record.remark
                 click.echo(_line(record))
         first = False
         time.sleep(REFRESH_INTERVAL)
@@ -162,7 +164,7 @@ def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
 def _line(record: TransferRecord) -> str:
     colour = "red" if record.bad else "green" if record.ended else "cyan"
     begun, state, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
-    why = f"  {printable(_why(record))}" if record.bad or record.reason else ""
+    why = f"  {printable(_why(record))}" if record.bad or record.remark else ""
     done = f"{pluralize(record.files, 'file')}, {size}, {speed}, {duration}" if record.ended else "under way"
     return f"{begun}  {click.style(f'{state:<9}', fg=colour)}  {pair}  {what}  {done}{why}"
 

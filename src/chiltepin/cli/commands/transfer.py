@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["transfer"]
 
 _SERVICE_OPTIONS = (
+    "skip_source_errors",
     "encrypt_data",
     "fail_on_quota_errors",
     "checksum_algorithm",

@@ -97,6 +97,7 @@ OPTIONS: dict[str, Any] = {
     "globs": True,
     "local_user": "ada",
     "notify": ("failed",),
+    "skip_source_errors": True,
     "source_local_user": "ada",
 }
 

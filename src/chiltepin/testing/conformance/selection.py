@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chiltepin.errors import UnsupportedOptionError
-from chiltepin.model import SYNC_LEVELS, FilterRule
-from chiltepin.testing.conformance.helpers import files, move, must_be_refused, must_move, needs, require
+from chiltepin.model import SYNC_LEVELS, FilterRule, TaskState
+from chiltepin.protocol import BatchingBackend
+from chiltepin.testing.conformance.helpers import (
+    files,
+    move,
+    must_be_refused,
+    must_move,
+    needs,
+    require,
+    run,
+    transfer,
+)
 
 if TYPE_CHECKING:
     from chiltepin.model import SyncLevel
@@ -107,6 +117,47 @@ class SelectionLaws:
         if rules == NO_SUB:
             created = {path for path in rig.tree(rig.destination) if path.endswith("/sub.log/")}
             require(created == set(), f"{rules} create no folder that they exclude; here {created}")
+
+    def test_what_cannot_be_read_is_skipped(self, rig: Rig) -> None:
+        """With skip_source_errors a missing source is skipped and named, and the rest arrives; or it is refused."""
+        rig.put(rig.source, "/f", b"data")
+        request = transfer(
+            rig, ("/f", "/f"), ("/missing", "/g"), ("/no/f", "/h"), skip_source_errors=True, accept_skipped=True
+        )
+        if "skip_source_errors" not in rig.backend.capabilities.options:
+            must_be_refused(run(rig, request), "skip_source_errors is refused at submit")
+            return
+        handle = rig.backend.submit(request, rig.backend.new_submission_id())
+        status = rig.settle(handle)
+        require(status.state is TaskState.SUCCEEDED, f"a transfer that skips what is missing succeeds; here {status}")
+        require(files(rig) == {"/f"}, "what can be read arrives, and nothing else")
+        skipped = status.skipped_paths
+        if isinstance(rig.backend, BatchingBackend):
+            outcomes = rig.backend.outcomes(handle, request)
+            require(all(one is not None and one.done for one in outcomes), f"each item counts as done; here {outcomes}")
+            skipped = tuple(path for one in outcomes if one is not None for path in one.skipped_paths)
+        else:
+            count = status.files_skipped
+            require(count == len(skipped), f"files_skipped counts what was skipped; here {count} of {skipped}")
+        require(sorted(skipped) == ["/missing", "/no/f"], f"skipped_paths names what was skipped; here {skipped}")
+
+    def test_a_tree_is_moved_but_for_what_cannot_be_read(self, rig: Rig) -> None:
+        """With skip_source_errors a file that may not be read is skipped; any other trouble with it is no success."""
+        needs("skip_source_errors" in rig.backend.capabilities.options, "skip_source_errors")
+        rig.put(rig.source, "/d/sub/f", b"data")
+        rig.spoil(rig.source, "/d")
+        outcome = move(rig, ("/d", "/e"), recursive=True, skip_source_errors=True, accept_skipped=True)
+        require(files(rig) == {"/e/sub/f"}, "what can be read arrives, and nothing else")
+        skippable = outcome.code in ("FILE_NOT_FOUND", "PERMISSION_DENIED")
+        require(outcome.succeeded or not skippable, f"what may not be read is skipped; here {outcome}")
+
+    def test_a_destination_that_fails_is_not_skipped(self, rig: Rig) -> None:
+        """skip_source_errors is for the source: a destination that cannot be written fails."""
+        needs("skip_source_errors" in rig.backend.capabilities.options, "skip_source_errors")
+        rig.put(rig.source, "/d/f", b"data")
+        rig.put(rig.destination, "/e/f/kept", b"data")
+        outcome = move(rig, ("/d", "/e"), recursive=True, skip_source_errors=True, accept_skipped=True)
+        require(not outcome.succeeded, f"a file that cannot be written is no success; here {outcome}")
 
     @pytest.mark.parametrize("then", [-86_400.0, 4_300_000_000.0], ids=["before 1970", "after 2106"])
     def test_a_time_out_of_the_common_range_is_kept_or_refused(self, rig: Rig, then: float) -> None:

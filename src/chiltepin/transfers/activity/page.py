@@ -99,7 +99,7 @@ def _plain(records: Sequence[TransferRecord], since: datetime, now: datetime) ->
             record.files,
             record.bytes,
             whys(
-                f"{record.failed} of {record.count} items failed. {record.reason}" if record.failed else record.reason
+                f"{record.failed} of {record.count} items failed. {record.remark}" if record.failed else record.remark
             ),
             printable(record.code),
         ]

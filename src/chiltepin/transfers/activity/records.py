@@ -23,7 +23,7 @@ _NUMBERS = ("count", "bytes", "files", "skipped", "faults", "failed")
 _TIMES = ("asked", "moving")
 
 #: The facts that change while a task runs.
-_UNTIL_NOW = ("state", "code", "reason", "bytes", "files", "skipped", "faults", "failed", "moving")
+_UNTIL_NOW = ("state", "code", "reason", "bytes", "files", "skipped", "skipped_paths", "faults", "failed", "moving")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class TransferRecord:
         The first ten pairs of paths, of a deletion without a second path; and the number of all items.
     label, state, code, reason, bytes, files, skipped, faults
         As in `TransferRequest` and the last known `TaskStatus`.
+    skipped_paths : tuple of str
+        The first ten of those in the status.
     failed : int
         The number of items that failed separately.
     asked, moving, ended, seen : datetime or None
@@ -64,6 +66,7 @@ class TransferRecord:
     bytes: int = 0
     files: int = 0
     skipped: int = 0
+    skipped_paths: tuple[str, ...] = ()
     faults: int = 0
     failed: int = 0
     asked: datetime
@@ -76,6 +79,13 @@ class TransferRecord:
     def bad(self) -> bool:
         """Whether it failed, or a part of it did."""
         return self.state in BAD or self.failed > 0
+
+    @property
+    def remark(self) -> str:
+        """Its reason, and what it has skipped at the source."""
+        paths = ", ".join(self.skipped_paths)
+        skipped = f"Skipped, because it does not exist or may not be read: {paths}" if paths else ""
+        return f"{self.reason} {skipped}".strip()
 
     @property
     def shown(self) -> str:
@@ -128,6 +138,7 @@ class TransferRecord:
             "bytes_done": self.bytes,
             "files_done": self.files,
             "files_skipped": self.skipped,
+            "skipped_paths": list(self.skipped_paths),
             "items_failed": self.failed,
             "faults": self.faults,
             "asked": self.asked.isoformat(),
@@ -151,6 +162,8 @@ def parse_line(line: Any) -> dict[str, Any]:
         facts["state"] = TaskState(line["state"])
     if "items" in line:
         facts["items"] = tuple((_text(source), _text(target)) for source, target in line["items"])
+    if "skipped_paths" in line:
+        facts["skipped_paths"] = tuple(map(_text, line["skipped_paths"]))
     if facts["event"] != "seen":
         [facts[key] for key in ("backend", "kind", "from", "to", "items", "count", "label")]
     if facts["event"] == "ended" and not facts["state"].final:

@@ -41,6 +41,7 @@ VERSION = 1
 
 #: Fields of requests that older versions do not have; a line has those that differ from their defaults.
 _OPTIONS: Mapping[str, type] = {
+    "accept_skipped": bool,
     "checksum_algorithm": str,
     "destination_local_user": str,
     "encrypt_data": bool,

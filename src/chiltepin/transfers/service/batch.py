@@ -21,10 +21,13 @@ __all__ = ["Backoff", "Batch", "kind_of", "split"]
 
 
 def kind_of(request: Request) -> Request:
-    """Return what a request shares with the requests that may join its task: all but items, label and deadline."""
+    """Return what a request shares with the requests that may join its task: all but items, label and deadline.
+
+    Whether the task skips items for the sake of several callers is not known yet.
+    """
     if isinstance(request, DeleteRequest):
         return replace(request, paths=(), label="", deadline=None)
-    return replace(request, items=(), skip_source_errors=False, label="", deadline=None)
+    return replace(request, items=(), skip_source_errors=request.accept_skipped, label="", deadline=None)
 
 
 def split(request: Request) -> list[Request]:
@@ -32,7 +35,7 @@ def split(request: Request) -> list[Request]:
     kind = kind_of(request)
     if isinstance(request, DeleteRequest):
         return [replace(kind, paths=(path,)) for path in request.paths]  # type: ignore[arg-type]
-    if not request.skip_source_errors:
+    if request.accept_skipped or not request.skip_source_errors:
         return [replace(request, deadline=None)]
     return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
 
@@ -224,7 +227,7 @@ class Batch(TaskProgress):
                 lenient = self.kind.ignore_missing or self.per_item
                 self.request = replace(self.kind, paths=items, ignore_missing=lenient, **common)  # type: ignore[arg-type]
             else:
-                skip = self.per_item
+                skip = self.per_item or self.kind.accept_skipped
                 self.request = replace(self.kind, items=items, skip_source_errors=skip, **common)  # type: ignore[arg-type]
         return self.request
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.errors import BackendError
-from chiltepin.model import NO_TASK, TaskState, TaskStatus
+from chiltepin.model import NO_TASK, SKIPPED_KEPT, ItemOutcome, TaskState, TaskStatus, TransferRequest
+from chiltepin.protocol import BatchingBackend
 from chiltepin.transfers import policy
 from chiltepin.transfers.service.missing_paths import confirm_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from chiltepin.model import ItemOutcome, Request
-    from chiltepin.protocol import BatchingBackend
+    from chiltepin.model import Request
     from chiltepin.transfers.service.batch import Batch
     from chiltepin.transfers.service.batching import Batcher
     from chiltepin.transfers.service.pending_request import PendingRequest
@@ -38,8 +38,8 @@ class Completer:
     def complete(self, batch: Batch) -> bool:
         """End or resubmit the pending requests of a task that has ended; return False if that has to wait."""
         now, end = self._clock.monotonic(), cast("TaskStatus", batch.final_status)
-        whole = not batch.per_item or end.state is TaskState.LOST or not any(batch.requests_by_item.values())
-        if not whole:
+        apart = batch.per_item or (end.state is TaskState.SUCCEEDED and self._may_have_skipped(batch))
+        if apart and end.state is not TaskState.LOST and any(batch.requests_by_item.values()):
             return self._complete_per_item(batch, end, now)
         strict: list[PendingRequest] = []
         if end.code == policy.fault_codes.NOT_FOUND:
@@ -54,6 +54,11 @@ class Completer:
             self.end_all(batch, lambda pending: pending.outcome(now, end))
         return True
 
+    def _may_have_skipped(self, batch: Batch) -> bool:
+        """Whether the service may have skipped paths that the callers want to know."""
+        accepts = isinstance(batch.kind, TransferRequest) and batch.kind.accept_skipped
+        return accepts and isinstance(self._backend, BatchingBackend)
+
     def _complete_per_item(self, batch: Batch, end: TaskStatus, now: float) -> bool:
         """As `complete`, for a task that reports an outcome for each item."""
         backend, request = cast("BatchingBackend", self._backend), cast("Request", batch.request)
@@ -66,7 +71,10 @@ class Completer:
             batch.outcome_failures += 1
             if batch.outcome_failures < policy.limits.OUTCOME_TRIES:
                 return False
-            outcomes = [None] * len(batch.items)
+            # The task has succeeded, and what it has skipped counts as done; only the paths are unknown.
+            accepted = end.state is TaskState.SUCCEEDED and self._may_have_skipped(batch)
+            outcomes = [ItemOutcome(done=True) if accepted else None] * len(batch.items)
+        end = _with_skipped(end, outcomes)
         self._finish_batch(batch, end, [one for one in outcomes if one is not None and not one.done])
         asked_again = batch.adopted or end.state is TaskState.SUCCEEDED or end.code in policy.fault_codes.PER_ITEM_CODES
         unknown: list[PendingRequest] = []
@@ -105,7 +113,8 @@ class Completer:
 
     def _end_item(self, pending: PendingRequest, end: TaskStatus, outcome: ItemOutcome, now: float) -> None:
         if outcome.done:
-            self.end(pending, replace(end, state=TaskState.SUCCEEDED, code="", reason=""))
+            own = outcome.skipped_paths[:SKIPPED_KEPT]
+            self.end(pending, replace(end, state=TaskState.SUCCEEDED, code="", reason="", skipped_paths=own))
             return
         heals = (
             outcome.code in policy.fault_codes.PERMANENT_CODES and now < (pending.fault_since or now) + pending.grace
@@ -180,3 +189,9 @@ class Completer:
         # A place at the service may have become free.
         self._batcher.backoff.succeeded()
         pending.finish(outcome)
+
+
+def _with_skipped(end: TaskStatus, outcomes: Iterable[ItemOutcome | None]) -> TaskStatus:
+    """Return the status of a task with what was skipped of all its items, as its other counts are those of all."""
+    paths = tuple(dict.fromkeys(path for one in outcomes if one is not None for path in one.skipped_paths))
+    return replace(end, files_skipped=end.files_skipped + len(paths), skipped_paths=paths[:SKIPPED_KEPT])

@@ -60,6 +60,7 @@ TRANSFERS = {
     "preserve_timestamp": st.booleans(),
     "delete_destination_extra": st.booleans(),
     "skip_source_errors": st.booleans(),
+    "accept_skipped": st.booleans(),
     "encrypt_data": CHOICES,
     "fail_on_quota_errors": CHOICES,
     "checksum_algorithm": st.just("") | st.sampled_from(list(CHECKSUMS)),

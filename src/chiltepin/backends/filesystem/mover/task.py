@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import FATAL_CODES, Fault, fault_of
-from chiltepin.model import TaskHandle, TaskState, TaskStatus
+from chiltepin.model import SKIPPED_KEPT, TaskHandle, TaskState, TaskStatus
 from chiltepin.paths import joined
 from chiltepin.protocol import ShardOutcome
 
@@ -52,6 +52,7 @@ class TaskRun:
         self.bytes_moving = 0
         self._state = TaskState.ACTIVE
         self._told: list[Fault] = []
+        self._skipped: list[str] = []
         self._lock = threading.Lock()
         self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
         self._cancelled = self._fatal = False
@@ -93,6 +94,13 @@ class TaskRun:
             self.bytes_moving += moving
             self.files_skipped += skipped
             self.faults += faults
+
+    def skip(self, path: str) -> None:
+        """Record a path of the source that was skipped because it cannot be read."""
+        with self._lock:
+            self.files_skipped += 1
+            if len(self._skipped) < SKIPPED_KEPT:
+                self._skipped.append(path)
 
     def arrived(self, origin: Location, goal: Location, *names: str) -> None:
         """Tell the witness, if there is one, of a file that is whole; ``names`` lead to it from both places."""
@@ -176,6 +184,7 @@ class TaskRun:
             bytes_moving=self.bytes_moving,
             files_done=self.files_done,
             files_skipped=self.files_skipped,
+            skipped_paths=tuple(self._skipped),
             faults=self.faults,
         )
 

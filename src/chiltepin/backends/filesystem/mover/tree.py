@@ -18,6 +18,7 @@ from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_n
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shard import ShardRun, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
+from chiltepin.backends.filesystem.mover.source_errors import skips
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, KeptByObject, SharedNames, limited
@@ -141,7 +142,8 @@ class _Tree:
                 _refuse_unseen(found, source)
                 self._listed[folder_key(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
-            self._task.fail(err, f"Copying folder {source} to {target}")
+            if not skips(self._task, self._request, source, err, folder=True):
+                self._task.fail(err, f"Copying folder {source} to {target}")
         return found.folders
 
     def _batches(self, parts: Parts, here: Folder, found: ListingStats, store: Store) -> Iterator[list[Item]] | None:
@@ -348,6 +350,8 @@ class _Tree:
 
     def _fail(self, pair: FolderPair, source: Location, name: str, error: Exception) -> None:
         file = source.below(name)
+        if skips(self._task, self._request, file, error, folder=False):
+            return
         if isinstance(error, FileNotFoundError):
             error = vanished(pair, file)
         self._task.fail(error, f"Copying {file}")

@@ -1,0 +1,64 @@
+"""Skipping what cannot be read at the source, where a request allows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chiltepin.backends.filesystem.errors import fault_of
+from chiltepin.paths import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chiltepin.backends.filesystem.location import Location
+    from chiltepin.backends.filesystem.mover.task import TaskRun
+    from chiltepin.model import TransferRequest
+
+__all__ = ["or_skip", "skips"]
+
+#: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
+SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
+
+
+def or_skip(copy: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that copies one item, and skips it if its source cannot be read and the request allows that."""
+
+    def operation(run: TaskRun, request: TransferRequest, origin: Location, goal: Location) -> None:
+        try:
+            copy(run, request=request, origin=origin, goal=goal)
+        except Exception as err:
+            if not skips(run, request, origin, err, folder=request.recursive):
+                raise
+
+    return operation
+
+
+def skips(run: TaskRun, request: TransferRequest, source: Location, error: Exception, *, folder: bool) -> bool:
+    """Record a file or folder that failed as skipped, and return True, if that is allowed and its source is the cause.
+
+    The same error may come from the destination, so the source is read once more.
+    """
+    if not request.skip_source_errors or not _is_skippable(error) or not _is_unreadable(source, folder=folder):
+        return False
+    run.skip(joined(source.parts))
+    return True
+
+
+def _is_skippable(error: Exception) -> bool:
+    return fault_of(error, "").code in SKIPPABLE
+
+
+def _is_unreadable(source: Location, *, folder: bool) -> bool:
+    try:
+        source = source.resolved(follow=True)
+        if source.entry() is None:
+            return True
+        if folder:
+            with source.store.folder(source.parts) as opened:
+                next(iter(opened.entries()), None)
+        else:
+            with source.parent() as opened, opened.read(source.parts[-1]) as reader:
+                reader.readinto(memoryview(bytearray(1)))
+    except Exception as err:  # noqa: BLE001 - whatever a store raises tells
+        return _is_skippable(err)
+    return False
