@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -76,3 +77,12 @@ def bucket(hosts):
         until(lambda: "up" in server.stdout.readline())
         yield
         server.kill()
+
+
+@pytest.fixture
+def stage(hosts):
+    """An empty folder that all hosts see."""
+    folder = hosts.shared / "stage"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)

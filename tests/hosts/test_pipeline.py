@@ -5,13 +5,12 @@ from __future__ import annotations
 from hostset import python
 
 
-def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket):
+def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
     """By a shared folder, by SFTP and by S3 the data comes to a node, and the result back; nothing else is left."""
-    (hosts.shared / "stage").mkdir()
     environment = {"SLURM_CONF": slurm.config, "S3_KEY": "key", "S3_SECRET": "secret"}
     said = hosts["h1"].run(*python("pipeline.py", "/shared/runinfo"), timeout=100, **environment)
     routes = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
     assert list(routes) == ["shared", "sftp", "s3"]
     assert all(total == "6" and node in ("h2", "h3", "h4") for total, node in routes.values())
-    assert list((hosts.shared / "stage").iterdir()) == []
+    assert list(stage.iterdir()) == []
     assert not slurm.ask("squeue", "-h")

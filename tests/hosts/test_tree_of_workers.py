@@ -10,9 +10,8 @@ from hostset import python
 FILES = int(os.environ.get("CHILTEPIN_HOST_FILES", "300"))
 
 
-def test_nodes_move_one_tree_together(hosts, slurm, bucket):
+def test_nodes_move_one_tree_together(hosts, slurm, bucket, stage):
     """To a shared folder, over SFTP and to S3, and back: equal bytes, extras removed once, and no temporary file."""
-    (hosts.shared / "stage").mkdir(exist_ok=True)
     environment = {"SLURM_CONF": slurm.config, "S3_KEY": "key", "S3_SECRET": "secret"}
     said = hosts["h1"].run(*python("many_workers.py", "/shared/trees", str(FILES)), timeout=100 + FILES, **environment)
     # One more than the files: the one too many.
