@@ -1,11 +1,13 @@
 """A workflow on h1 over the nodes of Slurm: stage, process, bring back, clean up, by each of three routes.
 
-``pipeline.py RUN_FOLDER`` prints, for each route, its name, the sum and the node that made it.
+``pipeline.py RUN_FOLDER`` prints, for each route, its name, the sum and the node that made it; and last the errors of a
+transfer and of a task that fail on a node.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,6 +49,12 @@ def add_up(table, total):
     return socket.gethostname()
 
 
+@python_task
+def fail():
+    """Fail."""
+    raise ValueError("of no use")
+
+
 def run(route):
     """Bring the table to the nodes, add it up, bring the sum back and clean up; return the futures."""
     home, *others = places = ROUTES[route]
@@ -84,6 +92,10 @@ def main(run_folder):
         for route, (made, done) in [(route, run(route)) for route in ROUTES]:
             assert all(future.result() is True for future in done)
             sys.stdout.write(f"{route} {(project / f'{route}.sum').read_text()} {made.result()}\n")
+        # The folder is on h1 only.
+        moved = transfer_task("project", "shared", "/in", "/in", executor="compute")
+        for error in (moved.exception(), fail(executor="compute").exception()):
+            sys.stdout.write("".join(traceback.format_exception_only(error)).replace("\n", " ") + "\n")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 from hostset import python
 
 
 def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
-    """By a shared folder, by SFTP and by S3 the data comes to a node, and the result back; nothing else is left."""
+    """By a shared folder, by SFTP and by S3 the data comes to a node, and the result back; nothing else is left.
+
+    Errors of a node name it.
+    """
     environment = {"SLURM_CONF": slurm.config, "S3_KEY": "key", "S3_SECRET": "secret"}
     said = hosts["h1"].run(*python("pipeline.py", "/shared/runinfo"), timeout=100, **environment)
-    routes = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
+    *lines, moved, failed = said.splitlines()
+    routes = {line.split()[0]: line.split()[1:] for line in lines}
     assert list(routes) == ["shared", "sftp", "s3"]
     assert all(total == "6" and node in ("h2", "h3", "h4") for total, node in routes.values())
+    assert re.search(r"The root of the endpoint, /home/me/project, is not there.* \(on host h[234]\)\. $", moved)
+    # Python has notes since 3.11.
+    assert sys.version_info < (3, 11) or re.search(r"^ValueError: of no use It was raised on host h[234]\. $", failed)
     assert list(stage.iterdir()) == []
     assert not slurm.ask("squeue", "-h")

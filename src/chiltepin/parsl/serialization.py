@@ -8,6 +8,7 @@ executor stays pending; `SystemExit` passes through every ``except Exception`` o
 
 from __future__ import annotations
 
+import platform
 import traceback
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import tblib.pickling_support
 from parsl.app.errors import RemoteExceptionWrapper
 from parsl.serialize import deserialize, serialize
 
-from chiltepin.errors import AppFailedError, printable
+from chiltepin.errors import AppFailedError, ChiltepinError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +33,11 @@ __all__ = [
     "unusable_because",
 ]
 
+#: The name of this host, as Parsl tells it of a worker that is lost.
+_HOST = platform.node()
+
 #: Identifies this process, and those that it forks: a worker of another node may have the same process id.
-PROCESS_TOKEN = uuid.uuid4().hex
+PROCESS_TOKEN = f"{uuid.uuid4().hex}@{_HOST}"
 
 #: Types of results that are always picklable.
 _PLAIN = (type(None), bool, int, float, str, bytes)
@@ -96,6 +100,8 @@ def run(app: str, home: str, function: Callable[..., Any], args: tuple[Any, ...]
         else:
             return result if home == PROCESS_TOKEN or type(result) in _PLAIN else _sent_result(app, result)
     if home != PROCESS_TOKEN:
+        if home.partition("@")[2] != _HOST:
+            _name_host(failure)
         return _sent_failure(app, failure)
     if flaw := unusable_because(failure):
         raise AppFailedError(describe_failure(app, failure, flaw))
@@ -108,6 +114,15 @@ def _sent_result(app: str, result: object) -> RemoteResult | RemoteFailure:
         return RemoteResult(app, kind, serialize(result, buffer_threshold=1 << 62))
     except BaseException as error:  # noqa: BLE001 - pickling runs code of the user
         return RemoteFailure(str(_unsendable(app, kind, headline(error))))
+
+
+def _name_host(failure: BaseException) -> None:
+    """Tell the host in an exception: in the sentence of an error of ours, below the traceback of another one."""
+    if isinstance(failure, ChiltepinError):
+        failure.args = (f"{str(failure).rstrip('.')} (on host {_HOST}).",)
+    elif hasattr(failure, "add_note"):
+        # Since Python 3.11.
+        failure.add_note(f"It was raised on host {_HOST}.")
 
 
 def _sent_failure(app: str, failure: BaseException) -> RemoteFailure:
