@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 import time
 
@@ -15,6 +16,8 @@ from trap_store import FILES, SIZE, opened, tell
 from waiting import until
 
 from chiltepin import Workflow, configure, transfer_task
+from chiltepin.backends.filesystem.mover import shard
+from chiltepin.backends.filesystem.mover.shard import PARTS
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import TaskCanceledError, TaskFailedError, TaskLostError, TaskTimeoutError
 from chiltepin.model import NO_TASK, TaskState
@@ -227,6 +230,40 @@ def test_the_status_of_all_workers_is_one(htex, control):
     records = ActivityReader(str(htex.folder / "journal")).news()
     told = [record.files for record in records if record.items == (("/", "/told"),)]
     assert told == [len(FILES)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_full_disk_stops_every_worker(htex, control):
+    """When the disk of the destination is full no further folder is begun, and the reason is the full disk."""
+    disk = htex.folder / "there/full"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], check=False).returncode:
+        pytest.skip("this container does not let root mount")
+    try:
+        tell(control, "slow 6/a")
+        future = move("full")
+        with pytest.raises(TaskFailedError, match="NO_SPACE") as caught:
+            future.result(LIMIT)
+        assert "cancel" not in str(caught.value)
+        assert len(opened(control)) < len(FILES)
+        assert temp_files(htex, "full") == []
+    finally:
+        until(lambda: not subprocess.run(["umount", disk], check=False).returncode)
+
+
+@pytest.mark.parametrize("times", [1, 1 + 3 * PARTS], ids=["divided", "copied"])
+def test_a_source_that_shrinks_removes_nothing(htex, control, monkeypatch, times):
+    """A folder that is empty since a worker has divided it, or others have copied it, removes nothing at the end."""
+    monkeypatch.setattr(shard, "LARGE_FOLDER", 1)
+    number = f"shrinks-{times}"
+    assert move(number, "local").result(LIMIT) is True
+    tell(control, "empty 3")
+    # Each part of each of the three workers lists the folder once more.
+    tell(control, "full 3", times=times)
+    future = move(number, "local", delete_destination_extra=True, sync_level="size")
+    with pytest.raises(TaskFailedError, match=r"FILE_SIZE_CHANGED.*has changed since it was copied"):
+        future.result(LIMIT)
+    assert arrived(htex, number) == FILES
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root hides a folder from one process")

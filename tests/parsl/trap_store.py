@@ -45,8 +45,11 @@ class TrapFileSystem(AbstractFileSystem):
         return {"name": path, "size": 0, "type": "directory"}
 
     def ls(self, path, detail=True, **_):  # noqa: FBT002 - as fsspec has it
-        """List a folder."""
-        inner = map(str, range(FOLDERS)) if not self._names(path) else NAMES
+        """List a folder, which may be told to be empty: at once, or after it was listed so many times."""
+        names = self._names(path)
+        inner = NAMES if names else map(str, range(FOLDERS))
+        if names and told(self.control, f"empty {names[0]}") and not taken(self.control, f"full {names[0]}"):
+            inner = ()
         found = [self.info(f"{path.rstrip('/')}/{name}") for name in inner]
         return found if detail else [entry["name"] for entry in found]
 

@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.mover.name_clash import folded
 from chiltepin.protocol import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from typing import Any, Protocol
 
     from chiltepin.paths import Parts
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         count: int
 
 
-__all__ = ["ShardRun", "folder_key"]
+__all__ = ["ShardRun", "fewest", "folder_key"]
 
 #: Files of a folder that one worker copies in one go. More are divided by their names: twice as many take a second on
 #: a store with latency, and the folder is listed once more for each part.
@@ -40,6 +40,17 @@ PARTS = 2
 def folder_key(parts: Parts) -> int:
     """Return a number for a folder, which is the same in every process."""
     return xxhash.xxh3_64_intdigest("\0".join(parts).encode(errors="surrogateescape"))
+
+
+def fewest(listed: Mapping[int, int], parts: Parts) -> int | None:
+    """Return how many entries a folder has to have still; None if it was not listed when it was copied."""
+    copied = listed.get(folder_key(parts))
+    return None if copied is None else max(copied, listed.get(_divided_key(parts), 0))
+
+
+def _divided_key(parts: Parts) -> int:
+    # No name of a folder has a slash.
+    return folder_key((*parts, "/"))
 
 
 class ShardRun:
@@ -93,6 +104,8 @@ class ShardRun:
             for _ in batches:
                 pass
         batches.close()
+        # Its parts list it once more, and all of them later than this.
+        self.listed[_divided_key(parts)] = found.count
         most = PARTS * self.shard.workers
         of = min(-(-found.count // LARGE_FOLDER), most) if counted else most
         self.rest += [Shard(folders=(parts,), part=part, parts=of) for part in range(of)]

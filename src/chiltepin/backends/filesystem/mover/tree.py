@@ -16,7 +16,7 @@ from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, c
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
 from chiltepin.backends.filesystem.mover.retry import with_retries
-from chiltepin.backends.filesystem.mover.shard import ShardRun, folder_key
+from chiltepin.backends.filesystem.mover.shard import ShardRun, fewest, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
 from chiltepin.backends.filesystem.mover.source_errors import skips
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
@@ -392,5 +392,6 @@ class _Tree:
 
     def _refuse_fewer(self, node: Node, count: int, source: Location) -> None:
         """See that the source is all there: a disk that went away since it was copied is an empty folder."""
-        if count < self._listed.get(folder_key(node.parts), count + 1):
+        before = fewest(self._listed, node.parts)
+        if before is None or count < before:
             raise Fault("FILE_SIZE_CHANGED", f"{source} has changed since it was copied; move it again.")
