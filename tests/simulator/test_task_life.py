@@ -498,3 +498,29 @@ def test_only_what_lives_can_be_stopped(world):
     for stop in (task.pause, task.set_inactive, task.fail):
         with pytest.raises(ValueError, match="is over"):
             stop()
+
+
+def test_base_paths_are_stored_if_asked_for(world):
+    """With store_base_path_info the task document has the folders that hold all items; else it does not."""
+    for name in ("a/1", "a/b/2"):
+        world.put(f"/{name}")
+    pairs = [(f"/{name}", f"/out/{name}") for name in ("a/1", "a/b/2")]
+    stored = world.transfer(*pairs, additional_fields={"store_base_path_info": True})
+    task = world.ended(stored)
+    assert (task["source_base_path"], task["destination_base_path"]) == ("/a", "/out/a")
+    assert "source_base_path" not in world.ended(world.transfer(*pairs))
+
+
+def test_paths_of_a_side_without_a_role_are_null(world):
+    """The lists of what was moved and skipped hide the paths of a collection on which the user has no role."""
+    world.put("/here")
+    world.laptop.hides_paths = True
+    try:
+        task_id = world.transfer(("/here", "/x"), ("/gone", "/y"), skip_source_errors=True)
+        world.ended(task_id)
+        [moved] = world.client.task_successful_transfers(task_id)["DATA"]
+        [skipped] = world.client.task_skipped_errors(task_id)["DATA"]
+    finally:
+        world.laptop.hides_paths = False
+    assert (moved["source_path"], moved["destination_path"]) == (None, "/x")
+    assert (skipped["source_path"], skipped["destination_path"]) == (None, "/y")

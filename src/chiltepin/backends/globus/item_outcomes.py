@@ -20,6 +20,9 @@ __all__ = ["all_skipped_known", "outcomes_of"]
 #: The file of an event, in its details.
 _FILE = re.compile(r"^File: (.+)$", re.MULTILINE)
 
+#: A path that is null on both sides, because the user has no role there (types of the JavaScript SDK).
+HIDDEN = "a path that Globus does not tell"
+
 _DONE = ItemOutcome(done=True)
 
 #: Source and destination as Globus calls them; of a deletion, the path twice.
@@ -55,13 +58,25 @@ def outcomes_of(
         return _with_skipped(request, find, skipped)
     failures = _Failures(skipped, errors)
     arrived = {(_path(entry, "source_path"), _path(entry, "destination_path")) for entry in moved}
+    pairs = _pairs(request, find)
     found: list[ItemOutcome | None] = []
-    for pair in _pairs(request, find):
+    for pair in pairs:
         # If a folder has arrived in part, it is unknown what is missing.
-        sure = whole or (isinstance(request, TransferRequest) and not request.recursive and pair in arrived)
+        files = isinstance(request, TransferRequest) and not request.recursive
+        sure = whole or (files and _has_arrived(pair, arrived, pairs))
         failure = failures.of(pair, deep=request.recursive, sure=sure)
         found.append(failure or (_DONE if sure else None))
     return found
+
+
+def _has_arrived(pair: Pair, arrived: set[tuple[str | None, str | None]], pairs: Sequence[Pair]) -> bool:
+    """Whether a file is listed as moved, by both paths, or by one that no other item has if the other is hidden."""
+    if pair in arrived:
+        return True
+    source, destination = pair
+    return ((None, destination) in arrived and [one[1] for one in pairs].count(destination) == 1) or (
+        (source, None) in arrived and [one[0] for one in pairs].count(source) == 1
+    )
 
 
 def _with_skipped(
@@ -73,8 +88,7 @@ def _with_skipped(
     for entry in skipped:
         sides = _path(entry, "source_path"), _path(entry, "destination_path")
         owners = [paths for paths, pair in zip(found, pairs, strict=True) if any(map(_is_below, sides, pair))]
-        # Either path may be hidden from a user without a role (types of the JavaScript SDK).
-        told = next((side for side in sides if side is not None), "a path that Globus does not tell")
+        told = next((side for side in sides if side is not None), HIDDEN)
         for paths in owners or found:
             paths.append(told)
     return [ItemOutcome(done=True, skipped_paths=tuple(paths)) for paths in found]
@@ -149,7 +163,7 @@ class _Failures:
 
 
 def _skipped(entry: Mapping[str, Any]) -> ItemOutcome:
-    path = entry.get("source_path") or entry.get("destination_path")
+    path = entry.get("source_path") or entry.get("destination_path") or HIDDEN
     reason = one_line(f"{path}: {entry.get('error_details') or 'it was left out'}")
     return ItemOutcome(done=False, code=token(entry.get("error_code")) or "SKIPPED", reason=f"{reason}.")
 

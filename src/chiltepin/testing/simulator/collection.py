@@ -55,6 +55,10 @@ class Collection:
         Bytes that may still be written; None: no limit.
     denied : set of str
         Absolute paths that cannot be read or written, nor anything below them.
+    faulty : dict of str to str
+        Absolute paths that have a fault, with anything below them, and its code, such as ``NO_PHYSICALS``.
+    hides_paths : bool
+        Whether its paths are null in the lists of what a task has moved and skipped, as for a user without a role.
     owner : str or None
         Username of the owner; None: every user owns it.
     default_directory : str
@@ -75,6 +79,8 @@ class Collection:
     pause_message: str = ""
     quota: int | None = None
     denied: set[str] = field(default_factory=set)
+    faulty: dict[str, str] = field(default_factory=dict)
+    hides_paths: bool = False
     owner: str | None = None
     default_directory: str = "/"
     id: str = ""
@@ -125,11 +131,12 @@ class Collection:
             raise TaskFault("INVALID_PATH_NAME", str(err)) from None
 
     def admit(self, parts: Parts) -> None:
-        """Raise ``PERMISSION_DENIED`` for a path that is denied."""
-        for denied in self.denied:
-            refused = tuple(name for name in denied.split("/") if name)
+        """Raise the fault of a path: ``PERMISSION_DENIED`` if it is denied."""
+        for path, code in {**dict.fromkeys(self.denied, "PERMISSION_DENIED"), **self.faulty}.items():
+            refused = tuple(name for name in path.split("/") if name)
             if parts[: len(refused)] == refused:
-                raise TaskFault("PERMISSION_DENIED", f"{self.where(paths.joined(parts))}: Permission denied")
+                said = code.replace("_", " ").capitalize()
+                raise TaskFault(code, f"{self.where(paths.joined(parts))}: {said}")
 
     def where(self, path: str) -> str:
         """Return the first lines of the details of an event about a path."""

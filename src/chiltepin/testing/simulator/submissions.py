@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -81,8 +82,20 @@ class Submission:
             "filter_rules": [dict(rule) for rule in self.filter_rules] or None,
             "recursive_symlinks": "ignore" if transfer else None,
             **{name: self.flag(name) if transfer else None for name in TRANSFER_FLAGS},
+            **self._base_paths(),
             **_collection_keys("source", self.source),
             **_collection_keys("destination", self.destination),
+        }
+
+    def _base_paths(self) -> Body:
+        """Return the folder on each side that holds all items, if the user asked to have it stored."""
+        if not self.body.get("store_base_path_info"):
+            return {}
+        keys = ("source_base_path", "destination_base_path")
+        sides = zip(*((item.source_path, item.destination_path) for item in self.items), strict=True)
+        return {
+            key: posixpath.commonpath([posixpath.dirname(path.rstrip("/")) for path in paths]) if all(paths) else None
+            for key, paths in zip(keys, sides, strict=True)
         }
 
 

@@ -120,10 +120,12 @@ class _Views:
         return self._list("event_list", [event for event in events if filters.matches(event, wanted)])
 
     def successful_transfers(self, task_id: str) -> Response:
-        return self._marked("successful_transfers", self._ended(task_id, "successful transfers").successful)
+        task = self._ended(task_id, "successful transfers")
+        return self._marked("successful_transfers", _seen(task, task.successful))
 
     def skipped_errors(self, task_id: str) -> Response:
-        return self._marked("skipped_errors", self._ended(task_id, "skipped errors").skipped)
+        task = self._ended(task_id, "skipped errors")
+        return self._marked("skipped_errors", _seen(task, task.skipped))
 
     def pause_info(self, task_id: str) -> Response:
         task = self._task(task_id)
@@ -184,6 +186,13 @@ class _Views:
         end = start + self._engine.settings.page_size
         following = str(end) if end < len(documents) else None
         return jsonify(DATA_TYPE=data_type, DATA=documents[start:end], marker=marker, next_marker=following)
+
+
+def _seen(task: Task, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of a list as the user may see them (types of the JavaScript SDK, ``SkippedErrorDocument``)."""
+    sides = zip(("source_path", "destination_path"), task.collections, strict=True)
+    hidden: dict[str, Any] = {side: None for side, collection in sides if collection.hides_paths}
+    return [{**entry, **hidden} for entry in entries]
 
 
 _PAUSABLE = (

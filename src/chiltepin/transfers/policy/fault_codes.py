@@ -19,8 +19,10 @@ PER_ITEM_CODES = frozenset(
         "INVALID_SYMLINK",
         "IS_A_DIRECTORY",
         "IS_A_FILE",
+        "MPU_NOT_FOUND",
         "NOT_A_DIRECTORY",
         "NOT_A_FILE",
+        "NOT_A_SYMLINK",
         "PERMISSION_DENIED",
     }
 )
@@ -38,6 +40,7 @@ PERMANENT_CODES = (PER_ITEM_CODES - {"EXTERNAL_CHECKSUM_MISMATCH"}) | {
     "LIMIT_EXCEEDED",
     "NO_APPEND_FILESYSTEM",
     "NO_CREDENTIALS",
+    "NO_PHYSICALS",
     "NO_SPACE_LEFT",
     "QUOTA_EXCEEDED",
 }
