@@ -15,6 +15,7 @@ TYPED = {
     "compare": ("a:/", "a:/"),
     "completion": ("bash",),
     "delete": ("a:/x", "--yes"),
+    "endpoint": ("list",),
     "endpoints": (),
     "login": ("--no-local-server",),
     "logout": (),

@@ -25,6 +25,7 @@ FLOORS = {
     "backends": 3,
     "transfers": 4,
     "parsl": 5,
+    "endpoint": 6,
     "tasks": 6.1,
     "data": 6.2,
     "staging": 6.3,

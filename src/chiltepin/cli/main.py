@@ -22,6 +22,7 @@ COMMANDS = {
     "completion": "Print what makes a shell complete commands and endpoints.",
     "delete": "Delete a file, or a folder with all that is in it.",
     "demo": "Run a whole pipeline on this machine, offline, on real files.",
+    "endpoint": "Manage the Globus Compute endpoints of this machine.",
     "endpoints": "Show where each endpoint is, and which backends serve it.",
     "login": "Log in to Globus, once for all runs.",
     "logout": "End the login at Globus, and forget it here.",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from parsl.executors import GlobusComputeExecutor
 from parsl.executors.base import ParslExecutor
 
+from chiltepin.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-__all__ = ["ComputeExecutor"]
+__all__ = ["ComputeExecutor", "login", "login_required", "logout"]
 
 
 class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
@@ -61,3 +63,40 @@ class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
             user_endpoint_config=self.user_endpoint_config,
             label=self.label,
         )
+
+
+def login() -> Any:
+    """Return a client of Globus Compute; without a login, this asks for one."""
+    sdk = _sdk()
+    return sdk.Client()
+
+
+def login_required() -> bool:
+    """Whether Globus Compute has no login on this machine."""
+    return bool(_app().login_required())
+
+
+def logout() -> None:
+    """End the login of Globus Compute."""
+    _app().logout()
+
+
+def _app() -> Any:
+    _sdk()
+    from globus_compute_sdk.sdk.auth.auth_client import ComputeAuthClient  # noqa: PLC0415
+    from globus_compute_sdk.sdk.auth.globus_app import get_globus_app  # noqa: PLC0415
+
+    app = get_globus_app()
+    # As the SDK's Client does.
+    app.add_scope_requirements({ComputeAuthClient.scopes.resource_server: ComputeAuthClient.default_scope_requirements})
+    return app
+
+
+def _sdk() -> Any:
+    try:
+        import globus_compute_sdk  # noqa: PLC0415  An optional extra, and only here.
+    except ImportError:
+        pass
+    else:
+        return globus_compute_sdk
+    raise ConfigError("Globus Compute needs a package that is missing; type: pip install 'chiltepin[compute]'")

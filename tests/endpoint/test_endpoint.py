@@ -1,0 +1,194 @@
+"""Compute endpoints of this machine: with the real program where it is installed, and with a stand-in for the service.
+
+What the service itself does, a registration and the tasks that it sends, is not tried: that needs a login at Globus.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chiltepin import endpoint
+from chiltepin.errors import ChiltepinError, EndpointNotFoundError, LoginRequiredError
+from chiltepin.parsl.executors import _endpoint_config
+from chiltepin.settings import Resource
+
+PROGRAM = Path(__file__).with_name("program.py")
+REAL = shutil.which("globus-compute-endpoint")
+needs_the_program = pytest.mark.skipif(REAL is None, reason="globus-compute-endpoint is not installed")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty home."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Put the stand-in on PATH."""
+    program = tmp_path / "bin" / "globus-compute-endpoint"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {PROGRAM} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture(params=["home", "folder"])
+def config_dir(request, tmp_path, stand_in):
+    """The folder of the endpoints, by default or given; with a login of Globus Compute in the home of the user."""
+    (tmp_path / "home" / ".globus_compute").mkdir()
+    (tmp_path / "home" / ".globus_compute" / "storage.db").touch()
+    yield None if request.param == "home" else tmp_path / "endpoints"
+    # What a test has left running ends with its folder.
+    shutil.rmtree(tmp_path / "endpoints", ignore_errors=True)
+    shutil.rmtree(tmp_path / "home" / ".globus_compute")
+
+
+def test_from_configure_to_delete(config_dir, home):
+    """An endpoint is configured, started, listed, stopped, started again with the same UUID, and deleted."""
+    assert endpoint.show(config_dir) == {}
+    assert endpoint.configure("one", config_dir) is True
+    endpoint.configure("two", config_dir)
+    assert endpoint.show(config_dir)["one"] == {"id": None, "status": "Initialized"}
+    files = (config_dir or home / ".globus_compute") / "one"
+    assert yaml.safe_load((files / "config.yaml").read_text()) == {"display_name": "one", "debug": True}
+    path = yaml.safe_load((files / "user_environment.yaml").read_text())["PATH"].split(":")
+    assert path[0] == os.path.dirname(os.path.abspath(sys.executable))
+    assert "/bin" in path
+    endpoint.start("one", config_dir, timeout=30)
+    assert endpoint.is_running("one", config_dir)
+    first = endpoint.show(config_dir)
+    assert str(uuid.UUID(first["one"]["id"])) == first["one"]["id"]
+    assert first["two"]["status"] == "Initialized"
+    with pytest.raises(RuntimeError, match="'one' is running; stop it first"):
+        endpoint.delete("one", config_dir)
+    (files / "slow").touch()
+    endpoint.stop("one", config_dir, timeout=30)
+    assert endpoint.show(config_dir)["one"] == {"id": first["one"]["id"], "status": "Stopped"}
+    endpoint.start("one", config_dir)
+    assert endpoint.show(config_dir)["one"] == first["one"]
+    endpoint.stop("one", config_dir)
+    endpoint.delete("one", config_dir)
+    assert not endpoint.exists("one", config_dir)
+    assert endpoint.exists("two", config_dir)
+
+
+def test_an_endpoint_that_was_killed(config_dir, home):
+    """An endpoint whose pid file is old is not running any more, and can be started again."""
+    endpoint.configure("one", config_dir)
+    folder = (config_dir or home / ".globus_compute") / "one"
+    (folder / "endpoint.json").write_text(json.dumps({"endpoint_id": str(uuid.uuid4())}))
+    (folder / "daemon.pid").write_text("1")
+    os.utime(folder / "daemon.pid", (0, 0))
+    assert endpoint.show(config_dir)["one"]["status"] == "Disconnected"
+
+
+@pytest.mark.usefixtures("stand_in")
+class TestMistakes:
+    """Each has a sentence."""
+
+    def test_an_unknown_name(self):
+        """An endpoint that is not configured is named, with those that are."""
+        endpoint.configure("my-endpoint")
+        for call in (endpoint.start, endpoint.stop, endpoint.delete):
+            with pytest.raises(EndpointNotFoundError, match=r"No compute endpoint 'my-endpont' .* mean 'my-endpoint'"):
+                call("my-endpont")
+
+    def test_a_name_that_exists(self):
+        """An endpoint is not configured twice."""
+        endpoint.configure("one")
+        with pytest.raises(RuntimeError, match=r"'one' exists in .*; choose another name"):
+            endpoint.configure("one")
+
+    def test_what_the_program_says(self):
+        """A refusal of the program comes with its last line."""
+        with pytest.raises(endpoint.ComputeEndpointError, match="configure' of 'a/b' failed: Error: Invalid"):
+            endpoint.configure("a/b")
+
+    def test_no_login(self):
+        """Without a login at Globus Compute, the error names the command."""
+        endpoint.configure("one")
+        with pytest.raises(LoginRequiredError, match="type: globus-compute-endpoint login"):
+            endpoint.start("one")
+
+    def test_a_start_that_takes_too_long(self, home):
+        """An endpoint that does not come up in time is an error that names its log, and a TimeoutError."""
+        endpoint.configure("one")
+        (home / ".globus_compute" / "storage.db").touch()
+        (home / ".globus_compute" / "one" / "never-starts").touch()
+        with pytest.raises(ChiltepinError, match=r"'one' did not start in time; see .*one/endpoint\.log") as caught:
+            endpoint.start("one", timeout=2)
+        assert isinstance(caught.value, TimeoutError)
+
+    def test_no_program(self, monkeypatch, tmp_path):
+        """Without the program, the error says what to install."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+        with pytest.raises(RuntimeError, match=r"type: pip install 'chiltepin\[endpoint\]'"):
+            endpoint.configure("one")
+
+
+def test_the_commands(config_dir):
+    """`chiltepin endpoint` does the same, and lists as upstream's does."""
+    where = ["-c", str(config_dir)] if config_dir else []
+
+    def run(*words):
+        command = [sys.executable, "-m", "chiltepin.cli.main", "endpoint", *where, *words]
+        code = "import sys; from chiltepin.cli.main import main; main()"
+        return subprocess.run(
+            [sys.executable, "-c", code, *command[3:]], capture_output=True, text=True, check=False, timeout=60
+        )
+
+    assert run("list").stdout == "No endpoints are configured\n"
+    assert run("configure", "my-endpoint").returncode == 0
+    assert run("list").stdout == f"my-endpoint {'None':<36} Initialized\n"
+    assert run("start", "my-endpoint").returncode == 0
+    assert run("list").stdout == f"my-endpoint {endpoint.show(config_dir)['my-endpoint']['id']} Running\n"
+    refused = run("delete", "my-endpoint")
+    assert (refused.returncode, "stop it first" in refused.stderr) == (1, True)
+    assert run("stop", "my-endpoint").returncode == 0
+    assert run("delete", "my-endpoint").returncode == 0
+    assert run("list").stdout == "No endpoints are configured\n"
+
+
+@needs_the_program
+def test_the_real_program(tmp_path):
+    """The real program configures, and deletes what was never started, without contacting anything."""
+    endpoint.configure("one", tmp_path)
+    assert endpoint.show(tmp_path) == {"one": {"id": None, "status": "Initialized"}}
+    endpoint.delete("one", tmp_path)
+    assert endpoint.show(tmp_path) == {}
+
+
+@needs_the_program
+@pytest.mark.parametrize("mpi", [False, True])
+@pytest.mark.parametrize("provider", ["localhost", "slurm", "pbspro"])
+def test_the_template_takes_every_resource(tmp_path, provider, mpi):
+    """The real program renders the template with what a resource of the settings sends, for each provider."""
+    endpoint.configure("one", tmp_path)
+    keys = {"provider": provider, "mpi": mpi, "endpoint": str(uuid.UUID(int=1)), "environment": ["a=1", 'b="2"']}
+    sent = _endpoint_config(Resource(**keys, account="me: too", queue="q", walltime="01:00:00", cores_per_node=4))
+    (tmp_path / "options.json").write_text(json.dumps(sent))
+    rendered = subprocess.run(
+        [REAL, "-c", tmp_path, "render-user-config", "-e", "one", "-o", tmp_path / "options.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    engine = yaml.safe_load(rendered.stdout.partition("config:\n")[2] or rendered.stdout)["engine"]
+    assert engine["type"] == ("GlobusMPIEngine" if mpi else "GlobusComputeEngine")
+    kind = {"localhost": "LocalProvider", "slurm": "SlurmProvider", "pbspro": "PBSProProvider"}[provider]
+    assert engine["provider"]["type"] == kind
+    assert engine["provider"]["worker_init"] == 'a=1\nb="2"'
+    assert engine["provider"].get("account", "me: too") == "me: too"
