@@ -92,3 +92,9 @@ def hide(folder, address):
         return False
     mounts = ["mount", "--make-rprivate", "/"], ["mount", "-t", "tmpfs", "-o", "ro", "none", folder]
     return not any(subprocess.run(words, check=False).returncode for words in mounts)
+
+
+@python_task
+def give(value):
+    """Return what is given."""
+    return value

@@ -29,7 +29,11 @@ def test_a_resource_for_mpi_moves_data(tmp_path):
         moved = transfer_task("disk", "disk", "/f", "/d/g", executor="mpi")
         assert moved.result(LIMIT) is True
         assert (tmp_path / "d" / "g").read_bytes() == b"data"
+        together = {"recursive": True, "executor": "mpi", "workers": 2}
+        assert transfer_task("disk", "disk", "/d", "/e", **together).result(LIMIT) is True
+        assert (tmp_path / "e" / "g").read_bytes() == b"data"
+        assert delete_task("disk", "/e", **together).result(LIMIT) is True
         assert delete_task("disk", "/d", recursive=True, executor="mpi", inputs=[moved]).result(LIMIT) is True
         with pytest.raises(InvalidResourceSpecification):
             plain(executor="mpi").result(LIMIT)
-    assert not (tmp_path / "d").exists()
+    assert not any((tmp_path / name).exists() for name in "de")

@@ -18,6 +18,7 @@ from chiltepin.errors import ConfigError, TaskCanceledError
 from chiltepin.parsl.table_layout import RateMeter
 from chiltepin.testing.simulator import ManualClock, Simulator
 from chiltepin.testing.simulator.clock import utc
+from chiltepin.transfers import policy
 
 LIMIT = 60
 
@@ -189,6 +190,31 @@ def test_a_long_list_is_cut(folder, terminal):
             gate.set()
         assert [future.result(LIMIT) for future in later] == [True, True]
     terminal.shows(r"32 done, 217 bytes, 0:00:")
+
+
+def test_a_tree_of_several_workers_is_one_row(folder, terminal, monkeypatch):
+    """However many workers move a tree, it is one row and one of what is done."""
+    for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
+        monkeypatch.setattr(policy.wait_times, name, 0.0)
+    for number in range(9):
+        (folder / f"a/tree/{number}").mkdir(parents=True)
+        (folder / f"a/tree/{number}/file").write_bytes(b"content")
+    gate = threading.Event()
+
+    @python_task
+    def hold():
+        return gate.wait(LIMIT)
+
+    with terminal, local(folder, progress=True):
+        holding = [hold(executor="local") for _ in range(8)]
+        future = move("/tree", "/tree", recursive=True, workers=3)
+        try:
+            terminal.shows(r"In flight .*\s+a:/tree -> b:/tree +\S+\s+0 done, 1 in flight, 0:00:")
+        finally:
+            gate.set()
+        assert future.result(LIMIT)
+        assert all(held.result(LIMIT) for held in holding)
+    terminal.shows(r"1 done, 63 bytes, 0:00:\d\d\s*$")
 
 
 def test_what_failed_stays_with_its_reason(folder, terminal):
