@@ -6,9 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from chiltepin.model import Capabilities, DirEntry, ItemOutcome, Request, TaskHandle, TaskStatus
+    from chiltepin.model import (
+        Capabilities,
+        DirEntry,
+        ItemOutcome,
+        Request,
+        TaskEvent,
+        TaskHandle,
+        TaskInfo,
+        TaskStatus,
+    )
 
 __all__ = [
     "BatchingBackend",
@@ -21,6 +30,7 @@ __all__ = [
     "ShardOutcome",
     "ShardingBackend",
     "StatBackend",
+    "TasksBackend",
     "TransferBackend",
     "WorkerBackend",
 ]
@@ -318,26 +328,17 @@ class StatBackend(TransferBackend, Protocol):
 
 @runtime_checkable
 class FilesBackend(TransferBackend, Protocol):
-    """A backend that looks at one path, makes a folder and renames at once, without a task."""
+    """A backend that looks at one path, makes a folder and renames at once, without a task.
+
+    Errors are those of `TransferBackend.ls`; a name that is in use is a ``BackendError`` with the code ``FILE_EXISTS``.
+    """
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
-        """Return what is at a path; a link is followed, and the root of an endpoint is a folder called ``/``.
-
-        Raises
-        ------
-        EndpointError, BackendError
-            As for `TransferBackend.ls`; a ``PathNotFoundError`` if nothing is there.
-        """
+        """Return what is at a path; a link is followed, and the root of an endpoint is a folder called ``/``."""
         ...
 
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make one folder in an existing one.
-
-        Raises
-        ------
-        EndpointError, BackendError
-            As for `TransferBackend.ls`; a ``BackendError`` with the code ``FILE_EXISTS`` if the name is in use.
-        """
+        """Make one folder in an existing one."""
         ...
 
     def rename(self, endpoint: str, path: str, new_path: str) -> None:
@@ -345,8 +346,6 @@ class FilesBackend(TransferBackend, Protocol):
 
         Raises
         ------
-        EndpointError, BackendError
-            As for `mkdir`.
         PermissionDeniedError
             If the path is, or holds, the root of an endpoint.
         UnsupportedOptionError
@@ -360,11 +359,26 @@ class ContentBackend(TransferBackend, Protocol):
     """A backend that can read a file."""
 
     def checksum(self, endpoint: str, path: str) -> str:
-        """Return the checksum of the content of a file, as ``sha256:`` and hexadecimal digits in lower case.
+        """Return the checksum of a file, as ``sha256:`` and digits in lower case; errors as `TransferBackend.ls`."""
+        ...
 
-        Raises
-        ------
-        EndpointError, BackendError
-            As for `TransferBackend.ls`.
-        """
+
+@runtime_checkable
+class TasksBackend(TransferBackend, Protocol):
+    """A service backend that knows all tasks of the user, whatever program or machine submitted them.
+
+    A task that the service does not know, or no longer knows, is a ``PathNotFoundError``; a request that failed is
+    another ``BackendError``.
+    """
+
+    def tasks(self) -> Iterator[TaskInfo]:
+        """Yield the tasks, the newest first; the reason of a fault may be missing."""
+        ...
+
+    def task(self, task_id: str) -> TaskInfo:
+        """Return one task."""
+        ...
+
+    def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
+        """Return the last events of a task, the newest first."""
         ...

@@ -24,6 +24,7 @@ TYPED = {
     "rename": ("a:/x", "/y"),
     "simulate": ("--collection", "c=c", "--", sys.executable, "-c", "pass"),
     "stat": ("a:/x",),
+    "task": ("list",),
     "transfer": ("a:/x", "b:/y"),
     "whoami": (),
 }

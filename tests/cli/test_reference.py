@@ -22,11 +22,12 @@ def command(name):
     return found
 
 
-def table(name):
-    """What the page has to have about the arguments and options of a command."""
-    context = click.Context(command(name), info_name=name)
+def table(name, found=None):
+    """What the page has to have about the arguments and options of a command, or of one in a group."""
+    found = found or command(name)
+    context = click.Context(found, info_name=name)
     rows = ["| | |", "|---|---|"]
-    for param in command(name).params:
+    for param in found.params:
         if isinstance(param, click.Option):
             words, what = param.get_help_record(context)
             what = re.sub(r"\s+", " ", what).replace("|", r"\|")
@@ -49,6 +50,15 @@ def test_every_command_and_option_is_on_the_page(name):
     assert f"`chiltepin {name} {usage}`" in section(name), f"`chiltepin {name} {usage}`"
     if any(isinstance(param, click.Option) for param in command(name).params):
         assert table(name) in section(name), table(name)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if isinstance(command(name), click.Group)])
+def test_every_command_of_a_group_is_on_the_page(name):
+    """The section of a group has the usage and the options of each command in it."""
+    for below, found in command(name).commands.items():
+        usage = " ".join(found.collect_usage_pieces(click.Context(found)))
+        assert f"`chiltepin {name} {below} {usage}`" in section(name)
+        assert table(below, found) in section(name), table(below, found)
 
 
 def test_the_page_has_no_command_that_is_not_there():

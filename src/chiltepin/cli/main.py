@@ -31,6 +31,7 @@ COMMANDS = {
     "rename": "Give a file or folder another path on its endpoint.",
     "simulate": "Run a Globus on this machine, for one command or for a shell.",
     "stat": "Show kind, bytes and time of one path.",
+    "task": "List, show, wait for and cancel tasks by their ids.",
     "transfer": "Move a file, or what is in a folder, to another endpoint.",
     "whoami": "Show who is logged in to Globus.",
 }

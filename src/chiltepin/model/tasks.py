@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["CLIENT_FAILED", "NO_TASK", "SKIPPED_KEPT", "UNREAD", "ItemOutcome", "TaskHandle", "TaskState", "TaskStatus"]
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "CLIENT_FAILED",
+    "NO_TASK",
+    "SKIPPED_KEPT",
+    "UNREAD",
+    "ItemOutcome",
+    "TaskEvent",
+    "TaskHandle",
+    "TaskInfo",
+    "TaskState",
+    "TaskStatus",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,3 +140,57 @@ class ItemOutcome:
     code: str = ""
     reason: str = ""
     skipped_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskInfo:
+    """What is known of a task by its id, whatever program submitted it. Times are UTC.
+
+    Parameters
+    ----------
+    status : TaskStatus
+        Its status.
+    kind : {"transfer", "delete"}
+        What it does.
+    source, destination : str
+        Names of its endpoints; the destination of a deletion is empty.
+    label : str
+        Its label; empty for none.
+    asked : datetime
+        When it was submitted.
+    ended : datetime or None
+        When it ended.
+    deadline : datetime or None
+        When the backend gives up; None if unknown.
+    """
+
+    status: TaskStatus
+    kind: Literal["transfer", "delete"]
+    source: str
+    destination: str
+    label: str
+    asked: datetime
+    ended: datetime | None = None
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEvent:
+    """Something that happened to a task.
+
+    Parameters
+    ----------
+    time : datetime
+        When, in UTC.
+    code : str
+        A code of Globus, such as ``STARTED`` or ``FILE_NOT_FOUND``.
+    is_error : bool
+        Whether it is a fault or a failure.
+    details : str
+        What happened, in one line.
+    """
+
+    time: datetime
+    code: str
+    is_error: bool
+    details: str

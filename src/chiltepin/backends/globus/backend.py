@@ -44,10 +44,10 @@ from chiltepin.model import (
 from chiltepin.paths import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from chiltepin.backends.globus.collections import Collection
-    from chiltepin.model import DirEntry, ItemOutcome, Request
+    from chiltepin.model import DirEntry, ItemOutcome, Request, TaskEvent, TaskInfo
 
 __all__ = ["GlobusBackend"]
 
@@ -303,6 +303,18 @@ class GlobusBackend:
         return call_globus(
             partial(self._tasks.outcomes, handle, request), f"Asking for the items of task {handle.task_id}"
         )
+
+    def tasks(self) -> Iterator[TaskInfo]:
+        """Yield all tasks of the user, the newest first; see `TasksBackend.tasks`."""
+        return self._tasks.tasks()
+
+    def task(self, task_id: str) -> TaskInfo:
+        """Return one task; see `TasksBackend.task`."""
+        return call_globus(partial(self._tasks.task, task_id), f"Asking for task {task_id}")
+
+    def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
+        """Return the last events of a task; see `TasksBackend.events`."""
+        return call_globus(partial(self._tasks.events, task_id, limit=limit), f"Asking what happened to task {task_id}")
 
     def cancel(self, handle: TaskHandle) -> None:
         """Ask Globus to cancel the task; a task that has ended, or is unknown, is not an error."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.globus.options import GlobusOptions
     from chiltepin.model import DeleteRequest, Request, TransferRequest
 
-__all__ = ["delete_document", "fingerprint", "global_path", "transfer_document", "unsupported_reason"]
+__all__ = ["delete_document", "fingerprint", "global_path", "plain_label", "transfer_document", "unsupported_reason"]
 
 
 def global_path(path: str, place: Collection) -> str:
@@ -166,3 +166,8 @@ def fingerprint(document: Mapping[str, Any]) -> str:
     """Return the fingerprint in the label of a document or task; empty without one."""
     last = str(document.get("label") or "").rpartition(" ")[2]
     return last if last.startswith("chiltepin-") else ""
+
+
+def plain_label(document: Mapping[str, Any]) -> str:
+    """Return the label of a document or task without its fingerprint."""
+    return str(document.get("label") or "").removesuffix(fingerprint(document)).strip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.globus.session_requirements import login_command, options_in
 from chiltepin.backends.globus.text import one_line, token, uuid
-from chiltepin.model import UNREAD, DirEntry, TaskHandle, TaskState, TaskStatus
+from chiltepin.model import UNREAD, DirEntry, TaskEvent, TaskHandle, TaskInfo, TaskState, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = [
     "entries",
     "entry_of",
+    "event_of",
     "has_error",
+    "info_of",
     "is_entry",
     "lost_status",
     "pause_event",
@@ -157,6 +159,39 @@ def status_of(handle: TaskHandle, task: Mapping[str, Any], event: Mapping[str, A
     )
 
 
+def info_of(status: TaskStatus, task: Mapping[str, Any], label: str) -> TaskInfo:
+    """Return what the document of a task tells; LookupError, TypeError or ValueError if it is invalid."""
+    return TaskInfo(
+        status=status,
+        kind="delete" if task["type"] == "DELETE" else "transfer",
+        source=_endpoint(task, "source"),
+        destination=_endpoint(task, "destination"),
+        label=one_line(label),
+        asked=_moment(task["request_time"]),
+        ended=_moment(task["completion_time"]) if task.get("completion_time") else None,
+        deadline=_moment(task["deadline"]) if task.get("deadline") else None,
+    )
+
+
+def _endpoint(task: Mapping[str, Any], side: str) -> str:
+    found = task.get(f"{side}_endpoint_display_name") or task.get(f"{side}_endpoint_id") or ""
+    return one_line(str(found))
+
+
+def event_of(event: Mapping[str, Any]) -> TaskEvent:
+    """Return an event of a task; errors as `info_of`."""
+    return TaskEvent(
+        time=_moment(event["time"]),
+        code=token(event["code"]),
+        is_error=bool(event["is_error"]),
+        details=one_line(str(event.get("details") or event.get("description") or "")),
+    )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(timezone.utc)
+
+
 def _count(value: Any) -> int:
     """Return a number that only shows progress; 0 for an invalid one, which must not fail a poll."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
@@ -247,5 +282,5 @@ def entry_of(entry: Mapping[str, Any]) -> DirEntry:
         name=name,
         kind="link" if entry["type"] == "invalid_symlink" else kind,  # type: ignore[arg-type]
         size=int(entry.get("size") or 0) if kind == "file" else 0,
-        modified=datetime.fromisoformat(modified).astimezone(timezone.utc) if modified else None,
+        modified=_moment(modified) if modified else None,
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chiltepin.backends.globus import documents, responses
 from chiltepin.backends.globus import item_outcomes as items
+from chiltepin.backends.globus.errors import BACKEND
 from chiltepin.backends.globus.text import uuid
 from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
-from chiltepin.model import TaskState, TransferRequest
+from chiltepin.model import TaskHandle, TaskState, TransferRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     import globus_sdk
 
     from chiltepin.backends.globus.collections import Collection
-    from chiltepin.model import ItemOutcome, Request, TaskHandle, TaskStatus
+    from chiltepin.model import ItemOutcome, Request, TaskEvent, TaskInfo, TaskStatus
 
 __all__ = ["TaskReader"]
 
@@ -35,6 +38,9 @@ MAX_PAGES = 10_000
 #: Tasks in one request. The filter takes a list of ids, without a documented limit; the one for administrators of
 #: endpoints takes 50 (Transfer API, "endpoint_manager_task_list").
 TASKS_PER_POLL = 50
+
+#: Tasks in one page of the list of all.
+LISTED = 100
 
 #: Running tasks: the statuses in which the service refuses a new task with identical paths.
 _LIVE = "status:ACTIVE,INACTIVE"
@@ -178,6 +184,31 @@ class TaskReader:
         errors = [] if succeeded else self._errors(handle.task_id, most=1000)
         return items.outcomes_of(request, find, whole=whole, skipped=skipped, moved=moved, errors=errors)
 
+    def tasks(self) -> Iterator[TaskInfo]:
+        """Yield all tasks of the user, the newest first."""
+        for start in count(step=LISTED):
+            page = self._ask("Listing the tasks", partial(_task_page, start=start))
+            for task in responses.tasks(page):
+                handle = TaskHandle(backend=BACKEND, task_id=uuid(task["task_id"]), submission_id="")
+                yield responses.info_of(responses.status_of(handle, task, None), task, documents.plain_label(task))
+            if len(page["DATA"]) < LISTED:
+                return
+
+    def task(self, task_id: str) -> TaskInfo:
+        """Return one task, with the reason of a fault."""
+        handle = TaskHandle(backend=BACKEND, task_id=task_id, submission_id="")
+        task = self._document(handle)
+        return responses.info_of(self._status(handle, task), task, documents.plain_label(task))
+
+    def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
+        """Return the last events of a task, the newest first."""
+        return self._ask(
+            f"Asking what happened to task {task_id}",
+            lambda client: [
+                responses.event_of(event) for event in responses.entries(client.task_event_list(task_id, limit=limit))
+            ],
+        )
+
     def _list(self, handle: TaskHandle, method: str) -> list[dict[str, Any]]:
         return self._ask(
             f"Asking for the items of task {handle.task_id}",
@@ -192,6 +223,11 @@ class TaskReader:
                 client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
             ),
         )
+
+
+def _task_page(client: globus_sdk.TransferClient, *, start: int) -> dict[str, Any]:
+    page = client.task_list(limit=LISTED, offset=start, filter=_KINDS, orderby="request_time DESC")
+    return {"DATA": responses.entries(page)}
 
 
 def _all(pages: Iterable[Any]) -> list[dict[str, Any]]:

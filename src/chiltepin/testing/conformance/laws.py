@@ -17,6 +17,7 @@ from chiltepin.testing.conformance.folders import FolderLaws
 from chiltepin.testing.conformance.listing import ListingLaws
 from chiltepin.testing.conformance.refusals import RefusalLaws
 from chiltepin.testing.conformance.selection import SelectionLaws
+from chiltepin.testing.conformance.tasks import TaskLaws
 
 if TYPE_CHECKING:
     from chiltepin.testing.conformance.rig import Rig
@@ -35,6 +36,7 @@ class BackendLaws(
     ListingLaws,
     FileOperationLaws,
     CancellationLaws,
+    TaskLaws,
     RefusalLaws,
 ):
     """The laws of a backend; subclass it under a name that pytest collects, and override `rig`.

@@ -1,0 +1,180 @@
+"""``chiltepin task``: what was submitted by another process is listed, shown, awaited and cancelled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+
+import pytest
+from warm import warm_command
+
+
+@pytest.fixture
+def moved(world):
+    """One transfer that has succeeded; returns the world, and the id of the task."""
+    (world.a / "x").write_bytes(b"12345")
+    done = world.json("transfer", "a:/x", "b:/x", "--label", "Spring run")
+    return world, done["task_ids"][0]
+
+
+def detached(service):
+    """Submit a task that does not end by itself; return its id."""
+    service.simulator.settings.task_latency = 3600.0
+    (service.a / "x").write_bytes(b"12345")
+    return service.json("transfer", "a:/x", "b:/x", "--detach", "--label", "slow")[0]["task_id"]
+
+
+# On each backend.
+
+
+def test_a_task_is_listed_shown_and_awaited(moved):
+    """What has ended is listed with its label and shown with what it did; to wait for it ends at once with 0."""
+    world, task_id = moved
+    [listed] = world.json("task", "list")
+    assert (listed["task_id"], listed["state"], listed["kind"]) == (task_id, "succeeded", "transfer")
+    assert (listed["label"], listed["backend"]) == ("Spring run", world.backend)
+    shown = world.run("task", "show", task_id)
+    assert shown.code == 0
+    assert "Status:            SUCCEEDED\n" in shown.out
+    assert "Bytes Transferred: 5\n" in shown.out
+    waited = world.run("task", "wait", task_id)
+    assert (waited.code, waited.out, waited.err) == (0, "", "")
+    assert world.json("task", "wait", task_id) == world.json("task", "show", task_id)
+
+
+def test_the_table_has_a_line_for_each_task(moved):
+    """The columns are those of ``globus task list``; filters choose among the tasks."""
+    world, task_id = moved
+    assert world.run("delete", "b:/x", "--yes").code == 0
+    head, newest, older = world.run("task", "list").out.splitlines()
+    assert head.split("  ")[0] == "Task ID"
+    assert newest.split()[1:4] == ["SUCCEEDED", "DELETE", "b"]
+    assert older.split()[:5] == [task_id, "SUCCEEDED", "TRANSFER", "a", "b"]
+    for words, found in {
+        ("--limit", 1): ["delete"],
+        ("--filter-type", "TRANSFER"): ["transfer"],
+        ("--filter-status", "FAILED"): [],
+        ("--filter-status", "FAILED", "--filter-status", "SUCCEEDED"): ["delete", "transfer"],
+        ("--filter-label", "spring*"): ["transfer"],
+    }.items():
+        assert [one["kind"] for one in world.json("task", "list", *words)] == found, words
+
+
+def test_a_failure_has_its_reason(world):
+    """A task that failed is shown with its reason and has an error among its events; to wait for it ends with 1."""
+    assert world.run("transfer", "a:/missing", "b:/x").code == 1
+    [listed] = world.json("task", "list", "--filter-status", "FAILED")
+    task_id = listed["task_id"]
+    shown = world.json("task", "show", task_id)
+    assert shown["reason"]
+    waited = world.run("task", "wait", task_id)
+    assert waited.code == 1
+    assert task_id in waited.err
+    errors = world.json("task", "events", task_id, "--filter-errors")
+    assert errors
+    assert all(event["is_error"] for event in errors)
+    others = world.json("task", "events", task_id, "--filter-non-errors")
+    assert len(world.json("task", "events", task_id, "--limit", 100)) == len(errors) + len(others)
+
+
+def test_an_unknown_task_is_exit_code_1(world):
+    """Each command about one task ends with 1 for an id that is not known."""
+    for words in (("show",), ("wait",), ("cancel",), ("events",)):
+        ended = world.run("task", *words, "12345678-1234-1234-1234-123456789abc")
+        assert (ended.code, ended.out) == (1, ""), words
+        assert ended.err.count("\n") == 1
+
+
+def test_a_task_that_has_ended_is_not_canceled(moved):
+    """To cancel what has ended is no error, and says that it was too late."""
+    world, task_id = moved
+    assert world.json("task", "cancel", task_id) == [{"task_id": task_id, "code": "TaskComplete"}]
+    assert world.run("task", "cancel", "--all").code == 1
+    assert world.run("task", "cancel").code == 2
+    assert world.run("task", "cancel", task_id, "--all").code == 2
+
+
+# At a service.
+
+
+def test_a_detached_task_is_canceled(service):
+    """Another process cancels what was detached, and is told how it ended."""
+    task_id = detached(service)
+    assert service.json("task", "show", task_id)["state"] == "active"
+    assert service.json("task", "cancel", "--all") == [{"task_id": task_id, "code": "Canceled"}]
+    assert service.json("task", "show", task_id)["state"] == "canceled"
+    assert service.run("task", "wait", task_id).code == 1
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 1), (("--timeout-exit-code", 75), 75)])
+def test_a_timeout_has_its_exit_code(service, words, code):
+    """A task that is under way at the timeout goes on; the exit code is the one that was asked for."""
+    task_id = detached(service)
+    waited = service.run("task", "wait", task_id, "--timeout", 0.3, "--polling-interval", 0.1, "-H", *words)
+    assert (waited.code, waited.out) == (code, "")
+    assert waited.err.startswith("..")
+    assert service.json("task", "show", task_id)["state"] == "active"
+    assert service.run("task", "wait", task_id, "--timeout-exit-code", 2).code == 2
+
+
+def test_waiting_ends_with_the_task(service):
+    """A task that ends while it is awaited is noticed."""
+    task_id = detached(service)
+    ending = threading.Timer(0.5, service.simulator.task(task_id).fail, ["QUOTA_EXCEEDED", "the disk is full"])
+    ending.start()
+    waited = service.run("task", "wait", task_id, "--polling-interval", 0.1)
+    ending.join()
+    assert waited.code == 1
+    assert "QUOTA_EXCEEDED" in waited.err
+
+
+def test_administrators_are_quoted(service):
+    """What an administrator says about a pause and a cancellation is shown."""
+    task_id = detached(service)
+    service.simulator.task(task_id).pause("Maintenance until Monday")
+    assert "Maintenance until Monday" in service.run("task", "show", task_id).out
+    service.simulator.task(task_id).cancel_as_admin("Scratch is gone", "DESTINATION")
+    assert (
+        "An administrator of the destination canceled it: Scratch is gone" in service.run("task", "wait", task_id).err
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("show",), ("wait",), ("wait", "--timeout", "1"), ("cancel",)],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("state", ["active", "failed", "succeeded", "unknown"])
+def test_the_exit_codes_are_those_of_globus(service, words, state):
+    """The real ``globus task`` and ours end with the same exit code about the same task."""
+    if words == ("wait",) and state == "active":
+        pytest.skip("does not end")
+    codes = []
+    for tool in ("globus", "chiltepin"):
+        task_id = detached(service)
+        control = service.simulator.task(task_id)
+        if state == "failed":
+            control.fail()
+        elif state == "succeeded":
+            service.simulator.settings.task_latency = 0.0
+            control.cancel_as_admin("")
+            task_id = service.json("transfer", "a:/x", f"b:/{tool}", "--detach")[0]["task_id"]
+            assert service.run("task", "wait", task_id, "--polling-interval", 0.1).code == 0
+        elif state == "unknown":
+            task_id = "12345678-1234-1234-1234-123456789abc"
+        typed = [warm_command(tool), "task", words[0], task_id, *words[1:]]
+        codes.append(subprocess.run(typed, capture_output=True, check=False, timeout=60).returncode)
+        if state in ("active", "unknown"):
+            control.cancel_as_admin("")
+    assert codes[0] == codes[1]
+
+
+def test_a_list_of_many_tasks_is_complete(service):
+    """More tasks than one answer has are listed, each once."""
+    (service.a / "x").write_bytes(b"1")
+    for number in range(12):
+        service.simulator.settings.pending_limit = 1000
+        assert service.run("transfer", "a:/x", f"b:/{number}", "--detach").code == 0
+    listed = json.loads(service.run("task", "list", "--limit", 1000, "-F", "json").out)
+    assert {one["task_id"] for one in listed} == set(service.simulator.tasks)
