@@ -11,17 +11,29 @@ from parsl.data_provider.data_manager import default_staging
 
 from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, suggest
-from chiltepin.parsl.executors import create_executor
+from chiltepin.parsl import executors as parsl_executors
 from chiltepin.settings import LOCAL, Document, Settings, check, read
 from chiltepin.staging import ChiltepinStaging
 from chiltepin.transfers.resolve import BACKEND_VARIABLE, default_data, with_backend
 
 if TYPE_CHECKING:
     from parsl.executors.base import ParslExecutor
+    from parsl.providers.base import ExecutionProvider
 
-    from chiltepin.settings import DataSettings
+    from chiltepin.settings import DataSettings, Resource
 
-__all__ = ["BACKEND_VARIABLE", "WorkflowConfig", "default_data", "load", "parse_file"]
+__all__ = [
+    "BACKEND_VARIABLE",
+    "WorkflowConfig",
+    "create_executor",
+    "create_globus_compute_executor",
+    "create_htex_executor",
+    "create_mpi_executor",
+    "create_provider",
+    "default_data",
+    "load",
+    "parse_file",
+]
 
 
 class WorkflowConfig(Config):  # type: ignore[misc]
@@ -97,12 +109,9 @@ def load(
     document = _document(config)
     settings = check(document, backends=registry.names())
     data = with_backend(settings.data, document, backend)
-    executors = []
-    for label in _included(settings, include):
-        executors.append(create_executor(label, settings.resources[label], client=client))
-        _give_files(executors[-1], settings.resources[label].working_dir, data)
+    labels = _included(settings, include)
     made = WorkflowConfig(
-        executors=executors,
+        executors=[_executor(label, settings.resources[label], data, client) for label in labels],
         # Parsl's default, 'cleanup', leaves futures pending.
         exit_mode="wait",
         # A block starts at the next tick after the first app; with Parsl's 5 s that would take up to 5 s.
@@ -111,6 +120,39 @@ def load(
     )
     made.data = data
     return made
+
+
+def create_executor(name: str, config: Mapping[str, Any], client: Any = None) -> ParslExecutor:
+    """Make the executor of one resource, for a Parsl ``Config`` of your own.
+
+    `create_htex_executor`, `create_mpi_executor` and `create_globus_compute_executor` are other names for it: the keys
+    of the resource tell which executor it is.
+
+    Parameters
+    ----------
+    name : str
+        The label.
+    config : mapping
+        The keys of the resource, as in the settings.
+    client : globus_compute_sdk.Client, optional
+        As for `load`.
+    """
+    settings = check({name: config}, backends=registry.names())
+    return _executor(name, settings.resources[name], settings.data, client)
+
+
+create_htex_executor = create_mpi_executor = create_globus_compute_executor = create_executor
+
+
+def create_provider(config: Mapping[str, Any]) -> ExecutionProvider:
+    """Make the provider of a resource that has one: ``localhost``, ``slurm`` or ``pbspro``."""
+    return create_executor("provider", config).provider
+
+
+def _executor(label: str, resource: Resource, data: DataSettings, client: Any) -> ParslExecutor:
+    executor = parsl_executors.create_executor(label, resource, client=client)
+    _give_files(executor, resource.working_dir, data)
+    return executor
 
 
 def _give_files(executor: ParslExecutor, working_dir: str | None, data: DataSettings) -> None:

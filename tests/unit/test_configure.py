@@ -375,3 +375,19 @@ def test_parsl_runs_with_the_config(tmp_path):
     with parsl.load(config):
         answer = parsl.python_app(sum, executors=["local"])([1, 2])
     assert answer.result(timeout=0) == 3
+
+
+def test_the_executor_of_one_resource():
+    """What the keys of a resource say can be had alone, as by the functions of the upstream package."""
+    made = configure.create_htex_executor("mine", {"cores_per_worker": 4, "max_workers_per_node": 8})
+    assert (made.label, made.cores_per_worker, made.max_workers_per_node) == ("mine", 4, 8)
+    assert type(made.storage_access[-1]) is type(executor().storage_access[-1])
+    assert isinstance(configure.create_mpi_executor("mine", {"mpi": True}), GuardedMPIExecutor)
+    client = object()
+    far = configure.create_globus_compute_executor("mine", {"endpoint": UUID}, client=client)
+    assert (far.endpoint, far.client) == (UUID, client)
+    provider = configure.create_provider({"provider": "slurm", "account": "me", "max_blocks": 3})
+    assert isinstance(provider, GuardedSlurmProvider)
+    assert (provider.account, provider.max_blocks) == ("me", 3)
+    with pytest.raises(ConfigError, match=r"mine\.provider is 'slrum'; did you mean 'slurm'"):
+        configure.create_executor("mine", {"provider": "slrum"})
