@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from parsl_configs import BIN, HERE
 from trap_store import FILES, SIZE, opened, tell
 from waiting import until
 
-from chiltepin import transfer
+from chiltepin import delete, transfer
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX
 from chiltepin.errors import TaskLostError, TaskTimeoutError
 from chiltepin.transfers import policy
@@ -47,6 +48,7 @@ def control(tmp_path, monkeypatch):
     places = {
         "here": {"filesystem": {"url": "trap://tree", "options": {"control": str(tmp_path / "control")}}},
         "there": {"filesystem": str(tmp_path / "there")},
+        "memory": {"filesystem": "memory://chiltepin-test-worker-processes"},
     }
     settings = {"data": {"backend": "filesystem", "endpoints": places, "workers": 3}}
     (tmp_path / "chiltepin.yaml").write_text(json.dumps(settings))
@@ -108,6 +110,28 @@ def test_a_timeout_stops_every_process(control, tmp_path):
     with pytest.raises(TaskTimeoutError, match=r"was not done within 0\.5 seconds and was stopped"):
         move(timeout=0.5)
     assert temp_files(arrived(tmp_path)) == []
+
+
+def test_what_only_this_process_has(control, tmp_path):
+    """A folder in the memory of this process is moved by this process, and so is one whose extras are removed."""
+    top = tmp_path / "there"
+    for number in range(3):
+        (top / f"in/{number}/inner").mkdir(parents=True)
+        (top / f"in/{number}/inner/file").write_bytes(b"content")
+    assert transfer("there", "memory", "/in", "/kept", recursive=True) is True
+    shutil.rmtree(top / "in/1")
+    assert transfer("there", "memory", "/in", "/kept", recursive=True, delete_destination_extra=True) is True
+    assert transfer("memory", "there", "/kept", "/out", recursive=True) is True
+    assert delete("memory", "/kept", recursive=True) is True
+    arrived = sorted(path.relative_to(top / "out").as_posix() for path in top.glob("out/*/*/*"))
+    assert arrived == ["0/inner/file", "2/inner/file"]
+
+
+def test_a_search_path_that_is_no_text(control, monkeypatch):
+    """What Python ignores in its search path, such as a Path, keeps no process from starting."""
+    monkeypatch.setattr(sys, "path", [*sys.path, HERE / "nothing"])
+    assert move() is True
+    assert len({process for process, _ in opened(control)}) > 1
 
 
 @pytest.fixture

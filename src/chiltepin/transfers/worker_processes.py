@@ -48,7 +48,8 @@ def start_task(
 ) -> ShardedTask:
     """Have up to so many processes do a request; `ShardedTask` has the other parameters.
 
-    The first shard is done by this process, since a small tree is not worth others.
+    The first shard is done by this process, since a small tree is not worth others; so is the last one, since it is
+    alone.
     """
     transfers = open_transfers(setup)
     submission_id = str(uuid.uuid4())
@@ -97,7 +98,7 @@ class _Processes:
             "submission_id": str(uuid.uuid4()),
         }
         running = _Running()
-        operation = self._here if self._first else self._elsewhere
+        operation = self._here if self._first or shard.last else self._elsewhere
         self._first = False
         running.future = self._threads.submit(operation, running, request, shard, options)
         return running
@@ -184,7 +185,7 @@ class _Process:
         with theirs:
             # In a session of its own, because a Ctrl-C is for the process that waits for this one.
             self._popen: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)],
+                [sys.executable, "-c", _PROGRAM, json.dumps([path for path in sys.path if isinstance(path, str)])],
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 start_new_session=True,

@@ -132,6 +132,9 @@ class FilesystemBackend:
         """Leave a part of a task to a thread; see `ShardingBackend.submit_shard`."""
         from chiltepin.backends.filesystem.mover.shard import ShardRun  # noqa: PLC0415 - most tasks are whole
 
+        if any(place.scheme == "memory" for place in self._ends(request)):
+            # Another worker may have other memory.
+            shard = replace(shard, seconds=None, workers=1)
         return self._submit(request, submission_id, ShardRun(shard))
 
     def shard_outcome(self, handle: TaskHandle) -> ShardOutcome:
@@ -179,10 +182,13 @@ class FilesystemBackend:
                 return
             del self._tasks[oldest]
 
+    def _ends(self, request: Request) -> list[Place]:
+        ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
+        return [self._place(name) for name in ends]
+
     def _pool(self, request: Request) -> AdaptivePool:
         """Return a pool as large as the stores of a request can use, the narrower one deciding."""
-        ends = (request.endpoint,) if isinstance(request, DeleteRequest) else (request.source, request.destination)
-        stores = [self._place(name).opened for name in ends]
+        stores = [place.opened for place in self._ends(request)]
         return AdaptivePool(
             self._movers, width=min(store.width for store in stores), least=max(store.least for store in stores)
         )
