@@ -277,7 +277,8 @@ class _Task:
         raise TypeError(f"{self.name}() cannot be called so: {reason}. It is {self.name}{self.signature}.")
 
     def _add_resources(self, named: dict[str, Any], geometry: Mapping[str, Any] | None) -> None:
-        check_geometry(geometry)
+        if geometry is not None:
+            check_geometry(geometry)
         resources = {**(named.get("parsl_resource_specification") or {}), **(geometry or {})}
         if resources and self.kind == "join":
             raise TypeError(

@@ -7,7 +7,7 @@ stored as JSON. Times are UTC, sizes are bytes, paths are POSIX paths on an endp
 from __future__ import annotations
 
 from chiltepin.model.capabilities import Capabilities, unsupported
-from chiltepin.model.endpoints import THIS_MACHINE, UUID, DirEntry, endpoint_name
+from chiltepin.model.endpoints import THIS_MACHINE, UUID, UUID_LENGTH, DirEntry, endpoint_name
 from chiltepin.model.requests import (
     CHECKSUMS,
     FAULT_GRACE,
@@ -53,6 +53,7 @@ __all__ = [
     "THIS_MACHINE",
     "UNREAD",
     "UUID",
+    "UUID_LENGTH",
     "Capabilities",
     "DeleteRequest",
     "DirEntry",

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["THIS_MACHINE", "UUID", "DirEntry", "endpoint_name"]
+__all__ = ["THIS_MACHINE", "UUID", "UUID_LENGTH", "DirEntry", "endpoint_name"]
 
 #: The pattern of a UUID.
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 #: The name of the collection of Globus Connect Personal on the machine where the workflow runs.
 THIS_MACHINE = "this-machine"
+
+
+#: Its length.
+UUID_LENGTH = 36
 
 
 def endpoint_name(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from chiltepin.errors import shown
 from chiltepin.transfers import arguments
 
-__all__ = ["check_geometry", "taken"]
+__all__ = ["NAMES", "check_geometry", "for_worker"]
 
 _RESOURCES = ("chiltepin_task_geometry", "parsl_resource_specification")
 
@@ -20,23 +20,28 @@ _REFUSED = {
 }
 
 
+#: All of them.
+NAMES = (*_RESOURCES, *_REFUSED, "walltime")
+
+
 def check_geometry(geometry: Any) -> None:
     """Raise a TypeError for a value that is not a task geometry."""
-    if geometry is not None and not isinstance(geometry, dict):
+    if not isinstance(geometry, dict):
         raise TypeError(
             f"chiltepin_task_geometry must be a dict such as {{'num_nodes': 2, 'ranks_per_node': 4}}, not {geometry!r}."
         )
 
 
-def taken(name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Take the keywords of tasks from the arguments of a call, and return those that the app for a worker gets.
+def for_worker(name: str, keywords: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return those keywords of tasks that the app for a worker gets.
 
-    ``walltime`` becomes the ``timeout`` if that is longer. ``name`` is that of the function, for messages.
+    ``walltime`` becomes the ``timeout`` of what is ``asked`` if that is longer. ``name`` is that of the function, for
+    messages.
     """
     for keyword, reason in _REFUSED.items():
-        if value := asked.pop(keyword):
+        if value := keywords[keyword]:
             raise TypeError(f"{name}() takes no {keyword}={shown(value)}, because {reason}; remove it.")
-    walltime = asked.pop("walltime")
+    walltime = keywords["walltime"]
     if walltime is not None:
         limit = arguments.check("walltime", walltime)
         if isinstance(asked["timeout"], Future):
@@ -44,6 +49,7 @@ def taken(name: str, asked: dict[str, Any]) -> dict[str, Any]:
                 f"{name}() has walltime={shown(walltime)}, and a timeout that is a future; give one of them."
             )
         asked["timeout"] = min(limit, arguments.check("timeout", asked["timeout"]))
-    resources = {keyword: asked.pop(keyword) for keyword in _RESOURCES}
-    check_geometry(resources["chiltepin_task_geometry"])
-    return {keyword: value for keyword, value in resources.items() if value is not None}
+    resources = {keyword: keywords[keyword] for keyword in _RESOURCES if keywords[keyword] is not None}
+    if "chiltepin_task_geometry" in resources:
+        check_geometry(resources["chiltepin_task_geometry"])
+    return resources

@@ -103,7 +103,10 @@ def start(
     if not isinstance(inputs, list | tuple | None):
         # Not iterated: a future has a __getitem__ that makes one Parsl task after another.
         raise TypeError(f"inputs={inputs!r} is of type {type(inputs).__name__}; give a list of futures.")
-    resources = app_keywords.taken(operation.name, asked)
+    keywords = {name: asked.pop(name) for name in app_keywords.NAMES}
+    resources = {}
+    if any(value is not None for value in keywords.values()):
+        resources = app_keywords.for_worker(operation.name, keywords, asked)
     known, rest = _known(operation, settings, asked)
     payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"), **known)
     # Parsl looks into every argument of a task for a future; where there is none, one payload costs it least.

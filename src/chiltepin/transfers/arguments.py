@@ -19,6 +19,7 @@ from chiltepin.model import (
     NOTIFY_EVENTS,
     SYNC_LEVELS,
     UUID,
+    UUID_LENGTH,
     DeleteRequest,
     FilterRule,
     TransferItem,
@@ -47,7 +48,8 @@ def _name(argument: str, value: Any) -> str:
         raise ValueError(
             f"{argument}={shown(value)} names no endpoint; give the name that stands under data: endpoints:."
         )
-    return endpoint_name(value)
+    # Only a UUID is written in several ways.
+    return endpoint_name(value) if len(value) == UUID_LENGTH else value
 
 
 def _path(argument: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import threading
 import time
 import uuid
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends import forks, registry
@@ -367,7 +369,8 @@ def open_transfers(setup: str, client: Any = None) -> Transfers:
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
-        return _open_cached(setup, client, fake_os())
+        # Asked before each task: there is no fake one where this is the module.
+        return _open_cached(setup, client, None if isinstance(os, ModuleType) else fake_os())
 
 
 def _open(setup: str, client: Any, fake: object | None) -> Transfers:

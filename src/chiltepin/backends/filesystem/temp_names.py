@@ -8,14 +8,30 @@ counts as one of the user.
 
 from __future__ import annotations
 
+import secrets
+
 import xxhash
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.processes import host_id
 
-__all__ = ["ABANDONED_AFTER", "TEMP_PREFIX", "body_of", "is_temp_name", "taken_away", "temporary"]
+__all__ = [
+    "ABANDONED_AFTER",
+    "TEMP_PREFIX",
+    "TOKEN",
+    "body_of",
+    "is_temp_name",
+    "new_claim",
+    "of_this_host",
+    "taken_away",
+    "temporary",
+]
 
 #: Start of the name of a temporary file.
 TEMP_PREFIX = ".chiltepin-"
+
+#: Bytes of the random text in the name of a claim (`chiltepin.backends.filesystem.local.claims`).
+TOKEN = 8
 
 #: Seconds without a write, by the clock of its store, after which the temporary file of a writer that cannot be checked
 #: is given up.
@@ -25,6 +41,16 @@ ABANDONED_AFTER = 86_400.0
 def temporary(body: str) -> str:
     """Return the name of a temporary file; ``body`` holds what its writer wants to know of it later."""
     return f"{TEMP_PREFIX}{body}-{xxhash.xxh32_hexdigest(body.encode())}"
+
+
+def of_this_host(body: str) -> str:
+    """Return the name of a temporary file of this host."""
+    return temporary(f"{host_id()}-{body}")
+
+
+def new_claim() -> str:
+    """Return a name for a new claim of this host."""
+    return of_this_host(secrets.token_hex(TOKEN))
 
 
 def body_of(name: str) -> str | None:

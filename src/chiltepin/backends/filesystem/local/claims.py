@@ -16,14 +16,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
 from contextlib import suppress
 
 from chiltepin.backends.filesystem.local.reader import close_quietly
-from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, body_of, temporary
+from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, TOKEN, body_of, new_claim, temporary
 from chiltepin.backends.processes import HOST, host_id
 
-__all__ = ["MARKED", "NEW", "OPEN", "new_claim", "of_this_host", "open_locked", "sweep", "time_of"]
+__all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "time_of"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,23 +30,12 @@ OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: How one is made.
 NEW = OPEN | os.O_CREAT | os.O_EXCL
 
-#: Bytes of the random text in the name of a claim; hexadecimal digits in that of a temporary file that may be
-#: continued.
-_TOKEN, MARKED = 8, 32
+#: Hexadecimal digits in the name of a temporary file that may be continued.
+MARKED = 32
 
 #: What the names of temporary files of this machine hold: the host, and the claim. Earlier versions told no host.
 #: Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
-_LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * _TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
-
-
-def of_this_host(body: str) -> str:
-    """Return the name of a temporary file of this host."""
-    return temporary(f"{host_id()}-{body}")
-
-
-def new_claim() -> str:
-    """Return a name for a new claim of this host."""
-    return of_this_host(secrets.token_hex(_TOKEN))
+_LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
 
 
 def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:

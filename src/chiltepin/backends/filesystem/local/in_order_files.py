@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.defaults import InOrderFile
 from chiltepin.backends.filesystem.local import descriptors
-from chiltepin.backends.filesystem.local.claims import new_claim
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import FILE, LocalReader, OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.temp_files import give_name
 from chiltepin.backends.filesystem.local.times import keep_time, nanoseconds
+from chiltepin.backends.filesystem.temp_names import new_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,16 +9,17 @@ import os
 import threading
 from contextlib import suppress
 from itertools import count
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.checksums import not_what_was_sent, verify_content
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local import descriptors
-from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, new_claim, of_this_host, open_locked
+from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, open_locked
 from chiltepin.backends.filesystem.local.permissions import give_rights, rights_of
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.local.times import keep_time, unit_of
-from chiltepin.backends.filesystem.temp_names import body_of, taken_away, temporary
+from chiltepin.backends.filesystem.temp_names import body_of, new_claim, of_this_host, taken_away, temporary
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -237,5 +238,7 @@ def _write(target: int, content: Buffer, name: str, *, verify: bool) -> None:
     size = len(rest)
     while rest:
         rest = rest[os.write(target, rest) :]
-    if verify and descriptors.pread(target, size + 1, 0) != content:
+    # Only pyfakefs replaces the module, and not this call in it.
+    pread = os.pread if isinstance(os, ModuleType) else descriptors.pread
+    if verify and pread(target, size + 1, 0) != content:
         raise not_what_was_sent(name)
