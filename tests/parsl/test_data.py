@@ -7,6 +7,7 @@ import os
 import pickle
 import threading
 from concurrent.futures import Future
+from datetime import datetime, timezone
 
 import parsl
 import pytest
@@ -21,8 +22,10 @@ from chiltepin.errors import (
     EndpointNotFoundError,
     PermissionDeniedError,
     TaskCanceledError,
+    TaskExpiredError,
     TaskFailedError,
     TaskTimeoutError,
+    UnsupportedOptionError,
 )
 from chiltepin.model import TaskState
 from chiltepin.tasks import join_task, python_task
@@ -219,6 +222,18 @@ def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
         ({"check": "no"}, TypeError, "check='no' is of type str"),
         ({"inputs": "x"}, TypeError, "give a list of futures"),
         ({"tiemout": 5}, TypeError, "tiemout"),
+        ({"encrypt_dat": True}, TypeError, "did you mean 'encrypt_data'"),
+        ({"globs": True}, TypeError, "There is no argument 'globs' here"),
+        ({"notify": "never"}, ValueError, "give True, False, or a list of succeeded, failed, inactive"),
+        ({"deadline": "soon"}, ValueError, "give one such as '2030-01-31T12:00:00', in UTC"),
+        ({"submission_id": "mine"}, ValueError, "is not a UUID"),
+        ({"checksum_algorithm": "sha265"}, ValueError, "did you mean 'sha256'"),
+        ({"filters": [("exclude", "x")]}, ValueError, "give recursive=True"),
+        (
+            {"recursive": True, "skip_source_errors": True, "delete_destination_extra": True},
+            ValueError,
+            "leave out skip_source_errors, or delete_destination_extra",
+        ),
     ],
 )
 def test_a_bad_call_is_refused_at_once(running, options, error, words):
@@ -228,6 +243,43 @@ def test_a_bad_call_is_refused_at_once(running, options, error, words):
         move(**options)
     assert words in str(caught.value)
     assert parsl.dfk().task_count == tasks
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("encrypt_data", True),
+        ("fail_on_quota_errors", True),
+        ("checksum_algorithm", "md5"),
+        ("source_local_user", "ada"),
+        ("destination_local_user", "ada"),
+        ("notify", "on"),
+        ("submission_id", UUID),
+    ],
+)
+def test_an_option_of_a_service_is_refused_elsewhere(running, option, value):
+    """A backend that cannot do what an option asks for refuses the transfer, in one sentence that names it."""
+    with pytest.raises(UnsupportedOptionError, match=f"^{option}=.* is not possible on this backend; leave it out"):
+        move(**{option: value}).result(LIMIT)
+    assert os.listdir(running) == ["laptop"]
+
+
+def test_options_may_be_futures_and_say_nothing(running):
+    """An option that asks for nothing is fine everywhere; a future stands for any of them."""
+    assert move(encrypt_data=False, notify="off", deadline=give("2040-01-01")).result(LIMIT) is True
+    future = move(src_path="/none", dst_path="/n", skip_source_errors=give(True))
+    assert future.result(LIMIT) is True
+    assert (future.status().files_skipped, future.status().skipped_paths) == (1, ("/none",))
+    rules = [give(("exclude", "*")), ("include", "*"), ("exclude", "us*", "dir")]
+    assert move(src_path="/", dst_path="/all", recursive=True, filters=rules).result(LIMIT) is True
+    assert os.listdir(running / "scratch" / "all") == []
+
+
+def test_a_deadline_ends_a_transfer(running):
+    """A transfer whose deadline has passed is given up, and moves nothing."""
+    with pytest.raises(TaskExpiredError):
+        move(deadline=datetime(2020, 1, 1, tzinfo=timezone.utc)).result(LIMIT)
+    assert os.listdir(running) == ["laptop"]
 
 
 def test_inputs_may_not_be_one_future(running):

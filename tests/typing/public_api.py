@@ -37,6 +37,12 @@ def move() -> chiltepin.TransferFuture:
     )
 
 
+def move_with_options() -> chiltepin.TransferFuture:
+    """Start a transfer with options of a service, and one with an option that does not exist."""
+    chiltepin.transfer_task("a", "b", "/a", "/b", executor="local", encrypt_dat=True)  # type: ignore[call-arg]
+    return chiltepin.transfer_task("a", "b", "/a", "/b", executor="local", encrypt_data=True, notify=["failed"])
+
+
 def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle | None, TaskStatus, bool]:
     """Ask a transfer."""
     return future.task_handle, future.status(), future.cancel()

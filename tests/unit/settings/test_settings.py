@@ -866,3 +866,26 @@ def test_settings_are_light():
     """Settings are read without Parsl, without an SDK and without fsspec."""
     probe = "import sys, chiltepin.settings; print({'parsl', 'globus_sdk', 'fsspec'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_globus_has_defaults_of_the_options_of_a_transfer():
+    """Options of Globus, and the account of an endpoint, come back as plain data; a bad one is named with a cure."""
+    options = {
+        "notify": "failed,inactive",
+        "encrypt_data": True,
+        "fail_on_quota_errors": False,
+        "checksum_algorithm": "SHA1",
+    }
+    endpoint = {"globus": {"collection": UUID, "local_user": "ada"}}
+    data = check({"data": {"globus": options, "endpoints": {"a": endpoint}}}).data
+    assert data.options("globus") == options | {"notify": ["failed", "inactive"], "checksum_algorithm": "sha1"}
+    assert data.places("globus")["a"]["local_user"] == "ada"
+    bad = {
+        "encrypt_data": ("certainly", "true or false"),
+        "checksum_algorithm": ("crc", "write one of md5, sha1, sha256, sha512"),
+        "notify": (["started"], "write true or false, or a list of succeeded, failed, inactive"),
+        "skip_source_errors": (True, "checksum_algorithm, client_id, encrypt_data"),
+    }
+    for name, (value, words) in bad.items():
+        with pytest.raises(ConfigError, match=f"data.globus.{name}.*{words}"):
+            check({"data": {"globus": {name: value}}})
