@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -254,6 +255,22 @@ def test_a_temporary_file_of_another_host_is_swept_after_a_day(disk, writer):
     request = transfer_request(src_ep="laptop", dst_ep="scratch", src_path="/d", dst_path="/d", recursive=True)
     assert Transfers(backend).run(request, timeout=60, polling_interval=1).state is TaskState.SUCCEEDED
     assert disk.files("scratch") == {"/d/f"}
+
+
+def test_what_is_left_on_a_disk_without_locks_is_swept_after_a_day(disk, monkeypatch):
+    """Without locks it is not known of this host either whether a writer lives; what is a day old goes."""
+
+    def refused(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    disk.put("laptop", "/d/f")
+    young, old = f"/d/{temporary(WRITER)}", f"/d/{temporary(WRITER[:-1] + '0')}"
+    for name in (young, old):
+        disk.put("scratch", name)
+    os.utime(disk.path("scratch", old), (0, 0))
+    assert disk.move("/d", "/d", recursive=True).state is TaskState.SUCCEEDED
+    assert disk.files("scratch") == {"/d/f", young}
 
 
 def test_a_temporary_file_of_another_way_is_not_swept(disk):

@@ -17,10 +17,15 @@ import fcntl
 import os
 import re
 from contextlib import suppress
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, TOKEN, body_of, new_claim, temporary
 from chiltepin.backends.processes import HOST, host_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "time_of"]
 
@@ -38,8 +43,15 @@ MARKED = 32
 _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
 
 
+class NoLocksError(OSError):
+    """The disk has no locks, as some network disks (ENOLCK), so that it is not known whether a writer lives."""
+
+
 def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600) -> int | None:
-    """Open a file and lock it; None if it is locked, or if the name now means another file."""
+    """Open a file and lock it; None if it is locked, or if the name now means another file.
+
+    On a disk without locks a new file is returned as it is, and any other one is a NoLocksError.
+    """
     descriptor = os.open(name, flags, mode, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | wait)
@@ -48,10 +60,11 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
             return descriptor
     except (FileNotFoundError, BlockingIOError):
         pass
-    except OSError:
-        # Without locks on this disk (ENOLCK, some network disks) nothing is ever swept either.
+    except OSError as err:
         if flags & os.O_EXCL:
             return descriptor
+        close_quietly(descriptor)
+        raise NoLocksError(err.errno, os.strerror(err.errno or 0)) from None
     close_quietly(descriptor)
     return None
 
@@ -65,26 +78,30 @@ def sweep(folder: int) -> bool:
             body = body_of(entry.name) if entry.name.startswith(TEMP_PREFIX) else None
             if body is not None and (ours := _LOCAL.fullmatch(body)):
                 claims.setdefault(ours[1], []).append(entry.name)
-    clean, now = True, None
+    clean, now = True, cache(partial(time_of, folder))
     for claim, names in claims.items():
         try:
             if claim.startswith(f"{host_id()}-"):
-                _remove_dead(folder, temporary(claim), names)
+                _remove_dead(folder, temporary(claim), names, now)
             else:
-                now = now or time_of(folder)
-                _remove_old(folder, names, now)
+                _remove_old(folder, names, now())
         except OSError:  # noqa: PERF203 - the others go all the same
             clean = False
     return clean
 
 
-def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
+def _remove_dead(folder: int, claim: str, names: list[str], now: Callable[[], float]) -> None:
     """Remove what a writer of this host has left, unless it lives."""
     descriptor = None
-    with suppress(FileNotFoundError):
+    try:
         descriptor = open_locked(folder, claim, OPEN, fcntl.LOCK_NB)
         if descriptor is None:
             return
+    except NoLocksError:
+        _remove_old(folder, names, now())
+        return
+    except FileNotFoundError:
+        """Without a claim there is no writer."""
     try:
         _remove(folder, names)
     finally:
@@ -93,12 +110,12 @@ def _remove_dead(folder: int, claim: str, names: list[str]) -> None:
 
 
 def _remove_old(folder: int, names: list[str], now: float) -> None:
-    """Remove what a writer of another host has left, if it has not written for a day."""
-    written = 0.0
+    """Remove what a writer has left of whom it is not known whether it lives, if it has not written for a day."""
+    written = []
     for name in names:
         with suppress(FileNotFoundError):
-            written = max(written, os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime)
-    if now - written > ABANDONED_AFTER:
+            written.append(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime)
+    if written and now - max(written) > ABANDONED_AFTER:
         _remove(folder, names)
 
 
