@@ -51,23 +51,21 @@ def hosts(all_hosts):
 
 @pytest.fixture(scope="session")
 def all_slurm(all_hosts):
-    """A Slurm whose nodes are all hosts but the first one, which controls it."""
+    """A Slurm whose nodes are all hosts but the first one, which controls it; `slurm` starts it."""
     from hostslurm import HostSlurm
     from slurmcluster import missing_programs
 
     if reason := missing_programs():
         pytest.skip(reason)
-    running = HostSlurm(all_hosts)
-    running.start()
-    return running
+    return HostSlurm(all_hosts)
 
 
 @pytest.fixture
 def slurm(all_slurm, hosts):
-    """A Slurm whose nodes are idle, also after the test."""
-    yield all_slurm
-    hosts.boot()
+    """A Slurm whose nodes are idle."""
+    # Another test may have killed a host, with the daemon of its node.
     all_slurm.start()
+    return all_slurm
 
 
 @pytest.fixture
