@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
+import re
 import sysconfig
 from pathlib import Path
 
 import pytest
 from pyfakefs.fake_filesystem_unittest import Patcher
+from pyfakefs.fake_os import FakeOsModule
 
 import chiltepin
 from chiltepin import Workflow, delete_task, python_task, transfer, transfer_task
@@ -128,3 +131,25 @@ def test_real_files_after_fake_ones(tmp_path, monkeypatch):
                 assert transfer_task("a", "b", "/file", "/file").result(LIMIT) is True
             assert (top / "b" / "file").read_text() == turn
     assert (tmp_path / "sandbox" / "b" / "file").read_text() == "real"
+
+
+#: Calls that pyfakefs passes on to the machine, and that take no file of ours or are not reached with fake ones.
+PASSED_ON = frozenset(
+    {"_exit", "copy_file_range", "cpu_count", "fspath", "geteuid", "getpid", "major", "minor", "preadv", "readv"}
+    | {"fchown", "pread", "pwrite", "sched_getaffinity", "strerror", "uname"}
+)
+
+
+def test_every_call_of_the_mover_is_faked():
+    """The mover calls nothing of os that reaches a file of the machine by the number of a fake one."""
+    top = Path(chiltepin.__file__).parent / "backends" / "filesystem"
+    called = {}
+    for file in [*top.glob("*.py"), *top.glob("local/*.py"), *top.glob("mover/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and (name := re.fullmatch(r"os\.(\w+)", ast.unparse(node.func))):
+                called.setdefault(name[1], set()).add(file.name)
+    passed_on = {name: files for name, files in called.items() if not hasattr(FakeOsModule, name)}
+    assert set(passed_on) <= PASSED_ON
+    for name in ("fchown", "pread", "preadv", "pwrite", "readv"):
+        assert passed_on[name] == {"descriptors.py"}, name
+    assert passed_on["copy_file_range"] == {"kernel_copy.py"}
