@@ -1,0 +1,81 @@
+"""What may not be read at the source is skipped if that is wanted, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+#: Root may read everything, unless it has given that up.
+UNPRIVILEGED = ("--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
+
+SCRIPT = """
+import json, os, sys
+from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.model import TransferItem, TransferRequest
+
+options = json.loads(sys.argv[1])
+items = tuple(TransferItem(source=source, destination=goal) for source, goal in options.pop("items"))
+backend = FilesystemBackend.from_config({name: {"url": os.path.abspath(name)} for name in "ab"}, {})
+request = TransferRequest(source="a", destination="b", items=items, accept_skipped=True, **options)
+handle = backend.submit(request, "id")
+backend.wait(handle, 60)
+[status] = backend.poll([handle])
+print(json.dumps([status.state.value, status.code, status.files_done, sorted(status.skipped_paths)]))
+"""
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """Two endpoints; of the first some files and folders may not be read, and in the second one may not be written."""
+    for name in ("a/t/shut", "a/t/listed", "b/readonly"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("ok", "closed", "shut/in", "listed/in"):
+        (tmp_path / "a" / "t" / name).write_text(name)
+    for name, mode in {"a/t/closed": 0, "a/t/shut": 0, "a/t/listed": 0o444, "b/readonly": 0o555}.items():
+        (tmp_path / name).chmod(mode)
+    yield tmp_path
+    for name in ("a/t/shut", "a/t/listed", "b/readonly"):
+        (tmp_path / name).chmod(0o755)
+
+
+def moved(folder, *items, **options):
+    """Move in a process that has no right to read everything; return state, code, number of files and skipped paths."""
+    drop = ["setpriv", *UNPRIVILEGED] if not os.geteuid() else []
+    if drop and not shutil.which("setpriv"):
+        pytest.skip("There is no setpriv here, with which root gives up its rights.")
+    command = [*drop, sys.executable, "-c", SCRIPT, json.dumps({"items": items, **options})]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("level", [None, "size", "checksum"])
+def test_a_tree_is_moved_without_what_may_not_be_read(closed, level):
+    """Of a tree the files and folders that may not be read are skipped and named; the others arrive."""
+    options = {"recursive": True, "skip_source_errors": True, "sync_level": level}
+    skipped = ["/t/closed", "/t/listed/in", "/t/shut"]
+    assert moved(closed, ("/t", "/t"), **options) == ["succeeded", "", 1, skipped]
+    assert (closed / "b" / "t" / "ok").read_text() == "ok"
+
+
+def test_files_are_moved_without_those_that_may_not_be_read(closed):
+    """Of several files those that may not be read, or are missing, are skipped and named."""
+    items = [("/t/closed", "/c"), ("/t/ok", "/o"), ("/t/shut/in", "/s"), ("/t/none", "/n")]
+    skipped = ["/t/closed", "/t/none", "/t/shut/in"]
+    assert moved(closed, *items, skip_source_errors=True) == ["succeeded", "", 1, skipped]
+
+
+def test_a_destination_that_may_not_be_written_fails(closed):
+    """The same error at the destination is no reason to skip anything."""
+    assert moved(closed, ("/t/ok", "/readonly/o"), skip_source_errors=True) == ["failed", "PERMISSION_DENIED", 0, []]
+    outcome = moved(closed, ("/t", "/readonly/t"), recursive=True, skip_source_errors=True)
+    assert outcome[:3] == ["failed", "PERMISSION_DENIED", 0]
+
+
+def test_without_it_the_transfer_fails(closed):
+    """What may not be read fails the transfer, unless its caller wants to skip it."""
+    assert moved(closed, ("/t", "/t"), recursive=True)[:3] == ["failed", "PERMISSION_DENIED", 1]
