@@ -93,7 +93,7 @@ class TransferBackend(Protocol):
             An endpoint is unknown, or has no location on this backend.
         UnsupportedOptionError
             The capabilities do not include an option, or `chiltepin.model.contradiction` finds a contradiction;
-            `chiltepin.model.unsupported` says which of the `SERVICE_OPTIONS` is not included.
+            `chiltepin.model.unsupported` says which of the ``BACKEND_OPTIONS`` is not included.
         PathsInUseError
             A task with the same paths has not ended; no task was made. The request is submitted again afterwards.
         BackendError
@@ -274,7 +274,10 @@ class PlacingBackend(TransferBackend, Protocol):
 
 @runtime_checkable
 class BatchingBackend(TransferBackend, Protocol):
-    """A service backend that knows the outcome of each item of a task, so that many callers may share one task."""
+    """A service backend that knows the outcome of each item of a task, so that many callers may share one task.
+
+    The ``options`` of its capabilities include ``skip_source_errors``.
+    """
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         """Return the outcome of each item of a task that has ended, in the order of the request.

@@ -9,11 +9,11 @@ from __future__ import annotations
 from chiltepin.model.capabilities import Capabilities, unsupported
 from chiltepin.model.endpoints import THIS_MACHINE, UUID, UUID_LENGTH, DirEntry, endpoint_name
 from chiltepin.model.requests import (
+    BACKEND_OPTIONS,
     CHECKSUMS,
     FAULT_GRACE,
     LABEL_LIMIT,
     NOTIFY_EVENTS,
-    SERVICE_OPTIONS,
     SYNC_LEVELS,
     DeleteRequest,
     FilterRule,
@@ -41,13 +41,13 @@ from chiltepin.model.tasks import (
 )
 
 __all__ = [
+    "BACKEND_OPTIONS",
     "CHECKSUMS",
     "CLIENT_FAILED",
     "FAULT_GRACE",
     "LABEL_LIMIT",
     "NOTIFY_EVENTS",
     "NO_TASK",
-    "SERVICE_OPTIONS",
     "SKIPPED_KEPT",
     "SYNC_LEVELS",
     "THIS_MACHINE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from chiltepin.model.requests import SERVICE_OPTIONS, SYNC_LEVELS
+from chiltepin.model.requests import BACKEND_OPTIONS, SYNC_LEVELS
 
 if TYPE_CHECKING:
     from chiltepin.model.requests import Request, SyncLevel
@@ -43,7 +43,7 @@ class Capabilities:
     slots : int or None
         Tasks of one kind that the service runs at a time; None means no limit.
     options : tuple of str
-        The `SERVICE_OPTIONS` that are supported.
+        The ``BACKEND_OPTIONS`` that are supported.
     """
 
     runs_on: Literal["service", "worker"]
@@ -61,8 +61,8 @@ class Capabilities:
 
 
 def unsupported(request: Request, capabilities: Capabilities) -> str:
-    """Return which of the `SERVICE_OPTIONS` a backend lacks for a request, as a sentence; empty if it lacks none."""
-    for name in SERVICE_OPTIONS:
+    """Return which of the ``BACKEND_OPTIONS`` a backend lacks for a request, as a sentence; empty if it lacks none."""
+    for name in BACKEND_OPTIONS:
         value = getattr(request, name, None)
         if value and name not in capabilities.options:
             shown = ",".join(value) if isinstance(value, tuple) else value

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "BACKEND_OPTIONS",
     "CHECKSUMS",
     "FAULT_GRACE",
     "LABEL_LIMIT",
     "NOTIFY_EVENTS",
-    "SERVICE_OPTIONS",
     "SYNC_LEVELS",
     "DeleteRequest",
     "FilterRule",
@@ -41,7 +41,7 @@ LABEL_LIMIT = 128
 NOTIFY_EVENTS = ("succeeded", "failed", "inactive")
 
 #: The fields of requests that only some backends support; `Capabilities.options` names those of a backend.
-SERVICE_OPTIONS = (
+BACKEND_OPTIONS = (
     "checksum_algorithm",
     "destination_local_user",
     "encrypt_data",
@@ -75,7 +75,7 @@ def is_checksum(text: str) -> bool:
 def notify_events(value: object) -> tuple[str, ...] | None:
     """Return the events that a value of ``notify`` stands for; None if it is invalid.
 
-    The value is True or False, ``"on"``, ``"off"``, or names of `NOTIFY_EVENTS` in a list or with commas between them.
+    The value is True or False, ``"on"``, ``"off"``, or some of ``NOTIFY_EVENTS`` in a list or with commas between them.
     """
     if isinstance(value, bool) or value in ("on", "off"):
         return NOTIFY_EVENTS if value in (True, "on") else ()
@@ -155,7 +155,7 @@ class TransferRequest:
         written, and nothing outside the destination folder; of a link, only the link itself is removed.
     skip_source_errors : bool
         Whether a file or folder whose source does not exist or may not be read is skipped and reported, while the
-        others go on. A `BatchingBackend` needs this for many callers in one task. One of `SERVICE_OPTIONS`.
+        others go on. A `BatchingBackend` needs this for many callers in one task. One of ``BACKEND_OPTIONS``.
     accept_skipped : bool
         Whether an item counts as done although it was skipped, because its caller wants ``skip_source_errors``.
     label : str
@@ -164,13 +164,13 @@ class TransferRequest:
         When the backend gives up, in UTC; None leaves that to the backend.
     encrypt_data, fail_on_quota_errors : bool or None
         Whether data are encrypted on the network, and whether a task fails at the first error about a quota instead of
-        retrying. None: as in the settings of the backend. These fields and those below are `SERVICE_OPTIONS`.
+        retrying. None: as in the settings of the backend. These fields and those below are ``BACKEND_OPTIONS``.
     checksum_algorithm : str
         One of ``CHECKSUMS``, with which the service verifies files and compares them; empty: its default.
     source_local_user, destination_local_user : str
         The account on each side to which the service maps the user; empty: its default.
     notify : tuple of str or None
-        The `NOTIFY_EVENTS` about which the service sends an e-mail; None: as in the settings of the backend.
+        The ``NOTIFY_EVENTS`` about which the service sends an e-mail; None: as in the settings of the backend.
     submission_id : str
         An id that the caller got from the service. A task that was submitted with it before is that of this request,
         even if it has ended. Such a request shares no task. Empty: a new id.
@@ -213,8 +213,8 @@ class DeleteRequest:
     ignore_missing : bool
         Whether a missing path counts as removed.
     globs : bool
-        Whether the last name of each path is a pattern; see `chiltepin.paths.glob`. If nothing matches it, the path is
-        missing. Without it, a star is part of a name. One of `SERVICE_OPTIONS`.
+        Whether the last name of each path is a pattern; see ``chiltepin.paths.glob``. If nothing matches it, the path
+        is missing. Without it, a star is part of a name. One of ``BACKEND_OPTIONS``.
     label, deadline, notify, submission_id
         As in `TransferRequest`.
     local_user : str

@@ -29,8 +29,8 @@ from chiltepin.errors import (
     UnsupportedOptionError,
 )
 from chiltepin.model import (
+    BACKEND_OPTIONS,
     CHECKSUMS,
-    SERVICE_OPTIONS,
     Capabilities,
     DeleteRequest,
     TaskHandle,
@@ -91,7 +91,7 @@ class GlobusBackend:
         batches=True,
         slots=SLOTS,
         max_items=MAX_ITEMS,
-        options=SERVICE_OPTIONS,
+        options=BACKEND_OPTIONS,
     )
 
     def __init__(

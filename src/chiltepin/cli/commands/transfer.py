@@ -32,18 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["transfer"]
 
-_SERVICE_OPTIONS = (
-    "skip_source_errors",
-    "encrypt_data",
-    "fail_on_quota_errors",
-    "checksum_algorithm",
-    "source_local_user",
-    "destination_local_user",
-    "notify",
-    "deadline",
-    "submission_id",
-)
-
 
 @click.command(cls=FilterCommand)
 @click.argument("source", type=ENDPOINT_PATH, metavar="EP:PATH")
@@ -152,7 +140,7 @@ def _single_line(source: Location, destination: Location, options: dict[str, Any
 
 
 def _request(source: Location, destination: Location, pair: BatchLine, options: dict[str, Any]) -> TransferRequest:
-    from chiltepin.transfers.arguments import transfer_request  # noqa: PLC0415 - help needs no model
+    from chiltepin.transfers.arguments import TransferOptions, transfer_request  # noqa: PLC0415 - help needs no model
 
     origin, goal = _join_paths(source.path, pair.source), _join_paths(destination.path, pair.destination)
     if not pair.recursive and goal.endswith(("/", "/.", "/..")):
@@ -175,7 +163,7 @@ def _request(source: Location, destination: Location, pair: BatchLine, options: 
         checksum=pair.checksum,
         delete_destination_extra=options["delete_destination_extra"],
         label=options["label"],
-        **{name: options[name] for name in _SERVICE_OPTIONS},
+        **{name: options[name] for name in TransferOptions.__annotations__},
     )
 
 
