@@ -60,7 +60,7 @@ def real_files(tmp_path):
 
 
 @pytest.mark.parametrize("verify", [True, False])
-@pytest.mark.parametrize("content", ["", "some data", "0123456789" * 3_000_000], ids=len)
+@pytest.mark.parametrize("content", ["", "some data", "0123456789" * 900_000], ids=len)
 def test_a_file_is_copied(real_files, fake, content, verify):
     """A file arrives, small or in parts, with its time; a task sees it; files of the machine are not touched."""
     fake.create_file("/work/sandbox/a/file", contents=content)
