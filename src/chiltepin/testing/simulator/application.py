@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from chiltepin.testing.simulator.api_errors import ApiError
 from chiltepin.testing.simulator.auth import auth_routes
+from chiltepin.testing.simulator.compute import compute_routes
 from chiltepin.testing.simulator.endpoint_api import endpoint_routes
 from chiltepin.testing.simulator.faults import Served
 from chiltepin.testing.simulator.file_api import file_routes
@@ -42,6 +43,7 @@ def application(engine: Engine, authority: Authority, faults: Faults, collection
     add_routes(transfer, file_routes(guard, engine.settings))
     add_routes(transfer, endpoint_routes(guard, engine, collections))
     add_routes(app, auth_routes(authority))
+    add_routes(app, compute_routes())
     door = _Door(guard, engine, faults)
     # Mishaps come first: a service that is down checks no tokens.
     app.before_request(door.suffer)
