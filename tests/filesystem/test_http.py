@@ -179,10 +179,13 @@ def test_an_answer_has_its_code(web, status, code, transient):
     assert opened.transient(caught.value) is transient
 
 
-def test_nobody_listening_is_transient(web):
-    """A server that is down may come back."""
-    opened = HttpStore("http://127.0.0.1:9", {})
-    with pytest.raises(ConnectionRefusedError) as caught:
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1:9", "Connection refused"), ("nowhere.invalid", ".*[Nn]ame.*")]
+)
+def test_a_server_that_is_not_reached_is_transient(web, host, reason):
+    """A server that is down may come back; the error has the reason of the system."""
+    opened = HttpStore(f"http://{host}", {})
+    with pytest.raises(ConnectionError, match=rf"cannot be reached \({reason}\)") as caught:
         opened.folder(()).entry("f")
     assert opened.transient(caught.value)
 

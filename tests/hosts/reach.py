@@ -1,4 +1,4 @@
-"""Open a folder of each host by SFTP, all at once, and print the errors: ``reach.py HOST...``."""
+"""Look for a file at each URL, all at once, and print the errors: ``reach.py URL...``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from chiltepin.backends.filesystem.errors import Fault, fault_of
-from chiltepin.backends.filesystem.stores.sftp.store import SftpStore
+from chiltepin.backends.filesystem.locations import place_of
+
+#: Longer than the three seconds after which the kernel knows that an address does not answer.
+OPTIONS = {"sftp": {"ssh_options": {"ConnectTimeout": 6}}}
 
 
-def reach(host: str) -> str:
-    """Return why a host is not reached."""
-    # Longer than the three seconds after which the kernel knows that an address does not answer.
-    store = SftpStore(f"sftp://{host}/scratch", {"ssh_options": {"ConnectTimeout": 6}})
+def reach(url: str) -> str:
+    """Return why a URL is not reached."""
+    options = OPTIONS.get(url.partition(":")[0], {})
     try:
-        store.folder(())
+        place_of("place", {"url": url, "options": options}).store().folder(()).entry("f")
     except (OSError, Fault) as err:
         return fault_of(err, "Looking").reason
-    return f"{host} is reached."
+    return f"{url} is reached."
 
 
 if __name__ == "__main__":

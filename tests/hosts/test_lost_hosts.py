@@ -101,7 +101,8 @@ def test_why_a_host_is_not_reached(hosts):
     hosts["h2"].kill()
     hosts["h3"].mute()
     hosts["h4"].run("pkill", "-o", "sshd")
-    off, silent, refused, unknown = hosts["h1"].run(*python("reach.py", "h2", "h3", "h4", "nowhere")).splitlines()
+    urls = [f"sftp://{host}/scratch" for host in ("h2", "h3", "h4", "nowhere")]
+    off, silent, refused, unknown, web = hosts["h1"].run(*python("reach.py", *urls, "http://h2/")).splitlines()
     for host, told, reasons in (
         # Of a neighbour that it knew a moment ago, the kernel waits for longer.
         ("h2", off, ("No route to host", "Connection timed out")),
@@ -112,5 +113,6 @@ def test_why_a_host_is_not_reached(hosts):
         assert told in [
             f"Looking: {host} cannot be reached ({words}); see that `ssh {host}` works here." for words in said
         ]
+    assert web == "Looking: the web server that has /f cannot be reached (No route to host); run it again."
     assert "nowhere" in unknown
     assert "refused" not in unknown

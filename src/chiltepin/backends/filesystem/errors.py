@@ -30,7 +30,10 @@ _CODES = {
     errno.ELOOP: "INVALID_SYMLINK",
     errno.ETIMEDOUT: "TIMEOUT",
     errno.ECONNREFUSED: "CONNECT_FAILED",
+    errno.EHOSTUNREACH: "CONNECT_FAILED",
+    errno.ENETUNREACH: "CONNECT_FAILED",
     errno.ECONNRESET: "CONNECTION_RESET",
+    errno.EPIPE: "CONNECTION_RESET",
 }
 
 #: After one of these no other file of the task can fare better.

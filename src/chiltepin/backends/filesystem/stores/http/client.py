@@ -17,7 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError, NewConnectionError, ProtocolError, SSLError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
-from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.errors import ConnectionLostError, Fault
 from chiltepin.backends.filesystem.stores.http.index_page import absolute
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
 from chiltepin.errors import ConfigError
@@ -243,4 +243,9 @@ def _failure(error: HTTPError, where: str) -> Exception:
         return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
     if isinstance(error, LocationValueError):
         return Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
-    return ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    cause = error.__cause__
+    # An error of looking up a name has a number of its own (socket.gaierror).
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
+    return ConnectionLostError(
+        "CONNECT_FAILED", f"the web server that has {where} cannot be reached ({words}); run it again."
+    )
