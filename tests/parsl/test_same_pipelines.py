@@ -1,0 +1,115 @@
+"""One pipeline with filters, skipped sources, a deadline and patterns leaves the same files on every backend."""
+
+from __future__ import annotations
+
+import pytest
+from buckets import KEYS, Moto
+
+import chiltepin
+from chiltepin.testing.simulator import Simulator
+
+LIMIT = 60
+
+FILES = ("1.nc", "2.nc", "3.txt", "logs/4.nc", "logs/deep/5.nc", "keep/6.nc", "keep/tmp.1/7.nc", "keep/8.log")
+
+#: What the pipeline leaves at the destination.
+LEFT = {"all/2.nc", "all/keep/6.nc", "copied/2.nc", "copied/keep/6.nc", "single.nc"}
+
+
+class Folders:
+    """Two endpoints whose files are folders here."""
+
+    def __init__(self, folder, **data):
+        self.folder = folder
+        self.data = {"journal": False, "root": str(folder), **data}
+
+    def put(self, name):
+        """Write a file at the source."""
+        file = self.folder / "source" / "data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+
+    def left(self):
+        """The files at the destination, with their contents."""
+        top = self.folder / "goal"
+        return {file.relative_to(top).as_posix(): file.read_text() for file in top.rglob("*") if file.is_file()}
+
+
+class Objects:
+    """Two endpoints in one bucket."""
+
+    def __init__(self, bucket):
+        self._bucket = bucket
+        options = {"key": {"env": "PIPELINE_KEY"}, "secret": {"env": "PIPELINE_SECRET"}, "region": KEYS["region"]}
+        places = {name: bucket.settings(name)["url"] for name in ("source", "goal")}
+        endpoints = {
+            name: {"filesystem": {"url": url, "options": {**options, "endpoint_url": bucket.url}}}
+            for name, url in places.items()
+        }
+        self.data = {"journal": False, "backend": "filesystem", "endpoints": endpoints}
+
+    def put(self, name):
+        """Write an object at the source."""
+        self._bucket.put(f"source/data/{name}", name.encode())
+
+    def left(self):
+        """The objects at the destination, with their contents."""
+        keys = {key for key in self._bucket.keys("goal/") if not key.endswith("/")}
+        return {key.removeprefix("goal/"): self._bucket.get(key).decode() for key in keys}
+
+
+@pytest.fixture(params=["local", "filesystem", "s3", "globus"])
+def world(request, tmp_path, monkeypatch):
+    """Two endpoints, ``source`` and ``goal``, on each backend in turn."""
+    monkeypatch.delenv("CHILTEPIN_BACKEND", raising=False)
+    names = ("source", "goal")
+    if request.param == "local":
+        yield Folders(tmp_path, backend="local", endpoints=dict.fromkeys(names))
+    elif request.param == "filesystem":
+        places = {name: {"filesystem": f"file://{tmp_path / name}"} for name in names}
+        for name in names:
+            (tmp_path / name).mkdir()
+        yield Folders(tmp_path, backend="filesystem", endpoints=places)
+    elif request.param == "s3":
+        monkeypatch.setenv("PIPELINE_KEY", KEYS["key"])
+        monkeypatch.setenv("PIPELINE_SECRET", KEYS["secret"])
+        server = Moto()
+        yield Objects(server.bucket())
+        server.stop()
+    else:
+        with Simulator({name: tmp_path / name for name in names}) as simulator:
+            for name, value in simulator.environment().items():
+                monkeypatch.setenv(name, value)
+            places = {name: {"globus": simulator.collection(name).id} for name in names}
+            yield Folders(tmp_path, backend="globus", endpoints=places)
+
+
+def test_a_pipeline_leaves_the_same_files_everywhere(world, tmp_path):
+    """A tree by filters, a copy of it, a missing file that is skipped, and deletions by patterns."""
+    for name in FILES:
+        world.put(name)
+    with chiltepin.Workflow({"data": world.data}, run_dir=tmp_path / "runs"):
+        rules = [("exclude", "1.nc"), ("include", "*.nc"), ("exclude", "*"), ("exclude", "logs", "dir")]
+        tree = chiltepin.transfer_task(
+            "source", "goal", "/data", "/all", recursive=True, executor="local", filters=rules, deadline="2040-01-01"
+        )
+        copy = chiltepin.transfer_task(
+            "goal", "goal", "/all", "/copied", recursive=True, executor="local", inputs=[tree]
+        )
+        single = chiltepin.transfer_task("source", "goal", "/data/1.nc", "/single.nc", executor="local")
+        missing = chiltepin.transfer_task(
+            "source", "goal", "/data/none.nc", "/none.nc", executor="local", skip_source_errors=True
+        )
+        deletions = [
+            chiltepin.delete_task(
+                "goal", f"/{top}/keep/tmp.*", recursive=True, globs=True, executor="local", inputs=[copy]
+            )
+            for top in ("all", "copied")
+        ]
+        assert all(future.result(LIMIT) is True for future in (tree, copy, single, missing, *deletions))
+        assert missing.status().skipped_paths == ("/data/none.nc",)
+        nothing = chiltepin.delete_task("goal", "/*.txt", globs=True, executor="local", check=False)
+        assert nothing.result(LIMIT) is False
+    left = world.left()
+    assert set(left) == LEFT
+    assert all(name.endswith(content) or name == "single.nc" for name, content in left.items())
