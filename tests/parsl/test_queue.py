@@ -130,6 +130,7 @@ def test_one_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch, retri
         with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
             function(*args, **kwargs).reraise()
     assert not (tmp_path / "scratch").exists()
+    assert not (tmp_path / "runinfo/000/chiltepin").exists()
 
 
 def test_one_that_ends_in_time_keeps_its_end(config, tmp_path):

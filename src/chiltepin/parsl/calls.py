@@ -15,7 +15,7 @@ from chiltepin.parsl.files import input_futures
 from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.parsl.shards import ShardedChannel
-from chiltepin.parsl.task_channels import ServiceChannel, WorkerChannel
+from chiltepin.parsl.task_channels import FOLDER, ServiceChannel, WorkerChannel
 from chiltepin.transfers import arguments, worker, worker_processes
 from chiltepin.transfers.resolve import check_places, default_data
 from chiltepin.transfers.runner import open_transfers, runs_at_service
@@ -108,7 +108,7 @@ def start(
     if any(value is not None for value in keywords.values()):
         resources = app_keywords.for_worker(operation.name, keywords, asked)
     known, rest = _known(operation, settings, asked)
-    payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), "chiltepin"), **known)
+    payload = _payload(settings, dfk, folder=os.path.join(os.path.abspath(dfk.run_dir), FOLDER), **known)
     # Parsl looks into every argument of a task for a future; where there is none, one payload costs it least.
     options = {
         "executor": _executor(operation, settings, executor),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
+import os
+import shutil
 import sys
 import threading
 import time
@@ -26,6 +28,7 @@ from chiltepin.errors import ConfigError
 from chiltepin.parsl import run_logs, signals, task_guards
 from chiltepin.parsl.cancellation import CHECK_INTERVAL, TaskCanceller
 from chiltepin.parsl.htex import fail_dead
+from chiltepin.parsl.task_channels import FOLDER
 from chiltepin.parsl.task_records import awaited, belongs_to, unfinished
 from chiltepin.transfers import callbacks, interpreter_exit
 from chiltepin.transfers.service import manager
@@ -274,6 +277,8 @@ class Shutdown:
         try:
             self._parsl_cleanup()
         finally:
+            # No worker is left that would read or write there.
+            shutil.rmtree(os.path.join(self.dfk.run_dir, FOLDER), ignore_errors=True)
             run_logs.close(logs)
 
 

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from chiltepin.transfers.service.manager import TaskManager
     from chiltepin.transfers.worker import AppPayload
 
-__all__ = ["ServiceChannel", "TaskChannel", "WorkerChannel"]
+__all__ = ["FOLDER", "ServiceChannel", "TaskChannel", "WorkerChannel"]
 
 logger = logging.getLogger(__name__)
+
+#: In the run folder: where workers are told to stop, and tell how far they are.
+FOLDER = "chiltepin"
 
 
 class TaskChannel(Protocol):
