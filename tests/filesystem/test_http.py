@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 
 import pytest
+import xxhash
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.local.store import LocalStore
+from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.locations import place_of
 from chiltepin.backends.filesystem.stores.http.store import HttpStore
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
@@ -344,6 +347,44 @@ def test_a_range_that_cannot_be_trusted_is_not_used(transfers, web, tmp_path, an
     assert (tmp_path / "f.dat").read_bytes() == CONTENT
     with store(web).folder(()).read("f.dat") as reader:
         assert (reader.parts, reader.content_id) == (False, "")
+
+
+def dated(request, content):
+    """Give a file with ranges and an old time, and without an ETag."""
+    response = Response(content)
+    response.date, response.last_modified = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2020, 2010))
+    return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
+
+
+@pytest.mark.parametrize("names", ["time", "tag"])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_what_a_killed_run_left_is_not_mixed_with_another_content(transfers, web, tmp_path, names, replaced):
+    """A copy is continued with the parts that the file has now; only an ETag saves getting them to compare."""
+    old, new = (os.urandom(3 * PART + 5) for _ in range(2))
+
+    def serve(content):
+        web.files["/data/f"] = content
+        if names == "time":
+            web.answers["/data/f"] = lambda request: dated(request, content)
+
+    serve(old)
+    with (
+        store(web).folder(()).read("f") as reader,
+        LocalStore(str(tmp_path)).folder(()) as there,
+        there.temp_file("f", size=len(old), content_id=reader.content_id) as left,
+    ):
+        left.write_at(PART, memoryview(old)[PART : 2 * PART])
+        left.mark_verified(PART, xxhash.xxh3_128_digest(old[PART : 2 * PART]))
+        # As if it had been killed here.
+        left._committed = True
+    serve(new if replaced else old)
+    web.asked.clear()
+    assert fetch(transfers, "/f").state.name == "SUCCEEDED"
+    assert (tmp_path / "f").read_bytes() == (new if replaced else old)
+    assert os.listdir(tmp_path) == ["f"]
+    ranges = {headers.get("Range", "") for _, _, headers in web.asked}
+    saved = names == "tag" and not replaced
+    assert any(f"bytes={PART}-" in asked for asked in ranges) != saved
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 500, 501, 204])

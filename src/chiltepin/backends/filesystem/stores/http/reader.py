@@ -40,8 +40,6 @@ def _validator(answer: urllib3.BaseHTTPResponse) -> str:
 class HttpReader:
     """A file of a web server, open for reading."""
 
-    pinned = True
-
     def __init__(self, client: HttpClient, page: Page) -> None:
         self._client, self._page, self._head, self._position = client, page, b"", 0
         self.checksum = ""
@@ -53,6 +51,8 @@ class HttpReader:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self.mtime = mtime_of(answer)
         self._validator, self._coding = _validator(answer), answer.headers.get("Content-Encoding")
+        # A file that was replaced may have the time of the old one, as ``cp -p`` gives it.
+        self.pinned = self._validator.startswith('"')
         self.size: int | None = None
         self._stream: urllib3.BaseHTTPResponse | None = None
         if answer.status == HTTPStatus.PARTIAL_CONTENT:
