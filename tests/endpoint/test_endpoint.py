@@ -162,6 +162,25 @@ def test_the_commands(config_dir):
     assert run("list").stdout == "No endpoints are configured\n"
 
 
+def test_both_logins(chiltepin_globus, home, monkeypatch, tmp_path):
+    """One call logs in to both services, here with credentials, and gives a client of each; another ends the logins."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
+        monkeypatch.delenv(name)
+    assert endpoint.login_required()
+    monkeypatch.setenv("GLOBUS_COMPUTE_CLIENT_ID", chiltepin_globus.authority.client_id)
+    monkeypatch.setenv("GLOBUS_COMPUTE_CLIENT_SECRET", chiltepin_globus.authority.client_secret)
+    clients = endpoint.login()
+    assert {name: type(client).__name__ for name, client in clients.items()} == {
+        "compute": "Client",
+        "transfer": "TransferClient",
+    }
+    assert clients["transfer"].endpoint_search("my-laptop")["DATA"][0]["display_name"] == "my-laptop"
+    assert not endpoint.login_required()
+    endpoint.logout()
+
+
 @needs_the_program
 def test_the_real_program(tmp_path):
     """The real program configures, and deletes what was never started, without contacting anything."""

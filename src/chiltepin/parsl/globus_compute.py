@@ -67,8 +67,10 @@ class ComputeExecutor(GlobusComputeExecutor):  # type: ignore[misc]
 
 def login() -> Any:
     """Return a client of Globus Compute; without a login, this asks for one."""
-    sdk = _sdk()
-    return sdk.Client()
+    app = _app()
+    if app.login_required():
+        app.login()
+    return _sdk().Client(app=app, do_version_check=False)
 
 
 def login_required() -> bool:
