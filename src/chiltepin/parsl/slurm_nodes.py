@@ -1,15 +1,15 @@
-"""Ask Slurm which nodes have no job any more, about workers that are silent."""
+"""Ask Slurm whether the nodes of workers that are silent still have a job."""
 
 from __future__ import annotations
 
-import getpass
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["without_job"]
+__all__ = ["SlurmNodes"]
 
 #: Seconds for a command of Slurm; Parsl has the same limit.
 _LIMIT = 10
@@ -18,22 +18,43 @@ _LIMIT = 10
 _COMPLETING = "CG"
 
 
-def without_job(hosts: Collection[str]) -> set[str]:
-    """Return those of some hosts on which no job of this user runs; none where Slurm does not know.
+class SlurmNodes:
+    """The hosts of the workers of one executor, as Slurm knows them.
 
-    A host that Slurm knows by another name makes it refuse the question.
+    A host is believed to be without a job only if Slurm has shown a job of this user there before: it may know the
+    host, or the user, by another name.
     """
+
+    def __init__(self) -> None:
+        self._asked: set[str] = set()
+        self._confirmed: set[str] = set()
+
+    def has_questions(self, hosts: Collection[str], silent: Collection[str]) -> bool:
+        """Whether `lost` would ask Slurm anything."""
+        return not self._confirmed.isdisjoint(silent) or not self._asked.issuperset(hosts)
+
+    def lost(self, hosts: set[str], silent: set[str]) -> set[str]:
+        """Return the silent ones of some hosts on which no job of this user runs any more; one question for all."""
+        asked = (hosts - self._asked) | (silent & self._confirmed)
+        running = _with_job(asked)
+        self._asked |= hosts
+        if running is None:
+            return set()
+        lost = (silent & self._confirmed) - running
+        self._confirmed |= running
+        return lost
+
+
+def _with_job(hosts: Collection[str]) -> set[str] | None:
+    """Return those of some hosts on which a job of this user runs; None where Slurm does not say."""
     names = {host.partition(".")[0]: host for host in hosts}
-    listed = _ask(
-        "squeue", "--noheader", "--user", getpass.getuser(), "--nodelist", ",".join(names), "--format", "%t %N"
-    )
+    which = ("--user", str(os.getuid()), "--nodelist", ",".join(names))
+    listed = _ask("squeue", "--noheader", *which, "--format", "%t %N")
     if listed is None:
-        return set()
-    running = [nodes for state, _, nodes in (line.partition(" ") for line in listed) if state != _COMPLETING]
-    expanded = _ask("scontrol", "show", "hostnames", ",".join(running)) if running else []
-    if expanded is None:
-        return set()
-    return {host for name, host in names.items() if name not in expanded}
+        return None
+    nodes = [nodes for state, _, nodes in (line.partition(" ") for line in listed) if state != _COMPLETING]
+    expanded = _ask("scontrol", "show", "hostnames", ",".join(nodes)) if nodes else []
+    return None if expanded is None else {host for name, host in names.items() if name in expanded}
 
 
 def _ask(*words: str) -> list[str] | None:

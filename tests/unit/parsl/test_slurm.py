@@ -10,7 +10,7 @@ from parsl.jobs.states import JobState, JobStatus
 
 import chiltepin
 from chiltepin import configure, python_task
-from chiltepin.parsl.slurm_nodes import without_job
+from chiltepin.parsl.slurm_nodes import SlurmNodes
 
 LIMIT = 60
 
@@ -97,9 +97,25 @@ def test_an_executor_is_given_up_if_no_worker_has_ever_come(executor, jobs, give
     ],
 )
 def test_a_node_without_a_job_is_told_only_by_slurm(slurm, listed, shown, gone):
-    """Of hosts that are silent, those are lost on which Slurm runs no job of this user; none where it cannot say."""
+    """Of hosts that are silent, those are lost on which a job ran, and now none of this user; none if it cannot say."""
+    nodes, hosts = SlurmNodes(), {"h2", "h3", "h4.example.org"}
+    slurm(squeue="echo 'R h[2-4]'", scontrol="echo h2; echo h3; echo h4")
+    assert nodes.has_questions(hosts, [])
+    assert nodes.lost(hosts, set()) == set()
+    assert not nodes.has_questions(hosts, [])
     slurm(squeue=listed, scontrol=shown)
-    assert without_job(["h2", "h3", "h4.example.org"]) == gone
+    assert nodes.has_questions(hosts, hosts)
+    assert nodes.lost(hosts, hosts) == gone
+
+
+@pytest.mark.parametrize("listed", ["exit 0", "echo 'squeue: error: Invalid node name' >&2; exit 1"])
+def test_a_host_that_slurm_does_not_know_as_ours_is_not_lost(slurm, listed):
+    """Where Slurm has never shown a job on a host, it is not asked about its silence."""
+    slurm(squeue=listed)
+    nodes = SlurmNodes()
+    assert nodes.lost({"h2"}, set()) == set()
+    assert not nodes.has_questions({"h2"}, {"h2"})
+    assert nodes.lost({"h2"}, {"h2"}) == set()
 
 
 @pytest.mark.parametrize(

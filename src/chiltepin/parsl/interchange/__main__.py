@@ -24,7 +24,7 @@ from typing import Any
 from parsl.executors.high_throughput.interchange import PKL_SHUTDOWN_CODE, Interchange
 from parsl.utils import setproctitle
 
-from chiltepin.parsl.slurm_nodes import without_job
+from chiltepin.parsl.slurm_nodes import SlurmNodes
 
 #: Seconds for which workers that are just starting are stopped as well. Later ones find no interchange, and end after
 #: 30 s (parsl, process_worker_pool.py, ``address_probe_timeout``).
@@ -43,7 +43,7 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
 
     def __init__(self, workflow: int, *, slurm: bool, **config: Any) -> None:
         super().__init__(**config)
-        self._workflow, self._slurm = workflow, slurm
+        self._workflow, self._nodes = workflow, SlurmNodes() if slurm else None
         self._deadline = float("inf")
         self._notified: set[bytes] = set()
         self._next_question = 0.0
@@ -66,8 +66,8 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
 
     def expire_bad_managers(self, *rest: Any) -> None:
         """Give up the managers of nodes that are lost, as Slurm says or after a long silence."""
-        if self._slurm and time.monotonic() >= self._next_question:
-            self._ask_slurm()
+        if self._nodes and time.monotonic() >= self._next_question:
+            self._ask_slurm(self._nodes)
         while self._lost:
             manager, asked = self._lost.popitem()
             record = self._ready_managers.get(manager)
@@ -76,22 +76,26 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
                 record["last_heartbeat"] = 0.0
         super().expire_bad_managers(*rest)
 
-    def _ask_slurm(self) -> None:
-        """Have a thread ask about the nodes of managers that are silent, if there are any."""
+    def _ask_slurm(self, nodes: SlurmNodes) -> None:
+        """Have a thread ask about the hosts of managers, if there is anything to ask."""
+        # Not at each round, of some hundred a second.
+        self._next_question = time.monotonic() + 1
         now = time.time()
+        managers = {manager: record["hostname"] for manager, record in self._ready_managers.items()}
         silent = {
-            manager: record["hostname"]
-            for manager, record in self._ready_managers.items()
-            if now - record["last_heartbeat"] > SILENCE
+            manager: host
+            for manager, host in managers.items()
+            if now - self._ready_managers[manager]["last_heartbeat"] > SILENCE
         }
+        if not nodes.has_questions(managers.values(), silent.values()):
+            return
 
         def ask() -> None:
-            gone = without_job(set(silent.values()))
+            gone = nodes.lost(set(managers.values()), set(silent.values()))
             self._lost.update({manager: now for manager, host in silent.items() if host in gone})
 
-        if silent:
-            self._next_question = time.monotonic() + SILENCE
-            threading.Thread(target=ask, daemon=True).start()
+        self._next_question = time.monotonic() + SILENCE
+        threading.Thread(target=ask, daemon=True).start()
 
 
 if __name__ == "__main__":
