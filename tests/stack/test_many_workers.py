@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 
 import psutil
 import pytest
@@ -152,12 +153,17 @@ def test_several_workers_leave_what_one_leaves(place, tiny_shards):
 
 def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     """transfer() and delete() with several workers leave what they leave with one, and no process behind."""
+    started = []
+    sys.addaudithook(lambda event, _: started.append(event) if event == "subprocess.Popen" else None)
     monkeypatch.setattr(policy.wait_times, "SHARD_FIRST", 0.0)
     root = place / "root"
     shutil.rmtree(root, ignore_errors=True)
-    plant(random.Random(1), root / "here/tree")  # noqa: S311 - to be repeated
+    chance = random.Random(1)  # noqa: S311 - to be repeated
+    for number in range(6):
+        plant(chance, root / f"here/tree/{number}")
     before = set(psutil.Process().children(recursive=True))
     assert transfer("here", "there", "/tree", "/copy", recursive=True, workers=3) is True
+    assert len(started) == 3
     source = {name: facts for name, facts in look(root / "here/tree").items() if facts[0] != "link"}
     assert without_times(look(root / "there/copy")) == without_times(source)
     assert delete("there", "/copy", recursive=True, workers=3) is True
