@@ -91,22 +91,29 @@ def read(path: str | os.PathLike[str]) -> Document:
     if failure:
         raise failure
     for key_node, value_node in root.value:
-        if _is_template(key_node.value, value_node):
+        if _is_template(key_node, value_node):
             content.pop(key_node.value, None)
     return Document(content, file=file, lines=builder.lines)
 
 
-def _is_template(key: str, node: Any) -> bool:
+def _is_template(key: yaml.ScalarNode, node: Any) -> bool:
     """Whether a top-level value is there for the aliases of its anchors only: under ``x-...``, a list, or text."""
-    if key.startswith("x-"):
-        return _has_anchor(node)
-    return key != DATA and not isinstance(node, yaml.MappingNode) and node.tag != _NULL and bool(node.anchor)
+    if key.value.startswith("x-"):
+        return _has_anchor(node, key.start_mark.index)
+    if key.value == DATA or isinstance(node, yaml.MappingNode) or node.tag == _NULL:
+        return False
+    return _is_anchored(node, key.start_mark.index)
 
 
-def _has_anchor(node: Any) -> bool:
+def _has_anchor(node: Any, since: int) -> bool:
     inner = [] if isinstance(node, yaml.ScalarNode) else node.value
     children = [child for pair in inner for child in pair] if isinstance(node, yaml.MappingNode) else inner
-    return bool(node.anchor) or any(map(_has_anchor, children))
+    return _is_anchored(node, since) or any(_has_anchor(child, since) for child in children)
+
+
+def _is_anchored(node: Any, since: int) -> bool:
+    # What an alias stands for begins before the alias.
+    return bool(node.anchor) and node.start_mark.index > since
 
 
 def _text(file: str) -> str:

@@ -76,6 +76,7 @@ def test_a_file_that_another_parser_has_read():
     [
         ("compute: [provider]", r":1: compute is \['provider'\]; write the keys of a resource below it"),
         ("x-large: {provider: slrum}", r":1: x-large.provider is 'slrum'; did you mean 'slurm'"),
+        ("x-env: &env [a]\ncompute: *env", r":2: compute is \['a'\]; write the keys of a resource below it"),
         ("data: &data [backend]", ":1: data is .*; write 'backend:' and 'endpoints:' below it"),
     ],
 )
@@ -86,8 +87,11 @@ def test_mistakes_are_still_told(write, text, said):
 
 
 def test_a_resource_may_be_called_x(write):
-    """Without an anchor, x-large is the name of a resource like any other."""
-    assert check(settings.read(write("x-large: {provider: slurm}\nx-all:\n"))).resources["x-large"].provider == "slurm"
+    """Without an anchor, x-large is the name of a resource like any other, also with aliases in it."""
+    text = "x-env: &env [module load gcc]\nx-large: {provider: slurm, environment: *env}\nx-all:\n"
+    resources = check(settings.read(write(text))).resources
+    assert set(resources) == {"local", "x-large", "x-all"}
+    assert resources["x-large"].environment == ("module load gcc",)
 
 
 def test_a_launcher_has_no_effect(write):
