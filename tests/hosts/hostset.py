@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-PROGRAMS = ("ip", "bridge", "tc", "unshare", "nsenter", "setpriv", "pivot_root", "sshd", "ssh-keygen")
-PACKAGES = "iproute2 openssh-server util-linux"
+PROGRAMS = ("ip", "bridge", "tc", "unshare", "nsenter", "setpriv", "pivot_root", "sshd", "ssh-keygen", "pgrep", "ps")
+PACKAGES = "iproute2 openssh-server procps util-linux"
 #: Some of these programs are only on root's PATH.
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
