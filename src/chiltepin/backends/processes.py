@@ -26,15 +26,15 @@ def host_id() -> str:
 
     One kernel at a time runs all processes with this name, so a lock of the kernel (``flock``) counts between them on
     every disk. A container may have the name and the address of one on another machine, so there it is the boot of the
-    kernel that has a name.
+    kernel that has a name, and so where a host has nothing but its name.
     """
-    boot = _read("/proc/sys/kernel/random/boot_id")
-    if boot and _in_container():
-        return _digest(boot, digits=HOST)
     address = uuid.getnode()
     # A bit that no network card has: without one, Python makes up another address in each process (RFC 9562, 6.10).
-    known = "" if address >> 40 & 1 else str(address)
-    return _digest(socket.gethostname(), known, _read("/etc/machine-id"), digits=HOST)
+    known = ("" if address >> 40 & 1 else str(address)) + _read("/etc/machine-id")
+    boot = _read("/proc/sys/kernel/random/boot_id")
+    if boot and (not known or _in_container()):
+        return _digest(boot, digits=HOST)
+    return _digest(socket.gethostname(), known, digits=HOST)
 
 
 @cache
