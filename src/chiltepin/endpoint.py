@@ -233,6 +233,8 @@ def _require(name: str, config_dir: _Directory) -> None:
             f"No compute endpoint {name!r} is configured in {_folder(config_dir)}; {suggest(name, known)}",
             endpoint=name,
         )
+    # Else stop() would try again and again.
+    _program()
 
 
 def _program() -> str:

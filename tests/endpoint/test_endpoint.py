@@ -132,11 +132,13 @@ class TestMistakes:
         assert isinstance(caught.value, TimeoutError)
 
     def test_no_program(self, monkeypatch, tmp_path):
-        """Without the program, the error says what to install."""
+        """Without the program, the error says what to install, at once."""
+        endpoint.configure("one")
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
-        with pytest.raises(RuntimeError, match=r"type: pip install 'chiltepin\[endpoint\]'"):
-            endpoint.configure("one")
+        for call, name in ((endpoint.configure, "two"), (endpoint.start, "one"), (endpoint.stop, "one")):
+            with pytest.raises(RuntimeError, match=r"type: pip install 'chiltepin\[endpoint\]'"):
+                call(name)
 
 
 def test_the_commands(config_dir):
