@@ -201,26 +201,27 @@ class Transfers:
     ) -> ShardOutcome:
         """Do one part of a request, and wait for its end; the parameters are those of `run`.
 
-        What only one worker can do is done whole. What could not be done is told by the outcome, so that Parsl does not
-        repeat it.
+        What only one worker can do is done whole. The outcome also tells what could not be done: Parsl repeats nothing.
         """
         backend, name = self.backend, submission_id
         handle = TaskHandle.at_worker(backend.name, name)
         if stopped():
             status = TaskStatus(handle=handle, state=TaskState.CANCELED, code="CANCELED")
             return ShardOutcome(status=status)
-        try:
-            if can_share(backend, request):
-                submit = partial(backend.submit_shard, request, shard, name)
-                self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
-                return backend.shard_outcome(handle)
+        if can_share(backend, request):
+            submit = partial(backend.submit_shard, request, shard, name)
+        else:
             submit = partial(backend.submit, request, name)
+        error: ChiltepinError | None = None
+        try:
             status = self._run_here(name, request, submit, timeout, polling_interval, stopped, told)
         except ChiltepinError as err:
-            return ShardOutcome(status=status_from_error(err, describe(request), handle), error=err)
-        if status.state is TaskState.SUCCEEDED:
-            return ShardOutcome(status=status)
-        return ShardOutcome(status=status, failures=((status.code, status.reason),), failed=1)
+            status, error = status_from_error(err, describe(request), handle), err
+        if can_share(backend, request):
+            # One that was stopped, too, has given back what it had begun.
+            return replace(backend.shard_outcome(handle), status=status, error=error)
+        failures = () if status.state is TaskState.SUCCEEDED else ((status.code, status.reason),)
+        return ShardOutcome(status=status, failures=failures, failed=len(failures), error=error)
 
     def task_log(self, name: str, request: Request) -> TaskLog:
         """Return what records the task of this submission id for users."""

@@ -263,7 +263,7 @@ class ShardedTask:
         if removal:
             left = policy.wait_times.STOP_GRACE
         if left <= 0:
-            self._refuse(self._timeout_error())
+            self._refuse(shard, self._timeout_error())
             return
         if self._began is not None and not self._timed:
             # A shard may wait for a worker that has other tasks.
@@ -272,7 +272,7 @@ class ShardedTask:
         try:
             running = self._start(request, replace(shard, resumed=self._resumed), left)
         except Exception as err:  # noqa: BLE001 - the other workers have to stop
-            self._refuse(err)
+            self._refuse(shard, err)
             return
         with self._lock:
             self._running.add(running)
@@ -281,10 +281,11 @@ class ShardedTask:
             running.stop()
         running.future.add_done_callback(partial(self._has_ended, running, shard, losses))
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, shard: Shard, error: Exception) -> None:
         """End because a shard cannot be started."""
         with self._lock:
             self._live -= 1
+            self._queue.ended(shard.range, done=False)
         self._stop(error)
 
     def _has_ended(self, running: RunningShard, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:

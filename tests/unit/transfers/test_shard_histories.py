@@ -9,11 +9,12 @@ import json
 import os
 import random
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskFailedError, TaskLostError
 from chiltepin.model import DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferItem, TransferRequest
-from chiltepin.protocol import Shard, ShardOutcome
+from chiltepin.protocol import FileRange, Shard, ShardOutcome
 from chiltepin.transfers.activity import ActivityLog, ActivityReader
 from chiltepin.transfers.journal.unfinished import UnfinishedRecord
 from chiltepin.transfers.outcomes import status_from_error
@@ -47,7 +48,8 @@ class Worker:
         self.shard, self.seconds = shard, seconds
         self.future, self.stopped = Future(), False
         self.future.set_running_or_notify_cancel()
-        self.todo = [] if shard.last else [(folder, shard.part, shard.parts) for folder in shard.folders]
+        whole = shard.last or shard.range is not None
+        self.todo = [] if whole else [(folder, shard.part, shard.parts) for folder in shard.folders]
         self.rest, self.visited, self.seen = [], [], {}
         self.own = TaskHandle.at_worker("local", str(id(self)))
 
@@ -77,6 +79,10 @@ class History:
         self.tree = {}
         self.plant((), 3)
         self.large = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
+        #: How many ranges the one file has that some folders have besides.
+        self.ranges = {parts: chance.randint(2, 4) for parts in self.tree if chance.random() < 0.1}
+        #: What has come of each of them that a worker has given back, by its temporary file.
+        self.copied, self.named, self.removed, self.spoilt = {}, set(), set(), set()
         self.deletes, self.workers, self.raises = chance.random() < 0.3, chance.randint(1, 5), chance.random() < 0.5
         item = TransferItem(source="/s", destination="/d")
         self.request = (
@@ -87,9 +93,10 @@ class History:
             )
         )
         self.running, self.started, self.done, self.counted = [], [], [], 0
+        self.closes = chance.random() < 0.5
         self.calm, self.stop_at = chance.random() < 0.4, chance.choice([None, None, chance.randint(0, 20)])
         self.ended_by, self.failed, self.refusal = None, 0, chance.choice([None] * 9 + [chance.randint(1, 9)])
-        self.losses, self.most, self.lost = {}, (0, 0), False
+        self.losses, self.most = {}, (0, 0)
         self.clock = Clock()
         self.folder = str(folder)
         self.log = ActivityLog(self.folder, lambda: datetime.now(timezone.utc))
@@ -115,7 +122,10 @@ class History:
 
     def start(self, request, shard, seconds):
         """Be the `start` of the task."""
-        assert self.ended_by is None, "a shard was started after the end"
+        part = shard.range
+        if part is not None:
+            self.check_step(part)
+        assert self.ended_by is None or (part and part.step == "remove"), "a shard was started after the end"
         assert not self.task.future.done()
         assert len(self.running) < self.workers
         assert request == self.request or (self.deletes and request.ignore_missing)
@@ -123,11 +133,37 @@ class History:
             assert not self.running
             assert not self.failed or self.deletes
         self.started.append(shard)
-        if self.refusal == len(self.started):
-            self.ended_by = "refusal"
+        if self.refusal == len(self.started) or (self.closes and self.refusal and self.refusal < len(self.started)):
+            self.ended_by = self.ended_by or "refusal"
+            if part:
+                self.removed.add(part.temp_file)
             raise BackendError("It takes no more tasks.")
         self.running.append(Worker(shard, seconds))
         return self.running[-1]
+
+    def check_step(self, part):
+        """See that a step of a large file comes in its turn."""
+        busy = [worker for worker in self.running if worker.shard.range and worker.shard.range.file == part.file]
+        assert part.temp_file not in self.named | self.removed
+        if part.step == "commit":
+            assert not busy
+            assert sorted(self.copied[part.temp_file]) == list(range(self.ranges[part.file]))
+        elif part.step == "remove":
+            assert not busy
+            assert self.ended_by or part.temp_file in self.spoilt
+
+    def end_step(self, worker, state):
+        """Note what has come of a step of a large file."""
+        part = worker.shard.range
+        if state is not TaskState.SUCCEEDED:
+            self.spoilt.add(part.temp_file)
+        elif part.step == "copy":
+            self.copied[part.temp_file].append(part.offset)
+        elif part.step == "commit":
+            self.named.add(part.temp_file)
+            worker.visited.append((part.file, 0, 0))
+        if part.step == "remove":
+            self.removed.add(part.temp_file)
 
     def visit(self, worker):
         """Do one folder of a worker, or give it back."""
@@ -137,6 +173,10 @@ class History:
             worker.rest += [Shard(folders=(parts,), part=part, parts=of) for part in range(of)]
             return
         worker.visited.append((parts, part, of))
+        if parts in self.ranges and part == 0 and not self.deletes and worker.shard.workers > 1:
+            whole = FileRange(file=parts, temp_file=f"{parts} {len(self.copied)}", content_id="")
+            self.copied[whole.temp_file] = []
+            worker.rest += [Shard(range=replace(whole, offset=n, count=1)) for n in range(self.ranges[parts])]
         worker.todo += [((*parts, name), 0, 1) for n, name in enumerate(self.tree[parts]) if n % of == part]
         key = hash(parts)
         worker.seen[key] = worker.seen.get(key, 0) + sum(n % of == part for n in range(len(self.tree[parts])))
@@ -144,6 +184,8 @@ class History:
     def end(self, worker, state=TaskState.SUCCEEDED, **facts):
         """Have a worker give back the rest, and end."""
         self.running.remove(worker)
+        if worker.shard.range:
+            self.end_step(worker, state)
         folders = tuple(parts for parts, _, _ in worker.todo)
         rest = (*worker.rest, *([Shard(folders=folders)] if folders else []))
         self.done += worker.visited
@@ -158,17 +200,25 @@ class History:
             self.visit(worker)
         self.failed += 1
         if fatal:
-            self.ended_by = "fatal"
+            self.ended_by = self.ended_by or "fatal"
         self.end(worker, TaskState.FAILED, failures=(("NO_SPACE", f"Failure {self.failed}."),), failed=1, fatal=fatal)
 
     def lose(self, worker):
         """Lose a worker with all that it has done."""
         self.running.remove(worker)
-        key = (worker.shard.folders, worker.shard.part, worker.shard.last)
+        shard, part = worker.shard, worker.shard.range
+        key = (shard.folders, shard.part, shard.last, part)
         self.losses[key] = self.losses.get(key, 0) + 1
-        self.lost = True
-        if self.losses[key] > RETRIES:
-            self.ended_by = "lost"
+        if part is None or part.step != "remove" or not self.ended_by:
+            if self.losses[key] > RETRIES:
+                self.ended_by = self.ended_by or "lost"
+        else:
+            # A worker that removes what is left, and is lost, is not made up for.
+            self.removed.add(part.temp_file)
+        # What it has given back nobody has heard of.
+        for rest in worker.rest:
+            if rest.range:
+                self.removed.add(rest.range.temp_file)
         worker.future.set_exception(TaskLostError("Its worker is gone."))
 
     def cancel(self):
@@ -187,11 +237,11 @@ class History:
         worker = self.chance.choice(self.running)
         if worker.stopped:
             outcome = {"failures": (("CANCELED", "The task was cancelled before it was done."),), "failed": 1}
-            self.end(worker, TaskState.CANCELED, rest=(), listed={}, **outcome)
+            self.end(worker, TaskState.CANCELED, rest=tuple(worker.rest), listed={}, **outcome)
         elif not self.calm and self.chance.random() < 0.06:
             self.chance.choice([self.fail, self.fail, self.lose, self.lose, lambda w: self.fail(w, fatal=True)])(worker)
         elif not self.calm and self.chance.random() < 0.01:
-            self.ended_by = "error"
+            self.ended_by = self.ended_by or "error"
             self.end(worker, TaskState.FAILED, error=BackendError("It has no such folder."))
         elif not worker.todo or (worker.visited and self.chance.random() < 0.3):
             self.end(worker)
@@ -216,7 +266,8 @@ class History:
         while self.step():
             self.check()
             if self.ended_by:
-                assert all(worker.stopped for worker in self.running), "a worker was not told to stop"
+                late = [worker for worker in self.running if not worker.stopped]
+                assert all(worker.shard.range.step == "remove" for worker in late), "a worker was not told to stop"
         assert self.task.future.done(), "the future does not end"
         self.log.close()
         self.check_end()
@@ -246,6 +297,8 @@ class History:
             assert "cancel" not in status.reason
         else:
             assert status.state is TaskState.SUCCEEDED
+        assert set(self.copied) == self.named | self.removed, "a temporary file is left"
+        assert not self.spoilt & self.named
         if not self.ended_by:
             self.check_all_done()
         assert not [name for name in os.listdir(self.folder) if name.endswith(".unfinished")]
@@ -258,6 +311,8 @@ class History:
         """See that each folder was done, and once."""
         whole = {(parts, 0, 1) for parts in self.tree if parts not in self.large}
         done = [visit for visit in self.done if visit[2] == 1]
+        if not self.failed and not self.deletes:
+            assert {parts for parts, _, of in self.done if of == 0} == set(self.ranges if self.workers > 1 else ())
         assert len(done) == len(set(done))
         assert whole <= set(done)
         for parts, of in self.large.items():
