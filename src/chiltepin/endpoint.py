@@ -253,7 +253,7 @@ def _run(action: str, name: str, *options: str, config_dir: _Directory, timeout:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         try:
             code = subprocess.run(  # noqa: S603 - no shell
-                [_program(), *where, action, *options, "--", name],
+                [_program(), *where, action, *options, name],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
