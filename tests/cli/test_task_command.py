@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from waiting import until
 from warm import warm_command
 
 
@@ -93,6 +98,62 @@ def test_a_task_that_has_ended_is_not_canceled(moved):
     assert world.run("task", "cancel", "--all").code == 1
     assert world.run("task", "cancel").code == 2
     assert world.run("task", "cancel", task_id, "--all").code == 2
+
+
+# Here.
+
+
+class Slowly(BaseHTTPRequestHandler):
+    """A file of 100 MB, which comes in small pieces."""
+
+    never = threading.Event()
+
+    def do_HEAD(self):
+        """Tell its size."""
+        self.send_response(200)
+        self.send_header("Content-Length", "100000000")
+        self.end_headers()
+
+    def do_GET(self):
+        """Send it until the client has gone."""
+        self.do_HEAD()
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                self.wfile.write(b"x" * 100_000)
+                self.never.wait(0.05)
+
+    def log_message(self, *words):
+        """Log nothing."""
+
+
+@pytest.fixture
+def web():
+    """The URL of a web server with that file."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slowly) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_another_process_moves_is_canceled(local, web):
+    """A transfer of this machine stops when another command asks for it, says so, and leaves nothing behind."""
+    endpoints = {"a": {"filesystem": web}, "b": {"filesystem": str(local.b)}}
+    local.write(backend="filesystem", endpoints=endpoints)
+    with local.process("transfer", "a:/big", "b:/big", stderr=subprocess.PIPE, text=True) as mover:
+        live = []
+        until(lambda: live.extend(local.json("task", "list", "--filter-status", "ACTIVE")) or live, 60)
+        task_id = live[0]["task_id"]
+        assert local.json("task", "cancel", task_id) == [{"task_id": task_id, "code": "Canceled"}]
+        _, said = mover.communicate(timeout=60)
+    assert mover.returncode == 1
+    assert "was canceled" in said
+    assert local.json("task", "show", task_id)["state"] == "canceled"
+    assert local.run("task", "wait", task_id).code == 1
+    assert list(local.b.iterdir()) == []
+    assert not list(Path(os.environ["CHILTEPIN_JOURNAL"]).glob("*.stop"))
 
 
 # At a service.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
@@ -10,11 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 from chiltepin.errors import BackendError, ChiltepinError
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 from chiltepin.transfers import policy
+from chiltepin.transfers.activity.log import stop_file
 from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
 from chiltepin.transfers.outcomes import describe, status_from_error
+from chiltepin.transfers.own_files import exists_own
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chiltepin.model import ItemOutcome, Request, TaskHandle
     from chiltepin.protocol import TransferBackend
@@ -35,7 +39,7 @@ class TaskLog:
     ) -> None:
         self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
         self._asked, self._task = asked, ""
-        self._begun = False
+        self._begun = self._stops = False
         #: Until when nothing had moved, and since when it has; when the next line is due; what the last one was.
         self._still, self._moving = asked, cast("datetime | None", None)
         self._due = 0.0
@@ -63,6 +67,17 @@ class TaskLog:
             now + min(max((now - self._start) / 2, policy.wait_times.ACTIVITY_MIN), policy.wait_times.ACTIVITY_MAX),
         )
         self._activity_log.write("seen", {"id": self._name, **self._counts(status)})
+
+    def stop_requested(self, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Whether ``stopped`` says so, or another process has asked that the task stop; see `task_catalog`."""
+        # Until a line is written no process knows the task.
+        if self._begun and not self._stops and self._activity_log is not None:
+            file = stop_file(self._activity_log.folder, self._name)
+            self._stops = exists_own(file)
+            if self._stops:
+                with suppress(OSError):
+                    os.unlink(file)
+        return self._stops or stopped()
 
     def ended(self, status: TaskStatus, *, failed: int = 0) -> None:
         """Record the end of the task, and how many of its items have failed separately."""

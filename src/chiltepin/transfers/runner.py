@@ -181,7 +181,8 @@ class Transfers:
 
         try:
             submit = partial(self.backend.submit, request, name)
-            status = self._run_here(name, request, submit, timeout, polling_interval, stopped, tell)
+            stops = partial(task_log.stop_requested, stopped)
+            status = self._run_here(name, request, submit, timeout, polling_interval, stops, tell)
         except BaseException as err:
             task_log.failed(err)
             raise

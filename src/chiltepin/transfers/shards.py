@@ -323,6 +323,8 @@ class ShardedTask:
         elif status.state in (TaskState.CANCELED, TaskState.EXPIRED):
             self._stop(status.state)
         self._task_log.seen(self.status())
+        if self._task_log.stop_requested():
+            self.stop()
 
     def _add(self, outcome: ShardOutcome) -> None:
         if self._began is None:

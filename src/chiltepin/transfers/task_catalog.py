@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.errors import BackendError, PathNotFoundError, UnsupportedOptionError
-from chiltepin.model import TaskEvent, TaskHandle, TaskInfo, TaskState, TaskStatus
+from chiltepin.model import UUID, TaskEvent, TaskHandle, TaskInfo, TaskState, TaskStatus
 from chiltepin.protocol import TasksBackend
+from chiltepin.transfers.activity.log import stop_file
 from chiltepin.transfers.activity.reader import ActivityReader
+from chiltepin.transfers.own_files import create_own
 from chiltepin.transfers.runner import runs_at_service
 
 if TYPE_CHECKING:
@@ -104,7 +107,7 @@ class _InLog:
     """The tasks of a worker backend, as their processes have written them down."""
 
     def __init__(self, backend: TransferBackend, journal: str) -> None:
-        self._backend = backend.name
+        self._backend, self._journal = backend.name, journal
         self._reader = ActivityReader(journal)
         self._records: dict[str, TransferRecord] = {}
 
@@ -134,13 +137,19 @@ class _InLog:
         return found[::-1][:limit]
 
     def cancel(self, task_id: str) -> bool:
-        if self.task(task_id).status.state.final:
+        record = self._record(task_id)
+        if self._info(record).status.state.final:
             return False
-        raise BackendError(
-            f"Task {task_id} is moved by a program of this backend, not by a service; stop that program, or its "
-            "future, to cancel it.",
-            backend=self._backend,
-        )
+        # The name comes from a file; one that is not an id could lead out of the folder.
+        if not UUID.fullmatch(record.name):
+            raise BackendError(f"{record.name!r} is not the id of a task that can be stopped.", backend=self._backend)
+        try:
+            os.close(create_own(stop_file(self._journal, record.name)))
+        except OSError as err:
+            why = os.strerror(err.errno or 0)
+        else:
+            return True
+        raise BackendError(f"Cannot ask task {task_id} to stop, in {self._journal}: {why}.", backend=self._backend)
 
     def _record(self, task_id: str) -> TransferRecord:
         record = self._read().get(task_id)

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-__all__ = ["SUFFIX", "ActivityLog"]
+__all__ = ["STOP_SUFFIX", "SUFFIX", "ActivityLog", "stop_file"]
 
 #: The end of the names of the files; the reader of the journal ignores them.
 SUFFIX = ".activity"
+
+#: The end of the names of the files by which another process asks that a task stop.
+STOP_SUFFIX = ".stop"
+
+
+def stop_file(folder: str, name: str) -> str:
+    """Return the path of the file that asks the task with this submission id to stop."""
+    return os.path.join(folder, f"{name}{STOP_SUFFIX}")
 
 
 class ActivityLog(LineWriter):
@@ -40,7 +48,7 @@ class ActivityLog(LineWriter):
 def _remove_old(folder: str) -> None:
     limit = time.time() - policy.wait_times.FILES_KEPT.total_seconds()
     with contextlib.suppress(OSError):
-        names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+        names = sorted(name for name in os.listdir(folder) if name.endswith((SUFFIX, STOP_SUFFIX)))
         for name in names[: policy.limits.FILES_PRUNED]:
             path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
