@@ -348,10 +348,6 @@ class Transfers:
         self._recorder.submitted(handle)
         return handle
 
-    def cancel(self, handle: TaskHandle) -> None:
-        """Ask that a task stop; see `TransferBackend.cancel`."""
-        self.backend.cancel(handle)
-
     def ls(self, endpoint: str, path: str) -> list[DirEntry]:
         """List a folder of an endpoint; see `TransferBackend.ls`."""
         return self.backend.ls(endpoint, path)
