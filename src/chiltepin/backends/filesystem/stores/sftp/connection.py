@@ -268,7 +268,8 @@ class Connection:
 
     def _told(self, error: Exception) -> tuple[str, str]:
         if isinstance(error, TimeoutError):
-            return "TIMEOUT", f"{self._login.host} has answered nothing for {self._login.response_timeout:g} s"
+            silence = f"{self._login.response_timeout:g} s"
+            return "TIMEOUT", f"{self._login.host} has answered nothing for {silence}; run it again."
         if isinstance(error, (ConnectionResetError, BrokenPipeError)):
             said = last_words(self._process, self._errors)
         elif isinstance(error, ConnectionAbortedError):
