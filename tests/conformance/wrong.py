@@ -159,6 +159,41 @@ class DeletesAtTheEnd(Folders):
             shutil.rmtree(folder, ignore_errors=True)
 
 
+class ReplacesOnRename(Folders):
+    """Renames as rename(2) does, which replaces a file."""
+
+    def rename(self, endpoint, path, new_path):
+        try:
+            super().rename(endpoint, path, new_path)
+        except BackendError as err:
+            if err.code != "FILE_EXISTS":
+                raise
+            os.replace(*(f"{self.folders[endpoint]}{one}" for one in (path, new_path)))
+
+
+class MakesAllFolders(FilesystemBackend):
+    """Takes a folder that exists for one that was made."""
+
+    def mkdir(self, endpoint, path):
+        with suppress(BackendError):
+            super().mkdir(endpoint, path)
+
+
+class GuessesSizes(FilesystemBackend):
+    """Does not ask for the size of a file."""
+
+    def stat(self, endpoint, path):
+        return replace(super().stat(endpoint, path), size=0)
+
+
+class HashesNames(FilesystemBackend):
+    """Takes the checksum of the path for that of the content."""
+
+    def checksum(self, endpoint, path):
+        super().checksum(endpoint, path)
+        return f"sha256:{hashlib.sha256(path.encode()).hexdigest()}"
+
+
 class HidesTheHidden(FilesystemBackend):
     """Leaves hidden files out of a listing."""
 
