@@ -160,3 +160,10 @@ def test_a_deletion_lists_what_goes(filled):
     assert "is a folder" in shown["problems"][0]
     [shown] = filled.json("delete", "a:/not", "--ignore-missing", "--dry-run")
     assert (shown["would_delete"], shown["problems"]) == ([], [])
+
+
+@pytest.mark.parametrize("options", [(), ("-r",)])
+def test_a_missing_source_is_foreseen_as_skipped(world, options):
+    """With --skip-source-errors a missing source would be skipped, and is no problem."""
+    foreseen = world.json("transfer", "a:/none", "b:/none", *options, "--skip-source-errors", "--dry-run")[0]
+    assert (foreseen["would_skip"], foreseen["would_move"], foreseen["problems"]) == (1, [], [])

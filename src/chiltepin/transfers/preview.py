@@ -141,7 +141,7 @@ class _Transfer:
     def _file(self, source: Place, destination: Place) -> None:
         entry = entry_at(self._transfers, source, self._known)
         if entry is None:
-            self.preview.problems.append(_missing(source))
+            self._is_missing(source)
         elif entry.kind == "dir":
             self.preview.problems.append(f"{_shown(source)} is a folder; give recursive=True to move it.")
         else:
@@ -149,7 +149,16 @@ class _Transfer:
             existing = entry_at(self._transfers, destination, self._known) if self._request.sync_level else None
             self._decide(entry, existing, source.path, destination.path)
 
+    def _is_missing(self, source: Place) -> None:
+        if self._request.accept_skipped:
+            self.preview.skipped += 1
+        else:
+            self.preview.problems.append(_missing(source))
+
     def _folder(self, source: Place, destination: Place) -> None:
+        if self._request.accept_skipped and entry_at(self._transfers, source, self._known) is None:
+            self._is_missing(source)
+            return
         pairs = both_trees(
             self._transfers, source, destination, enters=self._enters, failed=self.preview.note, may_be_new=True
         )
