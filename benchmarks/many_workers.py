@@ -102,15 +102,17 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _report(title: str, measured: dict[str, Times], *notes: str) -> None:
+def _report(title: str, measured: dict[str, Times], *notes: str, cpu: bool = False) -> None:
+    """Print a table; with the processor time, if all of it is that of processes that have ended by then."""
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     table = Table(title=f"{title}; load {load}", title_justify="left", caption="\n".join(notes), min_width=90)
-    table.add_column("by")
-    for name in ("s", "cpu s"):
-        table.add_column(name, justify="right")
-    table.add_column("ratio")
+    for name in ("by", "s", "ratio", *(["cpu s", "ratio of cpu"] * cpu)):
+        table.add_column(name)
+    first = next(iter(measured.values()))
     for name, times in measured.items():
-        table.add_row(name, f"{times.wall:.3f}", f"{times.cpu:.3f}", times.ratio)
+        shares = [mine / other for mine, other in zip(times.cpus, first.cpus, strict=True)]
+        used = (f"{times.cpu:.3f}", f"{statistics.median(shares):.2f} ({min(shares):.2f}-{max(shares):.2f})")
+        table.add_row(name, f"{times.wall:.3f}", times.ratio, *(used if cpu else ()))
     Console(width=118).print(table)
     sys.stdout.flush()
 
@@ -166,7 +168,7 @@ def _lagged(options: argparse.Namespace, folder: str) -> None:
 
             return copied
 
-        measured = alternate({f"{number} workers": candidate(number) for number in options.workers}, options.rounds)
+        measured = alternate({f"{number} processes": candidate(number) for number in options.workers}, options.rounds)
         _compared(root, max(options.workers), **RECURSIVE)
     cores = ", ".join(f"{statistics.median(taken):.2f}" for taken in shares.values())
     _report(
@@ -345,7 +347,7 @@ def _commits(options: argparse.Namespace, folder: str) -> None:
     for work, request in works.items():
         both = {"before": candidate(options.before, **request), "now": candidate(sys.executable, **request)}
         measured = alternate(both, options.rounds)
-        _report(f"g. {options.compared} files of {options.size} bytes, {work}, one worker", measured)
+        _report(f"g. {options.compared} files of {options.size} bytes, {work}, one worker", measured, cpu=True)
 
 
 if __name__ == "__main__":

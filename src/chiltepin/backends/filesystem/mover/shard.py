@@ -106,7 +106,9 @@ class ShardRun:
         batches.close()
         # Its parts list it once more, and all of them later than this.
         self.listed[_divided_key(parts)] = found.count
-        most = PARTS * self.shard.workers
-        of = min(-(-found.count // LARGE_FOLDER), most) if counted else most
+        # Each part lists the folder once more, which takes requests on a distant store.
+        of = self.shard.workers
+        if counted:
+            of = min(-(-found.count // LARGE_FOLDER), PARTS * of)
         self.rest += [Shard(folders=(parts,), part=part, parts=of) for part in range(of)]
         return None
