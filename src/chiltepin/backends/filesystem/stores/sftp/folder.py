@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from chiltepin.backends.filesystem.defaults import NothingHeld
 from chiltepin.backends.filesystem.errors import Fault
@@ -234,6 +234,14 @@ class SftpFolder(NothingHeld):
         """Remove an empty folder."""
         (asked,) = self._store.connection().ask(
             Request(MessageType.RMDIR, pack_string(self._below(name)), about=self._below(name))
+        )
+        asked.result()
+
+    def rename(self, name: str, goal: Folder, new_name: str) -> None:
+        """Rename an entry; the server refuses a name in use (draft-ietf-secsh-filexfer-02, 6.5)."""
+        old, new = self._below(name), cast("SftpFolder", goal)._below(new_name)  # noqa: SLF001 - of the same class
+        (asked,) = self._store.connection().ask(
+            Request(MessageType.RENAME, pack_string(old), pack_string(new), about=old)
         )
         asked.result()
 
