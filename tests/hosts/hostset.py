@@ -34,8 +34,10 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 NETWORK = "10.77.0"
 REPOSITORY = Path(__file__).parents[2]
-#: What runs the tests, and what they run.
-SEEN = sorted({sys.prefix, sys.base_prefix, str(REPOSITORY)})
+#: What runs the tests, and what they run; a path may lead through links.
+SEEN = sorted(
+    {path for seen in (sys.prefix, sys.base_prefix, str(REPOSITORY)) for path in (seen, os.path.realpath(seen))}
+)
 
 #: Before a command: end it with the process that has started it.
 _BOUND = ("setpriv", "--pdeathsig", "KILL")
