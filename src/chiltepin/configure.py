@@ -125,8 +125,8 @@ def load(
 def create_executor(name: str, config: Mapping[str, Any], client: Any = None) -> ParslExecutor:
     """Make the executor of one resource, for a Parsl ``Config`` of your own.
 
-    `create_htex_executor`, `create_mpi_executor` and `create_globus_compute_executor` are other names for it: the keys
-    of the resource tell which executor it is.
+    ``create_htex_executor``, ``create_mpi_executor`` and ``create_globus_compute_executor`` are other names for it: the
+    keys of the resource tell which executor it is.
 
     Parameters
     ----------
