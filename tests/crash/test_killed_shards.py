@@ -1,6 +1,6 @@
 """Kill -9 of worker processes that move one tree together, and of their workflow, in the middle of the tree.
 
-CHILTEPIN_KILLS=50 asks for a hundred kills.
+CHILTEPIN_KILLS=50 asks for 150 trees.
 """
 
 from __future__ import annotations
@@ -85,9 +85,13 @@ def test_one_worker_of_several(crew, chance, seed):
     case.cleared()
 
 
+@pytest.mark.parametrize("executor", ["crew", "local"])
 @every_seed
-def test_the_workflow_of_several_workers(fork_server, case):
-    """When the workflow is killed all its workers end; the next run completes the tree and leaves nothing else."""
+def test_the_workflow_of_several_workers(fork_server, case, executor):
+    """When the workflow is killed all its workers end; the next run completes the tree and leaves nothing else.
+
+    Threads copy the large files in ranges.
+    """
     tree(case)
-    case.hit(lambda: case.workflow(fork_server, "crew"), lambda run: run.process)
+    case.hit(lambda: case.workflow(fork_server, executor), lambda run: run.process)
     case.finish(fork_server)
