@@ -24,7 +24,7 @@ from chiltepin.backends.processes import HOST
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.temp_files import TempFiles
 
-__all__ = ["SharedTempFile", "begin_shared"]
+__all__ = ["SharedTempFile", "begin_shared", "remove_unused"]
 
 #: Stands for the host of a temporary file of no host; see `claims`.
 _NO_HOST = "0" * HOST
@@ -32,12 +32,7 @@ _NO_HOST = "0" * HOST
 
 def begin_shared(folder: int, content_id: str, name: str, size: int) -> str:
     """Make a temporary file of so many bytes, and return its name; what dead tasks have left of the same is removed."""
-    mark = hashlib.sha256(f"{content_id}/{name}".encode(errors="surrogateescape")).hexdigest()[:MARKED]
-    start = f"{_NO_HOST}-{mark}-"
-    for other in os.listdir(folder):
-        if other.startswith(TEMP_PREFIX) and (body_of(other) or "").startswith(start):
-            _remove_unused(folder, other)
-    temp_file = temporary(f"{start}{secrets.randbits(62)}")
+    temp_file = temporary(f"{remove_unused(folder, content_id, name)}{secrets.randbits(62)}")
     descriptor = os.open(temp_file, NEW, 0o600, dir_fd=folder)
     try:
         os.ftruncate(descriptor, size)
@@ -47,6 +42,16 @@ def begin_shared(folder: int, content_id: str, name: str, size: int) -> str:
     finally:
         close_quietly(descriptor)
     return temp_file
+
+
+def remove_unused(folder: int, content_id: str, name: str) -> str:
+    """Remove what dead tasks have left of a file; return what the names of its temporary files begin with."""
+    mark = hashlib.sha256(f"{content_id}/{name}".encode(errors="surrogateescape")).hexdigest()[:MARKED]
+    start = f"{_NO_HOST}-{mark}-"
+    for other in os.listdir(folder):
+        if other.startswith(TEMP_PREFIX) and (body_of(other) or "").startswith(start):
+            _remove_unused(folder, other)
+    return start
 
 
 def _remove_unused(folder: int, name: str) -> None:

@@ -10,7 +10,7 @@ from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.times import nanoseconds
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.content import Content, digest_of
-from chiltepin.backends.filesystem.mover.ranges import divided
+from chiltepin.backends.filesystem.mover.ranges import divided, forget
 from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.temp_names import is_temp_name
@@ -144,6 +144,8 @@ class Copier:
         """
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)
+            if self._resumed:
+                forget(here, entry, there, name)
             return False
         options = replace(self.options, checksum=checksum) if checksum else self.options
         size = there.copy_from(here, entry, name, options)

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.reader import LocalReader
+from chiltepin.backends.filesystem.local.shared_temp_file import remove_unused
 from chiltepin.backends.filesystem.mover.content import Content
 from chiltepin.backends.filesystem.store import CopyOptions, Dividing
 from chiltepin.protocol import FileRange, Shard
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.shard import ShardRun
     from chiltepin.backends.filesystem.mover.task import TaskRun
-    from chiltepin.backends.filesystem.store import Folder, Reader
+    from chiltepin.backends.filesystem.store import Entry, Folder, Reader
     from chiltepin.model import TransferRequest
     from chiltepin.paths import Parts
 
-__all__ = ["RANGE", "copy_range", "divided"]
+__all__ = ["RANGE", "copy_range", "divided", "forget"]
 
 #: Bytes of a range: some tenths of a second on a fast disk, beside which the milliseconds of one more shard are little.
 #: A file of fewer than two ranges is copied by one worker.
@@ -50,6 +52,13 @@ def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Par
         Shard(range=replace(whole, offset=offset, count=min(RANGE, size - offset))) for offset in range(0, size, RANGE)
     ]
     return True
+
+
+def forget(here: Folder, entry: Entry, there: Folder, name: str) -> None:
+    """Remove what a killed task has left of a large file that is whole at the destination, and not copied again."""
+    if isinstance(there, LocalFolder) and entry.size is not None and entry.size >= 2 * RANGE:
+        with here.read(entry.name) as reader:
+            remove_unused(there.descriptor, reader.content_id, name)
 
 
 def _identity(reader: Reader) -> str:
