@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TIMES", "DeleteOptions", "TransferOptions", "check", "checked", "delete_request", "transfer_request"]
 
+#: Arguments of a call that are checked elsewhere, for suggestions.
+_NOT_OF_REQUESTS = ("check", "client", "executor", "inputs")
+
 #: The arguments of a call that are no part of its request.
 TIMES = ("timeout", "polling_interval")
 
@@ -374,5 +377,7 @@ def _known(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
     """Return the checked options; a name that ``kind`` does not have is a TypeError, as for any function."""
     for name in options:
         if name not in kind.__annotations__:
-            raise TypeError(f"There is no argument {name!r} here; {suggest(name, kind.__annotations__)}")
+            others = {*TransferOptions.__annotations__, *DeleteOptions.__annotations__} - {*kind.__annotations__}
+            known = [*CHECKS.keys() - others, *_NOT_OF_REQUESTS]
+            raise TypeError(f"There is no argument {name!r} here; {suggest(name, known)}")
     return checked(options)
