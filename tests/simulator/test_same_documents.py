@@ -14,8 +14,9 @@ from simulated import World
 from chiltepin.cli import main
 from chiltepin.testing.simulator import Simulator
 
-#: A deadline before the timeout of a command, which is a day.
-SOON = f"{datetime.now(timezone.utc) + timedelta(hours=2):%Y-%m-%dT%H:%M:%S}"
+#: Stand for a deadline before the timeout of a command, which is a day, and for an id that was not used: each test has
+#: its own.
+SOON, SOON_APART, NEW_ID = "SOON", "SOON APART", "NEW-ID"
 
 TRANSFERS = [
     (),
@@ -34,7 +35,7 @@ TRANSFERS = [
     ("--notify", "off"),
     ("--deadline", SOON),
     ("--deadline", SOON, "--label", "of today"),
-    ("--submission-id", str(uuid.uuid4())),
+    ("--submission-id", NEW_ID),
 ]
 
 #: What globus leaves out because it is the service's default (SDK documentation, ``TransferData``).
@@ -48,8 +49,16 @@ DELETIONS = [
     ("-r", "--no-enable-globs", "--ignore-missing"),
     ("--local-user", "ada", "--ignore-missing"),
     ("--notify", "failed", "--label", "of today", "--ignore-missing"),
-    ("--deadline", SOON.replace("T", " "), "--submission-id", str(uuid.uuid4()), "--ignore-missing"),
+    ("--deadline", SOON_APART, "--submission-id", NEW_ID, "--ignore-missing"),
 ]
+
+
+@pytest.fixture
+def words(request):
+    """The words of one command line, with the time and the id of this test."""
+    soon = f"{datetime.now(timezone.utc) + timedelta(hours=2):%Y-%m-%dT%H:%M:%S}"
+    own = {SOON: soon, SOON_APART: soon.replace("T", " "), NEW_ID: str(uuid.uuid4())}
+    return tuple(own.get(word, word) for word in request.param)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +115,7 @@ def quiet(words):
     return words if "--notify" in words else (*words, "--notify", "off")
 
 
-@pytest.mark.parametrize("words", TRANSFERS, ids=" ".join)
+@pytest.mark.parametrize("words", TRANSFERS, ids=" ".join, indirect=True)
 def test_a_transfer_is_the_document_of_globus(world, shell, ours, words):
     """The document of a transfer has the keys and values of that of ``globus transfer --dry-run``."""
     folder = str(uuid.uuid4())
@@ -120,7 +129,7 @@ def test_a_transfer_is_the_document_of_globus(world, shell, ours, words):
     assert our == theirs
 
 
-@pytest.mark.parametrize("words", DELETIONS, ids=" ".join)
+@pytest.mark.parametrize("words", DELETIONS, ids=" ".join, indirect=True)
 def test_a_deletion_is_the_document_of_globus(world, shell, ours, words):
     """The document of a deletion has the keys and values of that of ``globus delete --dry-run``."""
     path = f"/{uuid.uuid4()}"
