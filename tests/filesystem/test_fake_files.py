@@ -35,8 +35,9 @@ def read(path):
 
 def prepare(fs):
     """Make the packages visible, and a working directory with settings."""
-    # The second is where the package itself is, if it is not among the others.
-    fs.add_real_paths([sysconfig.get_path("purelib"), str(Path(chiltepin.__file__).parent)])
+    packages, own = sysconfig.get_path("purelib"), str(Path(chiltepin.__file__).parent)
+    # Where it is installed for development, the package itself is not among the others.
+    fs.add_real_paths([packages] if own.startswith(packages) else [packages, own])
     fs.create_file("/work/chiltepin.yaml", contents=SETTINGS)
     os.chdir("/work")
 

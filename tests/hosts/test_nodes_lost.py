@@ -40,6 +40,9 @@ def test_a_node_that_slurm_knows_to_be_down_is_lost_at_once(hosts, slurm, hold):
     with hold("/shared/runinfo") as workflow:
         until(lambda: list((hosts.shared / "held").iterdir()))
         [node] = (file.name for file in (hosts.shared / "held").iterdir())
+        # Slurm is asked about a new node within a second, and is believed only of those that it has known then.
+        known = time.monotonic() + 3
+        until(lambda: time.monotonic() > known)
         hosts[node].kill()
         slurm.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
         lost = time.monotonic()

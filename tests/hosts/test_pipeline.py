@@ -6,6 +6,7 @@ import re
 import sys
 
 from hostset import python
+from waiting import until
 
 
 def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
@@ -23,4 +24,4 @@ def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
     # Python has notes since 3.11.
     assert sys.version_info < (3, 11) or re.search(r"^ValueError: of no use It was raised on host h[234]\. $", failed)
     assert list(stage.iterdir()) == []
-    assert not slurm.ask("squeue", "-h")
+    until(lambda: not slurm.ask("squeue", "-h"))
