@@ -146,6 +146,22 @@ class Run:
         return (self._folder / "output").read_text()
 
 
+class KeptRun(Run):
+    """A workflow that several tests use; ``folder`` is that of its processes."""
+
+    @property
+    def idle(self):
+        """Whether it has ended the last copy."""
+        return "ends" in self.fork_server.heard
+
+    def close(self):
+        """End it cleanly, and check that no process is left; one that a test has left in the middle is killed."""
+        if self.idle:
+            self.end()
+        self.fork_server.close()
+        check_alone(self.folder)
+
+
 def kill(process):
     """Kill a process, with no chance to clean up."""
     with contextlib.suppress(ProcessLookupError):

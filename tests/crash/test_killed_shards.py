@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from killing import CREW, LIMIT, Case, ForkServer, Run, check_alone, kill, lent, processes, seeds
+from killing import CREW, LIMIT, Case, ForkServer, KeptRun, kill, lent, processes, seeds
 from waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -18,7 +18,7 @@ every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {
 MIB = 1 << 20
 
 
-class Crew(Run):
+class Crew(KeptRun):
     """A workflow with four worker processes, which can be killed again and again."""
 
     def __init__(self, folder):
@@ -27,18 +27,6 @@ class Crew(Run):
             (folder / end).mkdir()
         endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
         super().__init__(ForkServer(), folder, endpoints, "crew")
-
-    @property
-    def idle(self):
-        """Whether it has ended the last copy."""
-        return "ends" in self.fork_server.heard
-
-    def close(self):
-        """End it cleanly, and check that no process is left; one that a test has left in the middle is killed."""
-        if self.idle:
-            self.end()
-        self.fork_server.close()
-        check_alone(self.folder)
 
 
 @pytest.fixture

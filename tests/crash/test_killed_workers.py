@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from buckets_killed import BucketCase
-from killing import LIMIT, NAMED, Case, ForkServer, Run, check_alone, kill, lent, processes, seeds
+from killing import LIMIT, NAMED, Case, ForkServer, KeptRun, check_alone, kill, lent, processes, seeds
 from waiting import until
 
 # Parts of them wait for LIMIT seconds each, and say then what they have waited for.
@@ -21,7 +21,7 @@ every_seed = pytest.mark.parametrize("seed", seeds(1), ids=lambda seed: f"seed {
 MIB = 1 << 20
 
 
-class Pool(Run):
+class Pool(KeptRun):
     """A workflow with one worker process, which can be killed again and again."""
 
     def __init__(self, folder, bucket):
@@ -31,18 +31,6 @@ class Pool(Run):
         endpoints = {end: {"filesystem": f"file://{folder}/{end}"} for end in "ab"}
         cloud = {"filesystem": bucket.settings("cloud", **NAMED)}
         super().__init__(ForkServer(), folder, {**endpoints, "cloud": cloud}, "pool")
-
-    @property
-    def idle(self):
-        """Whether it has ended the last copy."""
-        return "ends" in self.fork_server.heard
-
-    def close(self):
-        """End it cleanly, and check that no process is left; one that a test has left in the middle is killed."""
-        if self.idle:
-            self.end()
-        self.fork_server.close()
-        check_alone(self.folder)
 
 
 @pytest.fixture
