@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError, UnsupportedOptionError
+from chiltepin.errors import BackendError, PathNotFoundError, UnsupportedOptionError
 from chiltepin.protocol import ContentBackend
-from chiltepin.transfers.two_trees import Pair, both_trees, entry_at, is_up_to_date
+from chiltepin.transfers.two_trees import Pair, Report, both_trees, entry_at, is_up_to_date
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class Difference:
 
 
 @dataclass(slots=True, kw_only=True)
-class Comparison:
+class Comparison(Report):
     """The result of a comparison.
 
     Parameters
@@ -68,13 +68,6 @@ class Comparison:
     compared: tuple[str, ...]
     differences: list[Difference] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
-
-    def note(self, error: BackendError) -> None:
-        """Add a problem; without a login there is no comparison at all."""
-        if isinstance(error, LoginRequiredError):
-            raise error
-        self.problems.append(str(error))
 
 
 def compare(transfers: Transfers, source: Place, destination: Place, level: SyncLevel) -> Comparison:

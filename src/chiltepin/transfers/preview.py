@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filters import NameFilter
-from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
+from chiltepin.errors import BackendError, PathNotFoundError
 from chiltepin.model import DeleteRequest
 from chiltepin.paths import glob
 from chiltepin.transfers.runner import runs_at_service
-from chiltepin.transfers.two_trees import Pair, Place, both_trees, entry_at, is_up_to_date
+from chiltepin.transfers.two_trees import Pair, Place, Report, both_trees, entry_at, is_up_to_date
 from chiltepin.transfers.walk import walk
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class FileMove:
 
 
 @dataclass(slots=True, kw_only=True)
-class Preview:
+class Preview(Report):
     """What would happen.
 
     Parameters
@@ -55,13 +55,6 @@ class Preview:
     compares: list[FileMove] = field(default_factory=list)
     skipped: int = 0
     deletes: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def note(self, error: BackendError) -> None:
-        """Add a problem; without a login there is no preview at all."""
-        if isinstance(error, LoginRequiredError):
-            raise error
-        self.problems.append(str(error))
 
 
 def preview(transfers: Transfers, request: Request) -> Preview:

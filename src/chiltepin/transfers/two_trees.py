@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from chiltepin.errors import BackendError, PathNotFoundError
+from chiltepin.errors import BackendError, LoginRequiredError, PathNotFoundError
 from chiltepin.model import DirEntry
 
 if TYPE_CHECKING:
@@ -15,7 +16,20 @@ if TYPE_CHECKING:
     from chiltepin.model import SyncLevel
     from chiltepin.transfers.runner import Transfers
 
-__all__ = ["Pair", "Place", "both_trees", "entry_at", "is_up_to_date"]
+__all__ = ["Pair", "Place", "Report", "both_trees", "entry_at", "is_up_to_date"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What was found, with the ``problems`` as sentences: what is missing, or cannot be listed or read."""
+
+    problems: list[str] = field(default_factory=list)
+
+    def note(self, error: BackendError) -> None:
+        """Add a problem; without a login there is no report at all."""
+        if isinstance(error, LoginRequiredError):
+            raise error
+        self.problems.append(str(error))
 
 
 class Place(NamedTuple):
