@@ -171,12 +171,11 @@ def run(
     workers = _check_workers(workers, settings)
     check_places(settings, [(endpoint, None) for endpoint, _ in _places(request)])
     times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
-    payload = _payload(settings, dfk, request=request, **times)
     try:
         if workers > 1 and can_share(open_transfers(settings.setup).backend, request):
             worker_processes.run(settings.setup, request, workers=workers, **times)
         else:
-            worker.run(payload, client)
+            worker.run(_payload(settings, dfk, request=request, **times), client)
     except TaskError:
         if check:
             raise

@@ -92,7 +92,7 @@ class ShardRun:
 
         ``counted`` tells whether to list it to its end to know its size, which costs requests on a distant store.
         """
-        if self.mine(parts) is not None or self.shard.workers == 1 or self.shard.seconds is None:
+        if self.shard.workers == 1 or self.shard.seconds is None or self.mine(parts) is not None:
             return batches
         begun: list[list[Any]] = []
         while found.count <= LARGE_FOLDER and (more := list(islice(batches, 1))):
@@ -104,9 +104,8 @@ class ShardRun:
             for _ in batches:
                 pass
         batches.close()
-        # Its parts list it once more, and all of them later than this.
+        # Each part lists the folder once more, later than this; on a distant store that takes requests.
         self.listed[_divided_key(parts)] = found.count
-        # Each part lists the folder once more, which takes requests on a distant store.
         of = self.shard.workers
         if counted:
             of = min(-(-found.count // LARGE_FOLDER), PARTS * of)

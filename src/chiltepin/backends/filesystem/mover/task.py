@@ -200,6 +200,7 @@ class TaskRun:
             failed=self.failures,
             fatal=self._fatal,
             rest=tuple(shard.rest),
-            listed=shard.listed,
+            # The last step was given all of it.
+            listed={} if shard.shard.last else shard.listed,
             seconds=time.monotonic() - shard.began,
         )
