@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import paths
 from chiltepin.errors import EndpointMismatchError
 from chiltepin.parsl import calls
 from chiltepin.parsl.calls import data_settings
 from chiltepin.parsl.files import FileFuture
 from chiltepin.parsl.futures import TransferFuture
 from chiltepin.parsl.operation import Operation
+from chiltepin.protocol import paths
 from chiltepin.tasks import join_task, python_task
 from chiltepin.transfers import arguments, worker
 from chiltepin.transfers.resolve import resolve_endpoint

@@ -13,12 +13,12 @@ from parsl.app.futures import DataFuture
 from parsl.data_provider.staging import Staging
 from parsl.utils import RepresentationMixin
 
-from chiltepin import paths
 from chiltepin.data import data_settings, local_path, transfer_task
 from chiltepin.errors import ConfigError
 from chiltepin.parsl import kernel
 from chiltepin.parsl.files import SCHEMES, location_of
 from chiltepin.parsl.shutdown import attached
+from chiltepin.protocol import paths
 from chiltepin.transfers.resolve import resolve_endpoint
 from chiltepin.transfers.worker import WithOutputDir
 

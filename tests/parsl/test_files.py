@@ -14,11 +14,12 @@ from parsl.data_provider.files import File
 from parsl.dataflow.errors import DependencyError
 
 import chiltepin
-from chiltepin import configure, delete_task, join_task, paths, python_task, staging, transfer_task
+from chiltepin import configure, delete_task, join_task, python_task, staging, transfer_task
 from chiltepin.errors import ConfigError, TaskFailedError
 from chiltepin.model import endpoint_name
 from chiltepin.parsl.files import location_of, url_of
 from chiltepin.parsl.shutdown import shutdown_of
+from chiltepin.protocol import paths
 
 LIMIT = 60
 HERE = Path(__file__).parent

@@ -18,9 +18,8 @@ SOURCE = Path(chiltepin.__file__).parent
 #: The floor of each room, by the name at the top of the package; a module may import from its own floor and from below.
 FLOORS = {
     "model": 1,
-    "protocol": 1.1,
-    "errors": 1.2,
-    "paths": 2,
+    "errors": 1.1,
+    "protocol": 1.2,
     "settings": 3,
     "backends": 3,
     "transfers": 4,

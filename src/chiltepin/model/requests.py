@@ -213,8 +213,8 @@ class DeleteRequest:
     ignore_missing : bool
         Whether a missing path counts as removed.
     globs : bool
-        Whether the last name of each path is a pattern; see ``chiltepin.paths.glob``. If nothing matches it, the path
-        is missing. Without it, a star is part of a name. One of ``BACKEND_OPTIONS``.
+        Whether the last name of each path is a pattern; see ``chiltepin.protocol.paths.glob``. If nothing matches
+        it, the path is missing. Without it, a star is part of a name. One of ``BACKEND_OPTIONS``.
     label, deadline, notify, submission_id
         As in `TransferRequest`.
     local_user : str

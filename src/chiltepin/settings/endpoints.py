@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from chiltepin.errors import shown, suggest
 from chiltepin.model import CHECKSUMS, FAULT_GRACE, NOTIFY_EVENTS, THIS_MACHINE, endpoint_name, notify_events
-from chiltepin.paths import machine_path
+from chiltepin.protocol.paths import machine_path
 from chiltepin.settings.data import DataSettings, Endpoint
 from chiltepin.settings.duplicate_endpoints import folder_problems, name_problems
 from chiltepin.settings.messages import Problem, misfit, validate

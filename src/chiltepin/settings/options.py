@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from chiltepin.errors import shown
-from chiltepin.paths import machine_path
+from chiltepin.protocol.paths import machine_path
 from chiltepin.settings.limits import GRACE, Range
 from chiltepin.settings.messages import Problem
 

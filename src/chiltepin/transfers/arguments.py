@@ -29,7 +29,7 @@ from chiltepin.model import (
     is_checksum,
     notify_events,
 )
-from chiltepin.paths import named
+from chiltepin.protocol.paths import named
 from chiltepin.settings import limits
 
 if TYPE_CHECKING:

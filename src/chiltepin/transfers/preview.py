@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chiltepin.backends.filters import NameFilter
 from chiltepin.errors import BackendError, PathNotFoundError
 from chiltepin.model import DeleteRequest
-from chiltepin.paths import glob
+from chiltepin.protocol.paths import glob
 from chiltepin.transfers.runner import runs_at_service
 from chiltepin.transfers.two_trees import Pair, Place, Report, both_trees, entry_at, is_up_to_date
 from chiltepin.transfers.walk import walk

@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import paths
 from chiltepin.backends import registry
 from chiltepin.backends.fake_files import fake_os
 from chiltepin.errors import ConfigError, EndpointMismatchError, EndpointNotFoundError, suggest
+from chiltepin.protocol import paths
 from chiltepin.settings import FILE_NAME, FILE_VARIABLE, check, default_file, read
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ from chiltepin.model import (
     contradiction,
     unsupported,
 )
-from chiltepin.paths import glob
 from chiltepin.protocol import ShardOutcome
+from chiltepin.protocol.paths import glob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -7,12 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["LINK_LIMIT", "resolved"]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import CopyOptions, Entry, Folder, Reader, Small
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["InOrderFile", "LinkFreeStore", "NothingHeld", "PlainFolder", "ReadOnlyFolder", "read_only"]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import Entry
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Folder, Store
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["Location", "is_missing"]
 

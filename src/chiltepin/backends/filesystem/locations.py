@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from chiltepin import paths
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.location import Location
 from chiltepin.errors import BackendError, ConfigError, UnsupportedOptionError
+from chiltepin.protocol import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer, Self
 
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = [
     "BLOCK",

@@ -41,7 +41,7 @@ from chiltepin.model import (
     items_of,
     unsupported,
 )
-from chiltepin.paths import parts
+from chiltepin.protocol.paths import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

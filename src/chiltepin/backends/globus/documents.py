@@ -12,7 +12,7 @@ import globus_sdk
 from chiltepin.backends.globus.options import DEFAULTS
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import LABEL_LIMIT, NOTIFY_EVENTS
-from chiltepin.paths import glob, joined, parts
+from chiltepin.protocol.paths import glob, joined, parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

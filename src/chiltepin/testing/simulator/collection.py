@@ -7,16 +7,16 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chiltepin import paths
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import UUID
+from chiltepin.protocol import paths
 from chiltepin.testing.simulator.task_faults import TaskFault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["NAMESPACE", "Collection"]
 

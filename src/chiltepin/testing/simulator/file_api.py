@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import g, jsonify, request
 
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 from chiltepin.testing.simulator import filters
 from chiltepin.testing.simulator.api_errors import ApiError, bad_request
 from chiltepin.testing.simulator.documents import file_document
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flask import Response
 
     from chiltepin.backends.filesystem.local.folder import LocalFolder
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.request_guard import RequestGuard
     from chiltepin.testing.simulator.routes import Route

@@ -10,7 +10,7 @@ import fnmatch
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 from chiltepin.testing.simulator.clock import utc
 from chiltepin.testing.simulator.copying import Copier
 from chiltepin.testing.simulator.removing import remove_tree
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.local.folder import LocalFolder
     from chiltepin.backends.filesystem.store import Entry
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings
     from chiltepin.testing.simulator.submissions import Item

@@ -6,13 +6,13 @@ import errno
 from typing import TYPE_CHECKING
 
 from chiltepin.errors import PermissionDeniedError
-from chiltepin.paths import glob
+from chiltepin.protocol.paths import glob
 from chiltepin.testing.simulator.task_faults import FROM_DISK, TaskFault, fault_from_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
     from chiltepin.testing.simulator.collection import Collection
     from chiltepin.testing.simulator.settings import Settings
     from chiltepin.testing.simulator.submissions import Item

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import DeleteRequest
-from chiltepin.paths import parts
+from chiltepin.protocol.paths import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator

@@ -28,7 +28,7 @@ from chiltepin.model import (
     contradiction,
     unsupported,
 )
-from chiltepin.paths import joined, parts
+from chiltepin.protocol.paths import joined, parts
 from chiltepin_sqlite.database import Database
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import CopyOptions, Folder, Reader
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["LocalFolder"]
 

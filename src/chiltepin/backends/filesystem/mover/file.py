@@ -14,7 +14,7 @@ from chiltepin.backends.filesystem.mover.ranges import divided, forget
 from chiltepin.backends.filesystem.mover.sync_level import is_up_to_date
 from chiltepin.backends.filesystem.store import CopyOptions
 from chiltepin.backends.filesystem.temp_names import is_temp_name
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import SyncLevel, TransferRequest
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["Copier", "copy_file", "refuse_temporary"]
 

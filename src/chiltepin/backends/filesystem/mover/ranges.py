@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.store import Entry, Folder, Reader
     from chiltepin.model import TransferRequest
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["RANGE", "copy_range", "divided", "forget"]
 

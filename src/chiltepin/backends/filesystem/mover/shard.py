@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from typing import Any, Protocol
 
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
     class Counted(Protocol):
         """A listing that counts its entries."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import fault_of
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import FATAL_CODES, Fault, fault_of
 from chiltepin.model import SKIPPED_KEPT, TaskHandle, TaskState, TaskStatus
-from chiltepin.paths import joined
 from chiltepin.protocol import ShardOutcome
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder, Store
     from chiltepin.model import SyncLevel, TransferRequest
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["copy_tree"]
 

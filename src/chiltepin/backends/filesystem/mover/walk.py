@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from chiltepin.backends.filesystem.mover.task import TaskRun
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["Node", "walk"]
 

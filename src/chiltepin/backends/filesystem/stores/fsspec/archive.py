@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 from chiltepin.backends.filesystem.defaults import LinkFreeStore, ReadOnlyFolder, read_only
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.store import BLOCK, Entry, is_valid_name
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from chiltepin.backends.filesystem.store import Store
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["ArchiveStore"]
 

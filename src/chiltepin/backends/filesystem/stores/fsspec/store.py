@@ -1,9 +1,10 @@
 """Any other fsspec filesystem as a store, by its plain methods.
 
-This is for stores without an implementation here, unlike S3 and SFTP. Names are checked (`chiltepin.paths`) before they
-are appended to the root. If a store may have links (SMB, for example), a path through a link is refused, because fsspec
-cannot tell where it leads; a link that is created between this check and the use is still followed. Methods that expand
-patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: for them, a file called ``a[1].txt`` is another one.
+This is for stores without an implementation here, unlike S3 and SFTP. Names are checked (`chiltepin.protocol.paths`)
+before they are appended to the root. If a store may have links (SMB, for example), a path through a link is refused,
+because fsspec cannot tell where it leads; a link that is created between this check and the use is still followed.
+Methods that expand patterns (``rm``, ``mv`` of the base class, ``copy``) are not used: for them, a file called
+``a[1].txt`` is another one.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from chiltepin.backends.filesystem.stores.fsspec.archive import ArchiveStore
 from chiltepin.backends.filesystem.stores.fsspec.files import FsspecReader, FsspecTempFile, mtime_of, renamed, shape_of
 from chiltepin.backends.filesystem.stores.fsspec.ftp import FtpFileSystem
 from chiltepin.backends.filesystem.temp_names import is_temp_name
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from chiltepin.backends.filesystem.store import Store
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["FsspecStore", "opened"]
 

@@ -25,7 +25,7 @@ from chiltepin.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["Answer", "HttpClient", "Page", "UnavailableError", "mtime_of", "time_of", "total_of"]
 

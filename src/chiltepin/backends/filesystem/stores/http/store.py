@@ -26,13 +26,13 @@ from chiltepin.backends.filesystem.stores.http.index_page import Listed, listed
 from chiltepin.backends.filesystem.stores.http.reader import HttpReader
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 from chiltepin.errors import ConfigError, suggest
-from chiltepin.paths import joined
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from chiltepin.backends.filesystem.store import Store
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["HttpStore"]
 

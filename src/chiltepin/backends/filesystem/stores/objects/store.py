@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.store import Reader, Store
     from chiltepin.backends.filesystem.stores.objects.client import Client, ObjectInfo
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["UNWRITABLE", "ObjectEntry", "ObjectFolder", "ObjectStore"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.store import CopyOptions, Folder, Small
     from chiltepin.backends.filesystem.stores.s3.unfinished_uploads import Record
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["S3Store"]
 

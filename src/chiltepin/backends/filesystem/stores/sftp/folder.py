@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.store import CopyOptions, Entry, Folder
     from chiltepin.backends.filesystem.stores.sftp.connection import Connection
-    from chiltepin.paths import Parts
+    from chiltepin.protocol.paths import Parts
 
 __all__ = ["SftpFolder"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chiltepin.errors import PermissionDeniedError
-from chiltepin.paths import joined, parts
+from chiltepin.protocol.paths import joined, parts
 
 
 @pytest.mark.parametrize(
