@@ -3,7 +3,7 @@
 Parsl pickles a result, or an exception, where the app runs, and unpickles it in the one thread that receives the
 results of an executor. An exception that pickles and does not unpickle ends that thread, and every future of the
 executor stays pending; `SystemExit` passes through every ``except Exception`` of Parsl
-(docs/decisions/foreign-values.md). So `run` pickles by itself, in the worker, and gives Parsl bytes and text.
+(docs/decisions/task-results.md). So `run` pickles by itself, in the worker, and gives Parsl bytes and text.
 """
 
 from __future__ import annotations

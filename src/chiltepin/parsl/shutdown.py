@@ -2,7 +2,7 @@
 
 Parsl has no hook for the end of a run. Its ``cleanup`` stops the executors and abandons the tasks that they held:
 their futures, and those of everything that depends on them, stay pending, and a call of ``result()`` hangs.
-`shutdown_of` therefore puts a `Shutdown` in front of ``cleanup`` (``docs/decisions/orderly-end.md``).
+`shutdown_of` therefore puts a `Shutdown` in front of ``cleanup`` (``docs/decisions/shutdown.md``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Between the launch of a task and the end of its future Parsl runs code of others: it pickles arguments, unpickles
 results, takes the ``repr`` of exceptions, calls a retry handler, writes a checkpoint and sends to its monitoring. Some
 of these steps handle an `Exception`, the others nothing; an unexpected exception is logged, and the future stays
-pending (docs/decisions/foreign-values.md).
+pending (docs/decisions/task-results.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A container of Azure Blob Storage, accessed with Microsoft's client.
 
-Options and environment variables are those of fsspec's adlfs. docs/decisions/clouds.md tells why its filesystem is not
-used.
+Options and environment variables are those of fsspec's adlfs. docs/decisions/azure-and-google.md tells why its
+filesystem is not used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A bucket of Google Cloud Storage, accessed with its JSON API.
 
-Options are those of fsspec's gcsfs. docs/decisions/clouds.md tells why its filesystem is not used.
+Options are those of fsspec's gcsfs. docs/decisions/azure-and-google.md tells why its filesystem is not used.
 """
 
 from __future__ import annotations
