@@ -18,7 +18,7 @@ import chiltepin
 from chiltepin import delete, local_path, python_task, transfer, transfer_task
 from chiltepin.errors import ChiltepinError
 
-MESSAGES = messages("reference/data.md", "When something goes wrong")
+MESSAGES = messages("reference/data.md", "Error messages")
 
 SETTINGS = """\
 data:
