@@ -18,7 +18,6 @@ import obstore.store  # noqa: F401
 from worker_tasks import process_id
 
 from chiltepin import Workflow, transfer_task
-from chiltepin.backends.filesystem.mover import ranges
 from chiltepin.backends.filesystem.stores.s3 import store as s3  # noqa: F401
 from chiltepin.transfers import policy
 
@@ -47,7 +46,7 @@ def outcome(future) -> str:
 
 def work(asked: dict) -> None:
     """Run a workflow that copies whatever is asked for; what is for several workers is in many small shards."""
-    ranges.RANGE = 1 << 20
+    policy.limits.SHARD_RANGE = 1 << 20
     policy.wait_times.SHARD_FIRST = policy.wait_times.SHARD_SHORT = policy.wait_times.SHARD_LONG = 0.02
     with Workflow(asked["config"], run_dir="runinfo"):
         tell(ready=outcome(process_id(executor=asked["executor"])))

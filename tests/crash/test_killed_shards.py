@@ -76,10 +76,7 @@ def test_one_worker_of_several(crew, chance, seed):
 @pytest.mark.parametrize("executor", ["crew", "local"])
 @every_seed
 def test_the_workflow_of_several_workers(fork_server, case, executor):
-    """When the workflow is killed all its workers end; the next run completes the tree and leaves nothing else.
-
-    Threads copy the large files in ranges.
-    """
+    """When the workflow is killed all its workers end; the next run completes the tree and leaves nothing else."""
     tree(case)
     case.hit(lambda: case.workflow(fork_server, executor), lambda run: run.process)
     case.finish(fork_server)

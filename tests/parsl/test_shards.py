@@ -211,6 +211,19 @@ def test_a_file_that_fails_stops_no_other(htex, control):
     assert arrived(htex, "failing") == FILES
 
 
+def test_worker_processes_write_one_file(htex, monkeypatch):
+    """A file is divided into ranges, as large as the process of the workflow says; each is a shard, and all arrive."""
+    monkeypatch.setattr(policy.limits, "SHARD_RANGE", 300_000)
+    data = os.urandom(1_000_001)
+    (htex.folder / "there/large").write_bytes(data)
+    before = htex.dfk.task_count
+    future = transfer_task("there", "there", "/large", "/ranges/copy", executor="pool", preserve_timestamp=True)
+    assert future.result(LIMIT) is True
+    assert {path.name: path.read_bytes() for path in (htex.folder / "there/ranges").iterdir()} == {"copy": data}
+    # The task, the shard that divides the file, four ranges and the one that gives it its name.
+    assert htex.dfk.task_count - before == 1 + 1 + 4 + 1
+
+
 def test_the_status_of_all_workers_is_one(htex, control):
     """The status only grows and ends as the sum; one line of the log of the workflow's process tells of the task."""
     for name in ("0/a", "3/a", "6/b"):

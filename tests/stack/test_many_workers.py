@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from chiltepin import Workflow, delete, delete_task, transfer, transfer_task
-from chiltepin.backends.filesystem.mover import content, ranges, shard
+from chiltepin.backends.filesystem.mover import content, shard
 from chiltepin.errors import TaskError
 from chiltepin.transfers import policy
 
@@ -42,7 +42,7 @@ def tiny_shards(monkeypatch):
     for name in ("SHARD_FIRST", "SHARD_SHORT", "SHARD_LONG"):
         monkeypatch.setattr(policy.wait_times, name, 0.0)
     monkeypatch.setattr(shard, "LARGE_FOLDER", 4)
-    monkeypatch.setattr(ranges, "RANGE", 100_000)
+    monkeypatch.setattr(policy.limits, "SHARD_RANGE", 100_000)
 
 
 def plant(chance, top, depth=0):
@@ -188,6 +188,30 @@ def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
     assert look(there) == {"large": ("file", data, 10**18)}
     assert (there / "large").stat().st_mode & 0o777 == 0o640
     assert (future.status().files_done, future.status().bytes_done) == (1, len(data))
+
+
+@pytest.mark.parametrize("tree", [False, True], ids=["file", "tree"])
+def test_a_large_file_that_vanishes_is_skipped(place, tiny_shards, monkeypatch, tree):
+    """A file that is removed between two ranges is skipped once, where sources may be missing, and leaves nothing."""
+    here, there = place / "root/here", place / "root/there"
+    shutil.rmtree(place / "root", ignore_errors=True)
+    (here / "top").mkdir(parents=True)
+    (here / "top/large").write_bytes(bytes(1_000_000))
+    whole = content.Content.copy_range
+
+    def copy_range(self, *args):
+        whole(self, *args)
+        (here / "top/large").unlink(missing_ok=True)
+
+    monkeypatch.setattr(content.Content, "copy_range", copy_range)
+    path = "/top" if tree else "/top/large"
+    future = transfer_task(
+        "here", "there", path, path, recursive=tree, executor="local", workers=2, skip_source_errors=True
+    )
+    assert future.result() is True
+    status = future.status()
+    assert (status.files_done, status.files_skipped, status.skipped_paths) == (0, 1, ("/top/large",))
+    assert os.listdir(there / "top") == []
 
 
 def test_a_large_file_that_changes_leaves_nothing(place, tiny_shards, monkeypatch):

@@ -159,8 +159,9 @@ class FileRange:
         What all workers have to see at the source, so that they copy parts of one content.
     offset, count : int
         Bytes.
-    step : {"copy", "commit", "remove"}
-        Copy the bytes; or, after all of them, give the file its name; or, after a failure, remove the temporary file.
+    step : {"copy", "commit", "remove", "skip"}
+        Copy the bytes; or, after all of them, give the file its name; or, after a failure, remove the temporary file;
+        or, if the source cannot be read and the request skips such files, remove it and count the file as skipped.
     """
 
     file: tuple[str, ...]
@@ -168,7 +169,7 @@ class FileRange:
     content_id: str
     offset: int = 0
     count: int = 0
-    step: Literal["copy", "commit", "remove"] = "copy"
+    step: Literal["copy", "commit", "remove", "skip"] = "copy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,8 @@ class Shard:
         After this time the worker gives back what it has not begun; None: it does all of it.
     workers : int
         How many workers there are, for dividing a large folder.
+    range_size : int
+        How many bytes of a large file are one `FileRange`; a file of at least two of them may be divided.
     range : FileRange or None
         A part of one large file, instead of folders.
     resumed : bool
@@ -202,6 +205,7 @@ class Shard:
     parts: int = 1
     seconds: float | None = None
     workers: int = 1
+    range_size: int = 1 << 29
     range: FileRange | None = None
     resumed: bool = False
     last: bool = False

@@ -16,9 +16,15 @@ __all__ = ["RangedFiles"]
 class _File:
     def __init__(self, part: FileRange) -> None:
         self.part = part
-        #: Ranges that have not ended, bytes of those that are copied, and whether one has failed.
+        #: Ranges that have not ended, bytes of those that are copied, and what follows them.
         self.left: set[FileRange] = set()
-        self.copied, self.failed = 0, False
+        self.copied = 0
+        self.end: Literal["commit", "remove", "skip"] = "commit"
+
+    def fail(self, end: Literal["remove", "skip"]) -> None:
+        """Decide what follows a range that was not copied; the first one decides."""
+        if self.end == "commit":
+            self.end = end
 
 
 class RangedFiles:
@@ -28,26 +34,29 @@ class RangedFiles:
         self._files: dict[str, _File] = {}
 
     def add(self, part: FileRange) -> None:
-        """Note a range that is to be copied."""
-        self._files.setdefault(part.temp_file, _File(part)).left.add(part)
+        """Note a range that is to be copied, or that a file is to be skipped."""
+        file = self._files.setdefault(part.temp_file, _File(part))
+        if part.step == "skip":
+            file.fail("skip")
+        else:
+            file.left.add(part)
 
     def in_vain(self, part: FileRange) -> bool:
-        """Whether another range of its file has failed."""
+        """Whether another range of its file was not copied."""
         file = self._files.get(part.temp_file)
-        return part.step == "copy" and file is not None and file.failed
+        return part.step == "copy" and file is not None and file.end != "commit"
 
     def ended(self, part: FileRange, *, done: bool) -> FileRange | None:
         """Note the end of a step; return the next one of its file, if that was the last that it waited for."""
         file = self._files[part.temp_file]
-        if part.step == "remove" or (part.step == "commit" and done):
+        if part.step in ("remove", "skip") or (part.step == "commit" and done and file.end == "commit"):
             del self._files[part.temp_file]
             return None
         file.left.discard(part)
-        file.failed = file.failed or not done
+        if not done:
+            file.fail("remove")
         file.copied += part.count if done else 0
-        if file.left:
-            return None
-        return _step(part, "remove" if file.failed else "commit")
+        return None if file.left else _step(part, file.end)
 
     @property
     def moving(self) -> int:
@@ -59,5 +68,5 @@ class RangedFiles:
         return next((_step(file.part, "remove") for file in self._files.values()), None)
 
 
-def _step(part: FileRange, step: Literal["commit", "remove"]) -> FileRange:
+def _step(part: FileRange, step: Literal["commit", "remove", "skip"]) -> FileRange:
     return replace(part, offset=0, count=0, step=step)

@@ -37,7 +37,8 @@ class ShardQueue:
         self.given_back = True
         if rest.range is not None:
             self._files.add(rest.range)
-            self._shards.append((rest, 0))
+            if rest.range.step == "copy":
+                self._shards.append((rest, 0))
         elif rest.parts == 1:
             self._folders += rest.folders
         else:

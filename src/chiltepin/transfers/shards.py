@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from chiltepin.backends import threads
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
-from chiltepin.model import SKIPPED_KEPT, DeleteRequest, TaskHandle, TaskState, TaskStatus, TransferRequest, items_of
+from chiltepin.model import SKIPPED_KEPT, DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
 from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
 from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
@@ -45,8 +45,6 @@ _COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
 def can_share(backend: TransferBackend, request: Request) -> TypeGuard[ShardingBackend]:
     """Whether several workers can do a request together: a folder, or a large file."""
     if isinstance(request, DeleteRequest) and (request.globs or not request.recursive):
-        return False
-    if isinstance(request, TransferRequest) and request.skip_source_errors and not request.recursive:
         return False
     return isinstance(backend, ShardingBackend) and len(items_of(request)) == 1
 
@@ -270,7 +268,8 @@ class ShardedTask:
             self._timed = True
             self._later(left, partial(self._stop, self._timeout_error()))
         try:
-            running = self._start(request, replace(shard, resumed=self._resumed), left)
+            sized = replace(shard, resumed=self._resumed, range_size=policy.limits.SHARD_RANGE)
+            running = self._start(request, sized, left)
         except Exception as err:  # noqa: BLE001 - the other workers have to stop
             self._refuse(shard, err)
             return

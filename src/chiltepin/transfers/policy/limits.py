@@ -23,6 +23,10 @@ UNPROVEN_TASKS = 20
 #: Folders that a worker gets at a time; it does as many of them as it has time for.
 SHARD_FOLDERS = 200
 
+#: Bytes of a large file that a worker copies at a time: some tenths of a second on a fast disk, beside which the
+#: milliseconds of one more shard are little. A file of fewer than two such ranges is copied by one worker.
+SHARD_RANGE = 1 << 29
+
 #: How often a shard whose worker was lost is given to another one, the repetitions by Parsl (``retries``) included.
 SHARD_RETRIES = 2
 

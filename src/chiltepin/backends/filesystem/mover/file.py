@@ -118,8 +118,9 @@ class Copier:
 
     def __init__(self, run: TaskRun, request: TransferRequest) -> None:
         self._task = run
-        resumed = run.shard is not None and run.shard.shard.resumed
-        self._resumed = resumed and request.sync_level is None
+        #: The shard of a request that an earlier process was killed at, where its files are to be compared.
+        resumed = run.shard is not None and run.shard.shard.resumed and request.sync_level is None
+        self._resumed = run.shard.shard if run.shard is not None and resumed else None
         #: The sync level of the request, or of one that is resumed.
         self.level: SyncLevel | None = "checksum" if self._resumed else request.sync_level
         #: How each file is to be copied.
@@ -145,7 +146,7 @@ class Copier:
         if self._left_alone(here, entry, there, existing):
             self._task.count(skipped=1)
             if self._resumed:
-                forget(here, entry, there, name)
+                forget(self._resumed, here, entry, there, name)
             return False
         options = replace(self.options, checksum=checksum) if checksum else self.options
         size = there.copy_from(here, entry, name, options)

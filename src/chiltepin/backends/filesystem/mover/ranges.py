@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from chiltepin.backends.filesystem.errors import Fault
@@ -15,8 +16,11 @@ from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.backends.filesystem.local.shared_temp_file import remove_unused
 from chiltepin.backends.filesystem.mover.content import Content
+from chiltepin.backends.filesystem.mover.retry import with_retries
+from chiltepin.backends.filesystem.mover.source_errors import is_skipped
 from chiltepin.backends.filesystem.store import CopyOptions, Dividing
 from chiltepin.protocol import FileRange, Shard
+from chiltepin.protocol.paths import joined
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.location import Location
@@ -26,17 +30,13 @@ if TYPE_CHECKING:
     from chiltepin.model import TransferRequest
     from chiltepin.protocol.paths import Parts
 
-__all__ = ["RANGE", "copy_range", "divided", "forget"]
-
-#: Bytes of a range: some tenths of a second on a fast disk, beside which the milliseconds of one more shard are little.
-#: A file of fewer than two ranges is copied by one worker.
-RANGE = 1 << 29
+__all__ = ["copy_range", "divided", "forget"]
 
 
 def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Parts, options: CopyOptions) -> bool:
     """Give back the ranges of a file, if it is large and several workers can copy it; return whether that was done."""
-    size = reader.size
-    if shard.shard.workers == 1 or size is None or size < 2 * RANGE or not reader.parts:
+    size, count = reader.size, shard.shard.range_size
+    if shard.shard.workers == 1 or size is None or size < 2 * count or not reader.parts:
         return False
     # A checksum of the whole is computed from the first byte to the last.
     if options.checksum or (options.verify and reader.checksum) or not isinstance(there, Dividing):
@@ -49,14 +49,14 @@ def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Par
         return False
     whole = FileRange(file=path, temp_file=temp_file, content_id=_identity(reader))
     shard.rest += [
-        Shard(range=replace(whole, offset=offset, count=min(RANGE, size - offset))) for offset in range(0, size, RANGE)
+        Shard(range=replace(whole, offset=offset, count=min(count, size - offset))) for offset in range(0, size, count)
     ]
     return True
 
 
-def forget(here: Folder, entry: Entry, there: Folder, name: str) -> None:
+def forget(shard: Shard, here: Folder, entry: Entry, there: Folder, name: str) -> None:
     """Remove what a killed task has left of a large file that is whole at the destination, and not copied again."""
-    if isinstance(there, LocalFolder) and entry.size is not None and entry.size >= 2 * RANGE:
+    if isinstance(there, LocalFolder) and entry.size is not None and entry.size >= 2 * shard.range_size:
         with here.read(entry.name) as reader:
             remove_unused(there.descriptor, reader.content_id, name)
 
@@ -76,14 +76,20 @@ def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: L
     part = cast("FileRange", shard.shard.range)
     source, target = _places(request, origin, goal, part.file)
     with target.parent() as there:
-        if part.step == "remove":
+        if part.step in ("remove", "skip"):
             with suppress(FileNotFoundError):
                 there.remove(part.temp_file)
+            if part.step == "skip":
+                run.skip(joined(source.parts))
             return
         try:
-            _do(run, request, source, target, there, part)
+            with_retries(run, partial(_do, run, request, source, target, there, part), origin.store, goal.store)
         except Exception as err:  # noqa: BLE001 - other files and ranges go on
-            run.fail(err, f"Copying {source}")
+            if is_skipped(request, source, err, folder=False):
+                # Each range finds that out, and the file counts once.
+                shard.rest.append(Shard(range=replace(part, step="skip")))
+            else:
+                run.fail(err, f"Copying {source}")
 
 
 def _places(request: TransferRequest, origin: Location, goal: Location, file: Parts) -> tuple[Location, Location]:

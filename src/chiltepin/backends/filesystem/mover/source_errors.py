@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.model import TransferRequest
 
-__all__ = ["or_skip", "skips"]
+__all__ = ["is_skipped", "or_skip", "skips"]
 
 #: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
@@ -34,14 +34,19 @@ def or_skip(copy: Callable[..., None]) -> Callable[..., None]:
 
 
 def skips(run: TaskRun, request: TransferRequest, source: Location, error: Exception, *, folder: bool) -> bool:
-    """Record a file or folder that failed as skipped, and return True, if that is allowed and its source is the cause.
-
-    The same error may come from the destination, so the source is read once more.
-    """
-    if not request.skip_source_errors or not _is_skippable(error) or not _is_unreadable(source, folder=folder):
+    """Record a file or folder that failed as skipped, and return True, if `is_skipped` says so."""
+    if not is_skipped(request, source, error, folder=folder):
         return False
     run.skip(joined(source.parts))
     return True
+
+
+def is_skipped(request: TransferRequest, source: Location, error: Exception, *, folder: bool) -> bool:
+    """Whether to skip a file or folder that failed: that is allowed, and its source is the cause.
+
+    The same error may come from the destination, so the source is read once more.
+    """
+    return request.skip_source_errors and _is_skippable(error) and _is_unreadable(source, folder=folder)
 
 
 def _is_skippable(error: Exception) -> bool:
