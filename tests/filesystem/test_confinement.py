@@ -10,7 +10,7 @@ from contextlib import suppress
 import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import World
 
@@ -216,7 +216,7 @@ UP = st.sampled_from(
 TARGETS = st.one_of(PATHS, PATHS.map("/".__add__), st.sampled_from(["{root}", "{root}/a", "{root}/../out", "/"]), UP)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(links=st.lists(st.tuples(st.sampled_from(["x", "y", "a/x", "a/b/y", "c"]), TARGETS), max_size=5), path=PATHS)
 def test_a_resolved_place_is_the_kernels_or_refused(tmp_path, links, path):
     """Whatever links there are, a place is resolved as the kernel resolves it, or refused if that is outside."""

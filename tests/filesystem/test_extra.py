@@ -9,7 +9,7 @@ from typing import ClassVar
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiltepin.backends.filesystem import FilesystemBackend
@@ -139,7 +139,7 @@ def grown(folder):
     return {file.name: grown(file) if file.is_dir() else file.read_bytes() for file in folder.iterdir()}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(source=TREES, before=TREES, level=st.sampled_from([None, "size", "checksum"]))
 def test_a_mirror_makes_the_destination_equal(tmp_path, source, before, level):
     """Whatever files and folders are at the destination, of the same names or others, a mirror makes it the source."""

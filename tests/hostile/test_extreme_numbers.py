@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import chiltepin
@@ -148,7 +148,7 @@ def moved(name, parameter, value):
 
 
 @pytest.mark.parametrize(("name", "parameter"), sorted(parameters()))
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(value=ANY)
 @example(value=float(sys.maxsize))
 @example(value=10**400)
@@ -191,7 +191,6 @@ def test_a_number_on_the_command_line_is_in_range(option, value):
 
 
 @pytest.mark.parametrize(("model", "key"), sorted(keys(), key=lambda pair: pair[1]))
-@settings(deadline=None)
 @given(value=ANY)
 def test_a_number_of_the_settings_is_in_range(model, key, value):
     """A key takes a number that a machine can have, or the settings are refused in one sentence."""

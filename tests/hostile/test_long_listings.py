@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from liars import Liar, document
 
@@ -65,7 +65,7 @@ def world(tmp_path, monkeypatch):
 NAMES = st.sets(st.sampled_from([f"{letter}{number}" for letter in "abcz" for number in range(10)]), max_size=5)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(
     kept=st.sets(st.sampled_from([f"{letter}x{number}" for letter in "acz" for number in range(6)])),
     other=NAMES,

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from parsl import bash_app, python_app
 from parsl.data_provider.files import File
@@ -377,7 +377,6 @@ PATHS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(ENDPOINTS, PATHS, st.sampled_from(["chiltepin", "CHILTEPIN", "Chiltepin"]))
 @example("e", "~x", "chiltepin")
 @example("e", "/~/x", "chiltepin")
@@ -398,7 +397,6 @@ def places(files):
     return [found.find("in", ("w:/work", endpoint, tuple(names)), object()) for endpoint, names in files]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ENDPOINTS, st.lists(REAL_NAMES, min_size=1, max_size=3)), max_size=8))
 @example([("a/b", ["x"]), ("a%2Fb", ["x"]), ("a%252Fb", ["x"])])
 @example([("a", ["x"]), ("A", ["X"]), ("\u00e4", ["x"]), ("a\u0308", ["x"])])

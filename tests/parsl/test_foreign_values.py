@@ -12,7 +12,7 @@ import failing_store
 import fsspec
 import pytest
 import unpicklable
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parsl import python_app
 from parsl_configs import HERE, make_config, make_htex
@@ -63,7 +63,7 @@ plans = st.tuples(
 @example(deed="explode", plan=("itself", "exit"), executor="local")
 @example(deed="explode", plan=("itself", "quiet"), executor="local")
 @example(deed="return", plan=("exploding", "exit"), executor="pool")
-@settings(max_examples=PLANS, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=PLANS, database=None)
 def test_every_future_ends_whatever_crosses(htex, deed, plan, executor):
     """Whatever a task returns or raises, its future and that of the next task on the executor end."""
     odd = [

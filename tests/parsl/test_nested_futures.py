@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from parsl.data_provider.files import File
 from parsl.dataflow.dependency_resolvers import SHALLOW_DEPENDENCY_RESOLVER, DependencyResolver
@@ -104,7 +104,7 @@ pytestmark = pytest.mark.usefixtures("htex")
 
 
 @given(path=paths(), deep=st.booleans())
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, database=None)
 def test_a_future_at_any_depth_is_waited_for(running, path, deep):
     """The function gets the same containers with results in place of futures, also in inputs."""
     gate = Future()

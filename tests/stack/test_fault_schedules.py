@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -573,9 +573,7 @@ def test_whatever_goes_wrong_nothing_hangs_and_true_is_true(number):
     options = settings(
         max_examples=EACH,
         stateful_step_count=STEPS,
-        deadline=None,
         database=None,
-        suppress_health_check=list(HealthCheck),
         # To shrink a schedule that hangs takes an hour; its seed is enough to see it again.
         phases=[Phase.generate],
         print_blob=False,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from journal_entries import entries
 
@@ -177,7 +177,6 @@ def test_the_next_test_knows_every_field_of_a_request(kind, fields):
     assert {field.name for field in dataclasses.fields(kind)} == set(fields)
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(TransferRequest, **TRANSFERS) | st.builds(DeleteRequest, **DELETES), min_size=1, max_size=5))
 def test_every_request_comes_back_equal(requests):
     """Any request, with any text in it, is read as it was written."""
@@ -584,7 +583,6 @@ KEYS = st.sampled_from(["event", "at", "submission_id", "backend", "service", "d
 ODD = st.dictionaries(KEYS, ANYTHING | NESTED).map(lambda plain: json.dumps({"v": 1, **plain}).encode())
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=20) | ODD, max_size=5))
 def test_garbage_raises_nothing(lines):
     """Any bytes at all can be read, and any JSON."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 from clocked_backends import BatchingService, Clock
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -282,9 +282,4 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.pytestmark = [pytest.mark.timeout(300 + HISTORIES)]
-TestHistories.settings = settings(
-    max_examples=HISTORIES,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+TestHistories.settings = settings(max_examples=HISTORIES, stateful_step_count=40)
