@@ -13,6 +13,8 @@ from chiltepin.cli.exit_codes import INTERRUPTED
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 COMMANDS = sorted(main.COMMANDS)
+#: Options of almost every command, which have a table together.
+COMMON = "--config", "--backend", "--format"
 
 
 def command(name):
@@ -22,17 +24,19 @@ def command(name):
     return found
 
 
-def table(name, found=None):
-    """What the page has to have about the arguments and options of a command, or of one in a group."""
-    found = found or command(name)
-    context = click.Context(found, info_name=name)
-    rows = ["| | |", "|---|---|"]
+def options(found, *, common):
+    """The help of the common options of a command, or of all its other ones."""
     for param in found.params:
-        if isinstance(param, click.Option):
-            words, what = param.get_help_record(context)
+        if isinstance(param, click.Option) and bool({*COMMON} & {*param.opts}) is common:
+            words, what = param.get_help_record(click.Context(found))
             what = re.sub(r"\s+", " ", what).replace("|", r"\|")
-            rows.append(f"| `{words.replace('|', ' or ')}` | {what} |")
-    return "\n".join(rows)
+            yield f"`{words.replace('|', ' or ')}`", what
+
+
+def table(name, found=None):
+    """What the page has to have about the options of a command, or of one in a group."""
+    rows = [f"| {words} | {what} |" for words, what in options(found or command(name), common=False)]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows]) if rows else ""
 
 
 def section(name):
@@ -48,8 +52,7 @@ def test_every_command_and_option_is_on_the_page(name):
     context = click.Context(command(name), info_name=f"chiltepin {name}")
     usage = " ".join(command(name).collect_usage_pieces(context))
     assert f"`chiltepin {name} {usage}`" in section(name), f"`chiltepin {name} {usage}`"
-    if any(isinstance(param, click.Option) for param in command(name).params):
-        assert table(name) in section(name), table(name)
+    assert table(name) in section(name), table(name)
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if isinstance(command(name), click.Group)])
@@ -60,8 +63,28 @@ def test_every_command_of_a_group_is_on_the_page(name):
         words = " ".join((below, *arguments))
         usage = " ".join((f"chiltepin {name} {below} [OPTIONS]", *arguments))
         assert f"`{words}`" in section(name) or f"`{usage}`" in section(name)
-        if any(isinstance(param, click.Option) for param in found.params):
-            assert table(below, found) in section(name), table(below, found)
+        assert table(below, found) in section(name), table(below, found)
+
+
+def common_rows():
+    """The rows of the table of common options: each option, the commands without it, and its help."""
+    missing = {}
+    for name in COMMANDS:
+        found = command(name)
+        single = found.commands.values() if isinstance(found, click.Group) else [found]
+        for one in single:
+            for row in options(one, common=True):
+                missing.setdefault(row, {*COMMANDS}).discard(name)
+    return [
+        f"| {words} | {', '.join(f'`{name}`' for name in sorted(names))} | {what} |"
+        for (words, what), names in missing.items()
+    ]
+
+
+def test_the_common_options_are_on_the_page():
+    """The table of common options names, for each of them, the commands that do not have it."""
+    text = PAGE.read_text(encoding="utf-8").partition("\n## Common options\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `.*$", text, re.MULTILINE) == common_rows()
 
 
 def test_the_page_has_no_command_that_is_not_there():
