@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+#: The providers of Parsl that `create_provider` makes.
+PROVIDERS = ("localhost", "pbspro", "slurm")
+
+
 class WorkflowConfig(Config):  # type: ignore[misc]
     """A Parsl ``Config``, made by `load`; its other attributes may be changed before Parsl is started with it.
 
@@ -145,8 +149,13 @@ create_htex_executor = create_mpi_executor = create_globus_compute_executor = cr
 
 
 def create_provider(config: Mapping[str, Any]) -> ExecutionProvider:
-    """Make the provider of a resource that has one: ``localhost``, ``slurm`` or ``pbspro``."""
-    return create_executor("provider", config).provider
+    """Make the provider of a resource: ``localhost``, ``slurm`` or ``pbspro``; ``endpoint`` is ignored."""
+    name = config.get("provider", "localhost")
+    if name not in PROVIDERS:
+        raise ConfigError(f"Unsupported provider {name!r}; {suggest(name, PROVIDERS)}", key="provider")
+    keys = {key: value for key, value in config.items() if key != "endpoint"}
+    settings = check({"provider": keys}, backends=registry.names())
+    return parsl_executors.create_provider(settings.resources["provider"])
 
 
 def _executor(label: str, resource: Resource, data: DataSettings, client: Any) -> ParslExecutor:
@@ -176,12 +185,11 @@ def _included(settings: Settings, include: str | Iterable[str] | None) -> list[s
     if include is None:
         return list(settings.resources)
     labels = [include] if isinstance(include, str) else list(include)
-    for label in labels:
-        if label not in settings.resources:
-            raise ConfigError(
-                f"include names the resource {label!r}, which the settings do not have; "
-                f"{suggest(label, settings.resources)}",
-                file=settings.file,
-                key=str(label),
-            )
+    if missing := [label for label in labels if label not in settings.resources]:
+        raise ConfigError(
+            f"Resources specified in include list not found in config: {', '.join(map(repr, missing))}; "
+            f"{suggest(missing[0], settings.resources)}",
+            file=settings.file,
+            key=str(missing[0]),
+        )
     return list(dict.fromkeys([LOCAL, *labels]))

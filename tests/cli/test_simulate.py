@@ -174,10 +174,10 @@ print(task["request_time"], task["completion_time"])
 
 
 def test_the_service_can_be_made_slower(folder):
-    """With a latency of a second and a bandwidth of 20 bytes per second, 20 bytes take the service two seconds."""
+    """With a file latency of a second and a bandwidth of 20 bytes per second, 20 bytes take the service two seconds."""
     (folder / "laptop").mkdir()
     (folder / "laptop" / "a.txt").write_bytes(b"x" * 20)
-    said = simulate(*COLLECTIONS, "--latency", "1", "--bandwidth", "20", *python(TIMED)).stdout
+    said = simulate(*COLLECTIONS, "--file-latency", "1", "--bandwidth", "20", *python(TIMED)).stdout
     began, ended = map(datetime.fromisoformat, said.split())
     assert ended - began >= timedelta(seconds=2)
 
@@ -201,7 +201,7 @@ def test_the_limits_can_be_lifted(words, said, folder):
     """Globus meters requests, refuses too many tasks and queues most; the simulator does not if it is told not to."""
     (folder / "laptop").mkdir()
     (folder / "laptop" / "a.txt").write_text("a")
-    assert simulate(*COLLECTIONS, "--latency", "60", *words, *python(MANY)).stdout == said
+    assert simulate(*COLLECTIONS, "--file-latency", "60", *words, *python(MANY)).stdout == said
     assert list((folder / "scratch").iterdir()) == []
 
 
@@ -260,8 +260,24 @@ def test_a_fault_that_does_not_heal_is_told(folder):
 def test_a_fault_hits_so_many_requests(folder):
     """The next requests fail, as many as were named, in the order of the options; then all is well again."""
     faults = ("--fail", "/submission_id:503", "--fail", "get /submission_id:drop:1")
-    said = simulate(*COLLECTIONS, *faults, "--request-latency", "0.2", *python(LOGGED)).stdout
+    said = simulate(*COLLECTIONS, *faults, "--latency", "0.2", *python(LOGGED)).stdout
     assert said == "503 ServiceUnavailable\nGlobusConnectionError\nanswered True\n"
+
+
+#: A client of Globus Compute, which logs in and asks for the versions of the service as soon as it is made.
+COMPUTE_CLIENT = """
+from globus_compute_sdk import Client
+client = Client()
+print(client.app.login_required(), client.web_service_address)
+"""
+
+
+def test_a_program_logs_in_to_globus_compute(folder):
+    """With one option, the SDK of Globus Compute logs in here, without a question; its port may be taken by others."""
+    with socket.socket() as probe:
+        free = probe.connect_ex(("127.0.0.1", 5000)) != 0
+    ended = simulate(*COLLECTIONS, "--compute", *python(COMPUTE_CLIENT), code=0 if free else 1)
+    assert ended.stdout == ("False http://localhost:5000\n" if free else "")
 
 
 # Without one.
@@ -303,6 +319,7 @@ def test_the_environment_for_a_shell(how, folder):
         (("--collection", "a=file"), "/file is a file; name a folder for 'a'"),
         ((*COLLECTIONS, "--port", "70000"), "70000 is not in the range"),
         ((*COLLECTIONS, "--latency", "-1"), "-1.0 is not in the range"),
+        ((*COLLECTIONS, "--compute", "--port", "80"), "--compute listens on port 5000"),
         ((*COLLECTIONS, "--bandwidth", "fast"), "'fast' is not a valid number"),
         ((*COLLECTIONS, "--fail", "POST /transfer"), "'POST /transfer' is no failure"),
         ((*COLLECTIONS, "--fail", "/transfer:200"), "'/transfer:200' is no failure"),

@@ -47,10 +47,3 @@ def test_a_client_logs_in_to_all_services_at_once(simulator):
         assert scope in known.check(token).scope
     app.logout()
     app.close()
-
-
-def test_the_client_of_compute_checks_its_version(simulator):
-    """The client of Globus Compute asks for versions when it is made, and any is accepted."""
-    with globus_sdk.ComputeClientV2(base_url=simulator.url) as client:
-        versions = client.get_version(service="all")
-    assert (versions["min_sdk_version"], versions["min_ep_version"]) == ("0.0.0", "0.0.0")

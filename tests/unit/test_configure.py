@@ -121,9 +121,9 @@ def test_include_chooses(include, labels):
 
 
 def test_include_of_an_unknown_label_is_refused():
-    """A label that is not there is named, with the nearest one."""
-    with pytest.raises(ConfigError, match=r"the resource 'comput'.*did you mean 'compute'. Known: compute, local"):
-        configure.load({"compute": {}}, include="comput")
+    """Labels that are not there are named, with the nearest label to the first of them."""
+    with pytest.raises(ConfigError, match=r"in config: 'comput', 'x'; did you mean 'compute'. Known: compute, local"):
+        configure.load({"compute": {}}, include=["comput", "compute", "x"])
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------
@@ -386,8 +386,11 @@ def test_the_executor_of_one_resource():
     client = object()
     far = configure.create_globus_compute_executor("mine", {"endpoint": UUID}, client=client)
     assert (far.endpoint, far.client) == (UUID, client)
-    provider = configure.create_provider({"provider": "slurm", "account": "me", "max_blocks": 3})
+    provider = configure.create_provider({"provider": "slurm", "account": "me", "max_blocks": 3, "endpoint": UUID})
     assert isinstance(provider, GuardedSlurmProvider)
     assert (provider.account, provider.max_blocks) == ("me", 3)
+    assert isinstance(configure.create_provider({}), LocalProvider)
+    with pytest.raises(ConfigError, match="Unsupported provider 'threads'; known: localhost, pbspro, slurm"):
+        configure.create_provider({"provider": "threads"})
     with pytest.raises(ConfigError, match=r"mine\.provider is 'slrum'; did you mean 'slurm'"):
         configure.create_executor("mine", {"provider": "slrum"})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from chiltepin.settings import Resource
 
-__all__ = ["create_executor"]
+__all__ = ["create_executor", "create_provider"]
 
 #: The secrets of Globus clients: only the workflow's process moves data by Globus.
 KEPT_BACK = ("CHILTEPIN_CLIENT_SECRET", "GLOBUS_COMPUTE_CLIENT_SECRET")
@@ -52,7 +52,7 @@ def create_executor(label: str, resource: Resource, *, client: Any = None) -> Pa
         return ThreadPoolExecutor(label=label, max_threads=resource.max_threads)
     common = {
         "label": label,
-        "provider": _provider(resource),
+        "provider": create_provider(resource),
         "address": LOOPBACK,
         "heartbeat_period": HEARTBEAT,
         # Messages are unpickled, and that runs code: no other user of a cluster's network may send one.
@@ -84,7 +84,8 @@ def _own_addresses() -> set[str]:
     return {address.address for address in found if address.family == socket.AF_INET}
 
 
-def _provider(resource: Resource) -> ExecutionProvider:
+def create_provider(resource: Resource) -> ExecutionProvider:
+    """Make the provider of Parsl that a resource names."""
     blocks = {
         "init_blocks": resource.init_blocks,
         "min_blocks": resource.min_blocks,

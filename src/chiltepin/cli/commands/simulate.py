@@ -28,6 +28,9 @@ __all__ = ["simulate"]
 #: The exit codes of a shell for a missing command, and for one that cannot be run (POSIX, "Exit Status").
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 
+#: The port that globus_compute_sdk uses in its environment "local" (``sdk/_environments.py``).
+COMPUTE_PORT = 5000
+
 _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.maxsize}
 
 
@@ -55,14 +58,21 @@ _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.m
     help="Bytes per second of one task; no limit if not given.",
 )
 @click.option(
-    "--latency", type=Number(GRACE), default=0.0, metavar="SECONDS", help="Seconds before the first byte of each file."
-)
-@click.option(
+    "--latency",
     "--request-latency",
+    "request_latency",
     type=Number(GRACE),
     default=0.0,
     metavar="SECONDS",
     help="Seconds before the answer to each request.",
+)
+@click.option(
+    "--file-latency",
+    "latency",
+    type=Number(GRACE),
+    default=0.0,
+    metavar="SECONDS",
+    help="Seconds before the first byte of each file.",
 )
 @click.option(
     "--fail",
@@ -73,12 +83,18 @@ _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.m
     help="Answer the next request with this part in its path, or the next TIMES of them, with an error; drop as STATUS "
     "carries it out and loses the answer. Repeatable.",
 )
+@click.option(
+    "--compute",
+    is_flag=True,
+    help=f"Also answer logins to Globus Compute, whose SDK knows port {COMPUTE_PORT} of this machine only.",
+)
 @click.option("--no-limits", is_flag=True, help="Meter no requests, queue no tasks and refuse none for being too many.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARGS...]")
 def simulate(
     *,
     places: list[Place],
     port: int,
+    compute: bool,
     no_limits: bool,
     faults: tuple[Fault, ...],
     command: tuple[str, ...],
@@ -92,12 +108,15 @@ def simulate(
 
     The UUID of a collection comes from its name, and is the same on every machine.
     """
+    if compute and port not in {0, COMPUTE_PORT}:
+        raise click.UsageError(f"--compute listens on port {COMPUTE_PORT}; remove --port {port}.")
+    port = COMPUTE_PORT if compute else port
     places = places or settings_collections()
     with _start(places, port, {**settings, **(_NO_LIMITS if no_limits else {})}) as simulator:
         for fault in faults:
             fault.inject(simulator)
-        environment = {**os.environ, **simulator.environment()}
-        status = _run(command, environment) if command else _serve(simulator, places)
+        environment = {**simulator.environment(), **(_compute_environment(simulator) if compute else {})}
+        status = _run(command, {**os.environ, **environment}) if command else _serve(simulator, places, environment)
     sys.exit(status)
 
 
@@ -144,11 +163,21 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _serve(simulator: Simulator, places: Sequence[Place]) -> int:
+def _compute_environment(simulator: Simulator) -> dict[str, str]:
+    """Return what points the SDK of Globus Compute here, with a login that asks for nothing."""
+    known = simulator.authority
+    return {
+        "GLOBUS_SDK_ENVIRONMENT": "local",
+        "GLOBUS_COMPUTE_CLIENT_ID": known.client_id,
+        "GLOBUS_COMPUTE_CLIENT_SECRET": known.client_secret,
+    }
+
+
+def _serve(simulator: Simulator, places: Sequence[Place], environment: Mapping[str, str]) -> int:
     """Print how to reach it, and serve until a signal; that is not a failure."""
     # Before anything is printed: a reader may end this process at once.
     with _signals(signal.SIGINT, signal.SIGTERM) as signals:
-        for name, value in simulator.environment().items():
+        for name, value in environment.items():
             click.echo(f"export {name}={shlex.quote(value)}")
         width = max(len(place.name) for place in places)
         for place in places:
