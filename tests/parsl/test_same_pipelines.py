@@ -1,9 +1,10 @@
-"""One pipeline with filters, skipped sources, a deadline and patterns leaves the same files on every backend."""
+"""One pipeline with filters, skipped sources, a deadline, patterns and Parsl's files is the same on every backend."""
 
 from __future__ import annotations
 
 import pytest
 from buckets import KEYS, Moto
+from parsl.data_provider.files import File
 
 import chiltepin
 from chiltepin.testing.simulator import Simulator
@@ -13,11 +14,22 @@ LIMIT = 60
 FILES = ("1.nc", "2.nc", "3.txt", "logs/4.nc", "logs/deep/5.nc", "keep/6.nc", "keep/tmp.1/7.nc", "keep/8.log")
 
 #: What the pipeline leaves at the destination.
-LEFT = {"all/2.nc", "all/keep/6.nc", "copied/2.nc", "copied/keep/6.nc", "single.nc"}
+LEFT = {"all/2.nc", "all/keep/6.nc", "copied/2.nc", "copied/keep/6.nc", "single.nc", "joined.out"}
+
+
+@chiltepin.python_task
+def join_files(inputs=(), outputs=()):
+    """Write the contents of all inputs into the output, one a line."""
+    texts = []
+    for file in inputs:
+        with open(file) as stream:
+            texts.append(stream.read())
+    with open(outputs[0], "w") as stream:
+        stream.write("\n".join(texts))
 
 
 class Folders:
-    """Two endpoints whose files are folders here."""
+    """Two endpoints whose files are folders here, and a third one that apps see."""
 
     def __init__(self, folder, **data):
         self.folder = folder
@@ -36,9 +48,9 @@ class Folders:
 
 
 class Objects:
-    """Two endpoints in one bucket."""
+    """Two endpoints in one bucket, and one in a folder that apps see."""
 
-    def __init__(self, bucket):
+    def __init__(self, bucket, desk):
         self._bucket = bucket
         options = {"key": {"env": "PIPELINE_KEY"}, "secret": {"env": "PIPELINE_SECRET"}, "region": KEYS["region"]}
         places = {name: bucket.settings(name)["url"] for name in ("source", "goal")}
@@ -46,6 +58,7 @@ class Objects:
             name: {"filesystem": {"url": url, "options": {**options, "endpoint_url": bucket.url}}}
             for name, url in places.items()
         }
+        endpoints["desk"] = {"filesystem": str(desk)}
         self.data = {"journal": False, "backend": "filesystem", "endpoints": endpoints}
 
     def put(self, name):
@@ -60,35 +73,40 @@ class Objects:
 
 @pytest.fixture(params=["local", "filesystem", "s3", "globus"])
 def world(request, tmp_path, monkeypatch):
-    """Two endpoints, ``source`` and ``goal``, on each backend in turn."""
+    """Endpoints on each backend in turn: ``source`` and ``goal``, and ``desk``, which apps see."""
     monkeypatch.delenv("CHILTEPIN_BACKEND", raising=False)
-    names = ("source", "goal")
+    names = ("source", "goal", "desk")
+    (tmp_path / "desk").mkdir()
     if request.param == "local":
         yield Folders(tmp_path, backend="local", endpoints=dict.fromkeys(names))
     elif request.param == "filesystem":
         places = {name: {"filesystem": f"file://{tmp_path / name}"} for name in names}
         for name in names:
-            (tmp_path / name).mkdir()
+            (tmp_path / name).mkdir(exist_ok=True)
         yield Folders(tmp_path, backend="filesystem", endpoints=places)
     elif request.param == "s3":
         monkeypatch.setenv("PIPELINE_KEY", KEYS["key"])
         monkeypatch.setenv("PIPELINE_SECRET", KEYS["secret"])
         server = Moto()
-        yield Objects(server.bucket())
+        yield Objects(server.bucket(), tmp_path / "desk")
         server.stop()
     else:
         with Simulator({name: tmp_path / name for name in names}) as simulator:
             for name, value in simulator.environment().items():
                 monkeypatch.setenv(name, value)
-            places = {name: {"globus": simulator.collection(name).id} for name in names}
+            places = {
+                name: {"globus": {"collection": simulator.collection(name).id, "mount": str(tmp_path / name)}}
+                for name in names
+            }
             yield Folders(tmp_path, backend="globus", endpoints=places)
 
 
 def test_a_pipeline_leaves_the_same_files_everywhere(world, tmp_path):
-    """A tree by filters, a copy of it, a missing file that is skipped, and deletions by patterns."""
+    """A tree by filters, a copy of it, a missing file that is skipped, deletions by patterns, and files of an app."""
     for name in FILES:
         world.put(name)
-    with chiltepin.Workflow({"data": world.data}, run_dir=tmp_path / "runs"):
+    settings = {"local": {"provider": "threads", "working_dir": "desk:/work"}, "data": world.data}
+    with chiltepin.Workflow(settings, run_dir=tmp_path / "runs"):
         rules = [("exclude", "1.nc"), ("include", "*.nc"), ("exclude", "*"), ("exclude", "logs", "dir")]
         tree = chiltepin.transfer_task(
             "source", "goal", "/data", "/all", recursive=True, executor="local", filters=rules, deadline="2040-01-01"
@@ -108,8 +126,15 @@ def test_a_pipeline_leaves_the_same_files_everywhere(world, tmp_path):
         ]
         assert all(future.result(LIMIT) is True for future in (tree, copy, single, missing, *deletions))
         assert missing.status().skipped_paths == ("/data/none.nc",)
+        joined = join_files(
+            inputs=[File("chiltepin://source/data/3.txt"), File("chiltepin://goal/all/2.nc")],
+            outputs=[File("chiltepin://goal/joined.out")],
+            executor="local",
+        )
+        assert joined.outputs[0].result(LIMIT).url == "chiltepin://goal/joined.out"
         nothing = chiltepin.delete_task("goal", "/*.txt", globs=True, executor="local", check=False)
         assert nothing.result(LIMIT) is False
     left = world.left()
     assert set(left) == LEFT
+    assert left.pop("joined.out") == "3.txt\n2.nc"
     assert all(name.endswith(content) or name == "single.nc" for name, content in left.items())
