@@ -31,7 +31,7 @@ def test_the_table_of_differences_is_the_data():
     assert told == DIFFERENCES
 
 
-@pytest.mark.parametrize("row", rows("What can go wrong"), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", rows("Faults"), ids=lambda row: row[0])
 def test_what_can_go_wrong_can_be_written(row, tmp_path):
     """Each line of the table of faults is accepted by a simulator, with a task that has not ended."""
     with Simulator({"my-laptop": tmp_path / "a", "hpc-scratch": tmp_path / "b"}, clock=ManualClock()) as globus:
