@@ -1,4 +1,8 @@
-"""The table of troubles in docs/howto/globus.md: each message is what a user of Globus sees."""
+"""Errors of the Globus backend: each has the message that the docs promise.
+
+Messages that need an explanation are in the table of docs/howto/globus.md; the others, which say what to do, are in
+globus_messages.txt, one in each line.
+"""
 
 # ruff: noqa: ARG005 - every trouble is given the simulator, and some need it for nothing
 
@@ -24,7 +28,10 @@ from chiltepin import delete, local_path, transfer
 from chiltepin.errors import ChiltepinError
 from chiltepin.testing.simulator import RunningClock, Simulator
 
-MESSAGES = messages("howto/globus.md", "When something goes wrong with Globus")
+MESSAGES = [
+    *messages("howto/globus.md", "When something goes wrong with Globus"),
+    *Path(__file__).with_name("globus_messages.txt").read_text(encoding="utf-8").splitlines(),
+]
 
 #: Seconds after which something that has to happen is not waited for any more.
 LIMIT = 60
@@ -211,8 +218,26 @@ def with_options(globus, options):
     move()
 
 
-#: In the order of the table.
+#: In the order of the table, and then of the file.
 TROUBLES = [
+    lambda globus: move(dst_ep="99999999-1234-1234-1234-123456789abc"),
+    server,
+    lambda globus: move("/data/none.dat"),
+    lambda globus: having(globus, "hpc-scratch", denied={"/project"}),
+    lambda globus: in_vain(globus, status=403, code="PermissionDenied", path="/v0.10/transfer"),
+    lambda globus: having(globus, "my-laptop", connected=False),
+    lambda globus: having(globus, "hpc-scratch", paused=True),
+    lambda globus: meanwhile(globus, lambda task: task.fail("ENDPOINT_ERROR", "an endpoint error occurred")),
+    lambda globus: meanwhile(globus, lambda task: globus.forget_task(task.id)),
+    lambda globus: in_vain(globus, settings={"task_latency": 1e6}),
+    lambda globus: in_vain(globus, path="/v0.10"),
+    lambda globus: in_vain(globus, environment={"GLOBUS_SDK_SERVICE_URL_TRANSFER": NOWHERE}),
+    through_a_proxy,
+    lambda globus: in_vain(globus, path="submission_id", status=200, body=b"<html>Please log in.</html>"),
+    lambda globus: scratch_with_folder(move, dst_path="/project"),
+    lambda globus: move(checksum=f"md5:{'0' * 32}"),
+    lambda globus: move("/data", "/copy", recursive=True, delete_destination_extra=True, exclude="*.log"),
+    # Those of the file.
     lambda globus: as_user(),
     lambda globus: as_user(lambda: [log_in(), globus.authority.revoke_all()]),
     lambda globus: with_variable("CHILTEPIN_CLIENT_SECRET", "wrong"),
@@ -227,38 +252,21 @@ TROUBLES = [
     lambda globus: ask_as_user(globus, lambda globus: having(globus, "hpc-scratch", session_policy="example.org")),
     lambda globus: meanwhile(globus, lambda task: task.set_inactive()),
     lambda globus: move(dst_ep="hpc-scrach"),
-    lambda globus: move(dst_ep="99999999-1234-1234-1234-123456789abc"),
     twins,
     lambda globus: with_variable("HOME", os.getcwd(), src_ep="this-machine"),
-    server,
     lambda globus: move(src_ep="archive"),
     lambda globus: local_path("my-laptop", "/data"),
     lambda globus: with_options(globus, "{notfy: true}"),
     lambda globus: with_options(globus, "{notify: maybe}"),
     lambda globus: move(client="me"),
-    lambda globus: move("/data/none.dat"),
-    lambda globus: having(globus, "hpc-scratch", denied={"/project"}),
-    lambda globus: in_vain(globus, status=403, code="PermissionDenied", path="/v0.10/transfer"),
     lambda globus: having(globus, "hpc-scratch", quota=3),
-    lambda globus: having(globus, "my-laptop", connected=False),
-    lambda globus: having(globus, "hpc-scratch", paused=True),
     lambda globus: meanwhile(globus, lambda task: globus.client().cancel_task(task.id)),
-    lambda globus: meanwhile(globus, lambda task: task.fail("ENDPOINT_ERROR", "an endpoint error occurred")),
     lambda globus: meanwhile(globus, lambda task: bring_forward(globus, task)),
-    lambda globus: meanwhile(globus, lambda task: globus.forget_task(task.id)),
-    lambda globus: in_vain(globus, settings={"task_latency": 1e6}),
     somebody_elses,
     lambda globus: in_vain(globus, settings={"pending_limit": 0}),
-    lambda globus: in_vain(globus, path="/v0.10"),
     lambda globus: in_vain(globus, path="/v2"),
-    lambda globus: in_vain(globus, environment={"GLOBUS_SDK_SERVICE_URL_TRANSFER": NOWHERE}),
-    through_a_proxy,
-    lambda globus: in_vain(globus, path="submission_id", status=200, body=b"<html>Please log in.</html>"),
     lambda globus: move(recursive=True),
     lambda globus: move("/data"),
-    lambda globus: scratch_with_folder(move, dst_path="/project"),
-    lambda globus: move(checksum=f"md5:{'0' * 32}"),
-    lambda globus: move("/data", "/copy", recursive=True, delete_destination_extra=True, exclude="*.log"),
     lambda globus: move("/data", "/", dst_ep="my-laptop", recursive=True, delete_destination_extra=True),
     lambda globus: remove("/", recursive=True),
     lambda globus: scratch_with_folder(remove, "/project"),
@@ -278,13 +286,13 @@ def globus(folder):
 
 
 def test_every_message_has_its_trouble():
-    """Each line of the table is tried."""
+    """Each line of the table and of the file is tried."""
     assert len(MESSAGES) == len(TROUBLES)
 
 
 @pytest.mark.parametrize(("message", "trouble"), list(zip(MESSAGES, TROUBLES, strict=False)))
 def test_a_trouble_says_what_the_page_says(globus, message, trouble):
-    """The error has the message that the table shows."""
+    """The error has the message of the table or the file."""
     with pytest.raises((ChiltepinError, TypeError)) as caught:
         trouble(globus)
     assert not (problem := difference(message, str(caught.value))), problem
