@@ -163,7 +163,8 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
         plant(chance, root / f"here/tree/{number}")
     before = set(psutil.Process().children(recursive=True))
     assert transfer("here", "there", "/tree", "/copy", recursive=True, workers=3) is True
-    assert len(started) == 3
+    # This process is the third one.
+    assert len(started) == 2
     source = {name: facts for name, facts in look(root / "here/tree").items() if facts[0] != "link"}
     assert without_times(look(root / "there/copy")) == without_times(source)
     assert delete("there", "/copy", recursive=True, workers=3) is True

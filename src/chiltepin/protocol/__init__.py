@@ -182,6 +182,8 @@ class Shard:
         Folders, as the names from the folder of the request down to each. All that is below them is meant.
     part, parts : int
         Of a large folder, only the names in ``part`` of ``parts`` classes, counted from 0; there is one folder then.
+    new : bool
+        Whether the task itself has made the folder of these names at the destination: it replaces no file there.
     seconds : float or None
         After this time the worker gives back what it has not begun; None: it does all of it.
     workers : int
@@ -203,6 +205,7 @@ class Shard:
     folders: tuple[tuple[str, ...], ...] = ((),)
     part: int = 0
     parts: int = 1
+    new: bool = False
     seconds: float | None = None
     workers: int = 1
     range_size: int = 1 << 29

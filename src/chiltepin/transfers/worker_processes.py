@@ -1,8 +1,8 @@
 """Processes of this machine that do the shards of a request together, without Parsl.
 
-Python runs one thread of a process at a time, so one process keeps one processor busy with small files. Each process
-here gets one shard after the other on its standard input. It stops when that is closed, and so it ends with the process
-that started it.
+Python runs one thread of a process at a time, so one process keeps one processor busy with small files. The calling
+process is one of the workers: it moves files while the others start. Each of the others gets one shard after the other
+on its standard input. It stops when that is closed, and so it ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -46,11 +46,7 @@ _PROGRAM = (
 def start_task(
     setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float, raises: bool
 ) -> ShardedTask:
-    """Have up to so many processes do a request; `ShardedTask` has the other parameters.
-
-    The first shard is done by this process, since a small tree is not worth others; so is the last one, since it is
-    alone.
-    """
+    """Have up to so many processes do a request, this one included; `ShardedTask` has the other parameters."""
     transfers = open_transfers(setup)
     submission_id = str(uuid.uuid4())
     processes = _Processes(setup, workers, polling_interval)
@@ -81,14 +77,14 @@ def run(setup: str, request: Request, *, workers: int, timeout: float, polling_i
 
 
 class _Processes:
-    """As many worker processes as are needed, each started when a shard finds no other one idle."""
+    """The calling process, and as many others as are needed, each started when a shard finds none of them idle."""
 
     def __init__(self, setup: str, workers: int, polling_interval: float) -> None:
         self._setup, self._polling_interval = setup, polling_interval
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="chiltepin-worker")
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
-        self._first, self._closed = True, False
+        self._busy_here = self._lost = self._closed = False
 
     def start(self, request: Request, shard: Shard, seconds: float) -> _Running:
         """Start a shard; see `ShardedTask`."""
@@ -98,13 +94,20 @@ class _Processes:
             "submission_id": str(uuid.uuid4()),
         }
         running = _Running()
-        operation = self._here if self._first or shard.last else self._elsewhere
-        self._first = False
+        with self._lock:
+            # What has killed another process could kill this one.
+            here = not self._busy_here and not self._lost
+            self._busy_here = self._busy_here or here
+        operation = self._here if here else self._elsewhere
         running.future = self._threads.submit(operation, running, request, shard, options)
         return running
 
     def _here(self, running: _Running, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
-        return open_transfers(self._setup).run_shard(request, shard, stopped=running.stopped.is_set, **options)
+        try:
+            return open_transfers(self._setup).run_shard(request, shard, stopped=running.stopped.is_set, **options)
+        finally:
+            with self._lock:
+                self._busy_here = False
 
     def _elsewhere(self, running: _Running, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
         with self._lock:
@@ -116,6 +119,7 @@ class _Processes:
         finally:
             stopped = not running.leave()
             with self._lock:
+                self._lost = self._lost or not (stopped or process.alive)
                 if not stopped and not self._closed and process.alive:
                     self._idle.append(process)
                     process = None

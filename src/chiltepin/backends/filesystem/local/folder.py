@@ -70,6 +70,8 @@ class LocalFolder:
     ) -> None:
         self.descriptor = descriptor
         self._store, self._parts, self._goal, self._fresh = store, parts, goal, fresh
+        #: Whether a file that is written here may take the place of another one.
+        self.replaces = not fresh
         self._temp_files: TempFiles | None = None
 
     @cached_property
@@ -201,7 +203,7 @@ class LocalFolder:
     def open_temp_files(self) -> TempFiles:
         """Return the temporary files of this folder, of which there is one more now."""
         if self._temp_files is None:
-            self._temp_files = TempFiles(self.descriptor, fresh=self._fresh)
+            self._temp_files = TempFiles(self.descriptor, fresh=not self.replaces)
         return self._temp_files
 
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> LocalTempFile | InOrderTempFile:

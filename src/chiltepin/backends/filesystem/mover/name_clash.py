@@ -24,7 +24,8 @@ __all__ = ["SeenNames", "clashing_name", "folded", "is_case_insensitive"]
 
 def folded(name: str) -> str:
     """Return what is the same for all names that a folding disk might take for one."""
-    return unicodedata.normalize("NFC", name).casefold()
+    # What `casefold` does to ASCII, in a third of the time.
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None:

@@ -85,12 +85,17 @@ class ShardRun:
         # Names that one disk may take for the same are compared with one another, and so stay together.
         return lambda name: xxhash.xxh3_64_intdigest(folded(name).encode(errors="surrogateescape")) % of == part
 
+    def is_new(self, parts: Parts) -> bool:
+        """Whether another worker of this task has made a folder at the destination."""
+        return self.shard.new and parts == self.shard.folders[0]
+
     def undivided(
-        self, parts: Parts, found: Counted, batches: Generator[list[Any], None, None], *, counted: bool
+        self, parts: Parts, found: Counted, batches: Generator[list[Any], None, None], *, counted: bool, new: bool
     ) -> Iterator[list[Any]] | None:
         """Return the batches of a folder, or None if it is large and its parts were given back instead.
 
-        ``counted`` tells whether to list it to its end to know its size, which costs requests on a distant store.
+        ``counted`` tells whether to list on to know into how many parts, which costs requests on a distant store;
+        ``new``, whether this worker has made the folder at the destination.
         """
         if self.shard.workers == 1 or self.shard.seconds is None or self.mine(parts) is not None:
             return batches
@@ -99,15 +104,13 @@ class ShardRun:
             begun += more
         if found.count <= LARGE_FOLDER:
             return iter(begun)
-        if counted:
-            # Names only: that takes less than a hundredth of what copying takes.
-            for _ in batches:
-                pass
-        batches.close()
-        # Each part lists the folder once more, later than this; on a distant store that takes requests.
-        self.listed[_divided_key(parts)] = found.count
         of = self.shard.workers
         if counted:
+            while found.count <= LARGE_FOLDER * PARTS * of and next(batches, None) is not None:
+                pass
             of = min(-(-found.count // LARGE_FOLDER), PARTS * of)
-        self.rest += [Shard(folders=(parts,), part=part, parts=of) for part in range(of)]
+        batches.close()
+        # Each part lists the folder once more, later than this.
+        self.listed[_divided_key(parts)] = found.count
+        self.rest += [Shard(folders=(parts,), part=part, parts=of, new=new) for part in range(of)]
         return None

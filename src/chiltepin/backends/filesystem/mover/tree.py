@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.protected_roots import Roots
-    from chiltepin.backends.filesystem.store import Entry, Folder, Store
+    from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import SyncLevel, TransferRequest
     from chiltepin.protocol.paths import Parts
 
@@ -128,7 +128,9 @@ class _Tree:
         try:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
-                portions = self._batches(node.parts, pair.here, found, source.store)
+                if isinstance(pair.there, LocalFolder) and self._shard.is_new(node.parts):
+                    pair.there.replaces = False
+                portions = self._batches(node.parts, pair, found)
                 if portions is None:
                     return []
                 for items in portions:
@@ -146,12 +148,12 @@ class _Tree:
                 self._task.fail(err, f"Copying folder {source} to {target}")
         return found.folders
 
-    def _batches(self, parts: Parts, here: Folder, found: ListingStats, store: Store) -> Iterator[list[Item]] | None:
+    def _batches(self, parts: Parts, pair: FolderPair, found: ListingStats) -> Iterator[list[Item]] | None:
         """Return the batches of a folder; None if it is large, and left to several workers."""
-        listed = batches(
-            self._task, here, found, self._filters, store, mine=self._shard.mine(parts), own_content=self._own_content
-        )
-        return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder))
+        here, store, mine = pair.here, pair.origin.store, self._shard.mine(parts)
+        listed = batches(self._task, here, found, self._filters, store, mine=mine, own_content=self._own_content)
+        new = isinstance(pair.there, LocalFolder) and not pair.there.replaces
+        return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder), new=new)
 
     def _own(
         self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
