@@ -1,4 +1,8 @@
-"""The table of troubles in docs/reference/data.md: each message is what a user sees."""
+"""Errors of transfers and deletions: each has the message that the docs promise.
+
+Messages that need an explanation are in the table of docs/reference/data.md; the others, which say what to do, are in
+data_messages.txt, one in each line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,10 @@ import chiltepin
 from chiltepin import delete, local_path, python_task, transfer, transfer_task
 from chiltepin.errors import ChiltepinError
 
-MESSAGES = messages("reference/data.md", "Error messages")
+MESSAGES = [
+    *messages("reference/data.md", "Error messages"),
+    *Path(__file__).with_name("data_messages.txt").read_text(encoding="utf-8").splitlines(),
+]
 
 SETTINGS = """\
 data:
@@ -159,8 +166,20 @@ def read(executor, url):
         task(File(url), executor=executor)
 
 
-#: In the order of the table.
+#: In the order of the table, and then of the file.
 TROUBLES = [
+    link_out,
+    forbidden,
+    lambda: move("/data/none.dat"),
+    lambda: on_disks(move, dst_ep="unmounted"),
+    growing,
+    lambda: move(large(), "/big", timeout=0.2),
+    left,
+    dependency,
+    lambda: move(checksum=f"md5:{'0' * 32}"),
+    lambda: on_disks(move, dst_ep="cloud"),
+    lambda: on_disks(move, dst_ep="vault"),
+    # Those of the file.
     lambda: transfer_task("my-laptop", "hpc-scratch", "/data/input.dat", "/b", executor="local"),
     no_file,
     no_such_backend,
@@ -173,18 +192,9 @@ TROUBLES = [
     lambda: start(tiemout=5),
     lambda: move(dst_path="/project/"),
     lambda: move("/../secret"),
-    link_out,
-    forbidden,
-    lambda: move("/data/none.dat"),
-    lambda: on_disks(move, dst_ep="unmounted"),
     lambda: move("/data"),
     lambda: move(recursive=True),
     lambda: [move("/data", "/copy", recursive=True), move(dst_path="/copy")],
-    growing,
-    lambda: move(large(), "/big", timeout=0.2),
-    left,
-    dependency,
-    lambda: move(checksum=f"md5:{'0' * 32}"),
     lambda: move(checksum="md5:0"),
     lambda: move("/data", "/copy", recursive=True, checksum=f"md5:{'0' * 32}"),
     lambda: move(sync_level="size", checksum=f"md5:{'0' * 32}"),
@@ -194,8 +204,6 @@ TROUBLES = [
     lambda: [move(), delete("hpc-scratch", "/project")],
     lambda: delete("hpc-scratch", "/none"),
     lambda: on_disks(move, dst_ep="bucket", preserve_timestamp=True),
-    lambda: on_disks(move, dst_ep="cloud"),
-    lambda: on_disks(move, dst_ep="vault"),
 ]
 
 
@@ -209,14 +217,14 @@ def _place(folder):
 
 
 def test_every_message_has_its_trouble():
-    """Each line of the table is tried."""
+    """Each line of the table and of the file is tried."""
     assert len(MESSAGES) == len(TROUBLES)
 
 
 @pytest.mark.usefixtures("_place")
 @pytest.mark.parametrize(("message", "trouble"), list(zip(MESSAGES, TROUBLES, strict=False)))
 def test_a_trouble_says_what_the_page_says(message, trouble):
-    """The error has the message that the table shows."""
+    """The error has the message that the table or the file shows."""
     with pytest.raises((ChiltepinError, DependencyError, TypeError, ValueError)) as caught:
         trouble()
     assert not (problem := difference(message, str(caught.value))), problem
