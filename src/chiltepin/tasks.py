@@ -26,6 +26,7 @@ from chiltepin.errors import suggest
 from chiltepin.parsl import kernel
 from chiltepin.parsl.app_keywords import check_geometry
 from chiltepin.parsl.nested_futures import PLAIN, nested
+from chiltepin.parsl.reading import ReadFuture
 from chiltepin.parsl.shutdown import install_shutdown
 from chiltepin.parsl.task_functions import (
     RESERVED,
@@ -35,7 +36,6 @@ from chiltepin.parsl.task_functions import (
     without_globals,
     without_hidden,
 )
-from chiltepin.transfers.callbacks import CallbackFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -314,11 +314,11 @@ class _Task:
         return app
 
 
-class _TaskFuture(CallbackFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types
+class _TaskFuture(ReadFuture[Any], AppFuture):  # type: ignore[misc] # parsl has no types
     """The future of a task; its callbacks do not block threads of Parsl."""
 
 
-class _OutputFuture(CallbackFuture[Any], DataFuture):  # type: ignore[misc] # parsl has no types
+class _OutputFuture(ReadFuture[Any], DataFuture):  # type: ignore[misc] # parsl has no types
     """The future of a file that a task makes."""
 
 

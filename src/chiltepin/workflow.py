@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import parsl
@@ -19,7 +20,7 @@ from chiltepin.parsl.shutdown import install_shutdown, shutdown_of, wait_all
 from chiltepin.transfers.service import manager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from parsl.dataflow.dflow import DataFlowKernel
     from typing_extensions import Self
@@ -85,7 +86,7 @@ class Workflow:
         self._log_file, self._log_level = log_file, logging.INFO if log_level is None else log_level
         self._config: parsl.Config | None = None
         self._dfk: DataFlowKernel | None = None
-        self._entered = contextlib.ExitStack()
+        self._leave: Callable[[], object] = int
 
     @property
     def config(self) -> parsl.Config:
@@ -129,7 +130,8 @@ class Workflow:
                 from chiltepin.parsl.progress import shown  # noqa: PLC0415 - rich is loaded only when it is needed
 
                 entered.enter_context(shown(shutdown_of(dfk)))
-            self._entered = entered.pop_all()
+            # Also called when Python ends, if nothing has ended this workflow before.
+            self._leave = weakref.finalize(self, entered.pop_all().close)
         self._dfk = dfk
         return dfk
 
@@ -195,7 +197,7 @@ class Workflow:
                 raise
             logger.exception("Parsl did not end in order; what ended the workflow is raised, this is not.")
         finally:
-            self._entered.close()
+            self._leave()
             self._dfk = None
             if _loaded() is dfk:
                 parsl.clear()

@@ -371,12 +371,29 @@ class TestUnread:
         assert "/read" not in warning
 
     def test_what_is_read_or_cancelled_is_no_failure(self, moving, caplog):
-        """Nothing is said of results that a task or the user has read, nor of what the user has cancelled."""
+        """Nothing is said of results that the user has read, also by the error of a task, nor of what was cancelled."""
         with moving:
-            add(transfer_task("a", "b", "/one", "/one", executor="local"))
+            first = add(transfer_task("a", "b", "/one", "/one", executor="local"))
+            file = transfer_task("a", "b", "/four", "/four", executor="local").file
+            second = transfer_task("a", "b", "/five", "/five", executor="local", inputs=[file, add(first)])
+            assert "because: Transfer from 'a' to 'b' of /one to /one failed" in str(first.exception(LIMIT))
+            assert "/four" in str(second.exception(LIMIT))
             assert transfer_task("a", "b", "/two", "/two", executor="local", check=False).result(LIMIT) is False
             transfer_task("a", "b", "/three", "/three", executor="local", inputs=[add(1)]).cancel()
         assert not [record for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"]
+
+    def test_what_only_parsl_has_read_is_named(self, moving, caplog):
+        """A failure is named although a task, a join task and a file depend on it, if none of their results is read."""
+        with moving:
+            failed = transfer_task("a", "b", "/one", "/one", executor="local")
+            add(failed)
+            failed.file.add_done_callback(str)
+            join_task(lambda: transfer_task("a", "b", "/two", "/two", executor="local"))()
+        [warning] = [
+            record.getMessage() for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"
+        ]
+        assert "/one" in warning
+        assert "/two" in warning
 
     def test_what_an_error_gives_up_is_named_although_tasks_need_it(self, moving, caplog):
         """A transfer that an error gives up is named, also if a task that depends on it got to know."""

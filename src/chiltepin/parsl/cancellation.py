@@ -107,7 +107,7 @@ class TaskCanceller:
 
     def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:
         proxy = self._proxy(record, error)
-        if proxy is not None and not (patient and proxy.follows):
+        if proxy is not None and not (patient and proxy.followed is not None):
             proxy.end(error)
 
     def _proxy(self, record: TaskRecord, error: TaskCanceledError) -> ProxyFuture | None:

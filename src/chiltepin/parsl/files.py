@@ -12,7 +12,7 @@ from chiltepin.errors import TaskCanceledError, TaskFailedError
 from chiltepin.model import endpoint_name
 from chiltepin.parsl.nested_futures import SCHEME, SCHEMES, futures_in
 from chiltepin.parsl.proxy_future import ProxyFuture
-from chiltepin.transfers.callbacks import CallbackFuture
+from chiltepin.parsl.reading import ReadFuture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +52,7 @@ def location_of(file: File) -> tuple[str, str]:
     return name, path if path.startswith("~/") else f"/{path.lstrip('/')}"
 
 
-class FileFuture(CallbackFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types
+class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types
     """A ``File`` that is there when a transfer has succeeded, as ``outputs[0]`` of an app is when the app has."""
 
     def parent_callback(self, parent_fu: Future[bool]) -> None:

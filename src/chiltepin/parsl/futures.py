@@ -7,7 +7,7 @@ import os
 import threading
 from concurrent.futures import Future
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parsl.data_provider.files import File
 from parsl.dataflow.errors import DependencyError, JoinError
@@ -20,15 +20,13 @@ from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskC
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
 from chiltepin.parsl.files import FileFuture, url_of
 from chiltepin.parsl.nested_futures import Nested
+from chiltepin.parsl.reading import ReadFuture
 from chiltepin.parsl.serialization import describe_failure
 from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.transfers import arguments, policy
-from chiltepin.transfers.callbacks import CallbackFuture
 from chiltepin.transfers.outcomes import describe, status_from_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from chiltepin.model import Request
     from chiltepin.parsl.operation import Operation
     from chiltepin.parsl.task_channels import TaskChannel
@@ -51,7 +49,7 @@ def lost_error(what: str, error: BaseException, operation: Operation) -> TaskLos
     )
 
 
-class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
+class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
     """The future of a transfer or a deletion: an ``AppFuture`` that can be cancelled and has a status.
 
     Its result is ``True``; a task that did not succeed raises its error, or gives ``False`` where ``check`` is off.
@@ -71,7 +69,6 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         self._grace_timer: threading.Timer | None = None
         self._unanswered: TaskCanceledError | None = None
         self._ending = threading.Lock()
-        self._mark_read: Callable[[], object] = int
         run = shutdown_of(app_future.task_record["dfk"])
         self._remove_callback = run.on_end(self._stop_with_workflow)
         app_future.add_done_callback(self._follow)
@@ -176,20 +173,6 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
         )
         shutdown_of(self.task_record["dfk"]).tasks.abandon(self.task_record, self._unanswered, far=True)
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Return ``True``, or raise the error; as ``concurrent.futures.Future.result``."""
-        try:
-            return super().result(timeout)
-        finally:
-            self._mark_read()
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error, if there is one; as ``concurrent.futures.Future.exception``."""
-        try:
-            return super().exception(timeout)
-        finally:
-            self._mark_read()
-
     def cancelled(self) -> bool:
         """Whether the task has ended because it was cancelled."""
         return self.done() and self._status is not None and self._status.state is TaskState.CANCELED
@@ -284,7 +267,10 @@ class TransferFuture(CallbackFuture[bool], AppFuture):  # type: ignore[misc] # p
                 return
             self._status = status
             if status.state is not TaskState.SUCCEEDED and not self._cancel_requested:
-                self._mark_read = shutdown_of(self.task_record["dfk"]).unread.add(self._failure(error or status.reason))
+                self.on_read = shutdown_of(self.task_record["dfk"]).unread.add(self._failure(error or status.reason))
+            if isinstance(error, TaskError):
+                # Its message says all; the frames are those of Chiltepin and Parsl.
+                error.with_traceback(None)
             if error is None:
                 self.set_result(status.state is TaskState.SUCCEEDED)
             else:

@@ -16,8 +16,8 @@ __all__ = ["ProxyFuture"]
 class ProxyFuture(Future[Any]):
     """A future that ends as another one ends, or earlier; the other one is never changed."""
 
-    #: Whether it follows another future, and so ends without `end`.
-    follows = False
+    #: The future that it follows, so that it ends without `end`; None if there is no such future.
+    followed: Future[Any] | None = None
 
     def end(self, error: TaskCanceledError) -> None:
         """End with `error`, unless it has ended."""
@@ -26,7 +26,7 @@ class ProxyFuture(Future[Any]):
 
     def follow(self, other: Future[Any], error: TaskCanceledError) -> None:
         """End as `other` ends; if that is cancelled, with `error`."""
-        self.follows = True
+        self.followed = other
         if other.running():
             self.set_running_or_notify_cancel()
         other.add_done_callback(functools.partial(self._copy, error))

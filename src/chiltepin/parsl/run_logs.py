@@ -40,13 +40,19 @@ def also_to(path: str | os.PathLike[str], level: int) -> Iterator[None]:
     handler.setLevel(level)
     handler.setFormatter(logging.Formatter(DEFAULT_FORMAT))
     loggers = [logging.getLogger(name) for name in ("parsl", "chiltepin")]
+    # Python writes warnings to stderr only as long as a logger has no handler.
+    stderr = logging.lastResort if not loggers[-1].hasHandlers() else None
     for one in loggers:
         one.addHandler(handler)
+    if stderr is not None:
+        loggers[-1].addHandler(stderr)
     try:
         yield
     finally:
         for one in loggers:
             one.removeHandler(handler)
+        if stderr is not None:
+            loggers[-1].removeHandler(stderr)
         close([handler])
 
 

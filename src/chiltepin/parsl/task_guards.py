@@ -25,6 +25,7 @@ from parsl.serialize import serialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.caching import uncacheable, writes_files
+from chiltepin.parsl.dependency_errors import explained
 from chiltepin.parsl.htex import guard_executors
 from chiltepin.parsl.nested_futures import PLAIN, Nested
 from chiltepin.parsl.serialization import RemoteResult, describe_failure, headline, type_name, unusable_because
@@ -62,6 +63,7 @@ def install_guards(dfk: DataFlowKernel) -> None:
         setattr(dfk.memoizer, name, _logs_errors(getattr(dfk.memoizer, name)))
     dfk.dependency_resolver = _extended(dfk.dependency_resolver)
     dfk.launch_task = _explained(dfk.launch_task)
+    dfk._complete_task_exception = _with_reason(dfk._complete_task_exception)  # noqa: SLF001
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
     guard_executors(dfk.executors.values())
     dfk.add_executors = _guarded(dfk.add_executors)
@@ -81,6 +83,16 @@ def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., 
                 raise
 
     return take
+
+
+def _with_reason(end: Callable[..., None]) -> Callable[..., None]:
+    """Return what ends a task with an error that names the reason in its text."""
+
+    @functools.wraps(end)
+    def end_task(record: TaskRecord, state: States, error: BaseException) -> None:
+        end(record, state, explained(error))
+
+    return end_task
 
 
 def _fail(dfk: DataFlowKernel, record: TaskRecord, error: BaseException) -> None:

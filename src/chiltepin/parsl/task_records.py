@@ -9,6 +9,8 @@ from parsl.dataflow.futures import AppFuture
 from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 
+from chiltepin.parsl.proxy_future import ProxyFuture
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -40,10 +42,14 @@ def runs_in_thread(record: TaskRecord) -> bool:
 
 
 def origin(future: Any) -> Any:
-    """Return the future that the future of a file follows; any other future itself."""
-    while isinstance(future, DataFuture):
-        future = future.parent
-    return future
+    """Return the future that the future of a file, or a proxy, follows; any other future itself."""
+    while True:
+        if isinstance(future, DataFuture):
+            future = future.parent
+        elif isinstance(future, ProxyFuture) and future.followed is not None:
+            future = future.followed
+        else:
+            return future
 
 
 def belongs_to(dfk: DataFlowKernel, future: Future[Any]) -> bool:

@@ -23,15 +23,15 @@ from chiltepin.transfers import policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CallbackFuture", "settled", "unfinished"]
+__all__ = ["INTERNAL", "CallbackFuture", "settled", "unfinished"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Packages whose own callbacks run in place. Parsl hangs one on every task: a change of threads for each would cost a
-#: tenth of a task that does nothing.
-_INTERNAL = frozenset({"chiltepin", "parsl"})
+#: Packages whose callbacks run in place, and which do not read results for the user. Parsl hangs a callback on every
+#: task: a change of threads for each would cost a tenth of a task that does nothing.
+INTERNAL = frozenset({"chiltepin", "parsl"})
 
 
 class _Threads:
@@ -192,7 +192,7 @@ def _is_internal(callback: Callable[[Any], object]) -> bool:
     function = callback.func if isinstance(callback, functools.partial) else callback
     if isinstance(getattr(function, "__self__", None), CallbackFuture):
         return True
-    return str(getattr(function, "__module__", "")).partition(".")[0] in _INTERNAL
+    return str(getattr(function, "__module__", "")).partition(".")[0] in INTERNAL
 
 
 def unfinished(concerns: Callable[[Future[Any]], bool]) -> list[CallbackFuture[Any]]:

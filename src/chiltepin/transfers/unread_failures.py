@@ -24,7 +24,6 @@ class UnreadFailures:
     def __init__(self) -> None:
         self._failures: dict[object, str] = {}
         self._before: set[object] = set()
-        self._ending = False
 
     def add(self, text: str) -> Callable[[], None]:
         """Note a failure; return what takes it back when it is read."""
@@ -32,9 +31,6 @@ class UnreadFailures:
         self._failures[key] = text
 
         def read() -> None:
-            # Parsl reads what it gives up for the tasks that depend on it.
-            if self._ending:
-                return
             self._failures.pop(key, None)
             _abandoned.pop(key, None)
 
@@ -42,11 +38,10 @@ class UnreadFailures:
 
     def end_begins(self) -> None:
         """Take note that what fails from now on is given up."""
-        self._before, self._ending = set(self._failures), True
+        self._before = set(self._failures)
 
     def warn(self, *, clean: bool) -> None:
         """Log what has failed; what a clean end has given up counts for the exit code as well."""
-        self._ending = False
         if text := self._listed():
             logger.warning("%s", text)
         if clean:
