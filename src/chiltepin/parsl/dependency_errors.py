@@ -6,6 +6,8 @@ last line of a traceback do not show.
 
 from __future__ import annotations
 
+from typing import Any
+
 from parsl.dataflow import errors
 
 from chiltepin.errors import ChiltepinError, printable
@@ -37,7 +39,7 @@ class JoinError(_Because, errors.JoinError):  # type: ignore[misc] # parsl has n
     """A join task failed because a task that it has started failed."""
 
 
-def explained(error: BaseException) -> BaseException:
+def explained(error: Any) -> Any:
     """Return an error of Parsl with the reason in its text; any other error itself."""
     for plain, own in ((errors.DependencyError, DependencyError), (errors.JoinError, JoinError)):
         if type(error) is plain:

@@ -67,5 +67,5 @@ def _mark_read(future: Future[Any]) -> None:
         one.was_read = True
         one.on_read()
         if isinstance(CallbackFuture.exception(one), PropagatedException):
-            record = one.task_record
+            record = vars(one)["task_record"]
             waiting += [*record["depends"], *joined(record)]
