@@ -165,6 +165,11 @@ class Bucket:
         found = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix).get("Contents", ())
         return {item["Key"] for item in found}
 
+    def empty(self) -> None:
+        """Delete all objects."""
+        for key in self.keys():
+            self.client.delete_object(Bucket=self.name, Key=key)
+
     def uploads(self) -> list[str]:
         """Return the names of the objects to which multipart uploads are under way."""
         found = self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import threading
 import uuid
 from contextlib import ExitStack, contextmanager
@@ -12,9 +13,9 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import buckets
 import fsspec
 import pytest
-from buckets import s3_server
 from cloudservers import cloud_bucket
 from fileservers import file_server
 from fsspec.implementations.memory import MemoryFileSystem
@@ -171,6 +172,10 @@ class BucketRig(Rig):
         for depth in range(len(names)):
             self.bucket.put("/".join([endpoint, *names[: depth + 1]]) + "/", b"")
 
+    def clear(self) -> None:
+        """Delete everything."""
+        self.bucket.empty()
+
     def tree(self, endpoint: str) -> set[str]:
         """All paths."""
         found = {key[len(endpoint) :] for key in self.bucket.keys(f"{endpoint}/")}
@@ -256,27 +261,46 @@ def memory_rig():
     rig.clear()
 
 
-@pytest.fixture
-def bucket_rig(bucket):
-    """The filesystem backend over two folders of a bucket."""
-    return MotoRig(bucket)
+def emptied(request: pytest.FixtureRequest, rig: Any) -> Any:
+    """Return a rig that all laws of a process share, and empty it after this one.
+
+    To open its connections, for which a client of S3 or a login to SSH is made, takes longer than most laws.
+    """
+    request.addfinalizer(rig.clear)
+    return rig
 
 
 @pytest.fixture(scope="session")
-def other_s3(tmp_path_factory):
-    """What starts an S3 server of another make than moto's, once for all tests."""
-    with ExitStack() as ends:
-        yield cache(lambda kind: ends.enter_context(s3_server(kind, tmp_path_factory.mktemp(kind))))
+def shared_bucket_rig(s3_server):
+    """The filesystem backend over two folders of a bucket."""
+    return MotoRig(s3_server.bucket())
 
 
 @pytest.fixture
-def other_bucket_rig(request, other_s3, no_aws):
-    """What makes the rig of two folders of a bucket on such a server."""
+def bucket_rig(request, shared_bucket_rig, no_aws):
+    """The same rig, empty."""
+    return emptied(request, shared_bucket_rig)
+
+
+@pytest.fixture(scope="session")
+def other_bucket_rigs(tmp_path_factory):
+    """What makes the rig of two folders of a bucket on an S3 server of another make than moto's."""
+    with ExitStack() as ends:
+
+        def made(kind):
+            server = ends.enter_context(buckets.s3_server(kind, tmp_path_factory.mktemp(kind)))
+            return (RcloneRig if kind == "rclone" else BucketRig)(server.bucket())
+
+        yield cache(made)
+
+
+@pytest.fixture
+def other_bucket_rig(request, other_bucket_rigs, no_aws):
+    """What returns such a rig, empty."""
 
     def made(kind):
         skip_broken(request, kind)
-        rig = RcloneRig if kind == "rclone" else BucketRig
-        return rig(other_s3(kind).bucket())
+        return emptied(request, other_bucket_rigs(kind))
 
     return made
 
@@ -296,35 +320,39 @@ def gated_rig():
     rig.clear()
 
 
-@pytest.fixture
-def sftp_rig(tmp_path, ssh_server):  # noqa: F811 - that fixture
+@pytest.fixture(scope="session")
+def shared_sftp_rig(tmp_path_factory, ssh_server):  # noqa: F811 - that fixture
     """The filesystem backend over two folders behind a server of SFTP."""
-    made = folders(tmp_path)
+    made = folders(tmp_path_factory.mktemp("sftp"))
     config = {name: ssh_server.endpoint(folder) for name, folder in made.items()}
     return RemoteRig(FilesystemBackend.from_config(config, {}), made, config=(config, {}))
 
 
+@pytest.fixture
+def sftp_rig(request, shared_sftp_rig):
+    """The same rig, empty."""
+    return emptied(request, shared_sftp_rig)
+
+
 @pytest.fixture(scope="session")
-def other_sftp(tmp_path_factory):
-    """What starts a server of SFTP of another make than OpenSSH's, once for all tests."""
+def other_sftp_rigs(tmp_path_factory):
+    """What makes the rig of two folders behind a server of SFTP of another make than OpenSSH's."""
     with ExitStack() as ends:
-        yield cache(lambda kind: ends.enter_context(sftp_server(kind, tmp_path_factory.mktemp(kind))))
+
+        def made(kind):
+            settings, root = ends.enter_context(sftp_server(kind, tmp_path_factory.mktemp(kind)))
+            config = {name: {**settings, "url": f"{settings['url']}/{name}"} for name in NAMES}
+            # rclone follows the links of its folder, and tells of none.
+            rig = ServedRig if kind == "rclone" else RemoteRig
+            return rig(FilesystemBackend.from_config(config, {}), folders(root), config=(config, {}))
+
+        yield cache(made)
 
 
 @pytest.fixture
-def other_sftp_rig(other_sftp):
-    """What makes the rig of two folders behind such a server."""
-
-    def made(kind):
-        settings, root = other_sftp(kind)
-        top = uuid.uuid4().hex
-        (root / top).mkdir()
-        config = {name: {**settings, "url": f"{settings['url']}/{top}/{name}"} for name in NAMES}
-        # rclone follows the links of its folder, and tells of none.
-        rig = ServedRig if kind == "rclone" else RemoteRig
-        return rig(FilesystemBackend.from_config(config, {}), folders(root / top), config=(config, {}))
-
-    return made
+def other_sftp_rig(request, other_sftp_rigs):
+    """What returns such a rig, empty."""
+    return lambda kind: emptied(request, other_sftp_rigs(kind))
 
 
 class RemoteRig(FolderRig):
@@ -335,6 +363,15 @@ class RemoteRig(FolderRig):
         if modified is not None and modified >= 1 << 32:
             self.lacks("times after 2106", "put")
         super().put(endpoint, path, content, modified=modified)
+
+    def clear(self) -> None:
+        """Delete everything but the two folders, which the backend knows."""
+        for folder in self.folders.values():
+            for place in folder.iterdir():
+                if place.is_dir() and not place.is_symlink():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink()
 
 
 class ServedRig(RemoteRig):
@@ -438,16 +475,12 @@ def web_rig(started_web, tmp_path, monkeypatch):
     return made
 
 
-@pytest.fixture
-def served_rig(request, monkeypatch):
+@pytest.fixture(scope="session")
+def served_rigs():
     """What makes the rig of two folders behind a server of some kind."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    # Some servers are another user, who is to write into the folders that a test makes.
-    before = os.umask(0)
     with ExitStack() as ends:
 
         def made(kind):
-            skip_broken(request, kind)
             settings, root = ends.enter_context(file_server(kind))
             config = {name: {**settings, "url": f"{settings['url']}/{name}"} for name in NAMES}
             rig = ServedRig(FilesystemBackend.from_config(config, {}), folders(root), config=(config, {}))
@@ -455,5 +488,19 @@ def served_rig(request, monkeypatch):
             rig.spoiling = SPOILING.get(kind)
             return rig
 
-        yield made
+        yield cache(made)
+
+
+@pytest.fixture
+def served_rig(request, served_rigs, monkeypatch):
+    """What returns such a rig, empty."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    # Some servers are another user, who is to write into the folders that a test makes.
+    before = os.umask(0)
+
+    def made(kind):
+        skip_broken(request, kind)
+        return emptied(request, served_rigs(kind))
+
+    yield made
     os.umask(before)
