@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 import sample_tasks
@@ -172,15 +173,19 @@ def busy(htex):
 
 
 @pytest.mark.parametrize("executor", ["pool", "local"])
-def test_a_tree_that_waits_for_workers_is_cancelled(htex, control, busy, executor, monkeypatch):
-    """Cancelled while all workers have other tasks, it ends, and moves nothing when they are free."""
-    monkeypatch.setattr(policy.wait_times, "STOP_GRACE", 0.5)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_tree_that_waits_for_workers_is_cancelled(htex, control, busy, executor, workers):
+    """Cancelled while all workers have other tasks, it ends at once, and moves nothing when they are free."""
     busy(executor)
-    future = move(f"waiting-{executor}", executor)
-    until(lambda: future.task_record["status"].name == "joining")
+    future = move(f"waiting-{executor}", executor, workers=workers, inputs=[begin := Future()])
+    assert future.status().reason == f"Parsl says 'pending'; it runs on executor '{executor}'."
+    begin.set_result(None)
+    until(lambda: future.task_record["status"].name == ("joining" if workers > 1 else "launched"))
+    start = time.monotonic()
     assert future.cancel() is True
     with pytest.raises(TaskCanceledError):
         future.result(LIMIT)
+    assert time.monotonic() - start < SOON
     assert opened(control) == []
 
 

@@ -16,11 +16,14 @@ from parsl.dataflow.states import States
 from parsl.executors.threads import ThreadPoolExecutor
 
 from chiltepin.errors import TaskCanceledError
+from chiltepin.parsl.htex import GuardedHTEX
 from chiltepin.parsl.proxy_future import ProxyFuture
 from chiltepin.parsl.task_records import awaited, belongs_to, joined, origin, runs_in_thread, unfinished
 from chiltepin.transfers import callbacks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
@@ -46,6 +49,20 @@ class TaskCanceller:
     def __init__(self, dfk: DataFlowKernel) -> None:
         self._dfk = dfk
         self.reason = ""
+        #: What to do with tasks by their ids when they have been launched.
+        self._at_launch: dict[int, Callable[[], None]] = {}
+        dfk._launch_if_ready_async = self._followed(dfk._launch_if_ready_async)  # noqa: SLF001
+
+    def _followed(self, launch: Callable[[TaskRecord], None]) -> Callable[[TaskRecord], None]:
+        """Return what launches a task that is ready, and then does with it what is due."""
+
+        @functools.wraps(launch)
+        def launch_if_ready(record: TaskRecord) -> None:
+            launch(record)
+            if operation := self._at_launch.pop(record["id"], None):
+                operation()
+
+        return launch_if_ready
 
     def begin(self) -> None:
         """Launch no task from now on, and none of those that queue for a thread."""
@@ -57,12 +74,22 @@ class TaskCanceller:
     def abandon(self, record: TaskRecord, error: TaskCanceledError, *, far: bool = False) -> None:
         """End a task that its executor has not started with `error`; it is not retried.
 
-        A task that a thread runs goes on, and ends by itself; one that is pending is not changed. ``far`` tells whether
-        to end tasks of other processes as well, of which this process does not know whether they have begun.
+        A task that a thread runs goes on, and ends by itself; one that is pending ends when it is launched. ``far``
+        tells whether to end tasks of other processes as well, of which this process does not know whether they have
+        begun.
         """
-        if record["status"] is States.launched and (far or runs_in_thread(record)):
+        if record["exec_fu"] is None:
+            self._at_launch[record["id"]] = functools.partial(self.abandon, record, error, far=far)
+        # It may have been launched in between.
+        if record["exec_fu"] is None or record["status"] is not States.launched:
+            return
+        executor = self._dfk.executors.get(record["executor"])
+        if far or runs_in_thread(record):
             self._forbid_retry(record)
             self._end_launched(record, error, patient=True)
+        elif isinstance(executor, GuardedHTEX):
+            self._forbid_retry(record)
+            executor.withdraw(record["exec_fu"], error)
 
     def end_all(self, *, patient: bool) -> None:
         """End every task, and those that callbacks start meanwhile.

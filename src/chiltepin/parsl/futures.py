@@ -18,6 +18,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from chiltepin.backends import threads
 from chiltepin.errors import AppFailedError, BackendError, ChiltepinError, TaskCanceledError, TaskError, TaskLostError
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus, TransferRequest
+from chiltepin.parsl import kernel
 from chiltepin.parsl.files import FileFuture, url_of
 from chiltepin.parsl.nested_futures import Nested
 from chiltepin.parsl.reading import ReadFuture
@@ -130,10 +131,10 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def cancel(self) -> bool:
         """Request that the task stop.
 
-        It is a request: a task that is just ending may still succeed. One that waits for other tasks, or for a thread,
-        ends at once, one that runs within about a second; then ``result()`` raises `TaskCanceledError`. Whether a task
-        of another process runs is not known here: if it has not stopped after 10 seconds, it waits for a worker, and
-        ends. A worker that takes it up later does nothing.
+        It is a request: a task that is just ending may still succeed. One that waits for other tasks, for a thread or
+        for a worker of a resource of the settings ends at once, one that runs within about a second; then ``result()``
+        raises `TaskCanceledError`. Whether an executor of your own has begun a task of another process is not known: if
+        it has not stopped after 10 seconds, it ends, and a worker that takes it up later does nothing.
 
         Returns
         -------
@@ -191,7 +192,9 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         """
         if (status := self.last_status()) is not None:
             return status
-        reason = f"Parsl says {self.task_status()!r}; it runs on executor {self.task_record['executor']!r}."
+        executor = self._channel.executor or self.task_record["executor"]
+        where = "" if executor == kernel.INTERNAL else f"; it runs on executor {executor!r}"
+        reason = f"Parsl says {self.task_status()!r}{where}."
         return TaskStatus(handle=self.task_handle or NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def last_status(self) -> TaskStatus | None:

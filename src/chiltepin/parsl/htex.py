@@ -26,7 +26,7 @@ from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import CommandClientBadError, CommandClientTimeoutError
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.providers import LocalProvider, SlurmProvider
-from parsl.serialize import deserialize
+from parsl.serialize import deserialize, serialize
 
 from chiltepin.errors import AppFailedError
 from chiltepin.parsl.child_processes import WORKFLOW_VARIABLE
@@ -35,6 +35,7 @@ from chiltepin.transfers import worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from parsl.executors.base import ParslExecutor
     from parsl.executors.high_throughput.zmq_pipes import CommandClient
@@ -59,6 +60,9 @@ _POLL_MS = 500
 
 #: The task id with which the interchange reports that the whole executor has failed.
 _WHOLE_EXECUTOR = -1
+
+#: The priority of a message that withdraws a task: the interchange finds it before all tasks.
+_FIRST = float("-inf")
 
 #: Characters of the beginning, and of the end, of what failed jobs have printed that an error has.
 _EXCERPT = 200
@@ -105,16 +109,20 @@ class _TaskQueue:
     def __init__(self, executor: HighThroughputExecutor) -> None:
         self._executor, self._tasks = executor, executor.outgoing_q
         self.port, self.close = self._tasks.port, self._tasks.close
+        # A task is withdrawn by any thread.
+        self._lock = threading.Lock()
 
     def put(self, message: dict[str, Any]) -> None:
         """Send a task; as ``TasksOutgoing.put``."""
         while True:
             try:
-                self._tasks.zmq_socket.send_pyobj(message, zmq.NOBLOCK)
+                with self._lock:
+                    self._tasks.zmq_socket.send_pyobj(message, zmq.NOBLOCK)
             except zmq.Again:  # noqa: PERF203 - it comes rarely
                 if _is_dead(self._executor):
                     raise _dead_interchange(self._executor) from None
-                self._tasks.zmq_socket.poll(_POLL_MS, zmq.POLLOUT)
+                with self._lock:
+                    self._tasks.zmq_socket.poll(_POLL_MS, zmq.POLLOUT)
             else:
                 return
 
@@ -246,6 +254,15 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         else:
             # Until the next tick: the interchange may have sent the reason why it ends.
             self._seen_dead = True
+
+    def withdraw(self, future: Future[Any], error: Exception) -> None:
+        """End a task with an error, if no worker has been given it; if one has, nothing happens."""
+        number = getattr(future, "parsl_executor_task_id", None)
+        # The tasks of a dead interchange end with it.
+        if number in self.tasks and not _is_dead(self):
+            context = {"resource_spec": {"priority": _FIRST}}
+            with contextlib.suppress(BadStateException):
+                self.outgoing_q.put({"task_id": number, "context": context, "buffer": b"", "error": serialize(error)})
 
     def _fail_executor(self) -> None:
         # First, so that no worker moves data when the tasks have ended.

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     from parsl.dataflow.dflow import DataFlowKernel
 
-__all__ = ["current", "entered", "running", "target"]
+__all__ = ["INTERNAL", "current", "entered", "running", "target"]
 
 # A weak reference: the context of a thread may outlive the run that it once entered.
 _CURRENT: ContextVar[weakref.ref[Any] | None] = ContextVar("chiltepin_current_kernel", default=None)
-_INTERNAL = "_parsl_internal"
+
+#: The label of the executor on which Parsl runs the functions of join apps.
+INTERNAL = "_parsl_internal"
 
 
 def running() -> DataFlowKernel | None:
@@ -79,7 +81,7 @@ def target(
     labels = [executor] if isinstance(executor, str) else executor
     if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"executor must be a label, a list of labels or 'all', not {executor!r}.")
-    known = [label for label in dfk.executors if label != _INTERNAL]
+    known = [label for label in dfk.executors if label != INTERNAL]
     if not labels:
         raise ConfigError(f"executor is empty; name at least one, or type executor='all'; {suggest('', known)}")
     for label in labels:

@@ -52,7 +52,7 @@ class ShardedChannel:
         workers: int,
     ) -> None:
         self._operation, self._dfk, self._place, self._workers = operation, dfk, place, workers
-        self.handle = handle
+        self.handle, self.executor = handle, place["executor"]
         self._task: ShardedTask | None = None
         self._stopped = False
 

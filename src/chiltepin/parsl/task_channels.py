@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from chiltepin.model import NO_TASK, TaskHandle, TaskState, TaskStatus
 from chiltepin.transfers import policy, status_file
@@ -35,9 +36,12 @@ class TaskChannel(Protocol):
     ----------
     queues : bool
         Whether the task waits for a worker before it begins.
+    executor : Any
+        The executors of its parts, as the caller named them; None if the task has no parts that Parsl runs.
     """
 
     queues: bool
+    executor: Any
 
     @property
     def handle(self) -> TaskHandle | None:
@@ -61,9 +65,12 @@ class WorkerChannel:
     """A task whose bytes a worker of Parsl moves, in this process or in another one."""
 
     queues = True
+    executor = None
 
     def __init__(self, payload: AppPayload, handle: TaskHandle) -> None:
-        self._payload, self._begun, self._stopped = payload, time.monotonic(), False
+        self._payload, self._begun = payload, time.monotonic()
+        self._stopped = self._ended = False
+        self._lock = threading.Lock()
         self.handle = handle
 
     def status(self) -> TaskStatus | None:
@@ -73,16 +80,21 @@ class WorkerChannel:
 
     def stop(self) -> None:
         """Write the stop file of the task; where the disk refuses it, only a task of this process is stopped."""
-        self._stopped = True
-        try:
-            os.makedirs(os.path.dirname(self._payload.stop_file), exist_ok=True)
-            os.close(create_own(self._payload.stop_file))
-        except OSError as error:
-            logger.warning("A task in another process cannot be told to stop: %s.", error)
-            open_transfers(self._payload.setup).backend.cancel(self.handle)
+        with self._lock:
+            if self._ended:
+                return
+            self._stopped = True
+            try:
+                os.makedirs(os.path.dirname(self._payload.stop_file), exist_ok=True)
+                os.close(create_own(self._payload.stop_file))
+            except OSError as error:
+                logger.warning("A task in another process cannot be told to stop: %s.", error)
+                open_transfers(self._payload.setup).backend.cancel(self.handle)
 
     def cleanup(self) -> None:
         """Remove that file, and the worker's note, if they can be there."""
+        with self._lock:
+            self._ended = True
         files = [self._payload.stop_file] if self._stopped else []
         if time.monotonic() - self._begun >= policy.wait_times.STATUS_FILE_INTERVAL:
             files.append(self._payload.status_file)
@@ -95,6 +107,7 @@ class ServiceChannel:
     """A task of a service."""
 
     queues = False
+    executor = None
 
     def __init__(self, payload: AppPayload, manager: TaskManager) -> None:
         self._key, self._manager = payload.submission_id, manager

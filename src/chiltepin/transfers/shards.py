@@ -170,10 +170,11 @@ class ShardedTask:
             if self._end is not None:
                 return
             self._end = end
-            running = list(self._running)
+            running, live = list(self._running), self._live
         for shard in running:
             shard.stop()
-        if running:
+        # One that is just being started is stopped then.
+        if live:
             self._later(policy.wait_times.STOP_GRACE, self._give_up)
         self._advance()
 

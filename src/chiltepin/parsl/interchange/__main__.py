@@ -64,6 +64,19 @@ class AttachedInterchange(Interchange):  # type: ignore[misc] # parsl has no typ
             self.zmq_context.destroy(linger=500)
             sys.exit()
 
+    def process_task_incoming(self) -> None:
+        """Queue a task, or end one that has no worker with the error of a message of `GuardedHTEX.withdraw`."""
+        super().process_task_incoming()
+        # Its priority makes such a message the next in the queue.
+        if not self.pending_task_queue or "error" not in self.pending_task_queue[-1][2]:
+            return
+        message = self.pending_task_queue.pop()[2]
+        waiting = (entry for entry in self.pending_task_queue if entry[2]["task_id"] == message["task_id"])
+        if (entry := next(waiting, None)) is not None:
+            self.pending_task_queue.remove(entry)
+            answer = {"type": "result", "task_id": message["task_id"], "exception": message["error"]}
+            self.results_outgoing.send(pickle.dumps(answer))
+
     def expire_bad_managers(self, *rest: Any) -> None:
         """Give up the managers of nodes that are lost, as Slurm says or after a long silence."""
         if self._nodes and time.monotonic() >= self._next_question:
