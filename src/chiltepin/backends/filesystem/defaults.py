@@ -125,7 +125,7 @@ class InOrderFile:
         """Return None: nothing is kept."""
         del offset, count
 
-    def step(self, reader: Reader) -> None:
+    def copy_compared(self, reader: Reader, offset: int, count: int) -> None:
         """Return None: this store copies no parts."""
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:

@@ -191,8 +191,8 @@ class TempFile(Closing, Protocol):
         """
         ...
 
-    def step(self, reader: Reader) -> int | None:
-        """Return how many bytes of a part had best be read and written at a time; None: all, as a request costs."""
+    def copy_compared(self, reader: Reader, offset: int, count: int) -> tuple[bytes, bytes] | None:
+        """Copy one part at once; return the digests of what was read and read back, or None if it cannot."""
         ...
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
@@ -203,7 +203,7 @@ class TempFile(Closing, Protocol):
         ...
 
     def write_at(self, offset: int, block: memoryview) -> None:
-        """Write a step, or one whole part; the last may be shorter."""
+        """Write one part; the last may be shorter."""
         ...
 
     def mark_verified(self, offset: int, digest: bytes) -> None:

@@ -12,18 +12,14 @@ import os
 from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local import descriptors
+from chiltepin.backends.filesystem.local.compared_copy import write_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chiltepin.backends.filesystem.local.reader import LocalReader
 
-__all__ = ["WRITTEN", "clonable", "clone", "data", "move", "write_at"]
-
-#: Bytes that are written at a time. For larger writes the kernel takes memory in larger pieces, which a virtual machine
-#: may have to get from its host first: with 256 KiB, 4 GiB took up to five times as long there, and with 32 KiB never
-#: (docs/decisions/verification.md).
-WRITTEN = 1 << 15
+__all__ = ["clonable", "clone", "data", "move"]
 
 #: The request of ioctl_ficlone(2); 0 if the system has none.
 _FICLONE = 0x40049409 if os.uname().sysname == "Linux" else 0
@@ -109,13 +105,6 @@ def _by_hand(source: int, target: int, _: Callable[[], int], offset: int, count:
 
 # On macOS, sendfile takes no file as its target (ENOTSOCK).
 _WAYS = (_by_range, _by_sendfile, _by_hand) if os.uname().sysname == "Linux" else (_by_range, _by_hand)
-
-
-def write_at(descriptor: int, block: memoryview, offset: int) -> None:
-    """Write all of a block; a disk may take it in pieces."""
-    while block:
-        written = descriptors.pwrite(descriptor, block[:WRITTEN], offset)
-        offset, block = offset + written, block[written:]
 
 
 def data(reader: LocalReader, offset: int, count: int) -> Iterator[tuple[int, int]]:

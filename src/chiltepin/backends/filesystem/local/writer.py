@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local import descriptors
-from chiltepin.backends.filesystem.local.kernel_copy import WRITTEN, data, move, write_at
+from chiltepin.backends.filesystem.local.compared_copy import STEP, copy_compared, truncated, write_at
+from chiltepin.backends.filesystem.local.kernel_copy import data, move
 from chiltepin.backends.filesystem.local.permissions import give_rights
 from chiltepin.backends.filesystem.local.reader import LocalReader, OpenFile
 from chiltepin.backends.filesystem.local.temp_files import give_name, surface_close_errors
@@ -91,13 +91,15 @@ class LocalTempFile(OpenFile):
     def _note(self, offset: int) -> int:
         return (self._size or 0) + offset // PART * _DIGEST
 
-    def step(self, reader: Reader) -> int | None:
-        """Go by small steps within this machine; what comes from a server had best come a part at a time."""
-        return WRITTEN if isinstance(reader, LocalReader) else None
+    def copy_compared(self, reader: Reader, offset: int, count: int) -> tuple[bytes, bytes] | None:
+        """Copy a part of another file of this machine by small steps; the kernel does it where that has holes."""
+        if not isinstance(reader, LocalReader) or reader.sparse:
+            return None
+        return copy_compared(reader.descriptor, self.descriptor, offset, count)
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Have the kernel copy a part of another file of this machine; holes stay holes."""
-        # What is read at both ends all the same costs less by steps (benchmarks/README.md).
+        # What is read at both ends all the same costs less by the steps of `copy_compared`.
         if not isinstance(reader, LocalReader) or (verify and not reader.sparse):
             return False
         if reader.sparse:
@@ -106,7 +108,7 @@ class LocalTempFile(OpenFile):
         segments = [(offset, count)] if self._continued else data(reader, offset, count)
         for start, length in segments:
             if move(reader, self.descriptor, self._opened, start, length) < length:
-                raise Fault("FILE_SIZE_CHANGED", "The file became shorter while it was copied; move it again.")
+                raise truncated()
         return True
 
     def _stretch(self) -> None:
@@ -124,7 +126,7 @@ class LocalTempFile(OpenFile):
     def write(self, block: memoryview) -> None:
         """Append the block; a disk may take it in pieces."""
         while block:
-            block = block[os.write(self.descriptor, block[:WRITTEN]) :]
+            block = block[os.write(self.descriptor, block[:STEP]) :]
 
     def read_back(self) -> LocalReader:
         """Open what was written, from its start."""

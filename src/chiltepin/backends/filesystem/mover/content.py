@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -102,9 +102,7 @@ class Content:
         elif size > part:
             parts = ((offset, min(part, size - offset)) for offset in range(0, size, part))
             do_all(partial(self._part, offset, count) for offset, count in parts)
-        elif self._temp_file.step(self._reader):
-            self._part(0, size)
-        elif not self._taken(0, size):
+        elif not self._copied_at_once(0, size):
             size = self._in_order()
         if self._reader.changed():
             raise self._has_changed()
@@ -155,8 +153,8 @@ class Content:
     def _copy_part(self, offset: int, count: int) -> None:
         if self._wish.verify and self._is_kept(offset, count):
             self._pass_written(offset, count)
-        elif not self._taken(offset, count):
-            self._copy_by_steps(offset, count)
+        elif not self._copied_at_once(offset, count):
+            self._copy_through_memory(offset, count)
 
     def _is_kept(self, offset: int, count: int) -> bool:
         """Whether a dead run has left this part, and it is what the source holds now."""
@@ -166,24 +164,26 @@ class Content:
         # Clocks are coarse: a source that was rewritten may have the size and the times that it had.
         return kept == self._digest(self._reader, offset, count)
 
-    def _copy_by_steps(self, offset: int, count: int) -> None:
-        """Read, write and read back so little at a time that all three find it in the processor's cache."""
-        sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
-        # A checksum of the whole takes a part when all before it have had their turn: then it is all read already.
-        step = count if self._proofs else self._temp_file.step(self._reader) or count
-        proved = self._temp_file.verifies_writes or not self._wish.verify
-        with nullcontext() if proved else self._temp_file.read_back() as written:
-            for start in range(offset, end, step):
-                block = _buffer(min(step, end - start))
-                if self._reader.read_at(start, block) < len(block):
-                    raise self._has_changed()
-                self._pass_proofs(start, block)
-                self._temp_file.write_at(start, block)
-                if written is not None:
-                    sent.update(block)
-                    found.update(block[: written.read_at(start, block)])
-        if not proved:
-            self._compare(offset, sent.digest(), found.digest())
+    def _copy_through_memory(self, offset: int, count: int) -> None:
+        """Read a part, write it and read it back; a checksum of the whole takes it when its turn has come."""
+        block = _buffer(count)
+        if self._reader.read_at(offset, block) < count:
+            raise self._has_changed()
+        self._pass_proofs(offset, block)
+        self._temp_file.write_at(offset, block)
+        if self._wish.verify and not self._temp_file.verifies_writes:
+            sent = xxhash.xxh3_128_digest(block)
+            with self._temp_file.read_back() as written:
+                self._compare(offset, sent, xxhash.xxh3_128_digest(block[: written.read_at(offset, block)]))
+
+    def _copied_at_once(self, offset: int, count: int) -> bool:
+        """Have the store copy a part by its shortest way; False if it has none."""
+        if self._wish.verify and not self._proofs:
+            digests = self._temp_file.copy_compared(self._reader, offset, count)
+            if digests is not None:
+                self._compare(offset, *digests)
+                return True
+        return self._taken(offset, count)
 
     def _taken(self, offset: int, count: int) -> bool:
         """Have the store copy a part by itself, and see that it is what it is at its origin; False if it cannot."""

@@ -147,8 +147,8 @@ class SftpTempFile:
         self._end = max(self._end, offset + count)
         return bytes(digest)
 
-    def step(self, reader: Reader) -> None:
-        """Have none: a request for each would cost more."""
+    def copy_compared(self, reader: Reader, offset: int, count: int) -> None:
+        """Return None: a request for each step would cost more."""
 
     def copy_part(self, reader: Reader, offset: int, count: int, *, verify: bool) -> bool:
         """Return False: this store has no faster path."""

@@ -1,0 +1,69 @@
+"""Copy a part of a file of this machine, and compare what arrived with what was read, by small steps."""
+
+from __future__ import annotations
+
+import os
+
+import xxhash
+
+from chiltepin.backends.filesystem.errors import Fault
+from chiltepin.backends.filesystem.local import descriptors
+
+__all__ = ["STEP", "copy_compared", "truncated", "write_at"]
+
+#: Bytes that are read, written and read back at a time. With less, two threads take Python's lock from each other so
+#: often that they are slower than one. With more, the kernel takes its memory in larger pieces, which a virtual machine
+#: may first have to get from its host (docs/decisions/verification.md).
+STEP = 1 << 17
+
+
+def copy_compared(source: int, target: int, offset: int, count: int) -> tuple[bytes, bytes]:
+    """Copy some bytes to the same offset of another open file.
+
+    Each step is read back at once, while it is in the processor's cache.
+
+    Returns
+    -------
+    tuple of bytes
+        The XXH3 digests (128 bits) of what was read and of what was read back.
+
+    Raises
+    ------
+    Fault
+        ``FILE_SIZE_CHANGED`` if the source ends before these bytes.
+    """
+    real = descriptors.are_real()
+    # Called directly: each call of Python costs two threads more than it costs one, because they share its lock.
+    preadv, pwrite = (os.preadv, os.pwrite) if real else (descriptors.preadv, descriptors.pwrite)
+    sent, found, end = xxhash.xxh3_128(), xxhash.xxh3_128(), offset + count
+    block = memoryview(bytearray(min(STEP, count)))
+    for start in range(offset, end, STEP):
+        piece = block[: end - start]
+        if (got := preadv(source, [piece], start)) < len(piece) and not _read_rest(source, piece, start, got):
+            raise truncated()
+        if (done := pwrite(target, piece, start)) < len(piece):
+            write_at(target, piece[done:], start + done)
+        sent.update(piece)
+        if (got := preadv(target, [piece], start)) < len(piece) and not _read_rest(target, piece, start, got):
+            piece = piece[:0]
+        found.update(piece)
+    return sent.digest(), found.digest()
+
+
+def _read_rest(descriptor: int, block: memoryview, offset: int, got: int) -> bool:
+    """Read what is missing of a block; return whether it could be filled. A disk may give it in pieces."""
+    while got < len(block) and (more := descriptors.preadv(descriptor, [block[got:]], offset + got)):
+        got += more
+    return got == len(block)
+
+
+def write_at(descriptor: int, block: memoryview, offset: int) -> None:
+    """Write all of a block; a disk may take it in pieces."""
+    while block:
+        written = descriptors.pwrite(descriptor, block[:STEP], offset)
+        offset, block = offset + written, block[written:]
+
+
+def truncated() -> Fault:
+    """Return the error of a source that ended too early."""
+    return Fault("FILE_SIZE_CHANGED", "The file was truncated during the copy; move it again.")
