@@ -59,6 +59,15 @@ def test_the_threads_of_all_crews_have_a_bound():
     until(lambda: office.start_thread(lambda: None))
 
 
+def test_two_threads_are_at_work_until_the_last_of_equal_deeds():
+    """A thread that has ended a deed gets the next one at once, also while the thread that makes them is at work."""
+    crew, meeting = AdaptivePool(MoverThreads(), width=2), threading.Barrier(2)
+    crew.all(partial(waiting_deed, set()) for _ in range(20))
+    until(crew.free)
+    crew.all(partial(meeting.wait, 20) for _ in range(200))
+    crew.close()
+
+
 def test_every_deed_is_done_once(crew):
     """With all hands at work no deed is lost and none is done twice."""
     done = []

@@ -92,14 +92,25 @@ class AdaptivePool:
     def all(self, operations: Iterable[Callable[[], None]]) -> None:
         """Do all of them, with idle threads; return when all have ended, or raise the first error then.
 
-        After an error no other operation is begun.
+        They are begun in their order. After an error no other operation is begun.
         """
+        shared = _Shared(operations)
         with TaskGroup(self) as group:
-            for operation in operations:
+            for operation in shared:
                 if group.failed:
                     break
-                if not group.offer(operation):
-                    operation()
+                while group.offer(partial(self._help, shared, group)):
+                    pass
+                operation()
+
+    def _help(self, operations: Iterable[Callable[[], None]], group: TaskGroup) -> None:
+        """Do operations while there are any, and no thread too many."""
+        for operation in operations:
+            if group.failed:
+                return
+            operation()
+            if self._surplus:
+                return
 
     def close(self) -> None:
         """Let the members go; to be called when nothing is under way any more."""
@@ -173,6 +184,20 @@ class AdaptivePool:
                 return self._deeds.get()
             self._idle -= 1
         return None
+
+
+class _Shared:
+    """An iterator that several threads may use."""
+
+    def __init__(self, operations: Iterable[Callable[[], None]]) -> None:
+        self._operations, self._lock = iter(operations), threading.Lock()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Callable[[], None]:
+        with self._lock:
+            return next(self._operations)
 
 
 class TaskGroup:
