@@ -125,10 +125,12 @@ class LocalFolder:
                     continue
                 yield self._entry(item.name, facts)
 
-    def kinds(self) -> Iterator[Entry]:
-        """Yield all entries, temporary files too, with no more than a listing tells: that is a call less for each."""
+    def kinds(self, *, temp_files: bool = False) -> Iterator[Entry]:
+        """Yield all entries with no more than a listing tells: that is a call less for each."""
         with self.scan() as found:
             for item in found:
+                if not temp_files and is_temp_name(item.name):
+                    continue
                 yield Entry(item.name, _kind_listed(item), None)
 
     def entry(self, name: str) -> Entry | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Item = os.DirEntry[str] | Entry
 
-__all__ = ["BATCH_FILES", "ListingStats", "batches", "changed", "entries", "is_lost"]
+__all__ = ["BATCH_FILES", "ListingStats", "batches", "changed", "entries", "is_lost", "named"]
 
 #: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
 BATCH_FILES = 100
@@ -92,6 +92,21 @@ def batches(
             kept = files if filters is None else [item for item in files if filters.selects_file(item.name)]
             found.skipped += others + len(files) - len(kept)
             yield kept
+
+
+def named(run: TaskRun, folder: Folder) -> Iterator[Entry]:
+    """Yield all entries of a folder, for callers that need no more than their names and kinds.
+
+    On this machine a listing alone tells these; the size and time of each entry would cost another call.
+    """
+    found = folder.kinds() if isinstance(folder, LocalFolder) else folder.entries()
+    for number, entry in enumerate(found):
+        run.check()
+        if not number % BATCH_FILES:
+            # These are short operations to the pool. It would take a long one for system calls, and add threads, which
+            # wait for Python's lock.
+            run.pool.free()
+        yield entry
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.mover.delete import remove_files, remove_tree
+from chiltepin.backends.filesystem.mover.listing import named
 from chiltepin.backends.filesystem.mover.name_clash import folded
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.store import SharedNames
@@ -95,8 +96,7 @@ def _extra(
     """Return the names that are in a folder beside those given: of files and links, and of folders."""
     found: tuple[list[str], list[str]] = ([], [])
     left, shared = names.copy(), isinstance(top.store, SharedNames)
-    for entry in folder.entries():
-        run.check()
+    for entry in named(run, folder):
         is_folder = entry.kind == "dir"
         # Elsewhere a name is that of one thing, whatever that has become meanwhile.
         same, other = (entry.name, is_folder), (entry.name, not is_folder)

@@ -12,7 +12,7 @@ from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.file import Copier, refuse_temporary
 from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, vanished, with_pair
-from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost
+from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost, named
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
 from chiltepin.backends.filesystem.mover.retry import with_retries
@@ -385,8 +385,7 @@ class _Tree:
         """Return the names of all that a source folder holds, and of what kind each is."""
         held: list[tuple[str, str]] = []
         with source.store.folder(source.parts) as here:
-            for entry in limited(here.entries(), source):
-                self._task.check()
+            for entry in limited(named(self._task, here), source):
                 if entry.fault is not None and is_lost(entry, own_content=self._own_content):
                     raise entry.fault
                 held.append((entry.name, entry.kind))
