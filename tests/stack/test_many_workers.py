@@ -173,6 +173,21 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     assert not alive
 
 
+def test_one_small_file_is_not_recorded_as_unfinished(place):
+    """A file that no worker divides leaves the folder of the journal alone, and a tree does not."""
+    written = []
+    sys.addaudithook(
+        lambda event, facts: written.append(facts[0]) if event == "open" and ".unfinished" in str(facts[0]) else None
+    )
+    top = place / "root/here/inner"
+    top.mkdir(parents=True, exist_ok=True)
+    (top / "small").write_text("content")
+    assert transfer("here", "there", "/inner/small", "/small", workers=2) is True
+    assert written == []
+    assert transfer("here", "there", "/inner", "/inner", recursive=True, workers=2) is True
+    assert len(written) == 1
+
+
 def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
     """One file in ranges arrives whole, under its name and with its time, in place of an old one."""
     here, there = place / "root/here", place / "root/there"

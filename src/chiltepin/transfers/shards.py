@@ -310,6 +310,8 @@ class ShardedTask:
             self._stop(error)
             return
         outcome = future.result()
+        if outcome.rest:
+            self._unfinished.write()
         with self._lock:
             self._add(outcome)
             self._queue.ended(shard.range, done=outcome.status.state is TaskState.SUCCEEDED)

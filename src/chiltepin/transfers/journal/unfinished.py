@@ -42,36 +42,50 @@ class UnfinishedRecord:
         # Two calls are for the same with another label, and by another time.
         facts = {**request_to_json(request), "label": "", "deadline": None}
         self._key = xxhash.xxh3_128_hexdigest(json.dumps([setup, facts], sort_keys=True).encode())
-        self._file = ""
+        self._recursive, self._file = request.recursive, ""
 
     def begin(self) -> bool:
-        """Write it; return whether a process that is not running any more has left one of the same."""
-        if not self._folder:
-            return False
+        """Write it for a tree; return whether a process that is not running any more has left one of the same.
+
+        One file is copied in one go, unless a worker divides it (`write`).
+        """
+        earlier = self._earlier()
+        if earlier or self._recursive:
+            self.write()
+        for path in earlier:
+            with suppress(OSError):
+                os.unlink(path)
+        return bool(earlier)
+
+    def write(self) -> None:
+        """Write it, unless that was done."""
+        if not self._folder or self._file:
+            return
         try:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            earlier = self._take_over()
             name = f"{self._key}-{ProcessId.current()}-{secrets.token_hex(4)}{_SUFFIX}"
             self._file = os.path.join(self._folder, name)
             os.close(create_own(self._file))
         except OSError as err:
             logger.warning("A transfer that is killed will begin again at its start: %s.", err)
-            return False
-        return earlier
 
-    def _take_over(self) -> bool:
-        """Remove the records of processes that have ended; return whether one was of this request."""
-        found, limit = False, time.time() - policy.wait_times.FILES_KEPT.total_seconds()
-        for name in os.listdir(self._folder):
+    def _earlier(self) -> list[str]:
+        """Return the records of this request by processes that have ended; remove old ones of other requests."""
+        found, limit = [], time.time() - policy.wait_times.FILES_KEPT.total_seconds()
+        names: list[str] = []
+        with suppress(OSError):
+            names = os.listdir(self._folder) if self._folder else []
+        for name in names:
             path = os.path.join(self._folder, name)
             process = ProcessId.from_path(path) if name.endswith(_SUFFIX) else None
             if process is None or process.is_running() or not exists_own(path):
                 continue
-            mine = name.startswith(f"{self._key}-")
-            with suppress(FileNotFoundError):
-                if mine or os.stat(path).st_mtime < limit:
+            if name.startswith(f"{self._key}-"):
+                found.append(path)
+                continue
+            with suppress(OSError):
+                if os.stat(path).st_mtime < limit:
                     os.unlink(path)
-            found = found or mine
         return found
 
     def end(self) -> None:

@@ -229,7 +229,9 @@ class _Doomed:
         self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> Iterable[str]:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
-        for entry in folder.kinds(temp_files=True) if isinstance(folder, LocalFolder) else folder.entries(temp_files=True):
+        for entry in (
+            folder.kinds(temp_files=True) if isinstance(folder, LocalFolder) else folder.entries(temp_files=True)
+        ):
             self._task.check()
             if self._goes is not None and not self._goes(entry.name, folder=entry.kind == "dir"):
                 node.kept = True
