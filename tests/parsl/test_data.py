@@ -408,6 +408,13 @@ def test_a_transfer_stops_at_its_timeout(running, endless):
     assert os.listdir(running / "scratch") == []
 
 
+def test_a_timeout_starts_with_the_transfer(running, endless):
+    """The time for which a transfer waits for another task does not count towards its timeout."""
+    before = move(src_path=endless, timeout=0.4, check=False)
+    assert move(inputs=[before], timeout=0.4).result(LIMIT) is True
+    assert before.result(0) is False
+
+
 def test_leaving_by_an_error_stops_what_runs(settings, sandbox, tmp_path):
     """An error in the workflow stops transfers that run and those that wait; each says why, and nothing is left."""
     with open(sandbox / "laptop" / "endless", "wb") as file:
