@@ -162,18 +162,20 @@ def test_a_batch_moves_the_pairs_of_its_lines(filled, origin):
 
 
 def test_one_bad_line_does_not_keep_the_others(filled):
-    """The other lines of a batch are moved; the bad one is named, in JSON with its code, and the exit code is 1."""
-    ended = filled.run("transfer", "a", "b", "--batch", "-", "-F", "json", stdin="/data/x.csv /x\n/none /y\n")
+    """The other lines of a batch are moved; only the bad one is named, in JSON with its code, and the exit code is 1."""
+    good = "".join(f"/data/x.csv /x{number}\n" for number in range(20))
+    ended = filled.run("transfer", "a", "b", "--batch", "-", "-F", "json", stdin=f"{good}/none /y\n")
     assert ended.code == 1
+    assert ended.err.count("/data/x.csv") <= 3
     shown = json.loads(ended.out)
-    assert (shown["state"], shown["files_done"]) == ("failed", 1)
+    assert (shown["state"], shown["files_done"]) == ("failed", 20)
     [failure] = shown["failures"]
     assert failure["code"] == "FILE_NOT_FOUND"
     assert "/none" in failure["message"]
     assert {"source": "/none", "destination": "/y"} in failure["items"]
     assert "/none" in ended.err
-    assert re.search(r"Moved nevertheless: 1 file\.|1 of 2 items failed; 1 file, \d+ bytes? done\.", ended.err)
-    assert names(filled.b) == ["x"]
+    assert re.search(r"Moved nevertheless: 20 files\.|1 of 21 items failed; 20 files, \d+ bytes? done\.", ended.err)
+    assert len(names(filled.b)) == 20
 
 
 def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):

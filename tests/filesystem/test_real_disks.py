@@ -350,7 +350,8 @@ def without_permission():
                     os.chmod(f"{roots[end]}/d/{name}", mode)
             world = world_of(roots)
             first = outcome(world.move("/d", "/d", recursive=True))
-            alone = [outcome(world.move(f"/d/{name}", "/x"))[:4] for name in ("unreadable", "closed/f", "names-only/f")]
+            pairs = ("unreadable", "x"), ("closed/f", "x"), ("names-only/f", "x"), ("f", "d/no-entry/x")
+            alone = [outcome(world.move(f"/d/{name}", f"/{goal}")) for name, goal in pairs]
             arrived = set(contents(roots["scratch"]))
             listed = {entry.name: entry.kind for entry in world.transfers.ls("laptop", "/d/names-only")}
             try:
@@ -376,7 +377,9 @@ def test_what_somebody_may_not(as_somebody):
     assert first[:4] == ("FAILED", "PERMISSION_DENIED", 2, 4)
     assert "Permission denied; see what whoever runs this may do there." in first[4]
     assert "1 more failed." in first[4]
-    assert alone == [("FAILED", "PERMISSION_DENIED", 0, 1)] * 3
+    assert [one[:4] for one in alone] == [("FAILED", "PERMISSION_DENIED", 0, 1)] * 4
+    assert alone[0][4].startswith("Cannot read /d/unreadable on endpoint 'laptop': Permission denied; ")
+    assert alone[3][4].startswith("Cannot write /d/no-entry/x on endpoint 'scratch': Permission denied; ")
     assert arrived == {"d/f", "d/sub/f"}
     assert listed == {"f": "file"}
     assert refused.startswith("Listing /d/closed on endpoint 'laptop': Permission denied; see what")

@@ -14,12 +14,13 @@ __all__ = ["BatchLine", "read_batch"]
 
 
 class BatchLine(NamedTuple):
-    """A pair of paths, whether they are folders, and the expected checksum of a file, if known."""
+    """A pair of paths, whether they are folders, the checksum of a file, if known, and the number of the line."""
 
     source: str
     destination: str
     recursive: bool = False
     checksum: str = ""
+    number: int = 0
 
 
 def read_batch(file: Iterable[str]) -> list[BatchLine]:
@@ -57,4 +58,4 @@ def _parse_line(text: str, number: int) -> BatchLine | None:
             paths.append(word)
     if len(paths) != 2:  # noqa: PLR2004 - source and destination
         raise click.UsageError(f"Line {number} of the batch has {len(paths)} paths; write 'SOURCE DESTINATION'.")
-    return BatchLine(paths[0], paths[1], recursive, checksum)
+    return BatchLine(paths[0], paths[1], recursive, checksum, number)

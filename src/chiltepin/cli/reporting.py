@@ -42,7 +42,7 @@ class Totals:
 class Reporter:
     """Prints each new problem while tasks run; `chiltepin.cli.progress_bar` also draws a bar.
 
-    ``grace`` is the time, in seconds, for which a task with a permanent fault is kept.
+    ``grace`` is the time, in seconds, for which a service keeps a task with a permanent fault.
     """
 
     def __init__(self, *, grace: float) -> None:
@@ -55,7 +55,7 @@ class Reporter:
                 self._printed.add(status.reason)
                 waits = (
                     f"Waits up to {self._grace:g} s for this to heal: "
-                    if status.code in policy.fault_codes.PERMANENT_CODES
+                    if self._grace and status.code in policy.fault_codes.PERMANENT_CODES
                     else ""
                 )
                 self.print_line(f"{waits}{status.reason}")

@@ -88,11 +88,12 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reporter(context: Context, requests: Sequence[Request]) -> Iterator[Reporter]:
+    grace = context.settings.fault_grace if context.transfers.backend.capabilities.runs_on == "service" else 0
     if not sys.stderr.isatty():
-        yield Reporter(grace=context.settings.fault_grace)
+        yield Reporter(grace=grace)
         return
     from chiltepin.cli.progress_bar import progress_bar  # noqa: PLC0415 - a pipe needs no bars
 
     most = MAX_FOLDERS_COUNTED[context.transfers.backend.capabilities.runs_on]
-    with progress_bar(context.transfers, requests, most=most, grace=context.settings.fault_grace) as reporter:
+    with progress_bar(context.transfers, requests, most=most, grace=grace) as reporter:
         yield reporter

@@ -20,7 +20,6 @@ from chiltepin.errors import (
     LoginRequiredError,
     PathNotFoundError,
     PermissionDeniedError,
-    TaskError,
 )
 from chiltepin.model import DeleteRequest, TransferItem, TransferRequest
 from chiltepin.settings import Endpoint
@@ -43,16 +42,6 @@ __all__ = ["STAGES", "EndpointCheck", "Finding"]
 #: What is looked at, each only where those before it are well.
 STAGES = ("settings", "login", "consent", "reach", "list", "write")
 
-#: What to do where a stage fails, beyond what the error itself says.
-_HINTS = {
-    "settings": "Correct what stands below it under data: endpoints:.",
-    "login": "",
-    "consent": "",
-    "reach": "See that it is up, and that this machine reaches it.",
-    "list": "Name a folder that you may read with home: below it, or make that folder.",
-    "write": "See that you may write there, and that there is room.",
-}
-
 _SEED = "chiltepin check"
 
 
@@ -69,7 +58,7 @@ class Finding:
     failed : str
         The stage that failed, which is the last one; empty if none did.
     problem, hint : str
-        What is wrong and what to do, as sentences.
+        What is wrong, and what to do or to expect, as sentences.
     served : bool
         False for an endpoint without a location on the active backend, which is not a failure.
     """
@@ -117,25 +106,32 @@ class EndpointCheck:
                 passed=before,
                 failed=failed,
                 problem=str(err),
-                hint=self._hint(failed, endpoint, err),
+                hint=self._hint(endpoint, err) if failed == "list" else "",
             )
-        return Finding(endpoint=endpoint, passed=tuple(passed), served="list" in passed)
+        served = "list" in passed
+        home = self._home(endpoint) if served else ""
+        new = f"Its folder {home} does not exist yet; the first transfer makes it." if _is_missing(home) else ""
+        return Finding(endpoint=endpoint, passed=tuple(passed), hint=new, served=served)
 
-    def _hint(self, failed: str, endpoint: str, error: Exception) -> str:
-        place = self._settings.active_places.get(endpoint)
-        if place is None or (failed == "write" and not isinstance(error, TaskError)):
-            # The error itself names what to do.
-            return ""
-        root = place.get("mount", "")
-        home = os.path.normpath(os.path.join(root, place.get("home", "").strip("/"))) if root else ""
-        ours = self._settings.backend in ("local", "filesystem") and home
-        if failed != "list" or not ours or os.path.exists(home):
-            return _HINTS[failed]
-        # A folder of the sandbox, and one below a root, is made when something is moved there; a root in the
-        # settings may be a disk that is not mounted.
-        made = self._settings.backend == "local" or os.path.exists(root)
-        first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
-        return f"{first}: mkdir -p {shlex.quote(home)}"
+    def _home(self, endpoint: str) -> str:
+        """Return the home folder of an endpoint on this machine; empty if its files are elsewhere."""
+        place = self._settings.active_places.get(endpoint, {})
+        root = place.get("mount", "") if self._settings.backend in ("local", "filesystem") else ""
+        return os.path.normpath(os.path.join(root, place.get("home", "").strip("/"))) if root else ""
+
+    def _hint(self, endpoint: str, error: Exception) -> str:
+        """Return what to do about a folder that cannot be listed, beyond what the error itself says."""
+        home = self._home(endpoint)
+        if _is_missing(home):
+            # A folder below a root is made when something is moved there; a root may be a disk that is not mounted.
+            made = os.path.exists(self._settings.active_places[endpoint]["mount"])
+            first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
+            return f"{first}: mkdir -p {shlex.quote(home)}"
+        if isinstance(error, PermissionDeniedError):
+            return "Name a folder that you may read with 'home:' below it."
+        if isinstance(error, PathNotFoundError):
+            return "Create it, or name an existing folder with 'home:' below it."
+        return ""
 
     def _is_tried(self, stage: str) -> bool:
         return stage not in ("login", "consent") or self._logs_in
@@ -155,7 +151,12 @@ class EndpointCheck:
         resolve_endpoint(self._settings, arguments.check("src_ep", endpoint))
         passed.append("settings")
         # One question answers four: the error says how far it came.
-        self._transfers.ls(endpoint, "~")
+        try:
+            self._transfers.ls(endpoint, "~")
+        except PathNotFoundError:
+            # The first transfer makes a folder of the sandbox.
+            if self._settings.backend != "local" or not _is_missing(self._home(endpoint)):
+                raise
         if self._logs_in:
             passed += ("login", "consent")
         passed += ("reach", "list")
@@ -181,6 +182,8 @@ class EndpointCheck:
         """Give a small file, made here or found there: its endpoint, its path and its bytes."""
         for other, place in self._settings.active_places.items():
             home = os.path.join(place.get("mount", ""), place.get("home", "").strip("/"))
+            if self._settings.backend == "local":
+                os.makedirs(home, exist_ok=True)
             if place.get("mount") and os.access(home, os.W_OK | os.X_OK):
                 file = os.path.join(home, name)
                 content = f"Made by chiltepin check; may be deleted. {name}\n"
@@ -220,6 +223,10 @@ class EndpointCheck:
         )
         if error := error_from_status(status, request):
             raise error
+
+
+def _is_missing(folder: str) -> bool:
+    return bool(folder) and not os.path.exists(folder)
 
 
 def _stage_of(error: Exception, passed: list[str]) -> str:

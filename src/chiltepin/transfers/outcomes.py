@@ -18,9 +18,14 @@ from chiltepin.errors import (
 from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chiltepin.model import Request, TaskHandle
 
 __all__ = ["describe", "error_from_status", "status_from_error"]
+
+#: Most items that are named one by one.
+_NAMED = 4
 
 _ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
     TaskState.FAILED: (TaskFailedError, "failed"),
@@ -42,9 +47,15 @@ _ENDS: dict[type[BaseException], TaskState] = {
 def describe(request: Request) -> str:
     """Return the request as the start of a sentence for people."""
     if isinstance(request, DeleteRequest):
-        return f"Deletion of {', '.join(request.paths)} on {request.endpoint!r}"
-    pairs = ", ".join(f"{item.source} to {item.destination}" for item in request.items)
-    return f"Transfer from {request.source!r} to {request.destination!r} of {pairs}"
+        return f"Deletion of {_listed(request.paths, len(request.paths))} on {request.endpoint!r}"
+    pairs = [f"{item.source} to {item.destination}" for item in request.items[: _NAMED + 1]]
+    return f"Transfer from {request.source!r} to {request.destination!r} of {_listed(pairs, len(request.items))}"
+
+
+def _listed(names: Sequence[str], count: int) -> str:
+    if count <= _NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[: _NAMED - 1])} and {count - _NAMED + 1:,} more"
 
 
 def error_from_status(status: TaskStatus, request: Request) -> TaskError | None:

@@ -196,7 +196,7 @@ class FilesystemBackend:
     def _transfer(self, request: TransferRequest, shard: ShardRun | None) -> Callable[[TaskRun], None]:
         from chiltepin.backends.filesystem.mover.file import copy_file  # noqa: PLC0415 - a listing moves nothing
         from chiltepin.backends.filesystem.mover.ranges import copy_range  # noqa: PLC0415
-        from chiltepin.backends.filesystem.mover.source_errors import or_skip  # noqa: PLC0415
+        from chiltepin.backends.filesystem.mover.source_errors import failed_copy, or_skip  # noqa: PLC0415
         from chiltepin.backends.filesystem.mover.tree import copy_tree  # noqa: PLC0415
 
         origins = self._place(request.source).locations([item.source for item in request.items])
@@ -223,7 +223,11 @@ class FilesystemBackend:
             copies = [or_skip(copy) for copy in copies]
         return in_steps(
             [
-                ("Copying {} to {}", partial(copy, request=request, origin=origin, goal=goal), (origin, goal))
+                (
+                    partial(failed_copy, origin, goal, folder=request.recursive),
+                    partial(copy, request=request, origin=origin, goal=goal),
+                    (origin, goal),
+                )
                 for copy, (origin, goal) in zip(copies, pairs, strict=True)
             ]
         )
@@ -232,6 +236,7 @@ class FilesystemBackend:
         from chiltepin.backends.filesystem.mover.delete import (  # noqa: PLC0415 - a listing deletes nothing
             delete,
             delete_matching,
+            failed_deletion,
         )
 
         doomed = self._place(request.endpoint).locations(request.paths)
@@ -251,7 +256,11 @@ class FilesystemBackend:
             removals = [partial(delete, shard=shard)] * len(doomed)
         return in_steps(
             [
-                ("Deleting {}", partial(removal, request=request, location=location, roots=roots), (location,))
+                (
+                    partial(failed_deletion, location),
+                    partial(removal, request=request, location=location, roots=roots),
+                    (location,),
+                )
                 for removal, location in zip(removals, doomed, strict=True)
             ]
         )

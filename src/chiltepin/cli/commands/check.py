@@ -102,6 +102,8 @@ def _show(context: Context, findings: list[Finding], *, write: bool) -> None:
             print_line(printable(finding.problem), name=printable(finding.endpoint))
             if finding.hint:
                 click.echo(f"  {printable(finding.hint)}")
+        elif finding.hint:
+            print_line(printable(finding.hint), name=printable(finding.endpoint))
         elif not finding.served:
             backend = context.settings.backend
             print_line(

@@ -125,7 +125,7 @@ def _requests(
     most = context.transfers.backend.capabilities.max_items
     for folders in (False, True):
         chosen = [pair for pair in pairs if pair.recursive is folders]
-        made = [_request(source, destination, pair, options) for pair in chosen]
+        made = [_request_of_line(source, destination, pair, options) for pair in chosen]
         items = [request.items[0] for request in made]
         step = most or len(items)
         found += [replace(made[0], items=tuple(items[at : at + step])) for at in range(0, len(items), step or 1)]
@@ -137,6 +137,19 @@ def _single_line(source: Location, destination: Location, options: dict[str, Any
         if not place.path:
             raise click.UsageError(f"{place.endpoint!r} has no path; write EP:PATH, such as {place.endpoint}:/data.")
     return BatchLine(source="", destination="", recursive=options["recursive"], checksum=options["checksum"])
+
+
+def _request_of_line(
+    source: Location, destination: Location, pair: BatchLine, options: dict[str, Any]
+) -> TransferRequest:
+    """Return the request of one pair; an error names its line in the batch."""
+    try:
+        return _request(source, destination, pair, options)
+    except click.UsageError as error:
+        if not pair.number:
+            raise
+        reason = f"Line {pair.number} of the batch: {error.message}"
+    raise click.UsageError(reason)
 
 
 def _request(source: Location, destination: Location, pair: BatchLine, options: dict[str, Any]) -> TransferRequest:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.store import Entry, Folder
     from chiltepin.model import DeleteRequest
 
-__all__ = ["delete", "delete_matching", "remove_files", "remove_tree"]
+__all__ = ["delete", "delete_matching", "failed_deletion", "remove_files", "remove_tree"]
 
 #: Names that are removed before the folder is listed again: some disks (NFS) lose their place when entries go away
 #: while they are listed, and all names of a huge folder would not fit into memory.
@@ -41,6 +41,11 @@ class Goes(Protocol):
 
     def __call__(self, name: str, *, folder: bool) -> bool:
         """Return False for what stays, with the folders above it."""
+
+
+def failed_deletion(location: Location, _: Exception) -> str:
+    """Return what failed, to begin a sentence."""
+    return f"Deleting {location}"
 
 
 def delete(
@@ -85,7 +90,7 @@ def _remove_file(run: TaskRun, location: Location, entry: Entry, roots: Roots) -
     except Exception as err:  # noqa: BLE001 - whatever a store raises is told of this file
         # A connection may have been lost after the removal and before its reply.
         if tries == 1 or not isinstance(err, FileNotFoundError):
-            run.fail(err, f"Deleting {location}")
+            run.fail(err, failed_deletion(location, err))
             return
     run.count(files=1)
 

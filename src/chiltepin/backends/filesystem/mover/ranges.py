@@ -17,7 +17,7 @@ from chiltepin.backends.filesystem.local.reader import LocalReader
 from chiltepin.backends.filesystem.local.shared_temp_file import remove_unused
 from chiltepin.backends.filesystem.mover.content import Content
 from chiltepin.backends.filesystem.mover.retry import with_retries
-from chiltepin.backends.filesystem.mover.source_errors import is_skipped
+from chiltepin.backends.filesystem.mover.source_errors import failed_copy, is_skipped
 from chiltepin.backends.filesystem.store import CopyOptions, Dividing
 from chiltepin.protocol import FileRange, Shard
 from chiltepin.protocol.paths import joined
@@ -89,7 +89,7 @@ def copy_range(run: TaskRun, request: TransferRequest, origin: Location, goal: L
                 # Each range finds that out, and the file counts once.
                 shard.rest.append(Shard(range=replace(part, step="skip")))
             else:
-                run.fail(err, f"Copying {source}")
+                run.fail(err, failed_copy(source, target, err))
 
 
 def _places(request: TransferRequest, origin: Location, goal: Location, file: Parts) -> tuple[Location, Location]:

@@ -24,17 +24,26 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 TRIES = 6
 
 
-def in_steps(steps: Sequence[tuple[str, Callable[[TaskRun], None], Sequence[Location]]]) -> Callable[[TaskRun], None]:
+#: What describes a failure, what may fail, and the places that it is about.
+Step = tuple["Callable[[Exception], str]", "Callable[[TaskRun], None]", "Sequence[Location]"]
+
+
+def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
     """Return the operation of doing all steps; the others go on after one that failed.
 
-    Each comes with the places that it is about, and with the words for its failure, in which ``{}`` stand for these.
+    The description of a failure begins the sentence of its ``Fault``.
     """
 
-    def one(run: TaskRun, what: str, step: Callable[[TaskRun], None], locations: Sequence[Location]) -> None:
+    def one(
+        run: TaskRun,
+        describe: Callable[[Exception], str],
+        step: Callable[[TaskRun], None],
+        locations: Sequence[Location],
+    ) -> None:
         try:
             with_retries(run, partial(step, run), *(location.store for location in locations))
         except Exception as err:  # noqa: BLE001 - the other steps go on
-            run.fail(err, what.format(*locations))
+            run.fail(err, describe(err))
 
     def all_of(run: TaskRun) -> Iterator[Callable[[], None]]:
         for step in steps:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.task import TaskRun
     from chiltepin.model import TransferRequest
 
-__all__ = ["is_skipped", "or_skip", "skips"]
+__all__ = ["failed_copy", "is_skipped", "or_skip", "skips"]
 
 #: The faults that ``skip_source_errors`` is for, at the source only (docs.globus.org, "Task Behavior", 4.1).
 SKIPPABLE = frozenset({"FILE_NOT_FOUND", "PERMISSION_DENIED"})
@@ -47,6 +47,13 @@ def is_skipped(request: TransferRequest, source: Location, error: Exception, *, 
     The same error may come from the destination, so the source is read once more.
     """
     return request.skip_source_errors and _is_skippable(error) and _is_unreadable(source, folder=folder)
+
+
+def failed_copy(source: Location, goal: Location, error: Exception, *, folder: bool = False) -> str:
+    """Return what failed of a copy, to begin a sentence: if permission is denied, that of the one side."""
+    if fault_of(error, "").code != "PERMISSION_DENIED":
+        return f"Copying {source} to {goal}"
+    return f"Cannot read {source}" if _is_unreadable(source, folder=folder) else f"Cannot write {goal}"
 
 
 def _is_skippable(error: Exception) -> bool:

@@ -18,7 +18,7 @@ from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_n
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shard import ShardRun, fewest, folder_key
 from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
-from chiltepin.backends.filesystem.mover.source_errors import skips
+from chiltepin.backends.filesystem.mover.source_errors import failed_copy, skips
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import Batching, KeptByObject, SharedNames, limited
@@ -145,7 +145,7 @@ class _Tree:
                 self._listed[folder_key(node.parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
             if not skips(self._task, self._request, source, err, folder=True):
-                self._task.fail(err, f"Copying folder {source} to {target}")
+                self._task.fail(err, failed_copy(source, target, err, folder=True))
         return found.folders
 
     def _batches(self, parts: Parts, pair: FolderPair, found: ListingStats) -> Iterator[list[Item]] | None:
@@ -356,7 +356,7 @@ class _Tree:
             return
         if isinstance(error, FileNotFoundError):
             error = vanished(pair, file)
-        self._task.fail(error, f"Copying {file}")
+        self._task.fail(error, failed_copy(file, pair.goal.below(name), error))
 
     def _move(self, pair: FolderPair, here: Folder, entry: Entry, level: SyncLevel | None) -> None:
         existing = (pair.listing or pair.there).entry(entry.name) if level else None

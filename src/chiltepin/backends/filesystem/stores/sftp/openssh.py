@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -25,7 +26,7 @@ from chiltepin.backends.filesystem.stores.sftp.ciphers import QUICK, in_hardware
 from chiltepin.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["OpenSSH"]
 
@@ -120,9 +121,8 @@ class OpenSSH:
         words = ["ssh"]
         if config := self.options.get("ssh_config"):
             words += ["-F", str(config)]
-        keys = self.options.get("key_filename", ())
-        for key in [keys] if isinstance(keys, str) else keys:
-            words += ["-i", str(key)]
+        for key in self._keys:
+            words += ["-i", key]
         said = dict(self.options.get("ssh_options", {}))
         if known_hosts := self.options.get("known_hosts"):
             said["UserKnownHostsFile"] = known_hosts
@@ -135,6 +135,22 @@ class OpenSSH:
         for name, value in (always | {k: v for k, v in (_USUALLY | said).items() if k not in always}).items():
             words += ["-o", f"{name}={value}"]
         return words
+
+    def _typed(self, *further: str) -> str:
+        """Return the command that a user types to try the same connection."""
+        words = ["ssh", *further]
+        if config := self.options.get("ssh_config"):
+            words += ["-F", str(config)]
+        for key in self._keys:
+            words += ["-i", key]
+        if self.port:
+            words += ["-p", str(self.port)]
+        return shlex.join([*words, f"{self.user}@{self.host}" if self.user else self.host])
+
+    @property
+    def _keys(self) -> list[str]:
+        given = self.options.get("key_filename", ())
+        return [given] if isinstance(given, str) else list(map(str, given))
 
     @cached_property
     def _ciphers(self) -> list[str]:
@@ -213,7 +229,7 @@ class OpenSSH:
                 "see that the start files of the shell there, such as .bashrc, print nothing."
             )
             return Fault("ENDPOINT_ERROR", reason)
-        return _failure(self.host, said)
+        return _failure(self.host, said, self._typed)
 
 
 @cache
@@ -259,17 +275,17 @@ def _widen(process: subprocess.Popen[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)  # type: ignore[arg-type]
 
 
-def _failure(host: str, said: str) -> Exception:
+def _failure(host: str, said: str, typed: Callable[..., str]) -> Exception:
     if "Host key verification failed" in said or "IDENTIFICATION HAS CHANGED" in said:
         return Fault(
             "CONNECT_FAILED",
             f"The host key of {host} is not in known_hosts, or another one is; compare it with what its operators "
-            f"publish, and accept it by `ssh {host}`.",
+            f"publish, and accept it by `{typed()}`.",
         )
     if "Permission denied" in said or "Too many authentication failures" in said:
         return Fault(
             "PERMISSION_DENIED",
-            f"{host} lets nobody in without being asked; see that `ssh -o BatchMode=yes {host}` works here.",
+            f"{host} lets nobody in without being asked; see that `{typed('-o', 'BatchMode=yes')}` works here.",
         )
     if "subsystem request failed" in said:
         return Fault("ENDPOINT_ERROR", f"{host} has no SFTP; ask its operators for it.")
@@ -279,7 +295,5 @@ def _failure(host: str, said: str) -> Exception:
         name = unknown.group(1)
         return Fault("CONNECT_FAILED", f"No host is named {name}; correct the URL of the endpoint, or ~/.ssh/config.")
     if "Bad configuration option" in said or "Bad owner or permissions" in said or "command-line" in said:
-        return Fault("ENDPOINT_ERROR", f"ssh does not take its settings for {host}; see what `ssh {host}` says.")
-    return ConnectionLostError(
-        "CONNECT_FAILED", f"{host} cannot be reached ({said}); see that `ssh {host}` works here."
-    )
+        return Fault("ENDPOINT_ERROR", f"ssh does not take its settings for {host}; see what `{typed()}` says.")
+    return ConnectionLostError("CONNECT_FAILED", f"{host} cannot be reached ({said}); see that `{typed()}` works here.")
