@@ -162,7 +162,7 @@ def test_a_batch_moves_the_pairs_of_its_lines(filled, origin):
 
 
 def test_one_bad_line_does_not_keep_the_others(filled):
-    """The other lines of a batch are moved; only the bad one is named, in JSON with its code, and the exit code is 1."""
+    """The other lines of a batch are moved; only the bad one is named, also in JSON, and the exit code is 1."""
     good = "".join(f"/data/x.csv /x{number}\n" for number in range(20))
     ended = filled.run("transfer", "a", "b", "--batch", "-", "-F", "json", stdin=f"{good}/none /y\n")
     assert ended.code == 1
