@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 from chiltepin.backends.filesystem.local.claims import sweep
 from chiltepin.backends.filesystem.local.in_order_files import InOrderTempFile, in_order_only
 from chiltepin.backends.filesystem.local.kernel_copy import clonable, clone
+from chiltepin.backends.filesystem.local.read_ahead import read_ahead
 from chiltepin.backends.filesystem.local.reader import ENTERED, FILE, LocalReader, read_small
 from chiltepin.backends.filesystem.local.shared_temp_file import SharedTempFile, begin_shared
 from chiltepin.backends.filesystem.local.temp_files import TempFiles
@@ -22,7 +23,7 @@ from chiltepin.backends.filesystem.store import SMALL, Entry, Small
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -161,6 +162,10 @@ class LocalFolder:
     def read_small(self, entry: Entry) -> Small | None:
         """Read a small file in few calls; see `Folder.read_small`."""
         return read_small(self.descriptor, entry.name)
+
+    def read_ahead(self, names: Iterable[str]) -> None:
+        """Have the disk read the beginnings of files at once, where that helps."""
+        read_ahead(self.descriptor, names)
 
     def take_small(self, origin: LocalFolder, name: str, new_name: str, options: CopyOptions) -> int | None:
         """Copy a small file in few calls, of which no more is known than its name."""

@@ -208,7 +208,9 @@ class _Tree:
     def _files(self, pair: FolderPair, items: Sequence[Item], source: Location, group: TaskGroup) -> None:
         try:
             if self._level != "checksum" and isinstance(pair.here, LocalFolder) and isinstance(pair.there, LocalFolder):
-                rest = iter(self._changed(pair, pair.there, items, source))
+                left = self._changed(pair, pair.there, items, source)
+                pair.here.read_ahead(item.name for item in left)
+                rest = iter(left)
                 while few := list(islice(rest, FEW)):
                     small = partial(self._small, pair, pair.here, pair.there, few, source, group)
                     self._give(group, pair, small)
