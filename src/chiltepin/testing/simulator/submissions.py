@@ -88,7 +88,10 @@ class Submission:
         }
 
     def _base_paths(self) -> Body:
-        """Return the folder on each side that holds all items, if the user asked to have it stored."""
+        """Return the folder on each side that holds all items, if the user asked to have it stored.
+
+        The keys are optional, and may be null (globus-sdk-javascript, ``TaskDocument``); what they say has no source.
+        """
         if not self.body.get("store_base_path_info"):
             return {}
         keys = ("source_base_path", "destination_base_path")
