@@ -20,6 +20,7 @@ import sys
 import tempfile
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 #: Python without its site packages, which takes a hundredth of a second to begin.
@@ -43,6 +44,9 @@ if code < 0:
 os._exit(code)
 """
 
+#: The ``globus`` command of another environment: tox -e newest has the newest one.
+GLOBUS = os.environ.get("CHILTEPIN_GLOBUS", "")
+
 COMMANDS = {"chiltepin": "chiltepin.cli.main", "globus": "globus_cli"}
 #: What the commands load when they need it.
 LOADED = ("chiltepin.backends.filesystem", "chiltepin.backends.globus", "chiltepin.testing.simulator", "requests")
@@ -51,7 +55,7 @@ LOADED = ("chiltepin.backends.filesystem", "chiltepin.backends.globus", "chiltep
 @cache
 def warm_command(name: str) -> str:
     """Return the path of the program to start in place of a command."""
-    return str(_programs() / name)
+    return GLOBUS if GLOBUS and name == "globus" else str(_programs() / name)
 
 
 @cache
@@ -84,7 +88,7 @@ def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 def serve(address: str) -> None:
     """Fork for each program that connects, until the tests end."""
-    mains = {name: import_module(module).main for name, module in COMMANDS.items()}
+    mains = {name: import_module(module).main for name, module in COMMANDS.items() if find_spec(module)}
     listed = import_module(COMMANDS["chiltepin"]).COMMANDS
     for name in (*LOADED, *(f"chiltepin.cli.commands.{command}" for command in listed)):
         import_module(name)

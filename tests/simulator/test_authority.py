@@ -14,6 +14,7 @@ import pytest
 from globus_sdk.scopes import AuthScopes, GCSCollectionScopes, TransferScopes
 from globus_sdk.testing import get_response_set
 from globus_sdk.transport import RetryConfig
+from warm import GLOBUS
 
 NATIVE = "61338d24-54d5-408f-a10d-66c06b59f6d2"
 TRANSFER = TransferScopes.resource_server
@@ -257,7 +258,7 @@ def test_the_real_globus_login(auth, globus, tmp_path):
     environment = {"PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path), **globus.environment()}
     for name in names:
         del environment[name]
-    command = str(Path(sys.executable).with_name("globus"))
+    command = GLOBUS or str(Path(sys.executable).with_name("globus"))
     with subprocess.Popen(
         [command, "login", "--no-local-server"],
         env=environment,
