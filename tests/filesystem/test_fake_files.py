@@ -137,7 +137,7 @@ def test_real_files_after_fake_ones(tmp_path, monkeypatch):
 #: Calls that pyfakefs passes on to the machine, and that take no file of ours or are not reached with fake ones.
 PASSED_ON = frozenset(
     {"_exit", "copy_file_range", "cpu_count", "fspath", "geteuid", "getpid", "major", "minor", "preadv", "readv"}
-    | {"fchown", "pread", "pwrite", "sched_getaffinity", "strerror", "uname"}
+    | {"fchown", "posix_fadvise", "pread", "pwrite", "sched_getaffinity", "strerror", "uname"}
 )
 
 
@@ -151,6 +151,6 @@ def test_every_call_of_the_mover_is_faked():
                 called.setdefault(name[1], set()).add(file.name)
     passed_on = {name: files for name, files in called.items() if not hasattr(FakeOsModule, name)}
     assert set(passed_on) <= PASSED_ON
-    for name in ("fchown", "pread", "preadv", "pwrite", "readv"):
+    for name in ("fchown", "posix_fadvise", "pread", "preadv", "pwrite", "readv"):
         assert passed_on[name] == {"descriptors.py"}, name
     assert passed_on["copy_file_range"] == {"kernel_copy.py"}

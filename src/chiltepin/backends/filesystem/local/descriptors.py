@@ -14,7 +14,7 @@ from chiltepin.backends.fake_files import fake_os
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["are_real", "fchown", "pread", "preadv", "pwrite", "readv"]
+__all__ = ["are_real", "fchown", "is_cold", "pread", "preadv", "pwrite", "read_ahead", "readv"]
 
 #: A fake file has one position for all threads. It ends at the start here, from which files are read in order: where it
 #: was is not known, because lseek returns nothing (pyfakefs 6.3).
@@ -63,6 +63,22 @@ def pwrite(descriptor: int, block: bytes | memoryview, offset: int) -> int:
             return os.write(descriptor, bytes(block))
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def is_cold(descriptor: int) -> bool:
+    """Whether the start of a file has to be read from the disk; False where the kernel does not tell (preadv2(2))."""
+    if not are_real() or not hasattr(os, "RWF_NOWAIT"):
+        return False
+    try:
+        os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def read_ahead(descriptor: int, count: int) -> None:
+    """Have the disk read the start of a file into memory, without waiting for it; only for a file that `is_cold`."""
+    os.posix_fadvise(descriptor, 0, count, os.POSIX_FADV_WILLNEED)
 
 
 def fchown(descriptor: int, user: int, group: int) -> None:

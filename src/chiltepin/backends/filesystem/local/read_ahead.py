@@ -21,8 +21,6 @@ def read_ahead(folder: int, names: Iterable[str]) -> None:
     A disk reads many files in nearly the time of one (posix_fadvise(2)). Where they are in memory, opening each for
     this would cost more than it saves.
     """
-    if not hasattr(os, "RWF_NOWAIT") or not descriptors.are_real():
-        return
     cold = False
     for name in names:
         try:
@@ -31,19 +29,10 @@ def read_ahead(folder: int, names: Iterable[str]) -> None:
             # The copy will fail with the same error, and reports it.
             continue
         try:
-            if not cold and not (cold := _is_cold(descriptor)):
+            if not cold and not (cold := descriptors.is_cold(descriptor)):
                 return
-            os.posix_fadvise(descriptor, 0, SMALL, os.POSIX_FADV_WILLNEED)
+            descriptors.read_ahead(descriptor, SMALL)
         except OSError:
             return
         finally:
             close_quietly(descriptor)
-
-
-def _is_cold(descriptor: int) -> bool:
-    """Whether a file has to be read from the disk; False where the kernel does not tell (preadv2(2), RWF_NOWAIT)."""
-    try:
-        os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return True
-    return False
