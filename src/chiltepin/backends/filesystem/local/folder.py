@@ -285,9 +285,10 @@ class LocalFolder:
 
     def remove_all(self, names: Sequence[str]) -> Iterator[tuple[str, Exception]]:
         """Unlink them one by one."""
+        unlink, folder = os.unlink, self.descriptor
         for name in names:
             try:
-                self.remove(name)
+                unlink(name, dir_fd=folder)
             except OSError as err:  # noqa: PERF203 - the others go on
                 yield name, err
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.local.folder import LocalFolder
+from chiltepin.backends.filesystem.mover.listing import named
 from chiltepin.backends.filesystem.mover.pool import TaskGroup
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shared_names import is_both
@@ -234,10 +234,7 @@ class _Doomed:
         self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> Iterable[str]:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
-        for entry in (
-            folder.kinds(temp_files=True) if isinstance(folder, LocalFolder) else folder.entries(temp_files=True)
-        ):
-            self._task.check()
+        for entry in named(self._task, folder, temp_files=True):
             if self._goes is not None and not self._goes(entry.name, folder=entry.kind == "dir"):
                 node.kept = True
             elif entry.kind == "dir":

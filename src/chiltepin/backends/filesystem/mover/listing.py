@@ -94,15 +94,18 @@ def batches(
             yield kept
 
 
-def named(run: TaskRun, folder: Folder) -> Iterator[Entry]:
+def named(run: TaskRun, folder: Folder, *, temp_files: bool = False) -> Iterator[Entry]:
     """Yield all entries of a folder, for callers that need no more than their names and kinds.
 
     On this machine a listing alone tells these; the size and time of each entry would cost another call.
     """
-    found = folder.kinds() if isinstance(folder, LocalFolder) else folder.entries()
-    for number, entry in enumerate(found):
-        run.check()
-        if not number % BATCH_FILES:
+    local = isinstance(folder, LocalFolder)
+    listed = folder.kinds if isinstance(folder, LocalFolder) else folder.entries
+    for number, entry in enumerate(listed(temp_files=temp_files)):
+        first = not number % BATCH_FILES
+        if first or not local:
+            run.check()
+        if first:
             # These are short operations to the pool. It would take a long one for system calls, and add threads, which
             # wait for Python's lock.
             run.pool.free()
