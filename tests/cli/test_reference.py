@@ -14,7 +14,7 @@ from chiltepin.cli.exit_codes import INTERRUPTED
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 COMMANDS = sorted(main.COMMANDS)
 #: Options of almost every command, which have a table together.
-COMMON = "--config", "--backend", "--format"
+COMMON = "--config FILE", "--backend NAME", "-F, --format [text|json]"
 
 
 def command(name):
@@ -27,10 +27,11 @@ def command(name):
 def options(found, *, common):
     """The help of the common options of a command, or of all its other ones."""
     for param in found.params:
-        if isinstance(param, click.Option) and bool({*COMMON} & {*param.opts}) is common:
+        if isinstance(param, click.Option):
             words, what = param.get_help_record(click.Context(found))
             what = re.sub(r"\s+", " ", what).replace("|", r"\|")
-            yield f"`{words.replace('|', ' or ')}`", what
+            if (words in COMMON) is common:
+                yield f"`{words.replace('|', ' or ')}`", what
 
 
 def table(name, found=None):

@@ -175,11 +175,11 @@ TROUBLES = [
     growing,
     lambda: move(large(), "/big", timeout=0.2),
     left,
-    dependency,
     lambda: move(checksum=f"md5:{'0' * 32}"),
     lambda: on_disks(move, dst_ep="cloud"),
     lambda: on_disks(move, dst_ep="vault"),
     # Those of the file.
+    dependency,
     lambda: transfer_task("my-laptop", "hpc-scratch", "/data/input.dat", "/b", executor="local"),
     no_file,
     no_such_backend,
