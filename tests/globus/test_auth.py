@@ -207,8 +207,12 @@ def test_service_credentials_that_are_refused_name_the_variables(globus, monkeyp
 
 
 def test_the_credentials_of_globus_compute(globus, monkeypatch):
-    """The variables of Globus Compute count if both are set, until ours are; a refusal names those that counted."""
+    """The variables of Globus Compute count if the secret is set, until ours are; an error names those that counted."""
     identity, secret = globus.authority.client_id, globus.authority.client_secret
+    monkeypatch.setenv(COMPUTE_VARIABLES[1], secret)
+    with pytest.raises(ConfigError, match=f"{COMPUTE_VARIABLES[1]} is set and {COMPUTE_VARIABLES[0]} is not"):
+        choose_credentials()
+    monkeypatch.delenv(COMPUTE_VARIABLES[1])
     monkeypatch.setenv(COMPUTE_VARIABLES[0], identity)
     assert not choose_credentials().is_service
     monkeypatch.setenv(COMPUTE_VARIABLES[1], secret)

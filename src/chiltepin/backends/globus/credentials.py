@@ -22,7 +22,7 @@ __all__ = [
 #: The environment variables of service credentials; the first alone names a native app.
 ID_VARIABLE, SECRET_VARIABLE = "CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"
 
-#: Those of Globus Compute, and of upstream's Chiltepin, which count if both are set and none of ours is.
+#: Those of Globus Compute, and of upstream's Chiltepin, which count if the secret is set and none of ours is.
 COMPUTE_VARIABLES = "GLOBUS_COMPUTE_CLIENT_ID", "GLOBUS_COMPUTE_CLIENT_SECRET"
 
 #: The native app of Globus's own tutorials (SDK documentation, "Minimal script"), until Chiltepin has registered one.
@@ -56,7 +56,8 @@ class Credentials:
 def variables() -> tuple[str, str]:
     """Return the names of the environment variables that name the client and its secret."""
     ours = ID_VARIABLE, SECRET_VARIABLE
-    if any(map(os.environ.get, ours)) or not all(map(os.environ.get, COMPUTE_VARIABLES)):
+    # An id alone is for logins of people to Globus Compute.
+    if any(map(os.environ.get, ours)) or not os.environ.get(COMPUTE_VARIABLES[1]):
         return ours
     return COMPUTE_VARIABLES
 
@@ -70,7 +71,7 @@ def choose_credentials(client_id: str | None = None) -> Credentials:
     named, secret = (os.environ.get(name, "") for name in names)
     if secret and not named:
         raise ConfigError(
-            f"{SECRET_VARIABLE} is set and {ID_VARIABLE} is not; set both for service credentials, or unset the first."
+            f"{names[1]} is set and {names[0]} is not; set both for service credentials, or unset the first."
         )
     chosen = named or client_id or TUTORIAL_CLIENT
     if not UUID.fullmatch(chosen):
