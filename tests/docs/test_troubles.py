@@ -169,16 +169,16 @@ def read(executor, url):
 #: In the order of the table, and then of the file.
 TROUBLES = [
     link_out,
-    forbidden,
     lambda: move("/data/none.dat"),
-    lambda: on_disks(move, dst_ep="unmounted"),
     growing,
-    lambda: move(large(), "/big", timeout=0.2),
     left,
+    # Those of the file.
+    forbidden,
+    lambda: on_disks(move, dst_ep="unmounted"),
+    lambda: move(large(), "/big", timeout=0.2),
     lambda: move(checksum=f"md5:{'0' * 32}"),
     lambda: on_disks(move, dst_ep="cloud"),
     lambda: on_disks(move, dst_ep="vault"),
-    # Those of the file.
     dependency,
     lambda: transfer_task("my-laptop", "hpc-scratch", "/data/input.dat", "/b", executor="local"),
     no_file,
