@@ -17,6 +17,7 @@ from chiltepin.backends.globus import GlobusBackend
 from chiltepin.backends.globus import documents as wire
 from chiltepin.backends.globus.collections import Collection
 from chiltepin.backends.globus.options import GlobusOptions
+from chiltepin.backends.globus.text import web_app
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -296,7 +297,7 @@ def test_success_is_success(guided, laptop, scratch):
 
 
 def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop):
-    """FAILED is no success: code, reason, and where a person can look."""
+    """FAILED is no success: code and reason, and no page of the web app, which does not know the simulator's tasks."""
     hold(globus)
     pending = guided.start(move())
     guided.live(seconds=5)
@@ -305,7 +306,25 @@ def test_a_failed_task_has_failed_for_the_services_reason(guided, globus, laptop
     status = pending.future.result(0)
     assert (status.state, status.code) == (TaskState.FAILED, "ENDPOINT_ERROR")
     assert "an endpoint error occurred" in status.reason
-    assert status.reason.endswith(f"See https://app.globus.org/activity/{pending.handle.task_id}")
+    assert "https://" not in status.reason
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({}, " See https://app.globus.org/x"),
+        ({"GLOBUS_SDK_ENVIRONMENT": "test"}, ""),
+        ({"GLOBUS_SDK_SERVICE_URL_TRANSFER": "http://127.0.0.1:9"}, ""),
+    ],
+    ids=str,
+)
+def test_the_web_app_is_that_of_the_production_service(variables, shown, monkeypatch):
+    """A link to the web app is given only if the environment names no other Globus."""
+    for name in ("GLOBUS_SDK_ENVIRONMENT", "GLOBUS_SDK_SERVICE_URL_TRANSFER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert web_app(" See", "x") == shown
 
 
 def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):

@@ -18,6 +18,7 @@ from parsl_configs import make_config, make_htex
 
 import chiltepin
 from chiltepin import configure, delete_task, python_task, transfer, transfer_task
+from chiltepin.data import data_settings
 from chiltepin.errors import (
     BackendError,
     ConfigError,
@@ -28,6 +29,7 @@ from chiltepin.errors import (
     TaskTimeoutError,
 )
 from chiltepin.model import TaskState
+from chiltepin.transfers.activity import ActivityReader
 
 LIMIT = 60
 
@@ -117,7 +119,7 @@ def test_a_failure_is_our_error_and_the_cause_of_the_next(running, globus):
     """The error of .result() is ours, not Parsl's around it, with Globus's words; what depends on it does not run."""
     failed = move(origin="/missing")
     waiting = here(failed, executor="local")
-    with pytest.raises(TaskFailedError, match=r"FILE_NOT_FOUND.*No such file.* See https://app\.globus\.org/activity/"):
+    with pytest.raises(TaskFailedError, match=r"FILE_NOT_FOUND.*No such file"):
         failed.result(LIMIT)
     with pytest.raises(DependencyError) as caught:
         waiting.result(LIMIT)
@@ -154,11 +156,15 @@ def test_cancelling_reaches_globus(running, globus):
 
 
 def test_a_timeout_reaches_globus(running, globus):
-    """A transfer whose time is up is stopped at Globus too."""
+    """A transfer whose time is up is stopped at Globus too; its status and the activity say that it has expired."""
     globus.settings.task_latency = 1e6
+    future = move(timeout=0.5)
     with pytest.raises(TaskTimeoutError, match=r"not done within 0\.5 seconds"):
-        move(timeout=0.5).result(LIMIT)
+        future.result(LIMIT)
     assert [task.status for task in globus.tasks.values()] == ["FAILED"]
+    [shown] = ActivityReader(data_settings().journal).news()
+    assert (future.status().state, shown.state) == (TaskState.EXPIRED, TaskState.EXPIRED)
+    assert shown.reason.startswith("It was not done within 0.5 seconds")
 
 
 def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):

@@ -217,8 +217,12 @@ class TaskRecorder:
         *,
         failed: Sequence[ItemOutcome] = (),
         asked: ItemsByWorkflow = NO_WORKFLOW,
+        shown: TaskStatus,
     ) -> None:
-        """Write down how it has ended, which of its items have failed for themselves, and for whom it was done."""
+        """Write down how it has ended, which of its items have failed for themselves, and for whom it was done.
+
+        ``end`` is what the service says, and ``shown`` how the callers see it.
+        """
         if not submission_id:
             # A task of which another process keeps the record.
             return
@@ -238,9 +242,9 @@ class TaskRecorder:
             task_log = self._task_logs.pop(submission_id, None) or TaskLog(
                 self._activity_log, submission_id, request, backend=self._backend.name, asked=None
             )
-            if failed and not end.reason:
-                end = replace(end, code=failed[0].code, reason=failed[0].reason)
-            task_log.ended(end, failed=len(failed))
+            if failed and not shown.reason:
+                shown = replace(shown, code=failed[0].code, reason=failed[0].reason)
+            task_log.ended(shown, failed=len(failed))
 
     def task_log(self, name: str, request: Request, *, waited: float = 0.0) -> TaskLog:
         """Return what tells of one task while it runs; ``waited`` are the seconds since it was asked for."""

@@ -17,7 +17,7 @@ from chiltepin.backends.globus.errors import BACKEND, TOO_MANY_PENDING, call_glo
 from chiltepin.backends.globus.file_operations import FileOperations
 from chiltepin.backends.globus.options import DEFAULTS, GlobusOptions
 from chiltepin.backends.globus.task_reader import TaskReader
-from chiltepin.backends.globus.text import uuid
+from chiltepin.backends.globus.text import uuid, web_app
 from chiltepin.backends.globus.transport import replace_connections
 from chiltepin.errors import (
     BackendError,
@@ -230,7 +230,7 @@ class GlobusBackend:
                 raise self._in_use(twin, conflict)
         raise BackendError(
             "Globus holds a task with identical paths that has not ended, and that is not this same request of "
-            "Chiltepin; wait for it, or cancel it at https://app.globus.org/activity",
+            f"Chiltepin; wait for it, or cancel it{web_app(' at', 'activity')}.",
             backend=self.name,
             code=conflict.code,
             request_id=conflict.request_id,
@@ -283,7 +283,7 @@ class GlobusBackend:
         reason = f"Globus holds task {task_id} with identical paths, which has not ended"
         handle = TaskHandle(backend=self.name, task_id=task_id, submission_id="")
         return PathsInUseError(
-            f"{reason}; wait for it, or cancel it at https://app.globus.org/activity",
+            f"{reason}; wait for it, or cancel it{web_app(' at', 'activity')}.",
             status=TaskStatus(handle=handle, state=TaskState.ACTIVE, code=conflict.code, reason=f"{reason}."),
             backend=self.name,
             code=conflict.code,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import globus_sdk
 
 from chiltepin.backends.globus.responses import entries
-from chiltepin.backends.globus.text import one_line, uuid
+from chiltepin.backends.globus.text import one_line, uuid, web_app
 from chiltepin.errors import EndpointError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.model import THIS_MACHINE, UUID
 
@@ -109,8 +109,8 @@ class Collections:
             )
         except EndpointNotFoundError:
             unknown = EndpointNotFoundError(
-                f"No collection has the UUID {collection.id!r}, or you may not see it; "
-                "look it up at https://app.globus.org/collections",
+                f"No collection has the UUID {collection.id!r}, or you may not see it; look it up"
+                f"{web_app(' at', 'collections')}.",
                 endpoint=collection.name,
             )
         raise unknown

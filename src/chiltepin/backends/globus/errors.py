@@ -17,7 +17,7 @@ from globus_sdk.gare import to_gare
 
 from chiltepin.backends.globus.auth_errors import login_error
 from chiltepin.backends.globus.session_requirements import login_command, options_in, options_of
-from chiltepin.backends.globus.text import one_line, token
+from chiltepin.backends.globus.text import one_line, token, web_app
 from chiltepin.errors import (
     BackendError,
     ChiltepinError,
@@ -139,8 +139,8 @@ def _from_transfer_api(err: globus_sdk.TransferAPIError, what: str) -> Chiltepin
         return EndpointNotFoundError(f"{what}: {said}.")
     if err.code == TOO_MANY_PENDING:
         return ServiceUnavailableError(
-            f"{what}: too many of your tasks have not ended at Globus; wait, or cancel some at "
-            "https://app.globus.org/activity",
+            f"{what}: too many of your tasks have not ended at Globus; wait, or cancel some"
+            f"{web_app(' at', 'activity')}.",
             transient=True,
             **facts,
         )

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.globus.session_requirements import login_command, options_in
-from chiltepin.backends.globus.text import one_line, token, uuid
+from chiltepin.backends.globus.text import one_line, token, uuid, web_app
 from chiltepin.model import UNREAD, DirEntry, TaskEvent, TaskHandle, TaskInfo, TaskState, TaskStatus
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[st
     # Also if the code is not about a login: the policy of a site may appear as any fault of a connection.
     options = options_in("\n".join(str(text) for text in texts if text))
     cure = f"Type: {login_command(options)}. " if options or code in _LOGIN_CODES else _HINTS.get(code, "")
-    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_task_link(uuid(task['task_id']))}"
+    return f"{': '.join(lines) or 'Globus gives no reason'}. {cure}{_task_link(uuid(task['task_id']))}".rstrip()
 
 
 def _cancellation(task: Mapping[str, Any]) -> str | None:
@@ -249,7 +249,7 @@ def pause_event(document: Any) -> dict[str, Any] | None:
 
 
 def _task_link(task_id: str) -> str:
-    return f"See https://app.globus.org/activity/{task_id}"
+    return web_app("See", f"activity/{task_id}")
 
 
 def unknown_status(handle: TaskHandle, why: str) -> TaskStatus:
@@ -259,7 +259,7 @@ def unknown_status(handle: TaskHandle, why: str) -> TaskStatus:
 
 def lost_status(handle: TaskHandle) -> TaskStatus:
     """Return the status of a task that Globus does not know, or no longer knows."""
-    reason = f"Globus does not know the task, or not any more. {_task_link(handle.task_id)}"
+    reason = f"Globus does not know the task, or not any more. {_task_link(handle.task_id)}".rstrip()
     return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from chiltepin.model import UUID
 
-__all__ = ["one_line", "token", "uuid"]
+__all__ = ["one_line", "token", "uuid", "web_app"]
 
 #: Limit of characters of a code or id of the service.
 MAX_TOKEN = 100
@@ -35,3 +36,12 @@ def uuid(said: Any) -> str:
     if not isinstance(said, str) or not UUID.fullmatch(said):
         raise ValueError("no id")
     return said
+
+
+def web_app(words: str, page: str) -> str:
+    """Return the words and the address of a page of the web app; empty for another Globus than the production one."""
+    if os.environ.get("GLOBUS_SDK_SERVICE_URL_TRANSFER"):
+        return ""
+    if os.environ.get("GLOBUS_SDK_ENVIRONMENT", "production") not in ("", "production"):
+        return ""
+    return f"{words} https://app.globus.org/{page}"

@@ -11,8 +11,8 @@ from chiltepin.transfers.journal.events import VERSION
 
 __all__ = ["BAD", "TransferRecord", "build_record", "parse_line"]
 
-#: The states that are a failure.
-BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST, TaskState.CANCELED)
+#: The states that are a failure; a task that was cancelled is none.
+BAD = (TaskState.FAILED, TaskState.EXPIRED, TaskState.LOST)
 
 #: The largest number of a line: the largest that JavaScript represents exactly.
 _MOST = 2**53 - 1

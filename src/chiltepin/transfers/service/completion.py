@@ -10,6 +10,7 @@ from chiltepin.errors import BackendError
 from chiltepin.model import NO_TASK, SKIPPED_KEPT, ItemOutcome, TaskState, TaskStatus, TransferRequest
 from chiltepin.protocol import BatchingBackend
 from chiltepin.transfers import policy
+from chiltepin.transfers.outcomes import describe, status_from_error
 from chiltepin.transfers.service.missing_paths import confirm_missing
 
 if TYPE_CHECKING:
@@ -137,8 +138,13 @@ class Completer:
         return bool(confirm_missing(self._backend, pending.request))
 
     def _finish_batch(self, batch: Batch, end: TaskStatus, failed: Sequence[ItemOutcome] = ()) -> None:
-        request = cast("Request", batch.request)
-        self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked())
+        request, shown = cast("Request", batch.request), end
+        if batch.stop_reason == "timeout" and end.state is TaskState.CANCELED and batch.pending_requests:
+            # Chiltepin has cancelled it, and its caller gets a TaskTimeoutError.
+            pending = batch.pending_requests[0]
+            error = cast("BaseException", pending.outcome(self._clock.monotonic(), end))
+            shown = status_from_error(error, describe(pending.request))
+        self._recorder.ended(batch.submission_id, request, end, failed=failed, asked=batch.asked(), shown=shown)
         self.drop(batch)
 
     def give_up(self, batch: Batch, now: float, last: TaskStatus | None) -> None:

@@ -114,8 +114,8 @@ class PendingRequest:
         what, task = describe(self.request), f"a task with {others} other items goes on, and may still do it"
         if self.stop_reason == "timeout":
             return TaskTimeoutError(
-                f"{what} was not done within {self.timeout:g} seconds; give a longer timeout=. It is in no hands of "
-                f"ours any more: {task}.",
+                f"{what} was not done within {self.timeout:g} seconds; give a longer timeout=. Chiltepin no longer "
+                f"waits for it: {task}.{self._last_fault()}",
                 status=self.status,
             )
         return TaskCanceledError(f"{what} was cancelled; {task}.", status=self.status)
@@ -126,12 +126,17 @@ class PendingRequest:
             return ServiceUnavailableError(
                 f"{what} could not be submitted within {self.timeout:g} seconds: {self.task.refused}", transient=True
             )
-        last = (self.task.status_before_stop if self.task else None) or self.last_status
-        said = f" Last word of the service: {last.reason}" if last and last.reason else ""
         return TaskTimeoutError(
-            f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=.{said}",
+            f"{what} was not done within {self.timeout:g} seconds and was stopped; give a longer timeout=."
+            f"{self._last_fault()}",
             status=status,
         )
+
+    def _last_fault(self) -> str:
+        """Return what the service said last of the task before it was stopped, as a sentence."""
+        task = self.task
+        last = ((task.status_before_stop or task.status) if task else None) or self.last_status
+        return f" Last word of the service: {last.reason}" if last and last.reason else ""
 
     def finish(self, outcome: TaskStatus | BaseException) -> None:
         """End the future, unless it has ended."""
