@@ -12,6 +12,7 @@ import sys
 
 import psutil
 import pytest
+import xxhash
 
 from chiltepin import Workflow, delete, delete_task, transfer, transfer_task
 from chiltepin.backends.filesystem.mover import content, shard
@@ -21,19 +22,30 @@ from chiltepin.transfers import policy
 NAMES = ["a", "A", "b", "c.nc", "d.txt", "e.nc", "é", "f g", "-h", "i.tmp", "j", "k.nc"]
 
 
-def seeds():
-    """The seeds: ten, so many as CHILTEPIN_SHARDED_TREES says, or those that it names."""
-    first, _, last = os.environ.get("CHILTEPIN_SHARDED_TREES", "10").rpartition(":")
+def seeds(fewest):
+    """The seeds: the fewest, so many as CHILTEPIN_SHARDED_TREES says, or those that it names."""
+    first, _, last = os.environ.get("CHILTEPIN_SHARDED_TREES", str(fewest)).rpartition(":")
     return range(int(first or 0), int(last))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with settings, whose resource is threads of this process, and a workflow that runs in it."""
+def objects(s3_server):
+    """A bucket."""
+    return s3_server.bucket()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, objects):
+    """A folder with two endpoints beside a bucket, and a workflow whose resource is threads of this process."""
     folder = tmp_path_factory.mktemp("workers")
-    (folder / "settings.yaml").write_text("data: {backend: local, root: root, endpoints: {here: {}, there: {}}}\n")
-    with Workflow(folder / "settings.yaml", run_dir=folder / "runs"):
-        yield folder
+    ends = {name: {"filesystem": f"file://{folder}/root/{name}"} for name in ("here", "there")}
+    settings = objects.settings(key={"env": "SHARDS_KEY"}, secret={"env": "SHARDS_SECRET"})
+    data = {"backend": "filesystem", "endpoints": {**ends, "cloud": {"filesystem": settings}}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHARDS_KEY", objects.login["key"])
+        patch.setenv("SHARDS_SECRET", objects.login["secret"])
+        with Workflow({"data": data}, run_dir=folder / "runs"):
+            yield folder
 
 
 @pytest.fixture
@@ -116,7 +128,7 @@ def outcome(future):
 def test_several_workers_leave_what_one_leaves(place, tiny_shards):
     """A random tree over a random tree, with random options, is moved and then deleted alike by one worker and four."""
     here, there = place / "root/here", place / "root/there"
-    for seed in seeds():
+    for seed in seeds(10):
         chance = random.Random(f"workers {seed}")  # noqa: S311 - to be repeated, not to be secret
         shutil.rmtree(place / "root", ignore_errors=True)
         plant(chance, here / "tree")
@@ -151,6 +163,29 @@ def test_several_workers_leave_what_one_leaves(place, tiny_shards):
         assert os.listdir(there) == [], seed
 
 
+def test_several_workers_leave_what_one_leaves_in_a_bucket(place, objects, tiny_shards):
+    """A random tree is moved into a folder of a bucket, back, and removed there, alike by one worker and four."""
+    here, there = place / "root/here", place / "root/there"
+    for seed in seeds(2):
+        chance = random.Random(f"bucket {seed}")  # noqa: S311 - to be repeated, not to be secret
+        shutil.rmtree(place / "root", ignore_errors=True)
+        plant(chance, here / "tree", 2)
+        there.mkdir()
+        before = chance.sample(NAMES, chance.randint(0, 3))
+        options, ends = {**options_of(chance), "preserve_timestamp": False}, {}
+        for workers in (1, 4):
+            for name in before:
+                objects.put(f"tree/{name}/old")
+            each = {"recursive": True, "executor": "local", "workers": workers}
+            up = outcome(transfer_task("here", "cloud", "/tree", "/tree", **each, **options))
+            keys = {key: xxhash.xxh3_64_hexdigest(objects.get(key)) for key in sorted(objects.keys())}
+            down = outcome(transfer_task("cloud", "there", "/tree", "/tree", **each, **options))
+            gone = outcome(delete_task("cloud", "/tree", ignore_missing=True, **each))
+            ends[workers] = up, keys, down, without_times(look(there)), gone, objects.keys()
+            shutil.rmtree(there / "tree", ignore_errors=True)
+        assert ends[4] == ends[1], (seed, options)
+
+
 def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     """transfer() and delete() with several workers leave what they leave with one, and no process behind."""
     started = []
@@ -159,6 +194,7 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     root = place / "root"
     shutil.rmtree(root, ignore_errors=True)
     chance = random.Random(1)  # noqa: S311 - to be repeated
+    (root / "there").mkdir(parents=True)
     for number in range(6):
         plant(chance, root / f"here/tree/{number}")
     before = set(psutil.Process().children(recursive=True))
@@ -212,6 +248,7 @@ def test_a_large_file_that_vanishes_is_skipped(place, tiny_shards, monkeypatch, 
     here, there = place / "root/here", place / "root/there"
     shutil.rmtree(place / "root", ignore_errors=True)
     (here / "top").mkdir(parents=True)
+    there.mkdir()
     (here / "top/large").write_bytes(bytes(1_000_000))
     whole = content.Content.copy_range
 

@@ -265,14 +265,8 @@ class Folder(Closing, Protocol):
     def temp_file(self, name: str, *, size: int | None = None, content_id: str = "") -> TempFile:
         """Begin a file that will be called ``name``.
 
-        Parameters
-        ----------
-        name : str
-            One path component.
-        size : int or None
-            How many bytes it will have, where that is known.
-        content_id : str
-            That of the `Reader` whose content it gets; empty: nothing is kept from dead drafts.
+        ``size`` is how many bytes it will have, where that is known, and ``content_id`` that of the `Reader` whose
+        content it gets; empty: nothing is kept from temporary files of dead writers.
         """
         ...
 
@@ -328,6 +322,9 @@ class Dividing(Protocol):
 @runtime_checkable
 class KeptByObject(Protocol):
     """A new folder of a store that has none: an object keeps it as long as it is empty."""
+
+    #: Whether a file that is written here may take the place of something.
+    replaces: bool
 
     def fills(self) -> None:
         """Make no such object, as something will be in the folder."""

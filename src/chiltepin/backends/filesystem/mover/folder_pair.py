@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.local.folder import LocalFolder
-from chiltepin.backends.filesystem.store import Batching
+from chiltepin.backends.filesystem.store import Batching, KeptByObject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chiltepin.backends.filesystem.mover.sync_level import Listing
     from chiltepin.backends.filesystem.store import Folder
 
-__all__ = ["FolderPair", "close_folder", "into_itself", "refuse_itself", "vanished", "with_pair"]
+__all__ = ["FolderPair", "close_folder", "into_itself", "open_filled", "refuse_itself", "vanished", "with_pair"]
 
 
 class FolderPair:
@@ -53,11 +53,35 @@ class FolderPair:
         close_folder(self.here)
         close_folder(self.there)
 
+    @property
+    def new(self) -> bool:
+        """Whether nothing at the destination is replaced, because this task has made it."""
+        return isinstance(self.there, (LocalFolder, KeptByObject)) and not self.there.replaces
+
+    def is_new(self) -> None:
+        """Take the destination for one that another worker of this task has made."""
+        if isinstance(self.there, (LocalFolder, KeptByObject)):
+            self.there.replaces = False
+        self.fills()
+
+    def fills(self) -> None:
+        """Make no object that keeps the destination, as something will be in it."""
+        if isinstance(self.there, KeptByObject):
+            self.there.fills()
+
     def shared(self) -> Self:
         """Keep it open for another ``with``."""
         with self._lock:
             self._users += 1
         return self
+
+
+def open_filled(goal: Location) -> Folder:
+    """Open, or make, a destination folder in which this task puts something."""
+    folder = goal.store.folder(goal.parts, create=True)
+    if isinstance(folder, KeptByObject):
+        folder.fills()
+    return folder
 
 
 def with_pair(pair: FolderPair, operation: Callable[[], None]) -> None:

@@ -42,13 +42,13 @@ BATCH_FILES = 100
 class ListingStats:
     """What else a listing has told than files: the names of the folders, how many entries there are, and of what kind.
 
-    ``skipped`` counts those that are not copied. ``nameless`` says whether there are entries that no path can name, so
-    that what they hold was not seen.
+    ``kept`` counts the files that are copied, ``skipped`` what is not. ``nameless`` says whether there are entries that
+    no path can name, so that what they hold was not seen.
     """
 
     def __init__(self) -> None:
         self.folders: list[str] = []
-        self.count = self.skipped = 0
+        self.count = self.kept = self.skipped = 0
         self.nameless = False
 
 
@@ -90,6 +90,7 @@ def batches(
                 )
             found.count += len(files) + len(inner) + others
             kept = files if filters is None else [item for item in files if filters.selects_file(item.name)]
+            found.kept += len(kept)
             found.skipped += others + len(files) - len(kept)
             yield kept
 

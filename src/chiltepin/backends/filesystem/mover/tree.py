@@ -11,7 +11,7 @@ from chiltepin.backends.filesystem.errors import Fault, fault_of
 from chiltepin.backends.filesystem.local.folder import LocalFolder
 from chiltepin.backends.filesystem.location import is_missing
 from chiltepin.backends.filesystem.mover.file import Copier, refuse_temporary
-from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, vanished, with_pair
+from chiltepin.backends.filesystem.mover.folder_pair import FolderPair, into_itself, open_filled, vanished, with_pair
 from chiltepin.backends.filesystem.mover.listing import ListingStats, batches, changed, entries, is_lost, named
 from chiltepin.backends.filesystem.mover.mirror import delete_extra, make_way
 from chiltepin.backends.filesystem.mover.name_clash import SeenNames, clashing_name, is_case_insensitive
@@ -21,7 +21,7 @@ from chiltepin.backends.filesystem.mover.shared_names import is_both, share_name
 from chiltepin.backends.filesystem.mover.source_errors import failed_copy, skips
 from chiltepin.backends.filesystem.mover.sync_level import Listing, is_up_to_date
 from chiltepin.backends.filesystem.mover.walk import walk
-from chiltepin.backends.filesystem.store import Batching, KeptByObject, SharedNames, limited
+from chiltepin.backends.filesystem.store import Batching, SharedNames, limited
 from chiltepin.backends.filters import NameFilter
 from chiltepin.protocol import Shard
 
@@ -112,14 +112,9 @@ class _Tree:
         shard = self._shard
         if () not in shard.shard.folders:
             # A walk that does not begin at the top has to know it too.
-            with with_retries(self._task, partial(self._open_top, self._goal), *self._stores):
-                pass
+            with with_retries(self._task, partial(open_filled, self._goal), *self._stores) as top:
+                self._top = top.identity
         shard.give_back(walk(self._task, self.copy, starts=shard.shard.folders, enough=shard.enough))
-
-    def _open_top(self, goal: Location) -> Folder:
-        folder = goal.store.folder(goal.parts, create=True)
-        self._top = folder.identity
-        return folder
 
     def copy(self, node: Node, group: TaskGroup) -> list[str]:
         """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
@@ -128,17 +123,19 @@ class _Tree:
         try:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
-                if isinstance(pair.there, LocalFolder) and self._shard.is_new(node.parts):
-                    pair.there.replaces = False
+                if self._shard.is_new(node.parts):
+                    pair.is_new()
                 portions = self._batches(node.parts, pair, found)
                 if portions is None:
+                    if found.kept or found.folders:
+                        pair.fills()
                     return []
                 for items in portions:
                     mine = self._own(pair, source, items, attrgetter("name"), apart)
                     self._give(group, pair, partial(self._files, pair, mine, source, group))
                 found.folders = self._own(pair, source, found.folders, str, apart)
-                if found.folders and isinstance(pair.there, KeptByObject):
-                    pair.there.fills()
+                if found.folders:
+                    pair.fills()
             self._task.count(skipped=found.skipped)
             if self._request.delete_destination_extra:
                 _refuse_unseen(found, source)
@@ -152,8 +149,7 @@ class _Tree:
         """Return the batches of a folder; None if it is large, and left to several workers."""
         here, store, mine = pair.here, pair.origin.store, self._shard.mine(parts)
         listed = batches(self._task, here, found, self._filters, store, mine=mine, own_content=self._own_content)
-        new = isinstance(pair.there, LocalFolder) and not pair.there.replaces
-        return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder), new=new)
+        return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder), new=pair.new)
 
     def _own(
         self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames

@@ -62,16 +62,18 @@ class ObjectFolder(PlainFolder):
 
     def __init__(self, store: ObjectStore, prefix: str, *, fresh: bool = False) -> None:
         self.store, self.prefix = store, prefix
-        self._fresh, self._filled = fresh, False
+        #: Whether what is written here may take the place of something.
+        self.replaces = not fresh
+        self._kept = fresh
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Keep a folder that was made and got nothing."""
-        if self._fresh and not self._filled and error is None:
+        if self._kept and error is None:
             self.store.client.keep_folder(self.prefix)
 
     def fills(self) -> None:
         """Make no object that keeps the folder; see `KeptByObject`."""
-        self._filled = True
+        self._kept = False
 
     def entries(self, *, temp_files: bool = False) -> Iterator[Entry]:
         """Yield all entries, page by page; names that no path can contain are of the kind ``other``.
@@ -80,7 +82,7 @@ class ObjectFolder(PlainFolder):
         it.
         """
         del temp_files  # There are none: an upload has no name before it is complete.
-        empty = not self._fresh
+        empty = self.replaces
         for entry in self.store.listed(self.prefix):
             empty = False
             # Else it is the empty object that keeps the folder.
@@ -120,9 +122,9 @@ class ObjectFolder(PlainFolder):
         if not self.prefix + name:
             reason = f"What a folder holds itself cannot be the root of a bucket of {self.store.client.store}; "
             raise Fault("INVALID_PATH_NAME", f"{reason}choose a folder in it.")
-        if name and not self._fresh:
+        if name and self.replaces:
             self.store.refuse_folder(self.prefix + name)
-        self._filled = True
+        self._kept = False
 
     def remove(self, name: str) -> None:
         """Remove an object."""
