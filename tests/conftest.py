@@ -47,6 +47,14 @@ def nobody_is_logged_in(tmp_path_factory, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def quick_retries(monkeypatch):
+    """Have the SDK of Globus send a request again at once: its pauses are real seconds, up to 3 for each request."""
+    from globus_sdk.transport import RetryConfig
+
+    monkeypatch.setattr("chiltepin.backends.globus.auth._retries", lambda: RetryConfig(max_retries=2, max_sleep=0))
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """A real S3 server on the loopback, started once and only if a test asks for it."""

@@ -113,6 +113,6 @@ def local(user, monkeypatch, capsys):
 
 
 @pytest.fixture
-def service(user, monkeypatch, capsys, simulator):
+def service(user, monkeypatch, capsys, simulator, quick_retries):
     """Two endpoints on the simulated Globus."""
     return World("globus", user, monkeypatch, capsys, simulator)

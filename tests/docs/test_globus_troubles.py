@@ -28,6 +28,8 @@ from chiltepin import delete, local_path, transfer
 from chiltepin.errors import ChiltepinError
 from chiltepin.testing.simulator import RunningClock, Simulator
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 MESSAGES = [
     *messages("howto/globus.md", "When something goes wrong with Globus"),
     *Path(__file__).with_name("globus_messages.txt").read_text(encoding="utf-8").splitlines(),

@@ -9,6 +9,11 @@ from chiltepin.backends.globus import GlobusBackend
 from chiltepin.testing.simulator import ManualClock, Simulator
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(quick_retries):
+    """Have no request of these tests wait before it is sent again."""
+
+
 @pytest.fixture
 def globus(tmp_path, monkeypatch):
     """A simulated Globus of two collections, to which the environment leads."""

@@ -148,7 +148,7 @@ def moved(name, parameter, value):
 
 
 @pytest.mark.parametrize(("name", "parameter"), sorted(parameters()))
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(value=ANY)
 @example(value=float(sys.maxsize))
 @example(value=10**400)

@@ -22,6 +22,8 @@ TASK = "33333333-3333-4333-8333-333333333333"
 HANDLE = TaskHandle(backend="globus", task_id=TASK, submission_id=TASK)
 MOVE = transfer_request(src_ep="a", dst_ep="b", src_path="/x", dst_path="/y")
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 #: What an honest service says to each question, by the end of its path.
 HONEST = {
     "submission_id": {"value": TASK},
