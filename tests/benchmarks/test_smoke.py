@@ -60,7 +60,7 @@ LATENCY = (
                     "--compared",
                     "20",
                 ),
-                *("--lagged", "20", "--lagged-size", "10", "--workers", "1", "2", "--rounds", "1"),
+                *("--lagged", "20", "--lagged-size", "10", "--workers", "2", "--rounds", "1"),
                 *("--before", sys.executable, "--parts", "abcefg" if LATENCY else "bcefg"),
             ],
             [

@@ -54,6 +54,16 @@ def _open(self, path, mode="rb", **options):
 Slow._open = _open
 """
 
+HURRIED = """
+import os
+
+class Hurried(type(never)):
+    def wait(self, seconds):
+        return os.path.exists("hurry") or super().wait(seconds)
+
+never = Hurried()
+"""
+
 STUCK = """
 def _open(self, path, mode="rb", opened=Slow._open, **options):
     file = opened(self, path, mode, **options)
@@ -122,7 +132,7 @@ def test_the_cursor_stays_where_it_can_be_seen(slowly):
 def test_a_terminal_that_is_gone_changes_nothing_for_a_transfer(local, sent, state):
     """If the terminal of the bar is gone, the transfer goes on, can be stopped, and tells its end in JSON."""
     slowly = Slowly(local)
-    (local.folder / "run.py").write_text(f"{SLOW}\nfrom chiltepin.cli.main import main\nmain()\n")
+    (local.folder / "run.py").write_text(f"{SLOW}\n{HURRIED}\nfrom chiltepin.cli.main import main\nmain()\n")
     inside, outside = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "run.py", *slowly.words, "-F", "json"],
@@ -136,7 +146,10 @@ def test_a_terminal_that_is_gone_changes_nothing_for_a_transfer(local, sent, sta
         while b"Moving" not in os.read(inside, 65536):
             pass
         os.close(inside)
-        process.send_signal(sent)
+        if sent:
+            process.send_signal(sent)
+        else:
+            (local.folder / "hurry").touch()
         out, _ = process.communicate(timeout=60)
     assert json.loads(out)["state"] == state
     assert os.listdir(local.b) == (["big"] if state == "succeeded" else [])

@@ -71,7 +71,7 @@ def serving(application, host="127.0.0.1"):
     """Serve on a port of the loopback."""
     server = make_server(host, 0, application, threaded=True, request_handler=Quiet)
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
     server.shutdown()

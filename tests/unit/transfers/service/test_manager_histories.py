@@ -31,8 +31,8 @@ LONG = 130.0
 FILES = st.integers(0, 7)
 PROCESSES = st.sampled_from([0, 0, 0, 1])
 
-#: 200 histories of up to 40 steps take some 8 seconds; CHILTEPIN_HISTORIES asks for more.
-HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "200"))
+#: 100 histories of up to 40 steps take some 4 seconds; CHILTEPIN_HISTORIES asks for more.
+HISTORIES = int(os.environ.get("CHILTEPIN_HISTORIES", "100"))
 
 #: A folder in memory, if this machine has one.
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - a new folder is made in it
