@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -341,6 +342,37 @@ class TestOnEnd:
         assert len(seen) == 1
         assert "the end goes on without it" in caplog.text
         assert_given_up(future)
+
+
+TWICE = """
+import signal, threading, chiltepin
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@chiltepin.python_task
+def stuck():
+    print("stuck", flush=True)
+    threading.Event().wait()
+
+with chiltepin.Workflow({}):
+    stuck(executor="local").result()
+"""
+
+
+def test_ctrl_c_says_what_it_waits_for_and_a_second_one_quits(tmp_path):
+    """The first Ctrl-C names what the end waits for; the second one ends the process without a traceback."""
+    script = subprocess.Popen(
+        [sys.executable, "-c", TWICE], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with script:
+        assert script.stdout.readline() == "stuck\n"
+        script.send_signal(signal.SIGINT)
+        said = [script.stderr.readline() for _ in range(2)]
+        script.send_signal(signal.SIGINT)
+        rest = script.stderr.read()
+    assert said[0] == "chiltepin: Interrupted; press Ctrl-C again to quit now. Waiting for:\n"
+    assert said[1].strip() == "Task 'stuck', in a thread"
+    assert (rest, script.returncode) == ("", -signal.SIGINT)
 
 
 class TestUnread:

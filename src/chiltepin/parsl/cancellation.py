@@ -103,6 +103,14 @@ class TaskCanceller:
             if not callbacks.settled(concerns, until - time.monotonic()) and time.monotonic() > until:
                 return
 
+    def in_threads(self) -> list[TaskRecord]:
+        """Return the tasks that threads run once the end has begun."""
+        return [
+            record
+            for record in unfinished(self._dfk)
+            if isinstance(record["exec_fu"], ProxyFuture) and record["exec_fu"].followed is not None
+        ]
+
     def leave_threads(self) -> None:
         """Have Parsl wait for no thread."""
         for executor in self._dfk.executors.values():

@@ -29,7 +29,7 @@ from chiltepin.parsl import run_logs, signals, task_guards
 from chiltepin.parsl.cancellation import CHECK_INTERVAL, TaskCanceller
 from chiltepin.parsl.htex import fail_dead
 from chiltepin.parsl.task_channels import FOLDER
-from chiltepin.parsl.task_records import awaited, belongs_to, unfinished
+from chiltepin.parsl.task_records import awaited, belongs_to, origin, unfinished
 from chiltepin.transfers import callbacks, interpreter_exit
 from chiltepin.transfers.service import manager
 from chiltepin.transfers.unread_failures import UnreadFailures
@@ -55,6 +55,13 @@ PATIENCE = 5.0
 
 _ENDED_FIRST = "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
 _ENDED_LAST = "Python ended, and nothing was about to end what it waits for"
+
+
+def _left_by(name: str) -> str:
+    return f"the workflow was left by {name}"
+
+
+_INTERRUPTED = _left_by(KeyboardInterrupt.__name__)
 
 #: The one attribute of a DataFlowKernel that is ours: what `attached` has made, by what has made it.
 _ATTACHED = "_chiltepin"
@@ -219,11 +226,24 @@ class Shutdown:
 
     def name_left(self) -> None:
         """Write to stderr what has failed, and what has not ended and will not."""
-        for future in callbacks.unfinished(functools.partial(belongs_to, self.dfk)):
-            # That of a transfer or deletion says what it is.
-            if what := getattr(future, "_what", None):
-                self.unread.add(f"{what} had not ended: {self.tasks.reason or _left_by(interpreter_exit.cause())}.")
+        for what in self._unfinished().values():
+            self.unread.add(f"{what} had not ended: {self.tasks.reason or _left_by(interpreter_exit.cause())}.")
         self.unread.say()
+
+    def _unfinished(self) -> dict[int, str]:
+        """Return the transfers and deletions that have not ended, as the start of a sentence, by their task."""
+        unfinished = callbacks.unfinished(functools.partial(belongs_to, self.dfk))
+        said = {origin(future).task_record["id"]: getattr(future, "_what", "") for future in unfinished}
+        return {task: what for task, what in said.items() if what}
+
+    def _say_what_is_awaited(self) -> None:
+        """Write to stderr what is being stopped, and what runs in threads, which cannot be stopped."""
+        threads = {record["id"]: f"Task {record['func_name']!r}, in a thread" for record in self.tasks.in_threads()}
+        begun = {record["id"] for record in unfinished(self.dfk) if record["status"] is not States.pending}
+        moving = {task: what for task, what in self._unfinished().items() if task in begun}
+        if awaited := (threads | moving).values():
+            head = "Interrupted; press Ctrl-C again to quit now. Waiting for:"
+            print(f"chiltepin: {interpreter_exit.listed(head, awaited)}", file=sys.stderr, flush=True)  # noqa: T201
 
     def finish(self) -> None:
         """End the run because the interpreter ends; what has failed goes to stderr, and no error leaves this."""
@@ -242,11 +262,16 @@ class Shutdown:
         try:
             run_logs.release_locks()
             self._begin(reason)
+            if reason == _INTERRUPTED:
+                self._say_what_is_awaited()
             self.tasks.end_all(patient=True)
-        except BaseException:
+        except BaseException as error:
             # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
             self.tasks.leave_threads()
             self.tasks.end_all(patient=False)
+            if reason == _INTERRUPTED and isinstance(error, KeyboardInterrupt):
+                self.unread.say()
+                signals.quit_by_interrupt()
             raise
         finally:
             self._clean_up()
@@ -327,7 +352,3 @@ def _finish_runs() -> None:
     for shutdown in _left():
         shutdown.finish()
         manager.workflow_ended(str(shutdown.dfk.run_id), in_order=not interpreter_exit.cause())
-
-
-def _left_by(name: str) -> str:
-    return f"the workflow was left by {name}"

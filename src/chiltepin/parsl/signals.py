@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-__all__ = ["handle"]
+__all__ = ["handle", "quit_by_interrupt"]
 
 #: Seconds for an orderly end; `timeout` and batch systems send SIGKILL some time after SIGTERM.
 ORDERLY = 4.0
@@ -62,6 +62,19 @@ def handle(running: Callable[[], bool], name_left: Callable[[], object]) -> None
             if number is not None and signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, stop)
                 _handled[number] = stop
+
+
+def quit_by_interrupt() -> None:
+    """End this process and its children by SIGINT, as a second Ctrl-C; do nothing at a prompt or with another handler.
+
+    It prints no traceback, and waits for no thread.
+    """
+    if interpreter_exit.is_interactive() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    with contextlib.suppress(Exception):
+        child_processes.end_descendants(kept=())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @forks.register

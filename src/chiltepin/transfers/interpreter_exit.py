@@ -22,7 +22,17 @@ from chiltepin.transfers import policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["busy_threads", "cause", "fail", "interrupted", "listed", "note", "say", "while_threads_work"]
+__all__ = [
+    "busy_threads",
+    "cause",
+    "fail",
+    "interrupted",
+    "is_interactive",
+    "listed",
+    "note",
+    "say",
+    "while_threads_work",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +79,16 @@ def cause() -> str:
 def _uncaught() -> str:
     """Return the name of the error that has ended the main thread."""
     # At an interactive prompt an error ends nothing.
-    if hasattr(sys, "ps1") or hasattr(builtins, "__IPYTHON__"):
+    if is_interactive():
         return ""
     # Set where Python prints an uncaught error, before the interpreter ends.
     last = getattr(sys, "last_type", None)
     return last.__name__ if last else ""
+
+
+def is_interactive() -> bool:
+    """Whether this is an interactive prompt or a notebook."""
+    return hasattr(sys, "ps1") or hasattr(builtins, "__IPYTHON__")
 
 
 def busy_threads() -> list[threading.Thread]:
