@@ -33,6 +33,10 @@ __all__ = ["ShardRun", "fewest", "folder_key"]
 #: a store with latency, and the folder is listed once more for each part.
 LARGE_FOLDER = 1000
 
+#: The same where one side is a store of objects: a process takes some tenths of a second to open one, in which another
+#: one copies 1,000 small objects.
+LARGE_PREFIX = 3000
+
 #: Most parts of a folder for each worker: a worker that was slow with one part then has not delayed the others much.
 PARTS = 2
 
@@ -90,22 +94,31 @@ class ShardRun:
         return self.shard.new and parts == self.shard.folders[0]
 
     def undivided(
-        self, parts: Parts, found: Counted, batches: Generator[list[Any], None, None], *, counted: bool, new: bool
+        self,
+        parts: Parts,
+        found: Counted,
+        batches: Generator[list[Any], None, None],
+        *,
+        local: bool,
+        objects: bool,
+        new: bool,
     ) -> Iterator[list[Any]] | None:
         """Return the batches of a folder, or None if it is large and its parts were given back instead.
 
-        ``counted`` tells whether to list on to know into how many parts, which costs requests on a distant store;
-        ``new``, whether this worker has made the folder at the destination.
+        ``local`` tells whether the source is of this machine, where it is listed on to know into how many parts;
+        ``objects``, whether one side is a store of objects; ``new``, whether this worker has made the folder at the
+        destination.
         """
         if self.shard.workers == 1 or self.shard.seconds is None or self.mine(parts) is not None:
             return batches
         begun: list[list[Any]] = []
-        while found.count <= LARGE_FOLDER and (more := list(islice(batches, 1))):
+        most = LARGE_PREFIX if objects else LARGE_FOLDER
+        while found.count <= most and (more := list(islice(batches, 1))):
             begun += more
-        if found.count <= LARGE_FOLDER:
+        if found.count <= most:
             return iter(begun)
         of = self.shard.workers
-        if counted:
+        if local:
             while found.count <= LARGE_FOLDER * PARTS * of and next(batches, None) is not None:
                 pass
             of = min(-(-found.count // LARGE_FOLDER), PARTS * of)

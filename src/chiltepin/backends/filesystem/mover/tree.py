@@ -46,7 +46,6 @@ T = TypeVar("T")
 #: on a disk with latency there are operations for many threads.
 FEW = 10
 
-
 #: Codes of faults where something of the other kind has the name.
 _OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
 
@@ -100,6 +99,7 @@ class _Tree:
         self._level, self._stores = self._copier.level, (origin.store, goal.store)
         self._filters = NameFilter(request.filters) if request.filters else None
         self._own_content = isinstance(goal.store, SharedNames)
+        self._objects = any(isinstance(store, SharedNames) for store in self._stores)
         #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
         self._folding: bool | None = None
         #: What the folder is that all is copied to, by all its names; None: not known yet.
@@ -149,7 +149,8 @@ class _Tree:
         """Return the batches of a folder; None if it is large, and left to several workers."""
         here, store, mine = pair.here, pair.origin.store, self._shard.mine(parts)
         listed = batches(self._task, here, found, self._filters, store, mine=mine, own_content=self._own_content)
-        return self._shard.undivided(parts, found, listed, counted=isinstance(here, LocalFolder), new=pair.new)
+        local = isinstance(here, LocalFolder)
+        return self._shard.undivided(parts, found, listed, local=local, objects=self._objects, new=pair.new)
 
     def _own(
         self, pair: FolderPair, source: Location, items: list[T], name_of: Callable[[T], str], apart: SeenNames
