@@ -41,8 +41,9 @@ class DeletionLaws:
         for path in ("/d/a", "/d/.hidden", "/d/sub/deep/c", "/kept"):
             rig.put(rig.destination, path, b"data")
         rig.mkdir(rig.destination, "/d/empty")
-        must_remove(rig, folder, recursive=True)
+        status = must_remove(rig, folder, recursive=True)
         require(rig.tree(rig.destination) == {"/kept"}, "a folder goes with all that is in it, and nothing else goes")
+        require(status.files_done == 3, f"files_done counts the 3 deleted files; here {status.files_done}")  # noqa: PLR2004
 
     def test_one_request_deletes_many(self, rig: Rig) -> None:
         """All paths of a request go, files and folders alike if it is recursive."""
