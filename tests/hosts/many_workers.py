@@ -2,7 +2,7 @@
 
 The tree goes from the shared folder to another one, to h1 over SFTP and to S3, and comes back from each. Each
 destination has a file too many before. Prints, for each way, its name, the files that were moved, and the most that are
-different or too many at its ends.
+different or too many at its ends; and last why a folder that does not exist, and one that only h1 sees, are not moved.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ def main(run_folder, files):
             returned = move(way, "shared", goal, f"/{way}-back")
             sys.stdout.write(f"{way} {moved} {returned} {differences(stage / 'tree', back)}\n")
             sys.stdout.flush()
+        for source in ("shared", "project"):
+            failed = transfer_task(source, "shared", "/no", "/other", recursive=True, executor="compute", workers=3)
+            sys.stdout.write(f"{failed.exception()}\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from hostset import python
 
@@ -11,9 +12,12 @@ FILES = int(os.environ.get("CHILTEPIN_HOST_FILES", "300"))
 
 
 def test_nodes_move_one_tree_together(hosts, slurm, bucket, stage):
-    """To a shared folder, over SFTP and to S3, and back: equal bytes, extras removed once, and no temporary file."""
+    """To a shared folder, over SFTP, to S3, and back: equal bytes, nothing extra or temporary; errors name the node."""
     environment = {"SLURM_CONF": slurm.config, "S3_KEY": "key", "S3_SECRET": "secret"}
     said = hosts["h1"].run(*python("many_workers.py", "/shared/trees", str(FILES)), timeout=100 + FILES, **environment)
     # One more than the files: the one too many.
     moved = f"{FILES + 1} {FILES + 1} 0"
-    assert said.splitlines() == [f"shared {moved}", f"h1 {moved}", f"s3 {moved}"]
+    *ways, missing, unseen = said.splitlines()
+    assert ways == [f"shared {moved}", f"h1 {moved}", f"s3 {moved}"]
+    assert re.search(r"There is no /no on endpoint 'shared' \(on host h[234]\)\.$", missing)
+    assert re.search(r"The root of the endpoint, /home/me/project, is not there.* \(on host h[234]\)\.$", unseen)

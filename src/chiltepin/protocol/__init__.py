@@ -237,6 +237,8 @@ class ShardOutcome:
         How long it took.
     error : Exception or None
         A `ChiltepinError` that says why it could not be done at all.
+    host : str
+        The name of the host of the worker; empty if that does not matter.
     """
 
     status: TaskStatus
@@ -247,6 +249,7 @@ class ShardOutcome:
     listed: Mapping[int, int] = field(default_factory=dict)
     seconds: float = 0.0
     error: Exception | None = None
+    host: str = ""
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chiltepin.model import Request, TaskHandle
+    from chiltepin.protocol import ShardOutcome
 
-__all__ = ["describe", "error_from_status", "status_from_error"]
+__all__ = ["describe", "error_from_status", "status_from_error", "with_host"]
 
 #: Most items that are named one by one.
 _NAMED = 4
@@ -83,3 +85,17 @@ def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_T
     said = str(error)
     reason = f"It{said.removeprefix(what)}" if what and said.startswith(what) else said
     return replace(last, state=state, code=code, reason=reason)
+
+
+def with_host(outcome: ShardOutcome) -> ShardOutcome:
+    """Return how a shard ended; if that was on another host, all reasons name it, as one error of a task does."""
+    if outcome.host in ("", platform.node()):
+        return outcome
+    failures = tuple((code, _at_host(reason, outcome.host)) for code, reason in outcome.failures)
+    if outcome.error is not None:
+        outcome.error.args = (_at_host(str(outcome.error), outcome.host),)
+    return replace(outcome, failures=failures)
+
+
+def _at_host(said: str, host: str) -> str:
+    return f"{said.rstrip('.')} (on host {host})."

@@ -21,7 +21,7 @@ from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
 from chiltepin.transfers import policy
 from chiltepin.transfers.background_thread import SystemClock
 from chiltepin.transfers.callbacks import CallbackFuture
-from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error
+from chiltepin.transfers.outcomes import describe, error_from_status, status_from_error, with_host
 from chiltepin.transfers.shard_queue import ShardQueue
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ class ShardedTask:
                 self._queue.ended(shard.range, done=False)
             self._stop(error)
             return
-        outcome = future.result()
+        outcome = with_host(future.result())
         if outcome.rest:
             self._unfinished.write()
         with self._lock:

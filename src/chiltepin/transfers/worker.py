@@ -8,6 +8,7 @@ run in the workflow's process and return a future at once; no worker waits. They
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -105,7 +106,7 @@ def _start(payload: AppPayload, start: Start | None = None) -> TaskStatus | Futu
 
 def run_shard(payload: AppPayload, shard: Shard) -> ShardOutcome:
     """Do one part of the request of a payload in this process."""
-    return open_transfers(payload.setup).run_shard(
+    outcome = open_transfers(payload.setup).run_shard(
         cast("Request", payload.request),
         shard,
         timeout=payload.timeout,
@@ -114,6 +115,7 @@ def run_shard(payload: AppPayload, shard: Shard) -> ShardOutcome:
         stopped=lambda: exists_own(payload.stop_file),
         told=StatusFile(payload.status_file).update,
     )
+    return replace(outcome, host=platform.node())
 
 
 def run(payload: AppPayload, client: Any = None) -> TaskStatus:
