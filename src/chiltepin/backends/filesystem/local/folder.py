@@ -126,13 +126,12 @@ class LocalFolder:
                     continue
                 yield self._entry(item.name, facts)
 
-    def kinds(self, *, temp_files: bool = False) -> Iterator[Entry]:
-        """Yield all entries with no more than a listing tells: that is a call less for each."""
+    def kinds(self, *, temp_files: bool = False) -> Iterator[tuple[str, str]]:
+        """Yield the name and the kind of all entries, which a listing alone tells: that is a call less for each."""
         with self.scan() as found:
             for item in found:
-                if not temp_files and is_temp_name(item.name):
-                    continue
-                yield Entry(item.name, _kind_listed(item), None)
+                if temp_files or not is_temp_name(item.name):
+                    yield item.name, _kind_listed(item)
 
     def entry(self, name: str) -> Entry | None:
         """Return one entry, or None."""

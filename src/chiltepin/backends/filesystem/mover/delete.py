@@ -234,22 +234,20 @@ class _Doomed:
         self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> Iterable[str]:
         """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
-        for entry in named(self._task, folder, temp_files=True):
-            if self._goes is not None and not self._goes(entry.name, folder=entry.kind == "dir"):
+        for name, kind in named(self._task, folder, temp_files=True):
+            if self._goes is not None and not self._goes(name, folder=kind == "dir"):
                 node.kept = True
-            elif entry.kind == "dir":
-                folders[entry.name] = None
-            elif entry.name not in stayed and (
-                entry.kind != "link" or not self._kept_link(node, folder, location, entry, stayed)
-            ):
-                yield entry.name
+            elif kind == "dir":
+                folders[name] = None
+            elif name not in stayed and (kind != "link" or not self._kept_link(node, folder, location, name, stayed)):
+                yield name
 
-    def _kept_link(self, node: Node, folder: Folder, location: Location, entry: Entry, stayed: set[str]) -> bool:
+    def _kept_link(self, node: Node, folder: Folder, location: Location, name: str, stayed: set[str]) -> bool:
         """Whether a link leads to a root, and has to stay."""
         try:
-            self._roots.refuse_link(folder, location.below(entry.name))
+            self._roots.refuse_link(folder, location.below(name))
         except Fault as err:
-            stayed.add(entry.name)
+            stayed.add(name)
             node.kept = True
             self._task.fail(err, "")
             return True

@@ -95,22 +95,33 @@ def batches(
             yield kept
 
 
-def named(run: TaskRun, folder: Folder, *, temp_files: bool = False) -> Iterator[Entry]:
-    """Yield all entries of a folder, for callers that need no more than their names and kinds.
+def named(
+    run: TaskRun, folder: Folder, *, temp_files: bool = False, lost: Callable[[Entry], bool] = lambda _: False
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the kind of all entries of a folder.
 
-    On this machine a listing alone tells these; the size and time of each entry would cost another call.
+    On this machine a listing alone tells these; the size and time of each entry would cost another call. The fault of
+    an entry that is ``lost`` is raised.
     """
-    local = isinstance(folder, LocalFolder)
-    listed = folder.kinds if isinstance(folder, LocalFolder) else folder.entries
-    for number, entry in enumerate(listed(temp_files=temp_files)):
-        first = not number % BATCH_FILES
-        if first or not local:
+    if isinstance(folder, LocalFolder):
+        found = folder.kinds(temp_files=temp_files)
+    else:
+        found = _kinds(run, folder.entries(temp_files=temp_files), lost)
+    for number, pair in enumerate(found):
+        if not number % BATCH_FILES:
             run.check()
-        if first:
             # These are short operations to the pool. It would take a long one for system calls, and add threads, which
             # wait for Python's lock.
             run.pool.free()
-        yield entry
+        yield pair
+
+
+def _kinds(run: TaskRun, found: Iterator[Entry], lost: Callable[[Entry], bool]) -> Iterator[tuple[str, str]]:
+    for entry in found:
+        run.check()
+        if entry.fault is not None and lost(entry):
+            raise entry.fault
+        yield entry.name, entry.kind
 
 
 @contextmanager

@@ -96,21 +96,21 @@ def _extra(
     """Return the names that are in a folder beside those given: of files and links, and of folders."""
     found: tuple[list[str], list[str]] = ([], [])
     left, shared = names.copy(), isinstance(top.store, SharedNames)
-    for entry in named(run, folder):
-        is_folder = entry.kind == "dir"
+    for name, kind in named(run, folder):
+        is_folder = kind == "dir"
         # Elsewhere a name is that of one thing, whatever that has become meanwhile.
-        same, other = (entry.name, is_folder), (entry.name, not is_folder)
+        same, other = (name, is_folder), (name, not is_folder)
         if same in names or (other in names and not shared):
             left.discard(same)
             left.discard(other)
             continue
         try:
-            if entry.kind == "link":
-                roots.refuse_link(folder, top.below(entry.name))
+            if kind == "link":
+                roots.refuse_link(folder, top.below(name))
         except Fault as err:
             run.fail(err, "")
         else:
-            found[is_folder].append(entry.name)
+            found[is_folder].append(name)
     # A disk that does not tell small letters from capital ones lists a file that was just moved by an older name.
     renamed = {folded(name) for name, _ in left}
     files, folders = ([name for name in part if folded(name) not in renamed] for part in found)

@@ -382,13 +382,9 @@ class _Tree:
 
     def _held(self, source: Location) -> list[tuple[str, str]]:
         """Return the names of all that a source folder holds, and of what kind each is."""
-        held: list[tuple[str, str]] = []
+        lost = partial(is_lost, own_content=self._own_content)
         with source.store.folder(source.parts) as here:
-            for entry in limited(named(self._task, here), source):
-                if entry.fault is not None and is_lost(entry, own_content=self._own_content):
-                    raise entry.fault
-                held.append((entry.name, entry.kind))
-        return held
+            return list(limited(named(self._task, here, lost=lost), source))
 
     def _refuse_fewer(self, node: Node, count: int, source: Location) -> None:
         """See that the source is all there: a disk that went away since it was copied is an empty folder."""
