@@ -65,12 +65,13 @@ class Context:
 
         return open_transfers(self.settings.setup)
 
-    def locate(self, text: str) -> Location:
-        """Return the endpoint and path of ``EP:PATH``; the path is None without a colon.
+    def locate(self, text: str, *, globs: bool = False) -> Location:
+        """Return the endpoint and path of ``EP:PATH``, maybe a pattern; the path is None without a colon.
 
         An unknown endpoint, or one that the backend does not serve, is an EndpointError.
         """
         from chiltepin.model import endpoint_name  # noqa: PLC0415
+        from chiltepin.transfers.doubtful_paths import warn_of  # noqa: PLC0415
         from chiltepin.transfers.resolve import resolve_endpoint  # noqa: PLC0415
 
         settings = self.settings
@@ -79,7 +80,9 @@ class Context:
         if not endpoint.strip():
             raise click.UsageError(f"{text!r} names no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
         endpoint = endpoint_name(endpoint)
-        resolve_endpoint(settings, endpoint)
+        place = resolve_endpoint(settings, endpoint)
+        if path:
+            warn_of(endpoint, path, place, globs=globs)
         return Location(endpoint, path)
 
 

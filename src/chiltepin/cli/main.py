@@ -9,7 +9,7 @@ import click
 
 from chiltepin.cli.exit_codes import FAILURE, INTERRUPTED, exit_code
 from chiltepin.cli.output import print_error
-from chiltepin.errors import ChiltepinError, ConfigError
+from chiltepin.errors import ChiltepinError, ConfigError, suggest
 
 __all__ = ["COMMANDS", "chiltepin", "main"]
 
@@ -48,6 +48,13 @@ class _Commands(click.Group):
             return None
         command = getattr(import_module(f"chiltepin.cli.commands.{cmd_name}"), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}; {suggest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

@@ -157,7 +157,7 @@ def _known(
     else:
         known["request"] = request = operation.make_request(**asked)
         ends = _places(request)
-    check_places(settings, ends)
+    check_places(settings, ends, globs=bool(asked.get("globs")))
     return known, rest
 
 
@@ -169,7 +169,7 @@ def run(
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
     workers = _check_workers(workers, settings)
-    check_places(settings, [(endpoint, None) for endpoint, _ in _places(request)])
+    check_places(settings, _places(request), globs=isinstance(request, DeleteRequest) and request.globs)
     times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
     try:
         if workers > 1 and can_share(open_transfers(settings.setup).backend, request):

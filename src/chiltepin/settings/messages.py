@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "Source", "misfit", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
+
+#: What `warnings` has shown of all files, so that a file that is read again does not repeat it.
+_warned: dict[Any, Any] = {}
 
 #: What to write instead, by pydantic's type of error; fields in braces come from pydantic.
 _REMEDIES = {
@@ -63,6 +67,13 @@ class Source:
         line = self.line(problem.path)
         place = f"{self.file}:{line}: " if self.file and line else f"{self.file}: " if self.file else ""
         return f"{place}{dotted(problem.path)} {problem.sentence.rstrip('.')}."
+
+    def warn(self, problem: Problem, category: type[Warning]) -> None:
+        """Warn of a problem, at its line of the settings file; of settings without a file, once for each text."""
+        text = f"{dotted(problem.path)} {problem.sentence.rstrip('.')}."
+        warnings.warn_explicit(
+            text, category, self.file or "<settings>", self.line(problem.path) or 1, registry=_warned
+        )
 
     def refuse(self, problems: Iterable[Problem]) -> NoReturn:
         """Raise one error for all problems, in the order of the file."""

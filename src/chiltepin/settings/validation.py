@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +122,10 @@ def _executor_problems(data: DataSettings, labels: Collection[Any]) -> list[Prob
     ]
 
 
+def _wrong_case(label: Any) -> str:
+    return f"is not a resource; write '{DATA}'" if isinstance(label, str) and label.casefold() == DATA else ""
+
+
 def _shape_problem(label: Any, body: Any) -> str:
     """Return why this cannot be a resource; empty if it may be one."""
     is_mapping = isinstance(body, Mapping)
@@ -130,7 +133,7 @@ def _shape_problem(label: Any, body: Any) -> str:
         return "belongs to a resource; indent it below the name of one"
     if label in _DATA_KEYS:
         return f"belongs to the data section; indent it below '{DATA}:'"
-    if sentence := label_problem(label):
+    if sentence := _wrong_case(label) or label_problem(label):
         return sentence
     if body is not None and not is_mapping:
         return f"is {shown(body)}; write the keys of a resource below it, such as 'provider: localhost'"
@@ -148,5 +151,4 @@ def _warn(source: Source, label: str, resource: Resource, body: Mapping[str, Any
             "has no effect; write mpi: true for MPI programs, and mpi_launcher: for what starts them"
         )
     for key, sentence in idle.items():
-        # Points at the caller of `check`.
-        warnings.warn(source.sentence(Problem(path=(label, key), sentence=sentence)), ConfigWarning, stacklevel=3)
+        source.warn(Problem(path=(label, key), sentence=sentence), ConfigWarning)

@@ -12,6 +12,7 @@ from chiltepin.backends.fake_files import fake_os
 from chiltepin.errors import ConfigError, EndpointMismatchError, EndpointNotFoundError, suggest
 from chiltepin.protocol import paths
 from chiltepin.settings import FILE_NAME, FILE_VARIABLE, check, default_file, read
+from chiltepin.transfers.doubtful_paths import warn_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,12 +77,16 @@ def with_backend(data: DataSettings, document: Mapping[str, Any], argument: str 
     )
 
 
-def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]]) -> None:
-    """Check endpoints, each with a path that has to stay inside its root; None for one that is not known yet."""
+def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]], *, globs: bool = False) -> None:
+    """Check endpoints, each with a path that has to stay inside its root; None for one that is not known yet.
+
+    A doubtful path is a warning; ``globs`` tells whether paths may be patterns.
+    """
     for endpoint, path in asked:
         place = resolve_endpoint(settings, endpoint)
         if path is not None:
             paths.parts(path, home=place.get("home", "/"), endpoint=endpoint)
+            warn_of(endpoint, path, place, globs=globs)
 
 
 def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def delete(
     from chiltepin.cli.run import run_requests  # noqa: PLC0415
     from chiltepin.transfers.arguments import delete_request  # noqa: PLC0415 - help needs no model
 
-    endpoint, path = context.locate(location)
+    endpoint, path = context.locate(location, globs=options["globs"])
     if not path:
         raise click.UsageError(f"{location!r} names no path; write what is to go, such as {endpoint}:/data/old.dat.")
     request = parse_request(

@@ -1,0 +1,58 @@
+"""Warn of paths that are valid, and probably not what the user means."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from chiltepin.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["warn_of"]
+
+logger = logging.getLogger(__name__)
+
+_WINDOWS = re.compile(r"([A-Za-z]):[\\/](.*)", re.DOTALL)
+_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
+
+#: The endpoint and the kind of each doubt of this process: a thousand paths of one mistake are one warning.
+_warned: set[tuple[str, str]] = set()
+
+
+def warn_of(endpoint: str, path: str, place: Mapping[str, Any], *, globs: bool = False) -> None:
+    """Log a warning for a path that begins with the root of its endpoint, or is written for a shell or for Windows.
+
+    ``place`` is the location of the endpoint, and ``globs`` tells whether the last name may be a pattern.
+    """
+    kind, reason = _doubt(path, place, globs=globs)
+    if kind and (endpoint, kind) not in _warned:
+        _warned.add((endpoint, kind))
+        logger.warning("The path %s on endpoint %r %s", shown(path), endpoint, reason)
+
+
+def _doubt(path: str, place: Mapping[str, Any], *, globs: bool) -> tuple[str, str]:
+    """Return the kind of a doubt and the rest of a sentence; both are empty if there is none."""
+    if drive := _WINDOWS.fullmatch(path):
+        meant = f"/{drive[1].upper()}/{drive[2]}".replace("\\", "/")
+        return "Windows", f"is written as on Windows; paths on endpoints have slashes: did you mean {shown(meant)}?"
+    if variable := _VARIABLE.search(path):
+        meant = _VARIABLE.sub("~", path, count=1) if path.startswith(("$HOME/", "${HOME}/")) else ""
+        hint = f"did you mean {shown(meant)}?" if meant else "write its value."
+        return "variable", f"contains {variable[0]!r}, which is not expanded; {hint}"
+    if not globs and re.search(r"[*?]", path):
+        return "pattern", "contains a pattern, which is not expanded; name its folder, with 'recursive' and 'include'."
+    for root in filter(None, (place.get("mount", ""), _url_root(place))):
+        if (path == root or path.startswith(f"{root}/")) and not os.path.exists(f"{place.get('mount', '')}{root}"):
+            meant = path.removeprefix(root) or "/"
+            return "root", f"begins with {root!r}, the root from which it is counted: did you mean {shown(meant)}?"
+    return "", ""
+
+
+def _url_root(place: Mapping[str, Any]) -> str:
+    url = str(place.get("url", ""))
+    return urlsplit(url).path.rstrip("/") if "://" in url else ""
