@@ -32,7 +32,7 @@ def globus_settings(config: str | None) -> tuple[str | None, Mapping[str, Mappin
 @click.option(
     "--consent", multiple=True, metavar="ENDPOINT", help="Let Chiltepin reach the data of this endpoint; repeatable."
 )
-@click.option("--force", is_flag=True, help="Log in anew, even if somebody is logged in.")
+@click.option("--force", is_flag=True, help="Log in again, even if you are logged in.")
 @click.option("--no-local-server", is_flag=True, help="Open no browser here: print a link, and ask for a code.")
 @click.option(
     "--session-domain", multiple=True, metavar="DOMAIN", help="Log in with an identity of this domain; repeatable."
