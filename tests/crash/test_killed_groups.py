@@ -105,7 +105,7 @@ def kill_at(moment, script, folder, chance):
             assert script.process.poll() is None
             threading.Event().wait(0.05)
     else:
-        threading.Event().wait(chance.uniform(0, 6 if moment == "start" else 1))
+        threading.Event().wait(chance.uniform(0, 3 if moment == "start" else 1))
 
 
 def over(process):

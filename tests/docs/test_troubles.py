@@ -17,6 +17,7 @@ from blocks import difference
 from parsl.data_provider.files import File
 from parsl.dataflow.errors import DependencyError
 from tables import messages
+from waiting import until
 
 import chiltepin
 from chiltepin import delete, local_path, python_task, transfer, transfer_task
@@ -116,7 +117,8 @@ def growing():
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        move("/growing.dat", "/growing.dat")
+        # On a busy machine a copy may end before the thread that writes has had its turn.
+        until(lambda: move("/growing.dat", "/growing.dat"))
     finally:
         over.set()
         writer.join()

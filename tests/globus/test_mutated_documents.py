@@ -22,7 +22,7 @@ from chiltepin.transfers.arguments import delete_request, transfer_request
 from chiltepin.transfers.outcomes import error_from_status
 
 #: How many each scenario tries; all of them, some 3,000, take half an hour.
-SOME = int(os.environ.get("CHILTEPIN_MUTATIONS", "40"))
+SOME = int(os.environ.get("CHILTEPIN_MUTATIONS", "25"))
 
 GONE = object()
 
