@@ -11,6 +11,7 @@ import psutil
 import pytest
 from waiting import until
 
+from chiltepin import transfer
 from chiltepin.backends.filesystem.temp_names import is_temp_name
 
 FILES = 2500
@@ -39,6 +40,31 @@ def known(top):
             with open(path, "rb") as file:
                 found[os.path.relpath(path, top)] = facts.st_ino, facts.st_mtime_ns, file.read()
     return found
+
+
+KILLED = """
+import os, signal
+from chiltepin import transfer
+from chiltepin.transfers import policy, worker_processes
+
+policy.limits.SHARD_RANGE = 1000
+worker_processes._Processes._elsewhere = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+transfer("here", "there", "/large", "/copy/large", workers=2)
+"""
+
+
+def test_the_next_transfer_to_a_folder_removes_what_a_killed_one_left(tmp_path, monkeypatch):
+    """What a process leaves that is killed when it has divided a file, a transfer of another file sweeps."""
+    (tmp_path / "chiltepin.yaml").write_text(SETTINGS)
+    source, target = tmp_path / "root/here", tmp_path / "root/there/copy"
+    source.mkdir(parents=True)
+    (source / "large").write_bytes(bytes(300_000))
+    (source / "small").write_bytes(b"small")
+    assert subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, check=False).returncode == -signal.SIGKILL
+    assert [is_temp_name(name) for name in os.listdir(target)] == [True]
+    monkeypatch.chdir(tmp_path)
+    assert transfer("here", "there", "/small", "/copy/small") is True
+    assert os.listdir(target) == ["small"]
 
 
 @pytest.mark.parametrize("preserve", [False, True])

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import xxhash
 
-__all__ = ["HOST", "host_id", "is_earlier_boot", "machine_id", "start_ticks", "start_time"]
+__all__ = [
+    "HOST",
+    "has_ended",
+    "host_id",
+    "is_earlier_boot",
+    "machine_id",
+    "process_id",
+    "start_ticks",
+    "start_time",
+]
 
 #: Hexadecimal digits of `host_id`, and of a boot and a set of processes in `machine_id`.
 HOST, _BOOT = 12, 6
@@ -53,6 +62,17 @@ def is_earlier_boot(machine: str) -> bool:
     host, boot = slice(HOST), slice(HOST, HOST + _BOOT)
     ours = machine_id()
     return len(machine) == len(ours) and machine[host] == ours[host] and machine[boot] != ours[boot]
+
+
+def process_id() -> str:
+    """Return a name for this process: its machine, its number there, and when it was started."""
+    return f"{machine_id()}-{os.getpid()}-{start_ticks(os.getpid()) or 0}"
+
+
+def has_ended(process: str) -> bool:
+    """Whether the process of a `process_id` is known to have ended; that is unknown of one of another machine."""
+    machine, pid, started = process.split("-")
+    return is_earlier_boot(machine) or (machine == machine_id() and start_ticks(int(pid)) != started)
 
 
 def _digest(*facts: str, digits: int) -> str:

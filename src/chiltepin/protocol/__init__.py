@@ -190,6 +190,8 @@ class Shard:
         How many workers there are, for dividing a large folder.
     range_size : int
         How many bytes of a large file are one `FileRange`; a file of at least two of them may be divided.
+    owner : str
+        The process that hands out the shards; see `chiltepin.backends.processes.process_id`.
     range : FileRange or None
         A part of one large file, instead of folders.
     resumed : bool
@@ -209,6 +211,7 @@ class Shard:
     seconds: float | None = None
     workers: int = 1
     range_size: int = 1 << 29
+    owner: str = ""
     range: FileRange | None = None
     resumed: bool = False
     last: bool = False

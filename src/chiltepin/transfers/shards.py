@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
-from chiltepin.backends import threads
+from chiltepin.backends import processes, threads
 from chiltepin.errors import BackendError, TaskCanceledError, TaskError, TaskLostError, TaskTimeoutError
 from chiltepin.model import SKIPPED_KEPT, DeleteRequest, TaskHandle, TaskState, TaskStatus, items_of
 from chiltepin.protocol import Shard, ShardingBackend, ShardOutcome
@@ -269,8 +269,8 @@ class ShardedTask:
             self._timed = True
             self._later(left, partial(self._stop, self._timeout_error()))
         try:
-            sized = replace(shard, resumed=self._resumed, range_size=policy.limits.SHARD_RANGE)
-            running = self._start(request, sized, left)
+            facts = replace(shard, resumed=self._resumed, range_size=policy.limits.SHARD_RANGE)
+            running = self._start(request, replace(facts, owner=processes.process_id()), left)
         except Exception as err:  # noqa: BLE001 - the other workers have to stop
             self._refuse(shard, err)
             return

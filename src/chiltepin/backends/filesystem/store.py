@@ -310,8 +310,11 @@ class Batching(Protocol):
 class Dividing(Protocol):
     """What a folder may have besides: temporary files that several workers write, each a part."""
 
-    def begin_shared(self, reader: Reader, name: str) -> str | None:
-        """Make a temporary file of the size of a source, and return its name; None if its disk takes no parts."""
+    def begin_shared(self, reader: Reader, name: str, owner: str) -> str | None:
+        """Make a temporary file of the size of a source, and return its name; None if its disk takes no parts.
+
+        When the process ``owner`` (`chiltepin.backends.processes.process_id`) has ended, it may be swept.
+        """
         ...
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> TempFile:

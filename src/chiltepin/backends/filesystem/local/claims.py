@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from chiltepin.backends.filesystem.local.reader import close_quietly
 from chiltepin.backends.filesystem.temp_names import ABANDONED_AFTER, TEMP_PREFIX, TOKEN, body_of, new_claim, temporary
-from chiltepin.backends.processes import HOST, host_id
+from chiltepin.backends.processes import HOST, has_ended, host_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MARKED", "NEW", "OPEN", "open_locked", "sweep", "time_of"]
+__all__ = ["MARKED", "NEW", "OPEN", "SHARED", "open_locked", "sweep", "time_of"]
 
 #: How a claim is opened.
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -41,6 +41,9 @@ MARKED = 32
 #: What the names of temporary files of this machine hold: the host, and the claim. Earlier versions told no host.
 #: Those of writers over SFTP (`owners`) have no claim, and are theirs to sweep.
 _LOCAL = re.compile(f"(([0-9a-f]{{{HOST}}}-)?([0-9a-f]{{{2 * TOKEN}}}|[0-9a-f]{{{MARKED}}}))(-[0-9]+)?")
+
+#: What the name of one that several workers write holds: the process that hands out its parts, and the mark.
+SHARED = re.compile(f"(?P<owner>[0-9a-f]+-[0-9]+-[0-9]+)-(?P<mark>[0-9a-f]{{{MARKED}}})-[0-9]+")
 
 
 class NoLocksError(OSError):
@@ -72,14 +75,25 @@ def open_locked(folder: int, name: str, flags: int, wait: int, mode: int = 0o600
 def sweep(folder: int) -> bool:
     """Remove the temporary files of writers that are dead; return whether the disk let all of them go."""
     claims: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
     with os.scandir(folder) as found:
         # Most files are none of ours. One expression passes over them in a third of the time of a loop.
         names = [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]
     for name in names:
-        body = body_of(name)
-        if body is not None and (ours := _LOCAL.fullmatch(body)):
+        body = body_of(name) or ""
+        if ours := _LOCAL.fullmatch(body):
             claims.setdefault(ours[1], []).append(name)
+        elif shared := SHARED.fullmatch(body):
+            owners.setdefault(shared["owner"], []).append(name)
     clean, now = True, cache(partial(time_of, folder))
+    for owner, temp_files in owners.items():
+        try:
+            if has_ended(owner):
+                _remove(folder, temp_files)
+            else:
+                _remove_old(folder, temp_files, now())
+        except OSError:  # noqa: PERF203 - the others go all the same
+            clean = False
     for claim, temp_files in claims.items():
         try:
             if claim.startswith(f"{host_id()}-"):

@@ -240,11 +240,11 @@ class LocalFolder:
             learns=self._learns,
         )
 
-    def begin_shared(self, reader: Reader, name: str) -> str | None:
+    def begin_shared(self, reader: Reader, name: str, owner: str) -> str | None:
         """Begin a file that several workers write; see `Dividing.begin_shared`."""
         if self._in_order or reader.size is None:
             return None
-        return begin_shared(self.descriptor, reader.content_id, name, reader.size)
+        return begin_shared(self.descriptor, reader.content_id, name, reader.size, owner)
 
     def shared_temp_file(self, temp_file: str, name: str, size: int) -> SharedTempFile:
         """Open a file that `begin_shared` has made."""

@@ -1,8 +1,9 @@
 """A temporary file of this machine's disks that several workers write together, perhaps on several hosts.
 
-No process owns it, so that no lock tells whether it is needed. Its name has the mark of its content, and a number of
-its own, so that two tasks never write one file. A later task of the same content removes it unless a worker of this
-host has it open, which shares a lock of it; otherwise it is swept when no one has written to it for a day.
+The process that hands out its parts owns it, and does not write it, so that no lock tells whether it is needed. Its
+name tells this process, the mark of its content, and a number, so that two tasks never write one file. When its owner
+has ended it is swept; where that is unknown, on another host, when no one has written to it for a day. A later task of
+the same content removes it unless a worker of this host has it open, which shares a lock of it.
 """
 
 from __future__ import annotations
@@ -15,24 +16,20 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, open_locked
+from chiltepin.backends.filesystem.local.claims import MARKED, NEW, OPEN, SHARED, open_locked
 from chiltepin.backends.filesystem.local.reader import OpenFile, close_quietly
 from chiltepin.backends.filesystem.local.writer import LocalTempFile
 from chiltepin.backends.filesystem.temp_names import TEMP_PREFIX, body_of, temporary
-from chiltepin.backends.processes import HOST
 
 if TYPE_CHECKING:
     from chiltepin.backends.filesystem.local.temp_files import TempFiles
 
 __all__ = ["SharedTempFile", "begin_shared", "remove_unused"]
 
-#: Stands for the host of a temporary file of no host; see `claims`.
-_NO_HOST = "0" * HOST
 
-
-def begin_shared(folder: int, content_id: str, name: str, size: int) -> str:
+def begin_shared(folder: int, content_id: str, name: str, size: int, owner: str) -> str:
     """Make a temporary file of so many bytes, and return its name; what dead tasks have left of the same is removed."""
-    temp_file = temporary(f"{remove_unused(folder, content_id, name)}{secrets.randbits(62)}")
+    temp_file = temporary(f"{owner}-{remove_unused(folder, content_id, name)}-{secrets.randbits(62)}")
     descriptor = os.open(temp_file, NEW, 0o600, dir_fd=folder)
     try:
         os.ftruncate(descriptor, size)
@@ -45,13 +42,13 @@ def begin_shared(folder: int, content_id: str, name: str, size: int) -> str:
 
 
 def remove_unused(folder: int, content_id: str, name: str) -> str:
-    """Remove what dead tasks have left of a file; return what the names of its temporary files begin with."""
+    """Remove what dead tasks have left of a file; return the mark in the names of its temporary files."""
     mark = hashlib.sha256(f"{content_id}/{name}".encode(errors="surrogateescape")).hexdigest()[:MARKED]
-    start = f"{_NO_HOST}-{mark}-"
     for other in os.listdir(folder):
-        if other.startswith(TEMP_PREFIX) and (body_of(other) or "").startswith(start):
+        shared = SHARED.fullmatch(body_of(other) or "") if other.startswith(TEMP_PREFIX) else None
+        if shared and shared["mark"] == mark:
             _remove_unused(folder, other)
-    return start
+    return mark
 
 
 def _remove_unused(folder: int, name: str) -> None:

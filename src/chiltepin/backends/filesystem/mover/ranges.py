@@ -44,7 +44,7 @@ def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Par
     taken = there.entry(name)
     if taken is not None and taken.kind == "dir":
         return False
-    temp_file = there.begin_shared(reader, name)
+    temp_file = there.begin_shared(reader, name, shard.shard.owner)
     if temp_file is None:
         return False
     whole = FileRange(file=path, temp_file=temp_file, content_id=_identity(reader))
