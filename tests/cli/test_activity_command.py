@@ -33,9 +33,9 @@ def test_what_moved_and_what_failed_is_shown_on_every_backend(busy):
     ended = busy.run("activity")
     assert ended.code == 0
     head, moved, failed, why, last = ended.out.splitlines()
-    assert head.split()[:3] == ["Begun", "State", "Endpoints"]
-    assert re.search(r"succeeded  a -> b +1 +5 bytes .* mine: /x.csv -> /y.csv$", moved)
-    assert re.search(r"failed +a -> b +0 .* /none.csv -> /z.csv$", failed)
+    assert head.split()[:3] == ["Begun", "State", "Backend"]
+    assert re.search(rf"succeeded  {busy.backend} +a -> b +1 +5 bytes .* mine: /x.csv -> /y.csv$", moved)
+    assert re.search(rf"failed +{busy.backend} +a -> b +0 .* /none.csv -> /z.csv$", failed)
     assert why.startswith("a -> b  /none.csv -> /z.csv: ")
     assert "none.csv" in why
     assert re.fullmatch(r"2 tasks since .*: 1 failed, 1 file, 5 bytes", last)
@@ -55,6 +55,18 @@ def test_json_is_one_line_for_each_task(busy):
     assert "NOT_FOUND" in failed["code"]
     for key in ("asked", "ended"):
         assert datetime.fromisoformat(moved[key]).utcoffset() == timedelta()
+
+
+def test_options_choose_tasks(busy):
+    """Each option leaves out what it does not ask for."""
+
+    def chosen(*words):
+        return [task["label"] or task["state"] for task in lines(busy.run("activity", "-F", "json", *words).out)]
+
+    assert chosen("--failed") == chosen("--last", 1) == ["failed"]
+    assert chosen("--label", "MIN") == ["mine"]
+    assert chosen("--backend", busy.backend, "--endpoint", "b") == ["mine", "failed"]
+    assert chosen("--backend", "none") == chosen("--endpoint", "c") == []
 
 
 def test_deletions_are_activity_too(busy):

@@ -724,7 +724,7 @@ def test_a_missing_extra_is_named(tmp_path):
         "except UnsupportedOptionError as err: print(err)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert "pip install 'chiltepin[s3]'" in run.stdout
+    assert "pip install boto3 obstore" in run.stdout
 
 
 @pytest.fixture

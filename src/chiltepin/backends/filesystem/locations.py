@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["Place", "local_places", "place_of"]
 
 
-#: What installs the package that is missing for a kind of store.
-_EXTRA = {
-    scheme: f"; type: pip install 'chiltepin[{extra}]'"
-    for extra, schemes in (("s3", ("s3", "s3a")), ("azure", ("az", "abfs", "abfss")), ("gcs", ("gs", "gcs")))
+#: What installs the packages that may be missing for a kind of store.
+_INSTALL = {
+    scheme: f"; type: pip install {packages}"
+    for packages, schemes in (
+        ("boto3 obstore", ("s3", "s3a")),
+        ("azure-identity azure-storage-blob", ("az", "abfs", "abfss")),
+        ("'google-auth[urllib3]' google-crc32c", ("gs", "gcs")),
+    )
     for scheme in schemes
 }
 
@@ -84,7 +88,7 @@ class Place:
         except ImportError as err:
             error = UnsupportedOptionError(
                 f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing ({err.name or err})"
-                f"{_EXTRA.get(self.scheme, '')}."
+                f"{_INSTALL.get(self.scheme, '')}."
             )
         except ValueError:
             error = UnsupportedOptionError(

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from chiltepin.cli.context import config_option, format_option
 from chiltepin.cli.output import format_duration, format_size, pluralize, print_line, print_table
 from chiltepin.cli.params import SINCE
 from chiltepin.errors import ChiltepinError, ConfigError, printable
+from chiltepin.model import TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +37,10 @@ REFRESH_INTERVAL = 0.5
 #: Most failures that are printed one by one; JSON and the page have all of them.
 MAX_FAILURES_PRINTED = 20
 
-_HEAD = ("Begun", "State", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
+_HEAD = ("Begun", "State", "Backend", "Endpoints", "Files", "Bytes", "Speed", "Took", "What")
 
 #: Columns of a terminal that has room for the whole table, and what a narrower one leaves out.
-WIDE, _ONLY_WIDE = 110, ("Files", "Speed", "Took")
+WIDE, _ONLY_WIDE = 120, ("Backend", "Files", "Speed", "Took")
 
 
 @click.command()
@@ -49,10 +50,24 @@ WIDE, _ONLY_WIDE = 110, ("Files", "Speed", "Took")
     type=SINCE,
     help="Only what was heard of since: 30m, 2h, 7d, a day, or a time; the last day, if not given.",
 )
+@click.option("--failed", is_flag=True, help="Only what failed.")
+@click.option("--backend", metavar="NAME", help="Only what this backend moved.")
+@click.option("--endpoint", metavar="EP", help="Only what moved from or to this endpoint.")
+@click.option("--label", metavar="TEXT", help="Only what has this text in its label.")
+@click.option("--last", metavar="N", type=click.IntRange(1), help="Only the last N.")
 @click.option("--html", "page", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page for a browser.")
 @config_option
 @format_option
-def activity(*, follow: bool, since: datetime | None, page: str | None, config: str | None, form: str) -> None:
+def activity(
+    *,
+    follow: bool,
+    since: datetime | None,
+    page: str | None,
+    last: int | None,
+    config: str | None,
+    form: str,
+    **asked: Any,
+) -> None:
     """Show what moved, when, how fast, and what failed and why.
 
     It tells of all workflows and commands that use the same journal, on every backend, while they run and after, for 30
@@ -60,6 +75,8 @@ def activity(*, follow: bool, since: datetime | None, page: str | None, config: 
     """
     if page is not None and (follow or form == "json"):
         raise click.UsageError("--html writes a page, once; leave --follow and -F out.")
+    if follow and last is not None:
+        raise click.UsageError("--last is for what has been; leave --follow out.")
     from chiltepin.transfers.activity import reader as reading  # noqa: PLC0415 - help needs no journal
 
     now = datetime.now(timezone.utc)
@@ -67,15 +84,27 @@ def activity(*, follow: bool, since: datetime | None, page: str | None, config: 
     if follow:
         # Ctrl-C is the way to end this.
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(reader, as_json=form == "json", everything=since is not None)
+            _follow(reader, asked, as_json=form == "json", everything=since is not None)
         return
-    records = reader.news()
+    records = [record for record in reader.news() if _is_asked(record, **asked)][-(last or 0) :]
     if page is not None:
         _write(page, records, since or now - DAY)
     elif form == "json":
         _print_lines(records)
     else:
         _show(records, since or now - DAY)
+
+
+def _is_asked(
+    record: TransferRecord, *, failed: bool, backend: str | None, endpoint: str | None, label: str | None
+) -> bool:
+    """Whether the options ask for a task."""
+    return (
+        (record.bad or not failed)
+        and backend in (None, record.backend)
+        and endpoint in (None, record.source, record.destination)
+        and (label is None or label.casefold() in record.label.casefold())
+    )
 
 
 def _folder(config: str | None) -> str:
@@ -114,9 +143,11 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
         click.echo(f"And {earlier}; --html FILE and -F json have all of them.")
     living = sum(record.ended is None and record.followed for record in records)
     under_way = f", {living:,} under way" if living else ""
+    stopped = sum(record.state is TaskState.CANCELED for record in records)
+    canceled = f", {stopped:,} canceled" if stopped else ""
     size = format_size(sum(record.bytes for record in records))
     done = f"{pluralize(sum(record.files for record in records), 'file')}, {size}"
-    click.echo(f"{pluralize(len(records), 'task')} {when}: {len(bad):,} failed{under_way}, {done}")
+    click.echo(f"{pluralize(len(records), 'task')} {when}: {len(bad):,} failed{canceled}{under_way}, {done}")
 
 
 def _has_room() -> bool:
@@ -129,6 +160,7 @@ def _cells(record: TransferRecord) -> list[str]:
     return [
         f"{record.asked.astimezone():%m-%d %H:%M:%S}",
         record.shown,
+        record.backend,
         pair,
         f"{record.files:,}",
         format_size(record.bytes) if record.kind == "transfer" else "-",
@@ -144,13 +176,13 @@ def _why(record: TransferRecord) -> str:
     return f"{failed}{record.remark or record.state.value}{code}"
 
 
-def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
+def _follow(reader: ActivityReader, asked: dict[str, Any], *, as_json: bool, everything: bool) -> None:
     """Print what is new, until interrupted."""
     said: dict[str, tuple[str, str]] = {}
     first = not everything
     while True:
         for record in reader.news():
-            if first and (record.ended or not record.followed):
+            if not _is_asked(record, **asked) or (first and (record.ended or not record.followed)):
                 continue
             if as_json:
                 _print_lines([record])
@@ -163,7 +195,7 @@ def _follow(reader: ActivityReader, *, as_json: bool, everything: bool) -> None:
 
 def _line(record: TransferRecord) -> str:
     colour = "red" if record.bad else "green" if record.ended else "cyan"
-    begun, state, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
+    begun, state, _, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
     why = f"  {printable(_why(record))}" if record.bad or record.remark else ""
     done = f"{pluralize(record.files, 'file')}, {size}, {speed}, {duration}" if record.ended else "under way"
     return f"{begun}  {click.style(f'{state:<9}', fg=colour)}  {pair}  {what}  {done}{why}"

@@ -125,7 +125,8 @@ def _start(places: Sequence[Place], port: int, settings: Mapping[str, Any]) -> S
         from chiltepin.testing.simulator import Simulator  # noqa: PLC0415 - an extra
     except ImportError as err:
         raise ChiltepinError(
-            f"The simulator needs {err.name}, which is not installed; type: pip install 'chiltepin[testing]'"
+            f"The simulator needs {err.name}, which is not installed; "
+            "type: pip install cryptography flask pytest werkzeug"
         ) from None
     simulator = None
     try:
