@@ -79,6 +79,8 @@ def sweep(folder: int) -> bool:
     with os.scandir(folder) as found:
         # Most files are none of ours. One expression passes over them in a third of the time of a loop.
         names = [entry.name for entry in found if entry.name.startswith(TEMP_PREFIX)]
+    if not names:
+        return True
     for name in names:
         body = body_of(name) or ""
         if ours := _LOCAL.fullmatch(body):

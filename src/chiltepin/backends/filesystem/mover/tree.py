@@ -118,14 +118,15 @@ class _Tree:
 
     def copy(self, node: Node, group: TaskGroup) -> list[str]:
         """Copy the files of one folder, and make it if there are none; return the names of the folders in it."""
-        source, target = (top.below(*node.parts) for top in (self._origin, self._goal))
+        parts = node.parts
+        source, target = self._origin.below(*parts), self._goal.below(*parts)
         found = ListingStats()
         try:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
-                if self._shard.is_new(node.parts):
+                if self._shard.is_new(parts):
                     pair.is_new()
-                portions = self._batches(node.parts, pair, found)
+                portions = self._batches(parts, pair, found)
                 if portions is None:
                     if found.kept or found.folders:
                         pair.fills()
@@ -139,7 +140,7 @@ class _Tree:
             self._task.count(skipped=found.skipped)
             if self._request.delete_destination_extra:
                 _refuse_unseen(found, source)
-                self._listed[folder_key(node.parts)] = found.count
+                self._listed[folder_key(parts)] = found.count
         except Exception as err:  # noqa: BLE001 - the other folders go on
             if not skips(self._task, self._request, source, err, folder=True):
                 self._task.fail(err, failed_copy(source, target, err, folder=True))
