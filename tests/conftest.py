@@ -15,8 +15,8 @@ settings.load_profile("tests")
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist need not be there
 def pytest_xdist_auto_num_workers(config):
-    """Two processes for each processor: half of the time a test waits for a server, a process or a disk."""
-    return 2 * (os.cpu_count() or 1)
+    """Three processes for each processor: most of the time a test waits for a server, a process or a disk."""
+    return 3 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items):
