@@ -30,7 +30,8 @@ def options(found, *, common):
         if isinstance(param, click.Option):
             words, what = param.get_help_record(click.Context(found))
             what = re.sub(r"\s+", " ", what).replace("|", r"\|")
-            if (words in COMMON) is common:
+            # That of the activity chooses what is shown.
+            if (words in COMMON and not what.startswith("Only")) is common:
                 yield f"`{words.replace('|', ' or ')}`", what
 
 
