@@ -45,7 +45,7 @@ def _words(kind: str, folder: Path, root: Path, port: int) -> list[str]:
         keys += ["--dir-cache-time", "1ms"]
         return ["rclone", "serve", "sftp", str(root), "--addr", f"127.0.0.1:{port}", *keys]
     if importlib.util.find_spec("asyncssh") is None:
-        pytest.skip("There is no asyncssh here; type: pip install asyncssh.")
+        pytest.skip("There is no asyncssh here; run: pip install asyncssh.")
     return [sys.executable, "-c", ASYNCSSH, str(folder), str(port)]
 
 

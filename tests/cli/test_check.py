@@ -73,7 +73,7 @@ def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
     ended = service.run("check", "a")
     assert ended.code == 4
     assert rows(ended.out)["a"] == ["ok", "failed", "-", "-", "-"]
-    assert "type: chiltepin login" in ended.out
+    assert "run: chiltepin login" in ended.out
 
 
 SCOPE = "urn:globus:auth:scope:transfer.api.globus.org:all[*https://auth.globus.org/scopes/{}/data_access]"

@@ -137,7 +137,7 @@ def test_a_login_that_the_user_refuses(desktop):
     done = desktop.run("login")
     assert done.returncode == 4
     assert done.stderr == (
-        "chiltepin: The login in the browser was not completed; type: chiltepin login --no-local-server\n"
+        "chiltepin: The login in the browser was not completed; run: chiltepin login --no-local-server\n"
     )
 
 
@@ -163,7 +163,7 @@ def test_where_nobody_can_type_nothing_waits(terminal, command):
     ended = terminal.run(command)
     assert ended.returncode == 4
     assert ended.stderr.strip().startswith("chiltepin: ")
-    assert ended.stderr.endswith("type: chiltepin login\n")
+    assert ended.stderr.endswith("run: chiltepin login\n")
     assert "Traceback" not in ended.stderr
 
 
@@ -179,7 +179,7 @@ def test_without_any_input_there_is_a_sentence_too(terminal):
         timeout=60,
     )
     assert ended.returncode == 4
-    assert "There is no input to type a code in" in ended.stderr
+    assert "No terminal to type a code in" in ended.stderr
 
 
 def test_a_workflow_in_a_terminal_never_prompts(terminal):
@@ -199,14 +199,14 @@ def test_a_workflow_in_a_terminal_never_prompts(terminal):
     )
     os.close(slave)
     os.close(master)
-    assert run.stderr.splitlines()[-1].endswith("Nobody is logged in to Globus; type: chiltepin login")
+    assert run.stderr.splitlines()[-1].endswith("Not logged in to Globus; run: chiltepin login")
 
 
 def test_a_wrong_code_is_refused(terminal):
     """An unknown code ends with exit code 4, and without a login."""
     refused = terminal.log_in(code="wrong")
     assert refused.returncode == 4
-    assert "does not accept this code" in refused.stderr
+    assert "rejected this code" in refused.stderr
     assert terminal.run("whoami").returncode == 4
 
 
@@ -217,7 +217,7 @@ def test_consent_is_given_for_what_wants_it(terminal):
     done = terminal.log_in("--consent", "hpc-scratch", "--consent", "archive", "--consent", laptop)
     assert done.returncode == 0
     assert f"{laptop} needs no consent." in done.stdout
-    assert "Chiltepin may now reach the data of hpc-scratch and archive." in done.stdout
+    assert "Chiltepin can now access the data of hpc-scratch and archive." in done.stdout
     first, second = terminal.simulator.authority.logins
     assert "data_access" not in first["scope"]
     assert second["scope"].count("data_access") == 2
@@ -301,4 +301,4 @@ def test_a_globus_that_is_not_there(terminal):
     terminal.simulator.close()
     ended = terminal.run("whoami")
     assert ended.returncode == 1
-    assert "see that this machine reaches auth.globus.org" in ended.stderr
+    assert "check that this machine can reach auth.globus.org" in ended.stderr

@@ -83,6 +83,6 @@ def test_a_file_and_what_is_not_there_are_told_apart(local):
     """Who lists a file is told that it is none of the folders, and who mistypes a name that there is none."""
     (local.a / "file").touch()
     assert local.run("ls", "a:/file").err == (
-        "chiltepin: /file on endpoint 'a' is no folder, or lies in something that is none; name a folder.\n"
+        "chiltepin: /file on endpoint 'a' is not a folder, or is not below a folder; name a folder.\n"
     )
     assert local.run("ls", "a:/typo").err == "chiltepin: There is no /typo on endpoint 'a'.\n"

@@ -378,6 +378,6 @@ def test_without_the_extra_it_says_what_to_install(folder):
         1,
         (
             "chiltepin: The simulator needs flask, which is not installed; "
-            "type: pip install cryptography flask pytest werkzeug\n"
+            "run: pip install cryptography flask pytest werkzeug\n"
         ),
     )

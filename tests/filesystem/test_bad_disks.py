@@ -162,11 +162,11 @@ def test_links_that_lead_in_a_circle(disk):
     for path in ("/d/self", "/d/a", "/d/self/f", "/d/far"):
         alone, tree = disk.move(path, "/x"), disk.move(path, "/y", recursive=True)
         assert (alone.state, alone.code) == (tree.state, tree.code) == (TaskState.FAILED, "INVALID_SYMLINK")
-        assert "links lead in a circle" in alone.reason
+        assert "links form a circle" in alone.reason
     disk.put("scratch", "/g")
     os.symlink("self", disk.path("scratch", "/self"))
     assert disk.move("/d/f", "/self/f").code == "INVALID_SYMLINK"
-    with pytest.raises(BackendError, match="links lead in a circle"):
+    with pytest.raises(BackendError, match="links form a circle"):
         disk.transfers.ls("laptop", "/d/self")
     assert disk.move("/d", "/d", recursive=True).files_skipped == 5
     # A link is replaced, and deleted, itself.
@@ -222,7 +222,7 @@ def test_files_that_vanish_while_their_folder_is_copied(disk):
     status = disk.move("/d", "/d", recursive=True)
     assert (status.state, status.code, status.files_done) == (TaskState.FAILED, "FILE_NOT_FOUND", 1)
     assert status.faults == 30
-    assert "was removed while its folder was copied; run it again." in status.reason
+    assert "was removed while its folder was copied; run the transfer again." in status.reason
     assert len(disk.files("scratch")) == 1
     assert disk.move("/d", "/d", recursive=True).state is TaskState.SUCCEEDED
 
@@ -234,6 +234,6 @@ def test_a_destination_that_is_removed_meanwhile(disk):
     disk.transfers.backend.witness = lambda *_: shutil.rmtree(disk.path("scratch", "/d"))
     status = disk.move("/d", "/d", recursive=True)
     assert (status.state, status.code, status.files_done, status.faults) == (TaskState.FAILED, "FILE_NOT_FOUND", 1, 9)
-    assert "the folder that it goes to was removed; run it again." in status.reason
+    assert "its destination folder was removed; run the transfer again." in status.reason
     disk.transfers.backend.witness = None
     assert disk.move("/d", "/d", recursive=True).files_done == 10

@@ -131,7 +131,7 @@ def test_mtime_leaves_alone_what_is_not_older(disk):
     ("place", "error", "words"),
     [
         ({"url": "nosuch://x"}, UnsupportedOptionError, "a kind of store that fsspec does not know"),
-        ({"url": "relative/path"}, ConfigError, "is no absolute path"),
+        ({"url": "relative/path"}, ConfigError, "is not an absolute path"),
         ({"url": "memory://x", "options": {"key": {"env": "CHILTEPIN_NO_SUCH"}}}, ConfigError, "'CHILTEPIN_NO_SUCH'"),
     ],
 )

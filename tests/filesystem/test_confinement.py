@@ -44,7 +44,7 @@ def test_two_endpoints_do_not_share_a_folder_on_a_disk_without_case(tmp_path, na
     assert backend.ls(names[0], "/") == []
     # Such a disk finds the one folder by both names.
     (tmp_path / names[1]).symlink_to(names[0])
-    with pytest.raises(ConfigError, match=f"{names[1]!r} and {names[0]!r} have the same folder"):
+    with pytest.raises(ConfigError, match=f"{names[1]!r} and {names[0]!r} share the folder"):
         backend.ls(names[1], "/")
 
 

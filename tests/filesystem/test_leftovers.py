@@ -123,7 +123,7 @@ def test_an_old_file_that_made_way_is_put_back(served, name, later):
     # Until then it is not passed over.
     status = move(transfers, "there", "here", "/", dst_path="/copy", recursive=True)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
-    assert "made way" in status.reason
+    assert "was renamed to" in status.reason
     (here / "g").write_text("g")
     target = name if later == "same" else "g"
     assert move(transfers, "here", "there", "/g", dst_path=f"/{target}").state is TaskState.SUCCEEDED

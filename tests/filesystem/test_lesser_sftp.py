@@ -98,7 +98,7 @@ def test_the_old_file_stays_until_the_new_one_is_in_place(world, tmp_path):
         entry.name: entry.fault for entry in world(("replace",)).backend._place("there").store().folder(()).entries()
     }
     assert listed.pop("g") is None
-    assert "made way" in str(listed.pop("f"))
+    assert "was renamed to" in str(listed.pop("f"))
     assert put("g") == {"f", "g"}
     assert (tmp_path / "there" / "f").read_bytes() == b"old"
     (tmp_path / "there" / aside).write_bytes(b"older")

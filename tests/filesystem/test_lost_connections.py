@@ -148,19 +148,19 @@ def test_a_loss_is_told_as_ssh_told_it(ssh, tmp_path, words, told):
     assert store.transient(caught.value)
     fault = fault_of(caught.value, "Listing")
     assert fault.code == "CONNECTION_RESET"
-    assert fault.reason == f"Listing: the connection to host was lost ({told}); run it again."
+    assert fault.reason == f"Listing: the connection to host was lost ({told}); run the transfer again."
 
 
 @pytest.mark.parametrize(
     ("words", "told", "transient"),
     [
-        ("ssh: connect to host host port 22: No route to host", "cannot be reached (ssh: ", True),
-        ("ssh: connect to host host port 22: Connection timed out", "Connection timed out); see", True),
-        ("ssh: connect to host host port 22: Connection refused", "Connection refused); see", True),
+        ("ssh: connect to host host port 22: No route to host", "could not be reached (ssh: ", True),
+        ("ssh: connect to host host port 22: Connection timed out", "Connection timed out); check", True),
+        ("ssh: connect to host host port 22: Connection refused", "Connection refused); check", True),
         ("kex_exchange_identification: Connection closed by remote host", "Connection closed by remote host", True),
         ("ssh: Could not resolve hostname host: Temporary failure in name resolution", "Temporary failure", True),
         ("ssh: Could not resolve hostname gate: Name or service not known", "No host is named gate;", False),
-        ("", "host cannot be reached (ssh ended with status 255)", True),
+        ("", "host could not be reached (ssh ended with status 255)", True),
     ],
 )
 def test_why_a_host_is_not_reached_is_told_as_ssh_told_it(ssh, tmp_path, words, told, transient):

@@ -214,7 +214,7 @@ def test_a_read_only_disk(done, kind):
         ("FAILED", "PERMISSION_DENIED", 0, 1),
         ("FAILED", "PERMISSION_DENIED", 0, 5),
     ]
-    assert all("Read-only file system; have the disk mounted for writing." in status[4] for status in first)
+    assert all("Read-only file system; ask for the disk to be mounted read-write." in status[4] for status in first)
     assert "2 more failed." in first[1][4]
     assert left.keys() == {f"{folder}/{number}" for folder in ("old", "d") for number in range(5)}
     assert unchanged == ("SUCCEEDED", "", 0, 0)
@@ -375,7 +375,7 @@ def test_what_somebody_may_not(as_somebody):
     """Of a tree, what may not be read or written to fails, each is told and counted; the rest arrives, and goes."""
     first, alone, arrived, listed, refused, removed, kept, again, left = as_somebody(without_permission)
     assert first[:4] == ("FAILED", "PERMISSION_DENIED", 2, 4)
-    assert "Permission denied; see what whoever runs this may do there." in first[4]
+    assert "Permission denied; check the permissions of the user running the transfer." in first[4]
     assert "1 more failed." in first[4]
     assert [one[:4] for one in alone] == [("FAILED", "PERMISSION_DENIED", 0, 1)] * 4
     assert alone[0][4].startswith("Cannot read /d/unreadable on endpoint 'laptop': Permission denied; ")

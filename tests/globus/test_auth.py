@@ -64,7 +64,7 @@ def works(client):
 
 def test_without_a_login_there_is_no_client(globus):
     """Without a login there is an error at once that names the command, without a prompt or a request."""
-    with pytest.raises(LoginRequiredError, match=r"type: chiltepin login$") as caught:
+    with pytest.raises(LoginRequiredError, match=r"run: chiltepin login$") as caught:
         auth.transfer_client()
     assert caught.value.backend == "globus"
     assert globus.requests == []
@@ -112,7 +112,7 @@ def test_a_login_that_was_revoked_ends_and_a_new_one_heals_the_same_client(globu
     client = auth.transfer_client()
     globus.authority.revoke_all()
     for _ in range(2):
-        with pytest.raises(LoginRequiredError, match=r"has ended: .* type: chiltepin login$") as caught:
+        with pytest.raises(LoginRequiredError, match=r"has expired: .* run: chiltepin login$") as caught:
             client.get_submission_id()
         assert caught.value.code == "invalid_grant"
     log_in()
@@ -152,7 +152,7 @@ def test_consent_is_asked_for_by_name_and_of_nobody_else(globus):
     with pytest.raises(ConsentRequiredError) as caught:
         auth.require_data_access(client, {scratch: "hpc-scratch", archive: "the archive"})
     assert str(caught.value).endswith(
-        "may reach the data of 'the archive'; type: chiltepin login --consent 'the archive'"
+        "to access the data of 'the archive'; run: chiltepin login --consent 'the archive'"
     )
     assert caught.value.code == "ConsentRequired"
     assert works(client)
@@ -262,7 +262,7 @@ def test_another_identity_does_not_slip_into_a_login(globus):
     """A login as another user is refused while a login is stored, and the stored one stays."""
     log_in()
     globus.authority.user = User(username="other@example.org", identity_id="00000000-0000-4000-8000-000000000001")
-    with pytest.raises(LoginRequiredError, match="type: chiltepin logout, then: chiltepin login"):
+    with pytest.raises(LoginRequiredError, match="run: chiltepin logout, then: chiltepin login"):
         log_in()
     assert works(auth.transfer_client())
 
@@ -334,5 +334,5 @@ def test_no_error_carries_a_token_away(globus, tmp_path):
 def test_a_client_does_not_leave_its_process(globus):
     """Pickling a client is a TypeError, because its tokens would travel with it."""
     log_in()
-    with pytest.raises(TypeError, match="stays in the process"):
+    with pytest.raises(TypeError, match="stay in the process"):
         pickle.dumps(auth.transfer_client())

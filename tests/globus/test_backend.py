@@ -269,7 +269,7 @@ def test_a_path_does_not_leave_its_root(path):
 @pytest.mark.parametrize("path", ["/", "/.", "~", "/~/", "x/.."])
 def test_a_root_is_not_deleted(guided, globus, path):
     """Neither the root of a collection nor its default directory is ever asked to be deleted."""
-    with pytest.raises(PermissionDeniedError, match="is a root, and a root is never deleted"):
+    with pytest.raises(PermissionDeniedError, match="is the root of an endpoint and is never deleted"):
         guided.run(delete_request(src_ep="b", src_path=path, recursive=True))
     assert requests(globus, "/delete") == 0
 
@@ -536,7 +536,7 @@ def test_a_request_that_waits_for_another_task_has_its_own_timeout(guided, backe
     begun = globus.clock.time()
     guided.live()
     assert globus.clock.time() - begun < 61
-    with pytest.raises(TaskTimeoutError, match=r"not done within 60 seconds .* identical paths, which has not ended"):
+    with pytest.raises(TaskTimeoutError, match=r"not done within 60 seconds .* identical paths"):
         pending.future.result(0)
     assert len(globus.tasks) == 1
 
@@ -548,7 +548,7 @@ def test_identical_paths_of_somebody_else_are_no_task_of_ours(guided, globus, la
     theirs = globus_sdk.TransferData(globus.collection("my-laptop").id, globus.collection("hpc-scratch").id)
     theirs.add_item("/file", "/file")
     client.submit_transfer(theirs)
-    with pytest.raises(BackendError, match=r"not this same request of Chiltepin; wait for it, or cancel it") as caught:
+    with pytest.raises(BackendError, match=r"which another program submitted; wait for it, or cancel it") as caught:
         guided.run(move())
     assert not caught.value.transient
     assert len(globus.tasks) == 1
@@ -592,7 +592,7 @@ def test_without_a_login_the_command_is_named(backend, globus, monkeypatch):
     """Without a login the error names the command, and no request is made."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")
     monkeypatch.delenv("CHILTEPIN_CLIENT_SECRET")
-    with pytest.raises(LoginRequiredError, match="type: chiltepin login"):
+    with pytest.raises(LoginRequiredError, match="run: chiltepin login"):
         backend.ls("a", "/")
     assert globus.requests == []
 
@@ -600,7 +600,7 @@ def test_without_a_login_the_command_is_named(backend, globus, monkeypatch):
 def test_a_session_policy_names_the_domain(backend, globus):
     """A site that wants a fresh login is told from a broken one: the message has the options to type."""
     globus.collection("hpc-scratch").session_policy = "example.org"
-    with pytest.raises(LoginRequiredError, match=r"type: chiltepin login --session-domain example\.org"):
+    with pytest.raises(LoginRequiredError, match=r"run: chiltepin login --session-domain example\.org"):
         backend.ls("b", "/")
 
 
@@ -613,7 +613,7 @@ def test_a_consent_is_missed_before_anything_is_submitted(backend, globus, lapto
     mapped = globus.collection("hpc-scratch")
     mapped.entity_type, mapped.needs_consent = "GCSv5_mapped_collection", True
     logins.log_in()
-    with pytest.raises(ConsentRequiredError, match=r"type: chiltepin login --consent b$"):
+    with pytest.raises(ConsentRequiredError, match=r"run: chiltepin login --consent b$"):
         backend.submit(move(), backend.new_submission_id())
     assert globus.tasks == {}
     logins.log_in(mapped.id)
@@ -639,7 +639,7 @@ def test_a_client_of_the_callers_own_is_used(backend, globus, laptop):
     """Requests go through the client that was given, with its login; anything else is refused by its type."""
     with_theirs = backend.with_client(globus.client())
     globus.revoke_tokens()
-    with pytest.raises(LoginRequiredError, match=r"does not accept the login .* type: chiltepin login"):
+    with pytest.raises(LoginRequiredError, match=r"rejected the login .* run: chiltepin login"):
         with_theirs.ls("a", "/")
     assert {entry.name for entry in backend.ls("a", "/")} == {"file", "tree"}
     with pytest.raises(TypeError, match=r"of type str; give a globus_sdk\.TransferClient"):
@@ -729,7 +729,7 @@ def test_half_an_answer_is_no_answer(backend, globus, laptop, path, body):
         "/ls": lambda: backend.ls("a", "/"),
     }[path]
     globus.fail_next(1, 200, path=path, body=body)
-    with pytest.raises(ServiceUnavailableError, match="makes no sense") as caught:
+    with pytest.raises(ServiceUnavailableError, match="could not parse") as caught:
         ask()
     assert caught.value.transient
     ask()
@@ -771,7 +771,7 @@ def test_a_document_that_cannot_be_told_holds_no_task_up(backend, globus, two):
     globus.rewrite_answers(rewrite)
     bad, good = backend.poll(two)
     assert (bad.state, good.state) == (TaskState.ACTIVE, TaskState.SUCCEEDED)
-    assert "makes no sense" in bad.reason
+    assert "could not parse" in bad.reason
 
 
 @pytest.mark.parametrize("key", ["task_id", "status", "subtasks_skipped_errors"])
@@ -788,7 +788,7 @@ def test_half_a_task_is_no_task(backend, globus, laptop, key):
     globus.rewrite_answers(rewrite)
     [status] = backend.poll([handle])
     assert status.state is TaskState.ACTIVE
-    assert "makes no sense" in status.reason
+    assert "could not parse" in status.reason
     globus.rewrite_answers(None)
     assert backend.poll([handle])[0].state is TaskState.SUCCEEDED
 
@@ -862,7 +862,7 @@ def test_no_object_of_the_sdk_and_no_token_leaves(backend, globus, laptop, refus
 
 def test_a_backend_stays_in_its_process(backend):
     """It holds a login, and refuses to be pickled with a message that says so."""
-    with pytest.raises(TypeError, match="stays in the process that logged in"):
+    with pytest.raises(TypeError, match="cannot be sent to another process"):
         pickle.dumps(backend)
 
 

@@ -183,7 +183,7 @@ def test_skipped_items_of_many_callers_are_done(guided, globus, files, hidden):
     ends = [pending.future.result(0) for pending in pending_requests]
     assert [end.state for end in ends] == [TaskState.SUCCEEDED] * 4
     assert len(globus.tasks) == 1
-    hint = "a path that Globus does not tell"
+    hint = "a path that Globus does not report"
     told = {(): ("/777", "/778"), ("source_path",): ("/out/777", "/out/778")}.get(hidden, (hint, hint))
     if hidden == ("source_path", "destination_path"):
         assert [end.skipped_paths for end in ends] == [told] * 4
@@ -203,7 +203,7 @@ def test_a_submission_id_makes_one_task(guided, globus, files):
         ends.append(pending.future)
     assert [end.result(0).state for end in ends[:2]] == [TaskState.SUCCEEDED] * 2
     assert moved(globus) == {"/out/1": 1}
-    with pytest.raises(BackendError, match=f"submission_id='{submission_id}' was used before, for task"):
+    with pytest.raises(BackendError, match=f"submission_id='{submission_id}' was used before for task"):
         ends[2].result(0)
 
 

@@ -21,7 +21,7 @@ from chiltepin.testing.simulator import Simulator
 from chiltepin.testing.simulator.oauth import User
 
 #: How a message names a command: to its end, to the next sentence, or to what has to be done first.
-COMMAND = re.compile(r"[Tt]ype(?: again)?: (chiltepin .+?)(?= \(|\. See|, then: |$)")
+COMMAND = re.compile(r"(?:[Tt]ype|run)(?: again)?: (chiltepin .+?)(?= \(|\. See|, then: |$)")
 THEN = re.compile(r"then: (chiltepin .+?)$")
 
 SETTINGS = """\
@@ -199,7 +199,7 @@ def test_a_login_is_made_by_the_command(globus, spoil):
 def test_a_broken_token_file_is_deleted_and_made_anew(globus):
     """The message says to delete the file first."""
     broken_file()
-    with pytest.raises(LoginRequiredError, match=r"delete it and type: chiltepin login$"):
+    with pytest.raises(LoginRequiredError, match=r"delete it and run: chiltepin login$"):
         look()
     Path(os.environ["CHILTEPIN_TOKENS"]).unlink()
     run("chiltepin login")
@@ -217,7 +217,7 @@ def test_another_identity_logs_out_first(globus):
         text=True,
         check=False,
     )
-    assert "type again: chiltepin login" in failed.stderr
+    assert "run again: chiltepin login" in failed.stderr
     run("chiltepin logout")
     run("chiltepin login")
     assert look() is True
@@ -252,7 +252,7 @@ def test_wrong_service_credentials_are_unset_for_a_login(globus, monkeypatch):
     """Credentials that Globus refuses are unset, as the message says, and then the login works."""
     for name, value in {**globus.environment(), "CHILTEPIN_CLIENT_SECRET": "wrong"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(LoginRequiredError, match=r"or unset both and type: chiltepin login$"):
+    with pytest.raises(LoginRequiredError, match=r"or unset both and run: chiltepin login$"):
         look()
     for name in ("CHILTEPIN_CLIENT_ID", "CHILTEPIN_CLIENT_SECRET"):
         monkeypatch.delenv(name)

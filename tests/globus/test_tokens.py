@@ -267,7 +267,7 @@ def test_a_broken_file_is_told_in_one_sentence_without_what_is_in_it(path, conte
     Path(path).write_text(content, encoding="latin-1")
     with pytest.raises(LoginRequiredError) as caught:
         FileTokenStorage(path, namespace="a").get_token_data_by_resource_server()
-    assert str(caught.value) == f"The token file {path} is broken; delete it and type: chiltepin login"
+    assert str(caught.value) == f"The token file {path} is corrupt; delete it and run: chiltepin login"
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
 
@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path):
 
 def test_the_file_does_not_travel(path):
     """Pickling it is a TypeError, for tokens stay where they are."""
-    with pytest.raises(TypeError, match="stays in its process"):
+    with pytest.raises(TypeError, match="cannot be sent to another process"):
         pickle.dumps(FileTokenStorage(path, namespace="a"))
 
 
@@ -292,9 +292,9 @@ def test_a_login_of_another_user_is_refused(path):
     file = FileTokenStorage(path, namespace="a")
     store(file, "transfer")
     os.chown(path, 65534, 65534)
-    with pytest.raises(LoginRequiredError, match="not a file of yours, but of user 65534"):
+    with pytest.raises(LoginRequiredError, match="it belongs to user 65534"):
         read(file)
-    with pytest.raises(LoginRequiredError, match="not a file of yours"):
+    with pytest.raises(LoginRequiredError, match="belongs to user"):
         store(file, "auth")
 
 
@@ -302,5 +302,5 @@ def test_a_pipe_for_a_token_file_is_refused(path):
     """A pipe by the name of the token file does not make the login wait for a writer."""
     os.makedirs(os.path.dirname(path))
     os.mkfifo(path, 0o600)
-    with pytest.raises(LoginRequiredError, match="not a file of yours"):
+    with pytest.raises(LoginRequiredError, match="belongs to user"):
         read(FileTokenStorage(path, namespace="a"))

@@ -74,7 +74,7 @@ def test_a_host_that_is_switched_off_is_named(hosts, source):
         goal.kill()
         said = last_line(moving)
     assert said.startswith("failed")
-    assert "h3 cannot be reached (ssh: connect to host h3 port 22: " in said
+    assert "h3 could not be reached (ssh: connect to host h3 port 22: " in said
     assert "refused" not in said
     assert not (goal.scratch / "f").exists()
     hosts.boot()
@@ -111,8 +111,8 @@ def test_why_a_host_is_not_reached(hosts):
     ):
         said = [f"ssh: connect to host {host} port 22: {reason}" for reason in reasons]
         assert told in [
-            f"Looking: {host} cannot be reached ({words}); see that `ssh {host}` works here." for words in said
+            f"Looking: {host} could not be reached ({words}); check that `ssh {host}` works here." for words in said
         ]
-    assert web == "Looking: the web server that has /f cannot be reached (No route to host); run it again."
+    assert web == "Looking: the web server for /f could not be reached (No route to host); run the transfer again."
     assert "nowhere" in unknown
     assert "refused" not in unknown

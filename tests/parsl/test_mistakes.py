@@ -83,12 +83,12 @@ IN_A_WORKFLOW = {
     "a folder without recursive": (
         lambda: move("/folder"),
         TaskFailedError,
-        "/folder on endpoint 'my-laptop' is a folder; give recursive=True to move it.",
+        "/folder on endpoint 'my-laptop' is a folder; set recursive=True to transfer it.",
     ),
     "a file with recursive": (
         lambda: move(recursive=True),
         TaskFailedError,
-        "/file on endpoint 'my-laptop' is a file; give recursive=False to move it.",
+        "/file on endpoint 'my-laptop' is a file; set recursive=False to transfer it.",
     ),
     "a folder as the destination of a file": (
         lambda: move(dst_path="/results/"),
@@ -138,12 +138,12 @@ IN_A_WORKFLOW = {
     "a root to be deleted": (
         lambda: remove("/", recursive=True),
         PermissionDeniedError,
-        "/ on endpoint 'my-laptop' is a root, and a root is never deleted; name what is to go.",
+        "/ on endpoint 'my-laptop' is the root of an endpoint and is never deleted; name a path below it.",
     ),
     "a folder to be deleted without recursive": (
         lambda: remove("/folder"),
         TaskFailedError,
-        "/folder on endpoint 'my-laptop' is a folder; give recursive=True to delete it with all that is in it.",
+        "/folder on endpoint 'my-laptop' is a folder; set recursive=True to delete it and everything in it.",
     ),
     "something to be deleted twice": (
         lambda: remove("/gone"),
@@ -200,7 +200,7 @@ def test_no_settings_at_all(folder):
     (folder / "chiltepin.yaml").unlink()
     with chiltepin.Workflow({}, run_dir=folder / "runinfo"), pytest.raises(LoginRequiredError) as caught:
         move().result(60)
-    assert str(caught.value) == "Nobody is logged in to Globus; type: chiltepin login"
+    assert str(caught.value) == "Not logged in to Globus; run: chiltepin login"
     with pytest.raises(ConfigError, match=r"there is no chiltepin\.yaml"):
         chiltepin.transfer("my-laptop", "hpc-scratch", "/file", "/file")
 

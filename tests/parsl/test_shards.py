@@ -278,7 +278,7 @@ def test_a_source_that_shrinks_removes_nothing(htex, control, monkeypatch, times
     # Each of the three workers lists the folder once more, for its part.
     tell(control, "full 3", times=times)
     future = move(number, "local", delete_destination_extra=True, sync_level="size")
-    with pytest.raises(TaskFailedError, match=r"FILE_SIZE_CHANGED.*has changed since it was copied"):
+    with pytest.raises(TaskFailedError, match=r"FILE_SIZE_CHANGED.*changed after it was copied"):
         future.result(LIMIT)
     assert arrived(htex, number) == FILES
 

@@ -283,6 +283,6 @@ def test_a_large_file_that_changes_leaves_nothing(place, tiny_shards, monkeypatc
 
     monkeypatch.setattr(content.Content, "copy_range", copy_range)
     future = transfer_task("here", "there", "/large", "/large", executor="local", workers=2)
-    with pytest.raises(TaskError, match="changed while it was copied"):
+    with pytest.raises(TaskError, match="changed during the copy"):
         future.result()
     assert {name: facts[1] for name, facts in look(there).items()} == {"large": b"old"}

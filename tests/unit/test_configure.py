@@ -364,7 +364,7 @@ EXTRA_FLOW = """\
 def test_a_missing_extra_is_named(tmp_path):
     """Without the extra an endpoint is refused, unless it is left out, with the command that installs it."""
     said, key = run(EXTRA_FLOW % (UUID, UUID), tmp_path)
-    assert said.endswith("type: pip install globus-compute-sdk")
+    assert said.endswith("run: pip install globus-compute-sdk")
     assert key == "far.endpoint"
 
 

@@ -29,7 +29,7 @@ def begin(thread: threading.Thread) -> None:
     else:
         return
     raise BackendError(
-        f"No thread could be started ({reason}); raise the limit of processes (ulimit -u), or start fewer at a time.",
+        f"Could not start a thread ({reason}); raise the limit of processes (ulimit -u), or run fewer tasks at a time.",
         code="NO_THREAD",
         transient=True,
     )

@@ -148,7 +148,7 @@ def _compute_executor(label: str, resource: Resource, client: Any) -> ComputeExe
     if find_spec("globus_compute_sdk") is None:
         raise ConfigError(
             f"Resource {label!r} is a Globus Compute endpoint, for which a package is missing; "
-            "type: pip install globus-compute-sdk",
+            "run: pip install globus-compute-sdk",
             key=f"{label}.endpoint",
         )
     return ComputeExecutor(

@@ -101,4 +101,4 @@ def _sdk() -> Any:
         pass
     else:
         return globus_compute_sdk
-    raise ConfigError("Globus Compute needs a package that is missing; type: pip install globus-compute-sdk")
+    raise ConfigError("Globus Compute needs a package that is missing; run: pip install globus-compute-sdk")

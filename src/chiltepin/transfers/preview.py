@@ -136,7 +136,7 @@ class _Transfer:
         if entry is None:
             self._is_missing(source)
         elif entry.kind == "dir":
-            self.preview.problems.append(f"{_shown(source)} is a folder; give recursive=True to move it.")
+            self.preview.problems.append(f"{_shown(source)} is a folder; set recursive=True to transfer it.")
         else:
             # A link that is named is followed.
             existing = entry_at(self._transfers, destination, self._known) if self._request.sync_level else None

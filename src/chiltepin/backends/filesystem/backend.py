@@ -245,7 +245,7 @@ class FilesystemBackend:
         for location in doomed:
             if not location.parts:
                 raise PermissionDeniedError(
-                    f"{location} is a root, and a root is never deleted; name what is to go.",
+                    f"{location} is the root of an endpoint and is never deleted; name a path below it.",
                     backend=self.name,
                     code="PERMISSION_DENIED",
                 )
@@ -280,7 +280,7 @@ class FilesystemBackend:
 
     def _read_only(self, endpoint: str) -> UnsupportedOptionError:
         return UnsupportedOptionError(
-            f"Endpoint {endpoint!r} can only be read; choose another one to write to or to delete from.",
+            f"Endpoint {endpoint!r} is read-only; choose another endpoint to write to or delete from.",
             backend=self.name,
         )
 
@@ -303,7 +303,7 @@ class FilesystemBackend:
         run = self._tasks.get(handle.task_id)
         if run is not None:
             return run.status
-        reason = "This process does not know the task: it ran in another one, or ended long ago."
+        reason = "This process does not know the task: it ran in another process, or ended long ago."
         return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
     def cancel(self, handle: TaskHandle) -> None:

@@ -24,7 +24,7 @@ class ExpectedChecksum:
         algorithm, _, self._wanted = checksum.partition(":")
         if algorithm.lower() not in CHECKSUMS:
             known = ", ".join(CHECKSUMS)
-            raise Fault("VERIFY_CHECKSUM", f"{checksum!r} is no checksum that can be checked; known are {known}.")
+            raise Fault("VERIFY_CHECKSUM", f"{checksum!r} is not a supported checksum; supported: {known}.")
         self._algorithm = algorithm.lower()
         self._digest = hashlib.new(self._algorithm, usedforsecurity=False)
 
@@ -36,8 +36,8 @@ class ExpectedChecksum:
         """Raise a ``Fault`` unless all bytes together have the checksum."""
         found = self._digest.hexdigest()
         if found != self._wanted.lower():
-            reason = f"{name} has the checksum {self._algorithm}:{found}, and not the one that was given; "
-            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason + "see that both belong together.")
+            reason = f"{name} has the checksum {self._algorithm}:{found}, not the expected one; "
+            raise Fault("EXTERNAL_CHECKSUM_MISMATCH", reason + "check that the checksum belongs to this file.")
 
 
 def verify_content(checksum: str, content: Buffer, name: str) -> None:
@@ -49,4 +49,4 @@ def verify_content(checksum: str, content: Buffer, name: str) -> None:
 
 def not_what_was_sent(name: str) -> Fault:
     """Return the fault of a file that was damaged on its way or on the disk."""
-    return Fault("VERIFY_CHECKSUM", f"{name} was written, but what is read back is not what was sent.")
+    return Fault("VERIFY_CHECKSUM", f"{name} was written, but the data read back differs from the source.")

@@ -21,7 +21,7 @@ F = TypeVar("F", bound="Folder", covariant=True)  # noqa: PLC0105 - a letter wil
 
 def read_only(name: str, place: str) -> Fault:
     """Return the fault of what would write to a store that can only be read."""
-    return Fault("PERMISSION_DENIED", f"{name} is {place}, which can only be read; write to another endpoint.")
+    return Fault("PERMISSION_DENIED", f"{name} is {place}, which is read-only; write to another endpoint.")
 
 
 class NothingHeld:

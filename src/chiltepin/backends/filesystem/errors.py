@@ -39,23 +39,23 @@ _CODES = {
 #: After one of these no other file of the task can fare better.
 FATAL_CODES = frozenset({"NO_SPACE_LEFT", "QUOTA_EXCEEDED"})
 
-_RENAME = "the disk does not take this name, so rename it"
+_RENAME = "the disk does not accept this name; rename it"
 _ROOM = "make room there, then run it again"
 
 #: What to do about it; docs/concepts/bad-disks.md has the table.
 _HINTS = {
-    errno.EACCES: "see what whoever runs this may do there",
-    errno.EPERM: "see what whoever runs this may do there",
-    errno.EROFS: "have the disk mounted for writing",
+    errno.EACCES: "check the permissions of the user running the transfer",
+    errno.EPERM: "check the permissions of the user running the transfer",
+    errno.EROFS: "ask for the disk to be mounted read-write",
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.EFBIG: "the disk, or a limit on whoever runs this, takes no file of that size",
-    errno.EMFILE: "allow this process more (ulimit -n)",
+    errno.EFBIG: "the disk or a limit of this user (ulimit -f) does not allow a file of that size",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENAMETOOLONG: _RENAME,
     errno.EILSEQ: _RENAME,
-    errno.ELOOP: "links lead in a circle, so name what they should lead to",
-    errno.EIO: "the disk is damaged, or was taken away; ask who runs it",
-    errno.ESTALE: "the disk of a server has changed, or was taken away; run it again",
+    errno.ELOOP: "the links form a circle; name the file itself",
+    errno.EIO: "the disk is damaged or was removed; ask its operators",
+    errno.ESTALE: "the network disk changed or was unmounted; run the transfer again",
 }
 
 _BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (

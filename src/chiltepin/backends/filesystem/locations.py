@@ -25,7 +25,7 @@ __all__ = ["Place", "local_places", "place_of"]
 
 #: What installs the packages that may be missing for a kind of store.
 _INSTALL = {
-    scheme: f"; type: pip install {packages}"
+    scheme: f"; run: pip install {packages}"
     for packages, schemes in (
         ("boto3 obstore", ("s3", "s3a")),
         ("azure-identity azure-storage-blob", ("az", "abfs", "abfss")),
@@ -87,7 +87,8 @@ class Place:
             )
         except ImportError as err:
             error = UnsupportedOptionError(
-                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, for which a package is missing ({err.name or err})"
+                f"Endpoint {self._endpoint!r} is on {self.scheme!r}, which needs a package that is not installed "
+                f"({err.name or err})"
                 f"{_INSTALL.get(self.scheme, '')}."
             )
         except ValueError:
@@ -110,7 +111,7 @@ def place_of(endpoint: str, settings: Mapping[str, Any]) -> Place:
     if folder is not None:
         if not folder.startswith("/"):
             raise ConfigError(
-                f"Endpoint {endpoint!r} is at {url!r}, which is no absolute path; write 'file:///...'.",
+                f"Endpoint {endpoint!r} is at {url!r}, which is not an absolute path; write 'file:///...'.",
                 key=f"data.endpoints.{endpoint}.filesystem",
             )
         return Place(endpoint, "file", home, lambda: LocalStore(folder))
@@ -171,8 +172,8 @@ def _opened(name: str, folders: Mapping[str, str], others: list[str]) -> Store:
         with suppress(FileNotFoundError):
             if os.path.samefile(folders[name], folders[other]):
                 raise ConfigError(
-                    f"Endpoints {name!r} and {other!r} have the same folder {folders[name]!r}, because its disk does "
-                    f"not tell their names apart; add 'local: some-folder' below one of them.",
+                    f"Endpoints {name!r} and {other!r} share the folder {folders[name]!r}, because its disk ignores "
+                    f"case in names; add 'local: some-folder' below one of them.",
                     key=f"data.endpoints.{name}",
                 )
     return store
@@ -188,7 +189,7 @@ def _with_secrets(endpoint: str, value: Any) -> Any:
         secret = os.environ.get(str(value["env"]))
         if secret is None:
             raise ConfigError(
-                f"Endpoint {endpoint!r} wants the environment variable {value['env']!r}, which is not set here; "
+                f"Endpoint {endpoint!r} needs the environment variable {value['env']!r}, which is not set here; "
                 f"set it where the transfer runs (environment: of the resource).",
             )
         return secret

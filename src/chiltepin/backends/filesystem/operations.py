@@ -42,7 +42,7 @@ def at_once(operation: Callable[[Location], T], location: Location, what: str, b
     except FileNotFoundError:
         fault = is_missing(location)
     except NotADirectoryError:
-        fault = Fault("NOT_A_DIRECTORY", f"{location} is no folder, or lies in something that is none; name a folder.")
+        fault = Fault("NOT_A_DIRECTORY", f"{location} is not a folder, or is not below a folder; name a folder.")
     except Exception as err:  # noqa: BLE001 - whatever a store raises is translated
         fault = fault_of(err, f"{what} {location}")
     raise _ERRORS.get(fault.code, BackendError)(fault.reason, backend=backend, code=fault.code)
@@ -84,11 +84,11 @@ def rename(location: Location, new: Location, roots: Roots) -> None:
     if not new.parts or new.entry() is not None:
         raise _exists(new)
     if old.contains(new):
-        raise Fault("INVALID_PATH_NAME", f"{old} cannot become a part of itself; choose a new path outside of it.")
+        raise Fault("INVALID_PATH_NAME", f"{old} cannot be moved into itself; choose a path outside of it.")
     with old.parent() as source, new.parent() as goal:
         if not isinstance(source, Renaming):
             raise UnsupportedOptionError(
-                f"Endpoint {old.endpoint!r} has a store that cannot rename; transfer {old.parts[-1]!r} and delete it."
+                f"Endpoint {old.endpoint!r} cannot rename; transfer {old.parts[-1]!r} and delete the old one."
             )
         if entry.kind == "link":
             roots.refuse_link(source, old)
@@ -105,15 +105,15 @@ def checksum(location: Location) -> str:
     if entry is None:
         raise is_missing(location)
     if entry.kind != "file":
-        raise Fault("IS_A_DIRECTORY", f"{location} is no file; name one.")
+        raise Fault("IS_A_DIRECTORY", f"{location} is not a file; name a file.")
     digest, block = hashlib.sha256(), memoryview(bytearray(BLOCK))
     with place.parent() as folder, folder.read(place.parts[-1]) as reader:
         while count := reader.readinto(block):
             digest.update(block[:count])
         if reader.changed():
-            raise Fault("FILE_CHANGED", f"{location} was changed while it was read; try again.")
+            raise Fault("FILE_CHANGED", f"{location} changed while it was read; try again.")
     return f"sha256:{digest.hexdigest()}"
 
 
 def _exists(location: Location) -> Fault:
-    return Fault("FILE_EXISTS", f"{location} exists already; choose another path, or delete it first.")
+    return Fault("FILE_EXISTS", f"{location} already exists; choose another path, or delete it first.")

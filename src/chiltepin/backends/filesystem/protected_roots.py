@@ -76,5 +76,8 @@ class Roots:
 
 
 def _stays(location: Location) -> Fault:
-    reason = f"{location} is, holds or leads to the root of an endpoint, or what is copied; that is never deleted."
+    reason = (
+        f"{location} is, contains or links to the root of an endpoint or to the source of the transfer; these are "
+        "never deleted."
+    )
     return Fault("PERMISSION_DENIED", reason)

@@ -65,7 +65,7 @@ def limited(entries: Iterable[Item], where: object) -> Iterator[Item]:
     """Yield the entries of a folder, for callers that keep all of them; a ``Fault`` if a server never stops."""
     for number, entry in enumerate(entries):
         if number >= MOST_KEPT:
-            raise Fault("LIMIT_EXCEEDED", f"{where} has more than {MOST_KEPT:,} entries; name those that are meant.")
+            raise Fault("LIMIT_EXCEEDED", f"{where} has more than {MOST_KEPT:,} entries; name the paths that you need.")
         yield entry
 
 

@@ -100,8 +100,8 @@ def require_data_access(client: globus_sdk.TransferClient, collections: Iterable
     if missing:
         typed = " ".join(f"--consent {shlex.quote(names[one])}" for one in missing)
         raise ConsentRequiredError(
-            f"Globus wants your consent before Chiltepin may reach the data of "
-            f"{' and '.join(repr(names[one]) for one in missing)}; type: chiltepin login {typed}",
+            f"Globus needs your consent for Chiltepin to access the data of "
+            f"{' and '.join(repr(names[one]) for one in missing)}; run: chiltepin login {typed}",
             backend="globus",
             code="ConsentRequired",
         )
@@ -131,7 +131,9 @@ class _LoginAuthorizer(GlobusAuthorizer):
         self._consented: set[str] = set()
 
     def __reduce__(self) -> Any:
-        raise TypeError("A Globus client stays in the process that logged in; its tokens may not leave it.")
+        raise TypeError(
+            "A Globus client cannot be sent to another process, because its tokens stay in the process that logged in."
+        )
 
     def get_authorization_header(self) -> str | None:
         """Return the header of a request; an expired token is renewed."""

@@ -47,8 +47,8 @@ def auth_error(err: Exception) -> ChiltepinError | OSError:
         return err
     if isinstance(err, globus_sdk.NetworkError):
         return ServiceUnavailableError(
-            f"Globus Auth could not be reached ({type(err).__name__}); see that this machine reaches auth.globus.org, "
-            "and that HTTPS_PROXY is right.",
+            f"Globus Auth could not be reached ({type(err).__name__}); check that this machine can reach "
+            "auth.globus.org, and check HTTPS_PROXY.",
             backend="globus",
             code=type(err).__name__,
             transient=True,
@@ -57,7 +57,7 @@ def auth_error(err: Exception) -> ChiltepinError | OSError:
         with contextlib.suppress(Exception):
             return login_error(err) or BackendError(f"Globus Auth: {one_line(str(err))}.", backend="globus")
     return ServiceUnavailableError(
-        f"The answer of Globus Auth makes no sense ({type(err).__name__}); is there a proxy before it?",
+        f"Could not parse the response of Globus Auth ({type(err).__name__}); check for a proxy in between.",
         backend="globus",
         transient=True,
     )
@@ -78,19 +78,19 @@ def login_error(err: BaseException) -> ChiltepinError | None:
 _LOGIN_MESSAGES: tuple[tuple[type[BaseException], str], ...] = (
     (
         IdentityMismatchError,
-        "This is another identity than the one that is logged in; type: chiltepin logout, then: chiltepin login",
+        "This identity differs from the one that is logged in; run: chiltepin logout, then: chiltepin login",
     ),
     (
         UnmetScopeRequirementsError,
-        "The login does not cover all that Chiltepin does; type: chiltepin login --force",
+        "The login lacks consents that Chiltepin needs; run: chiltepin login --force",
     ),
-    (TokenValidationError, "Nobody is logged in to Globus; type: chiltepin login"),
+    (TokenValidationError, "Not logged in to Globus; run: chiltepin login"),
     (
         CommandLineLoginFlowEOFError,
-        "The input ended before a code was typed; in a terminal, type: chiltepin login",
+        "The input ended before a code was typed; in a terminal, run: chiltepin login",
     ),
-    (LocalServerLoginError, "The login in the browser was not completed; type: chiltepin login --no-local-server"),
-    (jwt.PyJWTError, "The login could not be verified; set the clock of this machine, and type: chiltepin login"),
+    (LocalServerLoginError, "The login in the browser was not completed; run: chiltepin login --no-local-server"),
+    (jwt.PyJWTError, "The login could not be verified; set the clock of this machine, and run: chiltepin login"),
 )
 
 
@@ -99,16 +99,16 @@ def _from_auth_api(err: globus_sdk.AuthAPIError) -> ChiltepinError:
     facts: dict[str, Any] = {"backend": "globus", "code": code, "request_id": token(err.request_id)}
     if err.http_status == 429 or err.http_status >= 500:  # noqa: PLR2004 - HTTP
         return ServiceUnavailableError(
-            f"Globus Auth is not available now (HTTP {err.http_status}); try again later.", transient=True, **facts
+            f"Globus Auth is unavailable (HTTP {err.http_status}); try again later.", transient=True, **facts
         )
     if code in _LOGIN_ENDED_CODES and os.environ.get(variables()[1]):
         return LoginRequiredError(
-            f"Globus does not accept the service credentials in {' and '.join(variables())}; correct them, or "
-            "unset both and type: chiltepin login",
+            f"Globus rejected the service credentials in {' and '.join(variables())}; correct them, or "
+            "unset both and run: chiltepin login",
             **facts,
         )
     if code in _LOGIN_ENDED_CODES:
         return LoginRequiredError(
-            "The Globus login has ended: it was revoked, or not used for six months; type: chiltepin login", **facts
+            "The Globus login has expired: it was revoked, or not used for six months; run: chiltepin login", **facts
         )
-    return BackendError(f"Globus Auth refuses: {one_line(err.message or code)} ({code}).", **facts)
+    return BackendError(f"Globus Auth refused the request: {one_line(err.message or code)} ({code}).", **facts)

@@ -126,7 +126,7 @@ class GlobusBackend:
         self._reset()
 
     def __reduce__(self) -> Any:
-        raise TypeError("A Globus backend stays in the process that logged in; send the setup, and open it there.")
+        raise TypeError("A Globus backend cannot be sent to another process; send its settings, and open it there.")
 
     @classmethod
     def from_config(cls, endpoints: Mapping[str, Any], options: Mapping[str, Any]) -> GlobusBackend:
@@ -139,7 +139,7 @@ class GlobusBackend:
         for name, place in endpoints.items():
             if not isinstance(place, dict) or not isinstance(place.get("collection"), str):
                 raise ConfigError(
-                    f"Endpoint {name!r} names no collection; write 'globus: UUID' below it.",
+                    f"Endpoint {name!r} has no collection; write 'globus: UUID' below it.",
                     key=f"data.endpoints.{name}.globus",
                 )
         return cls(endpoints, options=checked)
@@ -192,7 +192,7 @@ class GlobusBackend:
 
     def new_submission_id(self) -> str:
         """Fetch an id from Globus, which accepts only its own."""
-        return self._ask("Asking for a submission id", lambda client: uuid(client.get_submission_id()["value"]))
+        return self._ask("Requesting a submission id", lambda client: uuid(client.get_submission_id()["value"]))
 
     def submit(self, request: Request, submission_id: str) -> TaskHandle:
         """Hand the request to Globus; see `TransferBackend.submit`.
@@ -208,7 +208,7 @@ class GlobusBackend:
         document, submit = self._prepare(request, submission_id)
         if request.submission_id and not documents.fingerprint(document):
             raise UnsupportedOptionError(
-                f"label={request.label!r} leaves no room for the mark that submission_id needs; shorten it.",
+                f"label={request.label!r} is too long together with the mark that submission_id adds; shorten it.",
                 backend=self.name,
             )
         # Twice, because the conflicting task may have ended before it was looked up.
@@ -229,8 +229,8 @@ class GlobusBackend:
             if (twin := self._tasks.find_duplicate(document)) is not None:
                 raise self._in_use(twin, conflict)
         raise BackendError(
-            "Globus holds a task with identical paths that has not ended, and that is not this same request of "
-            f"Chiltepin; wait for it, or cancel it{web_app(' at', 'activity')}.",
+            "Globus already has an active task with identical paths, which another program submitted; "
+            f"wait for it, or cancel it{web_app(' at', 'activity')}.",
             backend=self.name,
             code=conflict.code,
             request_id=conflict.request_id,
@@ -251,7 +251,7 @@ class GlobusBackend:
         count = len(items_of(request))
         if count > MAX_ITEMS:
             raise UnsupportedOptionError(
-                f"{count:,} items are too many for one task; give at most {MAX_ITEMS:,}.", backend=self.name
+                f"{count:,} items exceed the limit of one task; give at most {MAX_ITEMS:,}.", backend=self.name
             )
         if why := unsupported(request, self.capabilities):
             raise UnsupportedOptionError(why, backend=self.name)
@@ -280,7 +280,7 @@ class GlobusBackend:
         self._consented.update(place.id for place in new)
 
     def _in_use(self, task_id: str, conflict: BackendError) -> PathsInUseError:
-        reason = f"Globus holds task {task_id} with identical paths, which has not ended"
+        reason = f"Globus already has an active task {task_id} with identical paths"
         handle = TaskHandle(backend=self.name, task_id=task_id, submission_id="")
         return PathsInUseError(
             f"{reason}; wait for it, or cancel it{web_app(' at', 'activity')}.",
@@ -292,7 +292,7 @@ class GlobusBackend:
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
         """Return the status of each task: one request for up to 50, and one more for each with a new fault."""
-        return call_globus(partial(self._tasks.poll, handles), "Asking how the tasks are")
+        return call_globus(partial(self._tasks.poll, handles), "Polling tasks")
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
         """Return the outcome of each item; see `BatchingBackend.outcomes`.
@@ -301,7 +301,7 @@ class GlobusBackend:
         lists of what was moved and what was left out.
         """
         return call_globus(
-            partial(self._tasks.outcomes, handle, request), f"Asking for the items of task {handle.task_id}"
+            partial(self._tasks.outcomes, handle, request), f"Reading the items of task {handle.task_id}"
         )
 
     def tasks(self) -> Iterator[TaskInfo]:
@@ -310,11 +310,11 @@ class GlobusBackend:
 
     def task(self, task_id: str) -> TaskInfo:
         """Return one task; see `TasksBackend.task`."""
-        return call_globus(partial(self._tasks.task, task_id), f"Asking for task {task_id}")
+        return call_globus(partial(self._tasks.task, task_id), f"Reading task {task_id}")
 
     def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
         """Return the last events of a task; see `TasksBackend.events`."""
-        return call_globus(partial(self._tasks.events, task_id, limit=limit), f"Asking what happened to task {task_id}")
+        return call_globus(partial(self._tasks.events, task_id, limit=limit), f"Reading the events of task {task_id}")
 
     def cancel(self, handle: TaskHandle) -> None:
         """Ask Globus to cancel the task; a task that has ended, or is unknown, is not an error."""

@@ -104,7 +104,7 @@ class Collections:
     def _fetch(self, collection: Collection) -> Mapping[str, Any]:
         try:
             return self._ask(  # type: ignore[no-any-return] # what the call returns
-                f"Looking for endpoint {collection.name!r}",
+                f"Looking up endpoint {collection.name!r}",
                 lambda client: _fields(client.get_endpoint(collection.id), "entity_type", "high_assurance"),
             )
         except EndpointNotFoundError:
@@ -137,7 +137,8 @@ class Collections:
         if exact:
             listed = "; ".join(f"{one['id']} of {one_line(str(one['owner_string']))}" for one in exact)
             raise EndpointError(
-                f"{len(exact)} collections are called {name!r}: {listed}. Name the UUID of the one that you mean.",
+                f"{len(exact)} collections are called {name!r}: {listed}. Use the UUID of the collection that you "
+                "need.",
                 endpoint=name,
             )
         near = {one_line(str(one["display_name"])) for one in found[:10]}

@@ -45,7 +45,8 @@ def deletable_path(path: str, place: Collection) -> str:
     found = global_path(path, place)
     if found in ("/", "/~"):
         raise PermissionDeniedError(
-            f"{path!r} on endpoint {place.name!r} is a root, and a root is never deleted; name what is to go.",
+            f"{path!r} on endpoint {place.name!r} is the root of an endpoint and is never deleted; name a path below "
+            "it.",
             backend="globus",
             code="PERMISSION_DENIED",
         )
@@ -69,7 +70,7 @@ def unsupported_reason(request: TransferRequest, source: Collection, destination
     (item,) = request.items
     origin, goal = global_path(item.source, source), global_path(item.destination, destination)
     if source.id == destination.id and f"{origin}/".startswith(f"{goal.rstrip('/')}/"):
-        return f"{item.source} lies in {item.destination}, and would be removed with what is too much there."
+        return f"{item.source} lies in {item.destination}, and would be removed with the extra files there."
     return ""
 
 

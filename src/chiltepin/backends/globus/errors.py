@@ -104,7 +104,7 @@ def _is_callers(err: Exception, client: globus_sdk.TransferClient) -> bool:
 def malformed_response(err: Exception, what: str) -> ServiceUnavailableError:
     """Return the error for a response that could not be parsed, such as that of a proxy."""
     return ServiceUnavailableError(
-        f"{what}: the answer makes no sense ({type(err).__name__}); is there a proxy before Globus?",
+        f"{what}: could not parse the response ({type(err).__name__}); check for a proxy before Globus.",
         backend=BACKEND,
         transient=True,
     )
@@ -117,8 +117,8 @@ def _translate_globus_error(err: globus_sdk.GlobusError, what: str) -> Chiltepin
         return failure
     if isinstance(err, globus_sdk.NetworkError):
         return ServiceUnavailableError(
-            f"{what}: Globus could not be reached ({type(err).__name__}); see that this machine reaches "
-            "transfer.api.globus.org, and that HTTPS_PROXY is right.",
+            f"{what}: Globus could not be reached ({type(err).__name__}); check that this machine can reach "
+            "transfer.api.globus.org, and check HTTPS_PROXY.",
             backend=BACKEND,
             code=type(err).__name__,
             transient=True,
@@ -139,8 +139,7 @@ def _from_transfer_api(err: globus_sdk.TransferAPIError, what: str) -> Chiltepin
         return EndpointNotFoundError(f"{what}: {said}.")
     if err.code == TOO_MANY_PENDING:
         return ServiceUnavailableError(
-            f"{what}: too many of your tasks have not ended at Globus; wait, or cancel some"
-            f"{web_app(' at', 'activity')}.",
+            f"{what}: you have too many active tasks at Globus; wait, or cancel some{web_app(' at', 'activity')}.",
             transient=True,
             **facts,
         )
@@ -148,7 +147,9 @@ def _from_transfer_api(err: globus_sdk.TransferAPIError, what: str) -> Chiltepin
         if err.code == code:
             return kind(f"{what}: {said}.", **facts)
     if err.code and "GCDisconnected" in err.code:
-        return EndpointUnavailableError(f"{what}: Globus Connect Personal is not running there; start it.", **facts)
+        return EndpointUnavailableError(
+            f"{what}: Globus Connect Personal is not running on that machine; start it.", **facts
+        )
     return _from_http_status(err, what)
 
 
@@ -158,7 +159,7 @@ def _from_http_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError
     said = one_line(str(err.message or "no reason given"))
     if err.http_status == HTTPStatus.TOO_MANY_REQUESTS:
         return ServiceUnavailableError(
-            f"{what}: Globus wants to be asked less often: {said}.", transient=True, **_facts(err)
+            f"{what}: Globus is rate-limiting requests: {said}.", transient=True, **_facts(err)
         )
     # The service works, but could not use an endpoint.
     external = "ExternalError" in (err.code or "") or "EndpointError" in (err.code or "")
@@ -167,7 +168,7 @@ def _from_http_status(err: globus_sdk.GlobusAPIError, what: str) -> BackendError
         return EndpointUnavailableError(f"{what}: {said} ({token(err.code)}).", **_facts(err))
     if err.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR and not external:
         return ServiceUnavailableError(
-            f"{what}: Globus is not available now (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
+            f"{what}: Globus is unavailable (HTTP {err.http_status}): {said}.", transient=True, **_facts(err)
         )
     return BackendError(f"{what}: {said} ({token(err.code or err.http_status)}).", **_facts(err))
 
@@ -188,14 +189,12 @@ def _login_error(err: globus_sdk.TransferAPIError, what: str, said: str) -> Logi
     options = options_of(gare.authorization_parameters.to_dict()) if gare else options_in(str(err.message or ""))
     if err.info.consent_required or options.startswith(" --consent"):
         return ConsentRequiredError(
-            f"{what}: Globus wants one more consent; type: {login_command(options)}", **_facts(err)
+            f"{what}: an additional consent is required; run: {login_command(options)}", **_facts(err)
         )
     if gare is not None or options:
         return LoginRequiredError(
-            f"{what}: the site wants a fresh login; type: {login_command(options)}", **_facts(err)
+            f"{what}: the site requires a new login; run: {login_command(options)}", **_facts(err)
         )
     if err.http_status == HTTPStatus.UNAUTHORIZED:
-        return LoginRequiredError(
-            f"{what}: Globus does not accept the login ({said}); type: chiltepin login", **_facts(err)
-        )
+        return LoginRequiredError(f"{what}: Globus rejected the login ({said}); run: chiltepin login", **_facts(err))
     return None

@@ -76,7 +76,7 @@ class FileOperations:
     def _stat(self, endpoint: str, path: str, read: Callable[[Any], Any]) -> Any:
         place, where = self._place(endpoint, path)
         return self._ask(
-            f"Asking for {path} on endpoint {endpoint!r}",
+            f"Reading {path} on endpoint {endpoint!r}",
             lambda client: read(client.operation_stat(place.id, path=where, local_user=_local_user(place)).data),
         )
 
@@ -84,7 +84,7 @@ class FileOperations:
         """Make one folder."""
         place, where = self._place(endpoint, path)
         self._change(
-            f"Making folder {where} on endpoint {endpoint!r}",
+            f"Creating folder {where} on endpoint {endpoint!r}",
             lambda client: client.operation_mkdir(place.id, where, local_user=_local_user(place)),
         )
 

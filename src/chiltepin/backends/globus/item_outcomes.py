@@ -21,7 +21,7 @@ __all__ = ["all_skipped_known", "outcomes_of"]
 _FILE = re.compile(r"^File: (.+)$", re.MULTILINE)
 
 #: A path that is null on both sides, because the user has no role there (types of the JavaScript SDK).
-HIDDEN = "a path that Globus does not tell"
+HIDDEN = "a path that Globus does not report"
 
 _DONE = ItemOutcome(done=True)
 

@@ -40,7 +40,7 @@ def complete(ask: Callable[[int], Mapping[str, Any]], what: str) -> list[DirEntr
         if found is not None:
             return found
     raise ServiceUnavailableError(
-        f"{what}: the folder changed while it was listed, {TRIES} times; try again when no program writes to it.",
+        f"{what}: the folder changed during each of {TRIES} listings; try again when no program writes to it.",
         backend="globus",
         code="ListingChanged",
         transient=True,

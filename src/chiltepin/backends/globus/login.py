@@ -109,7 +109,7 @@ def login(
     session = session or Session()
     if who.is_service and session.is_required:
         raise LoginRequiredError(
-            f"Service credentials are set, and they have no session; unset {' and '.join(variables())}, "
+            f"Service credentials are set, which have no session; unset {' and '.join(variables())}, "
             "and repeat the command."
         )
     if who.is_service:
@@ -130,7 +130,7 @@ def login(
         with auth.transfer_client(client_id) as client:
             # The page lets the user refuse each of them.
             auth.require_data_access(client, {place: name for name, place in wanted.items()})
-        say(f"Chiltepin may now reach the data of {' and '.join(wanted)}.")
+        say(f"Chiltepin can now access the data of {' and '.join(wanted)}.")
     return identity
 
 
@@ -230,9 +230,7 @@ def _missing_consents(
 def _requires_consent(client: globus_sdk.TransferClient, collection_id: str) -> bool:
     """Whether the service itself asks for a consent to a collection, of whatever kind that is."""
     try:
-        call_globus(
-            lambda: client.operation_ls(collection_id, limit=1).http_status, "Asking whether a consent is wanted"
-        )
+        call_globus(lambda: client.operation_ls(collection_id, limit=1).http_status, "Checking for missing consents")
     except ConsentRequiredError:
         return True
     except ChiltepinError:
@@ -247,7 +245,7 @@ def _run(who: Credentials, parameters: GlobusAuthorizationParameters, *, browser
         except _NoBrowserError:
             pass
     if sys.stdin is None:
-        raise LoginRequiredError("There is no input to type a code in; in a terminal, type: chiltepin login")
+        raise LoginRequiredError("No terminal to type a code in; in a terminal, run: chiltepin login")
     return _flow(who, parameters, "command-line")
 
 
@@ -275,7 +273,7 @@ def _flow(who: Credentials, parameters: GlobusAuthorizationParameters, manager: 
         raise _NoBrowserError
     if failure == "refused":
         raise LoginRequiredError(
-            "Globus does not accept this code, which is good once and for minutes; type again: chiltepin login",
+            "Globus rejected this code, which is valid once and for a few minutes; run again: chiltepin login",
             backend="globus",
             code="invalid_grant",
         )

@@ -38,15 +38,15 @@ _NO_ERROR = (None, "", "OK", "Queued")
 
 #: What to do about a fault, if known.
 _HINTS = {
-    "EXTERNAL_CHECKSUM_MISMATCH": "See that source and checksum belong together. ",
+    "EXTERNAL_CHECKSUM_MISMATCH": "Check that the checksum belongs to the source. ",
     "FILE_NOT_FOUND": "Check the path. ",
-    "GC_NOT_CONNECTED": "Start Globus Connect Personal there. ",
-    "IS_A_DIRECTORY": "Give recursive=True for a folder. ",
-    "MPU_NOT_FOUND": "See that no rule of the bucket removes incomplete uploads so soon. ",
-    "NOT_A_DIRECTORY": "Leave recursive out for a file. ",
-    "NO_PHYSICALS": "See that the endpoint has a server that runs. ",
+    "GC_NOT_CONNECTED": "Start Globus Connect Personal on that machine. ",
+    "IS_A_DIRECTORY": "Set recursive=True for a folder. ",
+    "MPU_NOT_FOUND": "Check that no rule of the bucket removes incomplete uploads too early. ",
+    "NOT_A_DIRECTORY": "Omit recursive for a file. ",
+    "NO_PHYSICALS": "Check that a server of the endpoint is running. ",
     "NO_SPACE_LEFT": "Make room there. ",
-    "PERMISSION_DENIED": "See that you may read the source, and write to the destination. ",
+    "PERMISSION_DENIED": "Check that you may read the source and write to the destination. ",
     "QUOTA_EXCEEDED": "Make room there. ",
 }
 
@@ -206,7 +206,7 @@ def _count(value: Any) -> int:
 def _reason(task: Mapping[str, Any], fatal: Mapping[str, Any], event: Mapping[str, Any] | None, code: str) -> str:
     if not code:
         waits = task.get("nice_status") == "Queued"
-        return "It waits for its turn: Globus works on three tasks of a kind and user at a time." if waits else ""
+        return "It is queued: Globus runs three tasks of a kind and user at a time." if waits else ""
     texts = [
         _cancellation(task),
         fatal.get("description"),
@@ -265,7 +265,7 @@ def unknown_status(handle: TaskHandle, why: str) -> TaskStatus:
 
 def lost_status(handle: TaskHandle) -> TaskStatus:
     """Return the status of a task that Globus does not know, or no longer knows."""
-    reason = f"Globus does not know the task, or not any more. {_task_link(handle.task_id)}".rstrip()
+    reason = f"Globus does not know the task, or no longer knows it. {_task_link(handle.task_id)}".rstrip()
     return TaskStatus(handle=handle, state=TaskState.LOST, code="LOST", reason=reason)
 
 

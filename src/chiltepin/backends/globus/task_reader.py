@@ -89,11 +89,11 @@ class TaskReader:
 
     def require_same(self, task_id: str, document: Mapping[str, Any]) -> None:
         """Raise a BackendError unless a task, which was found by its submission id, has the paths of a document."""
-        label = self._ask(f"Asking for task {task_id}", lambda client: {"label": client.get_task(task_id)["label"]})
+        label = self._ask(f"Reading task {task_id}", lambda client: {"label": client.get_task(task_id)["label"]})
         if documents.fingerprint(label) != documents.fingerprint(document):
             raise BackendError(
-                f"submission_id={document['submission_id']!r} was used before, for task {task_id}, which is not known "
-                "to have these endpoints and paths; use a new one.",
+                f"submission_id={document['submission_id']!r} was used before for task {task_id}, which may have other "
+                "endpoints or paths; use a new one.",
                 backend="globus",
                 code="Duplicate",
             )
@@ -114,13 +114,13 @@ class TaskReader:
     def _documents(self, task_ids: Sequence[str]) -> list[dict[str, Any]]:
         wanted = f"task_id:{','.join(task_ids)}/{_KINDS}"
         return self._ask(
-            "Asking how the tasks are",
+            "Polling tasks",
             lambda client: responses.tasks(client.task_list(limit=len(task_ids), filter=wanted)),
         )
 
     def _document(self, handle: TaskHandle) -> dict[str, Any]:
         return self._ask(
-            f"Asking for task {handle.task_id}",
+            f"Reading task {handle.task_id}",
             lambda client: responses.task(client.get_task(handle.task_id).data, handle.task_id),
         )
 
@@ -139,7 +139,10 @@ class TaskReader:
         status = responses.status_of(handle, task, self._event(task))
         left_out = int(task.get("subtasks_skipped_errors") or 0)
         if status.state is TaskState.SUCCEEDED and left_out and task.get("skip_source_errors") is False:
-            reason = f"Globus left out {left_out} paths whose source it could not read, though it was not asked to."
+            reason = (
+                f"Globus left out {left_out} paths whose source it could not read, though skip_source_errors was not "
+                "set."
+            )
             return replace(status, state=TaskState.FAILED, code="SKIPPED", reason=reason)
         return status
 
@@ -159,7 +162,7 @@ class TaskReader:
                 raise
             except BackendError as err:
                 # The task document has the essentials; a retry at every poll would fail as often.
-                logger.warning("Could not ask what happened to task %s: %s", task_id, err)
+                logger.warning("Could not read the events of task %s: %s", task_id, err)
                 event = None
             self._events[task_id] = fault, event
         return event
@@ -167,7 +170,10 @@ class TaskReader:
     def _pause(self, task_id: str) -> dict[str, Any] | None:
         """Return what administrators said who have paused a task, in the form of an event."""
         return responses.pause_event(
-            self._ask(f"Asking why task {task_id} is paused", lambda client: client.task_pause_info(task_id).data)
+            self._ask(
+                f"Reading the pause rules of task {task_id} is paused",
+                lambda client: client.task_pause_info(task_id).data,
+            )
         )
 
     def outcomes(self, handle: TaskHandle, request: Request) -> list[ItemOutcome | None]:
@@ -203,7 +209,7 @@ class TaskReader:
     def events(self, task_id: str, *, limit: int) -> list[TaskEvent]:
         """Return the last events of a task, the newest first."""
         return self._ask(
-            f"Asking what happened to task {task_id}",
+            f"Reading the events of task {task_id}",
             lambda client: [
                 responses.event_of(event) for event in responses.entries(client.task_event_list(task_id, limit=limit))
             ],
@@ -211,14 +217,14 @@ class TaskReader:
 
     def _list(self, handle: TaskHandle, method: str) -> list[dict[str, Any]]:
         return self._ask(
-            f"Asking for the items of task {handle.task_id}",
+            f"Reading the items of task {handle.task_id}",
             lambda client: _all(getattr(client.paginated, method)(handle.task_id)),
         )
 
     def _errors(self, task_id: str, *, most: int) -> list[dict[str, Any]]:
         """Return the last error events of a task, the newest first."""
         return self._ask(
-            f"Asking what happened to task {task_id}",
+            f"Reading the events of task {task_id}",
             lambda client: responses.entries(
                 client.task_event_list(task_id, limit=most, query_params={"filter": "is_error:1"})
             ),

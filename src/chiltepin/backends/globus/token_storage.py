@@ -58,7 +58,7 @@ class FileTokenStorage(TokenStorage):
         self.path = path
 
     def __reduce__(self) -> Any:
-        raise TypeError("A token file stays in its process, because its tokens do; open it by its name where needed.")
+        raise TypeError("A token file object cannot be sent to another process; open the file by its name there.")
 
     def store_token_data_by_resource_server(
         self, token_data_by_resource_server: Mapping[str, TokenStorageData]
@@ -113,8 +113,8 @@ class FileTokenStorage(TokenStorage):
             why = err.strerror or type(err).__name__
         # Raised here, not above: an error from a JSON decoder holds the text of the file.
         raise LoginRequiredError(
-            f"The token file {self.path} cannot be used: {why}; mend that, or name another file with "
-            f"'export {FILE_VARIABLE}=FILE' and type: chiltepin login",
+            f"The token file {self.path} cannot be used: {why}; fix that, or set another file with "
+            f"'export {FILE_VARIABLE}=FILE' and run: chiltepin login",
             backend="globus",
         )
 
@@ -126,7 +126,7 @@ class FileTokenStorage(TokenStorage):
                 facts = os.fstat(descriptor)
                 if facts.st_uid != os.geteuid() or not stat.S_ISREG(facts.st_mode):
                     # All data would be moved in the name of the one who put it there.
-                    raise PermissionError(errno.EPERM, f"it is not a file of yours, but of user {facts.st_uid}")
+                    raise PermissionError(errno.EPERM, f"it belongs to user {facts.st_uid}")
                 if facts.st_mode & 0o077:
                     os.fchmod(descriptor, 0o600)
                 document = json.load(file)
@@ -166,4 +166,4 @@ def _is_understood(document: Any) -> bool:
 
 
 def _broken_file(path: str) -> LoginRequiredError:
-    return LoginRequiredError(f"The token file {path} is broken; delete it and type: chiltepin login", backend="globus")
+    return LoginRequiredError(f"The token file {path} is corrupt; delete it and run: chiltepin login", backend="globus")

@@ -67,7 +67,7 @@ class _BoundedAdapter(HTTPAdapter):
             return answer
         answer.close()
         # An error of requests, after which the SDK retries.
-        raise ConnectionError("The answer broke off.", request=request)
+        raise ConnectionError("The response ended early.", request=request)
 
 
 def _content(answer: requests.Response) -> bytes:
@@ -87,7 +87,7 @@ def _content(answer: requests.Response) -> bytes:
 
 def _out_of_bounds(how: str) -> ServiceUnavailableError:
     return ServiceUnavailableError(
-        f"What comes instead of an answer of Globus {how}; is there a proxy before it?",
+        f"The response instead of one from Globus {how}; check for a proxy in between.",
         backend="globus",
         transient=True,
     )

@@ -23,7 +23,7 @@ def configure(config_dir: str | None, name: str) -> None:
     from chiltepin import endpoint as endpoints  # noqa: PLC0415 - help needs it not
 
     endpoints.configure(name, config_dir)
-    click.echo(f"Configured {name}; to start it, type: chiltepin endpoint start {name}")
+    click.echo(f"Configured {name}; to start it, run: chiltepin endpoint start {name}")
 
 
 @endpoint.command(name="list")

@@ -126,7 +126,7 @@ def _start(places: Sequence[Place], port: int, settings: Mapping[str, Any]) -> S
     except ImportError as err:
         raise ChiltepinError(
             f"The simulator needs {err.name}, which is not installed; "
-            "type: pip install cryptography flask pytest werkzeug"
+            "run: pip install cryptography flask pytest werkzeug"
         ) from None
     simulator = None
     try:

@@ -66,4 +66,4 @@ def write_at(descriptor: int, block: memoryview, offset: int) -> None:
 
 def truncated() -> Fault:
     """Return the error of a source that ended too early."""
-    return Fault("FILE_SIZE_CHANGED", "The file was truncated during the copy; move it again.")
+    return Fault("FILE_SIZE_CHANGED", "The file was truncated during the copy; transfer it again.")

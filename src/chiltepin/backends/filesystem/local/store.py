@@ -98,7 +98,9 @@ class LocalStore:
         if create:
             os.makedirs(self.root, exist_ok=True)
             return _open_folder(self.root)
-        raise Fault("FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, is not there; mount or make it first.")
+        raise Fault(
+            "FILE_NOT_FOUND", f"The root of the endpoint, {self.root}, does not exist; mount or create it first."
+        )
 
     def enter(self, parts: Parts, *, create: bool = False) -> tuple[Parts, LocalFolder]:
         """Open the folder as if there were no link on the way, and look for one only if that fails."""

@@ -47,7 +47,7 @@ def give_name(folder: int, temp_file: str, name: str) -> None:
         if err.errno == errno.ENOENT:
             raise taken_away(temp_file, name) from None
         if err.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
-            reason = "The disk cannot rename files, so that a copy would be seen before it is whole; use another disk."
+            reason = "The disk cannot rename files, so an incomplete copy could be seen; use another disk."
             raise Fault("ENDPOINT_ERROR", reason) from None
         if err.errno != errno.EEXIST:
             raise

@@ -118,7 +118,7 @@ class Content:
             raise self._has_changed()
 
     def _has_changed(self) -> Fault:
-        reason = f"{self._name} changed while it was copied; move it again when it is complete."
+        reason = f"{self._name} changed during the copy; transfer it again when it is complete."
         return Fault("FILE_SIZE_CHANGED", reason)
 
     def _in_order(self) -> int:

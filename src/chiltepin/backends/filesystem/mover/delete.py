@@ -64,9 +64,7 @@ def delete(
             raise Fault("FILE_NOT_FOUND", f"There is no {location}.")
         return
     if entry.kind == "dir" and not request.recursive:
-        raise Fault(
-            "IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to delete it with all that is in it."
-        )
+        raise Fault("IS_A_DIRECTORY", f"{location} is a folder; set recursive=True to delete it and everything in it.")
     if entry.kind == "dir" or (request.recursive and is_both(location)):
         remove_tree(run, location, roots, shard=shard)
     if entry.kind != "dir":
@@ -115,7 +113,7 @@ def delete_matching(
     if folders and not request.recursive:
         raise Fault(
             "IS_A_DIRECTORY",
-            f"{top.below(folders[0])} is a folder; give recursive=True to delete it with all that is in it.",
+            f"{top.below(folders[0])} is a folder; set recursive=True to delete it and everything in it.",
         )
     for name in folders:
         roots.refuse(top.below(name))
@@ -226,7 +224,7 @@ class _Doomed:
         node.kept = node.kept or bool(stayed)
         if len(stayed) > LISTED:
             raise Fault(
-                "ENDPOINT_ERROR", f"{len(stayed)} files of {location} could not be deleted; the others were left."
+                "ENDPOINT_ERROR", f"{len(stayed)} files of {location} could not be deleted; no other file was deleted."
             )
         return len(names) == LISTED
 

@@ -81,7 +81,8 @@ def refuse_temporary(goal: Location) -> None:
     for name in goal.parts:
         if is_temp_name(name):
             reason = (
-                f"{name} is the name of a temporary file of Chiltepin, so {goal} cannot be a destination; rename it."
+                f"{name} is reserved for temporary files of Chiltepin, so {goal} cannot be a destination; use another "
+                "name."
             )
             raise Fault("INVALID_PATH_NAME", reason)
 
@@ -102,12 +103,14 @@ def _same(here: Folder, origin: Location, there: Folder, goal: Location) -> bool
 
 
 def _is_folder(location: Location) -> Fault:
-    return Fault("IS_A_DIRECTORY", f"{location} is a folder; give recursive=True to move it.")
+    return Fault("IS_A_DIRECTORY", f"{location} is a folder; set recursive=True to transfer it.")
 
 
 def _needs_whole_path(origin: Location, goal: Location) -> Fault:
     whole = joined((*goal.parts, origin.parts[-1]))
-    return Fault("IS_A_DIRECTORY", f"{goal} is a folder; give the whole new path of the file, such as {whole!r}.")
+    return Fault(
+        "IS_A_DIRECTORY", f"{goal} is a folder; give the full destination path of the file, such as {whole!r}."
+    )
 
 
 class Copier:

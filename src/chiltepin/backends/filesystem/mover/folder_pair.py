@@ -99,9 +99,9 @@ def vanished(pair: FolderPair, file: Location) -> Fault:
     """Return the fault of a file that was listed and is not found, or whose destination is not."""
     with suppress(Exception):
         if pair.here.entry(file.parts[-1]) is not None:
-            reason = f"{file} could not be copied, since the folder that it goes to was removed; run it again."
+            reason = f"{file} could not be copied because its destination folder was removed; run the transfer again."
             return Fault("FILE_NOT_FOUND", reason)
-    return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run it again.")
+    return Fault("FILE_NOT_FOUND", f"{file} was removed while its folder was copied; run the transfer again.")
 
 
 def into_itself(origin: Location, goal: Location) -> Fault:

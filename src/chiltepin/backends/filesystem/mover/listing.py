@@ -86,7 +86,7 @@ def batches(
             found.folders.extend(inner if filters is None else filter(filters.selects_folder, inner))
             if len(found.folders) > MOST_KEPT:
                 raise Fault(
-                    "LIMIT_EXCEEDED", f"There are more than {MOST_KEPT:,} folders in one; name those that are meant."
+                    "LIMIT_EXCEEDED", f"A folder has more than {MOST_KEPT:,} subfolders; transfer them by name."
                 )
             found.count += len(files) + len(inner) + others
             kept = files if filters is None else [item for item in files if filters.selects_file(item.name)]

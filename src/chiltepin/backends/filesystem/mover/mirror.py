@@ -50,7 +50,7 @@ def delete_extra(
         # Object stores have no folder where nothing is in it.
         return
     except Exception as err:  # noqa: BLE001 - the other folders go on
-        run.fail(err, f"Removing from {top} what is not at the source")
+        run.fail(err, f"Removing extra files from {top}")
         return
     for name in [name for name in folders if goes(name, folder=True)]:
         location = top.below(name)

@@ -82,5 +82,5 @@ class SeenNames:
 
 def clashing_name(location: Location) -> Fault:
     """Return the fault of a file or folder whose name is taken at the destination."""
-    reason = "its name is that of another one at the destination, where small letters and capital ones are the same"
-    return Fault("AMBIGUOUS_PATH", f"{location} was not copied, since {reason}; rename one of the two.")
+    reason = "its name equals that of another file at the destination, which ignores case"
+    return Fault("AMBIGUOUS_PATH", f"{location} was not copied because {reason}; rename one of the two.")

@@ -108,7 +108,7 @@ def _do(
     with source.parent() as here, here.read(source.parts[-1]) as reader:
         if _identity(reader) != part.content_id:
             raise Fault(
-                "FILE_SIZE_CHANGED", f"{source} changed while it was copied; move it again when it is complete."
+                "FILE_SIZE_CHANGED", f"{source} changed during the copy; transfer it again when it is complete."
             )
         size = cast("int", reader.size)
         with cast("Dividing", there).shared_temp_file(part.temp_file, name, size) as temp_file:

@@ -159,7 +159,7 @@ class TaskRun:
         except BaseException as err:  # noqa: BLE001 - every failure after submit is a state (protocol.py)
             # Also what ends a thread elsewhere, such as SystemExit from the code of a store.
             self.faults += 1
-            self._told = [fault_of(err, "The task could not go on")]
+            self._told = [fault_of(err, "The task could not continue")]
             self.failures = 1
         finally:
             if "pool" in vars(self):

@@ -72,9 +72,9 @@ def copy_tree(
     if entry is None:
         raise is_missing(origin)
     if entry.kind != "dir" and not is_both(origin):
-        raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; give recursive=False to move it.")
+        raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; set recursive=False to transfer it.")
     if request.delete_destination_extra and goal.contains(origin):
-        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with what is too much there.")
+        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with the extra files there.")
     tree = _Tree(run, request, origin, goal, roots.also(origin), shard or ShardRun(Shard()))
     if shard is None or not shard.shard.last:
         tree.copy_all()
@@ -85,7 +85,10 @@ def copy_tree(
 def _refuse_unseen(found: ListingStats, source: Location) -> None:
     """Raise a ``Fault`` if there is more in a folder than could be listed."""
     if found.nameless:
-        reason = f"{source} holds what no path can name, so nothing is removed at the destination; rename it."
+        reason = (
+            f"{source} has an entry whose name is not a valid path, so nothing is removed at the destination; rename "
+            "that entry."
+        )
         raise Fault("INVALID_PATH_NAME", reason)
 
 
@@ -372,7 +375,7 @@ class _Tree:
             found = with_retries(self._task, partial(self._held, source), source.store)
             self._refuse_fewer(node, len(found), source)
         except Exception as err:  # noqa: BLE001 - what was not listed whole removes nothing
-            self._task.fail(err, f"Listing {source} to see what is too much in {target}")
+            self._task.fail(err, f"Listing {source} to find extra files in {target}")
             return []
         names = {(name, kind == "dir") for name, kind in found}
         # What is neither keeps whatever has its name.
@@ -391,4 +394,4 @@ class _Tree:
         """See that the source is all there: a disk that went away since it was copied is an empty folder."""
         before = fewest(self._listed, node.parts)
         if before is None or count < before:
-            raise Fault("FILE_SIZE_CHANGED", f"{source} has changed since it was copied; move it again.")
+            raise Fault("FILE_SIZE_CHANGED", f"{source} changed after it was copied; transfer it again.")

@@ -173,8 +173,8 @@ def missing(listed: Collection[str]) -> Iterator[Entry]:
     # Its writer on another machine may be alive, but a listing that leaves the file out would not be complete.
     for temp_file, name in left(listed, lambda: float("inf"))[1].items():
         reason = (
-            f"{name or 'A file'} made way, as {temp_file}, for a new one in a run that was killed; "
-            "move something to its folder, which puts it back, or rename it yourself."
+            f"{name or 'A file'} was renamed to {temp_file} to be replaced, in a run that was killed; "
+            "transfer a file to its folder, which restores it, or rename it yourself."
         )
         yield Entry(name or temp_file, "other", fault=Fault("FILE_NOT_FOUND", reason))
 

@@ -90,7 +90,7 @@ def _service(given: Mapping[str, Any]) -> BlobServiceClient:
     account = told("account_name")
     if not account:
         raise ConfigError(
-            "No storage account is named for Azure; write account_name: or connection_string: in options:, or set "
+            "No Azure storage account is configured; write account_name: or connection_string: in options:, or set "
             "AZURE_STORAGE_ACCOUNT_NAME where the transfer runs."
         )
     url = f"https://{given.get('account_host') or f'{account}.blob.core.windows.net'}"
@@ -149,18 +149,20 @@ def _asked(request: Callable[[], T], what: str) -> T:
             failure = CloudFault("VERIFY_CHECKSUM", f"{what} was sent, but Azure received something else.")
         elif word == "InvalidBlockList":
             # Another writer of this blob has committed its own parts, which drops ours.
-            failure = CloudFault("ENDPOINT_ERROR", f"Another writer replaced {what} meanwhile.", transient=True)
+            failure = CloudFault(
+                "ENDPOINT_ERROR", f"Another writer replaced {what} during the transfer.", transient=True
+            )
     except (exceptions.ServiceRequestTimeoutError, exceptions.ServiceResponseTimeoutError):
-        failure = CloudFault("TIMEOUT", f"Azure did not answer in time to a request for {what}.", transient=True)
+        failure = CloudFault("TIMEOUT", f"Azure timed out on a request for {what}.", transient=True)
     except exceptions.ServiceRequestError:
-        failure = CloudFault("CONNECT_FAILED", f"Could not connect to Azure to ask for {what}.", transient=True)
+        failure = CloudFault("CONNECT_FAILED", f"Could not connect to Azure for {what}.", transient=True)
     except exceptions.AzureError as err:
-        failure = CloudFault("CONNECTION_RESET", f"The answer of Azure broke off: {what}.", transient=True)
+        failure = CloudFault("CONNECTION_RESET", f"Azure's response ended early: {what}.", transient=True)
         if "MD5" in str(err):
-            reason = f"What came of {what} has another MD5 than Azure tells of it."
+            reason = f"The data received of {what} does not match its MD5 at Azure."
             failure = CloudFault("VERIFY_CHECKSUM", reason, transient=True)
     except ValueError as err:
-        failure = CloudFault("ENDPOINT_ERROR", f"Azure could not be asked for {what}: {type(err).__name__}.")
+        failure = CloudFault("ENDPOINT_ERROR", f"The request to Azure for {what} failed: {type(err).__name__}.")
     raise failure
 
 
@@ -242,9 +244,7 @@ class AzureClient(RangeClient):
     def refuse_name(self, name: str) -> None:
         """Refuse what Azure would change: it takes a backslash for a slash, and drops dots at the end of a name."""
         if "\\" in name or name.endswith("."):
-            reason = (
-                f"Azure would store {name} under another name; give it one without '\\' and without '.' at its end."
-            )
+            reason = f"Azure would store {name} under another name; use a name without '\\' and without a final '.'."
             raise Fault("INVALID_PATH_NAME", reason)
 
 

@@ -102,7 +102,7 @@ def _credentials(token: Any, server: str) -> tuple[Any, str | None]:
         failure = "none were found; set GOOGLE_APPLICATION_CREDENTIALS, or write token: anon for a public bucket"
     except (GoogleAuthError, ValueError, OSError):
         pass
-    raise ConfigError(f"Google Cloud Storage needs credentials, and {failure}.")
+    raise ConfigError(f"Google Cloud Storage needs credentials: {failure}.")
 
 
 class GcsClient(RangeClient):
@@ -143,10 +143,10 @@ class GcsClient(RangeClient):
         except GoogleAuthError as err:
             failure = CloudFault("PERMISSION_DENIED", f"No access token for {_NAME} ({type(err).__name__}).")
         except UrllibTimeoutError:
-            failure = CloudFault("TIMEOUT", f"{_NAME} did not answer in time to a request for {what}.", transient=True)
+            failure = CloudFault("TIMEOUT", f"{_NAME} timed out on a request for {what}.", transient=True)
         except HTTPError as err:
             code = "CONNECT_FAILED" if isinstance(err, NewConnectionError) else "CONNECTION_RESET"
-            reason = f"{_NAME} gave no answer, or not all of it, to a request for {what}."
+            reason = f"{_NAME} sent no response, or an incomplete one, to a request for {what}."
             failure = CloudFault(code, reason, transient=True)
         else:
             if answer.status in _GOOD:
@@ -196,7 +196,7 @@ class GcsClient(RangeClient):
             return self.ask("GET", url, key, headers=headers, query=query).data
         except FileNotFoundError:
             pass
-        raise CloudFault("FILE_SIZE_CHANGED", f"{key} was replaced or deleted while it was read; move it again.")
+        raise CloudFault("FILE_SIZE_CHANGED", f"{key} was replaced or deleted while it was read; transfer it again.")
 
     def put(self, key: str, content: Buffer) -> None:
         """Send an object in one request with its CRC32C, which Google compares."""
@@ -228,7 +228,7 @@ class GcsClient(RangeClient):
         )
         url = answer.headers.get("Location", "")
         if not url:
-            raise CloudFault("ENDPOINT_ERROR", f"{_NAME} began no upload of {key}.", transient=True)
+            raise CloudFault("ENDPOINT_ERROR", f"{_NAME} did not start an upload of {key}.", transient=True)
         return GcsUpload(self, key, url)
 
     def delete(self, key: str) -> None:
@@ -258,10 +258,10 @@ class GcsUpload(Upload):
         if not last:
             # Google may keep less of a part than it got (cloud.google.com, Storage, "Perform resumable uploads").
             if answer.headers.get("Range") != f"bytes=0-{end - 1}":
-                raise CloudFault("CONNECTION_RESET", f"{_NAME} kept only a part of {self._key}.", transient=True)
+                raise CloudFault("CONNECTION_RESET", f"{_NAME} stored only a part of {self._key}.", transient=True)
             return
         if answer.status == HTTPStatus.PERMANENT_REDIRECT:
-            raise CloudFault("CONNECTION_RESET", f"{_NAME} did not get all of {self._key}.", transient=True)
+            raise CloudFault("CONNECTION_RESET", f"{_NAME} did not receive all of {self._key}.", transient=True)
         self._done = True
         found = _found(_json(answer, self._key))
         if found.size != end or found.crc32c != self._crc.digest():
@@ -301,7 +301,7 @@ def _json(answer: urllib3.BaseHTTPResponse, what: str) -> dict[str, Any]:
     except ValueError:
         told = None
     if not isinstance(told, dict):
-        raise CloudFault("ENDPOINT_ERROR", f"{_NAME} sent an answer that is not JSON to a request for {what}.")
+        raise CloudFault("ENDPOINT_ERROR", f"{_NAME} sent a response that is not JSON to a request for {what}.")
     return told
 
 

@@ -61,7 +61,7 @@ class ObjectReader(NothingHeld):
             return b""
         data = self._client.get(self._found, offset, count)
         if len(data) != count:
-            reason = f"{self._client.store} did not send the range of {self._found.key} that it was asked for."
+            reason = f"{self._client.store} did not send the requested range of {self._found.key}."
             raise CloudFault("ENDPOINT_ERROR", reason, transient=True)
         return data
 
@@ -79,7 +79,7 @@ class ObjectReader(NothingHeld):
     def changed(self) -> bool:
         """Return False, because only one content was read; a ``Fault`` if all of it was read and its CRC differs."""
         if self._crc is not None and self._end == self._found.size and self._crc.digest() != self._found.crc32c:
-            reason = f"What came of {self._found.key} has another checksum than {self._client.store} tells of it."
+            reason = f"The data received of {self._found.key} does not match its checksum at {self._client.store}."
             raise Fault("VERIFY_CHECKSUM", reason)
         return False
 

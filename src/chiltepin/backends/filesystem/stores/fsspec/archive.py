@@ -106,7 +106,9 @@ def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
     # A header that is cut or damaged ends the list without a word; all others end with a block of zeros (POSIX, pax).
     archive.fileobj.seek(archive.offset)
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise Fault("ENDPOINT_ERROR", "The archive is damaged, or was cut: it has no end mark; get it again.")
+        raise Fault(
+            "ENDPOINT_ERROR", "The archive is damaged or truncated: its end marker is missing; download it again."
+        )
     # What compressed it has a checksum behind that, which is compared at the end.
     while archive.fileobj.read(BLOCK):
         pass
@@ -134,7 +136,7 @@ def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
     for member in members:
         parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
         if objection := _objection(member, parts):
-            fault = Fault("INVALID_PATH_NAME", f"The archive holds {objection}; make it again with other names.")
+            fault = Fault("INVALID_PATH_NAME", f"The archive holds {objection}; create it again with other names.")
             tree[()][ascii(member.name).replace("/", "%2F")] = fault
         elif member.kind == "dir":
             tree.setdefault(parts, {})
@@ -147,7 +149,7 @@ def _tree(members: Iterable[Member]) -> dict[Parts, dict[str, Member | Fault]]:
     for parts, member in files.items():
         if parts in tree:
             reason = (
-                f"The archive holds {joined(parts)} both as a file and as a folder; make it again with other names."
+                f"The archive holds {joined(parts)} both as a file and as a folder; create it again with other names."
             )
             tree[parts[:-1]][parts[-1]] = Fault("INVALID_PATH_NAME", reason)
         else:
@@ -261,7 +263,7 @@ class ArchiveStore(LinkFreeStore[ArchiveFolder]):
         """Return the same place, or refuse it if it is a link."""
         member = self._tree.get((*self._root, *parts[:-1]), {}).get(parts[-1]) if parts else None
         if follow and isinstance(member, Member) and member.kind == "link":
-            raise Fault("PERMISSION_DENIED", f"{joined(parts)} is a link in an archive; name what it leads to.")
+            raise Fault("PERMISSION_DENIED", f"{joined(parts)} is a link in an archive; name its target.")
         return parts
 
     def folder(self, parts: Parts, *, create: bool = False) -> ArchiveFolder:

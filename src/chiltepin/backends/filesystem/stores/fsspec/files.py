@@ -85,7 +85,7 @@ def shape_of(name: str) -> str:
 
 def renamed(name: str) -> Fault:
     """Return the fault of a name that a store does not keep as it is."""
-    reason = f"The store keeps {name} under another name; give it a name of letters and digits."
+    reason = f"The store keeps {name} under another name; use a name of letters and digits."
     return Fault("INVALID_PATH_NAME", reason)
 
 

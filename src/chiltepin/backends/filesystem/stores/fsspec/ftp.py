@@ -54,7 +54,7 @@ def _plain(error: Exception) -> Exception:
         if code == "550" and re.search(r"no such|not found|not exist", said, re.IGNORECASE):
             number = errno.ENOENT
         if code in _UNKNOWN:
-            return Fault("ENDPOINT_ERROR", f"The FTP server refuses a command that is needed (reply {code}).")
+            return Fault("ENDPOINT_ERROR", f"The FTP server refuses a required command (reply {code}).")
     elif isinstance(error, ftplib.error_temp):
         number = {"450": errno.EAGAIN, "451": errno.EAGAIN, "452": errno.ENOSPC}.get(code, errno.ECONNRESET)
     elif isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
@@ -128,7 +128,10 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         """Return a path on the server; a line end would end the command that names it."""
         stripped: str = super()._strip_protocol(path)
         if "\r" in stripped or "\n" in stripped:
-            raise Fault("INVALID_PATH_NAME", f"FTP has no way to name {stripped!r}, which holds a line end; rename it.")
+            raise Fault(
+                "INVALID_PATH_NAMEINVALID_PATH_NAME",
+                f"FTP cannot transfer {stripped!r}, whose name has a line break; rename it.",
+            )
         return stripped
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:  # noqa: FBT001, FBT002 - fsspec's
@@ -141,7 +144,10 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         names = {info["name"] for info in found}
         # A name with a line end is read as two entries; the first part may equal the name of another file.
         if len(names) < len(found) or not all(map(is_valid_name, names)):
-            reason = f"The FTP server's listing of {path} is ambiguous; rename what holds a line end or a slash there."
+            reason = (
+                f"The FTP server's listing of {path} is ambiguous; rename entries with a line break or a slash in "
+                "their name."
+            )
             raise Fault("INVALID_PATH_NAME", reason)
         above = path.rstrip("/")
         entries = [{**info, "name": f"{above}/{info['name']}"} for info in found]

@@ -59,7 +59,7 @@ def _entry(info: Mapping[str, Any], name: str) -> Entry:
     kind, size, fault = _kind(info), info.get("size"), None
     if not info.get("type"):
         # A WebDAV server tells nothing of what it does not let us see.
-        fault = Fault("PERMISSION_DENIED", f"The store lists {name}, and does not tell what it is.")
+        fault = Fault("PERMISSION_DENIED", f"The store lists {name} without its type.")
     return Entry(name, kind, size if kind == "file" else 0, mtime_of(info), fault)
 
 
@@ -120,7 +120,7 @@ class FsspecFolder(PlainFolder):
             if self._is_marker(path) or (is_temp_name(name) and not temp_files):
                 continue
             if not is_valid_name(name):
-                raise Fault("INVALID_PATH_NAME", f"The store lists a name that is none, in {self._path}.")
+                raise Fault("INVALID_PATH_NAME", f"The store lists an invalid name in {self._path}.")
             yield _entry(info, name)
         if not temp_files:
             yield from owners.missing(listed)
@@ -252,7 +252,7 @@ class FsspecStore(LinkFreeStore[FsspecFolder]):
             if entry.kind == "link":
                 where = joined(parts[: depth + 1])
                 raise Fault(
-                    "PERMISSION_DENIED", f"{where} is a link, and where a link of this store leads is not told."
+                    "PERMISSION_DENIED", f"{where} is a link, and this store does not report the target of a link."
                 )
         return parts
 

@@ -44,7 +44,7 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc] # webdav4 need not 
         found: list[Any] = super().ls(path, detail=True, **options)
         above = unquote(self._strip_protocol(path)).strip("/")
         if any(info["name"].strip("/").rpartition("/")[0] != above for info in found):
-            raise Fault("ENDPOINT_ERROR", f"The WebDAV server lists what does not lie in {above or '/'}.")
+            raise Fault("ENDPOINT_ERROR", f"The WebDAV server lists an entry that is not in {above or '/'}.")
         return found if detail else [info["name"] for info in found]
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> Any:
@@ -79,7 +79,7 @@ def _found(propfind: Callable[..., Any], *asked: Any, **options: Any) -> Any:
     hrefs = {href.text for href in found.tree.findall("{DAV:}response/{DAV:}href")}
     # Of two that webdav4 takes for one it keeps the last.
     if any(" 507 " in f"{status} " for status in told) or len(hrefs) > len(found.responses):
-        raise Fault("LIMIT_EXCEEDED", "The WebDAV server lists only a part of a folder; name its files one by one.")
+        raise Fault("LIMIT_EXCEEDED", "The WebDAV server lists only a part of a folder; name the files one by one.")
     return found
 
 

@@ -103,7 +103,9 @@ class HttpClient:
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         self._root, self._headers = urlsplit(url), headers
         if self._root.username or self._root.password:
-            raise ConfigError("A URL takes no password here; give headers: {Authorization: {env: NAME}} as an option.")
+            raise ConfigError(
+                "A URL must not contain a password here; write headers: {Authorization: {env: NAME}} as an option."
+            )
         #: What the root's URL has behind its path, such as a signature; every request has it.
         self.query = self._root.query
         #: Connections, by the proxy that they go through.
@@ -118,7 +120,7 @@ class HttpClient:
             timeout = urllib3.Timeout(connect=30, read=60)
             if proxy is not None and not proxy.startswith(("http://", "https://")):
                 raise Fault(
-                    "CONNECT_FAILED", "The environment names a proxy that is not an HTTP proxy; use one that is."
+                    "CONNECT_FAILED", "The environment sets a proxy that is not an HTTP proxy; set an HTTP proxy."
                 )
             if proxy is None:
                 made = urllib3.PoolManager(maxsize=WIDTH, timeout=timeout)
@@ -219,33 +221,33 @@ def _sent_on(url: str, location: str, where: str) -> str:
             return url
     except ValueError:
         pass
-    raise Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
+    raise Fault("ENDPOINT_ERROR", f"The web server redirects {where} to a URL that is not HTTP.")
 
 
 def _refusal(status: int, where: str) -> Exception:
     if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return Fault("PERMISSION_DENIED", f"The web server does not give {where} to us (status {status}).")
+        return Fault("PERMISSION_DENIED", f"The web server denied access to {where} (status {status}).")
     if status in _BUSY or (status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED):
-        return UnavailableError("ENDPOINT_ERROR", f"The web server cannot give {where} now (status {status}).")
-    return Fault("ENDPOINT_ERROR", f"The web server answers with status {status} to what asks for {where}.")
+        return UnavailableError("ENDPOINT_ERROR", f"The web server cannot serve {where} now (status {status}).")
+    return Fault("ENDPOINT_ERROR", f"The web server answered with status {status} to a request for {where}.")
 
 
 def _failure(error: HTTPError, where: str) -> Exception:
     """Return our error for one of urllib3, without its URL."""
     if isinstance(error, SSLError):
-        return Fault("CONNECT_FAILED", f"The certificate of the web server that has {where} is not to be trusted.")
+        return Fault("CONNECT_FAILED", f"The certificate of the web server for {where} is not trusted.")
     # In some versions a connection that is refused is a kind of timeout.
     if isinstance(error, UrllibTimeoutError) and not isinstance(error, NewConnectionError):
         return TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
     if isinstance(error, ProtocolError):
         return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
     if isinstance(error, LocationValueError):
-        return Fault("ENDPOINT_ERROR", f"The web server redirects to what is not a web server, for {where}.")
+        return Fault("ENDPOINT_ERROR", f"The web server redirects {where} to a URL that is not HTTP.")
     cause = error.__cause__
     # An error of looking up a name has a number of its own (socket.gaierror).
     words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
     return ConnectionLostError(
-        "CONNECT_FAILED", f"the web server that has {where} cannot be reached ({words}); run it again."
+        "CONNECT_FAILED", f"the web server for {where} could not be reached ({words}); run the transfer again."
     )

@@ -116,12 +116,12 @@ def listed(page: bytes, headers: Mapping[str, str], url: str, where: str, *, tol
     if "html" not in kind or attached or not _TITLE.search(page[:_HEAD]):
         raise _no_index(where)
     if not told and b"</html>" not in page[-_TAIL:].lower():
-        raise Fault("CONNECTION_RESET", f"The index page of {where} ends before its end; run it again.")
+        raise Fault("CONNECTION_RESET", f"The index page of {where} is incomplete; run the transfer again.")
     return _of_html(_text(page, kind), url, where)
 
 
 def _no_index(where: str) -> Fault:
-    return Fault("ENDPOINT_ERROR", f"The web server sends no index of {where}; name the files one by one.")
+    return Fault("ENDPOINT_ERROR", f"The web server sends no index for {where}; name the files one by one.")
 
 
 def _text(page: bytes, kind: str) -> str:
@@ -179,7 +179,7 @@ def _of_html(text: str, url: str, where: str) -> Iterator[Listed]:
             # The server tells what it is when it is asked for: some write no slash in one of two links to a folder.
             found[entry.name] = known._replace(kind="file", both=True)
     if more:
-        raise Fault("LIMIT_EXCEEDED", f"The index of {where} comes in several pages; name the files one by one.")
+        raise Fault("LIMIT_EXCEEDED", f"The index of {where} has several pages; name the files one by one.")
     return iter(sorted(found.values()))
 
 

@@ -117,7 +117,7 @@ class HttpReader:
 
     def _another(self) -> Fault:
         name = self._page.where
-        return Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
+        return Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""

@@ -77,7 +77,7 @@ class HttpFolder(ReadOnlyFolder):
         if line.kind == "dir":
             return Entry(line.name, "dir")
         if line.kind == "other":
-            reason = f"The index of {self._page.where} lists {line.name}, which {line.why}; name its file by itself."
+            reason = f"The index of {self._page.where} lists {line.name}, which {line.why}; transfer that file by name."
             return Entry(line.name, "other", None, fault=Fault("ENDPOINT_ERROR", reason) if line.why else None)
         if line.known:
             return Entry(line.name, "file", line.size, line.mtime)

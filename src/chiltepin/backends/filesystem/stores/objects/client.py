@@ -78,7 +78,7 @@ def place_in(url: str) -> tuple[str, str]:
         raise ConfigError(f"{url!r} names no bucket; write one such as '{url.partition(':')[0]}://bucket/folder'.")
     names = [name for name in path.split("/") if name]
     if {".", ".."}.intersection(names):
-        raise ConfigError(f"{url!r} has a '.' or '..' in it; write the folder as the names of its objects begin.")
+        raise ConfigError(f"{url!r} contains '.' or '..'; write the prefix as it is in the names of the objects.")
     return authority, "/".join(names)
 
 
@@ -88,7 +88,7 @@ def known_options(
     """Raise ConfigError for an option that is neither known nor one that only tunes fsspec's own filesystem."""
     for name in given:
         if name not in known and name not in unused:
-            raise ConfigError(f"There is no option {within + name!r} for {store}; {suggest(name, known)}")
+            raise ConfigError(f"{store} has no option {within + name!r}; {suggest(name, known)}")
 
 
 # Not frozen, as one is made for each line of a listing.
@@ -209,7 +209,7 @@ def all_pages(client: Client, prefix: str, *, count: int, deep: bool = False) ->
             return
         empty = 0 if page.objects or page.prefixes else empty + 1
         if empty > EMPTY_PAGES:
-            reason = f"{client.store} lists {prefix!r} page after page with nothing on it; try again."
+            reason = f"{client.store} sent too many empty pages for the listing of {prefix!r}; try again."
             raise Fault("ENDPOINT_ERROR", reason)
         token = page.token
         if token in tokens:

@@ -120,7 +120,10 @@ class ObjectFolder(PlainFolder):
         if len(os.fsencode(self.prefix + name)) > _LONGEST:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), name)
         if not self.prefix + name:
-            reason = f"What a folder holds itself cannot be the root of a bucket of {self.store.client.store}; "
+            reason = (
+                "The content of a folder object cannot be stored at the root of a bucket of "
+                f"{self.store.client.store}; "
+            )
             raise Fault("INVALID_PATH_NAME", f"{reason}choose a folder in it.")
         if name and self.replaces:
             self.store.refuse_folder(self.prefix + name)
@@ -136,7 +139,7 @@ class ObjectFolder(PlainFolder):
         # An empty name is that of the object that keeps this folder, and is listed where it has content.
         for name in _NAMELESS.intersection(names):
             if self.store.any_below(f"{self.prefix}{name}/"):
-                reason = f"Below {self.prefix}{name}/ are objects with names that no path can hold; delete them."
+                reason = f"Below {self.prefix}{name}/ are objects whose names are not valid paths; delete them."
                 yield name, Fault("INVALID_PATH_NAME", reason)
         yield from self.remove_keys([name for name in names if self.prefix + name])
 
@@ -215,7 +218,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
     def refuse_name(self, name: str) -> None:
         """Raise a ``Fault`` for a name that the store cannot hold."""
         if UNWRITABLE.search(name):
-            reason = f"{self.client.store} takes only names of printable characters in UTF-8, not {name!r}."
+            reason = f"{self.client.store} accepts only names of printable characters in UTF-8, not {name!r}."
             raise Fault("INVALID_PATH_NAME", reason)
         self.client.refuse_name(name)
 
@@ -279,7 +282,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
         """Return the rest of a key after its prefix: a name, or a word that is not valid in a path."""
         name = key.removeprefix(prefix)
         if not key.startswith(prefix) or (name not in _NAMELESS and not is_valid_name(name)):
-            reason = f"{self.client.store} lists {key!r} below {prefix!r}, where it does not belong."
+            reason = f"{self.client.store} lists {key!r} below {prefix!r}, which is not its prefix."
             raise Fault("INVALID_PATH_NAME", reason)
         return name
 
@@ -294,7 +297,7 @@ class ObjectStore(LinkFreeStore[ObjectFolder]):
             return _unnameable(name) or self.file_entry(name, found)
         if not found.size:
             return Entry(name, "dir")
-        reason = f"The object {prefix!r} has {found.size} bytes and the name of a folder; rename it to copy it."
+        reason = f"The object {prefix!r} has {found.size} bytes and a name that ends with '/'; rename it to copy it."
         return self.file_entry(name, found, Fault("INVALID_PATH_NAME", reason))
 
 

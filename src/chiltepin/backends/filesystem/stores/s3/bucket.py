@@ -177,7 +177,7 @@ class Bucket:
             )
             with answer["Body"] as body:
                 if "ContentRange" not in answer:
-                    raise S3Fault("ENDPOINT_ERROR", f"S3 did not send the range of {key} that it was asked for.")
+                    raise S3Fault("ENDPOINT_ERROR", f"S3 did not send the requested range of {key}.")
                 return _filled(body, block), answer["ETag"].strip('"')
 
         if self._partial and not self._is_for_boto(key):
@@ -231,13 +231,14 @@ def _opened(settings: S3Settings) -> tuple[botocore.session.Session, Any]:
         if keys or settings.anonymous:
             return session, _placed(session, settings)
         failure = (
-            "No keys for S3 were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, name "
+            "No S3 credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the transfer runs, "
+            "name "
             "a profile: in the options, or write anon: true for a public bucket."
         )
     except ConfigError:
         raise
     except (BotoCoreError, ValueError, TypeError) as err:
-        failure = f"S3 cannot be asked with these options or keys ({type(err).__name__}); look at them, or log in anew."
+        failure = f"S3 rejects these options or credentials ({type(err).__name__}); check them, or log in again."
     raise ConfigError(failure)
 
 
@@ -297,7 +298,7 @@ def _proxies(settings: S3Settings, url: str) -> Mapping[str, str]:
         return given
     proxy = proxy_for(url)
     if proxy and not proxy.startswith(("http://", "https://")):
-        raise ConfigError("The environment names a proxy that is not an HTTP proxy; use one that is.")
+        raise ConfigError("The environment sets a proxy that is not an HTTP proxy; set an HTTP proxy.")
     return {urlsplit(url).scheme: proxy} if proxy else {}
 
 

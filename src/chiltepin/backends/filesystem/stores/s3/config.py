@@ -78,7 +78,7 @@ def settings_of(url: str, options: Mapping[str, Any]) -> tuple[S3Settings, str]:
     given = _flat(options)
     bucket, root = place_in(url)
     if bool(given.get("key")) != bool(given.get("secret")):
-        raise ConfigError("Of the two options key and secret for S3, one is missing; write both, or none of them.")
+        raise ConfigError("Only one of the S3 options key and secret is set; set both or neither.")
     config = {name: value for name, value in given.get("config_kwargs", {}).items() if name not in _CONFIG_TUNING}
     settings = S3Settings(
         bucket=bucket,

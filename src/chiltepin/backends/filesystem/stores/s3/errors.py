@@ -73,7 +73,7 @@ def asked(request: Callable[[], T], what: str) -> T:
         failure = _unanswered(err, what)
     except ValueError:
         # Both libraries say so of a name that is not UTF-8, and obstore of one with control characters.
-        failure = S3Fault("INVALID_PATH_NAME", f"S3 takes only names of printable characters in UTF-8: {what}.")
+        failure = S3Fault("INVALID_PATH_NAME", f"S3 accepts only names of printable characters in UTF-8: {what}.")
     # Raised here, after the except: what the libraries raise holds what was sent.
     raise failure
 
@@ -85,9 +85,9 @@ def _answered(text: str, what: str) -> Exception:
     if "redirect" in text:
         return S3Fault("ENDPOINT_ERROR", f"The bucket is in another region, write region: in its options ({what}).")
     if "non-partial" in text:
-        return S3Fault("ENDPOINT_ERROR", f"S3 did not send a range: {what}.", word=NOT_PARTIAL)
+        return S3Fault("ENDPOINT_ERROR", f"S3 did not send the requested range: {what}.", word=NOT_PARTIAL)
     code = "CONNECT_FAILED" if "kind: Connect" in text else "TIMEOUT" if "kind: Timeout" in text else "CONNECTION_RESET"
-    reason = f"The S3 server gave no answer, or not all of it, to {what}."
+    reason = f"The S3 server sent no response, or an incomplete one, to {what}."
     return S3Fault(code, reason, transient="certificate" not in text)
 
 
@@ -106,12 +106,12 @@ def _unanswered(error: Exception, what: str) -> S3Fault:
     """Return what an error of botocore's own means: of the line, of a certificate, or in getting keys."""
     kind = type(error).__name__
     if isinstance(error, botocore.SSLError):
-        return S3Fault("CONNECT_FAILED", f"There is no safe line to the S3 server ({kind}): {what}.")
+        return S3Fault("CONNECT_FAILED", f"No secure connection to the S3 server ({kind}): {what}.")
     if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError | botocore.IncompleteReadError):
         code = "CONNECTION_RESET"
         if isinstance(error, botocore.ReadTimeoutError | botocore.ConnectTimeoutError):
             code = "TIMEOUT"
         elif isinstance(error, botocore.EndpointConnectionError | botocore.ProxyConnectionError):
             code = "CONNECT_FAILED"
-        return S3Fault(code, f"The S3 server gave no answer ({kind}) to {what}.", transient=True)
-    return S3Fault("PERMISSION_DENIED", f"S3 could not be asked, as keys are missing or out of date ({kind}): {what}.")
+        return S3Fault(code, f"The S3 server did not respond ({kind}) to {what}.", transient=True)
+    return S3Fault("PERMISSION_DENIED", f"The S3 credentials are missing or have expired ({kind}): {what}.")

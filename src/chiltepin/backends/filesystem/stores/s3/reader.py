@@ -64,10 +64,10 @@ class S3Reader(NothingHeld):
         # Some servers do not know If-Match (rclone's, for one).
         if tag != self.tag:
             raise Fault(
-                "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; move it again when it is complete."
+                "FILE_SIZE_CHANGED", f"{self.key} changed while it was read; transfer it again when it is complete."
             )
         if count != len(block):
-            raise Fault("ENDPOINT_ERROR", f"S3 did not send the range of {self.key} that it was asked for.")
+            raise Fault("ENDPOINT_ERROR", f"S3 did not send the requested range of {self.key}.")
         self._note(offset, block)
 
     def _note(self, offset: int, block: memoryview) -> None:
@@ -115,4 +115,4 @@ class S3Reader(NothingHeld):
 
     def _refuse_if_plain(self) -> None:
         if tag_is_plain(self._asked()):
-            raise Fault("VERIFY_CHECKSUM", f"What came of {self.key} has another checksum than S3 tells of it.")
+            raise Fault("VERIFY_CHECKSUM", f"The data received of {self.key} does not match its checksum at S3.")

@@ -73,7 +73,7 @@ class S3Folder(ObjectFolder):
             and self._is_wrong(origin, entry, answer)
         ):
             bucket.call("delete_object", key)
-            raise Fault("VERIFY_CHECKSUM", f"{name} was copied by the server, but the copy has another checksum.")
+            raise Fault("VERIFY_CHECKSUM", f"{name} was copied by the server, but the checksum of the copy differs.")
         return entry.size
 
     def _take_small(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:

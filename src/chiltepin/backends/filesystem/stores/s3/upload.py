@@ -27,7 +27,7 @@ _MOST_PARTS = 10_000
 
 def is_wrong(key: str) -> Fault:
     """Return the fault of an object or part of which S3 has got something else."""
-    return Fault("VERIFY_CHECKSUM", f"{key} was sent, but what S3 got has another checksum.")
+    return Fault("VERIFY_CHECKSUM", f"{key} was sent, but the checksum of what S3 received differs.")
 
 
 class S3Upload(Upload):
@@ -163,7 +163,7 @@ class S3Upload(Upload):
             if got != expected:
                 raise
         if expected and "-" in got and got != expected:
-            raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 has put others together.")
+            raise Fault("VERIFY_CHECKSUM", f"{self._key} was sent in parts, but S3 assembled different parts.")
 
     def abort(self, error: BaseException | None) -> None:
         """Abort it; but after a transient error, leave it to the next try."""

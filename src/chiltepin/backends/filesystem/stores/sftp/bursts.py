@@ -106,7 +106,7 @@ def _whole(reader: Reader, size: int, name: str) -> memoryview:
     while count < size and (got := reader.readinto(content[count:])):
         count += got
     if count < size or reader.changed():
-        raise Fault("FILE_SIZE_CHANGED", f"{name} changed while it was copied; move it again when it is complete.")
+        raise Fault("FILE_SIZE_CHANGED", f"{name} changed during the copy; transfer it again when it is complete.")
     return content
 
 

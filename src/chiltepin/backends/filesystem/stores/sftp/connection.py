@@ -131,7 +131,9 @@ class Connection:
             self._end()
             if len(answer) > 4 and not words:  # noqa: PLR2004 - the size of a reply
                 version = int.from_bytes(answer[1:5], "big")
-                raise Fault("ENDPOINT_ERROR", f"{self._login.host} speaks version {version} of SFTP; 3 is needed.")
+                raise Fault(
+                    "ENDPOINT_ERROR", f"{self._login.host} uses version {version} of SFTP; version 3 is needed."
+                )
             raise self._login.failure(said, words)
         return extensions(answer[5:])
 
@@ -269,14 +271,14 @@ class Connection:
     def _told(self, error: Exception) -> tuple[str, str]:
         if isinstance(error, TimeoutError):
             silence = f"{self._login.response_timeout:g} s"
-            return "TIMEOUT", f"{self._login.host} has answered nothing for {silence}; run it again."
+            return "TIMEOUT", f"{self._login.host} has not responded for {silence}; run the transfer again."
         if isinstance(error, (ConnectionResetError, BrokenPipeError)):
             said = last_words(self._process, self._errors)
         elif isinstance(error, ConnectionAbortedError):
             said = "it was closed"
         else:
             said = "a reply could not be parsed"
-        return "CONNECTION_RESET", f"the connection to {self._login.host} was lost ({said}); run it again."
+        return "CONNECTION_RESET", f"the connection to {self._login.host} was lost ({said}); run the transfer again."
 
     @property
     def alive(self) -> bool:

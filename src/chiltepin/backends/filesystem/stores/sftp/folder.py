@@ -92,10 +92,12 @@ class SftpFolder(NothingHeld):
                         continue
                     found = list(names(request.result()))
                     if not found:
-                        raise Fault("ENDPOINT_ERROR", f"The server lists nothing, again and again, in {self._path}.")
+                        raise Fault(
+                            "ENDPOINT_ERROR", f"The server sent too many empty pages for the listing of {self._path}."
+                        )
                     wanted = [pair for pair in found if pair[0] not in (".", "..")]
                     if not all(is_valid_name(name) for name, _ in wanted):
-                        raise Fault("INVALID_PATH_NAME", f"The server lists a name that is none, in {self._path}.")
+                        raise Fault("INVALID_PATH_NAME", f"The server lists an invalid name in {self._path}.")
                     aside = aside or any(owners.stands_aside(name) for name, _ in wanted)
                     self._complete(connection, wanted)
                     yield from (facts.entry(name) for name, facts in wanted if temp_files or not is_temp_name(name))

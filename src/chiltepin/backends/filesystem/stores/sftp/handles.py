@@ -44,7 +44,7 @@ def opened(connection: Connection, request: Request) -> bytes:
     """Return the handle of what was opened."""
     if request.failed and connection.handles:
         # SFTP has no word for it.
-        reason = f"The server does not open {request.about}; so many at once may be too many for it."
+        reason = f"The server could not open {request.about}; it may limit the number of open files."
         raise TooManyOpenFault("ENDPOINT_ERROR", reason)
     return request.result()
 

@@ -98,7 +98,8 @@ def told_time(mtime: int | None) -> float | None:
     """
     if mtime is not None and mtime >= 1 << 31:
         reason = (
-            "SFTP tells times before 1970 and after 2038 alike, and a file has one of them; remove preserve_timestamp."
+            "SFTP cannot distinguish times before 1970 from times after 2038, and a file has such a time; remove "
+            "preserve_timestamp."
         )
         raise Fault("ENDPOINT_ERROR", reason)
     return None if mtime is None else float(mtime)
@@ -147,7 +148,7 @@ class Request:
             return self.body
         if code in _ERRNO:
             raise OSError(_ERRNO[code], os.strerror(_ERRNO[code]), self.about)
-        raise Fault("ENDPOINT_ERROR", f"The server says {self.words()!r} of {self.about or 'a file'} and nothing more.")
+        raise Fault("ENDPOINT_ERROR", f"The server says {self.words()!r} of {self.about or 'a file'} without a reason.")
 
     def words(self) -> str:
         """Return what the server wrote for people."""
@@ -195,7 +196,7 @@ class Attributes:
         """Return it as an entry of a folder."""
         fault, size = None, self.size if self.kind == "file" else self.size or 0
         if self.mode is None:
-            fault = Fault("ENDPOINT_ERROR", f"The server does not tell whether {name} is a file, a folder or a link.")
+            fault = Fault("ENDPOINT_ERROR", f"The server does not report whether {name} is a file, a folder or a link.")
         return Entry(name, self.kind, size, None if self.mtime is None else float(self.mtime), fault)
 
     @classmethod

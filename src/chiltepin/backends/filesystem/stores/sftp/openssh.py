@@ -99,12 +99,13 @@ class OpenSSH:
                 raise ConfigError(f"SFTP has no option {option!r}; {suggest(option, _KNOWN)}")
         if parts.password:
             raise ConfigError(
-                "A URL of SFTP takes no password; write sftp://user@host/path, and use a key or password: {env: NAME}."
+                "An SFTP URL must not contain a password; write sftp://user@host/path, and use a key or password: "
+                "{env: NAME}."
             )
         self.host = parts.hostname or ""
         # ssh would take it for an option, or a part of one.
         if not self.host or self.host.startswith("-"):
-            raise ConfigError("A URL of SFTP names a host; write one such as 'sftp://user@host/folder'.")
+            raise ConfigError("An SFTP URL needs a host; write one such as 'sftp://user@host/folder'.")
         self.user = unquote(parts.username or "") or str(options.get("username", ""))
         self.port = int(parts.port or options.get("port", 0))
         # All of it: a folder of the server may have "?" or "#" in its name.
@@ -197,7 +198,9 @@ class OpenSSH:
         A missing ssh is a ``Fault``.
         """
         if shutil.which("ssh") is None:
-            raise Fault("ENDPOINT_ERROR", "SFTP needs the command ssh, which is not here; install OpenSSH's client.")
+            raise Fault(
+                "ENDPOINT_ERROR", "SFTP needs the command ssh, which is not installed; install the OpenSSH client."
+            )
         # Not a pipe: a shared connection may keep it open, and it would not be read.
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the caller
         process = subprocess.Popen(  # noqa: S603 - no shell, and the host is not an option
@@ -226,7 +229,7 @@ class OpenSSH:
             shown = " ".join(words[:_SHOWN].decode(errors="replace").split())
             reason = (
                 f"{self.host} sends text before SFTP begins ({shown!r}); "
-                "see that the start files of the shell there, such as .bashrc, print nothing."
+                "check that the shell's start files there, such as .bashrc, print nothing."
             )
             return Fault("ENDPOINT_ERROR", reason)
         return _failure(self.host, said, self._typed)
@@ -279,21 +282,23 @@ def _failure(host: str, said: str, typed: Callable[..., str]) -> Exception:
     if "Host key verification failed" in said or "IDENTIFICATION HAS CHANGED" in said:
         return Fault(
             "CONNECT_FAILED",
-            f"The host key of {host} is not in known_hosts, or another one is; compare it with what its operators "
-            f"publish, and accept it by `{typed()}`.",
+            f"The host key of {host} is missing from known_hosts or differs from it; compare it with the key that its "
+            f"operators publish, and accept it with `{typed()}`.",
         )
     if "Permission denied" in said or "Too many authentication failures" in said:
         return Fault(
             "PERMISSION_DENIED",
-            f"{host} lets nobody in without being asked; see that `{typed('-o', 'BatchMode=yes')}` works here.",
+            f"{host} rejected the non-interactive login; check that `{typed('-o', 'BatchMode=yes')}` works here.",
         )
     if "subsystem request failed" in said:
-        return Fault("ENDPOINT_ERROR", f"{host} has no SFTP; ask its operators for it.")
+        return Fault("ENDPOINT_ERROR", f"{host} does not offer SFTP; ask its operators.")
     unknown = _UNKNOWN_HOST.search(said)
     # With EAI_AGAIN, the name server did not reply (getaddrinfo(3)).
     if unknown and "Temporary failure" not in said:
         name = unknown.group(1)
         return Fault("CONNECT_FAILED", f"No host is named {name}; correct the URL of the endpoint, or ~/.ssh/config.")
     if "Bad configuration option" in said or "Bad owner or permissions" in said or "command-line" in said:
-        return Fault("ENDPOINT_ERROR", f"ssh does not take its settings for {host}; see what `{typed()}` says.")
-    return ConnectionLostError("CONNECT_FAILED", f"{host} cannot be reached ({said}); see that `{typed()}` works here.")
+        return Fault("ENDPOINT_ERROR", f"ssh rejects its settings for {host}; see the output of `{typed()}` says.")
+    return ConnectionLostError(
+        "CONNECT_FAILED", f"{host} could not be reached ({said}); check that `{typed()}` works here."
+    )

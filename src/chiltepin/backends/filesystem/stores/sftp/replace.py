@@ -97,7 +97,7 @@ def refuse_other_size(connection: Connection, handle: bytes, facts: Attributes, 
     else:
         right = facts.size == size
     if not right:
-        raise Fault("FILE_SIZE_CHANGED", f"{path} was written, but has not the size of what was sent.")
+        raise Fault("FILE_SIZE_CHANGED", f"{path} was written, but its size differs from the source.")
 
 
 def refuse_lost_time(mtime: float, facts: Attributes, path: str) -> None:

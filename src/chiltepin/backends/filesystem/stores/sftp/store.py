@@ -132,11 +132,11 @@ class SftpStore:
         if facts is None or facts.kind != "dir":
             raise Fault(
                 "FILE_NOT_FOUND",
-                f"The root of the endpoint, {self._login.path} on {self._login.host}, is not there; make it first.",
+                f"The root of the endpoint, {self._login.path} on {self._login.host}, does not exist; create it first.",
             )
         root = next((name for name, _ in names(told.result())), "")
         if not root.startswith("/"):
-            raise Fault("ENDPOINT_ERROR", f"{self._login.host} does not tell where {self._login.path} is.")
+            raise Fault("ENDPOINT_ERROR", f"{self._login.host} does not report the full path of {self._login.path}.")
         return root
 
     def path(self, parts: Parts) -> str:
@@ -211,7 +211,7 @@ class SftpStore:
         (asked,) = self.connection().ask(Request(MessageType.READLINK, pack_string(place), about=place))
         target = next((name for name, _ in names(asked.result())), "")
         if not target:
-            raise Fault("INVALID_SYMLINK", f"The server does not tell where the link {place} leads.")
+            raise Fault("INVALID_SYMLINK", f"The server does not report the target of the link {place}.")
         return at, target
 
     def _refuse_no_folder(self, parts: Parts, looked: Sequence[Attributes | None]) -> None:
