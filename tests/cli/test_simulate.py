@@ -264,20 +264,22 @@ def test_a_fault_hits_so_many_requests(folder):
     assert said == "503 ServiceUnavailable\nGlobusConnectionError\nanswered True\n"
 
 
-#: A client of Globus Compute, which logs in and asks for the versions of the service as soon as it is made.
+#: What the SDK of Globus Compute reads and asks as soon as its client is made; loading it would take seconds.
 COMPUTE_CLIENT = """
-from globus_compute_sdk import Client
-client = Client()
-print(client.app.login_required(), client.web_service_address)
+import os, urllib.request
+assert os.environ["GLOBUS_COMPUTE_CLIENT_ID"] and os.environ["GLOBUS_COMPUTE_CLIENT_SECRET"]
+with urllib.request.urlopen("http://localhost:5000/v2/version?service=all") as answer:
+    print(os.environ["GLOBUS_SDK_ENVIRONMENT"], answer.status)
 """
 
 
-def test_a_program_logs_in_to_globus_compute(folder):
-    """With one option, the SDK of Globus Compute logs in here, without a question; its port may be taken by others."""
-    with socket.socket() as probe:
-        free = probe.connect_ex(("127.0.0.1", 5000)) != 0
-    ended = simulate(*COLLECTIONS, "--compute", *python(COMPUTE_CLIENT), code=0 if free else 1)
-    assert ended.stdout == ("False http://localhost:5000\n" if free else "")
+def test_a_program_finds_globus_compute(folder):
+    """With one option, the SDK of Globus Compute finds a login and its service at the only port that it knows."""
+    words = [warm_command("chiltepin"), "simulate", *COLLECTIONS, "--compute", *python(COMPUTE_CLIENT)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    if "Cannot listen on port 5000" in ended.stderr:
+        pytest.skip("Another program listens on port 5000.")
+    assert (ended.stdout, ended.returncode) == ("local 200\n", 0)
 
 
 # Without one.
