@@ -18,11 +18,18 @@ from chiltepin.transfers.resolve import resolve_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
 
     from typing_extensions import Unpack
 
     from chiltepin.model import SyncLevel
     from chiltepin.transfers.arguments import DeleteOptions, TransferOptions
+
+    # An argument of a task, or a future of it.
+    Text = str | Future[str]
+    Path = str | os.PathLike[str] | Future[str] | Future[os.PathLike[str]]
+    Number = float | Future[float]
+    Flag = bool | Future[bool]
 
 __all__ = [
     "FileFuture",
@@ -55,28 +62,28 @@ _DELETE = Operation(
 
 
 def transfer_task(
-    src_ep: Any,
-    dst_ep: Any,
-    src_path: Any,
-    dst_path: Any,
-    timeout: Any = 3600,
-    polling_interval: Any = 30,
+    src_ep: Text,
+    dst_ep: Text,
+    src_path: Path,
+    dst_path: Path,
+    timeout: Number = 3600,
+    polling_interval: Number = 30,
     client: Any = None,
-    recursive: Any = False,
+    recursive: Flag = False,
     *,
     executor: str | list[str] | None = None,
     inputs: Sequence[Any] | None = (),
     check: bool | None = None,
     workers: int | None = None,
-    sync_level: Any = None,
-    verify_checksum: Any = True,
-    preserve_timestamp: Any = False,
+    sync_level: SyncLevel | Future[SyncLevel] | None = None,
+    verify_checksum: Flag = True,
+    preserve_timestamp: Flag = False,
     include: Any = (),
     exclude: Any = (),
     filters: Any = (),
-    checksum: Any = "",
-    delete_destination_extra: Any = False,
-    label: Any = "",
+    checksum: Text = "",
+    delete_destination_extra: Flag = False,
+    label: Text = "",
     walltime: float | None = None,
     outputs: None = None,
     stdout: None = None,
@@ -203,19 +210,19 @@ def transfer_task(
 
 
 def delete_task(
-    src_ep: Any,
-    src_path: Any,
-    timeout: Any = 3600,
-    polling_interval: Any = 30,
+    src_ep: Text,
+    src_path: Path,
+    timeout: Number = 3600,
+    polling_interval: Number = 30,
     client: Any = None,
-    recursive: Any = False,
+    recursive: Flag = False,
     *,
     executor: str | list[str] | None = None,
     inputs: Sequence[Any] | None = (),
     check: bool | None = None,
     workers: int | None = None,
-    ignore_missing: Any = False,
-    label: Any = "",
+    ignore_missing: Flag = False,
+    label: Text = "",
     walltime: float | None = None,
     outputs: None = None,
     stdout: None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import chiltepin
@@ -41,6 +42,14 @@ def move_with_options() -> chiltepin.TransferFuture:
     """Start a transfer with options of a service, and one with an option that does not exist."""
     chiltepin.transfer_task("a", "b", "/a", "/b", executor="local", encrypt_dat=True)  # type: ignore[call-arg]
     return chiltepin.transfer_task("a", "b", "/a", "/b", executor="local", encrypt_data=True, notify=["failed"])
+
+
+def move_with_futures(name: Future[str], wrong: Future[int]) -> chiltepin.TransferFuture:
+    """Start a transfer of what futures give; a value or a future of another type is an error."""
+    chiltepin.transfer_task("a", "b", "/a", wrong, executor="local")  # type: ignore[arg-type]
+    chiltepin.transfer_task("a", "b", "/a", "/b", executor="local", sync_level="sise")  # type: ignore[arg-type]
+    chiltepin.delete_task("a", "/a", executor="local", recursive="yes")  # type: ignore[arg-type]
+    return chiltepin.transfer_task("a", name, name, "/b", executor="local", sync_level="size", timeout=60)
 
 
 def look(future: chiltepin.TransferFuture) -> tuple[TaskHandle | None, TaskStatus, bool]:
