@@ -144,10 +144,10 @@ class _Results:
         message = self._results.get(timeout_ms=timeout_ms)
         if message is not None:
             _receive(self._executor, pickle.loads(message))  # noqa: S301 - from the executor's own interchange
-        elif not isinstance(self._executor, GuardedHTEX) and time.monotonic() >= self._next_check:
+        elif time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + _POLL_MS / 1000
-            if self._seen_dead and not self._executor.bad_state_is_set:
-                _fail_executor(self._executor)
+            if self._seen_dead:
+                fail_dead([self._executor])
             # At the next check: what it sent before its end is read first.
             self._seen_dead = _is_dead(self._executor)
 
@@ -186,20 +186,22 @@ def _dead_interchange(executor: HighThroughputExecutor) -> BadStateException:
     return BadStateException(executor, reason)
 
 
-def _fail_executor(executor: HighThroughputExecutor) -> None:
-    """End all present and later tasks of an executor whose interchange has ended."""
-    executor._executor_exception = _dead_interchange(executor)  # noqa: SLF001 - Parsl's own method leaves tasks pending
+def fail_dead(executors: Iterable[ParslExecutor]) -> None:
+    """End all tasks, present and later, of executors whose interchange has ended: Parsl would ask it to stop blocks."""
+    for executor in executors:
+        if isinstance(executor, HighThroughputExecutor) and _is_dead(executor) and not executor.bad_state_is_set:
+            if isinstance(executor, GuardedHTEX):
+                # First, so that no worker moves data when the tasks have ended.
+                executor.stop_blocks()
+            error = _dead_interchange(executor)
+            logger.error("Executor %r is given up: %s", executor.label, error)
+            _give_up(executor, error)
+
+
+def _give_up(executor: HighThroughputExecutor, error: BadStateException) -> None:
+    executor._executor_exception = error  # noqa: SLF001 - Parsl's own method leaves tasks pending
     executor._executor_bad_state.set()  # noqa: SLF001
     _fail_tasks(executor)
-
-
-def fail_dead(executors: Iterable[ParslExecutor]) -> None:
-    """Mark executors whose interchange has ended as failed: Parsl would ask it to stop its workers."""
-    for executor in executors:
-        # Ours handle that themselves.
-        plain = isinstance(executor, HighThroughputExecutor) and not isinstance(executor, GuardedHTEX)
-        if plain and _is_dead(executor) and not executor.bad_state_is_set:
-            _fail_executor(executor)
 
 
 def _fail_tasks(executor: HighThroughputExecutor) -> None:
@@ -227,7 +229,6 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
 
     command_client: Any
     launch_cmd: str
-    _seen_dead = False
 
     def _start_local_interchange_process(self) -> None:
         # Here and not where it is made: a process may be forked in between.
@@ -243,17 +244,12 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
         super()._start_local_interchange_process()
 
     def poll_facade(self) -> None:
-        """Fail the tasks of an interchange that is dead; Parsl calls this at each tick of its strategy."""
+        """Look after the jobs, unless the interchange is dead; Parsl calls this at each tick of its strategy."""
         if self.bad_state_is_set:
             # Tasks that were just being submitted when it broke.
             _fail_tasks(self)
         elif not _is_dead(self):
             super().poll_facade()
-        elif self._seen_dead:
-            self._fail_executor()
-        else:
-            # Until the next tick: the interchange may have sent the reason why it ends.
-            self._seen_dead = True
 
     def withdraw(self, future: Future[Any], error: Exception) -> None:
         """End a task with an error, if no worker has been given it; if one has, nothing happens."""
@@ -264,12 +260,8 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
             with contextlib.suppress(BadStateException):
                 self.outgoing_q.put({"task_id": number, "context": context, "buffer": b"", "error": serialize(error)})
 
-    def _fail_executor(self) -> None:
-        # First, so that no worker moves data when the tasks have ended.
-        self._stop_blocks()
-        self.set_bad_state_and_fail_all(_dead_interchange(self))
-
-    def _stop_blocks(self) -> None:
+    def stop_blocks(self) -> None:
+        """Stop all workers, as the interchange cannot."""
         _, jobs = self._get_block_and_job_ids()
         try:
             self.provider.cancel(jobs)
@@ -284,23 +276,21 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
             # Its text is the whole output of the jobs, which the log has as well.
             exception = TooManyJobFailuresError(_excerpt(str(exception)))
         known = isinstance(exception, BadStateException)
-        self._executor_exception = exception if known else BadStateException(self, exception)
-        self._executor_bad_state.set()
-        _fail_tasks(self)
+        _give_up(self, exception if known else BadStateException(self, exception))
 
     def scale_in(self, blocks: int, max_idletime: float | None = None) -> list[str]:
         """Stop blocks of workers; as Parsl's own, but also without an interchange."""
         try:
             stopped: list[str] = super().scale_in(blocks, max_idletime)
         except CommandClientBadError:
-            self._fail_executor()
+            fail_dead([self])
             return []
         return stopped
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """End; Parsl leaves the workers of an executor that has failed."""
         if self.bad_state_is_set:
-            self._stop_blocks()
+            self.stop_blocks()
         super().shutdown(timeout)
 
 
