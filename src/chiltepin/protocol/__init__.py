@@ -191,7 +191,7 @@ class Shard:
     range_size : int
         How many bytes of a large file are one `FileRange`; a file of at least two of them may be divided.
     owner : str
-        The process that hands out the shards; see `chiltepin.backends.processes.process_id`.
+        The process that hands out the shards; see ``chiltepin.backends.processes.process_id``.
     range : FileRange or None
         A part of one large file, instead of folders.
     resumed : bool
