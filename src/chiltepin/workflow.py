@@ -217,7 +217,21 @@ def _loaded() -> DataFlowKernel | None:
         return None
 
 
+def _make_run_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    if reason:
+        raise ConfigError(
+            f"Parsl cannot write its logs to {os.path.abspath(folder)!r} ({reason}); start in a folder that you can "
+            "write to, or give run_dir=."
+        )
+
+
 def _start(config: parsl.Config) -> DataFlowKernel:
+    _make_run_folder(config.run_dir)
     with _LOADING:
         try:
             return parsl.load(config) if _loaded() is None else parsl.DataFlowKernel(config)

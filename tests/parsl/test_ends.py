@@ -21,7 +21,7 @@ from parsl_configs import HERE, living, make_htex
 from waiting import until
 
 from chiltepin import transfer_task
-from chiltepin.errors import AppFailedError, TaskCanceledError
+from chiltepin.errors import AppFailedError, ConfigError, TaskCanceledError
 from chiltepin.parsl.shutdown import shutdown_of
 from chiltepin.tasks import join_task, python_task
 from chiltepin.workflow import Workflow
@@ -342,6 +342,13 @@ class TestOnEnd:
         assert len(seen) == 1
         assert "the end goes on without it" in caplog.text
         assert_given_up(future)
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tmp_path):
+    """A workflow that cannot write its logs does not start; the error names the folder and what to do."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"logs to '.*/file/runs' \(Not a directory\); start in a folder"):
+        Workflow({}, run_dir=tmp_path / "file" / "runs").start()
 
 
 TWICE = """
