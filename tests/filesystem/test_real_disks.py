@@ -108,10 +108,10 @@ def test_a_full_disk(done, kind, large):
     assert alone[4].endswith("No space left on device; make room there, then run it again.")
     assert after.keys() == {"large", "filler"}
     assert after["large"] == (3, b"old")
-    # A file that is being written when another one finds no space finds none, too.
+    # A file that is being written when another one finds no space finds none, too; no other one is begun.
     assert tree[:2] == ("FAILED", "NO_SPACE_LEFT")
-    assert tree[2] == len(half) < 40
-    assert tree[3] <= 3
+    assert tree[2] == len(half)
+    assert len(half) + tree[3] < 40
     assert set(half.values()) <= {(240_000, b"new")}
     assert listed - {"lost+found"} == {"large", "filler", "d"}
     assert freed == [("SUCCEEDED", "", 1)] * 2
