@@ -40,6 +40,16 @@ def split(request: Request) -> list[Request]:
     return [replace(kind, items=(item,)) for item in request.items]  # type: ignore[arg-type]
 
 
+#: Characters of the labels of a shared task, which leave room for the mark of the backend.
+_LABELS = 80
+
+
+def _joined(labels: set[str]) -> str:
+    """Return the label of a task: those of its requests, as many characters as fit."""
+    text = ", ".join(sorted(labels - {""}))
+    return text if len(labels) == 1 or len(text) <= _LABELS else f"{text[:_LABELS].rstrip(' ,')}..."
+
+
 class Backoff:
     """When to repeat a request to the service that failed."""
 
@@ -219,7 +229,7 @@ class Batch(TaskProgress):
             limit, self.expires = today + timedelta(seconds=last - now), last + policy.wait_times.CLOCK_SKEW
             own = [pending.request.deadline for pending in pending_requests if pending.request.deadline]
             labels = {pending.request.label for pending in pending_requests}
-            common = {"label": labels.pop() if len(labels) == 1 else "", "deadline": min([limit, *own])}
+            common = {"label": _joined(labels), "deadline": min([limit, *own])}
             self.items = items = tuple(self.requests_by_item)
             self.per_item = per_item and len(items) > 1 and len(pending_requests) > 1
             if isinstance(self.kind, DeleteRequest):
