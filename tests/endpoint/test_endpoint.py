@@ -137,7 +137,7 @@ class TestMistakes:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
         for call, name in ((endpoint.configure, "two"), (endpoint.start, "one"), (endpoint.stop, "one")):
-            with pytest.raises(RuntimeError, match=r"run: pip install 'chiltepin\[endpoint\]'"):
+            with pytest.raises(RuntimeError, match=r"run: pip install globus-compute-endpoint"):
                 call(name)
 
 

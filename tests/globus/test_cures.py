@@ -21,8 +21,8 @@ from chiltepin.testing.simulator import Simulator
 from chiltepin.testing.simulator.oauth import User
 
 #: How a message names a command: to its end, to the next sentence, or to what has to be done first.
-COMMAND = re.compile(r"(?:[Tt]ype|run)(?: again)?: (chiltepin .+?)(?= \(|\. See|, then: |$)")
-THEN = re.compile(r"then: (chiltepin .+?)$")
+COMMAND = re.compile(r"(?:[Tt]ype|run)(?: again)?: (chiltepin .+?)(?= \(|\. See|\.$|, then: |$)")
+THEN = re.compile(r"then: (chiltepin .+?)\.?$")
 
 SETTINGS = """\
 data:

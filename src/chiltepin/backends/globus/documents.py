@@ -64,8 +64,8 @@ def unsupported_reason(request: TransferRequest, source: Collection, destination
         return ""
     if request.filters:
         return (
-            "Globus does not promise to keep what include and exclude leave out when it removes what is too much; "
-            "leave them out, or delete_destination_extra."
+            "Globus may remove files that the filters exclude when it removes extra files; use either filters or "
+            "delete_destination_extra."
         )
     (item,) = request.items
     origin, goal = global_path(item.source, source), global_path(item.destination, destination)
