@@ -871,7 +871,7 @@ def test_a_backend_stays_in_its_process(backend):
     [
         ({}, {"notfy": True}, "no option 'notfy'; did you mean 'notify'"),
         ({}, {"notify": "yes"}, "data.globus.notify is 'yes'; write true or false"),
-        ({"x": {}}, {}, "Endpoint 'x' names no collection"),
+        ({"x": {}}, {}, "Endpoint 'x' has no collection"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(places, options, sentence):
