@@ -87,7 +87,7 @@ def test_a_service_that_refuses_is_shown(service):
 
 def test_nothing_to_show_is_a_sentence(local):
     """Without activity it says so, in words; for programs it is nothing."""
-    assert "Nothing has moved" in local.run("activity").out
+    assert "No activity" in local.run("activity").out
     assert local.run("activity", "-F", "json").out == ""
 
 
@@ -110,7 +110,7 @@ def test_a_wrong_since_is_a_sentence(local, wrong):
     """What is no time, or is still to come, ends with 2 and examples of what to write."""
     ended = local.run("activity", f"--since={wrong}")
     assert ended.code == 2
-    assert re.search(r"write how long ago, such as 30m, 2h or 7d|write a time that is past", ended.err)
+    assert re.search(r"write a period, such as 30m, 2h or 7d|write a time in the past", ended.err)
 
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -220,7 +220,7 @@ def test_a_page_that_cannot_be_written_is_a_sentence(local):
     """A folder that is not there ends with 1 and one line."""
     ended = local.run("activity", "--html", "nowhere/page.html")
     assert ended.code == 1
-    assert re.fullmatch(r"chiltepin: The page cannot be written to 'nowhere/page.html': No such .*\n", ended.err)
+    assert re.fullmatch(r"chiltepin: Could not write the page to 'nowhere/page.html': No such .*\n", ended.err)
 
 
 @pytest.mark.parametrize("other", [("--follow",), ("-F", "json")])

@@ -160,8 +160,8 @@ def test_ctrl_c_stops_in_an_orderly_way(slowly):
     with slowly.begin() as terminal:
         terminal.type(CTRL_C)
         assert terminal.ended() == 130
-    assert "Stopping in an orderly way" in terminal.shown
-    assert "Interrupted. Moved before: 0 files" in terminal.shown
+    assert "Shutting down cleanly" in terminal.shown
+    assert "Interrupted. Transferred before: 0 files" in terminal.shown
     if slowly.world.simulator:
         [task] = slowly.world.simulator.tasks.values()
         assert task.document()["fatal_error"]["code"] == "CANCELED"
@@ -175,10 +175,10 @@ def test_a_second_ctrl_c_leaves_at_once(local):
     slowly.before = f"{SLOW}\n{STUCK}"
     with slowly.begin() as terminal:
         terminal.type(CTRL_C)
-        terminal.until("Stopping in an orderly way")
+        terminal.until("Shutting down cleanly")
         terminal.type(CTRL_C)
         assert terminal.ended() == 130
-    assert "Moved before" not in terminal.shown
+    assert "Transferred before" not in terminal.shown
 
 
 def test_the_end_that_a_batch_system_sends_is_orderly_too(local):

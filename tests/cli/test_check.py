@@ -132,7 +132,7 @@ def test_an_endpoint_of_another_backend_is_no_failure(local):
     """An endpoint without a place on the backend is told, and the exit code is 0 unless it was named."""
     ended = local.run("check", "--backend", "globus")
     assert ended.code == 0
-    assert "a: it has no place on backend 'globus'; to give it one, add 'globus:' below it." in ended.out
+    assert "a: it is not configured for backend 'globus'; to use it there, add 'globus:' below it." in ended.out
     assert local.run("check", "a", "--backend", "globus").code == 1
 
 

@@ -50,7 +50,7 @@ def test_the_pipeline_runs_and_shows_each_step(ended):
     for line in (
         r"Stage observations to hpc-scratch: 24 files, \d\.\d MB in .* \(.*/s\)",
         r"Summarize them there in ",
-        r"Bring the summary back to my-laptop: 1 file, \d+ bytes in ",
+        r"Copy the summary back to my-laptop: 1 file, \d+ bytes in ",
         r"Clean up hpc-scratch: 25 files in ",
         r"210,240 rows summarized, every file compared",
         r"chiltepin\.yaml ",
@@ -101,7 +101,7 @@ def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path):
         [COMMAND, "demo", "--folder", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.returncode == 1
-    assert "name another folder with --folder" in ended.stderr
+    assert "choose another folder with --folder" in ended.stderr
     assert os.listdir(tmp_path) == ["mine"]
     (tmp_path / "chiltepin.yaml").write_text("data: {}")
     ended = subprocess.run(

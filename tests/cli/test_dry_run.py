@@ -112,7 +112,7 @@ def test_the_lists_for_people(filled):
         "  2 files, 9 bytes would move if the content differs\n"
         "    /data/other.csv -> /in/other.csv\n"
         "    /data/same.csv -> /in/same.csv\n"
-        "  2 files would be left alone\n"
+        "  2 files would be skipped\n"
         "  3 paths would be deleted\n"
         "    /in/extra.csv\n"
         "    /in/gone/deep/a.csv\n"

@@ -67,7 +67,7 @@ def test_a_login_without_a_browser_lasts_until_the_logout(terminal):
     assert (again.returncode, again.stdout) == (0, "Already logged in as scientist@example.org.\n")
     ended = terminal.run("logout")
     assert (ended.returncode, ended.stdout) == (0, "Logged out.\n")
-    assert terminal.run("logout").stdout == "Nobody was logged in.\n"
+    assert terminal.run("logout").stdout == "You were not logged in.\n"
     assert terminal.run("whoami").returncode == 4
 
 

@@ -318,15 +318,15 @@ def test_the_environment_for_a_shell(how, folder):
         (("--collection", "my-laptop="), "'my-laptop=' is not NAME=FOLDER"),
         (("--collection", "a\nb=folder"), "'a\\nb=folder' is not NAME=FOLDER"),
         (("--collection", "a=b", "--collection", "a=c"), "'a' is there twice"),
-        (("--collection", "a=file"), "/file is a file; name a folder for 'a'"),
+        (("--collection", "a=file"), "/file is a file; choose a folder for 'a'"),
         ((*COLLECTIONS, "--port", "70000"), "70000 is not in the range"),
         ((*COLLECTIONS, "--latency", "-1"), "-1.0 is not in the range"),
         ((*COLLECTIONS, "--compute", "--port", "80"), "--compute listens on port 5000"),
         ((*COLLECTIONS, "--bandwidth", "fast"), "'fast' is not a valid number"),
-        ((*COLLECTIONS, "--fail", "POST /transfer"), "'POST /transfer' is no failure"),
-        ((*COLLECTIONS, "--fail", "/transfer:200"), "'/transfer:200' is no failure"),
-        ((*COLLECTIONS, "--fail", "/transfer:503:0"), "'/transfer:503:0' is no failure"),
-        ((*COLLECTIONS, "--fail", "POST transfer:503"), "'POST transfer:503' is no failure"),
+        ((*COLLECTIONS, "--fail", "POST /transfer"), "'POST /transfer' is not a valid failure"),
+        ((*COLLECTIONS, "--fail", "/transfer:200"), "'/transfer:200' is not a valid failure"),
+        ((*COLLECTIONS, "--fail", "/transfer:503:0"), "'/transfer:503:0' is not a valid failure"),
+        ((*COLLECTIONS, "--fail", "POST transfer:503"), "'POST transfer:503' is not a valid failure"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
 )
@@ -358,7 +358,7 @@ def test_a_port_that_is_taken(folder):
         error = simulate(*COLLECTIONS, "--port", str(port), "--", "true", code=1).stderr
     assert error == (
         f"chiltepin: Cannot listen on port {port}: Address already in use; "
-        "give another --port, or none for a free one.\n"
+        "set another --port, or omit it to use a free one.\n"
     )
 
 

@@ -63,13 +63,11 @@ def test_what_is_missing_at_the_source_is_skipped_and_named(filled):
     lines = "/data/x.csv /in/x.csv\n/data/none.csv /in/none.csv\n"
     ended = filled.run("transfer", "a", "b", "--batch", "-", "--skip-source-errors", stdin=lines)
     assert ended.code == 0
-    assert ended.err.splitlines() == [
-        "chiltepin: Skipped, because it does not exist or may not be read: /data/none.csv"
-    ]
+    assert ended.err.splitlines() == ["chiltepin: Skipped because it is missing or unreadable: /data/none.csv"]
     assert names(filled.b) == ["in/x.csv"]
     record = filled.json("activity")
     assert (record["state"], record["files_skipped"], record["skipped_paths"]) == ("succeeded", 1, ["/data/none.csv"])
-    assert "may not be read: /data/none.csv" in filled.run("activity").out
+    assert "unreadable: /data/none.csv" in filled.run("activity").out
     shown = filled.json("transfer", "a:/no", "b:/no", "--skip-source-errors")
     assert (shown["state"], shown["files_done"], shown["skipped_paths"]) == ("succeeded", 0, ["/no"])
 
@@ -174,7 +172,9 @@ def test_one_bad_line_does_not_keep_the_others(filled):
     assert "/none" in failure["message"]
     assert {"source": "/none", "destination": "/y"} in failure["items"]
     assert "/none" in ended.err
-    assert re.search(r"Moved nevertheless: 20 files\.|1 of 21 items failed; 20 files, \d+ bytes? done\.", ended.err)
+    assert re.search(
+        r"Transferred despite the failure: 20 files\.|1 of 21 items failed; 20 files, \d+ bytes? done\.", ended.err
+    )
     assert len(names(filled.b)) == 20
 
 
@@ -184,14 +184,14 @@ def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
     service.simulator.collection("a").denied.add("/secret")
     ended = service.run("transfer", "a", "b", "--batch", "-", stdin="/secret/x /x\n/secret/y /y\n")
     assert ended.code == 1
-    assert re.search(r"Waits up to 2 s for this to heal: .*/secret", ended.err)
+    assert re.search(r"Waits up to 2 s for this to recover: .*/secret", ended.err)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("a:/data", "b:/x"), "give --recursive to move it."),
-        (("a:/data/x.csv", "b:/x", "-r"), "leave --recursive out to move it."),
+        (("a:/data/x.csv", "b:/x", "-r"), "omit --recursive to move it."),
         (("a:/data/x.csv", "b:/x", "--backend", "glob"), "The argument --backend 'glob' names"),
         (("a:/data/x.csv", "b:/x", "--checksum", "md5:0"), "--checksum 'md5:0' is no checksum"),
         (("a:/label=True", "b:/x"), "There is no /label=True on"),
@@ -227,14 +227,14 @@ def test_a_hostile_name_does_not_reach_the_terminal(filled):
         (("a:/data/x.csv", "b:/in/"), "write b:/in/x.csv, or add --recursive"),
         (("a:/data/x.csv", "b:/x", "--include", "*"), "add --recursive"),
         (("a", "b:/x"), "a:/data"),
-        (("a:/x", ":/x"), "names no endpoint"),
+        (("a:/x", ":/x"), "has no endpoint"),
         (("a:/x", "b:/x", "--timeout", "0"), "--timeout"),
         (("a:/x", "b:/x", "--label", "x" * 129), "128"),
         (("a:/x", "b:/x", "-s", "never"), "checksum"),
         (("a", "b", "--batch", "nowhere.txt"), "nowhere.txt"),
-        (("a", "b", "-r", "--batch", "-"), "in the lines of --batch"),
+        (("a", "b", "-r", "--batch", "-"), "With --batch, write"),
         (("a", "b", "--batch", "-", "--exclude", "*"), "--recursive"),
-        (("a", "b", "--batch", "-", "--delete-destination-extra"), "leave --batch out"),
+        (("a", "b", "--batch", "-", "--delete-destination-extra"), "omit --batch"),
         (("a:/x", "b:/x", "--delete-destination-extra"), "give --recursive"),
         (("a:/x", "b:/x", "--checksum", "sha256:1"), "64 hexadecimal digits"),
     ],
@@ -252,7 +252,7 @@ def test_an_error_of_usage_is_exit_code_2(local, words, said):
         ("one two three", "3 paths"),
         ("one two --force", "'--force'"),
         ("'one two", "quot"),
-        ("#", "no line"),
+        ("#", "batch is empty"),
     ],
 )
 def test_a_line_that_is_no_pair_is_named(local, line, said):
@@ -298,7 +298,7 @@ def test_who_moves_the_bytes_cannot_go(local, backend):
     """--detach is an error of usage where this process moves the bytes."""
     ended = local.run("transfer", "a:/x", "b:/x", "--detach", "--backend", backend)
     assert ended.code == 2
-    assert "leave --detach out" in ended.err
+    assert "omit --detach" in ended.err
 
 
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):

@@ -52,7 +52,7 @@ def single_file(executor):
 
 
 def folder(executor):
-    """Move what is in a folder."""
+    """Transfer the contents of a folder."""
     future = transfer_task(
         src_ep="my-laptop",
         dst_ep="hpc-scratch",

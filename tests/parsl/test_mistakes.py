@@ -93,7 +93,7 @@ IN_A_WORKFLOW = {
     "a folder as the destination of a file": (
         lambda: move(dst_path="/results/"),
         ValueError,
-        "dst_path='/results/' is a folder, and a file needs its whole new path; write '/results/file'",
+        "dst_path='/results/' is a folder, but a file needs its full new path; write '/results/file'",
     ),
     "a path out of the endpoint": (
         lambda: move("/../../etc/passwd"),

@@ -31,7 +31,7 @@ def read_batch(file: Iterable[str]) -> list[BatchLine]:
     """
     found = [line for number, text in enumerate(file, 1) if (line := _parse_line(text, number)) is not None]
     if not found:
-        raise click.UsageError("There is no line in the batch; write 'SOURCE DESTINATION', one pair a line.")
+        raise click.UsageError("The batch is empty; write 'SOURCE DESTINATION', one pair per line.")
     return found
 
 
@@ -51,7 +51,7 @@ def _parse_line(text: str, number: int) -> BatchLine | None:
             checksum = next(rest, "")
         elif word.startswith("-"):
             raise click.UsageError(
-                f"Line {number} of the batch has {word!r}; only --recursive and --checksum are known; "
+                f"Line {number} of the batch has {word!r}; only --recursive and --checksum are allowed there; "
                 f"write ./{word} if it is a path."
             )
         else:

@@ -20,9 +20,7 @@ __all__ = ["Context", "config_option", "data_options", "format_option"]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-config_option = click.option(
-    "--config", metavar="FILE", type=click.Path(dir_okay=False), help="The settings file to use."
-)
+config_option = click.option("--config", metavar="FILE", type=click.Path(dir_okay=False), help="Settings file to use.")
 format_option = click.option(
     "-F",
     "--format",
@@ -30,7 +28,7 @@ format_option = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="For people, or for programs.",
+    help="Output format.",
 )
 
 
@@ -53,8 +51,8 @@ class Context:
         file = self._config or default_file()
         if file is None:
             raise ConfigError(
-                f"No settings say where data is: there is no {FILE_NAME} here nor in your config folder; write one, or "
-                f"name one with --config FILE or 'export {FILE_VARIABLE}=FILE'."
+                f"No settings file found: write {FILE_NAME} in this folder or in your config folder, or name one with "
+                f"--config FILE or 'export {FILE_VARIABLE}=FILE'."
             )
         return file_data(file, self._backend)
 
@@ -78,7 +76,7 @@ class Context:
         # An endpoint that has a collection is also known by the collection's UUID.
         endpoint, path = parse_location(text, {*settings.endpoints, *settings.active_places})
         if not endpoint.strip():
-            raise click.UsageError(f"{text!r} names no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
+            raise click.UsageError(f"{text!r} has no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
         endpoint = endpoint_name(endpoint)
         place = resolve_endpoint(settings, endpoint)
         if path:
@@ -90,7 +88,7 @@ def data_options(command: Command) -> Command:
     """Add the options of all commands that use data; the command gets a ``context`` in their place."""
 
     @config_option
-    @click.option("--backend", metavar="NAME", help="What moves the bytes, instead of what the settings say.")
+    @click.option("--backend", metavar="NAME", help="Backend to use instead of the one in the settings.")
     @format_option
     @functools.wraps(command)
     def wrapped(*, config: str | None, backend: str | None, form: str, **given: Any) -> Any:

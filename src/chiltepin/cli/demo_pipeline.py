@@ -61,7 +61,7 @@ def pipeline(follow: Callable[[str, Future[Any]], None]) -> int:
         inputs=[summary],
         executor="local",
     )
-    follow("Bring the summary back to my-laptop", stage_out)
+    follow("Copy the summary back to my-laptop", stage_out)
 
     clean_up = delete_task(
         src_ep="hpc-scratch", src_path="/project", recursive=True, inputs=[stage_out], executor="local"

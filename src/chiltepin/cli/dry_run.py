@@ -43,7 +43,7 @@ def show(context: Context, request: Request) -> None:
         if seen.compares:
             _show_files("would move if the content differs", seen.compares)
         if seen.skipped:
-            click.echo(f"  {pluralize(seen.skipped, 'file')} would be left alone")
+            click.echo(f"  {pluralize(seen.skipped, 'file')} would be skipped")
     if isinstance(request, DeleteRequest) or (request.delete_destination_extra and not seen.problems):
         click.echo(f"  {pluralize(len(seen.deletes), 'path')} would be deleted")
         for path in seen.deletes:
@@ -51,7 +51,7 @@ def show(context: Context, request: Request) -> None:
     for problem in seen.problems[:MAX_PROBLEMS]:
         print_error(problem)
     if len(seen.problems) > MAX_PROBLEMS:
-        print_error(f"And {pluralize(len(seen.problems) - MAX_PROBLEMS, 'more problem')}; -F json has all of them.")
+        print_error(f"And {pluralize(len(seen.problems) - MAX_PROBLEMS, 'more problem')}; -F json lists all of them.")
 
 
 def _show_files(what: str, moves: Sequence[FileMove]) -> None:

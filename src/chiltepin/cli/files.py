@@ -20,7 +20,7 @@ def files_backend(context: Context) -> FilesBackend:
     backend = context.transfers.backend
     if not isinstance(backend, FilesBackend):
         raise UnsupportedOptionError(
-            f"Backend {backend.name!r} cannot look at a path, make a folder or rename; use ls, transfer and delete.",
+            f"Backend {backend.name!r} cannot inspect a path, create a folder or rename; use ls, transfer and delete.",
             backend=backend.name,
         )
     return backend

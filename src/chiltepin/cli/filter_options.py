@@ -20,10 +20,10 @@ _RULES = {
 }
 
 _HELP = {
-    "include": "Move files of such names, whatever a later --exclude says. Repeatable.",
-    "exclude": "Leave out files of such names, unless an earlier --include matches. Repeatable.",
-    "include_dirs": "Move folders of such names, whatever a later --exclude-dirs says. Repeatable.",
-    "exclude_dirs": "Leave out folders of such names, with all that is in them. Repeatable.",
+    "include": "Include files whose name matches, despite a later --exclude. Repeatable.",
+    "exclude": "Exclude files whose name matches, unless an earlier --include matches. Repeatable.",
+    "include_dirs": "Include folders whose name matches, despite a later --exclude-dirs. Repeatable.",
+    "exclude_dirs": "Exclude folders whose name matches and everything in them. Repeatable.",
 }
 
 

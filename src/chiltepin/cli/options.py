@@ -33,28 +33,26 @@ T = TypeVar("T")
 DAY = 86400.0
 
 
-label_option = click.option("--label", default="", metavar="TEXT", help="A name for people, at most 128 characters.")
+label_option = click.option("--label", default="", metavar="TEXT", help="Label of the task, at most 128 characters.")
 timeout_option = click.option(
     "--timeout",
     type=Number(SECONDS),
     default=DAY,
     metavar="SECONDS",
-    help="Stop what is not done by then; after a day, if not given.",
+    help="Stop the task after this time (default: 1 day).",
 )
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=int(COUNT.least), max=int(COUNT.most)),
     metavar="N",
-    help="Have so many processes of this machine move one folder together; as in the settings, if not given.",
+    help="Number of worker processes for one folder (default: as in the settings).",
 )
 
 
-_skip = click.option(
-    "--skip-source-errors", is_flag=True, help="Skip what does not exist or may not be read at the source."
-)
-_encrypt = click.option("--encrypt-data/--no-encrypt-data", default=None, help="Encrypt data on the network.")
+_skip = click.option("--skip-source-errors", is_flag=True, help="Skip source files that are missing or unreadable.")
+_encrypt = click.option("--encrypt-data/--no-encrypt-data", default=None, help="Encrypt data in transit.")
 _quota = click.option(
-    "--fail-on-quota-errors/--no-fail-on-quota-errors", default=None, help="Fail at the first error about a quota."
+    "--fail-on-quota-errors/--no-fail-on-quota-errors", default=None, help="Fail on the first quota error."
 )
 _algorithm = click.option(
     "--checksum-algorithm", default="", metavar="NAME", help="Verify files with md5, sha1, sha256 or sha512."
@@ -63,29 +61,32 @@ _deadline = click.option(
     "--deadline",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]),
     metavar="TIME",
-    help="Give up at this time, in UTC, such as 2030-01-31T12:00:00.",
+    help="Stop the task at this time (UTC), such as 2030-01-31T12:00:00.",
 )
 _notify = click.option(
-    "--notify", metavar="EVENTS", help="E-mail about: on, off, or some of succeeded,failed,inactive."
+    "--notify", metavar="EVENTS", help="E-mail notifications: on, off, or a list of succeeded,failed,inactive."
 )
 _submission_id = click.option(
-    "--submission-id", default="", metavar="UUID", help="The id of an earlier try, which makes no second task."
+    "--submission-id", default="", metavar="UUID", help="ID of an earlier submission, to avoid a second task."
 )
 
 
 def _local_user(option: str, where: str) -> Callable[..., Any]:
-    return click.option(option, default="", metavar="NAME", help=f"The account {where} to which the service maps you.")
+    return click.option(option, default="", metavar="NAME", help=f"Local account to use {where}.")
 
 
 def transfer_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a service that a transfer has; backends without them refuse them."""
-    users = _local_user("--source-local-user", "at the source"), _local_user("--destination-local-user", "there")
+    users = (
+        _local_user("--source-local-user", "at the source"),
+        _local_user("--destination-local-user", "at the destination"),
+    )
     return _decorated(command, _skip, _encrypt, _quota, _algorithm, *users, _notify, _deadline, _submission_id)
 
 
 def delete_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a service that a deletion has; backends without them refuse them."""
-    return _decorated(command, _local_user("--local-user", "there"), _notify, _deadline, _submission_id)
+    return _decorated(command, _local_user("--local-user", "on the endpoint"), _notify, _deadline, _submission_id)
 
 
 def _decorated(command: Callable[..., Any], *options: Callable[..., Any]) -> Callable[..., Any]:

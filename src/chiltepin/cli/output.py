@@ -38,7 +38,7 @@ MIN_WRAPPED = 16
 
 #: An argument of Python in a message: ``timeout=``, ``recursive=True``, ``backend='glob'``. Only after a blank, because
 #: a folder may be called ``label='x'``.
-_ARGUMENT = re.compile(r"(?<!\S)(?:(give )?([a-z_]+)=(True|False|'[^']*'|(?=\.)))")
+_ARGUMENT = re.compile(r"(?<!\S)(?:((?:give|set) )?([a-z_]+)=(True|False|'[^']*'|(?=\.)))")
 
 _STYLES = {
     "ok": "green",
@@ -125,7 +125,7 @@ def print_line(sentence: str, *, name: str = "", err: bool = False) -> None:
 def with_option_names(message: str) -> str:
     """Return a message with options of the command line in place of arguments of Python.
 
-    For example, ``give recursive=True, or a longer timeout=.`` becomes ``give --recursive, or a longer --timeout.``
+    For example, ``set recursive=True, or a longer timeout=.`` becomes ``set --recursive, or a longer --timeout.``
     """
     return _ARGUMENT.sub(_option, message)
 
@@ -133,7 +133,7 @@ def with_option_names(message: str) -> str:
 def _option(found: re.Match[str]) -> str:
     give, name, value = found[1] or "", f"--{found[2].replace('_', '-')}", found[3]
     if value == "False":
-        return f"leave {name} out"
+        return f"omit {name}"
     return f"{give}{name}" if value in ("", "True") else f"{give}{name} {value}"
 
 

@@ -63,13 +63,13 @@ class Since(click.ParamType):  # type: ignore[type-arg] # generic from click 8.4
             moment = _ago(value, now) or _moment(value)
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no time; write how long ago, such as 30m, 2h or 7d, or a day such as "
+                f"{value!r} is not a valid time; write a period, such as 30m, 2h or 7d, or a day such as "
                 f"{now.astimezone():%Y-%m-%d}, or a time such as {now.astimezone():%Y-%m-%dT%H:%M}.",
                 param,
                 ctx,
             )
         if moment > now:
-            self.fail(f"{value!r} is still to come; write a time that is past.", param, ctx)
+            self.fail(f"{value!r} is in the future; write a time in the past.", param, ctx)
         return moment
 
 
@@ -97,7 +97,7 @@ class NamePattern(click.ParamType):  # type: ignore[type-arg] # generic from cli
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[[str], bool]:
         """Return what tells whether a name matches."""
         if "/" in value:
-            self.fail(f"{value!r} has a slash, and names have none; write the folder in EP:PATH.", param, ctx)
+            self.fail(f"{value!r} contains a slash, which names cannot; write the folder in EP:PATH.", param, ctx)
         wanted = value.removeprefix("!")
         others = wanted != value
         if wanted.startswith("~"):

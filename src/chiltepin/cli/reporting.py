@@ -54,7 +54,7 @@ class Reporter:
             if status.reason and not status.state.final and status.reason not in self._printed:
                 self._printed.add(status.reason)
                 waits = (
-                    f"Waits up to {self._grace:g} s for this to heal: "
+                    f"Waits up to {self._grace:g} s for this to recover: "
                     if self._grace and status.code in policy.fault_codes.PERMANENT_CODES
                     else ""
                 )
@@ -112,8 +112,8 @@ def print_outcome(
         return
     if interrupted:
         # Without bytes: a service also counts those of an unfinished file.
-        whole = "the rest was not deleted" if deletes else "each whole; go on with --sync-level size"
-        verb = "Deleted" if deletes else "Moved"
+        whole = "other files were not deleted" if deletes else "each complete; resume with --sync-level size"
+        verb = "Deleted" if deletes else "Transferred"
         print_error(f"Interrupted. {verb} before: {pluralize(done.files, 'file')}, {whole}.")
         sys.exit(INTERRUPTED)
     _print_errors([error for _, error in failed], done, of=len(tasks), deletes=deletes)
@@ -127,25 +127,25 @@ def _skipped_paths(statuses: Sequence[TaskStatus]) -> list[str]:
 def _print_skipped(statuses: Sequence[TaskStatus]) -> None:
     paths = _skipped_paths(statuses)
     for path in paths[:MAX_ERRORS_PRINTED]:
-        print_error(f"Skipped, because it does not exist or may not be read: {path}")
+        print_error(f"Skipped because it is missing or unreadable: {path}")
     if len(paths) > MAX_ERRORS_PRINTED:
-        print_error(f"And {pluralize(len(paths) - MAX_ERRORS_PRINTED, 'more path')} skipped; -F json has them.")
+        print_error(f"And {pluralize(len(paths) - MAX_ERRORS_PRINTED, 'more path')} skipped; -F json lists them.")
 
 
 def _print_errors(errors: Sequence[BaseException], done: Totals, *, of: int, deletes: bool) -> None:
     for error in errors[:MAX_ERRORS_PRINTED]:
         print_error(str(error))
     if len(errors) > MAX_ERRORS_PRINTED:
-        print_error(f"And {pluralize(len(errors) - MAX_ERRORS_PRINTED, 'more failure')}; -F json has all of them.")
+        print_error(f"And {pluralize(len(errors) - MAX_ERRORS_PRINTED, 'more failure')}; -F json lists all of them.")
     if of > 1:
         print_error(f"{len(errors):,} of {pluralize(of, 'item')} failed; {_summary(done, deletes=deletes)} done.")
     elif done.files:
-        print_error(f"{'Deleted' if deletes else 'Moved'} nevertheless: {pluralize(done.files, 'file')}.")
+        print_error(f"{'Deleted' if deletes else 'Transferred'} despite the failure: {pluralize(done.files, 'file')}.")
 
 
 def _summary(done: Totals, *, deletes: bool) -> str:
     moved = "" if deletes else f", {format_size(done.bytes)}"
-    skipped = f", {pluralize(done.skipped, 'file')} left alone" if done.skipped else ""
+    skipped = f", {pluralize(done.skipped, 'file')} skipped" if done.skipped else ""
     return f"{pluralize(done.files, 'file')}{moved}{skipped}"
 
 

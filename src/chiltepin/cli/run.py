@@ -58,7 +58,7 @@ def _wait(tasks: Sequence[RunningTask], interrupted: threading.Event, reporter: 
     while waiting:
         if interrupted.is_set() and not stopping:
             stopping = True
-            reporter.print_line("Stopping in an orderly way; Ctrl-C again leaves at once.")
+            reporter.print_line("Shutting down cleanly; press Ctrl-C again to quit now.")
             for task in tasks:
                 task.stop()
         waiting = futures.wait(waiting, timeout=pause).not_done

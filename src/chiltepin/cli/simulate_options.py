@@ -34,12 +34,12 @@ def collections(ctx: click.Context, param: click.Parameter, given: tuple[str, ..
         folder = os.path.abspath(os.path.expanduser(folder)) if folder else ""
         wrong = ""
         if not (name and equals and folder and word.isprintable()):
-            wrong = f"{word!r} is not NAME=FOLDER; write it like my-laptop=/tmp/laptop."
+            wrong = f"{word!r} is not NAME=FOLDER; write, for example, my-laptop=/tmp/laptop."
         elif name in found:
             both = f"{found[name].folder} and {folder}"
-            wrong = f"{name!r} is there twice, for {both}; give each collection a name of its own."
+            wrong = f"{name!r} is there twice, for {both}; use each collection name once."
         elif os.path.exists(folder) and not os.path.isdir(folder):
-            wrong = f"{folder} is a file; name a folder for {name!r}."
+            wrong = f"{folder} is a file; choose a folder for {name!r}."
         if wrong:
             raise click.BadParameter(wrong, ctx=ctx, param=param)
         found[name] = Place(name, folder)
@@ -64,8 +64,8 @@ def settings_collections() -> list[Place]:
             found.setdefault(known or name, Place(name, settings.active_places[name]["mount"], known))
     if not found:
         raise click.UsageError(
-            "Missing option '--collection', and no settings file here declares endpoints; "
-            "write it like --collection my-laptop=/tmp/laptop."
+            "Missing option '--collection', and no settings file declares endpoints; "
+            "write, for example, --collection my-laptop=/tmp/laptop."
         )
     return list(found.values())
 
@@ -103,8 +103,8 @@ class _FaultType(click.ParamType):  # type: ignore[type-arg] # generic from clic
         known = {str(int(status)) for status in HTTPStatus} | {"drop"}
         if match is None or match[3] not in known:
             self.fail(
-                f"{value!r} is no failure; write '[METHOD ]PATH:STATUS[:TIMES]' with a status of an HTTP error, or "
-                "'drop' to lose the answer, such as 'POST /transfer:503:2'.",
+                f"{value!r} is not a valid failure; write '[METHOD ]PATH:STATUS[:TIMES]' with an HTTP error status, or "
+                "'drop' to lose the response, such as 'POST /transfer:503:2'.",
                 param,
                 ctx,
             )

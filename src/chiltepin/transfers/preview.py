@@ -43,7 +43,7 @@ class Preview(Report):
     compares : list of FileMove
         Those that would move if their content differs, which only reading tells.
     skipped : int
-        How many files would be left alone, by the sync level or the filters, or because they are links or special.
+        How many files would be skipped, by the sync level or the filters, or because they are links or special.
     deletes : list of str
         The paths that would be deleted; a folder ends with a slash. Empty if there are ``problems``, because a transfer
         deletes nothing unless it could list and move everything.

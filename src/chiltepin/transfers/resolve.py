@@ -107,7 +107,7 @@ def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:
     where = settings.file or "the configuration"
     if name in settings.endpoints:
         raise EndpointMismatchError(
-            f"Endpoint {name!r} has no place on backend {settings.backend!r}; "
+            f"Endpoint {name!r} is not configured for backend {settings.backend!r}; "
             f"add '{settings.backend}:' below it in {where}, with where it is there.",
             endpoint=name,
         )

@@ -44,18 +44,20 @@ WIDE, _ONLY_WIDE = 120, ("Backend", "Files", "Speed", "Took")
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Show what is under way, then what comes, until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Show running tasks, then new events until Ctrl-C.")
 @click.option(
     "--since",
     type=SINCE,
-    help="Only what was heard of since: 30m, 2h, 7d, a day, or a time; the last day, if not given.",
+    help="Show only tasks active since then: 30m, 2h, 7d, a date or a time (default: the last day).",
 )
-@click.option("--failed", is_flag=True, help="Only what failed.")
-@click.option("--backend", metavar="NAME", help="Only what this backend moved.")
-@click.option("--endpoint", metavar="EP", help="Only what moved from or to this endpoint.")
-@click.option("--label", metavar="TEXT", help="Only what has this text in its label.")
-@click.option("--last", metavar="N", type=click.IntRange(1), help="Only the last N.")
-@click.option("--html", "page", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page for a browser.")
+@click.option(
+    "--html", "page", metavar="FILE", type=click.Path(dir_okay=False), help="Write an HTML page to this file."
+)
+@click.option("--failed", is_flag=True, help="Show only failed tasks.")
+@click.option("--backend", metavar="NAME", help="Show only tasks of this backend.")
+@click.option("--endpoint", metavar="EP", help="Show only tasks from or to this endpoint.")
+@click.option("--label", metavar="TEXT", help="Show only tasks whose label contains this text.")
+@click.option("--last", metavar="N", type=click.IntRange(1), help="Show only the last N tasks.")
 @config_option
 @format_option
 def activity(
@@ -68,15 +70,15 @@ def activity(
     form: str,
     **asked: Any,
 ) -> None:
-    """Show what moved, when, how fast, and what failed and why.
+    """Show recent transfers and deletions, their speed and failures.
 
-    It tells of all workflows and commands that use the same journal, on every backend, while they run and after, for 30
+    It shows running and ended tasks of all workflows and commands that use the same journal, on every backend, for 30
     days. Times are local; with -F json each task is one line of JSON, and times are UTC.
     """
     if page is not None and (follow or form == "json"):
-        raise click.UsageError("--html writes a page, once; leave --follow and -F out.")
+        raise click.UsageError("--html writes one page; omit --follow and -F.")
     if follow and last is not None:
-        raise click.UsageError("--last is for what has been; leave --follow out.")
+        raise click.UsageError("--last applies to past tasks; omit --follow.")
     from chiltepin.transfers.activity import reader as reading  # noqa: PLC0415 - help needs no journal
 
     now = datetime.now(timezone.utc)
@@ -114,7 +116,7 @@ def _folder(config: str | None) -> str:
     file = config or default_file()
     folder = check(read(file) if file else {}, backends=registry.names()).data.journal
     if not folder:
-        raise ConfigError(f"{file} has 'journal: false', so that nothing is written down; remove it, or name a folder.")
+        raise ConfigError(f"{file} has 'journal: false', so no activity is recorded; remove it, or name a folder.")
     return folder
 
 
@@ -128,7 +130,7 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
     when = f"since {since.astimezone():%Y-%m-%d %H:%M}"
     if not records:
         further = datetime.now(timezone.utc) - since < WEEK
-        click.echo(f"Nothing has moved {when}{'; look further back with --since 7d' if further else ''}.")
+        click.echo(f"No activity {when}{'; for earlier tasks, add --since 7d' if further else ''}.")
         return
     shown = [at for at, name in enumerate(_HEAD) if _has_room() or name not in _ONLY_WIDE]
     rows = [_cells(record) for record in records]
@@ -140,9 +142,9 @@ def _show(records: Sequence[TransferRecord], since: datetime) -> None:
         print_line(printable(record.remark), name=printable("  ".join(record.told())))
     if len(bad) > MAX_FAILURES_PRINTED:
         earlier = pluralize(len(bad) - MAX_FAILURES_PRINTED, "earlier failure")
-        click.echo(f"And {earlier}; --html FILE and -F json have all of them.")
+        click.echo(f"And {earlier}; --html FILE and -F json list all of them.")
     living = sum(record.ended is None and record.followed for record in records)
-    under_way = f", {living:,} under way" if living else ""
+    under_way = f", {living:,} running" if living else ""
     stopped = sum(record.state is TaskState.CANCELED for record in records)
     canceled = f", {stopped:,} canceled" if stopped else ""
     size = format_size(sum(record.bytes for record in records))
@@ -197,7 +199,7 @@ def _line(record: TransferRecord) -> str:
     colour = "red" if record.bad else "green" if record.ended else "cyan"
     begun, state, _, pair, _, size, speed, duration, what = (printable(cell) for cell in _cells(record))
     why = f"  {printable(_why(record))}" if record.bad or record.remark else ""
-    done = f"{pluralize(record.files, 'file')}, {size}, {speed}, {duration}" if record.ended else "under way"
+    done = f"{pluralize(record.files, 'file')}, {size}, {speed}, {duration}" if record.ended else "running"
     return f"{begun}  {click.style(f'{state:<9}', fg=colour)}  {pair}  {what}  {done}{why}"
 
 
@@ -207,5 +209,5 @@ def _write(page: str, records: Sequence[TransferRecord], since: datetime) -> Non
     try:
         size = write(page, records, since=since, now=datetime.now(timezone.utc))
     except OSError as err:
-        raise ChiltepinError(f"The page cannot be written to {page!r}: {err.strerror or err}.") from None
+        raise ChiltepinError(f"Could not write the page to {page!r}: {err.strerror or err}.") from None
     click.echo(f"{printable(page)}: {pluralize(len(records), 'task')}, {format_size(size)}")

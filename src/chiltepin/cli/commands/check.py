@@ -28,13 +28,13 @@ MAX_THREADS = 4
 
 @click.command()
 @click.argument("chosen", nargs=-1, type=ENDPOINT_PATH, metavar="[EP]...")
-@click.option("--write", is_flag=True, help="Also move a small file to each endpoint, and delete it there.")
+@click.option("--write", is_flag=True, help="Also write a small file to each endpoint, then delete it.")
 @data_options
 def check(*, context: Context, chosen: tuple[str, ...], write: bool) -> None:
-    """Look what of each endpoint works, and what to do about the rest.
+    """Check each endpoint and explain how to fix what fails.
 
-    In this order: the settings, the login, the consent, whether the endpoint is reached, whether its home folder can be
-    listed, and with --write whether a small file can be moved there, listed and deleted.
+    It checks, in this order: the settings, the login, the consent, the connection, a listing of the home folder, and
+    with --write whether a small file can be written, listed and deleted.
     """
     findings = _findings(context, [word.rstrip(":") for word in chosen], write=write)
     if context.json:
@@ -55,7 +55,8 @@ def _findings(context: Context, chosen: list[str], *, write: bool) -> list[Findi
     names = chosen or list(context.settings.endpoints)
     if not names:
         raise click.UsageError(
-            f"{context.settings.file} declares no endpoint; write them under data: endpoints:, or name one here."
+            f"{context.settings.file} declares no endpoint; add them below 'data: endpoints:', or name one on the "
+            "command line."
         )
     with (
         _waiting(names),
@@ -72,7 +73,7 @@ def _waiting(names: list[str]) -> Iterator[None]:
         return
     from rich.console import Console  # noqa: PLC0415 - a pipe needs no spinner
 
-    with Console(stderr=True).status(f"Looking at {len(names)} endpoints"):
+    with Console(stderr=True).status(f"Checking {len(names)} endpoints"):
         yield
 
 
@@ -107,7 +108,7 @@ def _show(context: Context, findings: list[Finding], *, write: bool) -> None:
         elif not finding.served:
             backend = context.settings.backend
             print_line(
-                f"it has no place on backend {backend!r}; to give it one, add '{backend}:' below it.",
+                f"it is not configured for backend {backend!r}; to use it there, add '{backend}:' below it.",
                 name=printable(finding.endpoint),
             )
 

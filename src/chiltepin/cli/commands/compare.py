@@ -34,15 +34,15 @@ __all__ = ["compare"]
     type=click.Choice(SYNC_LEVELS),
     default="size",
     show_default=True,
-    help="What counts as the same: a file that is there, if also its size is equal, if also it is not older, or if "
-    "also its content is equal.",
+    help="Treat files as equal if both exist (exists), with the same size (size), not older at the destination "
+    "(mtime), or with the same content (checksum).",
 )
 @data_options
 def compare(*, context: Context, source: str, destination: str, level: SyncLevel) -> None:
-    """Print what is not the same at two places.
+    """Compare two files or folders.
 
-    Two folders are compared with all that is in them, or two files. The exit code is 0 if there is no difference, else
-    1. The last line says what was compared. Links are not followed.
+    Folders are compared recursively. The exit code is 0 if there is no difference, else 1. The last line says what was
+    compared. Links are not followed.
     """
     from chiltepin.transfers.comparison import compare as compared  # noqa: PLC0415 - help needs no backend
 

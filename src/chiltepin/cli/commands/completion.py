@@ -10,7 +10,7 @@ __all__ = ["completion"]
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete commands and endpoints.
+    """Print a script for shell completion.
 
     \b
     bash: eval "$(chiltepin completion bash)"         in ~/.bashrc

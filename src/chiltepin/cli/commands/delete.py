@@ -27,16 +27,16 @@ __all__ = ["delete"]
 
 @click.command()
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP:PATH")
-@click.option("-r", "--recursive", is_flag=True, help="Delete a folder, with all that is in it.")
+@click.option("-r", "--recursive", is_flag=True, help="Delete a folder and everything in it.")
 @click.option(
     "--enable-globs/--no-enable-globs",
     "globs",
     default=False,
-    help="Take *, ? and [...] in the last name of PATH for a pattern.  [default: off]",
+    help="Treat *, ? and [...] in the last name of PATH as a pattern.  [default: off]",
 )
-@click.option("--ignore-missing", is_flag=True, help="Let a path where nothing is count as deleted.")
-@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask whether it is meant.")
+@click.option("--ignore-missing", is_flag=True, help="Treat a missing path as already deleted.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted without deleting it.")
+@click.option("-y", "--yes", is_flag=True, help="Delete without asking for confirmation.")
 @delete_options
 @label_option
 @timeout_option
@@ -55,16 +55,16 @@ def delete(
     workers: int | None,
     **options: Any,
 ) -> None:
-    """Delete a file, or a folder with all that is in it.
+    """Delete a file or folder.
 
-    The root of an endpoint is never deleted. Without a terminal nobody can be asked, and --yes is needed.
+    The root of an endpoint is never deleted. Without a terminal, --yes is required.
     """
     from chiltepin.cli.run import run_requests  # noqa: PLC0415
     from chiltepin.transfers.arguments import delete_request  # noqa: PLC0415 - help needs no model
 
     endpoint, path = context.locate(location, globs=options["globs"])
     if not path:
-        raise click.UsageError(f"{location!r} names no path; write what is to go, such as {endpoint}:/data/old.dat.")
+        raise click.UsageError(f"{location!r} has no path; write the path to delete, such as {endpoint}:/data/old.dat.")
     request = parse_request(
         delete_request,
         src_ep=endpoint,
@@ -84,7 +84,7 @@ def delete(
 
 def _confirm(endpoint: str, path: str, *, recursive: bool, globs: bool) -> None:
     if not sys.stdin.isatty():
-        raise click.UsageError("There is no terminal to ask on whether the deletion is meant; add --yes.")
+        raise click.UsageError("Cannot ask for confirmation without a terminal; add --yes.")
     what = " and all that is in it" if recursive else ""
     match = "all that matches " if globs else ""
     click.confirm(f"Delete {match}{printable(f'{endpoint}:{path}')}{what}?", abort=True, err=True)

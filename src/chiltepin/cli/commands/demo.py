@@ -28,13 +28,13 @@ STATIONS = 24
 HOURS = 24 * 365
 
 SETTINGS = """\
-# Written by `chiltepin demo`. Where the work is done, and where the data is.
+# Written by `chiltepin demo`. Where tasks run, and where the data is.
 
 compute:
   provider: threads           # localhost for worker processes, slurm or pbspro on a cluster
 
 data:
-  backend: local              # the one word that changes when Globus or S3 moves the bytes
+  backend: local              # the only word to change to use Globus or S3
   root: sandbox
   endpoints:
     my-laptop:
@@ -48,13 +48,13 @@ data:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("chiltepin-demo"),
     show_default=True,
-    help="Where to put the settings, the pipeline and the data.",
+    help="Folder for the settings, the pipeline and the data.",
 )
 def demo(folder: Path) -> None:
-    """Run a whole pipeline on this machine, offline, on real files.
+    """Run an example pipeline on this machine, offline.
 
-    It stages a year of weather observations from one endpoint to another, summarizes them in a Parsl task, brings the
-    summary back and cleans up. What it ran stays in the folder, to be read, changed and run again.
+    It stages a year of weather observations from one endpoint to another, summarizes them in a Parsl task, copies the
+    summary back and cleans up. The pipeline and its settings stay in the folder, to be changed and run again.
     """
     from rich.console import Console  # noqa: PLC0415 - `chiltepin --help` needs no table
 
@@ -79,9 +79,11 @@ def demo(folder: Path) -> None:
 def _prepare_folder(folder: Path) -> None:
     settings = folder / "chiltepin.yaml"
     if folder.exists() and any(folder.iterdir()) and not settings.exists():
-        raise ChiltepinError(f"{folder} is not empty and not a demo's; name another folder with --folder.")
+        raise ChiltepinError(
+            f"{folder} is not empty and was not created by a demo; choose another folder with --folder."
+        )
     if settings.exists() and not settings.read_text(encoding="utf-8").startswith(SETTINGS.splitlines()[0]):
-        raise ChiltepinError(f"{settings} was not written by a demo; name another folder with --folder.")
+        raise ChiltepinError(f"{settings} was not written by a demo; choose another folder with --folder.")
     folder.mkdir(parents=True, exist_ok=True)
     settings.write_text(SETTINGS, encoding="utf-8")
     pipeline = files("chiltepin.cli").joinpath("demo_pipeline.py").read_text(encoding="utf-8")
@@ -120,7 +122,7 @@ def _run(folder: Path, console: Console, laptop: Path, scratch: Path) -> int:
     with Workflow(folder / "chiltepin.yaml", run_dir=folder / "runinfo", backend="local"):
         rows = pipeline(follow)
     if (scratch / "project").exists():
-        raise ChiltepinError(f"{scratch / 'project'} was to be cleaned up and is still there.")
+        raise ChiltepinError(f"{scratch / 'project'} still exists after the cleanup.")
     return rows
 
 
@@ -148,7 +150,7 @@ def _compare(origin: Path, copy: Path, names: list[str] | None = None) -> None:
     names = names or [file.name for file in origin.iterdir()]
     _, different, missing = filecmp.cmpfiles(origin, copy, names, shallow=False)
     if different or missing:
-        raise ChiltepinError(f"{copy} is not what {origin} is: {', '.join(different + missing)} differ.")
+        raise ChiltepinError(f"{copy} and {origin} differ: {', '.join(different + missing)}.")
 
 
 def _show_summary(summary: Path, console: Console) -> None:
@@ -163,10 +165,10 @@ def _show_summary(summary: Path, console: Console) -> None:
 
 
 def _print_next_steps(folder: Path, console: Console) -> None:
-    console.print(f"Look at, in {folder.name}/:")
+    console.print(f"Files in {folder.name}/:")
     for name, what in (
-        ("pipeline.py", "what ran; run it again with: python pipeline.py"),
-        ("chiltepin.yaml", "where the endpoints are, and what moves the bytes"),
+        ("pipeline.py", "the pipeline; run it again with: python pipeline.py"),
+        ("chiltepin.yaml", "the endpoints and the backend"),
         ("sandbox/my-laptop/", "the observations, and results/summary.csv"),
         ("runinfo/", "Parsl's own log"),
     ):

@@ -8,7 +8,9 @@ __all__ = ["endpoint"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", "config_dir", metavar="DIR", help="Where endpoints are, instead of ~/.globus_compute.")
+@click.option(
+    "-c", "--config", "config_dir", metavar="DIR", help="Folder of the endpoints, instead of ~/.globus_compute."
+)
 @click.pass_context
 def endpoint(context: click.Context, config_dir: str | None) -> None:
     """Manage the Globus Compute endpoints of this machine."""
@@ -19,7 +21,7 @@ def endpoint(context: click.Context, config_dir: str | None) -> None:
 @click.argument("name")
 @click.pass_obj
 def configure(config_dir: str | None, name: str) -> None:
-    """Make the files of an endpoint, whose template accepts every key of a resource."""
+    """Create the files of an endpoint, whose template accepts every key of a resource."""
     from chiltepin import endpoint as endpoints  # noqa: PLC0415 - help needs it not
 
     endpoints.configure(name, config_dir)

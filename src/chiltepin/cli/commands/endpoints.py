@@ -22,7 +22,7 @@ _WHERE = {"globus": "collection", "filesystem": "url", "local": "folder"}
 @click.command()
 @data_options
 def endpoints(*, context: Context) -> None:
-    """Show where each endpoint is, and which backends serve it.
+    """List the endpoints, their locations and backends.
 
     Nothing is contacted; `chiltepin check` does that.
     """
@@ -34,7 +34,7 @@ def endpoints(*, context: Context) -> None:
     head = ("Endpoint", f"On {settings.backend}", "Mount", "Home", "Also on")
     print_table(head, [_row(settings, one) for one in plain])
     if not plain:
-        click.echo(f"{settings.file} declares none; write them under data: endpoints:.", err=True)
+        click.echo(f"{settings.file} declares no endpoint; add them below 'data: endpoints:'.", err=True)
 
 
 def _plain(settings: DataSettings, name: str) -> dict[str, Any]:

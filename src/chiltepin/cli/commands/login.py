@@ -30,15 +30,17 @@ def globus_settings(config: str | None) -> tuple[str | None, Mapping[str, Mappin
 
 @click.command()
 @click.option(
-    "--consent", multiple=True, metavar="ENDPOINT", help="Let Chiltepin reach the data of this endpoint; repeatable."
+    "--consent", multiple=True, metavar="ENDPOINT", help="Allow Chiltepin to access data on this endpoint. Repeatable."
 )
 @click.option("--force", is_flag=True, help="Log in again, even if you are logged in.")
-@click.option("--no-local-server", is_flag=True, help="Open no browser here: print a link, and ask for a code.")
 @click.option(
-    "--session-domain", multiple=True, metavar="DOMAIN", help="Log in with an identity of this domain; repeatable."
+    "--no-local-server", is_flag=True, help="Print a link and prompt for a code instead of opening a browser."
 )
-@click.option("--session-identity", multiple=True, metavar="ID", help="Log in with this identity; repeatable.")
-@click.option("--session-policy", multiple=True, metavar="ID", help="Log in as this policy wants it; repeatable.")
+@click.option(
+    "--session-domain", multiple=True, metavar="DOMAIN", help="Log in with an identity of this domain. Repeatable."
+)
+@click.option("--session-identity", multiple=True, metavar="ID", help="Log in with this identity. Repeatable.")
+@click.option("--session-policy", multiple=True, metavar="ID", help="Log in as this policy requires. Repeatable.")
 @click.option("--session-mfa", is_flag=True, help="Log in with a second factor.")
 @config_option
 @format_option
@@ -54,10 +56,10 @@ def login(
     config: str | None,
     form: str,
 ) -> None:
-    """Log in to Globus, once for all runs.
+    """Log in to Globus.
 
-    A browser opens; without one, open the link that is printed on any machine, and type in the code that it gives. The
-    login is kept until `chiltepin logout`, or until it is not used for six months.
+    A browser opens; without one, open the printed link on any machine, and enter the code that it shows. The login
+    lasts until `chiltepin logout`, or until it is unused for six months.
     """
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
 

@@ -14,7 +14,7 @@ __all__ = ["logout"]
 @config_option
 @format_option
 def logout(*, config: str | None, form: str) -> None:
-    """End the login at Globus, and forget it here."""
+    """Log out of Globus and delete the stored tokens."""
     from chiltepin.backends.globus import login as globus  # noqa: PLC0415 - help needs no SDK
     from chiltepin.cli.commands.login import globus_settings  # noqa: PLC0415
 
@@ -23,4 +23,4 @@ def logout(*, config: str | None, form: str) -> None:
     if form == "json":
         print_json({"logged_out": ended})
     else:
-        click.echo("Logged out." if ended else "Nobody was logged in.")
+        click.echo("Logged out." if ended else "You were not logged in.")

@@ -27,21 +27,21 @@ _COLOURS = {"dir": "blue", "link": "cyan", "other": "yellow"}
 
 @click.command()
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP[:PATH]")
-@click.option("-l", "--long", is_flag=True, help="Show kind, bytes and time of the last change (UTC).")
-@click.option("-r", "--recursive", is_flag=True, help="Show what is in the folders below, too.")
+@click.option("-l", "--long", is_flag=True, help="Show the kind, size and modification time (UTC).")
+@click.option("-r", "--recursive", is_flag=True, help="List subfolders too.")
 @click.option(
     "--filter",
     "pattern",
     type=NAME_PATTERN,
     metavar="PATTERN",
-    help="Show only names that match: ~*.nc is a pattern, a.nc or =a.nc an exact name; ! in front means all others.",
+    help="Show only matching names: ~*.nc is a pattern, a.nc or =a.nc an exact name; a leading ! inverts the match.",
 )
 @data_options
 def ls(*, context: Context, location: str, long: bool, recursive: bool, pattern: Callable[[str], bool] | None) -> None:
     """List a folder of an endpoint.
 
-    Without a path it is the home folder. Hidden files are shown. A character that a terminal might obey is escaped, in
-    a pipe as well; JSON has exact names.
+    Without a path, it lists the home folder. Hidden files are shown. Control characters are escaped, also in a pipe;
+    JSON has the exact names.
     """
     errors: list[BackendError] = []
     found = _listed(context, location, errors, recursive=recursive)

@@ -21,13 +21,13 @@ __all__ = ["mkdir"]
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP:PATH")
 @data_options
 def mkdir(*, context: Context, location: str) -> None:
-    """Make a folder in an existing one.
+    """Create a folder in an existing folder.
 
-    A transfer makes the folders that it needs by itself.
+    A transfer creates the folders that it needs.
     """
     endpoint, path = required_path(context, location)
     files_backend(context).mkdir(endpoint, path)
     if context.json:
         print_json({"endpoint": endpoint, "path": path})
     else:
-        click.echo("The folder was made.")
+        click.echo("The folder was created.")

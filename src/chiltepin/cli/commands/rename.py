@@ -22,9 +22,9 @@ __all__ = ["rename"]
 @click.argument("new", metavar="[EP:]PATH")
 @data_options
 def rename(*, context: Context, location: str, new: str) -> None:
-    """Give a file or folder another path on its endpoint.
+    """Rename or move a file or folder on its endpoint.
 
-    What has the new path already is not replaced. The root of an endpoint is never renamed.
+    An existing file or folder is not replaced. The root of an endpoint is never renamed.
     """
     endpoint, path = required_path(context, location)
     new_path = _new_path(context, endpoint, new)
@@ -42,6 +42,6 @@ def _new_path(context: Context, endpoint: str, new: str) -> str:
     other, path = required_path(context, new)
     if other != endpoint:
         raise click.UsageError(
-            f"{new!r} is on another endpoint than {endpoint!r}; transfer it, and delete the old path."
+            f"{new!r} is on another endpoint than {endpoint!r}; transfer it and delete the old path."
         )
     return path

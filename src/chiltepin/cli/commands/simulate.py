@@ -41,21 +41,21 @@ _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.m
     multiple=True,
     metavar="NAME=FOLDER",
     callback=collections,
-    help="A collection, and the folder that it shows; made if it is missing. Repeatable. If not given, the "
-    "endpoints of the settings, with the folders of the backend local.",
+    help="A collection and its folder, created if missing. Repeatable. Default: the "
+    "endpoints of the settings, with their folders on backend local.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     metavar="PORT",
-    help="Where to listen; any free port if not given.",
+    help="Port to listen on (default: any free port).",
 )
 @click.option(
     "--bandwidth",
     type=Number(BANDWIDTH),
     metavar="BYTES",
-    help="Bytes per second of one task; no limit if not given.",
+    help="Bytes per second of one task (default: no limit).",
 )
 @click.option(
     "--latency",
@@ -64,7 +64,7 @@ _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.m
     type=Number(GRACE),
     default=0.0,
     metavar="SECONDS",
-    help="Seconds before the answer to each request.",
+    help="Seconds to wait before each response.",
 )
 @click.option(
     "--file-latency",
@@ -72,7 +72,7 @@ _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.m
     type=Number(GRACE),
     default=0.0,
     metavar="SECONDS",
-    help="Seconds before the first byte of each file.",
+    help="Seconds to wait before the first byte of each file.",
 )
 @click.option(
     "--fail",
@@ -80,15 +80,15 @@ _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.m
     multiple=True,
     type=FAULT,
     metavar="'[METHOD ]PATH:STATUS[:TIMES]'",
-    help="Answer the next request with this part in its path, or the next TIMES of them, with an error; drop as STATUS "
-    "carries it out and loses the answer. Repeatable.",
+    help="Fail the next request, or the next TIMES requests, whose path contains PATH; STATUS drop "
+    "performs the request and loses the response. Repeatable.",
 )
 @click.option(
     "--compute",
     is_flag=True,
-    help=f"Also answer logins to Globus Compute, whose SDK knows port {COMPUTE_PORT} of this machine only.",
+    help=f"Also serve logins to Globus Compute, whose SDK can only use port {COMPUTE_PORT} of this machine.",
 )
-@click.option("--no-limits", is_flag=True, help="Meter no requests, queue no tasks and refuse none for being too many.")
+@click.option("--no-limits", is_flag=True, help="Disable rate limits, queueing and the limit on the number of tasks.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND ARGS...]")
 def simulate(
     *,
@@ -100,13 +100,13 @@ def simulate(
     command: tuple[str, ...],
     **settings: Any,
 ) -> None:
-    """Run a Globus on this machine, for one command or for a shell.
+    """Run a simulated Globus on this machine.
 
-    COMMAND finds it in its environment: globus-sdk, the `globus` command and Chiltepin then talk to it, and need no
-    login. The exit code is that of COMMAND. Without COMMAND the environment is printed, as lines that a shell can read
-    with `.` or `eval`, and the simulator serves until it is interrupted.
+    COMMAND finds it through environment variables: globus-sdk, the `globus` command and Chiltepin then use it without
+    a login. The exit code is that of COMMAND. Without COMMAND, the simulator prints these variables, as lines that a
+    shell can read with `.` or `eval`, and runs until it is interrupted.
 
-    The UUID of a collection comes from its name, and is the same on every machine.
+    The UUID of a collection depends only on its name, and is the same on every machine.
     """
     if compute and port not in {0, COMPUTE_PORT}:
         raise click.UsageError(f"--compute listens on port {COMPUTE_PORT}; remove --port {port}.")
@@ -136,9 +136,9 @@ def _start(places: Sequence[Place], port: int, settings: Mapping[str, Any]) -> S
     except OSError as err:
         why = os.strerror(err.errno or 0)
         wrong = (
-            f"Cannot use the folder {err.filename}: {why}; name another."
+            f"Cannot use the folder {err.filename}: {why}; choose another folder."
             if err.filename
-            else f"Cannot listen on port {port}: {why}; give another --port, or none for a free one."
+            else f"Cannot listen on port {port}: {why}; set another --port, or omit it to use a free one."
         )
     else:
         return simulator
@@ -155,7 +155,9 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
             process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
         except OSError as err:
             missing = isinstance(err, FileNotFoundError)
-            click.echo(f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; name a command that is there.", err=True)
+            click.echo(
+                f"chiltepin: Cannot run {command[0]!r}: {err.strerror}; check the name of the command.", err=True
+            )
             return NOT_FOUND if missing else NOT_RUNNABLE
         while (status := process.poll()) is None:
             # A terminal sends Ctrl-C to the command too, which decides what it means; SIGTERM comes to us alone.

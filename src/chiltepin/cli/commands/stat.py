@@ -22,9 +22,9 @@ __all__ = ["stat"]
 @click.argument("location", type=ENDPOINT_PATH, metavar="EP:PATH")
 @data_options
 def stat(*, context: Context, location: str) -> None:
-    """Show kind, bytes and time of one path.
+    """Show the kind, size and modification time of a path.
 
-    The time is that of the last change, in UTC. The exit code is 1 if nothing is there. A link is followed.
+    The time is the modification time in UTC. The exit code is 1 if the path does not exist. Links are followed.
     """
     endpoint, path = context.locate(location)
     entry = files_backend(context).stat(endpoint, path or "~")

@@ -35,15 +35,17 @@ _STATUSES: dict[str, Callable[[TaskInfo], bool]] = {
     "FAILED": lambda info: info.status.state.final and info.status.state is not TaskState.SUCCEEDED,
 }
 
-_limit = click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Show at most so many.")
+_limit = click.option(
+    "--limit", type=click.IntRange(1), default=10, show_default=True, help="Maximum number of entries to show."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def task() -> None:
-    """List, show, wait for and cancel tasks by their ids.
+    """List, show, wait for and cancel tasks.
 
-    At a service these are all tasks of the user, submitted by --detach, a workflow or another machine. On other
-    backends they are those in the journal.
+    On a service these are all your tasks, submitted by --detach, a workflow or another machine. On other backends they
+    are the tasks in the journal.
     """
 
 
@@ -56,8 +58,13 @@ def _catalog(context: Context) -> TaskCatalog:
 @task.command("list")
 @_limit
 @click.option("--filter-status", multiple=True, type=click.Choice(list(_STATUSES)), help="Only these. Repeatable.")
-@click.option("--filter-type", type=click.Choice(["TRANSFER", "DELETE"]), help="Only transfers, or only deletions.")
-@click.option("--filter-label", multiple=True, metavar="PATTERN", help="Only such labels; * is any text. Repeatable.")
+@click.option("--filter-type", type=click.Choice(["TRANSFER", "DELETE"]), help="Show only transfers or only deletions.")
+@click.option(
+    "--filter-label",
+    multiple=True,
+    metavar="PATTERN",
+    help="Show only tasks with this label; * matches any text. Repeatable.",
+)
 @data_options
 def list_tasks(
     *,
@@ -98,7 +105,7 @@ def list_tasks(
 @click.argument("task_id")
 @data_options
 def show(*, context: Context, task_id: str) -> None:
-    """Show one task, and what went wrong."""
+    """Show one task and its errors."""
     info = _catalog(context).task(task_id)
     if context.json:
         print_json(_plain(info))
@@ -127,7 +134,7 @@ def show(*, context: Context, task_id: str) -> None:
 @task.command("wait")
 @click.argument("task_id")
 @click.option(
-    "--timeout", type=Number(SECONDS), metavar="SECONDS", help="Wait at most so long; until its end, if not given."
+    "--timeout", type=Number(SECONDS), metavar="SECONDS", help="Wait at most this long (default: until the task ends)."
 )
 @click.option(
     "--polling-interval",
@@ -135,11 +142,15 @@ def show(*, context: Context, task_id: str) -> None:
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Time between two looks at the task.",
+    help="Interval between polls of the task.",
 )
-@click.option("-H", "--heartbeat", is_flag=True, help="Print a dot to stderr at each look.")
+@click.option("-H", "--heartbeat", is_flag=True, help="Print a dot to stderr at each poll.")
 @click.option(
-    "--timeout-exit-code", default=FAILURE, show_default=True, type=int, help="Exit with 0, 1 or 50 to 99 at a timeout."
+    "--timeout-exit-code",
+    default=FAILURE,
+    show_default=True,
+    type=int,
+    help="Exit status on a timeout: 0, 1 or 50 to 99.",
 )
 @data_options
 def wait(
@@ -153,7 +164,8 @@ def wait(
 ) -> None:
     """Wait for the end of a task.
 
-    The exit code is 0 if the task succeeded, and 1 if it failed or the time is up. The task itself goes on.
+    The exit code is 0 if the task succeeded, and 1 if it failed or after the timeout, which does not
+    stop the task.
     """
     from chiltepin.transfers.task_catalog import wait_for  # noqa: PLC0415 - help needs no backend
 
@@ -182,22 +194,22 @@ def wait(
 
 @task.command("cancel")
 @click.argument("task_id", required=False)
-@click.option("-a", "--all", "every", is_flag=True, help="Cancel all tasks that are under way.")
+@click.option("-a", "--all", "every", is_flag=True, help="Cancel all active tasks.")
 @data_options
 def cancel(*, context: Context, task_id: str | None, every: bool) -> None:
-    """Ask that a task, or all tasks, stop."""
+    """Request the cancellation of one task or all tasks."""
     if (task_id is None) is not every:
-        raise click.UsageError("Give EITHER the id of one task OR --all.")
+        raise click.UsageError("Give either one task ID or --all.")
     catalog = _catalog(context)
     doomed = [task_id] if task_id else _live(catalog)
     if not doomed:
-        raise click.ClickException("You have no tasks that are under way.")
+        raise click.ClickException("You have no active tasks.")
     results = []
     for one in doomed:
         asked = catalog.cancel(one)
         results.append({"task_id": one, "code": "Canceled" if asked else "TaskComplete"})
         if not context.json:
-            said = "The task was asked to stop." if asked else "The task had ended before it could be canceled."
+            said = "Cancellation requested." if asked else "The task had ended before it could be canceled."
             click.echo(f"{one}: {said}" if every else said)
     if context.json:
         print_json(results)
@@ -210,13 +222,13 @@ def _live(catalog: TaskCatalog) -> list[str]:
 @task.command("events")
 @click.argument("task_id")
 @_limit
-@click.option("--filter-errors", is_flag=True, help="Only errors.")
-@click.option("--filter-non-errors", is_flag=True, help="Only what is no error.")
+@click.option("--filter-errors", is_flag=True, help="Show only errors.")
+@click.option("--filter-non-errors", is_flag=True, help="Show only events that are not errors.")
 @data_options
 def events(*, context: Context, task_id: str, limit: int, filter_errors: bool, filter_non_errors: bool) -> None:
     """List the newest events of a task."""
     if filter_errors and filter_non_errors:
-        raise click.UsageError("--filter-errors and --filter-non-errors exclude each other; leave one out.")
+        raise click.UsageError("--filter-errors and --filter-non-errors exclude each other; omit one.")
     # Errors are chosen here, among as many events as a service gives at once.
     some = filter_errors or filter_non_errors
     listed = _catalog(context).events(task_id, limit=1000 if some else limit)

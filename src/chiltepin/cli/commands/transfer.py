@@ -36,39 +36,37 @@ __all__ = ["transfer"]
 @click.command(cls=FilterCommand)
 @click.argument("source", type=ENDPOINT_PATH, metavar="EP:PATH")
 @click.argument("destination", type=ENDPOINT_PATH, metavar="EP:PATH")
-@click.option("-r", "--recursive", is_flag=True, help="Move what is in a folder.")
+@click.option("-r", "--recursive", is_flag=True, help="Transfer the contents of a folder.")
 @click.option(
     "-s",
     "--sync-level",
     type=click.Choice(SYNC_LEVELS),
-    help="Leave a file at the destination alone: if it is there, if also its size is right, if also it is not older, "
-    "if also its content is the same.",
+    help="Skip a file that exists at the destination (exists), with the same size (size), not older (mtime), or "
+    "with the same content (checksum).",
 )
 @filter_options
 @click.option(
     "--batch",
     type=click.File(encoding="utf-8"),
     metavar="FILE",
-    help="Move the pairs of paths in this file, one a line; - is the standard input.",
+    help="Transfer the pairs of paths in this file, one per line; - reads standard input.",
 )
 @click.option(
-    "--checksum", default="", metavar="ALGORITHM:DIGITS", help="Fail a file whose content has another checksum."
+    "--checksum", default="", metavar="ALGORITHM:DIGITS", help="Fail if the file does not have this checksum."
 )
 @click.option(
     "--delete-destination-extra",
     is_flag=True,
-    help="Then delete what is in the destination folder and not in the source folder.",
+    help="Then delete files in the destination folder that are not in the source folder.",
 )
-@click.option("--preserve-timestamp", is_flag=True, help="Keep the time of the last change of files.")
-@click.option(
-    "--verify/--no-verify", default=True, help="Compare checksums of what was read and written.  [default: on]"
-)
+@click.option("--preserve-timestamp", is_flag=True, help="Keep the modification times of files.")
+@click.option("--verify/--no-verify", default=True, help="Verify files by checksum after the transfer.  [default: on]")
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show what would be asked for, and which files would move or be deleted; submit nothing.",
+    help="Show the request and the files it would transfer or delete, without submitting it.",
 )
-@click.option("--detach", is_flag=True, help="Print the id of the task and do not wait for it; for a service.")
+@click.option("--detach", is_flag=True, help="Print the task ID without waiting; service backends only.")
 @transfer_options
 @label_option
 @timeout_option
@@ -86,15 +84,15 @@ def transfer(
     workers: int | None,
     **options: Any,
 ) -> None:
-    """Move a file, or what is in a folder, to another endpoint.
+    """Transfer a file or the contents of a folder.
 
-    A file's destination is its whole new path. A path counts from the root of its endpoint if it begins with /, else
-    from the home folder.
+    The destination of a file is its full new path. A path is relative to the root of its endpoint if it begins with /,
+    else to the home folder.
 
-    With --batch, each line of FILE is a source and a destination path, quoted as for a shell, with --recursive where it
-    is a folder, and --checksum where it is known; a # begins a comment. They count from the PATHs given here, if any.
+    With --batch, each line of FILE is a source and a destination path, quoted as for a shell, with --recursive for a
+    folder and --checksum if it is known; a # begins a comment. They are relative to the PATHs given here, if any.
 
-    Of --include and --exclude the first that matches the name of a file decides, in the order in which they are typed.
+    The first of --include and --exclude that matches the name of a file decides, in the order on the command line.
     The same holds for --include-dirs and --exclude-dirs and the names of folders.
     """
     from chiltepin.cli.run import run_requests  # noqa: PLC0415 - help needs no threads
@@ -114,13 +112,13 @@ def _requests(
     """Return the requests: files and folders separately, each with at most as many items as the backend takes."""
     pairs = read_batch(batch) if batch else [_single_line(source, destination, options)]
     if batch and (options["recursive"] or options["checksum"]):
-        raise click.UsageError("--recursive and --checksum stand in the lines of --batch, behind their paths.")
+        raise click.UsageError("With --batch, write --recursive and --checksum after the paths on each line.")
     if batch and options["delete_destination_extra"]:
-        raise click.UsageError("--delete-destination-extra is for one folder at a time; leave --batch out.")
+        raise click.UsageError("--delete-destination-extra needs a single folder; omit --batch.")
     if options["filters"] and not any(pair.recursive for pair in pairs):
-        raise click.UsageError("--include and --exclude choose files of a folder; add --recursive, or leave them out.")
+        raise click.UsageError("--include and --exclude apply to a folder; add --recursive, or omit them.")
     if options["submission_id"] and len({pair.recursive for pair in pairs}) > 1:
-        raise click.UsageError("--submission-id is for one task; give files and folders to different calls.")
+        raise click.UsageError("--submission-id needs a single task; transfer files and folders in separate commands.")
     found: list[TransferRequest] = []
     most = context.transfers.backend.capabilities.max_items
     for folders in (False, True):
@@ -159,8 +157,8 @@ def _request(source: Location, destination: Location, pair: BatchLine, options: 
     if not pair.recursive and goal.endswith(("/", "/.", "/..")):
         whole = posixpath.join(posixpath.normpath(goal), posixpath.basename(posixpath.normpath(origin)))
         raise click.UsageError(
-            f"{goal!r} is a folder, and a file needs its whole new path; write {destination.endpoint}:{whole}, or add "
-            "--recursive to move a folder."
+            f"{goal!r} is a folder, but a file needs its full new path; write {destination.endpoint}:{whole}, or add "
+            "--recursive to transfer a folder."
         )
     return parse_request(
         transfer_request,
@@ -187,8 +185,8 @@ def _join_paths(base: str | None, path: str) -> str:
 def _detach(context: Context, requests: Sequence[TransferRequest], timeout: float) -> None:
     if not context.transfers.backend.capabilities.durable:
         raise click.UsageError(
-            f"On backend {context.settings.backend!r} this command moves the bytes itself, and cannot go before they "
-            "are moved; leave --detach out."
+            f"On backend {context.settings.backend!r} this command transfers the data itself and must run until the "
+            "end; omit --detach."
         )
     handles = [context.transfers.submit_detached(request, timeout=timeout) for request in requests]
     if context.json:

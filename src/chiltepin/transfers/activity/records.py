@@ -84,7 +84,7 @@ class TransferRecord:
     def remark(self) -> str:
         """Its reason, and what it has skipped at the source."""
         paths = ", ".join(self.skipped_paths)
-        skipped = f"Skipped, because it does not exist or may not be read: {paths}" if paths else ""
+        skipped = f"Skipped because it is missing or unreadable: {paths}" if paths else ""
         return f"{self.reason} {skipped}".strip()
 
     @property
