@@ -50,14 +50,14 @@ WIDE, _ONLY_WIDE = 120, ("Backend", "Files", "Speed", "Took")
     type=SINCE,
     help="Show only tasks active since then: 30m, 2h, 7d, a date or a time (default: the last day).",
 )
-@click.option(
-    "--html", "page", metavar="FILE", type=click.Path(dir_okay=False), help="Write an HTML page to this file."
-)
 @click.option("--failed", is_flag=True, help="Show only failed tasks.")
-@click.option("--backend", metavar="NAME", help="Show only tasks of this backend.")
+@click.option("--backend", metavar="BACKEND", help="Show only tasks of this backend.")
 @click.option("--endpoint", metavar="EP", help="Show only tasks from or to this endpoint.")
 @click.option("--label", metavar="TEXT", help="Show only tasks whose label contains this text.")
 @click.option("--last", metavar="N", type=click.IntRange(1), help="Show only the last N tasks.")
+@click.option(
+    "--html", "page", metavar="FILE", type=click.Path(dir_okay=False), help="Write an HTML page to this file."
+)
 @config_option
 @format_option
 def activity(
