@@ -20,8 +20,8 @@ from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.local.writer import PART
 from chiltepin.backends.filesystem.location import Location
 from chiltepin.backends.filesystem.mover.file import copy_file
-from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.mover.task import TaskRun
+from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
 from chiltepin.backends.filesystem.mover.threads import MoverThreads
 from chiltepin.backends.filesystem.protected_roots import Roots
 from chiltepin.backends.filesystem.store import SMALL
@@ -34,7 +34,7 @@ STOPPING = """
 import sys, threading
 from chiltepin.transfers.arguments import transfer_request
 from chiltepin.backends.filesystem.mover.file import copy_file
-from chiltepin.backends.filesystem.mover.pool import AdaptivePool
+from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
 from chiltepin.backends.filesystem.local.store import LocalStore
 from chiltepin.backends.filesystem.mover.threads import MoverThreads
 from chiltepin.backends.filesystem.protected_roots import Roots

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem import operations
 from chiltepin.backends.filesystem.locations import Place, local_places, place_of
-from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.mover.retry import in_steps
 from chiltepin.backends.filesystem.mover.task import TaskRun
+from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
 from chiltepin.backends.filesystem.mover.threads import THREAD_WAIT, MoverThreads
 from chiltepin.backends.filesystem.protected_roots import Roots
 from chiltepin.errors import (

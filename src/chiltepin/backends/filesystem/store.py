@@ -354,7 +354,7 @@ class Store(Protocol):
     of the root.
     """
 
-    #: Files and parts that may be under way at once; how many are worth it is measured (`pool`).
+    #: Files and parts that may be under way at once; how many are worth it is measured (`thread_count`).
     width: int
     #: Files that are under way at once in any case, where each waits for an answer.
     least: int

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chiltepin.model import DeleteRequest, TaskState, TaskStatus, items_of
 from chiltepin.transfers import policy
+from chiltepin.transfers.service.deadline import task_deadline
 from chiltepin.transfers.service.pending_request import TaskProgress
 
 if TYPE_CHECKING:
@@ -225,11 +225,9 @@ class Batch(TaskProgress):
         """
         if self.request is None:
             pending_requests = self.pending_requests
-            last = max(pending.times_out_at for pending in pending_requests)
-            limit, self.expires = today + timedelta(seconds=last - now), last + policy.wait_times.CLOCK_SKEW
-            own = [pending.request.deadline for pending in pending_requests if pending.request.deadline]
+            deadline, self.expires = task_deadline(pending_requests, now, today)
             labels = {pending.request.label for pending in pending_requests}
-            common = {"label": _joined(labels), "deadline": min([limit, *own])}
+            common = {"label": _joined(labels), "deadline": deadline}
             self.items = items = tuple(self.requests_by_item)
             self.per_item = per_item and len(items) > 1 and len(pending_requests) > 1
             if isinstance(self.kind, DeleteRequest):

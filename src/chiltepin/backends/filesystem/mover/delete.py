@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from chiltepin.backends.filesystem.errors import Fault
 from chiltepin.backends.filesystem.mover.listing import named
-from chiltepin.backends.filesystem.mover.pool import TaskGroup
 from chiltepin.backends.filesystem.mover.retry import with_retries
 from chiltepin.backends.filesystem.mover.shared_names import is_both
+from chiltepin.backends.filesystem.mover.thread_count import TaskGroup
 from chiltepin.backends.filesystem.mover.walk import walk
 from chiltepin.backends.filesystem.store import limited
 

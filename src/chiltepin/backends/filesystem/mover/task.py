@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chiltepin.backends.filesystem.location import Location
-    from chiltepin.backends.filesystem.mover.pool import AdaptivePool
     from chiltepin.backends.filesystem.mover.shard import ShardRun
+    from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
     from chiltepin.model import Request
 
 __all__ = ["Cancelled", "TaskRun"]

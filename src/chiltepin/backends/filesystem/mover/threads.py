@@ -4,7 +4,7 @@ Copying small files between local folders consists of short system calls, and wi
 to another thread: with a thread for each task, 1,000 transfers of 4 KiB took twice as long as with one thread for all
 of them (benchmarks/README.md). So there is one thread as long as tasks are short. A task that has waited for some
 milliseconds gets another one, so that it does not wait for a long task, or for a disk that hangs. A task gets more
-threads as long as it waits more than it computes (`pool`).
+threads as long as it waits more than it computes (`thread_count`).
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from chiltepin.backends.filesystem.location import Location
     from chiltepin.backends.filesystem.mover.listing import Item
-    from chiltepin.backends.filesystem.mover.pool import TaskGroup
     from chiltepin.backends.filesystem.mover.task import TaskRun
+    from chiltepin.backends.filesystem.mover.thread_count import TaskGroup
     from chiltepin.backends.filesystem.mover.walk import Node
     from chiltepin.backends.filesystem.protected_roots import Roots
     from chiltepin.backends.filesystem.store import Entry, Folder

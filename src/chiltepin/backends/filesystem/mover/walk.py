@@ -8,7 +8,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chiltepin.backends.filesystem.mover.pool import TaskGroup
+from chiltepin.backends.filesystem.mover.thread_count import TaskGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from chiltepin.backends.filesystem.confinement import LINK_LIMIT, resolved
 from chiltepin.backends.filesystem.errors import Fault
-from chiltepin.backends.filesystem.mover.pool import processors
+from chiltepin.backends.filesystem.mover.thread_count import processors
 from chiltepin.backends.filesystem.store import limited
 from chiltepin.backends.filesystem.stores import owners
 from chiltepin.backends.filesystem.stores.sftp.connection import MAX_IN_FLIGHT, Connection

@@ -10,8 +10,8 @@ import pytest
 from slow import LATENCY, NEVER
 from waiting import until
 
-from chiltepin.backends.filesystem.mover.pool import AdaptivePool
 from chiltepin.backends.filesystem.mover.task import TaskRun
+from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
 from chiltepin.backends.filesystem.mover.threads import MOST_THREADS, MoverThreads
 from chiltepin.model import NO_TASK, TaskState
 from chiltepin.transfers.arguments import transfer_request
