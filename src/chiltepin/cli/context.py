@@ -80,7 +80,7 @@ class Context:
         endpoint = endpoint_name(endpoint)
         place = resolve_endpoint(settings, endpoint)
         if path:
-            warn_of(endpoint, path, place, globs=globs)
+            warn_of([(endpoint, path, place)], globs=globs)
         return Location(endpoint, path)
 
 

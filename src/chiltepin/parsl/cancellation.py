@@ -18,12 +18,11 @@ from parsl.executors.threads import ThreadPoolExecutor
 from chiltepin.errors import TaskCanceledError
 from chiltepin.parsl.htex import GuardedHTEX
 from chiltepin.parsl.proxy_future import ProxyFuture
+from chiltepin.parsl.task_guards import follow_launches
 from chiltepin.parsl.task_records import awaited, belongs_to, joined, origin, runs_in_thread, unfinished
 from chiltepin.transfers import callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
@@ -50,19 +49,7 @@ class TaskCanceller:
         self._dfk = dfk
         self.reason = ""
         #: What to do with tasks by their ids when they have been launched.
-        self._at_launch: dict[int, Callable[[], None]] = {}
-        dfk._launch_if_ready_async = self._followed(dfk._launch_if_ready_async)  # noqa: SLF001
-
-    def _followed(self, launch: Callable[[TaskRecord], None]) -> Callable[[TaskRecord], None]:
-        """Return what launches a task that is ready, and then does with it what is due."""
-
-        @functools.wraps(launch)
-        def launch_if_ready(record: TaskRecord) -> None:
-            launch(record)
-            if operation := self._at_launch.pop(record["id"], None):
-                operation()
-
-        return launch_if_ready
+        self._at_launch = follow_launches(dfk)
 
     def begin(self) -> None:
         """Launch no task from now on, and none of those that queue for a thread."""

@@ -214,7 +214,8 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
 
     def _follow(self, app_future: AppFuture) -> None:
         """End as Parsl's own future has ended, and then tidy up."""
-        error = app_future.exception()
+        # Parsl's own methods: this is not the user who reads.
+        error = Future.exception(app_future)
         try:
             self._end_as(app_future, error)
         except BaseException as unexpected:  # noqa: BLE001 - the future has to end
@@ -227,7 +228,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             # The one future that the task of a service is joined to ended with our own error.
             error = error.dependent_exceptions_tids[0][0]
         if error is None:
-            self._end(app_future.result(), None)
+            self._end(Future.result(app_future), None)
         elif self._end_reason and isinstance(error, TaskCanceledError):
             reason = f"{self._what} was given up: {self._end_reason}."
             self._end_unsuccessful(TaskCanceledError(reason, status=error.status))

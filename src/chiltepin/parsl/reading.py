@@ -61,7 +61,8 @@ def _mark_read(future: Future[Any]) -> None:
     """Mark a future, and all whose failures its error carries."""
     waiting: list[Any] = [future]
     while waiting:
-        one = origin(waiting.pop())
+        one = waiting.pop()
+        one = one if isinstance(one, ReadFuture) else origin(one)
         if not isinstance(one, ReadFuture) or (one.was_read and one is not future):
             continue
         one.was_read = True

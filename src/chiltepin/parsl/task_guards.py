@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from parsl.dataflow.taskrecord import TaskRecord
     from parsl.executors.base import ParslExecutor
 
-__all__ = ["install_guards"]
+__all__ = ["follow_launches", "install_guards"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,21 @@ def install_guards(dfk: DataFlowKernel) -> None:
     dfk._unwrap_remote_exception_wrapper = _opened(dfk._unwrap_remote_exception_wrapper)  # noqa: SLF001
     guard_executors(dfk.executors.values())
     dfk.add_executors = _guarded(dfk.add_executors)
+
+
+def follow_launches(dfk: DataFlowKernel) -> dict[int, Callable[[], None]]:
+    """Return a dictionary of what to do with tasks, by their ids, when they have been launched."""
+    due: dict[int, Callable[[], None]] = {}
+    launch = dfk._launch_if_ready_async  # noqa: SLF001
+
+    @functools.wraps(launch)
+    def launch_if_ready(record: TaskRecord) -> None:
+        launch(record)
+        if operation := due.pop(record["id"], None):
+            operation()
+
+    dfk._launch_if_ready_async = launch_if_ready  # noqa: SLF001
+    return due
 
 
 def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., None]:

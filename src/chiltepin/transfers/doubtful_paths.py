@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from chiltepin.errors import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["warn_of"]
 
@@ -24,15 +24,17 @@ _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _warned: set[tuple[str, str]] = set()
 
 
-def warn_of(endpoint: str, path: str, place: Mapping[str, Any], *, globs: bool = False) -> None:
+def warn_of(asked: Iterable[tuple[str, str, Mapping[str, Any]]], *, globs: bool = False) -> None:
     """Log a warning for a path that begins with the root of its endpoint, or is written for a shell or for Windows.
 
-    ``place`` is the location of the endpoint, and ``globs`` tells whether the last name may be a pattern.
+    ``asked`` has endpoint, path, and the location of the endpoint. ``globs`` tells whether the last name may be a
+    pattern.
     """
-    kind, reason = _doubt(path, place, globs=globs)
-    if kind and (endpoint, kind) not in _warned:
-        _warned.add((endpoint, kind))
-        logger.warning("The path %s on endpoint %r %s", shown(path), endpoint, reason)
+    for endpoint, path, place in asked:
+        kind, reason = _doubt(path, place, globs=globs)
+        if kind and (endpoint, kind) not in _warned:
+            _warned.add((endpoint, kind))
+            logger.warning("The path %s on endpoint %r %s", shown(path), endpoint, reason)
 
 
 def _doubt(path: str, place: Mapping[str, Any], *, globs: bool) -> tuple[str, str]:

@@ -82,11 +82,13 @@ def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]]
 
     A doubtful path is a warning; ``globs`` tells whether paths may be patterns.
     """
+    known = []
     for endpoint, path in asked:
         place = resolve_endpoint(settings, endpoint)
         if path is not None:
             paths.parts(path, home=place.get("home", "/"), endpoint=endpoint)
-            warn_of(endpoint, path, place, globs=globs)
+            known.append((endpoint, path, place))
+    warn_of(known, globs=globs)
 
 
 def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:
