@@ -211,7 +211,7 @@ def test_a_bad_value_in_a_future_is_the_error_of_the_transfer(running):
         ({"executor": "compte"}, ConfigError, "No executor is named 'compte'"),
         ({"executor": []}, ConfigError, "executor is empty"),
         ({"src_path": "/../x"}, PermissionDeniedError, "leads out of the root"),
-        ({"dst_path": "/d/"}, ValueError, "a file needs its whole new path"),
+        ({"dst_path": "/d/"}, ValueError, "a file needs its full new path"),
         ({"timeout": "60"}, TypeError, "give a number of seconds"),
         ({"sync_level": "hash"}, ValueError, "is no sync level"),
         ({"include": "*.nc"}, ValueError, "give recursive=True"),

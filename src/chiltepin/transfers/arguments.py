@@ -330,7 +330,7 @@ def transfer_request(
         raise ValueError("filters has an order, and include and exclude have none in it; write all of them in filters.")
     if not folder and target.endswith(("/", "/.", "/..")):
         raise ValueError(
-            f"dst_path={target!r} is a folder, and a file needs its whole new path; "
+            f"dst_path={target!r} is a folder, but a file needs its full new path; "
             f"write {_inside(target, origin)!r}, or give recursive=True to move a folder."
         )
     known = _known(options, TransferOptions)

@@ -121,7 +121,7 @@ def test_a_bad_argument_gets_one_good_sentence(argument, value, error, words):
 )
 def test_a_file_needs_its_whole_new_path(path, source, meant):
     """A destination that can only be a folder is refused for a file, with the path that was probably meant."""
-    with pytest.raises(ValueError, match=f"a file needs its whole new path; write '{meant}', or give recursive=True"):
+    with pytest.raises(ValueError, match=f"a file needs its full new path; write '{meant}', or give recursive=True"):
         transfer_request(**{**WHERE, "src_path": source, "dst_path": path})
 
 
