@@ -190,8 +190,8 @@ def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("a:/data", "b:/x"), "give --recursive to move it."),
-        (("a:/data/x.csv", "b:/x", "-r"), "omit --recursive to move it."),
+        (("a:/data", "b:/x"), "set --recursive to transfer it."),
+        (("a:/data/x.csv", "b:/x", "-r"), "omit --recursive to transfer it."),
         (("a:/data/x.csv", "b:/x", "--backend", "glob"), "The argument --backend 'glob' names"),
         (("a:/data/x.csv", "b:/x", "--checksum", "md5:0"), "--checksum 'md5:0' is no checksum"),
         (("a:/label=True", "b:/x"), "There is no /label=True on"),
