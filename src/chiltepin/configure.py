@@ -178,7 +178,7 @@ def _document(config: Mapping[str, Any] | str | os.PathLike[str]) -> Mapping[str
         return config
     if isinstance(config, str | os.PathLike):
         return read(config)
-    raise TypeError(f"load() takes a dict or the path of a settings file, and not {config!r}; an empty dict is enough.")
+    raise TypeError(f"load() takes a dict or the path of a settings file, not {config!r}; an empty dict is enough.")
 
 
 def _included(settings: Settings, include: str | Iterable[str] | None) -> list[str]:

@@ -380,7 +380,7 @@ def local_path(endpoint: str, path: str) -> str:
     names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
     if not place.get("mount"):
         raise EndpointMismatchError(
-            f"Endpoint {endpoint!r} is mounted nowhere on backend {settings.backend!r}; "
+            f"Endpoint {endpoint!r} has no mount on backend {settings.backend!r}; "
             f"add mount: with the folder where programs see its files.",
             endpoint=endpoint,
         )

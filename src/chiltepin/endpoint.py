@@ -268,7 +268,7 @@ def _run(action: str, name: str, *options: str, config_dir: _Directory, timeout:
         raise _TooSlowError(f"'{_PROGRAM} {action}' of {name!r} was not done within {timeout:g} seconds.")
     if code and _LOGIN_PROMPT in said:
         typed = shlex.join([_PROGRAM, *where, "login"])
-        raise LoginRequiredError(f"Globus Compute has no login on this machine; type: {typed}")
+        raise LoginRequiredError(f"Not logged in to Globus Compute on this machine; run: {typed}")
     if code:
         reason = said.rpartition("\n")[2] or f"exit code {code}"
         raise ComputeEndpointError(f"'{_PROGRAM} {action}' of {name!r} failed: {reason}")

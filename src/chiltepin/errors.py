@@ -90,7 +90,7 @@ def suggest(name: object, known: Iterable[str]) -> str:
     by_folded = {candidate.casefold(): candidate for candidate in names}
     near = difflib.get_close_matches(str(name).casefold(), by_folded, n=1)
     if not names:
-        return "there is none yet."
+        return "none exists yet."
     listed = f"{', '.join(names)}."
     return f"did you mean {by_folded[near[0]]!r}? Known: {listed}" if near else f"known: {listed}"
 

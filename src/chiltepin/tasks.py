@@ -175,7 +175,7 @@ class _Task:
         data_flow_kernel: DataFlowKernel | None = None,
     ) -> None:
         if not callable(function) or not hasattr(function, "__name__"):
-            raise TypeError(f"{kind}_task decorates a function, not {function!r}; put it into a def of its own.")
+            raise TypeError(f"{kind}_task must decorate a function, not {function!r}; write a def for it.")
         self.kind, self.function, self.cache, self.ignored = kind, function, cache, ignore_for_cache
         self.data_flow_kernel = data_flow_kernel
         self.name: str = function.__name__
@@ -208,7 +208,7 @@ class _Task:
         for name in self.ignored:
             if not self.open and name not in self.parameters and name not in PARSL_KEYWORDS:
                 raise TypeError(
-                    f"ignore_for_cache of {self.name}() names {name!r}, which is none of its parameters; "
+                    f"ignore_for_cache of {self.name}() names {name!r}, which is not one of its parameters; "
                     + suggest(name, self.parameters)
                 )
 
@@ -274,7 +274,9 @@ class _Task:
             return self.signature.bind(*args, **kwargs)
         except TypeError as error:
             reason = str(error)
-        raise TypeError(f"{self.name}() cannot be called so: {reason}. It is {self.name}{self.signature}.")
+        raise TypeError(
+            f"{self.name}() cannot be called like this: {reason}. Its signature is {self.name}{self.signature}."
+        )
 
     def _add_resources(self, named: dict[str, Any], geometry: Mapping[str, Any] | None) -> None:
         if geometry is not None:

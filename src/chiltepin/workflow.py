@@ -92,14 +92,14 @@ class Workflow:
     def config(self) -> parsl.Config:
         """The configuration of Parsl."""
         if self._config is None:
-            raise ConfigError("This Workflow is not running yet; ask for its config inside its `with` block.")
+            raise ConfigError("This Workflow is not running yet; read its config inside its `with` block.")
         return self._config
 
     @property
     def dfk(self) -> DataFlowKernel:
         """The DataFlowKernel of this workflow."""
         if self._dfk is None:
-            raise ConfigError("This Workflow is not running; ask for its dfk inside its `with` block.")
+            raise ConfigError("This Workflow is not running; read its dfk inside its `with` block.")
         return self._dfk
 
     @property
@@ -152,7 +152,7 @@ class Workflow:
         except Exception:
             if not suppress_exceptions:
                 raise
-            logger.exception("The workflow did not end in order.")
+            logger.exception("The workflow did not shut down cleanly.")
 
     def __enter__(self) -> Self:
         self.start()
@@ -195,7 +195,7 @@ class Workflow:
         except Exception:
             if not quietly:
                 raise
-            logger.exception("Parsl did not end in order; what ended the workflow is raised, this is not.")
+            logger.exception("Parsl did not shut down cleanly; the error that ended the workflow is raised instead.")
         finally:
             self._leave()
             self._dfk = None
@@ -206,7 +206,7 @@ class Workflow:
 def _progress_by_environment() -> bool:
     value = os.environ.get("CHILTEPIN_PROGRESS", "")
     if value not in ("", "0", "1"):
-        raise ConfigError(f"CHILTEPIN_PROGRESS is {value!r}; set it to 1 to see what is in flight, or to 0.")
+        raise ConfigError(f"CHILTEPIN_PROGRESS is {value!r}; set it to 1 to show transfers in progress, or to 0.")
     return value == "1"
 
 

@@ -128,7 +128,7 @@ def test_a_script_that_goes_on(folder, seed, number):
     code, output = script.end()
     assert code == -number, output
     assert "goes on" in output
-    assert f"of /big to /late had not ended: the workflow was left by {number.name}." in output
+    assert f"of /big to /late had not ended: the workflow was ended by {number.name}." in output
     check_alone(folder, within=GONE - 4)
 
 

@@ -261,7 +261,7 @@ def test_one_of_many_is_cancelled_by_itself(guided, globus, files):
         pending_requests[0].future.result(0)
     guided.manager.stop("pending request 2")
     guided.manager.step()
-    with pytest.raises(TaskCanceledError, match="a task with 3 other items goes on, and may still do it"):
+    with pytest.raises(TaskCanceledError, match="a task with 3 other items continues, and may still process it"):
         pending_requests[1].future.result(0)
     guided.live()
     assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests[2:])

@@ -42,7 +42,7 @@ FILES = {
     "escapes": '"\\e]0;owned\\a\\e[2J": 1\n',
     "escapes as they are": "a: \x1b[2J\n",
     "NUL": "a: \0\n",
-    "no text": "\udcff\udcfe",
+    "not text": "\udcff\udcfe",
 }
 
 

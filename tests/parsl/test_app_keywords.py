@@ -61,7 +61,7 @@ def test_keywords_that_ask_for_nothing(running, sandbox, empty):
 @pytest.mark.parametrize(
     ("keyword", "value", "said"),
     [
-        ("outputs", ["/x"], "takes no outputs=.*, because the file that a transfer makes is future.file"),
+        ("outputs", ["/x"], "takes no outputs=.*, because the file of a transfer is future.file"),
         ("stdout", "out.txt", r"takes no stdout='out.txt', because .* prints nothing; future.status\(\) tells"),
         ("stderr", ("err.txt", "w"), "takes no stderr=.*, because a transfer or a deletion prints nothing"),
         ("walltime", "1h", "walltime='1h' is of type str; give a number of seconds"),

@@ -62,11 +62,11 @@ def root_of(error):
     return root_of(error.__cause__) if isinstance(error, (DependencyError, JoinError)) else error
 
 
-def assert_given_up(future, reason="the workflow was left by KeyError"):
+def assert_given_up(future, reason="the workflow was ended by KeyError"):
     """Check that `future` has ended, by itself or with what it needed, because its workflow did."""
     cause = root_of(future.exception(timeout=0))
     assert isinstance(cause, TaskCanceledError)
-    assert f"was given up: {reason}" in str(cause)
+    assert f"was cancelled: {reason}" in str(cause)
 
 
 class TestThreads:
@@ -308,7 +308,7 @@ class TestOnEnd:
         with left_early(Workflow(config())) as workflow:
             future = join_on(lambda: mine)
             shutdown_of(workflow.dfk).on_end(end_mine)
-        assert seen == [("the workflow was left by KeyError", False)]
+        assert seen == [("the workflow was ended by KeyError", False)]
         assert root_of(future.exception(timeout=0)) is mine.exception(timeout=0)
 
     def test_a_callback_can_be_taken_back(self, config):
@@ -340,7 +340,7 @@ class TestOnEnd:
             shutdown_of(workflow.dfk).on_end(lambda _: 1 / 0)
             shutdown_of(workflow.dfk).on_end(seen.append)
         assert len(seen) == 1
-        assert "the end goes on without it" in caplog.text
+        assert "the end continues without it" in caplog.text
         assert_given_up(future)
 
 
@@ -442,7 +442,7 @@ class TestUnread:
             record.getMessage() for record in caplog.records if record.name == "chiltepin.transfers.unread_failures"
         ]
         assert "/one" in warning
-        assert "was left by KeyError" in warning
+        assert "was ended by KeyError" in warning
 
     def test_many_are_summed_up(self, moving, caplog):
         """Of many failures twenty are named."""

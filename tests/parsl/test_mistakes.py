@@ -113,7 +113,7 @@ IN_A_WORKFLOW = {
     "a keyword misspelled": (
         lambda: move(tiemout=5),
         TypeError,
-        "There is no argument 'tiemout' here; did you mean 'timeout'?",
+        "Unknown argument 'tiemout'; did you mean 'timeout'?",
     ),
     "a timeout in words": (
         lambda: move(timeout="1h"),

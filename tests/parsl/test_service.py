@@ -177,7 +177,7 @@ def test_leaving_the_workflow_by_an_error_ends_everything(globus, tmp_path):
             here(executor="local").result(LIMIT)
         1 / 0  # noqa: B018
     assert all(future.done() for future in futures)
-    assert all("left by ZeroDivisionError" in str(future.exception()) for future in futures[:5])
+    assert all("ended by ZeroDivisionError" in str(future.exception()) for future in futures[:5])
     for thread in threading.enumerate():
         if thread.name == "chiltepin-task-manager":
             thread.join(LIMIT)

@@ -118,10 +118,14 @@ def test_what_has_no_place_at_the_service_waits(running, globus):
     waiting = move(3)
     until(lambda: waiting.task_status() == "joining", LIMIT)
     status = waiting.status()
-    assert (status.state, status.reason, waiting.task_handle) == (TaskState.ACTIVE, "It waits to be submitted.", None)
+    assert (status.state, status.reason, waiting.task_handle) == (
+        TaskState.ACTIVE,
+        "It is waiting to be submitted.",
+        None,
+    )
     globus.fail_next(1000, 503, path="/transfer")
     there[0].cancel()
-    until(lambda: waiting.status().reason.startswith("It waits to be submitted again. "), LIMIT)
+    until(lambda: waiting.status().reason.startswith("It is waiting to be submitted again. "), LIMIT)
     assert "503" in waiting.status().reason
     waiting.cancel()
     assert isinstance(waiting.exception(LIMIT), TaskCanceledError)

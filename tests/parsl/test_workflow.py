@@ -113,7 +113,7 @@ class TestBeginning:
             with expected:
                 workflow.cleanup(suppress_exceptions=suppress)
             assert DataFlowKernelLoader._dfk is None
-        assert "The workflow did not end in order." in caplog.text
+        assert "The workflow did not shut down cleanly." in caplog.text
 
     def test_a_log_file(self, tmp_path):
         """The log file gets what Parsl and Chiltepin log at its level, is appended to, and closed at the end."""
@@ -377,7 +377,7 @@ class TestErrors:
 
         with pytest.raises(KeyError, match="mine"):
             run()
-        assert "Parsl did not end in order" in caplog.text
+        assert "Parsl did not shut down cleanly" in caplog.text
         assert DataFlowKernelLoader._dfk is None
         close_rest(kernels[0])
 
@@ -408,7 +408,7 @@ class TestErrors:
         with pytest.raises(KeyboardInterrupt):
             run()
         assert futures[0].result(timeout=0) is True
-        with pytest.raises(TaskCanceledError, match="'thread_name' was given up: the workflow was left by Keyboard"):
+        with pytest.raises(TaskCanceledError, match="'thread_name' was cancelled: the workflow was ended by Keyboard"):
             futures[1].result(timeout=0)
 
     def test_ctrl_c_within_a_log_call_ends_it(self, config, caplog):

@@ -81,7 +81,7 @@ def test_the_tree_at_the_head_of_the_module_names_every_error():
         ("compte", ["compute", "local"], "did you mean 'compute'? Known: compute, local."),
         ("HPC-Scratch", ["hpc-scratch"], "did you mean 'hpc-scratch'? Known: hpc-scratch."),
         ("xyz", ["compute"], "known: compute."),
-        ("xyz", [], "there is none yet."),
+        ("xyz", [], "none exists yet."),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(name, known, said):

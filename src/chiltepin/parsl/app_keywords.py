@@ -14,7 +14,7 @@ _RESOURCES = ("chiltepin_task_geometry", "parsl_resource_specification")
 
 #: Why a keyword has no use here.
 _REFUSED = {
-    "outputs": "the file that a transfer makes is future.file",
+    "outputs": "the file of a transfer is future.file",
     "stdout": "a transfer or a deletion prints nothing; future.status() tells what it does",
     "stderr": "a transfer or a deletion prints nothing; future.status() tells what it does",
 }

@@ -105,7 +105,7 @@ class TaskCanceller:
                 executor.shutdown = functools.partial(executor.shutdown, block=False)
 
     def _error(self, record: TaskRecord) -> TaskCanceledError:
-        return TaskCanceledError(f"Task {record['func_name']!r} was given up: {self.reason}.")
+        return TaskCanceledError(f"Task {record['func_name']!r} was cancelled: {self.reason}.")
 
     def _refuse(self, record: TaskRecord) -> futures.Future[Any]:
         """Stand in for ``DataFlowKernel.launch_task``: nothing starts any more."""

@@ -47,7 +47,7 @@ def location_of(file: File) -> tuple[str, str]:
     # Parsl's staging by Globus passes paths on as they are.
     path = unquote(rest, errors="surrogateescape") if file.scheme == SCHEME else rest
     if not endpoint or not path.strip("/") or path.endswith("/"):
-        raise ValueError(f"{file.url!r} names no file of an endpoint; write 'chiltepin://ENDPOINT/path/of/the.file'.")
+        raise ValueError(f"{file.url!r} is not a file of an endpoint; write 'chiltepin://ENDPOINT/path/of/the.file'.")
     name = endpoint_name(unquote(endpoint, errors="surrogateescape"))
     return name, path if path.startswith("~/") else f"/{path.lstrip('/')}"
 
@@ -59,7 +59,7 @@ class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl ha
         """End as the transfer has ended; one without ``check`` that did not succeed has moved no file."""
         error = parent_fu.exception()
         if error is None and not parent_fu.result():
-            error = TaskFailedError(f"Nothing is at {self.file_obj.url}: the transfer to it did not succeed.")
+            error = TaskFailedError(f"{self.file_obj.url} does not exist: the transfer to it did not succeed.")
         if error is None:
             self.set_result(self.file_obj)
         else:
@@ -78,5 +78,5 @@ def _future_of(value: Any) -> Any:
     if not isinstance(value, DataFuture):
         return value
     proxy = ProxyFuture()
-    proxy.follow(value, TaskCanceledError("What the transfer waits for was cancelled."))
+    proxy.follow(value, TaskCanceledError("An input of the transfer was cancelled."))
     return proxy

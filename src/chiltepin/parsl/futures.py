@@ -115,7 +115,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
             }
         endpoint, path, folder = (given.get(name) for name in ("dst_ep", "dst_path", "recursive"))
         if endpoint is None or folder is not False:
-            raise ValueError(f"{self._what} leads to no single file; name the files in it yourself, as File(...).")
+            raise ValueError(f"{self._what} does not create a single file; name its files yourself, as File(...).")
         if isinstance(endpoint, Future) or isinstance(path, Future):
             # Not a TypeError: a future is a fine argument, but what it stands for is not known yet.
             raise ValueError(  # noqa: TRY004
@@ -198,7 +198,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         return TaskStatus(handle=self.task_handle or NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def last_status(self) -> TaskStatus | None:
-        """Return the status that is known without asking anything; None if there is none yet."""
+        """Return the status that is known without asking anything; None if none exists yet."""
         return self._status or self._channel.status()
 
     def abandon(self, error: TaskLostError) -> None:
@@ -230,7 +230,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         if error is None:
             self._end(Future.result(app_future), None)
         elif self._end_reason and isinstance(error, TaskCanceledError):
-            reason = f"{self._what} was given up: {self._end_reason}."
+            reason = f"{self._what} was cancelled: {self._end_reason}."
             self._end_unsuccessful(TaskCanceledError(reason, status=error.status))
         elif isinstance(error, WORKER_GONE):
             self._end_unsuccessful(lost_error(self._what, error, self.operation))
@@ -249,7 +249,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         try:
             self._channel.cleanup()
         except Exception as error:  # noqa: BLE001 - the task has ended; this changes nothing of that
-            logger.warning("%s has ended, and could not be tidied up: %s.", self._what, error)
+            logger.warning("%s has ended, but its files could not be removed: %s.", self._what, error)
 
     def _end_unsuccessful(self, error: TaskError) -> None:
         """End as a task that did not succeed: with the error or, where none is wanted, with False."""

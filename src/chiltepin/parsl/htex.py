@@ -162,7 +162,7 @@ def _receive(executor: HighThroughputExecutor, message: dict[str, Any]) -> None:
             answer = AppFailedError(describe_failure("", answer, flaw))
     except BaseException as error:  # noqa: BLE001 - unpickling runs code of the user
         answer, failed = (
-            AppFailedError(f"The answer of a worker cannot be unpickled here ({headline(error)})."),
+            AppFailedError(f"The result of a worker cannot be unpickled here ({headline(error)})."),
             True,
         )
     if message["task_id"] == _WHOLE_EXECUTOR:
@@ -194,7 +194,7 @@ def fail_dead(executors: Iterable[ParslExecutor]) -> None:
                 # First, so that no worker moves data when the tasks have ended.
                 executor.stop_blocks()
             error = _dead_interchange(executor)
-            logger.error("Executor %r is given up: %s", executor.label, error)
+            logger.error("Executor %r has failed: %s", executor.label, error)
             _give_up(executor, error)
 
 
@@ -271,7 +271,7 @@ class GuardedHTEX(HighThroughputExecutor):  # type: ignore[misc] # parsl has no 
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
         """Fail all tasks, now and in the future."""
-        logger.error("Executor %r is given up: %s", self.label, exception)
+        logger.error("Executor %r has failed: %s", self.label, exception)
         if isinstance(exception, TooManyJobFailuresError):
             # Its text is the whole output of the jobs, which the log has as well.
             exception = TooManyJobFailuresError(_excerpt(str(exception)))

@@ -83,7 +83,7 @@ def target(
         raise TypeError(f"executor must be a label, a list of labels or 'all', not {executor!r}.")
     known = [label for label in dfk.executors if label != INTERNAL]
     if not labels:
-        raise ConfigError(f"executor is empty; name at least one, or type executor='all'; {suggest('', known)}")
+        raise ConfigError(f"executor is empty; name at least one, or write executor='all'; {suggest('', known)}")
     for label in labels:
         if label not in known:
             raise ConfigError(f"No executor is named {label!r}; {suggest(label, known)}", key=label)

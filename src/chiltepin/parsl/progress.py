@@ -97,7 +97,7 @@ class LiveView:
         try:
             self._thread = threads.start(self._run, name="chiltepin-progress")
         except BackendError as err:
-            logger.warning("What is in flight is not shown: %s", err)
+            logger.warning("Transfers in progress are not shown: %s", err)
 
     def close(self) -> None:
         """Draw the final state, and leave it on the terminal."""
@@ -112,7 +112,7 @@ class LiveView:
                 self._draw(drawing)
         except Exception:
             # The terminal may be gone, say.
-            logger.exception("The view of what is in flight has stumbled; the work goes on without it.")
+            logger.exception("The view of transfers in progress failed; the transfers continue without it.")
 
     def _draw(self, drawing: contextlib.ExitStack) -> None:
         live: Live | None = None

@@ -58,7 +58,7 @@ _ENDED_LAST = "Python ended, and nothing was about to end what it waits for"
 
 
 def _left_by(name: str) -> str:
-    return f"the workflow was left by {name}"
+    return f"the workflow was ended by {name}"
 
 
 _INTERRUPTED = _left_by(KeyboardInterrupt.__name__)
@@ -255,7 +255,7 @@ class Shutdown:
         except (KeyboardInterrupt, SystemExit) as interrupt:
             interpreter_exit.interrupted(interrupt)
         except Exception:
-            logger.exception("Parsl did not end in order.")
+            logger.exception("Parsl did not shut down cleanly.")
         self.unread.say()
 
     def _end(self, reason: str) -> None:
@@ -292,7 +292,7 @@ class Shutdown:
         try:
             callback(self.tasks.reason)
         except Exception:
-            logger.exception("%r failed while the workflow was ending; the end goes on without it.", callback)
+            logger.exception("%r failed while the workflow was ending; the shutdown continues.", callback)
 
     def _clean_up(self) -> None:
         if self.dfk.cleanup_called:

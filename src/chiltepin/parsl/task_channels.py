@@ -88,7 +88,7 @@ class WorkerChannel:
                 os.makedirs(os.path.dirname(self._payload.stop_file), exist_ok=True)
                 os.close(create_own(self._payload.stop_file))
             except OSError as error:
-                logger.warning("A task in another process cannot be told to stop: %s.", error)
+                logger.warning("A task in another process could not be asked to stop: %s.", error)
                 open_transfers(self._payload.setup).backend.cancel(self.handle)
 
     def cleanup(self) -> None:
@@ -141,7 +141,7 @@ class ServiceChannel:
         if pending.handle is not None:
             return TaskStatus(handle=pending.handle, state=TaskState.ACTIVE)
         refused = pending.task.refused if pending.task else ""
-        reason = f"It waits to be submitted again. {refused}" if refused else "It waits to be submitted."
+        reason = f"It is waiting to be submitted again. {refused}" if refused else "It is waiting to be submitted."
         return TaskStatus(handle=NO_TASK, state=TaskState.ACTIVE, reason=reason)
 
     def stop(self) -> None:

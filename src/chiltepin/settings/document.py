@@ -33,9 +33,9 @@ _NULL, _BOOL, _INT, _FLOAT, _STR = (f"tag:yaml.org,2002:{name}" for name in ("nu
 _MERGE = "tag:yaml.org,2002:merge"
 
 _HINTS = {
-    "cannot start any token": "Indent with blanks, not with tabs; put text that starts with a sign in quotes.",
+    "cannot start any token": "Indent with blanks, not with tabs; quote text that starts with a special character.",
     "mapping values are not allowed here": "Check the indentation, and put text that holds ': ' in quotes.",
-    "expected a single document": "Keep what stands above the second '---' and remove the rest.",
+    "expected a single document": "Keep the lines above the second '---' and remove the rest.",
     "found undefined alias": "Write the anchor ('&name') above the alias ('*name'), or put the text in quotes.",
     "could not find expected ':'": "Write every line as 'key: value', and check the indentation.",
 }
@@ -121,19 +121,20 @@ def _text(file: str) -> str:
         with open(file, "rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        message = f"There is no settings file {str(Path(file).absolute())!r}; check the name."
+        message = f"No settings file {str(Path(file).absolute())!r} found; check the name."
     except IsADirectoryError:
         message = (
             f"{file!r} is a folder; name the settings file in it, for example {os.path.join(file, 'chiltepin.yaml')!r}."
         )
     except PermissionError:
-        message = f"The settings file {file!r} may not be read by you; change its mode with 'chmod u+r'."
+        message = f"The settings file {file!r} is not readable for you; change its mode with 'chmod u+r'."
     except (OSError, ValueError) as err:
-        message = f"The settings file {file!r} cannot be read: {err}."
+        message = f"The settings file {file!r} could not be read: {err}."
     else:
         if len(raw) > MAX_BYTES:
             raise ConfigError(
-                f"The settings file {file!r} has more than {MAX_BYTES >> 10} KiB, as no settings have; name another.",
+                f"The settings file {file!r} has more than {MAX_BYTES >> 10} KiB, the limit for settings; choose "
+                "another file.",
                 file=file,
             )
         try:
@@ -141,7 +142,7 @@ def _text(file: str) -> str:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as err:
             line = raw.count(b"\n", 0, err.start) + 1
-            message = f"{file}:{line}: the byte 0x{raw[err.start]:02x} is no UTF-8; save the file as UTF-8 text."
+            message = f"{file}:{line}: the byte 0x{raw[err.start]:02x} is not UTF-8; save the file as UTF-8 text."
         raise ConfigError(message, file=file, line=line)
     raise ConfigError(message, file=file)
 
@@ -203,7 +204,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as err:
         line = text.count("\n", 0, err.position) + 1
         failure: ConfigError = InvalidYAMLError(
-            f"{file}:{line}: the character {text[err.position]!r} may not stand in YAML; remove it.",
+            f"{file}:{line}: the character {text[err.position]!r} is not allowed in YAML; remove it.",
             file=file,
             line=line,
         )
@@ -212,16 +213,14 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         line = mark.line + 1 if mark else 1
         what = ", ".join(part for part in (err.context, err.problem) if part)
         hint = next((hint for sign, hint in _HINTS.items() if sign in what), "Check the lines around it.")
-        failure = InvalidYAMLError(f"{file}:{line}: this is no YAML: {what}. {hint}", file=file, line=line)
+        failure = InvalidYAMLError(f"{file}:{line}: not valid YAML: {what}. {hint}", file=file, line=line)
     except RecursionError:
         failure = _too_deep(file)
     raise failure
 
 
 def _too_deep(file: str) -> ConfigError:
-    return ConfigError(
-        f"{file}: the settings are nested too deeply to be meant; remove brackets or indentation.", file=file
-    )
+    return ConfigError(f"{file}: the settings are nested too deeply; remove brackets or indentation.", file=file)
 
 
 class _Builder:
@@ -293,7 +292,7 @@ class _Builder:
                 key = self._key(key_node)
                 if key in own:
                     first = _line(own[key][0])
-                    raise self._error(key_node, f"the key {key!r} stands here and in line {first}; keep one of them.")
+                    raise self._error(key_node, f"the key {key!r} appears here and in line {first}; keep one of them.")
                 own[key] = (key_node, value_node)
         return {**own, **{key: pair for key, pair in merged.items() if key not in own}}
 
@@ -325,7 +324,7 @@ class _Builder:
                 f"with its aliases written out the file has more than {MAX_NODES} values; use fewer aliases ('*name').",
             )
         if id(node) in self._open:
-            raise self._error(node, "this anchor ('&name') holds its own alias ('*name'); write out what you mean.")
+            raise self._error(node, "this anchor ('&name') contains its own alias ('*name'); write the value out.")
         self._open.add(id(node))
         try:
             yield

@@ -249,7 +249,7 @@ class _Reader:
         if backend is not None and backend not in self._known:
             self._say(
                 ("data", "backend"),
-                f"is {backend!r}, which no installed backend is called; {suggest(backend, self._known)}",
+                f"is {backend!r}, which is not an installed backend; {suggest(backend, self._known)}",
             )
         return general if isinstance(general, _General) else _General()
 
@@ -260,7 +260,7 @@ class _Reader:
         ):
             return {}
         if backend == "local" and "root" in options:
-            self._say((*where, "root"), "stands one level too deep; write 'root:' directly below 'data:'")
+            self._say((*where, "root"), "is one level too deep; write 'root:' directly below 'data:'")
         self.problems += option_problems(options, where)
         if model := _OPTIONS.get(backend):
             checked, misfits = validate(model, options, path=where, noun=f"an option of the backend {backend!r}")
@@ -289,7 +289,7 @@ class _Reader:
                 if place := self._place(key, value, (*where, key)):
                     places[key] = place
             elif key in _BELONGS:
-                self._say((*where, key), f"stands one level too high; write it below '{_BELONGS[key]}:'")
+                self._say((*where, key), f"is one level too high; write it below '{_BELONGS[key]}:'")
             elif value is not None or key != "home":
                 own[key] = value
         home, problems = validate(_Home, own, path=where, noun="an endpoint", known=("home", *self._known))
@@ -319,7 +319,7 @@ class _Reader:
             whole = place["url"].lower().startswith(("file://", "local://"))
             if here is not None and ("\0" in here or (whole and not here.startswith("/"))):
                 self._say(
-                    where, f"is {shown(place['url'])}, which names no folder of this machine; write 'file:///...'"
+                    where, f"is {shown(place['url'])}, which is not a folder of this machine; write 'file:///...'"
                 )
             place["url"] = located(place["url"], self._folder)
         return {str(key): plain(item) for key, item in place.items()}

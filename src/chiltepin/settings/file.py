@@ -44,7 +44,7 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError as error:
         problem = error.strerror
-    raise ConfigError(f"The settings file {str(path)!r} cannot be looked for: {problem}.", file=str(path))
+    raise ConfigError(f"The settings file {str(path)!r} could not be searched for: {problem}.", file=str(path))
 
 
 def user_folder() -> Path:

@@ -87,7 +87,7 @@ def label_problem(label: str) -> str:
     if len(label) > LABEL_LIMIT:
         return f"give one line of at most {LABEL_LIMIT} characters"
     if label != label.strip():
-        return "leave out the white space around it"
+        return "remove the white space around it"
     # Control characters, line and paragraph separators, and surrogates, which UTF-8 cannot encode.
     if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp", "Cs") for letter in label):
         return f"give one line of at most {LABEL_LIMIT} characters, without control characters"

@@ -103,7 +103,9 @@ def _mapping_problems(value: Mapping[Any, Any], path: KeyPath, *, secret: bool) 
             # The value is not shown: it may be the secret itself.
             yield Problem(
                 path=(*path, "env"),
-                sentence="names no environment variable; write letters, digits and '_', such as {env: MY_SECRET}",
+                sentence=(
+                    "is not a name of an environment variable; write letters, digits and '_', such as {env: MY_SECRET}"
+                ),
             )
         return
     for key, item in value.items():

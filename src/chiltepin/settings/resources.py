@@ -54,9 +54,9 @@ def one_of(*names: str) -> BeforeValidator:
 def _text(value: Any) -> str:
     """Return text; a whole number becomes the text that was typed."""
     if isinstance(value, bool):
-        raise misfit(f'write a name, and in quotes if that is the name: "{str(value).lower()}"')
+        raise misfit(f'write a name, in quotes if this is the name: "{str(value).lower()}"')
     if isinstance(value, float):
-        raise misfit('put it in quotes, spelled as you mean it: "1.10" and 1.1 are one number but two names')
+        raise misfit('quote it, spelled as you need it: "1.10" and 1.1 are one number but two names')
     if not isinstance(value, str | int):
         raise misfit("write one piece of text")
     # A line break in an account would start a new line in the job script.
@@ -281,12 +281,15 @@ class Resource(BaseModel):
 def label_problem(label: Any) -> str:
     """Return the problem of a resource's name, as the end of a sentence; empty if it is valid."""
     if not isinstance(label, str):
-        return "is no text; name a resource with text"
+        return "is not text; name a resource with text"
     if label == "all":
-        return "is no name for a resource: executor='all' means every one of them; choose another name"
+        return "is not a valid name of a resource: executor='all' means all resources; choose another name"
     if label.startswith("_"):
-        return "is no name for a resource: names that start with '_' belong to Parsl; remove the '_'"
+        return "is not a valid name of a resource: names that start with '_' belong to Parsl; remove the '_'"
     # Parsl makes folders of the label, and puts it unquoted on a command line.
     if not _LABEL.fullmatch(label):
-        return "is no name for a resource; write letters, digits, '_', '-' and '.', and start with a letter or digit"
+        return (
+            "is not a valid name of a resource; write letters, digits, '_', '-' and '.', and start with a letter or "
+            "digit"
+        )
     return ""

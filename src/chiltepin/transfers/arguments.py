@@ -48,9 +48,7 @@ def _name(argument: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give the name of an endpoint as a string.")
     if not value.strip():
-        raise ValueError(
-            f"{argument}={shown(value)} names no endpoint; give the name that stands under data: endpoints:."
-        )
+        raise ValueError(f"{argument}={shown(value)} is not an endpoint; give a name from data: endpoints:.")
     # Only a UUID is written in several ways.
     return endpoint_name(value) if len(value) == UUID_LENGTH else value
 
@@ -64,7 +62,7 @@ def _path(argument: str, value: Any) -> str:
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give a path as a string.")
     if "\r\n" in text:
         # docs.globus.org, "File Operations", 2.1; on every backend, so that a test without Globus finds it.
-        raise ValueError(f"{argument}={shown(value)} has a line break of Windows in it; rename that file or folder.")
+        raise ValueError(f"{argument}={shown(value)} contains a Windows line break; rename that file or folder.")
     return named(text)
 
 
@@ -97,7 +95,7 @@ def _label(argument: str, value: Any) -> str:
 
 def _sync_level(argument: str, value: Any) -> str | None:
     if value is not None and value not in SYNC_LEVELS:
-        raise ValueError(f"{argument}={shown(value)} is no sync level; {suggest(value, SYNC_LEVELS)}")
+        raise ValueError(f"{argument}={shown(value)} is not a valid sync level; {suggest(value, SYNC_LEVELS)}")
     return value  # type: ignore[no-any-return]
 
 
@@ -146,12 +144,13 @@ def _checksum(argument: str, value: Any) -> str:
     algorithm, colon, digits = value.lower().partition(":")
     if not colon or algorithm not in CHECKSUMS:
         raise ValueError(
-            f"{argument}={shown(value)} names no algorithm before a colon; give 'sha256:' and the digits, for example; "
+            f"{argument}={shown(value)} has no algorithm before a colon; give 'sha256:' and the digits, for example; "
             f"{suggest(algorithm, CHECKSUMS)}"
         )
     if not is_checksum(f"{algorithm}:{digits}"):
         raise ValueError(
-            f"{argument}={shown(value)} is no checksum; {algorithm} has {CHECKSUMS[algorithm]} hexadecimal digits, "
+            f"{argument}={shown(value)} is not a valid checksum; {algorithm} has {CHECKSUMS[algorithm]} hexadecimal "
+            "digits, "
             f"and there are {len(digits)} characters."
         )
     return f"{algorithm}:{digits}"
@@ -288,7 +287,7 @@ def check(argument: str, value: Any) -> Any:
     TypeError or ValueError, in one sentence that says what to give instead.
     """
     if argument not in CHECKS:
-        raise TypeError(f"There is no argument {argument!r}; {suggest(argument, CHECKS)}")
+        raise TypeError(f"Unknown argument {argument!r}; {suggest(argument, CHECKS)}")
     return CHECKS[argument](argument, value)
 
 
@@ -327,7 +326,10 @@ def transfer_request(
     )
     rules = check("filters", filters)
     if patterns and rules:
-        raise ValueError("filters has an order, and include and exclude have none in it; write all of them in filters.")
+        raise ValueError(
+            "filters cannot be combined with include and exclude, because filters are ordered; write all rules in "
+            "filters."
+        )
     if not folder and target.endswith(("/", "/.", "/..")):
         raise ValueError(
             f"dst_path={target!r} is a folder, but a file needs its full new path; "
@@ -379,5 +381,5 @@ def _known(options: Mapping[str, Any], kind: type) -> dict[str, Any]:
         if name not in kind.__annotations__:
             others = {*TransferOptions.__annotations__, *DeleteOptions.__annotations__} - {*kind.__annotations__}
             known = [*CHECKS.keys() - others, *_NOT_OF_REQUESTS]
-            raise TypeError(f"There is no argument {name!r} here; {suggest(name, known)}")
+            raise TypeError(f"Unknown argument {name!r}; {suggest(name, known)}")
     return checked(options)

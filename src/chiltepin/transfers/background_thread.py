@@ -67,7 +67,7 @@ class BackgroundThread:
                 pause = self._work()
             except BaseException:  # noqa: PERF203
                 # Whatever it was, futures wait for what comes after it.
-                logger.exception("%s failed and goes on.", self._name)
+                logger.exception("%s failed and continues.", self._name)
                 pause = policy.wait_times.RETRY_MIN
 
     def _is_due(self, me: threading.Thread, pause: float | None) -> bool:

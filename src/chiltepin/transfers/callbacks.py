@@ -112,7 +112,7 @@ class _Threads:
             self._attend()
         except BackendError:
             # The next `put`, or the end of this callback, finds what waits.
-            logger.warning("No thread could be started for further callbacks; they wait for one that runs.")
+            logger.warning("Could not start a thread for more callbacks; they wait for a running one.")
 
     def _over(self, me: threading.Thread) -> bool:
         # A callback may have forked: in the child this thread is not one of these any more.
@@ -214,7 +214,7 @@ def _begin_anew() -> None:
     forks.leave(vars(_threads).copy())
     _threads.renew()
     for future in futures:
-        future.abandon(TaskLostError("It belongs to the process that this one was forked from; ask for it there."))
+        future.abandon(TaskLostError("It belongs to the parent process of this fork; use it there."))
 
 
 forks.register(_begin_anew)

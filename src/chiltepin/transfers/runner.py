@@ -309,7 +309,7 @@ class Transfers:
         if timeout is None:
             if status.state.final:
                 return status
-            raise TaskCanceledError(f"{describe(request)} was told to stop and has not stopped yet.", status=status)
+            raise TaskCanceledError(f"{describe(request)} was asked to stop and has not stopped yet.", status=status)
         if status.state is TaskState.SUCCEEDED:
             return status
         raise TaskTimeoutError(

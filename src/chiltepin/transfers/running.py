@@ -48,7 +48,7 @@ class RunningTask:
         self.request, self.future, self.stop, self._get_status = request, future, stop, get_status
 
     def status(self) -> TaskStatus | None:
-        """Return the last known status, without a request; None if there is none yet."""
+        """Return the last known status, without a request; None if none exists yet."""
         return self._get_status()
 
 

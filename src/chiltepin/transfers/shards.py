@@ -191,7 +191,7 @@ class ShardedTask:
         """End although a worker has not answered."""
         if self._end in (TaskState.CANCELED, TaskState.EXPIRED):
             what = describe(self._request)
-            self._conclude(TaskCanceledError(f"{what} was told to stop and has not stopped yet."))
+            self._conclude(TaskCanceledError(f"{what} was asked to stop and has not stopped yet."))
         else:
             self._finish()
 

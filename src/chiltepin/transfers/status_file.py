@@ -44,7 +44,7 @@ class StatusFile:
             _write(self._file, status)
         except (OSError, TypeError, ValueError) as error:
             # A backend of others may tell what JSON does not know.
-            logger.debug("How a task stands could not be noted: %s.", error)
+            logger.debug("Could not record the status of a task: %s.", error)
 
 
 def _write(file: str, status: TaskStatus) -> None:

@@ -58,7 +58,7 @@ def open_catalog(backend: TransferBackend, journal: str) -> TaskCatalog:
         return _AtService(backend)
     if runs_at_service(backend):
         raise UnsupportedOptionError(
-            f"Backend {backend.name!r} does not tell of tasks by their ids; use the tools of its service.",
+            f"Backend {backend.name!r} cannot find tasks by id; use the tools of its service.",
             backend=backend.name,
         )
     if not journal:
@@ -165,7 +165,7 @@ class _InLog:
         lost = record.ended is None and not record.followed
         state, code, reason = record.state, record.code, record.reason
         if lost:
-            state, code, reason = TaskState.LOST, "LOST", "The process that moved it ended without a word."
+            state, code, reason = TaskState.LOST, "LOST", "The process that ran it ended without a result."
         elif record.ended is not None and record.failed and state is TaskState.SUCCEEDED:
             state, code = TaskState.FAILED, code or "FAILED"
         status = TaskStatus(

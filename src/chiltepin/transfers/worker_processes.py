@@ -209,7 +209,8 @@ class _Process:
         except (EOFError, OSError, pickle.UnpicklingError):
             code = self.end()
         raise TaskLostError(
-            f"{describe(request)} was lost with a process that moved a part of it (exit code {code}); start it again."
+            f"{describe(request)} was lost with a process that transferred a part of it (exit code {code}); run it "
+            "again."
         )
 
     def stop(self) -> None:

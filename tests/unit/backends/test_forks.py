@@ -110,7 +110,7 @@ def test_a_future_of_the_parent_has_ended_in_the_child(manager):
     until(lambda: pending.handle)
 
     def child():
-        with pytest.raises(TaskLostError, match="the process that this one was forked from"):
+        with pytest.raises(TaskLostError, match="the parent process of this fork"):
             pending.future.result(0)
         assert futures.wait([pending.future], timeout=0).done
         assert [*futures.as_completed([pending.future], timeout=0)] == [pending.future]
@@ -324,7 +324,7 @@ def test_the_end_of_a_child_cancels_nothing_of_its_parent(tmp_path):
 
 def test_what_could_not_begin_is_not_done_later(local, tmp_path):
     """A deletion for which no thread could be started raises one clear sentence, and no later call carries it out."""
-    with without_threads(), pytest.raises(BackendError, match=r"No thread could be started .*ulimit -u") as caught:
+    with without_threads(), pytest.raises(BackendError, match=r"Could not start a thread .*ulimit -u") as caught:
         local.submit(delete_request(src_ep="b", src_path="/result"), "deletion")
     assert caught.value.transient
     assert done(local, move()) is TaskState.SUCCEEDED
@@ -337,7 +337,7 @@ def test_what_could_not_begin_is_not_done_later(local, tmp_path):
 
 def test_a_service_is_used_again_when_threads_can_be_started(manager):
     """What could not be handed to the task manager is not submitted later; the next call is."""
-    with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+    with without_threads(), pytest.raises(BackendError, match="Could not start a thread"):
         manager.start("one", move(), **TIMES)
     assert manager.find("one") is None
     assert not manager._batcher.batches
@@ -349,7 +349,7 @@ def test_a_service_is_used_again_when_threads_can_be_started(manager):
 def test_nothing_is_under_way_without_a_thread(local):
     """A request of the command line that no thread can be started for raises, and moves nothing."""
     transfers = chiltepin.transfers.runner.Transfers(local)
-    with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+    with without_threads(), pytest.raises(BackendError, match="Could not start a thread"):
         start(transfers, move(), **TIMES)
     assert not local._tasks
 
@@ -389,7 +389,7 @@ def test_delete_raises_and_forgets_without_threads(tmp_path, monkeypatch):
     )
     (tmp_path / "a/small").write_text("small")
     (tmp_path / "b/result").write_text("old")
-    with without_threads(), pytest.raises(BackendError, match="No thread could be started"):
+    with without_threads(), pytest.raises(BackendError, match="Could not start a thread"):
         delete("b", "/result")
     assert transfer("a", "b", "/small", "/copy") is True
     assert (tmp_path / "b/result").read_text() == "old"

@@ -145,16 +145,16 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: !!set {x}\n", 1, "the tag '!!set' means nothing"),
         ("!!set {x}\n", 1, "the tag '!!set' means nothing"),
         ("a: !!int twelve\n", 1, "'twelve' is no int"),
-        ("a: &a [*a]\n", 1, "holds its own alias"),
-        ("a: &a {<<: *a}\n", 1, "holds its own alias"),
+        ("a: &a [*a]\n", 1, "contains its own alias"),
+        ("a: &a {<<: *a}\n", 1, "contains its own alias"),
         ("a: {<<: 3}\n", 1, "merges mappings only"),
         ("? [x]\n: 1\n", 1, "a key is one piece of text"),
         ("a:\n\tb: 1\n", 2, "Indent with blanks, not with tabs"),
         ("a: 1\nb: c: d\n", 2, "put text that holds ': ' in quotes"),
         ("a: 1\n---\nb: 2\n", 2, "above the second '---'"),
         ("a: *b\n", 1, "found undefined alias"),
-        ("a: [1\n", 2, "this is no YAML"),
-        ("a: 1\nb: \x00\n", 2, "may not stand in YAML"),
+        ("a: [1\n", 2, "not valid YAML"),
+        ("a: 1\nb: \x00\n", 2, "is not allowed in YAML"),
         (b"a: 1\nb: caf\xe9\n", 2, "the byte 0xe9 is no UTF-8"),
         (LAUGHS, 1, "more than 10000 values"),
     ],
@@ -181,7 +181,7 @@ def test_a_file_that_is_not_there_is_explained(tmp_path, monkeypatch):
     """A missing file, a folder and an impossible name each get their sentence."""
     monkeypatch.chdir(tmp_path)
     for path, said in [
-        ("no.yaml", "There is no settings file '/.*/no.yaml'"),
+        ("no.yaml", "No settings file '/.*/no.yaml' found"),
         (tmp_path, "is a folder"),
         ("\0", "read"),
     ]:
@@ -345,7 +345,7 @@ STUMBLES = [
     ("walltime: 00:00:00", "walltime", "write hours, minutes and seconds"),
     ("walltime: true", "walltime", "write hours, minutes and seconds"),
     ("account: true", "account", 'in quotes if that is the name: "true"'),
-    ("account: 1.10", "account", "put it in quotes, spelled as you mean it"),
+    ("account: 1.10", "account", "quote it, spelled as you need it"),
     ("account: [a]", "account", "is ['a']; write one piece of text."),
     ('account: "a\\nb"', "account", "write it on one line"),
     ("environment: {A: b}", "environment", "'- export NAME=value'"),
@@ -368,7 +368,7 @@ def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, k
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
-        ("all: {}", "all", "executor='all' means every one"),
+        ("all: {}", "all", "executor='all' means all resources"),
         ("_parsl_internal: {}", "_parsl_internal", "names that start with '_' belong to Parsl"),
         ("my nodes: {}", "my nodes", "write letters, digits, '_', '-' and '.'"),
         ("../up: {}", "../up", "write letters, digits"),
@@ -410,7 +410,7 @@ def test_a_dict_is_checked_like_a_file():
     error = refusal({"compute": {"max_blocks": 0}})
     assert str(error) == "compute.max_blocks is 0; write a whole number from 1 up."
     assert (error.file, error.key, error.line) == ("", "compute.max_blocks", 0)
-    assert "is no text" in str(refusal({5: {}}))
+    assert "is not text" in str(refusal({5: {}}))
 
 
 @pytest.mark.parametrize("config", [[], 5, None, "text"])
@@ -641,7 +641,7 @@ def test_a_path_goes_up_from_where_a_link_leads(tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["file://otherhost/x", "file://x", "file:///a%00b", "local://x/y"])
 def test_a_url_of_another_machine_is_no_folder(url):
     """A URL whose first part is a host, and no path of this machine, is refused where it is written."""
-    with pytest.raises(ConfigError, match=r"names no folder of this machine"):
+    with pytest.raises(ConfigError, match=r"is not a folder of this machine"):
         check({"data": {"endpoints": {"a": {"filesystem": url}}}})
 
 
@@ -692,7 +692,7 @@ def test_a_wrong_data_section_is_explained(write, body, key, said):
     [
         (f"a: {UUID}", "a", "write below it where it is on each backend"),
         ("a: {globs: x}", "a.globs", "did you mean 'globus'?"),
-        ("a: {collection: x}", "a.collection", "stands one level too high; write it below 'globus:'"),
+        ("a: {collection: x}", "a.collection", "is one level too high; write it below 'globus:'"),
         ("a: {globus: my laptop}", "a.globus", "is 'my laptop'; write a UUID"),
         ("a: {globus: }", "a.globus", "is empty; write where the endpoint is"),
         ("a: {globus: {mount: /x}}", "a.globus.collection", "is missing"),
@@ -722,7 +722,7 @@ def test_a_wrong_data_section_is_explained(write, body, key, said):
         (
             "a: {filesystem: {url: s3://b, options: {token: {env: ab-12}}}}",
             "a.filesystem.options.token.env",
-            "names no env",
+            "is not a name of an env",
         ),
         ("a: {filesystem: 'sftp://me:abc123@host/x'}", "a.filesystem", "is a URL with a secret"),
         ("a: {filesystem: 'https://h/x?sig=abc123'}", "a.filesystem", "is a URL with a secret"),

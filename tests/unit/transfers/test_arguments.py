@@ -42,7 +42,7 @@ def test_filters_keep_their_order():
         FilterRule(method="include", name="*.nc"),
         FilterRule(method="exclude", name="tmp", kind="dir"),
     )
-    with pytest.raises(ValueError, match="write all of them in filters"):
+    with pytest.raises(ValueError, match="write all rules in filters"):
         transfer_request(**WHERE, recursive=True, filters=[("exclude", "1.nc")], include="*")
 
 
@@ -50,7 +50,7 @@ def test_filters_keep_their_order():
     ("argument", "value", "error", "words"),
     [
         ("src_ep", 5, TypeError, "src_ep=5 is of type int; give the name of an endpoint"),
-        ("src_ep", " ", ValueError, "names no endpoint"),
+        ("src_ep", " ", ValueError, "is not an endpoint"),
         ("dst_ep", None, TypeError, "dst_ep=None"),
         ("src_path", 5, TypeError, "give a path as a string"),
         ("src_path", b"/x", TypeError, "give a path as a string"),
@@ -65,7 +65,7 @@ def test_filters_keep_their_order():
         ("verify_checksum", None, TypeError, "verify_checksum=None"),
         ("preserve_timestamp", 1, TypeError, "preserve_timestamp=1"),
         ("ignore_missing", 0, TypeError, "ignore_missing=0"),
-        ("sync_level", "sizes", ValueError, "sync_level='sizes' is no sync level; did you mean 'size'"),
+        ("sync_level", "sizes", ValueError, "sync_level='sizes' is not a valid sync level; did you mean 'size'"),
         ("include", 5, TypeError, "give a list of patterns"),
         ("include", ["a/b"], ValueError, "a pattern is for the name of a file"),
         ("exclude", [""], ValueError, "a pattern is for the name of a file"),
@@ -77,7 +77,7 @@ def test_filters_keep_their_order():
         ("filters", [("exclude", "a", "link")], ValueError, "with 'dir' as a third value"),
         ("filters", [("exclude",)], ValueError, "a rule is"),
         ("checksum", 5, TypeError, "checksum=5 is of type int; give a string such as 'sha256:'"),
-        ("checksum", "0" * 32, ValueError, "names no algorithm before a colon"),
+        ("checksum", "0" * 32, ValueError, "has no algorithm before a colon"),
         ("checksum", "sha265:00", ValueError, "did you mean 'sha256'?"),
         ("checksum", "md5:00", ValueError, "md5 has 32 hexadecimal digits, and there are 2 characters"),
         ("checksum", f"md5:{'g' * 32}", ValueError, "md5 has 32 hexadecimal digits"),
@@ -91,10 +91,10 @@ def test_filters_keep_their_order():
         ("label", "a\x1b[2Jb", ValueError, "without control characters"),
         ("label", "a\x85b", ValueError, "without control characters"),
         ("label", "half \ud800", ValueError, "without control characters"),
-        ("label", " run", ValueError, "leave out the white space around it"),
-        ("label", "run\u3000", ValueError, "leave out the white space around it"),
-        ("src_path", "/a\r\nb", ValueError, "has a line break of Windows in it"),
-        ("dst_path", "/a\r\n", ValueError, "has a line break of Windows in it"),
+        ("label", " run", ValueError, "remove the white space around it"),
+        ("label", "run\u3000", ValueError, "remove the white space around it"),
+        ("src_path", "/a\r\nb", ValueError, "contains a Windows line break"),
+        ("dst_path", "/a\r\n", ValueError, "contains a Windows line break"),
         ("include", ["a\0b"], ValueError, "a pattern is for the name of a file"),
         ("timeout", 10**400, ValueError, "is out of range; give a number of seconds above 0 to 315360000"),
         ("timeout", complex(1), TypeError, "give a number of seconds"),

@@ -40,7 +40,7 @@ class ActivityLog(LineWriter):
             forced=False,
             tidy=lambda: _remove_old(self.folder),
             enough=policy.limits.ACTIVITY_SIZE,
-            loss="'chiltepin activity' will not show what moves now.",
+            loss="'chiltepin activity' will not show current transfers.",
         )
         self.clock = clock
 

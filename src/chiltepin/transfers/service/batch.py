@@ -69,7 +69,7 @@ class Batch(TaskProgress):
     """One task, from before its submission until the outcomes of its items are known.
 
     A task without pending requests is polled only while other batches wait for its end: another process has submitted
-    it, or it was told to stop and has not stopped yet.
+    it, or it was asked to stop and has not stopped yet.
 
     Attributes
     ----------

@@ -111,7 +111,7 @@ class PendingRequest:
 
     def detached_error(self, others: int) -> BaseException:
         """Return the error with which it ends while its task goes on for other requests."""
-        what, task = describe(self.request), f"a task with {others} other items goes on, and may still do it"
+        what, task = describe(self.request), f"a task with {others} other items continues, and may still process it"
         if self.stop_reason == "timeout":
             return TaskTimeoutError(
                 f"{what} was not done within {self.timeout:g} seconds; give a longer timeout=. Chiltepin no longer "

@@ -94,10 +94,10 @@ class Poller:
         try:
             return function(*given)
         except Exception as err:
-            logger.exception("A batch of %d items ends, and the others go on.", len(batch.requests_by_item))
+            logger.exception("A batch of %d items ends; other batches continue.", len(batch.requests_by_item))
             # Only the name: the error may hold objects of the SDK.
             kind = type(err).__name__
-        failure = BackendError(f"The request could not be followed any more, because of {kind}; see the log.")
+        failure = BackendError(f"The request could no longer be followed because of {kind}; see the log.")
         if batch.handle is None or batch.has_ended:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda _: failure)
@@ -125,7 +125,7 @@ class Poller:
             self._apply_statuses(asked, statuses)
             return
         if not (isinstance(lost, LoginRequiredError) or getattr(lost, "code", "") == CLIENT_FAILED):
-            logger.warning("Could not ask how %d tasks are: %s", len(asked), lost)
+            logger.warning("Could not poll %d tasks: %s", len(asked), lost)
             self.backoff.failed(self._clock.monotonic())
             return
         for batch in [one for one in self._batcher.batches if not one.predecessors.isdisjoint(asked)]:
@@ -143,7 +143,7 @@ class Poller:
 
     def _apply_status(self, batch: Batch, status: TaskStatus, now: float) -> None:
         if not isinstance(status, TaskStatus) or not isinstance(status.state, TaskState) or status.code == UNREAD:
-            logger.warning("Nothing could be learnt of %s: %s", batch.handle, getattr(status, "reason", status))
+            logger.warning("Could not read the status of %s: %s", batch.handle, getattr(status, "reason", status))
             batch.backoff.failed(now)
             return
         with self._lock:
