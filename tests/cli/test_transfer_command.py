@@ -193,7 +193,7 @@ def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):
         (("a:/data", "b:/x"), "set --recursive to transfer it."),
         (("a:/data/x.csv", "b:/x", "-r"), "omit --recursive to transfer it."),
         (("a:/data/x.csv", "b:/x", "--backend", "glob"), "The argument --backend 'glob' names"),
-        (("a:/data/x.csv", "b:/x", "--checksum", "md5:0"), "--checksum 'md5:0' is no checksum"),
+        (("a:/data/x.csv", "b:/x", "--checksum", "md5:0"), "--checksum 'md5:0' is not a valid checksum"),
         (("a:/label=True", "b:/x"), "There is no /label=True on"),
         (("a:/data/x.csv", "b:/x", "--timeout", "soon"), "'soon' is not a valid number."),
     ],

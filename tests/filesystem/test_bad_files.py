@@ -66,7 +66,10 @@ def test_bad_files_do_not_keep_the_others(machine, faulty, level, size):
     moved, there, listed, removed, left = machine(with_bad_files, faulty, level, size)
     assert moved[:4] == ("FAILED", "ENDPOINT_ERROR", 30, 2)
     for name in ("bad", "torn"):
-        assert f"Copying /d/{name} on endpoint 'laptop': Input/output error; " in moved[4]
+        assert (
+            f"Copying /d/{name} on endpoint 'laptop' to /d/{name} on endpoint 'scratch': Input/output error; "
+            in moved[4]
+        )
     assert there == set(GOOD)
     assert listed == {*GOOD, "bad", "torn"}
     assert removed[:4] == ("FAILED", "ENDPOINT_ERROR", 31, 1)

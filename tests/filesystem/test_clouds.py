@@ -117,7 +117,7 @@ def test_an_object_with_the_name_of_a_folder_is_not_left_out_silently(cloud, tmp
     (tmp_path / "d" / "extra").write_text("x")
     status = move(transfers, "cloud", "disk", "/d", recursive=True, delete_destination_extra=True)
     assert status.state is not TaskState.SUCCEEDED
-    assert "name of a folder" in status.reason
+    assert "a name that ends with '/'" in status.reason
     assert set(files_below(tmp_path / "d")) == {"one", "s/two", "extra"}
 
 
@@ -299,7 +299,7 @@ def test_a_server_that_is_not_there_is_a_fault_that_passes(cloud):
     settings = cloud.settings("cloud")
     text = json.dumps(settings).replace(cloud.url, f"http://127.0.0.1:{free_port()}")
     store = place_of("x", json.loads(text)).store()
-    with pytest.raises(Exception, match=r"connect|answer") as caught:
+    with pytest.raises(Exception, match=r"connect|timed out") as caught:
         store.folder(()).entry("f")
     assert store.transient(caught.value)
     assert caught.value.__context__ is None

@@ -132,7 +132,7 @@ def test_what_a_disk_cannot_hold_is_told_and_nothing_is_lost(bucket_of_each, tmp
     for _ in range(2):
         status = mirror(transfers, "cloud", "disk")
         assert status.state is TaskState.FAILED
-        assert ("both a file and a folder" if "a" in keys else "name of a folder") in status.reason
+        assert ("both a file and a folder" if "a" in keys else "a name that ends with '/'") in status.reason
         found = on_disk(tmp_path)
         assert kept.items() <= found.items()
         assert all(found[name] == name for name in found.keys() - kept.keys())

@@ -383,7 +383,7 @@ def test_what_somebody_may_not(as_somebody):
     assert alone[3][4].startswith("Cannot write /d/no-entry/x on endpoint 'scratch': Permission denied; ")
     assert arrived == {"d/f", "d/sub/f"}
     assert listed == {"f": "file"}
-    assert refused.startswith("Listing /d/closed on endpoint 'laptop': Permission denied; see what")
+    assert refused.startswith("Listing /d/closed on endpoint 'laptop': Permission denied; check the")
     # The right to write to a folder includes deleting files that cannot be read.
     assert removed[:4] == ("FAILED", "PERMISSION_DENIED", 4, 2)
     assert kept == {"d/names-only/f"}

@@ -68,7 +68,7 @@ def test_the_root_itself_can_be_moved(world):
         ("/missing", "/x", False, "FILE_NOT_FOUND", "There is no /missing on endpoint 'laptop'"),
         ("/missing", "/x", True, "FILE_NOT_FOUND", "There is no /missing on endpoint 'laptop'"),
         ("/file/below", "/x", False, "FILE_NOT_FOUND", "/file/below"),
-        ("/folder", "/x", False, "IS_A_DIRECTORY", "give recursive=True"),
+        ("/folder", "/x", False, "IS_A_DIRECTORY", "set recursive=True"),
         ("/file", "/x", True, "NOT_A_DIRECTORY", "set recursive=False"),
         ("/file", "/taken", False, "IS_A_DIRECTORY", "such as '/taken/file'"),
         ("/file", "/taken/inner/x", False, "NOT_A_DIRECTORY", "/taken/inner/x"),

@@ -20,7 +20,7 @@ def test_a_pipeline_goes_by_each_route(hosts, slurm, bucket, stage):
     routes = {line.split()[0]: line.split()[1:] for line in lines}
     assert list(routes) == ["shared", "sftp", "s3"]
     assert all(total == "6" and node in ("h2", "h3", "h4") for total, node in routes.values())
-    assert re.search(r"The root of the endpoint, /home/me/project, is not there.* \(on host h[234]\)\. $", moved)
+    assert re.search(r"The root of the endpoint, /home/me/project, does not exist.* \(on host h[234]\)\. $", moved)
     # Python has notes since 3.11.
     assert sys.version_info < (3, 11) or re.search(r"^ValueError: of no use It was raised on host h[234]\. $", failed)
     assert list(stage.iterdir()) == []

@@ -20,4 +20,4 @@ def test_nodes_move_one_tree_together(hosts, slurm, bucket, stage):
     *ways, missing, unseen = said.splitlines()
     assert ways == [f"shared {moved}", f"h1 {moved}", f"s3 {moved}"]
     assert re.search(r"There is no /no on endpoint 'shared' \(on host h[234]\)\.$", missing)
-    assert re.search(r"The root of the endpoint, /home/me/project, is not there.* \(on host h[234]\)\.$", unseen)
+    assert re.search(r"The root of the endpoint, /home/me/project, does not exist.* \(on host h[234]\)\.$", unseen)

@@ -174,7 +174,7 @@ def test_a_file_has_the_checksum_that_a_task_tells_or_does_not_arrive(running):
     """A checksum from outside may be a future, too; a file with another content fails, and nothing is there."""
     digits = hashlib.sha256(b"content").hexdigest()
     assert move(checksum=give(f"SHA256:{digits.upper()}"), dst_path="/right").result(LIMIT) is True
-    with pytest.raises(TaskFailedError, match=f"has the checksum sha256:{digits}, and not the expected one") as it:
+    with pytest.raises(TaskFailedError, match=f"has the checksum sha256:{digits}, not the expected one") as it:
         move(checksum=give(f"sha256:{'0' * 64}"), dst_path="/wrong").result(LIMIT)
     assert it.value.status.code == "EXTERNAL_CHECKSUM_MISMATCH"
     assert os.listdir(running / "scratch") == ["right"]

@@ -82,7 +82,7 @@ def _digest(*facts: str, digits: int) -> str:
 def _read(path: str) -> str:
     """Return what a file says; empty if there is none."""
     with suppress(OSError):
-        return Path(path).read_text(encoding="ascii", errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     return ""
 
 
@@ -101,7 +101,7 @@ def start_ticks(pid: int) -> str | None:
     Together with its number, this tells it from a later process. It is "0" where the system does not provide it.
     """
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name of the program, in brackets, comes first and may itself contain brackets and blanks.
             facts = file.read().rpartition(")")[2].split()
             return None if facts[0] in _ENDED else facts[19]

@@ -233,8 +233,9 @@ class Shutdown:
     def _unfinished(self) -> dict[int, str]:
         """Return the transfers and deletions that have not ended, as the start of a sentence, by their task."""
         unfinished = callbacks.unfinished(functools.partial(belongs_to, self.dfk))
-        said = {origin(future).task_record["id"]: getattr(future, "_what", "") for future in unfinished}
-        return {task: what for task, what in said.items() if what}
+        # Parsl's own future of the same task has no such text.
+        said = [(origin(future).task_record["id"], getattr(future, "_what", "")) for future in unfinished]
+        return {task: what for task, what in said if what}
 
     def _say_what_is_awaited(self) -> None:
         """Write to stderr what is being stopped, and what runs in threads, which cannot be stopped."""

@@ -20,8 +20,8 @@ from chiltepin.transfers.doubtful_paths import warn_of
 )
 def test_a_doubtful_path_is_one_warning(path, place, said, caplog):
     """A mistake in many paths is one warning, with the path that was probably meant."""
-    warn_of(f"end of {path}", path, place)
-    warn_of(f"end of {path}", f"{path}/other", place)
+    warn_of([(f"end of {path}", path, place)])
+    warn_of([(f"end of {path}", f"{path}/other", place)])
     [record] = caplog.records
     assert said in record.getMessage()
 
@@ -32,12 +32,12 @@ def test_a_doubtful_path_is_one_warning(path, place, said, caplog):
 )
 def test_an_ordinary_path_is_none(path, place, caplog):
     """Names that only look alike are no doubt."""
-    warn_of("a", path, place)
+    warn_of([("a", path, place)])
     assert not caplog.records
 
 
 def test_a_folder_with_the_name_of_the_root_is_meant(tmp_path, caplog):
     """A path that begins with the root is right if the root holds such a folder."""
     (tmp_path / str(tmp_path).lstrip("/")).mkdir(parents=True)
-    warn_of("a", f"{tmp_path}/x", {"mount": str(tmp_path)})
+    warn_of([("a", f"{tmp_path}/x", {"mount": str(tmp_path)})])
     assert not caplog.records

@@ -17,6 +17,7 @@ from chiltepin.cli.output import format_duration, format_size, pluralize, print_
 from chiltepin.cli.params import SINCE
 from chiltepin.errors import ChiltepinError, ConfigError, printable
 from chiltepin.model import TaskState
+from chiltepin.settings.limits import COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ WIDE, _ONLY_WIDE = 120, ("Backend", "Files", "Speed", "Took")
 @click.option("--backend", metavar="BACKEND", help="Show only tasks of this backend.")
 @click.option("--endpoint", metavar="EP", help="Show only tasks from or to this endpoint.")
 @click.option("--label", metavar="TEXT", help="Show only tasks whose label contains this text.")
-@click.option("--last", metavar="N", type=click.IntRange(1), help="Show only the last N tasks.")
+@click.option("--last", metavar="N", type=click.IntRange(1, int(COUNT.most)), help="Show only the last N tasks.")
 @click.option(
     "--html", "page", metavar="FILE", type=click.Path(dir_okay=False), help="Write an HTML page to this file."
 )
