@@ -119,7 +119,7 @@ class TestMistakes:
     def test_no_login(self):
         """Without a login at Globus Compute, the error names the command."""
         endpoint.configure("one")
-        with pytest.raises(LoginRequiredError, match="type: globus-compute-endpoint login"):
+        with pytest.raises(LoginRequiredError, match="run: globus-compute-endpoint login"):
             endpoint.start("one")
 
     def test_a_start_that_takes_too_long(self, home):

@@ -156,7 +156,7 @@ def test_a_shard_that_no_worker_takes_ends_soon(config, tmp_path, monkeypatch):
         waiting = transfer_task("laptop", "scratch", "/", "/", recursive=True, executor="far", workers=2)
         assert late.taken.acquire(timeout=LIMIT)
         assert waiting.cancel() is True
-        with pytest.raises(TaskCanceledError, match="was told to stop and has not stopped yet"):
+        with pytest.raises(TaskCanceledError, match="was asked to stop and has not stopped yet"):
             waiting.result(LIMIT)
     assert not (tmp_path / "scratch").exists()
 

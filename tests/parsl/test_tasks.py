@@ -68,7 +68,7 @@ class TestDecoration:
     @pytest.mark.parametrize("thing", [5, object()])
     def test_only_a_function_is_decorated(self, thing):
         """Anything but a function is refused at once."""
-        with pytest.raises(TypeError, match="python_task decorates a function"):
+        with pytest.raises(TypeError, match="python_task must decorate a function"):
             python_task(thing)
 
     def test_ignore_for_cache_names_parameters(self):
@@ -121,7 +121,8 @@ class TestCalls:
     @pytest.mark.parametrize("args", [(), (1, 2, 3)])
     def test_a_call_that_does_not_fit_is_refused(self, workflow, args):
         """Too few or too many arguments are a TypeError at the call, which shows how the function is called."""
-        with pytest.raises(TypeError, match=r"add\(\) cannot be called so: .*It is add\(left, right=2\)\."):
+        fits_not = r"add\(\) cannot be called like this: .*Its signature is add\(left, right=2\)\."
+        with pytest.raises(TypeError, match=fits_not):
             add(*args)
 
     def test_without_a_workflow_the_message_says_what_to_type(self):

@@ -126,7 +126,7 @@ def test_a_transfer_in_the_queue_can_be_cancelled(cluster, full, web, quick):
         future = move()
         until(cluster.jobs, "a job is in the queue")
         assert future.cancel() is True
-        with pytest.raises(TaskCanceledError, match="no worker has answered within 10 seconds"):
+        with pytest.raises(TaskCanceledError, match="was cancelled before it began"):
             future.result(30)
         assert list(cluster.jobs().values()) == ["PD"]
     assert not web.halfway.is_set()

@@ -295,7 +295,7 @@ with chiltepin.Workflow({"data": {"backend": "globus", "journal": "journal"}}, r
         pass
     child = os.fork()
     if not child:
-        assert "forked" in str(future.exception(60)), future
+        assert "fork" in str(future.exception(60)), future
         sys.exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert future.result(60) is True

@@ -137,7 +137,7 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, "the key 'b' stands here and in line 2; keep one"),
+        ("a:\n  b: 1\n  c: 2\n  b: 3\n", 4, "the key 'b' appears here and in line 2; keep one"),
         ("- a\n- b\n", 1, "but this is a list"),
         ("\nhello\n", 1, "but this is one value"),
         ("a: 1\nb: !date 2024\n", 2, "the tag '!date' means nothing"),
@@ -155,7 +155,7 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: *b\n", 1, "found undefined alias"),
         ("a: [1\n", 2, "not valid YAML"),
         ("a: 1\nb: \x00\n", 2, "is not allowed in YAML"),
-        (b"a: 1\nb: caf\xe9\n", 2, "the byte 0xe9 is no UTF-8"),
+        (b"a: 1\nb: caf\xe9\n", 2, "the byte 0xe9 is not UTF-8"),
         (LAUGHS, 1, "more than 10000 values"),
     ],
 )
@@ -344,7 +344,7 @@ STUMBLES = [
     ("walltime: 1h", "walltime", "is '1h'; write hours, minutes and seconds, such as \"01:00:00\"."),
     ("walltime: 00:00:00", "walltime", "write hours, minutes and seconds"),
     ("walltime: true", "walltime", "write hours, minutes and seconds"),
-    ("account: true", "account", 'in quotes if that is the name: "true"'),
+    ("account: true", "account", 'in quotes if this is the name: "true"'),
     ("account: 1.10", "account", "quote it, spelled as you need it"),
     ("account: [a]", "account", "is ['a']; write one piece of text."),
     ('account: "a\\nb"', "account", "write it on one line"),

@@ -129,7 +129,7 @@ class FtpFileSystem(FTPFileSystem):  # type: ignore[misc] # fsspec has no types
         stripped: str = super()._strip_protocol(path)
         if "\r" in stripped or "\n" in stripped:
             raise Fault(
-                "INVALID_PATH_NAMEINVALID_PATH_NAME",
+                "INVALID_PATH_NAME",
                 f"FTP cannot transfer {stripped!r}, whose name has a line break; rename it.",
             )
         return stripped
