@@ -39,22 +39,17 @@ def copy_compared(source: int, target: int, offset: int, count: int) -> tuple[by
     block = memoryview(bytearray(min(STEP, count)))
     for start in range(offset, end, STEP):
         piece = block[: end - start]
-        if (got := preadv(source, [piece], start)) < len(piece) and not _read_rest(source, piece, start, got):
+        if (got := preadv(source, [piece], start)) < len(piece):
+            got = descriptors.read_at(source, piece, start, got)
+        if got < len(piece):
             raise truncated()
         if (done := pwrite(target, piece, start)) < len(piece):
             write_at(target, piece[done:], start + done)
         sent.update(piece)
-        if (got := preadv(target, [piece], start)) < len(piece) and not _read_rest(target, piece, start, got):
-            piece = piece[:0]
+        if (got := preadv(target, [piece], start)) < len(piece):
+            piece = piece[: descriptors.read_at(target, piece, start, got)]
         found.update(piece)
     return sent.digest(), found.digest()
-
-
-def _read_rest(descriptor: int, block: memoryview, offset: int, got: int) -> bool:
-    """Read what is missing of a block; return whether it could be filled. A disk may give it in pieces."""
-    while got < len(block) and (more := descriptors.preadv(descriptor, [block[got:]], offset + got)):
-        got += more
-    return got == len(block)
 
 
 def write_at(descriptor: int, block: memoryview, offset: int) -> None:

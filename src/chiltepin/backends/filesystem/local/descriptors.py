@@ -14,7 +14,7 @@ from chiltepin.backends.fake_files import fake_os
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["are_real", "fchown", "is_cold", "pread", "preadv", "pwrite", "read_ahead", "readv"]
+__all__ = ["are_real", "fchown", "is_cold", "pread", "preadv", "pwrite", "read_ahead", "read_at", "readv"]
 
 #: A fake file has one position for all threads. It ends at the start here, from which files are read in order: where it
 #: was is not known, because lseek returns nothing (pyfakefs 6.3).
@@ -43,6 +43,16 @@ def preadv(descriptor: int, blocks: Sequence[memoryview], offset: int) -> int:
     if are_real():
         return os.preadv(descriptor, blocks, offset)
     return _filled(blocks[0], pread(descriptor, len(blocks[0]), offset))
+
+
+def read_at(descriptor: int, block: memoryview, offset: int, count: int = 0) -> int:
+    """Fill a block of which ``count`` bytes are there; return its bytes, fewer only at the end of the file.
+
+    A disk may give them in pieces.
+    """
+    while count < len(block) and (got := preadv(descriptor, [block[count:]], offset + count)):
+        count += got
+    return count
 
 
 def readv(descriptor: int, blocks: Sequence[memoryview]) -> int:

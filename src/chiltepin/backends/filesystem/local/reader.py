@@ -117,10 +117,7 @@ class LocalReader(OpenFile):
 
     def read_at(self, offset: int, block: memoryview) -> int:
         """Fill the block from there; see `Reader.read_at`."""
-        count = 0
-        while count < len(block) and (got := descriptors.preadv(self.descriptor, [block[count:]], offset + count)):
-            count += got
-        return count
+        return descriptors.read_at(self.descriptor, block, offset)
 
     def readinto(self, block: memoryview) -> int:
         """Fill the block; see `Reader.readinto`."""

@@ -58,7 +58,7 @@ class FolderPair:
         """Whether nothing at the destination is replaced, because this task has made it."""
         return isinstance(self.there, (LocalFolder, KeptByObject)) and not self.there.replaces
 
-    def is_new(self) -> None:
+    def assume_new(self) -> None:
         """Take the destination for one that another worker of this task has made."""
         if isinstance(self.there, (LocalFolder, KeptByObject)):
             self.there.replaces = False

@@ -128,7 +128,7 @@ class _Tree:
             with with_retries(self._task, partial(self._open, source, target), *self._stores) as pair:
                 apart = SeenNames()
                 if self._shard.is_new(parts):
-                    pair.is_new()
+                    pair.assume_new()
                 portions = self._batches(parts, pair, found)
                 if portions is None:
                     if found.kept or found.folders:
