@@ -16,7 +16,7 @@ __all__ = ["ProxyFuture"]
 class ProxyFuture(Future[Any]):
     """A future that ends as another one ends, or earlier; the other one is never changed."""
 
-    #: The future that it follows, so that it ends without `end`; None if there is no such future.
+    #: The future that it follows, so that it ends without `end`; None if it follows none.
     followed: Future[Any] | None = None
 
     def end(self, error: TaskCanceledError) -> None:

@@ -26,7 +26,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def note(self, error: BackendError) -> None:
-        """Add a problem; without a login there is no report at all."""
+        """Add a problem; a missing login is raised instead."""
         if isinstance(error, LoginRequiredError):
             raise error
         self.problems.append(str(error))
