@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -352,7 +353,8 @@ def test_a_run_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 TWICE = """
-import signal, threading, chiltepin
+import signal, sys, threading, chiltepin
+from chiltepin.parsl.shutdown import shutdown_of
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -361,19 +363,35 @@ def stuck():
     print("stuck", flush=True)
     threading.Event().wait()
 
-with chiltepin.Workflow({}):
+def launch_slowly(dfk):
+    ended = threading.Event()
+    shutdown_of(dfk).on_end(lambda reason: threading.Timer(0.2, ended.set).start())
+    submit = dfk.executors["local"].submit
+    dfk.executors["local"].submit = lambda *args: (submit(*args), ended.wait())[0]
+
+with chiltepin.Workflow({}) as workflow:
+    if "slowly" in sys.argv:
+        launch_slowly(workflow.dfk)
     stuck(executor="local").result()
 """
 
 
-def test_ctrl_c_says_what_it_waits_for_and_a_second_one_quits(tmp_path):
-    """The first Ctrl-C names what the end waits for; the second one ends the process without a traceback."""
+@pytest.mark.parametrize("launched", ["at once", "slowly"])
+def test_ctrl_c_says_what_it_waits_for_and_a_second_one_quits(tmp_path, launched):
+    """The first Ctrl-C names each task that is waited for, however late it started; a second one ends the process."""
     script = subprocess.Popen(
-        [sys.executable, "-c", TWICE], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", TWICE, launched],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     with script:
         assert script.stdout.readline() == "stuck\n"
         script.send_signal(signal.SIGINT)
+        # Python does not notice a signal that comes just before it waits for a lock.
+        while not select.select([script.stderr], [], [], 10)[0]:
+            script.send_signal(signal.SIGINT)
         said = [script.stderr.readline() for _ in range(2)]
         script.send_signal(signal.SIGINT)
         rest = script.stderr.read()

@@ -23,6 +23,8 @@ from chiltepin.parsl.task_records import awaited, belongs_to, joined, origin, ru
 from chiltepin.transfers import callbacks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
@@ -78,15 +80,16 @@ class TaskCanceller:
             self._forbid_retry(record)
             executor.withdraw(record["exec_fu"], error)
 
-    def end_all(self, *, patient: bool) -> None:
+    def end_all(self, *, patient: bool, before_wait: Callable[[], object] = lambda: None) -> None:
         """End every task, and those that callbacks start meanwhile.
 
-        ``patient`` tells whether to wait for the tasks that threads run, which cannot be stopped.
+        ``patient`` tells whether to wait for the tasks that threads run, which cannot be stopped. ``before_wait`` is
+        called before each wait for tasks that have not ended.
         """
         concerns = functools.partial(belongs_to, self._dfk)
         until = time.monotonic() + _CALLBACKS
         while unfinished(self._dfk) or not callbacks.settled(concerns, 0):
-            self._end_known(patient=patient)
+            self._end_known(patient=patient, before_wait=before_wait)
             if not callbacks.settled(concerns, until - time.monotonic()) and time.monotonic() > until:
                 return
 
@@ -115,7 +118,7 @@ class TaskCanceller:
     def _forbid_retry(self, record: TaskRecord) -> None:
         record["fail_cost"] = self._dfk.config.retries + 1
 
-    def _end_known(self, *, patient: bool) -> None:
+    def _end_known(self, *, patient: bool, before_wait: Callable[[], object]) -> None:
         while records := unfinished(self._dfk):
             for record in records:
                 self._forbid_retry(record)
@@ -125,6 +128,7 @@ class TaskCanceller:
                     self._end_pending(record)
                 elif record["status"] is States.joining:
                     self._end_joining(record)
+            before_wait()
             futures.wait([record["app_fu"] for record in records], timeout=CHECK_INTERVAL)
 
     def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:

@@ -175,6 +175,7 @@ class Shutdown:
         self.watcher: Callable[[Any], object] | None = None
         self._parsl_cleanup: Callable[[], None] = dfk.cleanup
         self._callbacks: dict[object, Callable[[str], object]] = {}
+        self._said: set[int] = set()
         self._lock = threading.Lock()
         # Re-entrant: a signal handler may end the run while the run is ending.
         self._turn = threading.RLock()
@@ -238,13 +239,15 @@ class Shutdown:
         return {task: what for task, what in said if what}
 
     def _say_what_is_awaited(self) -> None:
-        """Write to stderr what is being stopped, and what runs in threads, which cannot be stopped."""
+        """Write to stderr what is being stopped, and what runs in threads, which cannot be stopped; each task once."""
         threads = {record["id"]: f"Task {record['func_name']!r}, in a thread" for record in self.tasks.in_threads()}
         begun = {record["id"] for record in unfinished(self.dfk) if record["status"] is not States.pending}
         moving = {task: what for task, what in self._unfinished().items() if task in begun}
-        if awaited := (threads | moving).values():
+        awaited = threads | moving
+        if new := [what for task, what in awaited.items() if task not in self._said]:
+            self._said.update(awaited)
             head = "Interrupted; press Ctrl-C again to quit now. Waiting for:"
-            print(f"chiltepin: {interpreter_exit.listed(head, awaited)}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"chiltepin: {interpreter_exit.listed(head, new)}", file=sys.stderr, flush=True)  # noqa: T201
 
     def finish(self) -> None:
         """End the run because the interpreter ends; what has failed goes to stderr, and no error leaves this."""
@@ -264,8 +267,10 @@ class Shutdown:
             run_logs.release_locks()
             self._begin(reason)
             if reason == _INTERRUPTED:
-                self._say_what_is_awaited()
-            self.tasks.end_all(patient=True)
+                # Before each wait: Parsl may be starting a task while the end begins.
+                self.tasks.end_all(patient=True, before_wait=self._say_what_is_awaited)
+            else:
+                self.tasks.end_all(patient=True)
         except BaseException as error:
             # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
             self.tasks.leave_threads()
