@@ -95,9 +95,9 @@ def test_the_page_of_the_house_has_every_room():
 
 
 def test_the_files_that_the_architecture_page_names_exist():
-    """Each file of the table "Where is ...?" exists in the package."""
+    """Each file of the table "Where each decision is made" exists in the package."""
     page = (TOP / "docs" / "concepts" / "house.md").read_text(encoding="utf-8")
-    table = page.partition("\n## Where is ...?\n")[2].partition("\n## ")[0]
+    table = page.partition("\n## Where each decision is made\n")[2].partition("\n## ")[0]
     files = re.findall(r"\| `([\w/]+\.py)` \|$", table, re.MULTILINE)
     assert len(files) >= 25
     assert [file for file in files if not (TOP / "src" / "chiltepin" / file).is_file()] == []
