@@ -31,7 +31,7 @@ from chiltepin.testing.simulator import RunningClock, Simulator
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
 MESSAGES = [
-    *messages("howto/globus.md", "When something goes wrong with Globus"),
+    *messages("howto/globus.md", "Globus error messages"),
     *Path(__file__).with_name("globus_messages.txt").read_text(encoding="utf-8").splitlines(),
 ]
 
