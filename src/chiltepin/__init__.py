@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chiltepin import configure, data, errors, tasks
-    from chiltepin.data import TransferFuture, delete, delete_task, local_path, transfer, transfer_task
+    from chiltepin.data import (
+        TransferFuture,
+        cleanup,
+        cleanup_task,
+        delete,
+        delete_task,
+        local_path,
+        transfer,
+        transfer_task,
+    )
     from chiltepin.errors import ChiltepinError
     from chiltepin.tasks import bash_task, join_task, python_task
     from chiltepin.workflow import Workflow
@@ -20,6 +29,8 @@ __all__ = [
     "TransferFuture",
     "Workflow",
     "bash_task",
+    "cleanup",
+    "cleanup_task",
     "configure",
     "data",
     "delete",
@@ -38,6 +49,8 @@ _HOMES = {
     "TransferFuture": "data",
     "Workflow": "workflow",
     "bash_task": "tasks",
+    "cleanup": "data",
+    "cleanup_task": "data",
     "delete": "data",
     "delete_task": "data",
     "join_task": "tasks",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.errors import EndpointMismatchError
 from chiltepin.parsl import calls
 from chiltepin.parsl.calls import data_settings
+from chiltepin.parsl.cleanup import Deletion, cleanup, ended
 from chiltepin.parsl.files import FileFuture
 from chiltepin.parsl.futures import TransferFuture
+from chiltepin.parsl.local_paths import local_path
 from chiltepin.parsl.operation import Operation
-from chiltepin.protocol import paths
 from chiltepin.tasks import join_task, python_task
 from chiltepin.transfers import arguments, worker
-from chiltepin.transfers.resolve import resolve_endpoint
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FileFuture",
     "TransferFuture",
+    "cleanup",
+    "cleanup_task",
     "data_settings",
     "delete",
     "delete_task",
@@ -350,38 +351,39 @@ def delete(
     return calls.run(request, timeout, polling_interval, client, check=check, workers=workers)
 
 
-def local_path(endpoint: str, path: str) -> str:
-    """Return the path by which a program with access to an endpoint opens a file.
+def cleanup_task(
+    src_ep: str,
+    src_path: str,
+    timeout: float = 3600,
+    polling_interval: float = 30,
+    client: Any = None,
+    *,
+    after: Any,
+    executor: str | list[str] | None = None,
+    check: bool | None = None,
+    workers: int | None = None,
+    label: str = "",
+    **options: Unpack[DeleteOptions],
+) -> TransferFuture:
+    """Delete a file, or a folder with its contents, when other tasks have ended, whatever their outcome.
+
+    If the workflow is aborted before, the deletion follows the end of its workers, although this future then says that
+    it was cancelled. A path that does not exist is no error, and the root of an endpoint is refused.
 
     Parameters
     ----------
-    endpoint : str
-        Name of the endpoint.
-    path : str
-        A path, as for `transfer_task`.
+    after : Future, or list, tuple, dict or set
+        The futures to wait for, at any depth.
+    src_ep, src_path, timeout, polling_interval, client, executor, check, workers, label, **options
+        As in `delete_task`, and known: no futures.
 
     Returns
     -------
-    str
-        An absolute path on the machine where the files of the endpoint are mounted: in the folder itself for the
-        backend ``local`` and for ``file:`` URLs, else below the ``mount:`` of the settings.
-
-    Raises
-    ------
-    EndpointMismatchError
-        If the endpoint has no ``mount:`` on the active backend.
-
-    Notes
-    -----
-    Call it in the workflow, whose settings it uses, and pass the result to the task that needs it.
+    TransferFuture
+        A future of ``True``. Its errors are those of `delete_task`.
     """
-    settings = data_settings()
-    place = resolve_endpoint(settings, arguments.check("src_ep", endpoint))
-    names = paths.parts(arguments.check("src_path", path), home=place.get("home", "/"), endpoint=endpoint)
-    if not place.get("mount"):
-        raise EndpointMismatchError(
-            f"Endpoint {endpoint!r} has no mount on backend {settings.backend!r}; "
-            f"add mount: with the folder where programs see its files.",
-            endpoint=endpoint,
-        )
-    return os.path.join(place["mount"], *names)
+    given: dict[str, Any] = {"src_ep": src_ep, "src_path": src_path, "timeout": timeout, "client": client, **options}
+    given |= {"polling_interval": polling_interval, "workers": workers, "label": label}
+    deletion = Deletion(**given)
+    waits: dict[str, Any] = {"executor": executor, "inputs": ended(after), "check": check}
+    return deletion.if_aborted(delete_task(**given, **waits, recursive=True, ignore_missing=True))

@@ -15,9 +15,10 @@ from globus_sdk import AccessTokenAuthorizer
 from parsl import ThreadPoolExecutor
 from parsl.dataflow.errors import DependencyError
 from parsl_configs import make_config, make_htex
+from waiting import until
 
 import chiltepin
-from chiltepin import configure, delete_task, python_task, transfer, transfer_task
+from chiltepin import cleanup, configure, delete_task, python_task, transfer, transfer_task
 from chiltepin.data import data_settings
 from chiltepin.errors import (
     BackendError,
@@ -298,3 +299,19 @@ def error_text(error):
     import traceback
 
     return "".join(traceback.format_exception(error)).encode()
+
+
+def test_an_aborted_workflow_deletes_at_the_service(globus, scratch, tmp_path):
+    """A block in a workflow that an error ends deletes after the transfer that it has cancelled at the service."""
+    globus.collection("my-laptop").paused = True
+    (scratch / "job").mkdir(parents=True)
+    with (  # noqa: PT012 - the error ends the workflow
+        pytest.raises(ValueError, match="mine"),
+        chiltepin.Workflow({"data": {"backend": "globus"}}, run_dir=tmp_path / "runinfo"),
+        cleanup("hpc-scratch", "/job", polling_interval=0.1),
+    ):
+        move(goal="/job/file")
+        until(lambda: globus.tasks)
+        raise ValueError("mine")
+    assert not (scratch / "job").exists()
+    assert [task.status for task in globus.tasks.values()] == ["FAILED", "SUCCEEDED"]

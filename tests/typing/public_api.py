@@ -76,6 +76,9 @@ def pipeline() -> None:
         analyze(move(), chiltepin.local_path("hpc-scratch", "/b"), executor="compute")
         compress("/b", executor="all", stdout="out.txt")
         workflow.dfk.wait_for_current_tasks()
+        chiltepin.cleanup_task("hpc-scratch", "/b", after=[move()], globs=True).result()
+    with chiltepin.cleanup("hpc-scratch", "/b", label="staged"):
+        move()
 
 
 class Mine:

@@ -22,6 +22,8 @@ from chiltepin.transfers.runner import open_transfers, runs_at_service
 from chiltepin.transfers.shards import can_share
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from parsl.dataflow.dflow import DataFlowKernel
 
     from chiltepin.model import Request
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from chiltepin.parsl.task_channels import TaskChannel
     from chiltepin.settings import DataSettings
 
-__all__ = ["data_settings", "run", "start"]
+__all__ = ["data_settings", "prepared", "run", "start"]
 
 
 def data_settings() -> DataSettings:
@@ -165,19 +167,30 @@ def run(
     request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
 ) -> bool:
     """Run a request in this process, and wait for its end; several workers are processes of this machine."""
+    return prepared(request, timeout, polling_interval, client, check=check, workers=workers)()
+
+
+def prepared(
+    request: Request, timeout: float, polling_interval: float, client: Any, *, check: bool | None, workers: int | None
+) -> Callable[[], bool]:
+    """Check a request by the settings of now, and return a function that runs it with them, as `run` does."""
     dfk = kernel.running()
     settings = _settings_of(dfk)
     check = _check_flag(check, settings)
     workers = _check_workers(workers, settings)
     check_places(settings, _places(request), globs=isinstance(request, DeleteRequest) and request.globs)
     times = arguments.checked({"timeout": timeout, "polling_interval": polling_interval})
-    try:
-        if workers > 1 and can_share(open_transfers(settings.setup).backend, request):
-            worker_processes.run(settings.setup, request, workers=workers, **times)
-        else:
-            worker.run(_payload(settings, dfk, request=request, **times), client)
-    except TaskError:
-        if check:
-            raise
-        return False
-    return True
+
+    def run_now() -> bool:
+        try:
+            if workers > 1 and can_share(open_transfers(settings.setup).backend, request):
+                worker_processes.run(settings.setup, request, workers=workers, **times)
+            else:
+                worker.run(_payload(settings, dfk, request=request, **times), client)
+        except TaskError:
+            if check:
+                raise
+            return False
+        return True
+
+    return run_now

@@ -8,6 +8,7 @@ their futures, and those of everything that depends on them, stay pending, and a
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -35,12 +36,12 @@ from chiltepin.transfers.service import manager
 from chiltepin.transfers.unread_failures import UnreadFailures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from parsl.dataflow.dflow import DataFlowKernel
     from parsl.dataflow.taskrecord import TaskRecord
 
-__all__ = ["Shutdown", "attached", "install_shutdown", "shutdown_of", "wait_all"]
+__all__ = ["Shutdown", "attached", "ends_in_order", "install_shutdown", "shutdown_of", "wait_all"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,9 @@ _attaching = threading.RLock()
 
 #: All of this process.
 _shutdowns: weakref.WeakSet[Shutdown] = weakref.WeakSet()
+
+#: What blocks are to do at their end, as the start of a sentence, by block.
+_blocks: dict[object, str] = {}
 
 
 def _renew() -> None:
@@ -110,6 +114,18 @@ def install_shutdown(dfk: DataFlowKernel) -> Shutdown:
 def shutdown_of(dfk: DataFlowKernel) -> Shutdown:
     """Return the shutdown of a run, which from then on takes the place of its ``cleanup``; one for each run."""
     return attached(dfk, Shutdown)
+
+
+@contextlib.contextmanager
+def ends_in_order(what: str) -> Iterator[None]:
+    """Within this block, SIGTERM and SIGHUP raise SystemExit; `what` is named if it is not done in time."""
+    key = object()
+    _blocks[key] = what
+    signals.handle(_running, _name_left)
+    try:
+        yield
+    finally:
+        del _blocks[key]
 
 
 def wait_all(shutdowns: Sequence[Shutdown], *, last: bool = False) -> None:
@@ -175,6 +191,7 @@ class Shutdown:
         self.watcher: Callable[[Any], object] | None = None
         self._parsl_cleanup: Callable[[], None] = dfk.cleanup
         self._callbacks: dict[object, Callable[[str], object]] = {}
+        self._after_end: list[Callable[[], object]] = []
         self._said: set[int] = set()
         self._lock = threading.Lock()
         # Re-entrant: a signal handler may end the run while the run is ending.
@@ -206,6 +223,10 @@ class Shutdown:
         if begun:
             self._call(callback)
         return functools.partial(self._callbacks.pop, key, None)
+
+    def after_end(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the run has ended, and its workers with it; it may block, and handles its errors."""
+        self._after_end.append(callback)
 
     @property
     def over(self) -> bool:
@@ -311,13 +332,17 @@ class Shutdown:
             # No worker is left that would read or write there.
             shutil.rmtree(os.path.join(self.dfk.run_dir, FOLDER), ignore_errors=True)
             run_logs.close(logs)
+            while self._after_end:
+                self._after_end.pop(0)()
 
 
 def _running() -> bool:
-    return any(not shutdown.over for shutdown in list(_shutdowns))
+    return bool(_blocks) or any(not shutdown.over for shutdown in list(_shutdowns))
 
 
 def _name_left() -> None:
+    for what in list(_blocks.values()):
+        interpreter_exit.say(f"{what} had not ended when {interpreter_exit.cause()} ended Python.")
     for shutdown in list(_shutdowns):
         shutdown.name_left()
 

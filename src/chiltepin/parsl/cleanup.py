@@ -1,0 +1,199 @@
+"""Delete staged data whatever happens: at the end of a block, or of tasks, and also if the workflow is aborted."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+from chiltepin.errors import PermissionDeniedError
+from chiltepin.parsl import calls, kernel
+from chiltepin.parsl.nested_futures import futures_in
+from chiltepin.parsl.shutdown import ends_in_order, shutdown_of
+from chiltepin.parsl.task_records import unfinished
+from chiltepin.protocol import paths
+from chiltepin.transfers import arguments
+from chiltepin.transfers.outcomes import describe
+from chiltepin.transfers.resolve import resolve_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from parsl.dataflow.dflow import DataFlowKernel
+    from typing_extensions import Unpack
+
+    from chiltepin.parsl.futures import TransferFuture
+    from chiltepin.transfers.arguments import DeleteOptions
+
+__all__ = ["Deletion", "cleanup", "ended"]
+
+logger = logging.getLogger(__name__)
+
+
+class Deletion:
+    """A deletion that is checked now and runs later, with the settings of now; a missing path is no error."""
+
+    def __init__(
+        self,
+        src_ep: str,
+        src_path: str,
+        timeout: float,
+        polling_interval: float,
+        client: Any,
+        *,
+        workers: int | None,
+        label: str,
+        **options: Unpack[DeleteOptions],
+    ) -> None:
+        request = arguments.delete_request(
+            src_ep=src_ep, src_path=src_path, recursive=True, ignore_missing=True, label=label, **options
+        )
+        self.what = describe(request)
+        #: Run it in this process, and wait for its end.
+        self.run = calls.prepared(request, timeout, polling_interval, client, check=True, workers=workers)
+        home = resolve_endpoint(calls.data_settings(), request.endpoint).get("home", "/")
+        if not paths.parts(request.paths[0], home=home, endpoint=request.endpoint):
+            raise PermissionDeniedError(
+                f"{src_path!r} on endpoint {request.endpoint!r} is the root of an endpoint and is never deleted; name "
+                "a path below it.",
+                code="PERMISSION_DENIED",
+            )
+
+    def run_after(self, dfk: DataFlowKernel, future: TransferFuture | None = None) -> None:
+        """Run it when the run of `dfk` has ended and its workers with it; a failure is named with those of the run.
+
+        ``future`` is one of the same deletion that the end cancels; once the data is deleted, its failure is not named.
+        """
+        run = shutdown_of(dfk)
+
+        def delete() -> None:
+            try:
+                with ends_in_order(self.what):
+                    self.run()
+                if future is not None:
+                    future.on_read()
+            except Exception as error:  # noqa: BLE001 - the run has ended; this is named as what else has failed
+                run.unread.add(str(error))
+
+        run.after_end(delete)
+
+    def run_after_error(self, error: BaseException) -> None:
+        """Run it while an error is on its way, which a failure does not hide."""
+        try:
+            self.run()
+        except Exception as failure:  # noqa: BLE001 - logged
+            text = f"{self.what} at the end of a cleanup block failed: {failure}"
+            # Also logged: the error may be caught, and the note never seen; Python 3.10 has no notes.
+            logger.warning("%s", text)
+            if hasattr(error, "add_note"):
+                error.add_note(text)
+
+    def if_aborted(self, future: TransferFuture) -> TransferFuture:
+        """Run it after the end of the run if the run ends before a future of the same deletion; return the future."""
+        record = future.task_record
+        run = shutdown_of(record["dfk"])
+        forget = run.on_end(lambda _: self.run_after(record["dfk"], future))
+        future.add_done_callback(lambda _: forget())
+        return future
+
+
+@contextlib.contextmanager
+def cleanup(
+    src_ep: str,
+    src_path: str,
+    timeout: float = 3600,
+    polling_interval: float = 30,
+    client: Any = None,
+    *,
+    workers: int | None = None,
+    label: str = "",
+    **options: Unpack[DeleteOptions],
+) -> Iterator[None]:
+    """Delete a file, or a folder with its contents, at the end of a ``with`` block, whatever ends the block.
+
+    The deletion runs after a normal end, after an exception, and after Ctrl-C or SIGTERM; a second Ctrl-C stops it, and
+    after SIGTERM it has 4 seconds. SIGKILL leaves the data. A path that does not exist is no error.
+
+    Inside a workflow, a normal end first waits for the tasks that were started in the block. After an exception it does
+    not: if such a task is unfinished, the data are deleted when the workflow has ended.
+
+    Parameters
+    ----------
+    src_ep : str
+        Name of the endpoint.
+    src_path : str
+        The path to delete; the root of an endpoint is refused.
+    timeout, polling_interval, client, workers, label, **options
+        As in `chiltepin.data.delete`.
+
+    Raises
+    ------
+    ChiltepinError, TypeError, ValueError
+        At the start of the block those of `chiltepin.data.delete` about its arguments; at the end those of the
+        deletion. An exception of the block is raised in any case: a failure of the deletion is then logged, and from
+        Python 3.11 also added to it as a note.
+
+    Notes
+    -----
+    The settings are those of the moment when the block starts: of the running workflow, else of the default file.
+
+    Examples
+    --------
+    >>> with cleanup("hpc-scratch", "/job"):  # doctest: +SKIP
+    ...     transfer("my-laptop", "hpc-scratch", "/data", "/job", recursive=True)
+    """
+    deletion = Deletion(src_ep, src_path, timeout, polling_interval, client, workers=workers, label=label, **options)
+    tasks, process = _TasksOfBlock(), os.getpid()
+    with ends_in_order(deletion.what):
+        try:
+            yield
+            tasks.wait()
+        except BaseException as error:
+            # A child made by fork leaves the block too.
+            if os.getpid() == process:
+                _end(deletion, tasks, error)
+            raise
+        if os.getpid() == process:
+            _end(deletion, tasks)
+
+
+def _end(deletion: Deletion, tasks: _TasksOfBlock, error: BaseException | None = None) -> None:
+    if tasks.dfk is not None and tasks.unfinished():
+        deletion.run_after(tasks.dfk)
+    elif error is not None:
+        deletion.run_after_error(error)
+    else:
+        deletion.run()
+
+
+class _TasksOfBlock:
+    """The tasks of the running workflow that are started after this object is made."""
+
+    def __init__(self) -> None:
+        self.dfk = kernel.running()
+        self._first = self.dfk.task_count if self.dfk is not None else 0
+
+    def unfinished(self) -> list[futures.Future[Any]]:
+        """Return the futures of those that have not ended."""
+        records = unfinished(self.dfk) if self.dfk is not None else []
+        return [record["app_fu"] for record in records if record["id"] >= self._first]
+
+    def wait(self) -> None:
+        """Wait for their ends, in the main thread; a join task would wait for tasks that wait for itself."""
+        while threading.current_thread() is threading.main_thread() and (waiting := self.unfinished()):
+            # A Ctrl-C that comes just before this wait begins is noticed only after it.
+            futures.wait(waiting, timeout=1)
+
+
+def ended(after: Any) -> list[futures.Future[None]]:
+    """Return futures that end with the futures in an argument, and never fail."""
+    return [_end_of(future) for future in futures_in("argument after of cleanup_task()", after, only_waited_for=True)]
+
+
+def _end_of(future: futures.Future[Any]) -> futures.Future[None]:
+    end: futures.Future[None] = futures.Future()
+    future.add_done_callback(lambda _: end.set_result(None))
+    return end
