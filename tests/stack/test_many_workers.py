@@ -209,19 +209,26 @@ def test_processes_of_this_machine_move_one_tree(place, monkeypatch):
     assert not alive
 
 
-def test_one_small_file_is_not_recorded_as_unfinished(place):
-    """A file that no worker divides leaves the folder of the journal alone, and a tree does not."""
-    written = []
-    sys.addaudithook(
-        lambda event, facts: written.append(facts[0]) if event == "open" and ".unfinished" in str(facts[0]) else None
-    )
+def test_one_small_file_is_left_to_this_process(place):
+    """A small file starts no process and is not recorded as unfinished; a small tree leaves no process behind."""
+    written, started, before = [], [], set(psutil.Process().children())
+
+    def note(event, facts):
+        if event == "open" and ".unfinished" in str(facts[0]):
+            written.append(facts[0])
+        elif event == "subprocess.Popen":
+            started.append(facts)
+
+    sys.addaudithook(note)
     top = place / "root/here/inner"
     top.mkdir(parents=True, exist_ok=True)
     (top / "small").write_text("content")
     assert transfer("here", "there", "/inner/small", "/small", workers=2) is True
-    assert written == []
-    assert transfer("here", "there", "/inner", "/inner", recursive=True, workers=2) is True
-    assert len(written) == 1
+    assert written == started == []
+    assert transfer("here", "there", "/inner", "/inner", recursive=True, workers=4) is True
+    # The process that was started ahead had nothing to do, and is gone.
+    assert len(written) == len(started) == 1
+    assert set(psutil.Process().children()) == before
 
 
 def test_a_large_file_is_written_by_several_workers(place, tiny_shards):
