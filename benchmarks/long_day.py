@@ -13,9 +13,7 @@ from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from measure import scratch
-from rich.console import Console
-from rich.table import Table
+from measure import scratch, show
 from service import serving
 
 import chiltepin
@@ -203,7 +201,9 @@ def main() -> None:
         times = {"task_latency": 20.0, "latency": 0.2, "request_rate": None}
         with serving(folders, clock=clock, **times) as service:
             rows, day = _day(options, folder, service, clock)
-    _print(options, rows, day)
+    columns = ["hour", "calls", "waiting", "MB", "fds", "threads", "journal MB", "activity MB", "polls"]
+    columns += ["99 % late s", "latest s", "latest, our ms"]
+    show("day", f"{options.hours:g} hours, {options.transfers:,} transfers", columns, rows, _ends(options, day))
 
 
 def _day(
@@ -228,17 +228,8 @@ def _day(
     return rows, day
 
 
-def _print(options: argparse.Namespace, rows: list[list[str]], day: Day) -> None:
-    caption = (
-        f"{day.ends[True]:,} ended well, {day.ends[False]:,} did not; a second of ours is {options.speed:g} of that day"
-    )
-    table = Table(title=f"{options.hours:g} hours, {options.transfers:,} transfers", caption=caption)
-    columns = ["hour", "calls", "waiting", "MB", "fds", "threads", "journal MB", "activity MB", "looks"]
-    for name in [*columns, "99 % late s", "latest s", "latest, our ms"]:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=130).print(table)
+def _ends(options: argparse.Namespace, day: Day) -> str:
+    return f"{day.ends[True]:,} calls succeeded, {day.ends[False]:,} did not; a second is {options.speed:g} of that day"
 
 
 def _options() -> argparse.Namespace:

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import threading
@@ -18,9 +17,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from measure import Stopwatch, Times, alternate, scratch
-from rich.console import Console
-from rich.table import Table
+from measure import Stopwatch, command, compare, needs, scratch, start
 from stores import KEY, SECRET, rclone, server
 from trees import make_tree, mounted, run, timed
 
@@ -102,21 +99,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _report(title: str, measured: dict[str, Times], *notes: str, cpu: bool = False) -> None:
-    """Print a table; with the processor time, if all of it is that of processes that have ended by then."""
-    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
-    table = Table(title=f"{title}; load {load}", title_justify="left", caption="\n".join(notes), min_width=90)
-    for name in ("by", "s", "ratio", *(["cpu s", "ratio of cpu"] * cpu)):
-        table.add_column(name)
-    first = next(iter(measured.values()))
-    for name, times in measured.items():
-        shares = [mine / other for mine, other in zip(times.cpus, first.cpus, strict=True)]
-        used = (f"{times.cpu:.3f}", f"{statistics.median(shares):.2f} ({min(shares):.2f}-{max(shares):.2f})")
-        table.add_row(name, f"{times.wall:.3f}", times.ratio, *(used if cpu else ()))
-    Console(width=118).print(table)
-    sys.stdout.flush()
-
-
 def _settings(folder: str, **endpoints: Any) -> None:
     """Make settings with these endpoints the ones in use."""
     file = os.path.join(folder, "settings.yaml")
@@ -131,6 +113,10 @@ def _disk(folder: str, root: str) -> str:
     os.makedirs(root, exist_ok=True)
     _settings(folder, disk=f"file://{root}")
     return root
+
+
+def _named(workers: int) -> str:
+    return f"{workers} process{'es' * (workers > 1)}"
 
 
 def _new() -> str:
@@ -156,26 +142,24 @@ def _lagged(options: argparse.Namespace, folder: str) -> None:
         behind = os.path.join(folder, "behind", "root")
         make_tree(os.path.join(behind, "tree"), options.lagged, max(1, options.lagged // 100), options.lagged_size)
         daemon = next(child for child in psutil.Process().children() if child.name() == "latency")
-        shares: dict[int, list[float]] = {workers: [] for workers in options.workers}
 
         def candidate(workers: int) -> Callable[[], Stopwatch]:
             def copied() -> Stopwatch:
                 target, before = _new(), sum(daemon.cpu_times()[:2])
                 watch = timed(lambda: transfer("disk", "disk", "/tree", f"/{target}", workers=workers, **RECURSIVE))()
-                shares[workers].append((sum(daemon.cpu_times()[:2]) - before) / watch.wall)
+                watch.more["cores of the FUSE daemon"] = (sum(daemon.cpu_times()[:2]) - before) / watch.wall
                 shutil.rmtree(os.path.join(behind, target), ignore_errors=True)
                 return watch
 
             return copied
 
-        measured = alternate({f"{number} processes": candidate(number) for number in options.workers}, options.rounds)
+        compare(
+            "lagged",
+            f"{options.lagged} files of {options.lagged_size} bytes, {options.lag} us for each operation",
+            {_named(workers): candidate(workers) for workers in options.workers},
+            options.rounds,
+        )
         _compared(root, max(options.workers), **RECURSIVE)
-    cores = ", ".join(f"{statistics.median(taken):.2f}" for taken in shares.values())
-    _report(
-        f"a. {options.lagged} files of {options.lagged_size} bytes, {options.lag} us for each operation",
-        measured,
-        f"cores that the daemon of FUSE took: {cores}, of {os.cpu_count()}",
-    )
 
 
 def _small(options: argparse.Namespace, folder: str) -> None:
@@ -183,18 +167,19 @@ def _small(options: argparse.Namespace, folder: str) -> None:
     root = _disk(folder, os.path.join(folder, "root"))
     make_tree(os.path.join(root, "tree"), options.files, options.folders, options.size)
     with Workflow(run_dir=os.path.join(folder, "runs")):
-        measured = alternate(
+        compare(
+            "small",
+            f"{options.files} files of {options.size} bytes",
             {
-                "1 worker": _processes(1, **RECURSIVE),
+                "1 process": _processes(1, **RECURSIVE),
                 "2 processes": _processes(2, **RECURSIVE),
                 "2 workers of Parsl": _by_parsl("disk", 2),
-                "rsync -a": timed(lambda: run("rsync", "-a", f"{root}/tree/", f"{root}/{_new()}")),
-                "cp -r": timed(lambda: run("cp", "-r", f"{root}/tree", f"{root}/{_new()}")),
+                "rsync -a": needs("rsync", timed(lambda: command("rsync", "-a", f"{root}/tree/", f"{root}/{_new()}"))),
+                "cp -r": timed(lambda: command("cp", "-r", f"{root}/tree", f"{root}/{_new()}")),
             },
             options.rounds,
         )
     _compared(root, 2, **RECURSIVE)
-    _report(f"b. {options.files} files of {options.size} bytes", measured)
 
 
 def _by_parsl(source: str, workers: int, path: str = "/tree") -> Callable[[], Stopwatch]:
@@ -208,23 +193,27 @@ def _million(options: argparse.Namespace, folder: str) -> None:
     root = _disk(folder, os.path.join(folder, "root"))
     make_tree(os.path.join(root, "tree"), options.million, max(1, options.million // 1000), 0)
     run("cp", "-a", f"{root}/tree", f"{root}/copy")
-    peaks: dict[str, list[int]] = {}
     program = os.path.join(os.path.dirname(sys.executable), "chiltepin")
-
-    def command(name: str, *words: str) -> Callable[[], Stopwatch]:
-        return timed(lambda: peaks.update({name: _peaks(words)}))
-
     ours = (program, "transfer", "disk:/tree", "disk:/copy", "-r", "-s", "mtime")
-    measured = alternate(
+    compare(
+        "million",
+        f"{options.million} empty files, unchanged",
         {
-            "rsync -a": command("rsync -a", "rsync", "-a", f"{root}/tree/", f"{root}/copy"),
-            "1 process": command("1 process", *ours),
-            "2 processes": command("2 processes", *ours, "--workers", "2"),
+            "rsync -a": needs("rsync", lambda: _watched("rsync", "-a", f"{root}/tree/", f"{root}/copy")),
+            "1 process": lambda: _watched(*ours),
+            "2 processes": lambda: _watched(*ours, "--workers", "2"),
         },
         options.rounds,
     )
-    notes = [f"{name}: {', '.join(f'{peak >> 10} MiB' for peak in taken)}" for name, taken in peaks.items()]
-    _report(f"c. {options.million} empty files, unchanged", measured, "memory of each process, at most:", *notes)
+
+
+def _watched(*words: str) -> Stopwatch:
+    """Run a command, and note the most memory that one of its processes took."""
+    started = start(words[0], "--version")
+    with Stopwatch() as watch:
+        peaks = _peaks(words)
+    watch.more["peak MiB"] = max(peaks, default=0) / 1024
+    return watch.without(started)
 
 
 def _peaks(command: tuple[str, ...]) -> list[int]:
@@ -271,19 +260,17 @@ def _objects(options: argparse.Namespace, folder: str) -> None:
         bucket = {"url": "s3://bucket", "options": {**keys, "endpoint_url": url, "region": "us-east-1"}}
         _settings(folder, disk=f"file://{root}", bucket=bucket)
         transfer("disk", "bucket", "/tree", "/several", **RECURSIVE)
-        command = [options.rclone, *rclone("many-down", root, [url], "COPY")[1:-1]]
+        words = [options.rclone, *rclone("many-down", root, [url], "COPY")[1:-1]]
         with Workflow(run_dir=os.path.join(folder, "runs")):
             candidates = {
                 "1 worker of Parsl": _by_parsl("bucket", 1, "/several"),
                 "2 workers of Parsl": _by_parsl("bucket", 2, "/several"),
                 "2 processes": _processes(2, "/several", "bucket", **RECURSIVE),
+                "rclone copy": needs(options.rclone, timed(lambda: command(*words, f"{root}/{_new()}"))),
             }
-            if shutil.which(options.rclone):
-                candidates["rclone copy"] = timed(lambda: run(*command, f"{root}/{_new()}"))
-            measured = alternate(candidates, options.rounds)
+            compare("objects", f"{options.objects} objects of 16 KiB from S3", candidates, options.rounds)
         for name in os.listdir(root):
             run("diff", "-r", f"{root}/tree", f"{root}/{name}")
-    _report(f"d. {options.objects} objects of 16 KiB from S3", measured)
 
 
 def _large(options: argparse.Namespace, folder: str) -> None:
@@ -301,26 +288,26 @@ def _large(options: argparse.Namespace, folder: str) -> None:
 
         return copied
 
-    candidates = {"cp": candidate(lambda target: run("cp", f"{root}/large", f"{root}/{target}"))}
+    candidates = {"cp": candidate(lambda target: command("cp", f"{root}/large", f"{root}/{target}"))}
     for workers in (1, 2):
-        candidates[f"{workers} processes"] = candidate(
+        candidates[_named(workers)] = candidate(
             lambda target, workers=workers: transfer("disk", "disk", "/large", f"/{target}", workers=workers)
         )
-    measured = alternate(candidates, options.rounds)
+    compare("large", f"1 file of {options.mib} MiB", candidates, options.rounds)
     _compared(root, 2, "/large")
-    _report(f"e. one file of {options.mib} MiB", measured)
 
 
 def _flat(options: argparse.Namespace, folder: str) -> None:
     """Copy one folder of many files."""
     root = _disk(folder, os.path.join(folder, "root"))
     make_tree(os.path.join(root, "tree"), options.flat, 1, options.size)
-    measured = alternate(
-        {f"{workers} processes": _processes(workers, "/tree/folder-0", **RECURSIVE) for workers in (1, 2)},
+    compare(
+        "flat",
+        f"1 folder of {options.flat} files of {options.size} bytes",
+        {_named(workers): _processes(workers, "/tree/folder-0", **RECURSIVE) for workers in (1, 2)},
         options.rounds,
     )
     _compared(root, 2, "/tree/folder-0", **RECURSIVE)
-    _report(f"f. one folder of {options.flat} files of {options.size} bytes", measured)
 
 
 def _commits(options: argparse.Namespace, folder: str) -> None:
@@ -337,17 +324,14 @@ def _commits(options: argparse.Namespace, folder: str) -> None:
             os.sync()
             said = json.dumps([root, "/same" if request else f"/{_new()}", request])
             printed = subprocess.run([python, "-c", ONE, said], check=True, capture_output=True, text=True).stdout
-            watch = Stopwatch()
-            watch.wall, watch.cpu = json.loads(printed)
-            return watch
+            return Stopwatch(*json.loads(printed))
 
         return moved
 
     works: dict[str, dict[str, str]] = {"copied": {}, "unchanged": {"sync_level": "mtime"}}
     for work, request in works.items():
         both = {"before": candidate(options.before, **request), "now": candidate(sys.executable, **request)}
-        measured = alternate(both, options.rounds)
-        _report(f"g. {options.compared} files of {options.size} bytes, {work}, one worker", measured, cpu=True)
+        compare(f"before-{work}", f"{options.compared} files of {options.size} bytes, {work}", both, options.rounds)
 
 
 if __name__ == "__main__":

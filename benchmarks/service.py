@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import statistics
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.managers import BaseManager
 from typing import TYPE_CHECKING, Any
@@ -13,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from measure import Stopwatch
+
     from chiltepin.testing.simulator.faults import Served
 
-__all__ = ["Counts", "Service", "serving"]
+__all__ = ["Service", "counting", "serving"]
 
 
 class Service:
@@ -107,42 +107,29 @@ def serving(folders: dict[str, str], **settings: Any) -> Iterator[Service]:
             os.environ.update(before)
 
 
-@dataclass
-class Counts:
-    """What one candidate did at the service, round by round.
+@contextmanager
+def counting(service: Service, watch: Stopwatch, files: int) -> Iterator[None]:
+    """Note with a watch what is done at the service in a ``with`` block, and the most memory that this process held.
 
     Parameters
     ----------
-    requests, submissions, refusals : list of int
-        All requests to the Transfer API, those that made a task, and those that were answered with 429.
-    peaks : list of float
-        The most memory that this process held, in MB; empty where the system does not tell.
+    service : Service
+        The simulated Globus.
+    watch : Stopwatch
+        What takes the time of the block.
+    files : int
+        The number of transfers that are made.
     """
-
-    requests: list[int] = field(default_factory=list)
-    submissions: list[int] = field(default_factory=list)
-    refusals: list[int] = field(default_factory=list)
-    peaks: list[float] = field(default_factory=list)
-
-    @contextmanager
-    def counting(self, service: Service) -> Iterator[None]:
-        """Count what happens in a ``with`` block."""
-        service.take_requests()
-        _forget_peak()
-        yield
-        served = [one for one in service.take_requests() if one.path.startswith("/v0.10/")]
-        self.requests.append(len(served))
-        self.submissions.append(sum(one.method == "POST" and one.path.endswith("/transfer") for one in served))
-        self.refusals.append(sum(one.status == 429 for one in served))  # noqa: PLR2004 - too many requests
-        self.peaks += _peak()
-
-    def cells(self, files: int) -> list[str]:
-        """Return the cells of a table, for rounds of so many files; the first round does not count."""
-        requests, refusals, submissions = (
-            statistics.median(numbers[1:]) for numbers in (self.requests, self.refusals, self.submissions)
-        )
-        peak = f"{max(self.peaks[1:]):.0f}" if self.peaks else "?"
-        return [f"{requests / files:.3f}", f"{refusals:g}", f"{submissions:g}", peak]
+    service.take_requests()
+    _forget_peak()
+    yield
+    served = [one for one in service.take_requests() if one.path.startswith("/v0.10/")]
+    watch.more |= {
+        "requests each": len(served) / files,
+        "429": sum(one.status == 429 for one in served),  # noqa: PLR2004 - too many requests
+        "tasks": sum(one.method == "POST" and one.path.endswith("/transfer") for one in served),
+        "peak MB": _peak(),
+    }
 
 
 def _forget_peak() -> None:
@@ -151,8 +138,8 @@ def _forget_peak() -> None:
         file.write("5")
 
 
-def _peak() -> list[float]:
-    """Return the peak of the resident set in MB, where the system tells it."""
+def _peak() -> float:
+    """Return the peak of the resident set in MB, or 0 where the system does not tell it."""
     with suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
-        return [int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:")]
-    return []
+        return next(int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:"))
+    return 0.0

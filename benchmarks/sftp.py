@@ -10,8 +10,6 @@ import argparse
 import filecmp
 import os
 import shutil
-import statistics
-import subprocess
 import sys
 import time
 from functools import partial
@@ -20,9 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from measure import Stopwatch, alternate, scratch
-from rich.console import Console
-from rich.table import Table
+from measure import Stopwatch, command, compare, needs, scratch
 
 from chiltepin.backends.filesystem import FilesystemBackend
 from chiltepin.transfers.arguments import transfer_request
@@ -33,22 +29,18 @@ from sshserver import SshServer  # the tests' own server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
+
+    #: Copies a source to a goal, up or down, and returns the watch that took the time.
+    Copy: TypeAlias = Callable[[str, str, bool], Stopwatch]
 
 MIB = 1 << 20
 TURN = count()
-#: Processor seconds of the server in each run of each way, the first one included.
-SERVED: dict[str, list[float]] = {}
 
 
 def main() -> None:
     """Measure, and print one table."""
     options = _options()
-    table = Table(
-        title=f"SFTP on the loopback, median of {options.rounds} rounds",
-        caption="ratio: to the first line in the same round, median (smallest-largest)",
-    )
-    for name in ("what", "by", "s", "cpu s", "server's cpu s", "MiB/s", "ratio"):
-        table.add_column(name, no_wrap=True)
     with scratch(options.folder) as folder:
         top = Path(folder)
         (top / "ssh").mkdir()
@@ -56,13 +48,12 @@ def main() -> None:
             if options.mib:
                 (top / "large").mkdir()
                 _fill(top / "large" / "f", options.mib * MIB)
-                _rows(table, f"1 file of {options.mib} MiB", server, top / "large", options)
+                _measure("large", f"1 file of {options.mib} MiB", server, top / "large", options)
             if options.files:
                 (top / "small").mkdir()
                 for number in range(options.files):
                     _fill(top / "small" / str(number), options.size)
-                _rows(table, f"{options.files} files of {options.size} bytes", server, top / "small", options)
-    Console(width=118).print(table)
+                _measure("small", f"{options.files} files of {options.size} bytes", server, top / "small", options)
 
 
 def _options() -> argparse.Namespace:
@@ -82,24 +73,18 @@ def _fill(path: Path, size: int) -> None:
             size -= file.write(os.urandom(min(size, MIB)))
 
 
-def _rows(table: Table, what: str, server: SshServer, source: Path, options: argparse.Namespace) -> None:
-    """Measure both directions, and add a line for each way of copying."""
-    mib = sum(file.stat().st_size for file in source.iterdir()) / MIB
+def _measure(key: str, what: str, server: SshServer, source: Path, options: argparse.Namespace) -> None:
+    """Measure both directions."""
     for direction in ("up", "down"):
-        SERVED.clear()
         candidates = {
-            name: partial(_served, server, name, partial(_timed, copy, source, up=direction == "up"))
-            for name, copy in _ways(server, source).items()
+            name: needs(program, partial(_served, server, partial(_timed, copy, source, up=direction == "up")))
+            for name, (program, copy) in _ways(server, source).items()
             if name.partition(",")[0] in options.tools
         }
-        for name, times in alternate(candidates, options.rounds).items():
-            speed = f"{mib / times.wall:.0f}"
-            seconds = (f"{value:.3f}" for value in (times.wall, times.cpu, statistics.median(SERVED[name][1:])))
-            table.add_row(f"{what}, {direction}", name, *seconds, speed, times.ratio)
-        table.add_section()
+        compare(f"{key}-{direction}", f"{what}, {direction}", candidates, options.rounds)
 
 
-def _served(server: SshServer, name: str, deed: Callable[[], Stopwatch]) -> Stopwatch:
+def _served(server: SshServer, deed: Callable[[], Stopwatch]) -> Stopwatch:
     """Do something, and keep what the server has computed for it, when its processes have ended."""
     daemon = psutil.Process(server.process.pid)
     before = daemon.cpu_times()
@@ -110,16 +95,14 @@ def _served(server: SshServer, name: str, deed: Callable[[], Stopwatch]) -> Stop
         time.sleep(0.01)
     after = daemon.cpu_times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
-    SERVED.setdefault(name, []).append(used)
+    watch.more["server's cpu s"] = used
     return watch
 
 
-def _timed(copy: Callable[[str, str, bool], None], source: Path, *, up: bool) -> Stopwatch:
+def _timed(copy: Copy, source: Path, *, up: bool) -> Stopwatch:
     """Copy once into a new folder, see that all is there, and remove it."""
     goal = source.parent / f"copy-{next(TURN)}"
-    watch = Stopwatch()
-    with watch:
-        copy(str(source), str(goal), up)
+    watch = copy(str(source), str(goal), up)
     names = os.listdir(source)
     _, unlike, missing = filecmp.cmpfiles(source, goal, names, shallow=False)
     if unlike or missing:
@@ -128,31 +111,30 @@ def _timed(copy: Callable[[str, str, bool], None], source: Path, *, up: bool) ->
     return watch
 
 
-def _ways(server: SshServer, source: Path) -> dict[str, Callable[[str, str, bool], None]]:
-    """Return the ways of copying a folder, by name; those whose command is not here are left out."""
-    ways: dict[str, Callable[[str, str, bool], None]] = {
-        "chiltepin, verified": partial(_transfer, server, source.parent, verify=True),
-        "chiltepin, unverified": partial(_transfer, server, source.parent, verify=False),
-    }
+def _ways(server: SshServer, source: Path) -> dict[str, tuple[str, Copy]]:
+    """Return the ways of copying a folder, by name, with the program that each needs."""
+    ours = partial(_transfer, server, source.parent)
     others = {"scp": _scp, "rsync": _rsync, "rclone": _rclone}
-    return ways | {name: partial(copy, server) for name, copy in others.items() if shutil.which(name)}
+    return {
+        "chiltepin, verified": ("chiltepin", partial(ours, verify=True)),
+        "chiltepin, unverified": ("chiltepin", partial(ours, verify=False)),
+        **{name: (name, partial(copy, server)) for name, copy in others.items()},
+    }
 
 
-def _transfer(server: SshServer, top: Path, source: str, goal: str, up: bool, *, verify: bool) -> None:  # noqa: FBT001
+def _transfer(server: SshServer, top: Path, source: str, goal: str, up: bool, *, verify: bool) -> Stopwatch:  # noqa: FBT001
     """Transfer with a backend that has nothing open yet, as the others have nothing open."""
     backend = FilesystemBackend.from_config({"server": server.endpoint(top), "disk": {"url": str(top)}}, {})
     ends = {"src_ep": "disk", "dst_ep": "server"} if up else {"src_ep": "server", "dst_ep": "disk"}
     paths = {"src_path": source.removeprefix(str(top)), "dst_path": goal.removeprefix(str(top))}
     request = transfer_request(**ends, **paths, recursive=True, verify_checksum=verify)
-    status = Transfers(backend).run(request, timeout=3600, polling_interval=1)
+    with Stopwatch() as watch:
+        status = Transfers(backend).run(request, timeout=3600, polling_interval=1)
     if status.state.name != "SUCCEEDED":
         raise SystemExit(status.reason)
     for place in backend._places.values():  # noqa: SLF001 - the connections end in their own round
         getattr(place.store(), "close", int)()
-
-
-def _run(*words: str) -> None:
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    return watch
 
 
 def _ssh_words(server: SshServer) -> list[str]:
@@ -160,25 +142,25 @@ def _ssh_words(server: SshServer) -> list[str]:
     return ["-F", "none", "-i", f"{server.folder}/user", "-o", known, "-o", "BatchMode=yes"]
 
 
-def _scp(server: SshServer, source: str, goal: str, up: bool) -> None:  # noqa: FBT001 - one of two directions
+def _scp(server: SshServer, source: str, goal: str, up: bool) -> Stopwatch:  # noqa: FBT001 - one of two directions
     there = f"{server.user}@127.0.0.1:"
     ends = (source, there + goal) if up else (there + source, goal)
-    _run("scp", "-q", "-r", "-P", str(server.port), *_ssh_words(server), *ends)
+    return command("scp", "-q", "-r", "-P", str(server.port), *_ssh_words(server), *ends, version=["ssh", "-V"])
 
 
-def _rsync(server: SshServer, source: str, goal: str, up: bool) -> None:  # noqa: FBT001 - one of two directions
+def _rsync(server: SshServer, source: str, goal: str, up: bool) -> Stopwatch:  # noqa: FBT001 - one of two directions
     there = f"{server.user}@127.0.0.1:"
     ends = (f"{source}/", f"{there}{goal}/") if up else (f"{there}{source}/", f"{goal}/")
-    _run("rsync", "-a", "-e", " ".join(["ssh", "-p", str(server.port), *_ssh_words(server)]), *ends)
+    return command("rsync", "-a", "-e", " ".join(["ssh", "-p", str(server.port), *_ssh_words(server)]), *ends)
 
 
-def _rclone(server: SshServer, source: str, goal: str, up: bool) -> None:  # noqa: FBT001 - one of two directions
+def _rclone(server: SshServer, source: str, goal: str, up: bool) -> Stopwatch:  # noqa: FBT001 - one of two directions
     there = (
         f":sftp,host=127.0.0.1,port={server.port},user={server.user},key_file={server.folder}/user,"
         f"known_hosts_file={server.folder}/known_hosts,disable_hashcheck=true:"
     )
     ends = (source, there + goal) if up else (there + source, goal)
-    _run("rclone", "copy", "-q", "--config", os.devnull, *ends)
+    return command("rclone", "copy", "-q", "--config", os.devnull, *ends)
 
 
 if __name__ == "__main__":

@@ -10,50 +10,46 @@ import argparse
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import Stopwatch, alternate, scratch
+from measure import Stopwatch, compare, needs, scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from measure import Candidate
 
 SETTINGS = "data: {backend: local, root: sandbox, endpoints: {here: }}\n"
 
 SCRIPTS = Path(sys.executable).parent
 
 
-def candidates(folder: Path, upstream: str | None) -> dict[str, Callable[[], Stopwatch]]:
+def candidates(folder: Path, upstream: str | None) -> dict[str, Candidate]:
     """Return what is measured, by name; the first is what the others are compared to."""
     python = sys.executable
     found = {
         "python -c pass": [python, "-c", "pass"],
-        "**chiltepin --help**": [str(SCRIPTS / "chiltepin"), "--help"],
-        "**chiltepin ls**, local": [str(SCRIPTS / "chiltepin"), "ls", "here:/"],
+        "chiltepin --help": [str(SCRIPTS / "chiltepin"), "--help"],
+        "chiltepin ls, local": [str(SCRIPTS / "chiltepin"), "ls", "here:/"],
         "import chiltepin": [python, "-c", "import chiltepin"],
         "import chiltepin.data": [python, "-c", "import chiltepin.data"],
         "import parsl": [python, "-c", "import parsl"],
         "import globus_sdk, its TransferClient": [python, "-c", "from globus_sdk import TransferClient"],
+        "globus --help": [str(SCRIPTS / "globus"), "--help"],
     }
-    if (SCRIPTS / "globus").exists():
-        found["globus --help"] = [str(SCRIPTS / "globus"), "--help"]
     if upstream:
         found["upstream: chiltepin --help"] = [str(Path(upstream).with_name("chiltepin")), "--help"]
         found["upstream: import chiltepin"] = [upstream, "-c", "import chiltepin"]
         found["upstream: import chiltepin.data"] = [upstream, "-c", "import chiltepin.data"]
-    return {name: runner(words, folder) for name, words in found.items()}
+    return {name: needs(words[0], partial(run, words, folder)) for name, words in found.items()}
 
 
-def runner(words: list[str], folder: Path) -> Callable[[], Stopwatch]:
-    """Return what runs a command once and takes its time."""
+def run(words: list[str], folder: Path) -> Stopwatch:
+    """Run a command and take its time."""
     environment = {**os.environ, "CHILTEPIN_CONFIG": str(folder / "chiltepin.yaml"), "GLOBUS_CLI_INTERACTIVE": "0"}
-
-    def run() -> Stopwatch:
-        with Stopwatch() as watch:
-            subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
-        return watch
-
-    return run
+    with Stopwatch() as watch:
+        subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return watch
 
 
 def main() -> None:
@@ -66,10 +62,7 @@ def main() -> None:
     with scratch(given.folder) as folder:
         (Path(folder) / "chiltepin.yaml").write_text(SETTINGS, encoding="ascii")
         (Path(folder) / "sandbox" / "here").mkdir(parents=True)
-        found = alternate(candidates(Path(folder), given.upstream), given.rounds)
-    print("| what | s | cpu s | ratio |\n|---|---|---|---|")
-    for name, times in found.items():
-        print(f"| {name} | {times.wall:.3f} | {times.cpu:.3f} | {times.ratio} |")
+        compare("startup", "Start of commands and imports", candidates(Path(folder), given.upstream), given.rounds)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,18 @@ import json
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from measure import Stopwatch, Times, alternate, scratch
-from rich.console import Console
-from rich.table import Table
+from measure import Stopwatch, command, compare, needs, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,10 +34,12 @@ KEY, SECRET = "benchmark", "benchmark-secret"
 WORKS = ("up", "down", "many-up", "many-down", "between")
 TOOLS = ("chiltepin", "rclone", "aws s3", "obstore", "s3fs")
 NUMBER = count()
-#: Processor seconds of the servers in each run of each tool at each work.
-SERVED: dict[tuple[str, str], list[float]] = {}
-#: Largest resident set of each tool at each work, in MiB.
-MEMORY: dict[tuple[str, str], int] = {}
+#: What each Python tool loads before it is timed.
+MODULES = {
+    "chiltepin": ["chiltepin.backends.filesystem.stores.s3.store", "chiltepin.transfers.runner"],
+    "obstore": ["obstore.store"],
+    "s3fs": ["s3fs"],
+}
 
 
 def main() -> None:
@@ -55,12 +55,11 @@ def main() -> None:
         works = {"up": "1 object up", "down": "1 object down"} if options.mib else {}
         works |= {"many-up": "small objects up", "many-down": "small objects down"} if options.files else {}
         for work in [name for name in works if name in wanted]:
-            _show(works[work], work, _measured(tools, work, folder, [a], options.rounds))
+            _measure(works[work], tools, work, folder, [a], options.rounds)
         if options.mib and "between" in wanted:
             with server(options, folder, "b") as b:
                 between = [name for name in tools if name in ("chiltepin", "rclone", "s3fs")]
-                measured = _measured(between, "between", folder, [a, b], options.rounds)
-                _show("1 object between two servers", "between", measured)
+                _measure("1 object between two servers", between, "between", folder, [a, b], options.rounds)
 
 
 def _options() -> argparse.Namespace:
@@ -78,19 +77,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--folder", default="/dev/shm", help="where to make the temporary folder (/dev/shm)")  # noqa: S108
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def _show(title: str, work: str, measured: dict[str, Times]) -> None:
-    load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
-    table = Table(title=f"{title}; load {load}", title_justify="left")
-    for name in ("by", "s", "cpu s", "servers' cpu s", "RSS MiB", "ratio"):
-        table.add_column(name, justify="left" if name == "by" else "right")
-    for name, times in measured.items():
-        memory = str(MEMORY.get((work, name), ""))
-        served = statistics.median(SERVED[work, name][1:])
-        table.add_row(name, f"{times.wall:.2f}", f"{times.cpu:.2f}", f"{served:.2f}", memory, times.ratio)
-    Console(width=110).print(table)
-    sys.stdout.flush()
 
 
 @contextmanager
@@ -136,21 +122,13 @@ def _make(folder: str, mib: int, files: int, size: int) -> None:
             file.write(os.urandom(size))
 
 
-class _Watch(Stopwatch):
-    """What another process has taken of itself."""
-
-    def __init__(self, wall: float, cpu: float) -> None:
-        self.wall, self.cpu = wall, cpu
-
-
-def _measured(tools: list[str], work: str, folder: str, servers: list[str], rounds: int) -> dict[str, Times]:
-    if work in ("down", "between"):
-        _child({"tool": "obstore", "work": "up", "folder": folder, "servers": servers, "name": "given"}, quiet=True)
-    if work == "many-down":
-        _child(
-            {"tool": "obstore", "work": "many-up", "folder": folder, "servers": servers, "name": "several"}, quiet=True
-        )
-    return alternate({tool: partial(_run, tool, work, folder, servers) for tool in tools}, rounds)
+def _measure(title: str, tools: list[str], work: str, folder: str, servers: list[str], rounds: int) -> None:
+    given = {"down": "given", "between": "given", "many-down": "several"}.get(work)
+    if given:
+        upload = "many-up" if "many" in work else "up"
+        _child({"tool": "chiltepin", "work": upload, "folder": folder, "servers": servers, "name": given}, quiet=True)
+    candidates = {tool: needs(tool.partition(" ")[0], partial(_run, tool, work, folder, servers)) for tool in tools}
+    compare(work, title, candidates, rounds)
 
 
 def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
@@ -169,16 +147,15 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
         check=True,
         text=True,
     )
-    SERVED.setdefault((work, tool), []).append(_served() - before)
     wall, cpu, rss = json.loads(run.stdout.splitlines()[-1])
-    MEMORY[work, tool] = max(MEMORY.get((work, tool), 0), rss)
+    watch = Stopwatch(wall, cpu, **{"servers' cpu s": _served() - before, "RSS MiB": rss})
     place = {"up": "server-a/bucket", "many-up": "server-a/bucket", "between": "server-b/bucket"}.get(work, ".")
     made = os.path.join(folder, place, name)
     if place != "." and not os.path.isdir(os.path.join(folder, place)):
-        return _Watch(wall, cpu)
+        return watch
     subprocess.run(["diff", "-r", os.path.join(folder, "many" if "many" in work else "big"), made], check=True)
     shutil.rmtree(made) if os.path.isdir(made) else os.remove(made)
-    return _Watch(wall, cpu)
+    return watch
 
 
 def _served() -> float:
@@ -191,22 +168,21 @@ def _child(said: dict[str, Any], *, quiet: bool = False) -> None:
     import resource  # noqa: PLC0415
 
     tool = said.pop("tool")
-    command = {"rclone": rclone, "aws s3": _aws}.get(tool)
-    deed: Callable[[], Any]
-    if command:
-        deed = partial(subprocess.run, command(**said), check=True, stdout=subprocess.DEVNULL)
+    words = {"rclone": rclone, "aws s3": _aws}.get(tool)
+    if words:
+        watch = command(*words(**said))
     else:
-        deed = {"chiltepin": _chiltepin, "obstore": _obstore, "s3fs": _s3fs}[tool](**said)
-    with Stopwatch() as watch:
-        deed()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN if command else resource.RUSAGE_SELF)
+        for module in MODULES[tool]:
+            import_module(module)
+        with Stopwatch() as watch:
+            {"chiltepin": _chiltepin, "obstore": _obstore, "s3fs": _s3fs}[tool](**said)()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN if words else resource.RUSAGE_SELF)
     if not quiet:
         print(json.dumps([watch.wall, watch.cpu, used.ru_maxrss // 1024]))
 
 
 def _chiltepin(work: str, folder: str, servers: list[str], name: str) -> Callable[[], Any]:
     from chiltepin.backends.filesystem import FilesystemBackend  # noqa: PLC0415
-    from chiltepin.backends.filesystem.stores.s3 import store  # noqa: F401, PLC0415 - imported before it is timed
     from chiltepin.transfers.arguments import transfer_request  # noqa: PLC0415
     from chiltepin.transfers.runner import Transfers  # noqa: PLC0415
 

@@ -17,10 +17,8 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
-from measure import Stopwatch, Times, alternate, scratch
+from measure import Stopwatch, compare, scratch
 from parsl import python_app
-from rich.console import Console
-from rich.table import Table
 
 import chiltepin
 from chiltepin import configure
@@ -46,26 +44,12 @@ def nothing(number: int) -> int:
 def main() -> None:
     """Measure, and print one table."""
     options = _options()
-    table = Table(
-        title=f"{options.files} calls on a pool of threads, {options.size} bytes per transfer, "
-        f"median of {options.rounds} rounds",
-        caption="ratio: to Parsl's no-op in the same round, median (smallest-largest); the aim for a transfer is 2",
-    )
-    table.add_column("log")
-    table.add_column("threads", justify="right")
-    table.add_column("call")
-    for name in ("s", "cpu s", "ms per call", "calls/s"):
-        table.add_column(name, justify="right")
-    table.add_column("ratio")
     with scratch(options.folder) as folder:
         _make_sources(folder, options.files, options.size)
-        # Off first: Parsl leaves its logger at level DEBUG, and records would be made for nobody.
+        # Off first: Parsl leaves its logger at level DEBUG, and would go on making records.
         for logging in sorted(set(options.log)):
             for threads in options.threads:
-                for name, times in _measured(folder, options, threads, logging=logging == "on").items():
-                    table.add_row(logging, str(threads), name, *_cells(times, options.files))
-                table.add_section()
-    Console(width=110).print(table)
+                _measure(folder, options, threads, logging)
 
 
 def _options() -> argparse.Namespace:
@@ -79,16 +63,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _cells(times: Times, calls: int) -> list[str]:
-    return [
-        f"{times.wall:.3f}",
-        f"{times.cpu:.3f}",
-        f"{times.wall / calls * 1000:.2f}",
-        f"{calls / times.wall:.0f}",
-        times.ratio,
-    ]
-
-
 def _make_sources(folder: str, files: int, size: int) -> None:
     os.makedirs(os.path.join(folder, SOURCE))
     for number in range(files):
@@ -96,7 +70,7 @@ def _make_sources(folder: str, files: int, size: int) -> None:
             file.write(os.urandom(size))
 
 
-def _measured(folder: str, options: argparse.Namespace, threads: int, *, logging: bool) -> dict[str, Times]:
+def _measure(folder: str, options: argparse.Namespace, threads: int, logging: str) -> None:
     """Measure all kinds of calls on one Parsl."""
     config = configure.load(
         {
@@ -105,9 +79,10 @@ def _measured(folder: str, options: argparse.Namespace, threads: int, *, logging
         },
         run_dir=os.path.join(folder, "runinfo"),
     )
-    config.initialize_logging = logging
+    config.initialize_logging = logging == "on"
     with chiltepin.Workflow(config) as workflow:
-        return alternate(_candidates(workflow.dfk, folder, options.files), options.rounds)
+        title = f"{options.files} calls, {threads} thread{'s' * (threads > 1)}, log {logging}"
+        compare(f"{logging}-{threads}", title, _candidates(workflow.dfk, folder, options.files), options.rounds)
 
 
 def _candidates(dfk: DataFlowKernel, folder: str, calls: int) -> dict[str, Callable[[], Stopwatch]]:

@@ -10,19 +10,17 @@ import filecmp
 import itertools
 import logging
 import os
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import globus_sdk
-from measure import Stopwatch, Times, alternate, scratch
+from measure import Stopwatch, compare, scratch
 from parsl import python_app
-from rich.console import Console
-from rich.table import Table
-from service import Counts, serving
+from service import counting, serving
 
 import chiltepin
 from chiltepin import configure
@@ -48,7 +46,7 @@ RUN = itertools.count()
 LIMITS = {"slots": 3, "pending_limit": 100, "request_rate": 20.0}
 
 #: Far longer than any measurement.
-FOR_EVER = 1e6
+ENDLESS = 1e6
 
 
 class Bench:
@@ -102,13 +100,14 @@ class Bench:
         while self._client.get_task(task_id)["status"] == "ACTIVE":
             time.sleep(self.options.look)
 
-    def candidate(self, files: int, move: Callable[[int, str], object], counts: Counts) -> Callable[[], Stopwatch]:
+    def candidate(self, files: int, move: Callable[[int, str], object]) -> Callable[[], Stopwatch]:
         """Return what moves that many files with ``move``, counts, and compares; few when it is called first."""
         sizes = _few_first(files)
 
         def moved() -> Stopwatch:
             run, size = new_run(), next(sizes)
-            with counts.counting(self.service), Stopwatch() as watch:
+            watch = Stopwatch()
+            with counting(self.service, watch, size), watch:
                 move(size, run)
             self._check(run, size)
             return watch
@@ -150,12 +149,7 @@ def main() -> None:
             with globus_sdk.TransferClient(base_url=service.address(), authorizer=authorizer) as client:
                 for part in options.parts:
                     bench = Bench(options, folder, service, client)
-                    load = os.getloadavg()[0]
-                    table = parts[part](bench)
-                    table.title = f"{part}. {table.title}"
-                    loads = f"{load:.1f}, {os.getloadavg()[0]:.1f}"
-                    table.caption = f"{table.caption}\nload of the machine before and after: {loads}"
-                    Console(width=118).print(table)
+                    parts[part](bench)
 
 
 def _options() -> argparse.Namespace:
@@ -187,109 +181,67 @@ def _make_sources(folder: str, files: int, size: int) -> None:
             file.write(os.urandom(size))
 
 
-def _table(title: str, *columns: str, caption: str = "") -> Table:
-    table = Table(title=title, caption=caption)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left")
-    return table
-
-
-def _batches(bench: Bench) -> Table:
+def _batches(bench: Bench) -> None:
     """Measure a loop of calls against one task made by hand."""
     options = bench.options
-    table = _table(
-        "A loop of transfer_task against one task of as many items by hand",
-        *("transfers", "by", "s", "ms each", "cpu s", "requests each", "429", "tasks", "peak MB", "ratio"),
-        caption="aims: ratio 1.5, requests each 0.05, 429 none, tasks 20, peak MB of 10000 transfers 300",
-    )
     for files, rounds in [(options.files, options.rounds)] + [(LARGE, 1)] * options.large:
-        counts = {"one task by hand": Counts(), "transfer_task": Counts()}
-        by_hand, ours = counts.values()
         with bench.workflow():
-            measured = alternate(
+            compare(
+                f"loop-{files}",
+                f"A loop of {files} calls against one task of as many items by hand",
                 {
-                    "one task by hand": bench.candidate(
-                        files, lambda size, run: bench.by_hand(range(size), run), by_hand
-                    ),
-                    "transfer_task": bench.candidate(files, lambda size, run: _results(bench.loop(size, run)), ours),
+                    "one task by hand": bench.candidate(files, lambda size, run: bench.by_hand(range(size), run)),
+                    "transfer_task": bench.candidate(files, lambda size, run: _results(bench.loop(size, run))),
                 },
                 rounds,
             )
-        for name, times in measured.items():
-            table.add_row(str(files), name, *_seconds(times, files), *counts[name].cells(files), times.ratio)
-        table.add_section()
-    return table
 
 
-def _blocking(bench: Bench) -> Table:
+def _blocking(bench: Bench) -> None:
     """Measure the design that waits in an app."""
-    options = bench.options
-    table = _table(
-        "A loop of transfer_task against an app that submits one transfer and waits for it",
-        *("transfers", "by", "s", "ms each", "cpu s", "requests each", "429", "tasks", "peak MB", "ratio"),
-    )
-    each = {}
     with bench.workflow() as workflow:
 
         @python_app(data_flow_kernel=workflow.dfk, executors=["local"])  # type: ignore[untyped-decorator]
         def waiting(number: int, run: str) -> None:
             bench.by_hand([number], run)
 
-        for files in dict.fromkeys([*options.blocking, options.files]):
-            counts = {"transfer_task": Counts(), "waiting app": Counts()}
-            ours, theirs = counts.values()
-            candidates = {
-                "transfer_task": bench.candidate(files, lambda size, run: _results(bench.loop(size, run)), ours),
-                "waiting app": bench.candidate(
-                    files, lambda size, run: _results([waiting(number, run) for number in range(size)]), theirs
-                ),
-            }
-            if files not in options.blocking:
-                # It would take minutes, and tell nothing new.
-                del candidates["waiting app"]
-            for name, times in alternate(candidates, options.rounds).items():
-                each[name] = times.wall / files
-                table.add_row(str(files), name, *_seconds(times, files), *counts[name].cells(files), times.ratio)
-            table.add_section()
-    factor = each["waiting app"] / each["transfer_task"]
-    table.caption = f"a transfer of the longest loops takes {factor:.0f} times as long in a waiting app"
-    return table
+        for files in bench.options.blocking:
+            compare(
+                f"waiting-{files}",
+                f"{files} calls against {files} apps that each submit one transfer and wait",
+                {
+                    "transfer_task": bench.candidate(files, lambda size, run: _results(bench.loop(size, run))),
+                    "waiting app": bench.candidate(
+                        files, lambda size, run: _results([waiting(number, run) for number in range(size)])
+                    ),
+                },
+                bench.options.rounds,
+            )
 
 
-def _alone(bench: Bench) -> Table:
+def _alone(bench: Bench) -> None:
     """Measure what batching costs a transfer that is alone, and how soon a long one is known to have ended."""
     options, service = bench.options, bench.service
-    table = _table(
-        "One transfer alone",
-        *("from", "to", "s"),
-        caption="aims: delay 0.1 s; from the service's end to the future's 1.5 s",
-    )
-    with bench.workflow(), _elsewhere(bench.workflow(batch=False)) as not_batched:
-        ways: dict[str, Callable[[], tuple[float, float, float]]] = {
-            "batched": lambda: _single(bench),
-            "not batched": lambda: not_batched(lambda: _single(bench)),
-        }
-        delays: dict[str, list[float]] = {name: [] for name in ways}
-        # The first of each asks about the collections.
-        for number in range(options.singles + 1):
-            for name, single in ways.items():
-                called, submitted, _ended = single()
-                if number:
-                    delays[name].append(submitted - called)
-        late = []
-        for number in range(options.rounds):
-            # Not always at the same moment between two looks.
-            long = options.long * (1 + 0.07 * number)
-            service.set(task_latency=long)
-            _called, submitted, ended = _single(bench)
-            late.append(ended - submitted - long - options.latency)
+
+    def delay() -> Stopwatch:
+        called, submitted, _ended = _single(bench)
+        return Stopwatch(submitted - called)
+
+    # Not always at the same moment between two polls.
+    lengths = (options.long * (1 + 0.07 * number) for number in itertools.count())
+
+    def late() -> Stopwatch:
+        long = next(lengths)
+        service.set(task_latency=long)
+        _called, submitted, ended = _single(bench)
         service.set(task_latency=options.task_latency)
-    for name, values in delays.items():
-        table.add_row(f"transfer_task(), {name}", "POST", _spread(values))
-    added = [on - off for on, off in zip(*delays.values(), strict=True)]
-    table.add_row("delay by batching", "", _spread(added))
-    table.add_row(f"end of a task of {options.long:g} s", "end of its future", _spread(late))
-    return table
+        return Stopwatch(ended - submitted - long - options.latency)
+
+    with bench.workflow(), _elsewhere(bench.workflow(batch=False)) as not_batched:
+        delays = {"not batched": lambda: not_batched(delay), "batched": delay}
+        compare("alone", "From one call to its request", delays, options.singles)
+        title = f"From the end of a task of {options.long:g} s to that of its future"
+        compare("end", title, {"end of the future": late}, options.rounds)
 
 
 @contextmanager
@@ -313,35 +265,16 @@ def _single(bench: Bench) -> tuple[float, float, float]:
     return called, submission.time, ended
 
 
-def _beside(bench: Bench) -> Table:
+def _beside(bench: Bench) -> None:
     """Measure what apps lose while transfers are in flight: two processes take turns, one with them and one without."""
     options = bench.options
-    table = _table(
-        f"{options.no_ops} Parsl no-ops, {options.slices} times in turns, while {options.files} transfers wait",
-        *("log", "in flight", "s", "cpu s", "rate", "rate by cpu", "cpu of waiting"),
-        caption="rates: against nothing in flight a moment before, median (its quartiles); the aim is 0.9",
-    )
     for log in options.log:
-        with _side(bench, log, 0) as nothing_there, _side(bench, log, options.files) as beside:
-            sides = {"nothing": nothing_there, f"{options.files} transfers": beside}
-            taken: dict[str, list[Stopwatch]] = {name: [] for name in sides}
-            for number in range(options.slices):
-                for name in sorted(sides, reverse=bool(number % 2)):
-                    taken[name].append(_asked(sides[name], options.no_ops))
-            shares = {name: _asked(side, 0).cpu / options.look for name, side in sides.items()}
-        base = taken["nothing"]
-        for name, watches in taken.items():
-            pairs = list(zip(base, watches, strict=True))
-            table.add_row(
-                *(log, name),
-                f"{statistics.median(watch.wall for watch in watches):.3f}",
-                f"{statistics.median(watch.cpu for watch in watches):.3f}",
-                _middle([before.wall / after.wall for before, after in pairs]),
-                _middle([before.cpu / after.cpu for before, after in pairs]),
-                f"{shares[name]:.1%}",
-            )
-        table.add_section()
-    return table
+        with _side(bench, log, 0) as idle, _side(bench, log, options.files) as beside:
+            sides = {"nothing in flight": idle, f"{options.files} transfers": beside}
+            apps = {name: partial(_asked, side, options.no_ops) for name, side in sides.items()}
+            compare(f"beside-{log}", f"{options.no_ops} no-ops beside transfers, log {log}", apps, options.slices)
+            pauses = {name: partial(_asked, side, 0) for name, side in sides.items()}
+            compare(f"pause-{log}", f"A pause of {options.look:g} s beside transfers, log {log}", pauses, 1)
 
 
 def nothing(number: int) -> int:
@@ -393,7 +326,7 @@ def _in_flight(bench: Bench, files: int) -> Iterator[None]:
     if not files:
         yield
         return
-    bench.service.set(task_latency=FOR_EVER)
+    bench.service.set(task_latency=ENDLESS)
     futures = bench.loop(files, new_run())
     while any(future.task_handle is None for future in futures):
         time.sleep(0.05)
@@ -408,21 +341,6 @@ def _results(futures: Sequence[Future[Any]]) -> None:
     wait(futures)
     for future in futures:
         future.result()
-
-
-def _seconds(times: Times, files: int) -> list[str]:
-    return [f"{times.wall:.2f}", f"{times.wall / files * 1000:.1f}", f"{times.cpu:.2f}"]
-
-
-def _spread(values: list[float]) -> str:
-    """Return the median of some values, with the smallest and the largest."""
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
-
-
-def _middle(values: list[float]) -> str:
-    """Return the median of some values, with their quartiles."""
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{median:.3f} ({low:.3f}-{high:.3f})"
 
 
 if __name__ == "__main__":

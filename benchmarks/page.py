@@ -1,0 +1,167 @@
+"""Write the page of the documentation from the figures of run.py, with a drawing of each benchmark."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from declared import FASTEST
+from measure import Times, cells, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from declared import Benchmark, Target
+
+__all__ = ["judge", "write"]
+
+#: Names of sides that are Chiltepin's.
+OURS = re.compile(r"chiltepin|transfer|delete|process|worker|batched|future")
+
+INTRODUCTION = """\
+% Written by benchmarks/run.py from benchmarks/results.json; change those instead.
+
+# Benchmarks
+
+`python benchmarks/run.py` has measured these figures and written this page.
+
+- All sides of a work take turns in each round. Figures are medians of the rounds; a first round is not counted.
+- **ratio** is wall time relative to the first line *in the same round*, with the smallest and the largest. On a busy
+  machine, trust only this column, and only if its range is narrow.
+- No side pays for its start: what a command takes for `--version` is subtracted, and Python's functions are timed after
+  their import. Opening a connection or a bucket counts.
+- **cpu s** is the processor time of the process and its children.
+- Copies are compared with their source after the measurement.
+- **load** is the load average of the machine before and after a work.
+"""
+
+
+def write(results: dict[str, Any], benchmarks: Sequence[Benchmark], page: Path) -> None:
+    """Write the page, and beside it a folder of its name with the drawings.
+
+    Parameters
+    ----------
+    results : dict
+        What run.py keeps: the last run of each benchmark, by name.
+    benchmarks : sequence of Benchmark
+        The order, and the targets.
+    page : pathlib.Path
+        A file whose name ends with ``.md``.
+    """
+    drawings = page.with_suffix("")
+    drawings.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for benchmark in benchmarks:
+        run = results.get(benchmark.name, {"works": [], "failure": "this benchmark was left out"})
+        drawing = drawings / f"{benchmark.name}.svg"
+        drawing.unlink(missing_ok=True)
+        compared = [work for work in run.get("works", ()) if "sides" in work]
+        if compared:
+            drawing.write_text(_drawing(benchmark.name, compared), encoding="utf-8")
+        sections.append("\n".join(_section(benchmark, run, f"{drawings.name}/{drawing.name}" if compared else "")))
+    text = [INTRODUCTION, _targets(results, benchmarks), *sections, _machines(results)]
+    page.write_text("\n".join(text), encoding="utf-8")
+
+
+def judge(target: Target, works: Iterable[dict[str, Any]]) -> tuple[str, str]:
+    """Return what was measured for a target, and ``met``, ``missed`` or ``not measured``."""
+    for work in works:
+        if work["key"] == target.work and target.side in work.get("sides", ()):
+            sides = {name: Times(**times) for name, times in work["sides"].items()}
+            if values := _values(target, sides):
+                return spread(values), "met" if statistics.median(values) <= target.limit else "missed"
+    return "", "not measured"
+
+
+def _values(target: Target, sides: dict[str, Times]) -> list[float]:
+    """Return the figures of a target, one for each round; none if the other side was not measured."""
+    side = sides[target.side]
+    if target.to == FASTEST:
+        others = [times for name, times in sides.items() if not OURS.search(name)]
+        return side.ratios(min(others, key=lambda times: times.wall)) if others else []
+    if target.to:
+        return side.ratios(sides[target.to]) if target.to in sides else []
+    return {"s": side.walls, "cpu s": side.cpus, **side.more}.get(target.what, [])
+
+
+def _targets(results: dict[str, Any], benchmarks: Sequence[Benchmark]) -> str:
+    rows, counts = [], {"met": 0, "missed": 0, "not measured": 0}
+    for benchmark in benchmarks:
+        works = results.get(benchmark.name, {}).get("works", ())
+        titles = {work["key"]: work["title"] for work in works}
+        for target in benchmark.targets:
+            measured, verdict = judge(target, works)
+            counts[verdict] += 1
+            verdict = f"**{verdict}**" if verdict == "missed" else verdict
+            wanted = f"{target.limit:g} of {target.to}" if target.to else f"{target.limit:g} {target.what}"
+            title = titles.get(target.work, target.work)
+            rows.append(f"| {benchmark.name} | {title}: {target.side} | {wanted} | {measured} | {verdict} |")
+    head = "| benchmark | work: side | at most | measured | |\n|---|---|---|---|---|\n"
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return f"## Targets\n\n{counted}.\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _section(benchmark: Benchmark, run: dict[str, Any], drawing: str) -> Iterator[str]:
+    yield f"## {benchmark.name}\n\n{benchmark.about}\n"
+    if run["failure"]:
+        yield f"**Not measured, or not whole:** {run['failure']}.\n"
+    if "date" in run:
+        words = benchmark.quick if run["quick"] else benchmark.words
+        quick = ", a quick run" if run["quick"] else ""
+        yield f"`{' '.join(words)}`: {run['date']}{quick}, {run['seconds']} s, commit {run['commit']}.\n"
+    if drawing:
+        yield f"```{{raw}} html\n:file: {drawing}\n```\n"
+    for work in run.get("works", ()):
+        yield f"**{work['title']}** (load {' to '.join(f'{load:.1f}' for load in work['load'])})\n"
+        yield from _table(*((work["columns"], work["rows"]) if "rows" in work else cells(work)))
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _machines(results: dict[str, Any]) -> str:
+    """Tell on what was measured, once for the benchmarks that have it in common."""
+    found: dict[str, list[str]] = {}
+    for name, run in results.items():
+        facts = {**run["machine"], **run["versions"]}
+        rows = "\n".join(_table(["", ""], facts.items()))
+        found.setdefault(rows, []).append(name)
+    text = "## Machine and versions\n"
+    for rows, names in found.items():
+        text += f"\n{', '.join(names)}:\n\n{rows}"
+    return text
+
+
+def _drawing(name: str, works: Iterable[dict[str, Any]]) -> str:
+    """Return bars of the median seconds of each side, with lines from the fastest to the slowest round."""
+    parts, y = [], 0
+    for work in works:
+        sides = {side: Times(**times) for side, times in work["sides"].items()}
+        longest = max(max(times.walls) for times in sides.values())
+        parts.append(f'<text class="head" x="0" y="{y + 18}">{escape(work["title"])}</text>')
+        y += 26
+        for side, times in sides.items():
+            ours = " ours" if OURS.search(side) else ""
+            width, low, high = (165 * value / longest for value in (times.wall, min(times.walls), max(times.walls)))
+            parts += [
+                f'<text class="small left" x="0" y="{y + 13}">{escape(side)}</text>',
+                f'<rect class="bar{ours}" x="150" y="{y + 2}" width="{width:.1f}" height="13"/>',
+                f'<path class="range" d="M{150 + low:.1f} {y + 8.5}H{150 + high:.1f}"/>',
+                f'<text class="small left" x="{156 + high:.1f}" y="{y + 13}">{times.wall:.3g} s</text>',
+            ]
+            y += 19
+        y += 10
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 380 {y}" role="img" '
+        f'aria-labelledby="{name}-title">\n<title id="{name}-title">Seconds of each side; less is better</title>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )

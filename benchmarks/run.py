@@ -1,0 +1,172 @@
+"""Run the benchmarks, keep their figures in one JSON file, and write the page of the documentation from that.
+
+Ctrl-C ends a run; what was measured until then is kept, and ``--only`` measures the rest later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import changes
+import page
+from declared import BENCHMARKS
+from measure import RESULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from declared import Benchmark
+
+__all__ = ["measure_all"]
+
+HERE = Path(__file__).parent
+PACKAGES = ("chiltepin", "parsl", "globus-sdk", "fsspec", "boto3", "obstore", "s3fs", "awscli", "dvc-objects")
+NOT_INSTALLED = "not installed"
+PROGRAMS = (("cp", "--version"), ("rsync", "--version"), ("rclone", "--version"), ("ssh", "-V"))
+
+
+def main() -> None:
+    """Measure and write, or compare."""
+    options = _options()
+    results = Path(options.results)
+    if options.compare:
+        changes.show(_read(Path(options.compare)), _read(results))
+        return
+    wanted = [one for one in BENCHMARKS if not options.only or one.name in options.only]
+    try:
+        measure_all(wanted, results, quick=options.quick)
+    except KeyboardInterrupt:
+        sys.exit(f"Interrupted; what was measured is in {results} and on the page.")
+    finally:
+        if results.exists():
+            page.write(_read(results), BENCHMARKS, Path(options.page))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    names = [one.name for one in BENCHMARKS]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds: five minutes")
+    parser.add_argument(
+        "--compare", metavar="FILE", help="measure nothing; show what changed since the results in FILE"
+    )
+    parser.add_argument("--results", default=HERE / "results.json", help="where the figures are (results.json here)")
+    parser.add_argument(
+        "--page", default=HERE.parent / "docs" / "reference" / "benchmarks.md", help="the page (in docs/reference)"
+    )
+    return parser.parse_args()
+
+
+def _read(results: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    return found
+
+
+def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) -> None:
+    """Run benchmarks, and put the figures of each into the file as soon as it has ended.
+
+    Parameters
+    ----------
+    benchmarks : iterable of Benchmark
+        Which; others that the file already has stay there.
+    results : pathlib.Path
+        A JSON file, which is made if it is not there.
+    quick : bool
+        Whether sizes and rounds are the small ones.
+    """
+    found = _read(results) if results.exists() else {}
+    about = {"commit": _commit(), "machine": _machine(), "versions": _versions()}
+    for benchmark in benchmarks:
+        run = {"date": time.strftime("%Y-%m-%d %H:%M"), "quick": quick, **about}
+        began = time.monotonic()
+        try:
+            run["failure"] = ""
+            _run(benchmark, run, quick=quick)
+        finally:
+            run["seconds"] = round(time.monotonic() - began)
+            if run.get("works") or run["failure"]:
+                found[benchmark.name] = run
+                results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _run(benchmark: Benchmark, run: dict[str, Any], *, quick: bool) -> None:
+    """Run a script in a process, and add the works that it has measured, also when it is interrupted."""
+    script, *options = benchmark.quick if quick else benchmark.words
+    with tempfile.TemporaryDirectory() as folder:
+        figures, errors = Path(folder, "figures"), Path(folder, "errors")
+        environment = {**os.environ, RESULTS: str(figures)}
+        print(f"\n{benchmark.name}: {script} {' '.join(options)}", flush=True)
+        with errors.open("w", encoding="utf-8") as stderr:
+            process = subprocess.Popen([sys.executable, HERE / script, *options], env=environment, stderr=stderr)
+        try:
+            if process.wait():
+                said = errors.read_text(encoding="utf-8").splitlines() or [f"{script} ended with {process.returncode}"]
+                print(*said, sep="\n", file=sys.stderr)
+                run["failure"] = said[-1]
+        except KeyboardInterrupt:
+            # The script has been told, too, and removes its folder.
+            process.wait()
+            run["failure"] = "interrupted"
+            raise
+        finally:
+            with suppress(FileNotFoundError):
+                run["works"] = [json.loads(line) for line in figures.read_text(encoding="utf-8").splitlines()]
+
+
+def _said(*words: str) -> str:
+    """Return the first line that a program says, on either stream."""
+    if shutil.which(words[0]) is None:
+        return NOT_INSTALLED
+    run = subprocess.run(words, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return next(iter(run.stdout.splitlines()), "")
+
+
+def _commit() -> str:
+    return _said("git", "describe", "--always", "--dirty")
+
+
+def _machine() -> dict[str, str]:
+    processor = next(
+        (
+            line.partition(": ")[2]
+            for line in Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    disk = _said("stat", "--file-system", "--format=%T", tempfile.gettempdir())
+    return {
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "memory": f"{memory:.0f} GiB",
+        "disk": disk.replace("ext2/ext3", "ext4"),
+        "kernel": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: _version(package) for package in PACKAGES}
+    return {"Python": platform.python_version(), **packages, **{words[0]: _said(*words) for words in PROGRAMS}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return NOT_INSTALLED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The runner of the benchmarks: its figures, its page, and what changed between two runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+#: Copies a file with cp, with Python, and with a program that no machine has.
+SCRIPT = f"""
+import shutil, sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+from measure import Stopwatch, command, compare, needs
+
+def ours():
+    with Stopwatch(**{{"peak MB": 12}}) as watch:
+        shutil.copyfile(__file__, __file__ + ".copy")
+    return watch
+
+sides = {{
+    "cp": lambda: command("cp", __file__, __file__ + ".other"),
+    "transfer": ours,
+    "warp -9": needs("warp", ours),
+}}
+compare("file", "1 file & more", sides, 2)
+if sys.argv[1:]:
+    sys.exit("Something <odd> happened")
+"""
+
+
+@pytest.fixture
+def runner(monkeypatch):
+    """The modules of the runner, as its scripts import them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import changes
+    import declared
+    import page
+    import run
+
+    return type("Runner", (), {"changes": changes, "declared": declared, "page": page, "run": run})
+
+
+def test_a_run_becomes_a_page_and_two_runs_a_comparison(runner, tmp_path):
+    """Figures, missed and met targets, absent tools and a failure are on the page; a comparison names what changed."""
+    (tmp_path / "tiny.py").write_text(SCRIPT, encoding="utf-8")
+    target = runner.declared.Target
+    tiny = runner.declared.Benchmark(
+        name="tiny",
+        about="A file.",
+        words=(str(tmp_path / "tiny.py"), "fail"),
+        quick=(str(tmp_path / "tiny.py"),),
+        targets=(
+            target("file", "transfer", 13, what="peak MB"),
+            target("file", "transfer", 11, what="peak MB"),
+            target("file", "warp -9", 1),
+        ),
+    )
+    results, page = tmp_path / "results.json", tmp_path / "page.md"
+    runner.run.measure_all([tiny], results, quick=True)
+    before = json.loads(results.read_text())
+    runner.run.measure_all([tiny], results, quick=False)
+    after = json.loads(results.read_text())
+    runner.page.write(after, [tiny], page)
+    said = page.read_text()
+    assert "1 met, 1 missed, 1 not measured" in said
+    assert "| warp -9 |  |  |  | not measured: warp is not installed |" in said
+    assert "Something <odd> happened" in said
+    assert "1 file &amp; more" in (tmp_path / "page" / "tiny.svg").read_text()
+    assert [row[:3] for row in runner.changes.rows(before, after)] == [
+        ("tiny", "1 file & more", "cp"),
+        ("tiny", "1 file & more", "transfer"),
+    ]
