@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
     from typing import Literal
 
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Self
 
     from chiltepin.protocol.paths import Parts
 
@@ -95,7 +95,7 @@ class Entry:
 class Small(NamedTuple):
     """A small file, in memory as a whole; `mtime` is in nanoseconds since 1970 UTC."""
 
-    content: Buffer
+    content: bytes
     size: int
     mtime: int
 

@@ -94,23 +94,13 @@ class AdaptivePool:
 
         They are begun in their order. After an error no other operation is begun.
         """
-        shared = _Shared(operations)
         with TaskGroup(self) as group:
-            for operation in shared:
-                if group.failed:
-                    break
-                while group.offer(partial(self._help, shared, group)):
-                    pass
-                operation()
+            group.each(operations)
 
-    def _help(self, operations: Iterable[Callable[[], None]], group: TaskGroup) -> None:
-        """Do operations while there are any, and no thread too many."""
-        for operation in operations:
-            if group.failed:
-                return
-            operation()
-            if self._surplus:
-                return
+    def begins(self) -> bool:
+        """Count an operation that a member takes by itself; False if there is a thread too many, which is to end."""
+        self._offered += 1
+        return not self._surplus
 
     def close(self) -> None:
         """Let the members go; to be called when nothing is under way any more."""
@@ -191,13 +181,18 @@ class _Shared:
 
     def __init__(self, operations: Iterable[Callable[[], None]]) -> None:
         self._operations, self._lock = iter(operations), threading.Lock()
+        #: Whether a thread found that all are begun.
+        self.ended = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Callable[[], None]:
         with self._lock:
-            return next(self._operations)
+            for operation in self._operations:
+                return operation
+            self.ended = True
+        raise StopIteration
 
 
 class TaskGroup:
@@ -229,6 +224,27 @@ class TaskGroup:
             if not handed:
                 self._end()
         return handed
+
+    def each(self, operations: Iterable[Callable[[], None]]) -> None:
+        """Do all of them with the idle threads; return when all are begun.
+
+        A thread that helps takes one after the other by itself: to hand each of them to an idle thread costs more than
+        a small object does.
+        """
+        shared = _Shared(operations)
+        while (operation := self._next(shared)) is not None:
+            # A thread that found nothing more is idle again at once, and would be offered the same without end.
+            while not shared.ended and self.offer(partial(self._help, shared)):
+                pass
+            operation()
+
+    def _help(self, operations: _Shared) -> None:
+        while self._crew.begins() and (operation := self._next(operations)) is not None:
+            operation()
+
+    def _next(self, operations: _Shared) -> Callable[[], None] | None:
+        """Return the next operation; None after the last, or an error. One that was taken has to be done."""
+        return None if self.failed else next(operations, None)
 
     def _do(self, operation: Callable[[], None]) -> None:
         try:

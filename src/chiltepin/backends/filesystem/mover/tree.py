@@ -220,11 +220,14 @@ class _Tree:
             if pair.batched:
                 self._together(pair, list(files), self._level, source)
                 return
-            for entry in files:
-                self._task.check()
-                self._give(group, pair, partial(self._file, pair, entry, self._level, source))
+            group.each(self._each(pair, files, source))
         except Exception as err:  # noqa: BLE001 - the other portions go on
             self._task.fail(err, f"Copying files of {source}")
+
+    def _each(self, pair: FolderPair, files: Iterable[Entry], source: Location) -> Iterator[Callable[[], None]]:
+        for entry in files:
+            self._task.check()
+            yield partial(with_pair, pair.shared(), partial(self._file, pair, entry, self._level, source))
 
     def _changed(self, pair: FolderPair, there: LocalFolder, items: Sequence[Item], source: Location) -> Sequence[Item]:
         """Return what the sync level does not leave alone, where that takes few steps."""

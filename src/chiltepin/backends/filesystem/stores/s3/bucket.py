@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,15 +18,15 @@ import obstore
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.loaders import create_loader
 from botocore.utils import get_environ_proxies
-from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ObjectStore
 
 from chiltepin.backends import forks
 from chiltepin.backends.filesystem.store import BLOCK
 from chiltepin.backends.filesystem.stores.objects.client import WIDTH
 from chiltepin.backends.filesystem.stores.proxies import proxy_for
+from chiltepin.backends.filesystem.stores.s3.credentials import Credentials
+from chiltepin.backends.filesystem.stores.s3.descriptions import descriptions
 from chiltepin.backends.filesystem.stores.s3.errors import NOT_PARTIAL, S3Fault, asked
 from chiltepin.backends.filesystem.stores.s3.listing import read_page
 from chiltepin.backends.filesystem.stores.s3.logs import silence_botocore
@@ -51,10 +51,6 @@ TRIES = 3
 #: Seconds for a connection, and for the server to be silent. A server that takes no connection is given up after
 #: `TRIES` of the first: a quarter of a minute.
 CONNECT_TIMEOUT, READ_TIMEOUT = 5.0, 60.0
-
-#: How long obstore may use keys before it asks boto3 again, which it does in the last 5 minutes of that time. boto3
-#: renews keys that last for less than 10 minutes (botocore.credentials, mandatory refresh): none is used out of date.
-KEYS_LAST = timedelta(minutes=10)
 
 _KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
 _NO_STYLE: Mapping[str, str] = {}
@@ -209,17 +205,12 @@ def _filled(body: Any, block: memoryview) -> int:
 
 def _session(settings: S3Settings) -> botocore.session.Session:
     session = botocore.session.Session(profile=settings.profile)
-    session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
-    session.register("before-parse.s3.ListObjectsV2", read_page)
+    session.register_component("data_loader", descriptions(session.get_config_variable("data_path")))
+    # With the asterisk it is called before botocore's own search for an error in the body, which would parse it too.
+    session.register("before-parse.*.ListObjectsV2", read_page)
     if settings.keys:
         session.set_credentials(*(settings.keys.get(f"aws_{name}") for name in _KEY_PARTS))
     return session
-
-
-@cache
-def _descriptions(path: str | None) -> Any:
-    """Return botocore's descriptions of AWS, read once: that was most of opening a bucket, a tenth of a second."""
-    return create_loader(path)
 
 
 def _opened(settings: S3Settings) -> tuple[botocore.session.Session, Any]:
@@ -331,7 +322,7 @@ def _objects(session: botocore.session.Session, settings: S3Settings, client: An
         "skip_signature": settings.anonymous,
         "request_payer": settings.payer,
     }
-    keys = None if settings.anonymous else Boto3CredentialProvider(session, ttl=KEYS_LAST)
+    keys = None if settings.anonymous else Credentials(session.get_credentials())
     return ObjectStore(
         settings.bucket,
         config=config,

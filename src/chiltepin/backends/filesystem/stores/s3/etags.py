@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["digest_of", "is_md5", "tag_is_plain", "tag_of_parts"]
 
+_MD5 = re.compile("[0-9a-f]{32}")
+
 
 def is_md5(tag: str) -> bool:
     """Whether an entity tag looks like the MD5 of a content, and not like that of an object that came in parts."""
-    return re.fullmatch("[0-9a-f]{32}", tag) is not None
+    return _MD5.fullmatch(tag) is not None
 
 
 def digest_of(block: Buffer) -> hashlib._Hash:

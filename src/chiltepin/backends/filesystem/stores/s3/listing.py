@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -33,11 +34,11 @@ def read_page(response_dict: dict[str, Any], customized_response_dict: dict[str,
 
 
 def _page(root: ET.Element) -> dict[str, Any] | None:
-    if _name(root) != "ListBucketResult":
+    if _name(root.tag) != "ListBucketResult":
         return None
     page: dict[str, Any] = {}
     for part in root:
-        name = _name(part)
+        name = _name(part.tag)
         if name in ("Contents", "CommonPrefixes"):
             page.setdefault(name, []).append(_values(part))
         else:
@@ -48,7 +49,7 @@ def _page(root: ET.Element) -> dict[str, Any] | None:
 def _values(part: ET.Element) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for element in part:
-        values |= _value(_name(element), element)
+        values |= _value(_name(element.tag), element)
     return values
 
 
@@ -57,9 +58,10 @@ def _value(name: str, element: ET.Element) -> dict[str, Any]:
     return {} if read is None else {name: read(element.text or "")}
 
 
-def _name(element: ET.Element) -> str:
+@lru_cache(maxsize=64)
+def _name(tag: str) -> str:
     # Not every server names S3's namespace.
-    return element.tag.rpartition("}")[2]
+    return tag.rpartition("}")[2]
 
 
 def _time(value: str) -> datetime:
