@@ -13,6 +13,7 @@ from chiltepin.backends import registry
 from chiltepin.errors import ConfigError, suggest
 from chiltepin.parsl import executors as parsl_executors
 from chiltepin.settings import LOCAL, Document, Settings, check, read
+from chiltepin.settings.runs import KEEP_ALL
 from chiltepin.staging import ChiltepinStaging
 from chiltepin.transfers.resolve import BACKEND_VARIABLE, default_data, with_backend
 
@@ -47,9 +48,12 @@ class WorkflowConfig(Config):  # type: ignore[misc]
     ----------
     data : DataSettings
         The settings of data, with the chosen backend.
+    keep_runs : int or str
+        How many run folders a `chiltepin.Workflow` keeps; ``"all"`` keeps every one.
     """
 
     data: DataSettings
+    keep_runs: int | str = KEEP_ALL
 
 
 def parse_file(path: str | os.PathLike[str]) -> Document:
@@ -93,7 +97,7 @@ def load(
     client : globus_compute_sdk.Client, optional
         The client for Globus Compute endpoints; without it, the first app for one logs in.
     run_dir : str or path-like, optional
-        Where Parsl writes its logs; ``runinfo`` if not given.
+        Where Parsl writes its logs. If not given, the ``run_dir`` of the settings, else ``runinfo``.
     backend : str, optional
         What moves the bytes. If not given, the environment variable ``CHILTEPIN_BACKEND``, else ``backend`` in the
         ``data`` section.
@@ -120,9 +124,9 @@ def load(
         exit_mode="wait",
         # A block starts at the next tick after the first app; with Parsl's 5 s that would take up to 5 s.
         strategy_period=0.5,
-        run_dir="runinfo" if run_dir is None else os.fspath(run_dir),
+        run_dir=settings.runs.run_dir if run_dir is None else os.fspath(run_dir),
     )
-    made.data = data
+    made.data, made.keep_runs = data, settings.runs.keep_runs
     return made
 
 

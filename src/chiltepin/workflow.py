@@ -15,7 +15,7 @@ from parsl.errors import NoDataFlowKernelError
 
 from chiltepin import configure, settings
 from chiltepin.errors import ConfigError
-from chiltepin.parsl import kernel, run_logs
+from chiltepin.parsl import kernel, run_folders, run_logs
 from chiltepin.parsl.shutdown import install_shutdown, shutdown_of, wait_all
 from chiltepin.transfers.service import manager
 
@@ -54,7 +54,8 @@ class Workflow:
     client : globus_compute_sdk.Client, optional
         The client for resources that are compute endpoints.
     run_dir : path, optional
-        Where Parsl writes its logs, a new folder for each run; by default ``runinfo``.
+        Where Parsl writes its logs, a new folder for each run; by default the ``run_dir`` of the settings, else
+        ``runinfo``.
     backend : str, optional
         The backend; it overrides the settings.
     progress : bool, optional
@@ -197,6 +198,8 @@ class Workflow:
                 raise
             logger.exception("Parsl did not shut down cleanly; the error that ended the workflow is raised instead.")
         finally:
+            if isinstance(dfk.config, configure.WorkflowConfig):
+                run_folders.mark_ended(dfk.run_dir)
             self._leave()
             self._dfk = None
             if _loaded() is dfk:
@@ -226,7 +229,7 @@ def _make_run_folder(folder: str) -> None:
     if reason:
         raise ConfigError(
             f"Parsl cannot write its logs to {os.path.abspath(folder)!r} ({reason}); start in a folder that you can "
-            "write to, or give run_dir=."
+            "write to, or set run_dir."
         )
 
 
@@ -234,10 +237,15 @@ def _start(config: parsl.Config) -> DataFlowKernel:
     _make_run_folder(config.run_dir)
     with _LOADING:
         try:
-            return parsl.load(config) if _loaded() is None else parsl.DataFlowKernel(config)
+            dfk = parsl.load(config) if _loaded() is None else parsl.DataFlowKernel(config)
         except BaseException:
             # Parsl does not stop the executors that it has already started.
             for executor in config.executors:
                 with contextlib.suppress(Exception):
                     executor.shutdown()
             raise
+    if isinstance(config, configure.WorkflowConfig):
+        run_folders.mark_started(dfk.run_dir)
+        if isinstance(config.keep_runs, int):
+            run_folders.remove_old(config.run_dir, config.keep_runs)
+    return dfk

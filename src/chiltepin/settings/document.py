@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Document", "InvalidYAMLError", "KeyPath", "read"]
 
-#: The top-level key of the settings of data; every other one is a resource.
+#: The top-level key of the settings of data; every other one but those below is a resource.
 DATA = "data"
+
+#: The top-level keys about runs, unless they hold a mapping.
+RUN_KEYS = ("run_dir", "keep_runs")
 
 #: The path to a value: keys, and indices of lists.
 KeyPath = tuple["str | int", ...]
@@ -100,7 +103,7 @@ def _is_template(key: yaml.ScalarNode, node: Any) -> bool:
     """Whether a top-level value is there for the aliases of its anchors only: under ``x-...``, a list, or text."""
     if key.value.startswith("x-"):
         return _has_anchor(node, key.start_mark.index)
-    if key.value == DATA or isinstance(node, yaml.MappingNode) or node.tag == _NULL:
+    if key.value in (DATA, *RUN_KEYS) or isinstance(node, yaml.MappingNode) or node.tag == _NULL:
         return False
     return _is_anchored(node, key.start_mark.index)
 

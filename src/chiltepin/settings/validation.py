@@ -12,6 +12,7 @@ from chiltepin.settings.document import DATA
 from chiltepin.settings.endpoints import read_data
 from chiltepin.settings.messages import Problem, Source, validate
 from chiltepin.settings.resources import LOCAL, Resource, label_problem
+from chiltepin.settings.runs import RunSettings, is_run_key, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,6 +36,7 @@ class Settings:
     """Checked settings: the file as the user named it, or empty; the resources by label, ``local`` first; the data."""
 
     file: str = ""
+    runs: RunSettings = field(default_factory=RunSettings)
     resources: dict[str, Resource] = field(default_factory=dict)
     data: DataSettings
 
@@ -64,6 +66,9 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
     source = Source(file=getattr(config, "file", ""), lines=getattr(config, "lines", {}))
     folder = str(Path(source.file).absolute().parent if source.file else Path.cwd())
     data, problems = read_data(config.get(DATA), backends=backends, folder=folder, file=source.file)
+    runs, found = read_runs(config, folder)
+    problems += found
+    config = {label: body for label, body in config.items() if not is_run_key(label, body)}
     resources = {LOCAL: Resource(provider="threads")}
     for label, body in config.items():
         if label == DATA or _is_template(label, body, in_file=bool(source.file)):
@@ -78,7 +83,7 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
         source.refuse(problems)
     for label, resource in resources.items():
         _warn(source, label, resource, config.get(label) or {})
-    return Settings(file=source.file, resources=resources, data=data)
+    return Settings(file=source.file, runs=runs, resources=resources, data=data)
 
 
 def _resource(label: Any, body: Any) -> tuple[Resource | None, list[Problem]]:

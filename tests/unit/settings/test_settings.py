@@ -49,6 +49,16 @@ def refusal(config):
     return caught.value
 
 
+def test_run_keys_are_not_resources(write, tmp_path):
+    """`run_dir` and `keep_runs` are settings, also with an anchor; with a mapping they are resources of that name."""
+    checked = check(settings.read(write("run_dir: &runs ./a/../runs\nkeep_runs: all\nx: {provider: threads}\n")))
+    assert (checked.runs.run_dir, checked.runs.keep_runs) == (str(tmp_path / "runs"), "all")
+    assert list(checked.resources) == ["local", "x"]
+    checked = check({"run_dir": None, "keep_runs": {"provider": "threads"}})
+    assert (checked.runs.run_dir, checked.runs.keep_runs) == ("runinfo", 20)
+    assert list(checked.resources) == ["local", "keep_runs"]
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +385,11 @@ def test_a_stumbling_block_is_named_with_file_line_key_and_remedy(write, body, k
         ("compute: 5", "compute", "is 5; write the keys of a resource below it"),
         ("compute: [slurm]", "compute", "is ['slurm']; write the keys"),
         ("provider: slurm", "provider", "belongs to a resource; indent it below the name of one"),
+        ("run_dir: 5", "run_dir", "is 5; write a folder of this machine, such as /scratch/me/runinfo"),
+        ("run_dir: s3://b/runs", "run_dir", "is 's3://b/runs'; write a folder of this machine"),
+        ("keep_runs: 0", "keep_runs", "is 0; write a whole number from 1 up, or 'all' to keep every run folder"),
+        ("keep_runs: 2.5", "keep_runs", "is 2.5; write a whole number from 1 up"),
+        ("keep_runs: true", "keep_runs", "is True; write a whole number from 1 up"),
         ("endpoints: {}", "endpoints", "belongs to the data section; indent it below 'data:'"),
         ("dta: {backend: local, endpoints: {}}", "dta", "holds keys of the data section, which is called 'data'"),
         (

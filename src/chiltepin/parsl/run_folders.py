@@ -1,0 +1,75 @@
+"""Run folders, in which Parsl writes the logs of one run each: mark those of Chiltepin, and remove old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+
+from chiltepin.transfers.journal.process import ProcessId
+from chiltepin.transfers.own_files import create_own, open_own
+
+__all__ = ["MARK", "mark_ended", "mark_started", "remove_old"]
+
+#: The file in a run folder that says that it is ours, with the process that uses it; empty after an orderly end.
+MARK = "chiltepin-run"
+
+#: What Parsl puts into a run folder for later runs.
+_CHECKPOINT = "checkpoint"
+
+
+def mark_started(folder: str) -> None:
+    """Mark a run folder as used by this process; one that is not marked is never removed."""
+    _mark(folder, str(ProcessId.current()))
+
+
+def mark_ended(folder: str) -> None:
+    """Mark a run folder as used by no process."""
+    _mark(folder, "")
+
+
+def _mark(folder: str, content: str) -> None:
+    # A full or read-only disk does not stop a run; the folder then stays.
+    with contextlib.suppress(OSError), os.fdopen(create_own(os.path.join(folder, MARK)), "w") as mark:
+        mark.write(content)
+
+
+def remove_old(run_dir: str, keep: int) -> None:
+    """Remove the oldest marked run folders, so that ``keep`` remain.
+
+    Folders that a process uses or may use, that hold a checkpoint, or that Chiltepin did not mark, always remain.
+    """
+    try:
+        numbered = [entry.path for entry in os.scandir(run_dir) if entry.name.isdecimal() and entry.name.isascii()]
+    except OSError:
+        return
+    marked = [folder for folder in sorted(numbered, key=_number) if _user(folder) is not None]
+    for folder in marked[:-keep]:
+        if not _in_use(folder) and not os.path.lexists(os.path.join(folder, _CHECKPOINT)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _number(folder: str) -> int:
+    return int(os.path.basename(folder))
+
+
+def _user(folder: str) -> str | None:
+    """Return what the mark of a run folder says; None if the folder is not ours."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        facts = os.lstat(folder)
+        if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid():
+            mark = open_own(os.path.join(folder, MARK))
+            if mark is not None:
+                with mark:
+                    return mark.read().decode("ascii")
+    return None
+
+
+def _in_use(folder: str) -> bool:
+    user = _user(folder)
+    if not user:
+        return user is None
+    # The name of a file of the journal has the same form.
+    process = ProcessId.from_path(f"-{user}-")
+    return process is None or not process.has_ended()

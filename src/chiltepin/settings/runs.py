@@ -1,0 +1,57 @@
+"""The top-level keys about runs: where Parsl writes its logs, and how many run folders are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from chiltepin.protocol.paths import machine_path
+from chiltepin.settings.document import RUN_KEYS
+from chiltepin.settings.endpoints import located
+from chiltepin.settings.limits import COUNT
+from chiltepin.settings.messages import Problem, misfit, validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["KEEP_ALL", "RunSettings", "is_run_key", "read_runs"]
+
+#: The value of ``keep_runs`` that removes no run folder.
+KEEP_ALL = "all"
+
+
+def _folder(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or machine_path(value) is None:
+        raise misfit("write a folder of this machine, such as /scratch/me/runinfo")
+    return value
+
+
+def _count(value: Any) -> Any:
+    if value != KEEP_ALL and not (COUNT.holds(value) and value == int(value)):
+        raise misfit(f"write a whole number from 1 up, or {KEEP_ALL!r} to keep every run folder")
+    return value if value == KEEP_ALL else int(value)
+
+
+class RunSettings(BaseModel):
+    """Where run folders are made, and how many are kept; ``KEEP_ALL`` keeps every one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run_dir: Annotated[str, BeforeValidator(_folder)] = "runinfo"
+    keep_runs: Annotated[int | str, BeforeValidator(_count)] = 20
+
+
+def is_run_key(label: Any, body: Any) -> bool:
+    """Whether a top-level key is one of these; with a mapping it is a resource of that name."""
+    return label in RUN_KEYS and not isinstance(body, Mapping)
+
+
+def read_runs(config: Mapping[str, Any], folder: str) -> tuple[RunSettings, Iterable[Problem]]:
+    """Return the settings about runs, and all problems; a relative path is counted from ``folder``."""
+    own = {key: config[key] for key in RUN_KEYS if is_run_key(key, config.get(key)) and config.get(key) is not None}
+    runs, problems = validate(RunSettings, own, path=(), noun="the settings")
+    if runs is None:
+        return RunSettings(), problems
+    return runs.model_copy(update={"run_dir": located(runs.run_dir, folder)} if "run_dir" in own else {}), problems
