@@ -53,7 +53,7 @@
   for (const [name, value, kind] of [
     ["Tasks", whole.format(tasks.length)],
     ["Failed", whole.format(failed), failed ? "bad" : ""],
-    ["Under way", whole.format(sum((task) => (task.live ? 1 : 0)))],
+    ["In progress", whole.format(sum((task) => (task.live ? 1 : 0)))],
     ["Files", whole.format(sum((task) => task.files))],
     ["Bytes", size(sum((task) => task.bytes))],
   ]) {
@@ -84,11 +84,11 @@
     { head: "Speed", of: (task) => task.speed, show: (task) => (task.speed ? size(task.speed) + "/s" : ""), kind: "number", down: true },
     { head: "Waited", of: (task) => task.wait, show: (task) => span(task.wait), kind: "number", down: true },
     { head: "Took", of: (task) => task.lasted, show: (task) => span(task.lasted), kind: "number", down: true },
-    { head: "Why", of: (task) => task.why, show: (task) => task.why, kind: "why" },
+    { head: "Reason", of: (task) => task.why, show: (task) => task.why, kind: "why" },
   ];
   let sorted = 0, down = false, page = 0, found = [];
   COLUMNS.forEach((column, number) => {
-    const cell = element("th"), button = element("button", column.head);
+    const cell = element("th", undefined, column.kind), button = element("button", column.head);
     button.type = "button";
     cell.scope = "col";
     button.addEventListener("click", () => {
@@ -329,7 +329,7 @@
   };
   const tell = () => {
     const said = when(view.min) + " to " + when(view.max);
-    id("lanes").setAttribute("aria-label", "Time line of " + lanes.length + " pairs of endpoints, " + said + "; the table below has the same.");
+    id("lanes").setAttribute("aria-label", "Timeline of " + lanes.length + " pairs of endpoints, " + said + "; the table below contains the same data.");
     id("rates").setAttribute("aria-label", "Bytes per second, " + said + ", at most " + size(Math.max(...ratePlot.data[1])) + " per second.");
   };
   const actions = {
