@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections import Counter
 from typing import ClassVar
 
 import fsspec
@@ -13,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiltepin.backends.filesystem import FilesystemBackend
+from chiltepin.backends.filesystem.mover.listing import BATCH_FILES
+from chiltepin.backends.filesystem.mover.thread_count import AdaptivePool
 from chiltepin.backends.filesystem.temp_names import temporary
 from chiltepin.model import TaskState
 from chiltepin.transfers.arguments import transfer_request
@@ -52,6 +56,40 @@ class ClosedMemory(MemoryFileSystem):
 
 
 fsspec.register_implementation("closed", ClosedMemory, clobber=True)
+
+
+def test_extras_are_found_by_names_alone(tmp_path):
+    """The second pass asks for no file's size or time, and does not look to the pool like one long operation."""
+    count, looks = 10 * BATCH_FILES, {"stat", "lstat", "fstat"}
+    for end in ("laptop/d", "scratch/e"):
+        (tmp_path / end).mkdir(parents=True)
+        (tmp_path / end / "0").touch()
+        for number in range(1, count):
+            os.link(tmp_path / end / "0", tmp_path / end / f"{number}")
+    seen = {}
+    for extra in (False, True):
+        calls = seen[extra] = Counter()
+
+        def note(frame, event, called, calls=calls):
+            if event == "c_call" and called.__name__ in looks:
+                calls["stat"] += 1
+            elif event == "call" and frame.f_code is AdaptivePool.free.__code__:
+                calls["free"] += 1
+
+        threading.setprofile(note)
+        try:
+            status = mirror(
+                {name: str(tmp_path / name) for name in ("laptop", "scratch")},
+                sync_level="mtime",
+                delete_destination_extra=extra,
+            )
+        finally:
+            threading.setprofile(None)
+        assert (status.state, status.files_skipped) == (TaskState.SUCCEEDED, count)
+    assert seen[False]["stat"] >= 2 * count
+    assert seen[True]["stat"] - seen[False]["stat"] < BATCH_FILES
+    # Once for each portion of names, on both sides.
+    assert seen[True]["free"] - seen[False]["free"] >= 2 * count / BATCH_FILES
 
 
 @pytest.mark.parametrize("top", ["/d", "/d/sub"])
