@@ -176,5 +176,5 @@ def test_a_wrong_list_and_wrong_settings_fail_in_words(package):
         passed=1,
         failed=1,
     )
-    assert "wrong.yaml:1: compute.partion is no key of a resource; did you mean 'partition'?" in said
+    assert "wrong.yaml:1: compute.partion is not a valid key of a resource; did you mean 'partition'?" in said
     assert "Right contains one more item: ('my-laptop:/a', 'hpc-scratch:/b')" in said

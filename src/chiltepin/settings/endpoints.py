@@ -309,7 +309,7 @@ class _Reader:
             return {}
         problems = list(option_problems(place, where))
         if model := _PLACES.get(backend):
-            checked, misfits = validate(model, place, path=where, noun=f"a place on the backend {backend!r}")
+            checked, misfits = validate(model, place, path=where, noun=f"a location on the backend {backend!r}")
             problems += misfits
             place = checked.model_dump(exclude_none=True) if checked else {}
         # The short form has no such key in the file.

@@ -110,7 +110,7 @@ def validate(
     try:
         return model.model_validate(dict(data)), []
     except ValidationError as err:
-        # A missing key is usually misspelt; the message about the unknown key is clearer, and comes first.
+        # A missing key is usually misspelled; the message about the unknown key is clearer, and comes first.
         details = sorted(err.errors(include_url=False), key=lambda detail: detail["type"] == "missing")
     return None, [_problem(detail, path, noun=noun, known=names) for detail in details]
 
@@ -118,7 +118,7 @@ def validate(
 def _problem(detail: ErrorDetails, path: KeyPath, *, noun: str, known: Iterable[str]) -> Problem:
     where = (*path, *detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return Problem(path=where, sentence=f"is no key of {noun}; {suggest(where[-1], known)}")
+        return Problem(path=where, sentence=f"is not a valid key of {noun}; {suggest(where[-1], known)}")
     if detail["type"] == "missing":
         return Problem(path=where, sentence="is missing; add it")
     remedy = _REMEDIES.get(detail["type"], detail["msg"]).format(**detail.get("ctx", {}))
