@@ -718,7 +718,7 @@ def test_a_wrong_data_section_is_explained(write, body, key, said):
         ("a: {local: ../x}", "a.local", "write the name of a folder inside root"),
         ("a: {local: /x}", "a.local", "write the name of a folder inside root"),
         ("a: {local: .}", "a.local", "write the name of a folder inside root"),
-        ("a: {local: {folder: x, mount: /y}}", "a.local.mount", "is not a valid key of a location on the backend 'local'"),
+        ("a: {local: {folder: x, mount: /y}}", "a.local.mount", "is not a valid key of a location on the backend"),
         ("..:", "..", "cannot be the name of a folder for the backend 'local'; add 'local: some-folder'"),
         ("a/b:", "a/b", "cannot be the name of a folder"),
         ("a: {filesystem: [x]}", "a.filesystem", "is ['x']; write where the endpoint is"),
