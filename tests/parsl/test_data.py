@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
@@ -102,6 +103,17 @@ def move(**options):
         **options,
     }
     return transfer_task(**call)
+
+
+def test_kept_futures_are_few_objects(running):
+    """An ended transfer whose future is kept is at most 40 objects to Python's garbage collector."""
+    move().result(LIMIT)
+    gc.collect()
+    before = len(gc.get_objects())
+    kept = [move(dst_path=f"/{number}.dat") for number in range(100)]
+    assert all(future.result(LIMIT) for future in kept)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 40 * len(kept)
 
 
 def test_a_transfer_is_true_and_the_bytes_are_there(running):

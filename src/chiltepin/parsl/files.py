@@ -55,6 +55,8 @@ def location_of(file: File) -> tuple[str, str]:
 class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types
     """A ``File`` that is there when a transfer has succeeded, as ``outputs[0]`` of an app is when the app has."""
 
+    follows_at_once = True
+
     def parent_callback(self, parent_fu: Future[bool]) -> None:
         """End as the transfer has ended; one without ``check`` that did not succeed has moved no file."""
         error = parent_fu.exception()

@@ -242,10 +242,13 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def _clean_up(self, *, stopped: bool) -> None:
         """Remove what was needed while the task ran; what may still run keeps its stop file."""
         self._remove_callback()
+        del self._remove_callback
         if self._grace_timer is not None:
             self._grace_timer.cancel()
         if stopped:
             return
+        # Nothing reads these again, and they are half of the memory of a future that the user keeps.
+        self.task_record.update(app_fu=self, exec_fu=None, joins=None, args=())
         try:
             self._channel.cleanup()
         except Exception as error:  # noqa: BLE001 - the task has ended; this changes nothing of that

@@ -91,6 +91,9 @@ def _ends_task(dfk: DataFlowKernel, step: Callable[..., None]) -> Callable[..., 
     def take(record: TaskRecord, *rest: Any) -> None:
         try:
             step(record, *rest)
+            if record["status"] is States.joining:
+                # What its function has returned is read; a workflow may have 100,000 tasks of services in flight.
+                record["exec_fu"] = None
         except BaseException as error:
             _fail(dfk, record, error)
             # Ctrl-C, while the end of the workflow takes this step.

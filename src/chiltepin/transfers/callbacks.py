@@ -7,6 +7,7 @@ long as each is short. When one has run for `CALLBACK_TURN` seconds, another thr
 
 from __future__ import annotations
 
+import _thread
 import functools
 import logging
 import threading
@@ -144,6 +145,17 @@ _threads = _Threads()
 _open: set[weakref.ref[Future[Any]]] = set()
 
 
+class _SmallCondition(_thread.RLock, threading.Condition):  # type: ignore[misc] # final in typeshed only
+    """A condition that is its own lock, and whose queue is a list.
+
+    A workflow may keep 100,000 futures. The lock, the queue and the methods of each condition of `threading` are nine
+    objects of 1.3 KB, which Python's garbage collector visits again and again.
+    """
+
+    def __init__(self) -> None:
+        self._waiters: list[_thread.LockType] = []
+
+
 class CallbackFuture(Future[T]):
     """A future whose callbacks run on separate threads, in order, each guarded separately.
 
@@ -153,10 +165,15 @@ class CallbackFuture(Future[T]):
     #: Those of ``concurrent.futures.Future``, which has no other place to change how they are run.
     _done_callbacks: list[Callable[[Any], object]]
 
+    #: Whether a new one follows another future, and may be ended by its thread before it is made.
+    follows_at_once = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # First: one that follows another future may have ended when it is made.
         _note(self)
         super().__init__(*args, **kwargs)
+        if not self.follows_at_once:
+            self._condition = _SmallCondition()
 
     def _invoke_callbacks(self) -> None:
         for callback in self._done_callbacks:
