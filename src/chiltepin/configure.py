@@ -42,7 +42,7 @@ PROVIDERS = ("localhost", "pbspro", "slurm")
 
 
 class WorkflowConfig(Config):  # type: ignore[misc]
-    """A Parsl ``Config``, made by `load`; its other attributes may be changed before Parsl is started with it.
+    """A Parsl ``Config`` from `load`; its other attributes may be changed before Parsl is started with it.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def parse_file(path: str | os.PathLike[str]) -> Document:
     Returns
     -------
     Document
-        The content of the file, as a dict with its file and lines. ``yaml.safe_dump`` writes it as any dict.
+        The content of the file, as a dict with its file and lines. ``yaml.safe_dump`` can write it like any dict.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def load(
     run_dir: str | os.PathLike[str] | None = None,
     backend: str | None = None,
 ) -> WorkflowConfig:
-    """Make a Parsl ``Config`` of settings, without logging in or contacting anything.
+    """Make a Parsl ``Config`` from settings, without a login and without contacting a service.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def load(
     run_dir : str or path-like, optional
         Where Parsl writes its logs. If not given, the ``run_dir`` of the settings, else ``runinfo``.
     backend : str, optional
-        What moves the bytes. If not given, the environment variable ``CHILTEPIN_BACKEND``, else ``backend`` in the
+        The backend. If not given, that of the environment variable ``CHILTEPIN_BACKEND``, else ``backend`` in the
         ``data`` section.
 
     Returns
@@ -133,8 +133,8 @@ def load(
 def create_executor(name: str, config: Mapping[str, Any], client: Any = None) -> ParslExecutor:
     """Make the executor of one resource, for a Parsl ``Config`` of your own.
 
-    ``create_htex_executor``, ``create_mpi_executor`` and ``create_globus_compute_executor`` are other names for it: the
-    keys of the resource tell which executor it is.
+    ``create_htex_executor``, ``create_mpi_executor`` and ``create_globus_compute_executor`` are other names for this
+    function: the keys of the resource determine the kind of executor.
 
     Parameters
     ----------

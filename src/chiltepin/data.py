@@ -95,67 +95,70 @@ def transfer_task(
 ) -> TransferFuture:
     """Move a file, or the contents of a folder, as a task of the running workflow.
 
-    Every argument except ``client``, ``executor``, ``check`` and ``workers`` may be a future, whose result is used.
+    Every argument except ``client``, ``executor``, ``check`` and ``workers`` may be a future; its result is used.
 
     Parameters
     ----------
     src_ep, dst_ep : str
-        Names of endpoints, as in ``data: endpoints:`` of the settings; or the UUID of a collection of one of them. On
-        the backend ``globus`` also the UUID or the display name of any collection, and ``this-machine`` for Globus
-        Connect Personal on this machine.
+        Names of endpoints, as in ``data: endpoints:`` of the settings, or the UUIDs of their collections. With the
+        backend ``globus``, also the UUID or the display name of any collection, or ``this-machine`` for Globus Connect
+        Personal on this machine.
     src_path, dst_path : str
-        POSIX paths. An absolute one counts from the endpoint's root, a relative one or one under ``~`` from its home
-        folder. A file's ``dst_path`` is its complete new path; missing folders are created.
+        POSIX paths. An absolute path starts at the endpoint's root; a relative path, or one that begins with ``~``,
+        starts at its home folder. The ``dst_path`` of a file is its complete new path; missing folders are created.
     timeout : float
         Seconds that the transfer may take once it has started; the default of an hour fits most single files.
     polling_interval : float
         Longest time between two polls of the task, in seconds. The first polls come sooner.
     client : globus_sdk.TransferClient
-        A client for Globus, whose login is used. It stays in this process. Backends other than ``globus`` ignore it.
+        A client for Globus, whose login is used. The client stays in this process. Other backends ignore it.
     recursive : bool
-        True moves the contents of a folder, False a single file; a mismatch is an error, as at Globus.
+        True moves the contents of a folder, False moves a single file; a mismatch is an error, as at Globus.
     executor : str or list of str
-        Label of a resource, or several, whose worker moves the bytes; by default ``data: executor:`` of the settings. A
-        service moves them without a worker, for any label or none.
+        Label of one or more resources whose workers move the bytes; by default ``data: executor:`` of the settings. A
+        service moves the bytes without a worker and needs no label.
     inputs : sequence
         Futures to wait for, also inside lists, tuples, dicts and sets; their results are not used.
     check : bool or None
         True: a transfer that does not succeed raises its error. False: it returns ``False``. None: as in the settings
         (``data: check:``, True by default).
     workers : int or None
-        How many workers of the executor move one folder together, at most. None: as in the settings (``data:
-        workers:``, 1 by default). A small folder, or a single file, is moved by one worker in any case, and a service
-        decides for itself.
+        Maximum number of workers of the executor that move one folder or large file together. None: as in the settings
+        (``data: workers:``, 1 by default). One worker moves a small folder or file in any case; a service ignores this
+        parameter.
     sync_level : {"exists", "size", "mtime", "checksum"} or None
-        When a destination file is skipped; None replaces it. See `chiltepin.model.TransferRequest`.
+        When an existing destination file is skipped; None: it is always replaced. See
+        `chiltepin.model.TransferRequest`.
     verify_checksum : bool
         Compare checksums of what was read and what was written.
     preserve_timestamp : bool
         Give destination files the modification times of their sources.
     include, exclude : sequence of str
-        Shell patterns for the names of files in a folder; the first that matches decides, ``include`` first.
+        Shell patterns for the names of files in a folder. The patterns of ``include`` are tried first; the first match
+        decides.
     filters : sequence of tuple of str
-        The same in any order, as Globus evaluates them: ``[("exclude", "1.nc"), ("include", "*.nc")]``. A rule with a
-        third value ``"dir"`` is for the names of folders: an excluded one is left out with all that is in it.
+        Rules in any order, as at Globus: ``[("exclude", "1.nc"), ("include", "*.nc")]``. A rule with a third value
+        ``"dir"`` applies to the names of folders; an excluded folder is left out with its contents.
     checksum : str
         The expected checksum of the file: ``"md5:..."``, ``"sha1:..."``, ``"sha256:..."`` or ``"sha512:..."``, with the
-        hexadecimal digits. A file with other content fails, and an existing ``dst_path`` stays. Empty: unknown.
+        hexadecimal digits. A file with other content fails, and an existing ``dst_path`` stays. Empty: no checksum is
+        expected.
     delete_destination_extra : bool
-        Whether files that only the destination folder has are removed, after everything was moved without a fault. See
-        `chiltepin.model.TransferRequest`. Deleted data cannot be recovered.
+        Whether files that exist only in the destination folder are deleted, after everything was moved without a fault.
+        See `chiltepin.model.TransferRequest`. Deleted data cannot be recovered.
     label : str
         A label for the task.
     walltime : float or None
-        The name of tasks for ``timeout``; the shorter of the two counts.
+        Parsl's name for ``timeout``; the shorter of the two applies.
     chiltepin_task_geometry, parsl_resource_specification : dict or None
-        As for other tasks: the resources of the worker that moves the bytes. A service needs none.
+        Resources for the task that moves the bytes, as for other tasks. A service ignores them.
     outputs, stdout, stderr : None
-        Refused, with the reason: a task of this kind makes no such files.
+        Refused with an error, because a transfer makes no such files.
     **options
-        ``deadline``, a datetime or its text, in UTC, at which the task is given up. ``skip_source_errors``, whether
-        what does not exist or may not be read at the source is skipped: the result is ``True`` without it, and
-        ``skipped_paths`` of the status names it. The others are for services, and other backends refuse them:
-        ``encrypt_data``, ``fail_on_quota_errors``, ``checksum_algorithm``, ``source_local_user``,
+        ``deadline``: UTC time, as a datetime or its text, at which the task is given up. ``skip_source_errors``:
+        whether files that are missing or unreadable at the source are skipped; the result is still ``True``, and
+        ``skipped_paths`` of the status lists them. The other options are for services, and other backends refuse
+        them: ``encrypt_data``, ``fail_on_quota_errors``, ``checksum_algorithm``, ``source_local_user``,
         ``destination_local_user``, ``notify`` (True, False, or a list of events) and ``submission_id``. See
         `chiltepin.model.TransferRequest`.
 
@@ -239,17 +242,17 @@ def delete_task(
     src_ep : str
         Name of the endpoint.
     src_path : str
-        The path to delete; of a link, only the link is deleted, and the root of an endpoint is refused.
+        The path to delete. Of a link, only the link itself is deleted; the root of an endpoint is refused.
     recursive : bool
-        Delete folders; without it a folder is an error. Deleted data cannot be recovered.
+        True deletes a folder with its contents; False refuses a folder. Deleted data cannot be recovered.
     ignore_missing : bool
         Whether a missing path counts as deleted.
     timeout, polling_interval, client, executor, inputs, check, workers, label, and the keywords of tasks
         As in `transfer_task`, with the same errors.
     **options
-        ``globs``, whether the last name of ``src_path`` is a pattern with ``*``, ``?`` and ``[...]``, which a backslash
-        escapes; ``deadline``, ``notify`` and ``submission_id`` as in `transfer_task`; and ``local_user``, the account
-        to which a service maps the user.
+        ``globs``: whether the last name of ``src_path`` is a pattern with ``*``, ``?`` and ``[...]``, which a backslash
+        escapes. ``local_user``: the account to which a service maps the user. ``deadline``, ``notify`` and
+        ``submission_id``: as in `transfer_task`.
 
     Returns
     -------
@@ -307,8 +310,8 @@ def transfer(
 ) -> bool:
     """Move a file, or the contents of a folder, now and without Parsl.
 
-    The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``. Its
-    ``workers`` are processes of this machine.
+    The arguments, the result and the errors are those of `transfer_task`, without ``executor`` and ``inputs``. The
+    ``workers`` are processes on this machine.
     """
     request = arguments.transfer_request(
         src_ep=src_ep,
@@ -367,15 +370,15 @@ def cleanup_task(
 ) -> TransferFuture:
     """Delete a file, or a folder with its contents, when other tasks have ended, whatever their outcome.
 
-    If the workflow is aborted before, the deletion follows the end of its workers, although this future then says that
-    it was cancelled. A path that does not exist is no error, and the root of an endpoint is refused.
+    If the workflow is aborted before, the data are deleted after its workers have ended, although this future is then
+    cancelled. A missing path is not an error, and the root of an endpoint is refused.
 
     Parameters
     ----------
     after : Future, or list, tuple, dict or set
         The futures to wait for, at any depth.
     src_ep, src_path, timeout, polling_interval, client, executor, check, workers, label, **options
-        As in `delete_task`, and known: no futures.
+        As in `delete_task`, but futures are not allowed.
 
     Returns
     -------

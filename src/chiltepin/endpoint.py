@@ -1,8 +1,8 @@
 """Globus Compute endpoints of this machine: configure, list, start, stop and delete them.
 
 This is a thin layer on the program ``globus-compute-endpoint``, with the names of the upstream package. The program is
-the first of that name on PATH, or that of this environment, where the extra ``endpoint`` installs it. An endpoint that
-was configured here understands every key of a resource of the settings.
+the first of that name on PATH, or the one that the extra ``endpoint`` installs in this environment. The template of an
+endpoint that is configured here accepts every key of a resource in the settings.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def show(config_dir: _Directory = None) -> dict[str, dict[str, str | None]]:
     """Return the endpoints of this machine by name, each with ``id`` and ``status``.
 
     ``id`` is None before the first start. ``status`` is ``Initialized``, ``Running``, ``Disconnected`` or ``Stopped``,
-    as ``globus-compute-endpoint list`` has it. The files tell; nothing is contacted.
+    as in ``globus-compute-endpoint list``. Both are read from files; no service is contacted.
     """
     folders = sorted(file.parent for file in _folder(config_dir).glob("*/config.*"))
     return {folder.name: {"id": _id(folder), "status": _status(folder)} for folder in folders}

@@ -7,7 +7,7 @@
     ├── EndpointError
     │   ├── EndpointNotFoundError    (LookupError, RuntimeError)
     │   └── EndpointMismatchError                           the endpoint exists, but not for this use
-    ├── BackendError                                        the call could not be made
+    ├── BackendError                                        the call failed, and no task was created
     │   ├── LoginRequiredError
     │   │   └── ConsentRequiredError
     │   ├── PermissionDeniedError    (PermissionError)
@@ -17,7 +17,7 @@
     │   ├── EndpointUnavailableError
     │   └── ServiceUnavailableError
     ├── AppFailedError                                      an app ended with something that cannot be pickled
-    └── TaskError                                           the task was made and did not succeed
+    └── TaskError                                           the task was created but did not succeed
         ├── TaskFailedError
         ├── TaskCanceledError
         ├── TaskExpiredError
@@ -148,7 +148,7 @@ class EndpointMismatchError(EndpointError):
 
 
 class BackendError(ChiltepinError):
-    """A call of a backend failed, and no task was made.
+    """A call of a backend failed, and no task was created.
 
     Parameters
     ----------
@@ -221,12 +221,12 @@ class ServiceUnavailableError(BackendError):
 class AppFailedError(ChiltepinError):
     """An app ended with an exception or a result that cannot be pickled, such as ``SystemExit``.
 
-    The message has the type and the message of the original and, if there is one, the traceback of the worker.
+    The message contains the type and the message of the original and, if there is one, the traceback of the worker.
     """
 
 
 class TaskError(ChiltepinError):
-    """A task was made and did not succeed.
+    """A task was created but did not succeed.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class TaskExpiredError(TaskError):
 
 
 class TaskLostError(TaskError):
-    """The backend no longer knows the task; its outcome is unknown."""
+    """The worker of the task is gone, or its service no longer knows it; its outcome is unknown."""
 
 
 class TaskInactiveError(TaskError):
@@ -287,7 +287,7 @@ def printable(text: str) -> str:
     -------
     str
         Characters that are not printable are escaped as in a string of Python (``\n``, ``\x1b``, ``\u202e``), as with
-        ``ls -b``. A backslash is not escaped; JSON output has the exact name.
+        ``ls -b``. A backslash is not escaped; JSON output contains the exact name.
     """
     if text.isprintable():
         return text

@@ -86,21 +86,22 @@ class _StagedPaths:
 class ChiltepinStaging(Staging, RepresentationMixin):  # type: ignore[misc] # parsl has no types
     """Stages the files ``chiltepin://ENDPOINT/path`` in ``inputs`` and ``outputs`` of Parsl apps.
 
-    So it does with ``globus://UUID/path``, the files of Parsl's own staging by Globus, on every backend.
+    It also stages ``globus://UUID/path``, the URLs of Parsl's own Globus staging, on every backend.
 
-    `chiltepin.configure.load` gives one to every executor. If you write a Parsl ``Config``, add one to
+    `chiltepin.configure.load` adds an instance to every executor. In a Parsl ``Config`` of your own, add one to the
     ``storage_access`` of an executor, with Parsl's (``parsl.data_provider.data_manager.default_staging``).
 
     A file on the endpoint of the working folder is used in place. Every other file is copied to the folder ``in`` of
-    the working folder, or from its folder ``out``, below the name of its endpoint and with its folders.
+    the working folder, or from its folder ``out``; the path of the copy consists of the endpoint's name and the
+    file's path.
 
     Parameters
     ----------
     working_dir : str or None
-        A folder that the apps of the executor can access, as ``ENDPOINT:/path``; the settings have its mount. None
-        refuses files of endpoints.
+        A folder that the apps of the executor can access, as ``ENDPOINT:/path``; the endpoint has a mount in the
+        settings. None: files of endpoints are refused.
     timeout : float
-        Seconds that the transfer of one file may take; a day by default.
+        Limit for the transfer of one file, in seconds; a day by default.
     """
 
     def __init__(self, working_dir: str | None, timeout: float = STAGING_TIMEOUT) -> None:

@@ -1,13 +1,13 @@
 """Functions that run as Parsl tasks: `python_task`, `bash_task`, `join_task`.
 
-Each call of a decorated function returns a future. It takes the function's own arguments, futures
-among them at any depth, and
+Each call of a decorated function returns a future. The call takes the function's own arguments, which may be or
+contain futures at any depth, and
 
 - ``executor``: a label of the settings, a list of labels, or ``"all"``;
 - ``chiltepin_task_geometry``: the resources of an MPI task (``num_nodes``, ``num_ranks``, ``ranks_per_node``);
 - Parsl's own keywords (``inputs``, ``outputs``, ``stdout``, ``stderr``, ``walltime``,
-  ``parsl_resource_specification``), whether or not the function declares them. One that it does not declare goes to
-  Parsl only: ``inputs=[future]`` makes the task wait for that future and no more.
+  ``parsl_resource_specification``), whether or not the function declares them. A keyword that it does not declare
+  is passed to Parsl only: ``inputs=[future]`` then only makes the task wait for that future.
 """
 
 from __future__ import annotations

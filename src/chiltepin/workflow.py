@@ -39,16 +39,16 @@ class Workflow:
     The first workflow loads Parsl for the whole process; others, nested or in other threads, have a separate Parsl.
     Calls go to the innermost workflow of their thread; a thread without a workflow uses the first one.
 
-    The end of the block waits for everything that was started in it. After an error, or Ctrl-C while it waits, it shuts
-    down first: it waits for what runs in threads, stops everything else, and gives each unfinished future an error.
+    At its end, the block waits for everything that was started in it. After an error, or Ctrl-C during this wait, it
+    waits only for what runs in threads, stops everything else, and ends each unfinished future with an error.
 
-    Where a block does not fit, `start` and `cleanup` do the same. A workflow that has ended can be entered again.
+    Where a block does not fit, use `start` and `cleanup`. A workflow that has ended can be entered again.
 
     Parameters
     ----------
     config : path, mapping or parsl.Config, optional
-        The settings file, or its content, or a configuration of Parsl. By default the default settings file, else one
-        executor ``local``.
+        The settings file, its content, or a configuration of Parsl. By default the settings file that is found, else
+        one executor ``local``.
     include : str or iterable of str, optional
         The resources to use in addition to ``local``; by default all.
     client : globus_compute_sdk.Client, optional
@@ -64,7 +64,7 @@ class Workflow:
     log_file : path, optional
         A file to which the logs of Parsl and Chiltepin are appended as well, while the workflow runs.
     log_level : int, optional
-        The least level for that file, such as ``logging.DEBUG``; by default ``logging.INFO``.
+        The lowest level for that file, such as ``logging.DEBUG``; by default ``logging.INFO``.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Workflow:
         Raises
         ------
         ConfigError
-            If it is running, the settings are invalid, or its ``parsl.Config`` has been used.
+            The workflow is running, the settings are invalid, or the ``parsl.Config`` was used before.
         """
         if self._dfk is not None:
             raise ConfigError(
@@ -137,14 +137,14 @@ class Workflow:
         return dfk
 
     def cleanup(self, *, suppress_exceptions: bool = False) -> None:
-        """End as at the end of a ``with`` block; a workflow that is not running stays as it is.
+        """End as at the end of a ``with`` block; do nothing if the workflow is not running.
 
-        While an exception is handled, as in a ``finally`` after it, it shuts down without waiting for unfinished tasks.
+        While an exception is handled, for example in a ``finally``, it does not wait for unfinished tasks.
 
         Parameters
         ----------
         suppress_exceptions : bool
-            Whether an error of the end is logged and not raised.
+            Whether an error during the end is logged instead of raised.
         """
         if self._dfk is None:
             return

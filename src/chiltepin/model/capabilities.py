@@ -34,14 +34,14 @@ class Capabilities:
     deletes_extra : bool
         Whether ``delete_destination_extra`` is supported.
     max_items : int or None
-        Limit of items in one request; None means no limit.
+        Maximum number of items in one request; None: no limit.
     finds_endpoints : bool
-        Whether endpoints work that the settings do not declare.
+        Whether the backend finds endpoints that the settings do not declare.
     batches : bool
-        Whether the outcome of each item is known, so that one task can have the items of many callers; it is then a
-        `BatchingBackend`.
+        Whether the outcome of each item is known, so that one task can contain items of many callers; the backend is
+        then a `BatchingBackend`.
     slots : int or None
-        Tasks of one kind that the service runs at a time; None means no limit.
+        Maximum number of tasks of one kind that the service runs at a time; None: no limit.
     options : tuple of str
         The ``BACKEND_OPTIONS`` that are supported.
     """

@@ -1,4 +1,4 @@
-"""Endpoints, and what a listing says of them."""
+"""Endpoints, and the entries of a listing."""
 
 from __future__ import annotations
 

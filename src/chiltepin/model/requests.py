@@ -1,4 +1,4 @@
-"""Requests: what a caller wants to have moved or deleted, and with which options."""
+"""Requests: what a caller wants to move or delete, and with which options."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class TransferItem:
     checksum : str
         The expected checksum of the file, as ``"sha256:..."``: an algorithm of ``CHECKSUMS``, a colon and the digits,
         all in lower case. It is checked even without ``verify_checksum``; a file with other content fails with the code
-        ``EXTERNAL_CHECKSUM_MISMATCH``, and an existing destination stays. Only for a file, and without a sync level,
-        because skipped files are not read. Empty: unknown.
+        ``EXTERNAL_CHECKSUM_MISMATCH``, and an existing destination stays. A checksum is allowed for a single file
+        only, and without a sync level, because skipped files are not read. Empty: no checksum is expected.
     """
 
     source: str
@@ -116,7 +116,7 @@ class FilterRule:
     name : str
         A shell pattern (``*``, ``?``, ``[...]``) for the base name.
     kind : {"file", "dir"}
-        What the rule is for. An excluded folder is left out with all that is in it, and is not created.
+        What the rule applies to. An excluded folder is left out with its contents, and is not created.
     """
 
     method: Literal["include", "exclude"]
@@ -138,33 +138,33 @@ class TransferRequest:
         True: every item is a folder, and its contents go into the destination folder. False: every item is a file. A
         mismatch is an error, as at Globus (Transfer API, "transfer item", ``recursive``).
     sync_level : {"exists", "size", "mtime", "checksum"} or None
-        When an existing destination file is skipped: if it exists, if also its size is equal, if also it is not older,
-        if also its content is the same. None: it is always replaced. Two clocks decide what is not older, unless
-        ``preserve_timestamp`` is set: a source that changes sooner after its copy than the clock of the destination is
-        ahead of that of the source is skipped.
+        When an existing destination file is skipped: if it exists; if its size is also equal; if it is also not older;
+        if its content is also the same. None: it is always replaced. ``mtime`` compares the clocks of source and
+        destination, unless ``preserve_timestamp`` is set: if the clock of the destination is ahead, a source that
+        changes within that difference after its copy is skipped.
     verify_checksum : bool
         Compare checksums of what was read and what was written; a difference fails the file.
     preserve_timestamp : bool
         Give a destination file the modification time of its source.
     filters : tuple of FilterRule
-        Rules for the files and folders in a folder, which is not filtered itself; only with ``recursive``.
+        Rules for the files and folders below the folder of the request; only with ``recursive``.
     delete_destination_extra : bool
-        Whether files that only the destination folder has are removed after everything was moved; only with
+        Whether files that exist only in the destination folder are removed after everything was moved; only with
         ``recursive``, and with one item. Files that the sync level skips stay, and so do files that the filters
-        exclude, whether the source has them or not. Nothing is removed if anything could not be listed, read or
-        written, and nothing outside the destination folder; of a link, only the link itself is removed.
+        exclude, even if the source does not contain them. Nothing is removed if anything could not be listed, read or
+        written. Nothing outside the destination folder is removed; of a link, only the link itself is.
     skip_source_errors : bool
-        Whether a file or folder whose source does not exist or may not be read is skipped and reported, while the
-        others go on. A `BatchingBackend` needs this for many callers in one task. One of ``BACKEND_OPTIONS``.
+        Whether a file or folder whose source is missing or unreadable is skipped and reported, while the others are
+        moved. A `BatchingBackend` needs this for many callers in one task. One of ``BACKEND_OPTIONS``.
     accept_skipped : bool
-        Whether an item counts as done although it was skipped, because its caller wants ``skip_source_errors``.
+        Whether a skipped item counts as done, because its caller requested ``skip_source_errors``.
     label : str
         A label, at most 128 characters (docs.globus.org, "Task Submission", 2.2).
     deadline : datetime or None
-        When the backend gives up, in UTC; None leaves that to the backend.
+        UTC time at which the backend gives up; None: the default of the backend.
     encrypt_data, fail_on_quota_errors : bool or None
-        Whether data are encrypted on the network, and whether a task fails at the first error about a quota instead of
-        retrying. None: as in the settings of the backend. These fields and those below are ``BACKEND_OPTIONS``.
+        Whether data are encrypted in transit, and whether a task fails at the first quota error instead of retrying.
+        None: as in the settings of the backend. These fields and those below are ``BACKEND_OPTIONS``.
     checksum_algorithm : str
         One of ``CHECKSUMS``, with which the service verifies files and compares them; empty: its default.
     source_local_user, destination_local_user : str
@@ -172,8 +172,8 @@ class TransferRequest:
     notify : tuple of str or None
         The ``NOTIFY_EVENTS`` about which the service sends an e-mail; None: as in the settings of the backend.
     submission_id : str
-        An id that the caller got from the service. A task that was submitted with it before is that of this request,
-        even if it has ended. Such a request shares no task. Empty: a new id.
+        An id that the caller got from the service. A task that was submitted with this id before is returned, even if
+        it has ended. A request with an id shares no task. Empty: a new id.
     """
 
     source: str

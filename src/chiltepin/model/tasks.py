@@ -56,7 +56,7 @@ SKIPPED_KEPT = 1000
 #: The code of a status that could not be parsed: the state of the task is unknown.
 UNREAD = "UNREAD"
 
-#: Code of an error that the code of the caller's own client has raised; it ends what it was raised for.
+#: Code of an error that the code of the caller's own client has raised; it ends the request or task concerned.
 CLIENT_FAILED = "CLIENT_FAILED"
 
 
@@ -105,7 +105,8 @@ class TaskStatus:
         Files skipped by the sync level, by a filter, or because they are special files; and the paths that
         ``skip_source_errors`` of the request has skipped.
     skipped_paths : tuple of str
-        The latter, at the source, at most ``SKIPPED_KEPT``. From a service only in the final status.
+        The source paths that ``skip_source_errors`` has skipped, at most ``SKIPPED_KEPT``. From a service only in the
+        final status.
     faults : int
         Faults and failed files so far.
     """
@@ -129,9 +130,9 @@ class ItemOutcome:
     Parameters
     ----------
     done : bool
-        Whether it was done completely.
+        Whether the item is completely done.
     code, reason : str
-        Why not, as in `TaskStatus`.
+        Why it is not done, as in `TaskStatus`.
     skipped_paths : tuple of str
         What ``skip_source_errors`` has skipped of an item that is done, as in `TaskStatus`.
     """

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Deletion:
-    """A deletion that is checked now and runs later, with the settings of now; a missing path is no error."""
+    """A deletion that is checked now and runs later, with the settings of now; a missing path is not an error."""
 
     def __init__(
         self,
@@ -115,10 +115,10 @@ def cleanup(
     """Delete a file, or a folder with its contents, at the end of a ``with`` block, whatever ends the block.
 
     The deletion runs after a normal end, after an exception, and after Ctrl-C or SIGTERM; a second Ctrl-C stops it, and
-    after SIGTERM it has 4 seconds. SIGKILL leaves the data. A path that does not exist is no error.
+    after SIGTERM it has 4 seconds. SIGKILL leaves the data. A missing path is not an error.
 
     Inside a workflow, a normal end first waits for the tasks that were started in the block. After an exception it does
-    not: if such a task is unfinished, the data are deleted when the workflow has ended.
+    not: if one of these tasks is unfinished, the data are deleted when the workflow has ended.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ def cleanup(
     Raises
     ------
     ChiltepinError, TypeError, ValueError
-        At the start of the block those of `chiltepin.data.delete` about its arguments; at the end those of the
-        deletion. An exception of the block is raised in any case: a failure of the deletion is then logged, and from
-        Python 3.11 also added to it as a note.
+        At the start of the block, the errors of `chiltepin.data.delete` about its arguments; at the end, those of the
+        deletion. An exception in the block is always raised: a failure of the deletion is then logged and, from
+        Python 3.11, added to the exception as a note.
 
     Notes
     -----

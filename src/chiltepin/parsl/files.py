@@ -53,12 +53,12 @@ def location_of(file: File) -> tuple[str, str]:
 
 
 class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl has no types
-    """A ``File`` that is there when a transfer has succeeded, as ``outputs[0]`` of an app is when the app has."""
+    """A future of a ``File`` that exists once a transfer has succeeded, like ``outputs[0]`` of an app."""
 
     follows_at_once = True
 
     def parent_callback(self, parent_fu: Future[bool]) -> None:
-        """End as the transfer has ended; one without ``check`` that did not succeed has moved no file."""
+        """End like the transfer; a transfer with ``check=False`` that did not succeed has moved no file."""
         error = parent_fu.exception()
         if error is None and not parent_fu.result():
             error = TaskFailedError(f"{self.file_obj.url} does not exist: the transfer to it did not succeed.")
@@ -69,7 +69,7 @@ class FileFuture(ReadFuture[File], DataFuture):  # type: ignore[misc] # parsl ha
 
 
 def input_futures(inputs: Iterable[Any]) -> list[Any]:
-    """Return the futures that a transfer has to wait for, and no files: Parsl would move them to where it runs."""
+    """Return the futures that a transfer has to wait for, without files, which Parsl would stage."""
     return [_future_of(future) for value in inputs for future in futures_in("inputs", value, only_waited_for=True)]
 
 

@@ -43,7 +43,7 @@ _NOT_OF_REQUEST = (*arguments.TIMES, "inputs")
 
 
 def lost_error(what: str, error: BaseException, operation: Operation) -> TaskLostError:
-    """Return what a task has come to whose process is gone, or the one that handed it tasks."""
+    """Return the error of a task whose process, or whose interchange, has ended."""
     gone = "executor" if isinstance(error, BadStateException) else "worker"
     return TaskLostError(
         f"{what} was lost with its {gone} ({str(error).rstrip('.')}); start it again{operation.retry_hint}."
@@ -53,9 +53,9 @@ def lost_error(what: str, error: BaseException, operation: Operation) -> TaskLos
 class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl has no types
     """The future of a transfer or a deletion: an ``AppFuture`` that can be cancelled and has a status.
 
-    Its result is ``True``; a task that did not succeed raises its error, or gives ``False`` where ``check`` is off.
-    Other Parsl apps may take it as an argument or among their ``inputs``, and do not run if it fails. Its callbacks run
-    on separate threads.
+    Its result is ``True``. If the task did not succeed, ``result()`` raises an error, or returns ``False`` with
+    ``check=False``. Other Parsl apps may take the future as an argument or in their ``inputs``, and do not run if it
+    fails. Its callbacks run on separate threads.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
     def file(self) -> FileFuture:
         """A future of the file at its destination, as Parsl's ``File``.
 
-        Given in ``inputs=[...]``, or as any other argument, it makes the app wait for this transfer, and get the file
-        where it can open it. It fails if this transfer does not succeed.
+        An app that gets it in ``inputs=[...]``, or as any other argument, waits for this transfer and can open the
+        file. The future fails if this transfer does not succeed.
 
         Raises
         ------
@@ -125,16 +125,16 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
 
     @property
     def task_handle(self) -> TaskHandle | None:
-        """The name of the task at its backend; None as long as a service has not been given it."""
+        """The handle of the task at its backend; None until a service has accepted the task."""
         return self._channel.handle
 
     def cancel(self) -> bool:
         """Request that the task stop.
 
-        It is a request: a task that is just ending may still succeed. One that waits for other tasks, for a thread or
-        for a worker of a resource of the settings ends at once, one that runs within about a second; then ``result()``
-        raises `TaskCanceledError`. Whether an executor of your own has begun a task of another process is not known: if
-        it has not stopped after 10 seconds, it ends, and a worker that takes it up later does nothing.
+        A task that is just ending may still succeed. A task that waits for other tasks, for a thread, or for a worker
+        of a resource in the settings ends at once; a running task ends within about a second. Then ``result()`` raises
+        `TaskCanceledError`. On an executor of your own, a task in another process that has not stopped after 10 seconds
+        also ends, and a worker that receives it later does nothing.
 
         Returns
         -------
@@ -179,16 +179,16 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         return self.done() and self._status is not None and self._status.state is TaskState.CANCELED
 
     def status(self) -> TaskStatus:
-        """Return what is known of the task now.
+        """Return the last known status of the task, without sending a request.
 
-        That of a task in another process is what its worker has noted in the run folder: about once a second, and
-        nothing before the first second. Of a task of a service it is the result of the last poll; nothing is asked.
+        A worker in another process writes the status to the run folder about once a second; it is unknown during the
+        first second. The status of a task of a service is that of the last poll.
 
         Returns
         -------
         TaskStatus
-            A final one once this future has ended. It then says the same as the error, also where the task goes on:
-            because others share it, or because it has not stopped yet.
+            A final status once this future has ended. It then agrees with the error, even if the task continues because
+            other callers share it or because it has not stopped yet.
         """
         if (status := self.last_status()) is not None:
             return status

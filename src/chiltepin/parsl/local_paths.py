@@ -14,7 +14,7 @@ __all__ = ["local_path"]
 
 
 def local_path(endpoint: str, path: str) -> str:
-    """Return the path by which a program with access to an endpoint opens a file.
+    """Return the path with which a program that has access to an endpoint opens a file.
 
     Parameters
     ----------
@@ -26,8 +26,9 @@ def local_path(endpoint: str, path: str) -> str:
     Returns
     -------
     str
-        An absolute path on the machine where the files of the endpoint are mounted: in the folder itself for the
-        backend ``local`` and for ``file:`` URLs, else below the ``mount:`` of the settings.
+        An absolute path on the machine where the files of the endpoint are mounted. For the
+        backend ``local`` and for ``file:`` URLs, it is in the folder itself, otherwise below the ``mount:`` of the
+        settings.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def local_path(endpoint: str, path: str) -> str:
 
     Notes
     -----
-    Call it in the workflow, whose settings it uses, and pass the result to the task that needs it.
+    Call this function in the workflow, whose settings it uses, and pass the result to the task that needs the path.
     """
     settings = data_settings()
     place = resolve_endpoint(settings, arguments.check("src_ep", endpoint))

@@ -38,15 +38,15 @@ __all__ = [
 
 @runtime_checkable
 class TransferBackend(Protocol):
-    """Something that moves and deletes data between endpoints.
+    """An object that moves data between endpoints and deletes it.
 
-    A third party need not inherit from this class; it registers a class under the entry point group
-    ``chiltepin.backends``. Every method blocks, and may be called from any thread.
+    The backend of a third party does not need to inherit from this class; its package registers it in the entry point
+    group ``chiltepin.backends``. Every method blocks, and may be called from any thread.
 
-    The promise
-    -----------
+    The guarantee
+    -------------
     If `submit` returns, the task exists exactly once, and every later failure is a state, not an exception. If it
-    raises, no task was made, or (where the error is ``transient``) repeating it with the same submission id is safe.
+    raises, no task was created, or (if the error is ``transient``) repeating it with the same submission id is safe.
     `poll` raises only if the request failed; a task that the service no longer knows is ``LOST``.
 
     A backend whose ``capabilities.runs_on`` is ``"worker"`` moves the bytes in the process that called `submit`; it
@@ -76,7 +76,7 @@ class TransferBackend(Protocol):
         Raises
         ------
         ConfigError
-            If a location or an option is invalid. Nothing is contacted here.
+            If a location or an option is invalid. This method contacts no service.
         """
         ...
 
@@ -95,9 +95,9 @@ class TransferBackend(Protocol):
             The capabilities do not include an option, or `chiltepin.model.contradiction` finds a contradiction;
             `chiltepin.model.unsupported` says which of the ``BACKEND_OPTIONS`` is not included.
         PathsInUseError
-            A task with the same paths has not ended; no task was made. The request is submitted again afterwards.
+            A task with the same paths has not ended; no task was created. The request is submitted again afterwards.
         BackendError
-            The request failed; ``transient`` tells whether to repeat it.
+            The request failed; ``transient`` is True if it may be repeated.
         """
         ...
 
@@ -141,7 +141,7 @@ class WorkerBackend(TransferBackend, Protocol):
     """
 
     def wait(self, handle: TaskHandle, seconds: float) -> None:
-        """Return as soon as the task has ended, or after some seconds; `poll` tells which."""
+        """Return as soon as the task has ended, or after this many seconds; `poll` returns the state."""
         ...
 
 
@@ -152,16 +152,17 @@ class FileRange:
     Parameters
     ----------
     file : tuple of str
-        The names from the folder of the request down to the file; none where the request is of one file.
+        The names from the folder of the request down to the file; empty if the request is for one file.
     temp_file : str
         The name of the temporary file, beside the destination.
     content_id : str
-        What all workers have to see at the source, so that they copy parts of one content.
+        An id of the content of the source, which all workers compare, so that they copy parts of one content.
     offset, count : int
         Bytes.
     step : {"copy", "commit", "remove", "skip"}
-        Copy the bytes; or, after all of them, give the file its name; or, after a failure, remove the temporary file;
-        or, if the source cannot be read and the request skips such files, remove it and count the file as skipped.
+        "copy": copy the bytes. "commit": rename the temporary file, after all ranges. "remove": remove the temporary
+        file, after a failure. "skip": remove it and count the file as skipped, if the source cannot be read and the
+        request skips such files.
     """
 
     file: tuple[str, ...]
@@ -179,29 +180,29 @@ class Shard:
     Parameters
     ----------
     folders : tuple of tuple of str
-        Folders, as the names from the folder of the request down to each. All that is below them is meant.
+        Folders with everything below them, each as the names from the folder of the request down to it.
     part, parts : int
-        Of a large folder, only the names in ``part`` of ``parts`` classes, counted from 0; there is one folder then.
+        For one large folder: the shard contains only the names in class ``part``, from 0, of ``parts`` classes.
     new : bool
-        Whether the task itself has made the folder of these names at the destination: it replaces no file there.
+        Whether the task itself created the folder at the destination, so that no file there is replaced.
     seconds : float or None
-        After this time the worker gives back what it has not begun; None: it does all of it.
+        Time after which the worker returns what it has not begun; None: it does everything.
     workers : int
-        How many workers there are, for dividing a large folder.
+        Number of workers, for dividing a large folder.
     range_size : int
-        How many bytes of a large file are one `FileRange`; a file of at least two of them may be divided.
+        Bytes of one `FileRange` of a large file; a file of at least two ranges may be divided.
     owner : str
         The process that hands out the shards; see ``chiltepin.backends.processes.process_id``.
     range : FileRange or None
         A part of one large file, instead of folders.
     resumed : bool
-        Whether an earlier process was killed while it did the same: without a sync level, a file whose content (and
-        time, if that is preserved) is right is not copied again.
+        Whether an earlier process was killed during the same request. Without a sync level, a file whose content (and
+        time, if it is preserved) is right is then not copied again.
     last : bool
-        What is done once, after all other shards have succeeded: a transfer removes what is only at the destination,
-        and a deletion removes the folders that are left.
+        Whether this is the last shard, after all others have succeeded: a transfer removes what exists only at the
+        destination, and a deletion removes the remaining folders.
     listed : mapping of int to int
-        For that removal: how many entries each source folder had, by a hash of its names.
+        For the last shard: the number of entries of each source folder, by a hash of its names.
     """
 
     folders: tuple[tuple[str, ...], ...] = ((),)
@@ -220,28 +221,28 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardOutcome:
-    """How one shard ended; plain data.
+    """The outcome of one shard; plain data.
 
     Parameters
     ----------
     status : TaskStatus
         Its final status.
     failures : tuple of (str, str)
-        Code and reason of its first failures.
+        Codes and reasons of the first failures.
     failed : int
-        How many files and folders failed.
+        Number of files and folders that failed.
     fatal : bool
         Whether other shards would fail for the same reason, such as a full disk.
     rest : tuple of Shard
-        What the worker gives back.
+        What the worker returns unfinished.
     listed : mapping of int to int
-        As in `Shard`, if the request removes what is only at the destination.
+        As in `Shard`, if the request removes what exists only at the destination.
     seconds : float
-        How long it took.
+        Duration in seconds.
     error : Exception or None
-        A `ChiltepinError` that says why it could not be done at all.
+        A `ChiltepinError`, if the shard could not be done at all.
     host : str
-        The name of the host of the worker; empty if that does not matter.
+        The host of the worker; empty if it does not matter.
     """
 
     status: TaskStatus
@@ -275,7 +276,7 @@ class PlacingBackend(TransferBackend, Protocol):
     def place(self, endpoint: str, path: str) -> tuple[str, ...]:
         """Return the location of a path: its store, and the names from the root of the store to the path.
 
-        Nothing is contacted. If the home folder of an endpoint is unknown, the first name is ``~``.
+        This method contacts no service. If the home folder of an endpoint is unknown, the first name is ``~``.
 
         Raises
         ------
@@ -305,7 +306,7 @@ class BatchingBackend(TransferBackend, Protocol):
         Returns
         -------
         list of ItemOutcome or None
-            None if the service does not report an item, which is then requested again.
+            None for an item that the service does not report; the item is then requested again.
 
         Raises
         ------
@@ -320,7 +321,7 @@ class ClientBackend(TransferBackend, Protocol):
     """A backend that can use a client that the caller provides."""
 
     def with_client(self, client: Any) -> TransferBackend:
-        """Return a backend that uses ``client``; this one does not change."""
+        """Return a backend that uses ``client``, without changing this one."""
         ...
 
 
@@ -328,7 +329,7 @@ class ClientBackend(TransferBackend, Protocol):
 class StatBackend(TransferBackend, Protocol):
     """A service backend that can tell whether a path exists.
 
-    A task with a missing file is then ended as soon as that is confirmed, and not after ``fault_grace``.
+    A task with a missing source then ends as soon as this is confirmed, not after ``fault_grace``.
     """
 
     def exists(self, endpoint: str, path: str) -> bool:
@@ -337,16 +338,16 @@ class StatBackend(TransferBackend, Protocol):
         Raises
         ------
         EndpointError, BackendError
-            The request failed, or the answer does not tell.
+            The request failed, or the response does not answer the question.
         """
         ...
 
 
 @runtime_checkable
 class FilesBackend(TransferBackend, Protocol):
-    """A backend that looks at one path, makes a folder and renames at once, without a task.
+    """A backend that can examine a path, create a folder and rename at once, without a task.
 
-    Errors are those of `TransferBackend.ls`; a name that is in use is a ``BackendError`` with the code ``FILE_EXISTS``.
+    Errors are those of `TransferBackend.ls`; an existing name is a ``BackendError`` with the code ``FILE_EXISTS``.
     """
 
     def stat(self, endpoint: str, path: str) -> DirEntry:
@@ -354,11 +355,11 @@ class FilesBackend(TransferBackend, Protocol):
         ...
 
     def mkdir(self, endpoint: str, path: str) -> None:
-        """Make one folder in an existing one."""
+        """Create one folder in an existing one."""
         ...
 
     def rename(self, endpoint: str, path: str, new_path: str) -> None:
-        """Rename a file, a folder or a link; what has the new path already is not replaced.
+        """Rename a file, a folder or a link; an existing entry at the new path is not replaced.
 
         Raises
         ------
