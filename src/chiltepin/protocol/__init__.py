@@ -160,9 +160,8 @@ class FileRange:
     offset, count : int
         Bytes.
     step : {"copy", "commit", "remove", "skip"}
-        "copy": copy the bytes. "commit": rename the temporary file, after all ranges. "remove": remove the temporary
-        file, after a failure. "skip": remove it and count the file as skipped, if the source cannot be read and the
-        request skips such files.
+        Copy the bytes; "commit": after all of them, rename the file; "remove": after a failure, remove it; "skip": also
+        count it as skipped, if the source cannot be read and the request skips unreadable files.
     """
 
     file: tuple[str, ...]
