@@ -49,7 +49,7 @@ class WorkflowConfig(Config):  # type: ignore[misc]
     data : DataSettings
         The settings of data, with the chosen backend.
     keep_runs : int or str
-        How many run folders a `chiltepin.Workflow` keeps; ``"all"`` keeps every one.
+        How many run folders a `chiltepin.workflow.Workflow` keeps; ``"all"`` keeps every one.
     """
 
     data: DataSettings

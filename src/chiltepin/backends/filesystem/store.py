@@ -240,9 +240,9 @@ class Folder(Closing, Protocol):
         ...
 
     def copy_from(self, origin: Folder, entry: Entry, name: str, options: CopyOptions) -> int | None:
-        """Copy a file of another folder in one go, by a way of the store's own that is shorter than a draft.
+        """Copy a file of another folder in one step, in a way of this store that is faster than a temporary file.
 
-        Whole, verified as wished, and seen under its name when it is both, like a draft.
+        As with a temporary file, the copy appears under its name only when it is complete and verified as requested.
 
         Returns
         -------

@@ -37,7 +37,7 @@ class Identity:
     Parameters
     ----------
     username : str
-        Such as ``somebody@example.org``.
+        Such as ``user@example.org``.
     identity_id : str
         The UUID of it at Globus Auth.
     client_id : str

@@ -61,7 +61,7 @@ class CancellationLaws:
         require(rig.get(rig.destination, "/f") == b"data", "a deletion whose deadline has passed deletes nothing")
 
     def test_a_deadline_stops_a_task(self, rig: Rig) -> None:
-        """A task that has not ended at its deadline ends as EXPIRED, and leaves no half file under a real name."""
+        """A task that has not ended at its deadline ends as EXPIRED, and leaves no partial file under a final name."""
         needs_deadlines(rig)
         rig.put(rig.source, "/f", b"data")
         with rig.hold():
@@ -73,7 +73,7 @@ class CancellationLaws:
         require(rig.get(rig.destination, "/f") is None, "a task that has expired leaves no half file")
 
     def test_a_cancelled_task_stops(self, rig: Rig) -> None:
-        """A live task that is cancelled ends as CANCELED, however often it was asked, and leaves no half file."""
+        """A live task that is cancelled, once or more often, ends as CANCELED, and leaves no partial file."""
         rig.put(rig.source, "/f", b"data")
         rig.put(rig.destination, "/kept", b"kept")
         with rig.hold():
@@ -88,7 +88,7 @@ class CancellationLaws:
         require(rig.get(rig.destination, "/kept") == b"kept", "a task that was cancelled takes nothing away")
 
     def test_a_cancelled_task_stays_so(self, rig: Rig) -> None:
-        """A task that was cancelled is not begun anew by a repetition of its submission."""
+        """Repeating the submission of a cancelled task does not start it again."""
         rig.put(rig.source, "/f", b"data")
         request, submission_id = transfer(rig, ("/f", "/f")), rig.backend.new_submission_id()
         with rig.hold():
@@ -102,7 +102,7 @@ class CancellationLaws:
         )
 
     def test_a_task_does_not_stop_another(self, rig: Rig) -> None:
-        """Cancelling one task leaves the others alone."""
+        """Cancelling one task does not affect the others."""
         for path in ("/a", "/b"):
             rig.put(rig.source, path, b"data")
         with rig.hold():

@@ -34,7 +34,7 @@ def checked(request: TransferRequest, *checksums: str) -> TransferRequest:
 
 
 def refused(rig: Rig, algorithm: str, outcome: Outcome) -> bool:
-    """Whether the backend does not claim an algorithm; then it has to have refused the request."""
+    """Whether the backend does not claim an algorithm; it must then have refused the request."""
     if algorithm in rig.backend.capabilities.checksums:
         return False
     must_be_refused(outcome, f"a checksum by {algorithm} is refused")
@@ -47,7 +47,7 @@ class ChecksumLaws:
 
     @pytest.mark.parametrize("algorithm", CHECKSUMS)
     def test_a_file_of_the_right_checksum_arrives(self, rig: Rig, algorithm: str) -> None:
-        """A file whose content has the checksum arrives; a backend that cannot tell refuses the request."""
+        """A file with the expected checksum arrives; a backend that cannot check it refuses the request."""
         rig.put(rig.source, "/f", CONTENT)
         outcome = run(rig, checked(transfer(rig, ("/f", "/f")), checksum(algorithm, CONTENT)))
         if not refused(rig, algorithm, outcome):
@@ -57,7 +57,7 @@ class ChecksumLaws:
     @pytest.mark.parametrize("verify", [True, False], ids=["verified", "unverified"])
     @pytest.mark.parametrize("algorithm", CHECKSUMS)
     def test_a_file_of_another_checksum_does_not(self, rig: Rig, algorithm: str, *, verify: bool) -> None:
-        """A file of another content fails, whatever verify_checksum says, and what was at the destination stays."""
+        """A file with other content fails, even without verify_checksum, and an existing destination stays."""
         rig.put(rig.source, "/f", OTHER)
         rig.put(rig.destination, "/old/f", b"old")
         request = transfer(rig, ("/f", "/old/f"), verify_checksum=verify)
@@ -70,7 +70,7 @@ class ChecksumLaws:
         require(rig.get(rig.destination, "/old/f") == b"old", "a file of another checksum replaces nothing")
 
     def test_each_item_has_its_own_checksum(self, rig: Rig) -> None:
-        """In one request some items may have checksums, by several algorithms, and others none."""
+        """In one request, some items may have checksums, of several algorithms, and others none."""
         known = rig.backend.capabilities.checksums
         needs(known, "checksums")
         for number in range(len(known) + 1):
@@ -97,7 +97,7 @@ class ChecksumLaws:
     def test_a_checksum_that_means_nothing_is_refused(
         self, rig: Rig, text: str, options: dict[str, bool | str]
     ) -> None:
-        """A checksum that is none, or that nothing would be compared with, is refused at submit."""
+        """An invalid checksum, or one that would not be compared with anything, is refused at submit."""
         rig.put(rig.source, "/d/f" if options.get("recursive") else "/d", CONTENT)
         outcome = run(rig, checked(transfer(rig, ("/d", "/d"), **options), text))
         must_be_refused(outcome, f"a checksum {text!r} with {options} is refused at submit")

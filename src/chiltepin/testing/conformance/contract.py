@@ -33,7 +33,7 @@ def config_of(rig: Rig) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 class ContractLaws:
-    """What `TransferBackend` promises, whatever is moved."""
+    """What `TransferBackend` guarantees, whatever is moved."""
 
     def test_it_has_all_methods(self, rig: Rig) -> None:
         """A backend has every method and attribute of the protocol."""
@@ -42,7 +42,7 @@ class ContractLaws:
         )
 
     def test_a_worker_backend_can_wait(self, rig: Rig) -> None:
-        """A backend that runs on a worker has wait, and its task ids are the submission ids."""
+        """A worker backend has the method wait, and its task ids are the submission ids."""
         if rig.backend.capabilities.runs_on != "worker":
             pytest.skip("This is a backend of a service: it has no wait.")
         require(isinstance(rig.backend, WorkerBackend), "a backend that runs on a worker has wait(handle, seconds)")
@@ -53,7 +53,7 @@ class ContractLaws:
         require(rig.backend.poll([handle])[0].state.final, "wait returns when the task has ended")
 
     def test_it_says_what_it_can(self, rig: Rig) -> None:
-        """Name and capabilities are plain and make sense."""
+        """Name and capabilities are plain data with valid values."""
         name, can = rig.backend.name, rig.backend.capabilities
         require(isinstance(name, str) and name.strip(), f"name is a text that names the backend, not {name!r}")
         require(isinstance(can, Capabilities), f"capabilities are a chiltepin.model.Capabilities, not {can!r}")
@@ -64,7 +64,7 @@ class ContractLaws:
         require(pickled(can, "a Capabilities") == can, "capabilities are the same after a pickle")
 
     def test_submission_ids_differ(self, rig: Rig) -> None:
-        """Every new submission id is another one."""
+        """Every new submission id is different."""
         ids = [rig.backend.new_submission_id() for _ in range(CROWD)]
         require(all(isinstance(one, str) and one for one in ids), "a submission id is a text that is not empty")
         require(len(set(ids)) == CROWD, "no submission id is made twice")
@@ -83,7 +83,7 @@ class ContractLaws:
         require(rig.settle(again).state is TaskState.SUCCEEDED, "a handle that was pickled names its task")
 
     def test_a_status_is_plain(self, rig: Rig) -> None:
-        """A status holds the handle that was asked for, no code on success, and survives a pickle."""
+        """A status contains the requested handle, has no code on success, and survives a pickle."""
         rig.put(rig.source, "/f", b"data")
         status = must_move(rig, ("/f", "/f"))
         require(pickled(status, "a status") == status, "a status is the same after a pickle")
@@ -93,7 +93,7 @@ class ContractLaws:
         )
 
     def test_one_submission_id_makes_one_task(self, rig: Rig) -> None:
-        """A repetition with the same submission id returns the first task, and moves nothing again."""
+        """A repetition with the same submission id returns the first task, and moves nothing twice."""
         rig.put(rig.source, "/f", b"first")
         request, submission_id = transfer(rig, ("/f", "/f")), rig.backend.new_submission_id()
         handle = rig.backend.submit(request, submission_id)
@@ -107,7 +107,7 @@ class ContractLaws:
         require(rig.get(rig.destination, "/f") == b"first", "a repetition of submit moves nothing again")
 
     def test_one_submission_id_makes_one_task_for_a_crowd(self, rig: Rig) -> None:
-        """Repetitions that come at the same moment from many threads make one task."""
+        """Repetitions at the same moment from many threads make one task."""
         rig.put(rig.source, "/f", b"data")
         request, submission_id = transfer(rig, ("/f", "/f")), rig.backend.new_submission_id()
         with ThreadPoolExecutor(CROWD) as crowd:
@@ -116,7 +116,7 @@ class ContractLaws:
         require(rig.settle(handles[0]).state is TaskState.SUCCEEDED, "a task that many have submitted succeeds")
 
     def test_a_refused_submission_made_no_task(self, rig: Rig) -> None:
-        """A submission that was refused has made no task: its id is free for the request that is put right."""
+        """A refused submission makes no task: its id can be used for the corrected request."""
         rig.put(rig.source, "/f", b"data")
         submission_id = rig.backend.new_submission_id()
         outside = transfer(rig, ("/f", "/a/../../f"))
@@ -127,7 +127,7 @@ class ContractLaws:
         require(rig.get(rig.destination, "/f") == b"data", "a request that was put right moves its file")
 
     def test_poll_keeps_the_order(self, rig: Rig) -> None:
-        """Poll answers every handle, in the order of the handles, as often as each was given."""
+        """Poll returns one status for each handle, in the order of the handles, also if one is repeated."""
         handles = []
         for name in ("a", "b", "c"):
             rig.put(rig.source, f"/{name}", b"data")
@@ -140,7 +140,7 @@ class ContractLaws:
         require(list(rig.backend.poll([])) == [], "poll of no handles returns no statuses")
 
     def test_an_unknown_task_is_lost(self, rig: Rig) -> None:
-        """An unknown task is LOST; that is no error, and does not spoil the answer about others."""
+        """An unknown task is LOST; this is not an error, and does not affect the statuses of others."""
         rig.put(rig.source, "/f", b"data")
         known = must_move(rig, ("/f", "/f")).handle
         missing = str(uuid.uuid4())
@@ -154,7 +154,7 @@ class ContractLaws:
         require(found.state is TaskState.SUCCEEDED, "a lost task does not change the status of another one")
 
     def test_a_final_state_stays(self, rig: Rig) -> None:
-        """A task that has ended keeps its status; to cancel it does no harm, however often."""
+        """A task that has ended keeps its status; cancelling it, once or more often, has no effect."""
         rig.put(rig.source, "/f", b"data")
         ended = must_move(rig, ("/f", "/f"))
         rig.backend.cancel(ended.handle)
@@ -194,7 +194,7 @@ class ContractLaws:
         require(files(rig, rig.source) == {"/f"} == files(rig), "close never deletes data")
 
     def test_from_config_contacts_nobody(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        """From_config makes a backend of plain data, and opens no connection for it."""
+        """From_config makes a backend from plain data without opening a connection."""
         endpoints, options = config_of(rig)
         reached = []
 
@@ -211,7 +211,7 @@ class ContractLaws:
         made.close()
 
     def test_from_config_refuses_what_it_does_not_know(self, rig: Rig) -> None:
-        """An option that the backend does not have is a ConfigError that names it."""
+        """An unknown option is a ConfigError whose message contains the option."""
         endpoints, options = config_of(rig)
         more = {**options, "no_such_option": True}
         law = "from_config raises ConfigError for an option that it does not know"

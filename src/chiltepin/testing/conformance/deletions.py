@@ -37,7 +37,7 @@ class DeletionLaws:
 
     @pytest.mark.parametrize("folder", ["/d", "/d/"])
     def test_a_tree_goes(self, rig: Rig, folder: str) -> None:
-        """A folder is deleted with all that is in it, hidden files included."""
+        """A folder is deleted with its contents, including hidden files."""
         for path in ("/d/a", "/d/.hidden", "/d/sub/deep/c", "/kept"):
             rig.put(rig.destination, path, b"data")
         rig.mkdir(rig.destination, "/d/empty")
@@ -46,33 +46,33 @@ class DeletionLaws:
         require(status.files_done == 3, f"files_done counts the 3 deleted files; here {status.files_done}")  # noqa: PLR2004
 
     def test_one_request_deletes_many(self, rig: Rig) -> None:
-        """All paths of a request go, files and folders alike if it is recursive."""
+        """All paths of a request are deleted; with recursive, files and folders alike."""
         for path in ("/a", "/d/b", "/kept"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a", "/d", recursive=True)
         require(files(rig) == {"/kept"}, "all paths of a request are deleted, and no other")
 
     def test_a_folder_goes_only_with_recursive(self, rig: Rig) -> None:
-        """A folder without recursive does not go, and keeps all that is in it."""
+        """Without recursive, a folder is not deleted and keeps its contents."""
         rig.put(rig.destination, "/d/a", b"data")
         outcome = remove(rig, "/d")
         require(not outcome.succeeded, f"a folder is not deleted without recursive; here {outcome}")
         require(files(rig) == {"/d/a"}, "a folder that was not deleted keeps all that is in it")
 
     def test_a_missing_path_is_no_success(self, rig: Rig) -> None:
-        """Deleting what is not there does not succeed, and says FILE_NOT_FOUND."""
+        """Deleting a missing path fails with FILE_NOT_FOUND."""
         outcome = remove(rig, "/missing")
         require(not outcome.succeeded, f"deleting nothing is no success; here {outcome}")
         require(outcome.code == "FILE_NOT_FOUND", f"deleting nothing says FILE_NOT_FOUND; here {outcome}")
 
     def test_a_missing_path_may_be_ignored(self, rig: Rig) -> None:
-        """With ignore_missing, what is not there counts as deleted, and what is there goes."""
+        """With ignore_missing, a missing path counts as deleted, and existing paths are deleted."""
         rig.put(rig.destination, "/a", b"data")
         must_remove(rig, "/missing", "/a", ignore_missing=True)
         require(files(rig) == set(), "ignore_missing deletes what is there")
 
     def test_a_pattern_is_a_name(self, rig: Rig) -> None:
-        """A path with the letters of a pattern means the file of that name only."""
+        """Without globs, a path with the characters of a pattern means only the file with that name."""
         for path in ("/a[1].txt", "/a1.txt", "/*", "/b"):
             rig.put(rig.destination, path, b"data")
         must_remove(rig, "/a[1].txt", "/*")
@@ -95,7 +95,7 @@ class DeletionLaws:
         ],
     )
     def test_a_pattern_is_a_pattern_with_globs(self, rig: Rig, pattern: str, gone: set[str]) -> None:
-        """With globs, the last name of a path is a pattern: what it matches goes, and nothing else."""
+        """With globs, the last name of a path is a pattern: its matches are deleted, and nothing else."""
         names = {"a.tmp", "b.tmp", "a*.tmp", "plain", ".hid.tmp", "folder/in.tmp", "folder/deep/in.tmp"}
         for path in (*(f"/d/{name}" for name in names), "/a.tmp", "/e/a.tmp"):
             rig.put(rig.destination, path, b"data")
@@ -141,7 +141,7 @@ class DeletionLaws:
 
     @pytest.mark.parametrize("root", ["/", "//", "/.", "/./", ".", "/a/..", "/a/../", "/missing/.."])
     def test_a_root_is_never_deleted(self, rig: Rig, root: str) -> None:
-        """However it is spelled, the root of an endpoint is refused, and nothing in it is deleted."""
+        """The root of an endpoint is refused in every spelling, and nothing in it is deleted."""
         if root == "." and rig.home(rig.destination).strip("/"):
             pytest.skip("The home of this endpoint is not its root.")
         rig.put(rig.destination, "/a/kept", b"data")
@@ -151,7 +151,7 @@ class DeletionLaws:
 
     @pytest.mark.parametrize("spelled", ["/self", "/self/", "/self/.", "/a/up/", "/self/a/up/", "/self/a/.."])
     def test_a_root_is_not_deleted_through_links(self, rig: Rig, spelled: str) -> None:
-        """A link that leads to the root of an endpoint may go itself; nothing in the root goes with it."""
+        """A link to the root of an endpoint may be deleted itself, but nothing in the root."""
         rig.put(rig.destination, "/a/kept", b"data")
         rig.link(rig.destination, "/self", ".")
         rig.link(rig.destination, "/a/up", "..")
@@ -167,7 +167,7 @@ class DeletionLaws:
         require(files(rig) == {"/a/kept"}, "an empty path deletes nothing")
 
     def test_a_root_beside_others_is_refused(self, rig: Rig) -> None:
-        """A request with a root among its paths deletes nothing that is below the root but was not named."""
+        """A request with a root among its paths deletes nothing below the root that it does not name."""
         rig.put(rig.destination, "/a", b"data")
         rig.put(rig.destination, "/kept", b"data")
         outcome = remove(rig, "/a", "/", recursive=True)
@@ -175,7 +175,7 @@ class DeletionLaws:
         require("/kept" in files(rig), "a root among the paths deletes nothing")
 
     def test_a_link_goes_itself(self, rig: Rig) -> None:
-        """Deleting a link, alone or in a tree, removes the link; what it leads to stays."""
+        """Deleting a link, alone or in a tree, removes the link but not its target."""
         rig.put(rig.destination, "/precious/f", b"data")
         rig.link(rig.destination, "/alone", "precious")
         rig.link(rig.destination, "/to-file", "precious/f")

@@ -1,4 +1,4 @@
-"""Laws about ``delete_destination_extra``: files that only the destination folder has are removed."""
+"""Laws about ``delete_destination_extra``: files that exist only in the destination folder are removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DestinationExtraLaws"]
 
-#: Files that only the destination folder has.
+#: Files that exist only in the destination folder.
 EXTRA = ("/extra", "/.hidden", "/sub/extra", "/gone/extra", "/gone/deeper/extra")
 
 
@@ -35,7 +35,7 @@ def mirror(rig: Rig, *pairs: tuple[str, str], **options: Any) -> Outcome:
 
 
 def must_mirror(rig: Rig, **options: Any) -> None:
-    """Move ``/d`` to ``/e`` with the option, which has to succeed."""
+    """Move ``/d`` to ``/e`` with the option; the transfer must succeed."""
     must_move(rig, ("/d", "/e"), recursive=True, delete_destination_extra=True, **options)
 
 
@@ -60,7 +60,7 @@ class DestinationExtraLaws:
     """What ``delete_destination_extra`` does, and what it never does."""
 
     def test_what_is_too_much_goes(self, rig: Rig) -> None:
-        """What is not in the source folder is removed from the destination folder, and nothing else anywhere."""
+        """Files that are not in the source folder are removed from the destination folder, and nothing else."""
         plant(rig)
         if not rig.backend.capabilities.deletes_extra:
             outcome = mirror(rig, ("/d", "/e"))
@@ -78,7 +78,7 @@ class DestinationExtraLaws:
         require(files(rig, rig.source) == {"/d/f", "/d/sub/f"}, "nothing is removed from the source")
 
     def test_it_goes_into_a_new_folder_too(self, rig: Rig) -> None:
-        """Where the destination folder is new there is nothing to remove, and everything arrives."""
+        """If the destination folder is new, nothing is removed, and everything arrives."""
         needs_it(rig)
         rig.put(rig.source, "/d/sub/f", b"new")
         must_mirror(rig)
@@ -94,7 +94,7 @@ class DestinationExtraLaws:
         require(files(rig) == {"/f"}, "what is in a root and not at the source is removed")
 
     def test_an_empty_source_empties(self, rig: Rig) -> None:
-        """A source folder that is there, and in which nothing is, leaves nothing in the destination folder."""
+        """With an existing, empty source folder, everything in the destination folder is removed."""
         needs_it(rig)
         needs_empty_folder(rig, rig.source, "/d/")
         rig.put(rig.destination, "/e/sub/extra", b"extra")
@@ -103,7 +103,7 @@ class DestinationExtraLaws:
 
     @pytest.mark.parametrize("level", ["exists", "size"])
     def test_what_a_sync_level_leaves_alone_stays(self, rig: Rig, level: str) -> None:
-        """What is not moved because it is there already is not too much."""
+        """A file that a sync level skips is not extra."""
         needs_it(rig)
         needs(level in rig.backend.capabilities.sync_levels, f"sync level {level!r}")
         plant(rig)
@@ -112,7 +112,7 @@ class DestinationExtraLaws:
         require("/e/sub/extra" not in files(rig), "what is too much beside it goes")
 
     def test_what_filters_leave_out_stays(self, rig: Rig) -> None:
-        """What the filters leave out is kept, be it at the source or not; or the request is refused."""
+        """Files that the filters exclude stay, at the source or not; or the request is refused."""
         needs_it(rig)
         needs(rig.backend.capabilities.filters, "filters")
         rig.put(rig.source, "/d/f.nc", b"new")
@@ -136,7 +136,7 @@ class DestinationExtraLaws:
         require(found == stay | {"/e/f.nc"}, f"what the filters let through and is too much goes; here is {found}")
 
     def test_after_a_fault_nothing_goes(self, rig: Rig) -> None:
-        """Where a file could not be moved, nothing at all is removed."""
+        """If a file could not be moved, nothing is removed."""
         needs_it(rig)
         before = plant(rig)
         rig.put(rig.source, "/d/taken", b"new")
@@ -151,7 +151,7 @@ class DestinationExtraLaws:
         require(not gone, f"nothing is removed unless everything was moved; here {gone}")
 
     def test_a_missing_source_removes_nothing(self, rig: Rig) -> None:
-        """A source that is not there removes nothing: it may be a wrong path, or a disk that is not mounted."""
+        """A missing source removes nothing: it may be a wrong path, or an unmounted disk."""
         needs_it(rig)
         before = plant(rig)
         outcome = mirror(rig, ("/missing", "/e"))
@@ -159,7 +159,7 @@ class DestinationExtraLaws:
         require(files(rig) == before, "a missing source removes nothing")
 
     def test_a_listing_that_leaves_something_out_removes_nothing(self, rig: Rig) -> None:
-        """Where something in the source folder cannot be listed or had, nothing is removed, and a success skips it."""
+        """If an entry of the source folder cannot be listed or read, nothing is removed; a success skips the entry."""
         needs_it(rig)
         before = plant(rig)
         rig.spoil(rig.source, "/d")
@@ -171,7 +171,7 @@ class DestinationExtraLaws:
         require(told, f"what cannot be listed or had fails, or is counted in files_skipped; here {outcome}")
 
     def test_a_source_inside_the_destination_stays(self, rig: Rig) -> None:
-        """A source folder that lies in its destination folder is not removed with what is too much there."""
+        """A source folder inside its destination folder is not removed with the extra files."""
         needs_it(rig)
         needs_writable_source(rig)
         rig.put(rig.source, "/all/d/f", b"data")
@@ -181,7 +181,7 @@ class DestinationExtraLaws:
         require({"/all/d/f", "/all/other"} <= files(rig, rig.source), "a source is never removed")
 
     def test_a_link_that_is_too_much_goes_itself(self, rig: Rig) -> None:
-        """A link that is too much is removed; what it leads to stays."""
+        """An extra link is removed, but not its target."""
         needs_it(rig)
         rig.put(rig.source, "/d/f", b"data")
         rig.put(rig.destination, "/kept/f", b"kept")
@@ -198,7 +198,7 @@ class DestinationExtraLaws:
     def test_more_than_one_folder_is_refused(
         self, rig: Rig, pairs: tuple[tuple[str, str], ...], options: dict[str, bool]
     ) -> None:
-        """Only of one folder what is too much can be told; anything else is refused at submit."""
+        """The option is for one folder; any other request with it is refused at submit."""
         before = plant(rig)
         outcome = mirror(rig, *pairs, **options)
         must_be_refused(outcome, "delete_destination_extra of anything but one folder is refused at submit")

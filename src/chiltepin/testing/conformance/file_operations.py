@@ -1,4 +1,4 @@
-"""Laws about what is done with a path at once, for a `FilesBackend`."""
+"""Laws about operations on a path without a task, for a `FilesBackend`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OUTSIDE = "/a/../../secret"
 
 
 def files_backend(rig: Rig) -> FilesBackend:
-    """Return the backend; a law is skipped if it is no `FilesBackend`."""
+    """Return the backend; skip the law if it is not a `FilesBackend`."""
     if not isinstance(rig.backend, FilesBackend):
         pytest.skip("This backend does nothing at once; see chiltepin.protocol.FilesBackend.")
     return rig.backend
 
 
 def renames(rig: Rig, path: str, new_path: str) -> None:
-    """Rename at the destination; a law is skipped if its store cannot."""
+    """Rename at the destination; skip the law if the store cannot rename."""
     try:
         files_backend(rig).rename(rig.destination, path, new_path)
     except UnsupportedOptionError:
@@ -39,7 +39,7 @@ class FileOperationLaws:
     """What ``stat``, ``mkdir``, ``rename`` and ``checksum`` do."""
 
     def test_one_path_is_what_the_listing_says(self, rig: Rig) -> None:
-        """Stat tells of a file and of a folder what ls tells; the root is a folder."""
+        """Stat returns the same entry as ls for a file and a folder; the root is a folder."""
         backend = files_backend(rig)
         rig.put(rig.source, "/d/file", b"12345")
         (file,) = backend.ls(rig.source, "/d")
@@ -50,7 +50,7 @@ class FileOperationLaws:
         require(backend.stat(rig.source, "/").kind == "dir", "the root is a folder")
 
     def test_a_missing_path_is_not_found(self, rig: Rig) -> None:
-        """Stat and rename of what is not there are a PathNotFoundError."""
+        """Stat and rename of a missing path raise PathNotFoundError."""
         backend = files_backend(rig)
         rig.put(rig.source, "/f", b"data")
         law = "stat of what is not there raises PathNotFoundError"
@@ -59,7 +59,7 @@ class FileOperationLaws:
         must_raise(PathNotFoundError, lambda: renames(rig, "/missing", "/new"), law)
 
     def test_a_folder_is_made(self, rig: Rig) -> None:
-        """Mkdir makes one empty folder; a name in use is an error with the code FILE_EXISTS."""
+        """Mkdir creates one empty folder; an existing name is an error with the code FILE_EXISTS."""
         backend = files_backend(rig)
         needs_empty_folder(rig, rig.destination, "/d/")
         backend.mkdir(rig.destination, "/d/new")
@@ -71,7 +71,7 @@ class FileOperationLaws:
         require(rig.get(rig.destination, "/d/file") == b"data", "mkdir changes nothing that exists")
 
     def test_a_file_is_renamed(self, rig: Rig) -> None:
-        """Rename gives a file its new path, in another folder too, with the same content."""
+        """Rename gives a file its new path, also in another folder, with the same content."""
         rig.put(rig.destination, "/a/old", b"data")
         rig.put(rig.destination, "/b/other", b"other")
         renames(rig, "/a/old", "/b/new")
@@ -79,7 +79,7 @@ class FileOperationLaws:
         require(found == (None, b"data"), f"the file has its new path, and not the old one; here {found}")
 
     def test_a_folder_is_renamed(self, rig: Rig) -> None:
-        """Rename moves a folder with all that is in it; into itself is an error."""
+        """Rename moves a folder with its contents; a rename into itself is an error."""
         rig.put(rig.destination, "/old/deep/f", b"data")
         law = "a folder is not renamed into itself"
         must_raise(BackendError, lambda: renames(rig, "/old", "/old/deep/new"), law)
@@ -88,7 +88,7 @@ class FileOperationLaws:
         require(not any(path.startswith("/old") for path in rig.tree(rig.destination)), "the old folder is gone")
 
     def test_nothing_is_replaced(self, rig: Rig) -> None:
-        """Rename onto what exists is an error with the code FILE_EXISTS, and both stay."""
+        """Rename to an existing path is an error with the code FILE_EXISTS, and both entries stay."""
         for path in ("/f", "/g", "/d/h"):
             rig.put(rig.destination, path, path.encode())
         for path, new_path in (("/f", "/g"), ("/f", "/d"), ("/d", "/f")):
@@ -119,7 +119,7 @@ class FileOperationLaws:
         require(rig.get(rig.destination, "/f") == b"data", "the root stays")
 
     def test_a_checksum_is_that_of_the_content(self, rig: Rig) -> None:
-        """Checksum reads a file, also an empty one; a folder is an error."""
+        """Checksum works for a file, also an empty one; a folder is an error."""
         backend = rig.backend
         if not isinstance(backend, ContentBackend):
             pytest.skip("This backend reads no files; see chiltepin.protocol.ContentBackend.")

@@ -1,4 +1,4 @@
-"""Laws about moving what is in a folder."""
+"""Laws about moving the contents of a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FolderLaws:
     @pytest.mark.parametrize("goal", ["/e", "/e/"])
     @pytest.mark.parametrize("origin", ["/d", "/d/"])
     def test_what_is_in_a_folder_goes_into_the_other(self, rig: Rig, origin: str, goal: str) -> None:
-        """The contents of a folder go into the destination folder, whatever the slashes at the end."""
+        """The contents of a folder arrive in the destination folder, with or without a trailing slash."""
         plant(rig, "/d")
         rig.put(rig.source, "/beside", b"not asked for")
         status = must_move(rig, (origin, goal), recursive=True)
@@ -38,7 +38,7 @@ class FolderLaws:
         require(status.files_done == len(TREE), f"files_done counts {len(TREE)} files; here it is {status.files_done}")
 
     def test_a_tree_merges(self, rig: Rig) -> None:
-        """In a destination folder that exists, files without a counterpart stay, and the others are replaced."""
+        """In an existing destination folder, files without a counterpart stay, and the others are replaced."""
         plant(rig, "/d")
         rig.put(rig.destination, "/e/sub/stays", b"stays")
         rig.put(rig.destination, "/e/sub/two", b"old and longer")
@@ -47,7 +47,7 @@ class FolderLaws:
         require(rig.get(rig.destination, "/e/sub/two") == b"22", "what has a counterpart in the source is replaced")
 
     def test_an_empty_folder_is_kept(self, rig: Rig) -> None:
-        """Empty folders of a tree are made at the destination."""
+        """Empty folders of a tree are created at the destination."""
         rig.put(rig.source, "/d/f", b"data")
         needs_empty_folder(rig, rig.source, "/d/sub/empty/")
         needs_empty_folder(rig, rig.destination, "/e/there/")
@@ -55,14 +55,14 @@ class FolderLaws:
         require({"/e/f", "/e/sub/empty/"} <= rig.tree(rig.destination), "an empty folder is made at the destination")
 
     def test_a_folder_of_nothing_is_a_folder(self, rig: Rig) -> None:
-        """A source folder in which nothing is makes the destination folder."""
+        """With an empty source folder, the destination folder is created."""
         needs_empty_folder(rig, rig.source, "/d/")
         needs_empty_folder(rig, rig.destination, "/there/")
         must_move(rig, ("/d", "/e"), recursive=True)
         require(rig.tree(rig.destination) == {"/e/", "/there/"}, "a transfer of an empty folder makes an empty folder")
 
     def test_a_root_can_be_moved(self, rig: Rig) -> None:
-        """The root of an endpoint is a folder like any other, for reading and for writing into."""
+        """The root of an endpoint is a folder like any other, as source and as destination."""
         plant(rig, "")
         must_move(rig, ("/", "/"), recursive=True)
         require(files(rig) == set(TREE), "what is in a root goes into a root")
@@ -76,14 +76,14 @@ class FolderLaws:
         require(files(rig) == expected, "the contents of each folder go into its own destination")
 
     def test_a_file_is_no_folder(self, rig: Rig) -> None:
-        """A file with recursive does not succeed and moves nothing."""
+        """With recursive, a transfer of a file fails and moves nothing."""
         rig.put(rig.source, "/f", b"data")
         outcome = move(rig, ("/f", "/x"), recursive=True)
         require(not outcome.succeeded, f"a file does not move with recursive; here {outcome}")
         require(files(rig) == set(), "a file with recursive moves nothing")
 
     def test_a_folder_does_not_replace_a_file(self, rig: Rig) -> None:
-        """A folder that would have to go into a file does not succeed, and the file stays."""
+        """A folder cannot replace a file: the transfer fails, and the file stays."""
         plant(rig, "/d")
         rig.put(rig.destination, "/taken", b"kept")
         outcome = move(rig, ("/d", "/taken"), recursive=True)
@@ -91,7 +91,7 @@ class FolderLaws:
         require(rig.get(rig.destination, "/taken") == b"kept", "a file in the place of a folder stays as it was")
 
     def test_links_in_a_tree_are_skipped(self, rig: Rig) -> None:
-        """A link inside a tree is neither followed nor made anew."""
+        """A link inside a tree is neither followed nor recreated."""
         plant(rig, "/d")
         rig.put(rig.source, "/elsewhere/secret", b"secret")
         rig.link(rig.source, "/d/to-folder", "../elsewhere")
@@ -100,7 +100,7 @@ class FolderLaws:
         require(files(rig) == {"/e" + path for path in TREE}, "links inside a tree are left out")
 
     def test_a_link_that_is_named_is_followed(self, rig: Rig) -> None:
-        """A link that is the source itself stands for what it leads to."""
+        """A link that is the source itself is followed."""
         plant(rig, "/d")
         rig.link(rig.source, "/to-file", "d/one")
         rig.link(rig.source, "/to-folder", "d")

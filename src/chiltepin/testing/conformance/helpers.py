@@ -1,4 +1,4 @@
-"""Requests of the laws to a backend, and the checks of what comes of them."""
+"""Requests that the laws make to a backend, and checks of their outcomes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def pickled(value: T, what: str) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The outcome of a request: the last status of the task, live if it would never end, or why no task was made."""
+    """The outcome of a request: the last status of the task, live if it never ended, or the error of the submission."""
 
     status: TaskStatus | None = None
     error: ChiltepinError | None = None
@@ -82,12 +82,12 @@ class Outcome:
 
     @property
     def succeeded(self) -> bool:
-        """Whether there is a task, and it has done everything."""
+        """Whether a task exists and has done everything."""
         return self.state is TaskState.SUCCEEDED
 
     @property
     def code(self) -> str:
-        """Why it did not succeed, as a code of Globus; an error without a code has that of its class."""
+        """Code of Globus for the failure; an error without a code has that of its class."""
         if self.status is not None:
             return self.status.code
         if isinstance(self.error, PathNotFoundError):
@@ -114,7 +114,7 @@ def deletion(rig: Rig, *paths: str, **options: Any) -> DeleteRequest:
 
 
 def run(rig: Rig, request: Request) -> Outcome:
-    """Submit, let time pass, and return the outcome; a task that would not end is cancelled."""
+    """Submit, let time pass, and return the outcome; a task that does not end is cancelled."""
     try:
         handle = rig.backend.submit(request, rig.backend.new_submission_id())
     except ChiltepinError as err:
@@ -137,7 +137,7 @@ def remove(rig: Rig, *paths: str, **options: Any) -> Outcome:
 
 
 def must_move(rig: Rig, *pairs: tuple[str, str], **options: Any) -> TaskStatus:
-    """Run a transfer that has to succeed."""
+    """Run a transfer that must succeed."""
     return _success(move(rig, *pairs, **options), f"a transfer of {pairs}")
 
 
@@ -147,7 +147,7 @@ def must_be_refused(outcome: Outcome, law: str) -> None:
 
 
 def must_raise(kind: type[E] | tuple[type[E], ...], call: Callable[[], object], law: str) -> E:
-    """Return the error of a call that has to raise one of its kind; anything else breaks the law."""
+    """Return the error of a call that must raise one of these classes; anything else breaks the law."""
     try:
         call()
     except kind as err:
@@ -160,7 +160,7 @@ def must_raise(kind: type[E] | tuple[type[E], ...], call: Callable[[], object], 
 
 
 def must_remove(rig: Rig, *paths: str, **options: Any) -> TaskStatus:
-    """Run a deletion that has to succeed."""
+    """Run a deletion that must succeed."""
     return _success(remove(rig, *paths, **options), f"a deletion of {paths}")
 
 
@@ -177,14 +177,14 @@ def needs(claimed: object, what: str) -> None:
 
 
 def needs_empty_folder(rig: Rig, endpoint: str, folder: str) -> None:
-    """Make an empty folder, whose path ends in ``/``; skip the law in a store that has no empty folders."""
+    """Create an empty folder, whose path ends in ``/``; skip the law in a store without empty folders."""
     rig.mkdir(endpoint, folder)
     if folder not in rig.tree(endpoint):
         pytest.skip(f"The store of {endpoint!r} has no empty folders.")
 
 
 def needs_writable_source(rig: Rig) -> None:
-    """Skip the law where nothing can be written to the source endpoint."""
+    """Skip the law if nothing can be written to the source endpoint."""
     if rig.source_is_read_only:
         pytest.skip(f"Nothing can be written to {rig.source!r}.")
 

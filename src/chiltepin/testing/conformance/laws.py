@@ -41,7 +41,7 @@ class BackendLaws(
 ):
     """The laws of a backend; subclass it under a name that pytest collects, and override `rig`.
 
-    Each test is one law, told by its docstring. `chiltepin.protocol` and `chiltepin.model` are where they come from.
+    Each test is one law, which its docstring states. The laws follow from `chiltepin.protocol` and `chiltepin.model`.
     """
 
     @pytest.fixture

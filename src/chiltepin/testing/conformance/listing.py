@@ -22,7 +22,7 @@ class ListingLaws:
 
     @pytest.mark.parametrize("folder", ["/d", "/d/", "/./d", "/x/../d"])
     def test_a_folder_is_listed(self, rig: Rig, folder: str) -> None:
-        """Ls tells name, kind and size of each entry of one folder, hidden ones included."""
+        """Ls returns name, kind and size of each entry of one folder, including hidden ones."""
         rig.put(rig.source, "/d/file", b"12345")
         rig.put(rig.source, "/d/.hidden", b"")
         rig.put(rig.source, "/d/two words", b"1")
@@ -40,7 +40,7 @@ class ListingLaws:
         require(utc, f"the time of an entry is in UTC, or None; here {entry.modified!r}")
 
     def test_what_was_moved_is_listed(self, rig: Rig) -> None:
-        """Ls tells what is there now, not what was there when it was asked before."""
+        """Ls returns the present entries, not those of an earlier call."""
         rig.put(rig.source, "/d/a", b"1")
         before = {entry.name for entry in rig.backend.ls(rig.source, "/d")}
         rig.put(rig.source, "/d/b", b"1")
@@ -48,23 +48,23 @@ class ListingLaws:
         require((before, after) == ({"a"}, {"a", "b"}), "ls keeps no listing of before")
 
     def test_an_empty_folder_is_listed(self, rig: Rig) -> None:
-        """Ls of a folder in which nothing is returns nothing."""
+        """Ls of an empty folder returns nothing."""
         needs_empty_folder(rig, rig.source, "/d/")
         require(list(rig.backend.ls(rig.source, "/d")) == [], "ls of an empty folder returns no entries")
 
     def test_a_missing_folder_is_not_found(self, rig: Rig) -> None:
-        """Ls of what is not there is a PathNotFoundError."""
+        """Ls of a missing path raises PathNotFoundError."""
         rig.put(rig.source, "/f", b"data")
         law = "ls of what is not there raises PathNotFoundError"
         must_raise(PathNotFoundError, lambda: rig.backend.ls(rig.source, "/missing"), law)
 
     def test_a_file_cannot_be_listed(self, rig: Rig) -> None:
-        """Ls of a file is a BackendError."""
+        """Ls of a file raises BackendError."""
         rig.put(rig.source, "/f", b"data")
         must_raise(BackendError, lambda: rig.backend.ls(rig.source, "/f"), "ls of a file raises a BackendError")
 
     def test_a_link_is_a_link(self, rig: Rig) -> None:
-        """Ls tells a link as a link, whatever it leads to."""
+        """Ls returns a link as a link, whatever its target."""
         rig.put(rig.source, "/d/file", b"12345")
         rig.link(rig.source, "/to-folder", "d")
         rig.link(rig.source, "/to-file", "d/file")

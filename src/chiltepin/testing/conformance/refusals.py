@@ -62,7 +62,7 @@ MISTAKES: dict[str, tuple[type[ChiltepinError], Callable[[Rig], Any]]] = {
 
 
 def refusal(rig: Rig, mistake: str) -> ChiltepinError:
-    """Return the error of a mistake; anything but an error of its class breaks the law."""
+    """Return the error of a mistake; anything but an error of the given class breaks the law."""
     kind, call = MISTAKES[mistake]
     rig.put(rig.source, "/f", b"data")
     return must_raise(kind, lambda: call(rig), f"{mistake} raises {kind.__name__}")
@@ -107,14 +107,14 @@ class RefusalLaws:
 
     @pytest.mark.parametrize("mistake", MISTAKES)
     def test_a_mistake_has_its_error(self, rig: Rig, mistake: str) -> None:
-        """What cannot be done raises the error that says so, in a sentence, and moves nothing."""
+        """A request that cannot be done raises the right error, with a sentence, and moves nothing."""
         error = refusal(rig, mistake)
         require(" " in str(error).strip(), f"the message for {mistake} is a sentence, not {str(error)!r}")
         require(files(rig) == set(), f"{mistake} moves nothing")
 
     @pytest.mark.parametrize("mistake", MISTAKES)
     def test_an_error_is_plain(self, rig: Rig, mistake: str) -> None:
-        """An error survives a pickle, and neither it nor what it was raised from holds an object of an SDK."""
+        """An error survives a pickle, and neither it nor its causes contain an object of an SDK."""
         error = refusal(rig, mistake)
         again = pickled(error, f"the error for {mistake}")
         same = type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
@@ -125,13 +125,13 @@ class RefusalLaws:
         )
 
     def test_an_unknown_endpoint_is_named(self, rig: Rig) -> None:
-        """The error for an unknown endpoint holds the name that was given."""
+        """The error for an unknown endpoint contains the name that was given."""
         error = refusal(rig, "unknown destination")
         require(getattr(error, "endpoint", "") == NOWHERE, "EndpointNotFoundError.endpoint is the name that was given")
         require(NOWHERE in str(error), "the message for an unknown endpoint names it")
 
     def test_too_many_items_are_refused(self, rig: Rig) -> None:
-        """A request with more items than the backend can take is refused at submit, and nothing of it moves."""
+        """A request with more items than the backend accepts is refused at submit, and nothing is moved."""
         most = rig.backend.capabilities.max_items
         if most is None:
             pytest.skip("The capabilities of this backend set no limit to the items of a request.")
@@ -144,7 +144,7 @@ class RefusalLaws:
 
     @pytest.mark.parametrize("option", OPTIONS)
     def test_an_option_is_supported_or_refused(self, rig: Rig, option: str) -> None:
-        """An option that the capabilities do not name is refused at submit, and nothing moves; any other works."""
+        """An option that the capabilities do not include is refused at submit, and moves nothing; any other works."""
         rig.put(rig.source, "/f", b"data")
         rig.put(rig.destination, "/g", b"data")
         request = deletion(rig, "/g") if option in ("globs", "local_user") else transfer(rig, ("/f", "/f"))
@@ -156,7 +156,7 @@ class RefusalLaws:
         require(files(rig) == {"/g"}, f"a request that is refused because of {option} does nothing")
 
     def test_a_submission_id_of_the_caller_counts(self, rig: Rig) -> None:
-        """A request with a submission id is refused at submit, or is the task that has this id."""
+        """A request with a submission id is refused at submit, or returns the task with this id."""
         rig.put(rig.source, "/f", b"data")
         submission_id = rig.backend.new_submission_id()
         request = replace(transfer(rig, ("/f", "/f")), submission_id=submission_id)
@@ -172,7 +172,7 @@ class RefusalLaws:
         must_raise(BackendError, lambda: rig.backend.submit(other, submission_id), law)
 
     def test_a_relative_path_counts_from_home(self, rig: Rig) -> None:
-        """A relative path, and one under ``~``, counts from the home folder of its endpoint."""
+        """A relative path, and one that begins with ``~``, starts at the home folder of its endpoint."""
         home, there = rig.home(rig.source).rstrip("/"), rig.home(rig.destination).rstrip("/")
         rig.put(rig.source, f"{home}/a/f", b"data")
         must_move(rig, ("a/f", "~/g"), ("~/a/f", "b/h"))
@@ -181,7 +181,7 @@ class RefusalLaws:
         require(names == {"f"}, "ls of a relative path counts from home")
 
     def test_dots_are_resolved_by_their_letters(self, rig: Rig) -> None:
-        """``/missing/../d/./f`` is ``/d/f``, whether there is anything called missing or not."""
+        """``/missing/../d/./f`` is ``/d/f``, whether or not ``missing`` exists."""
         rig.put(rig.source, "/d/f", b"data")
         must_move(rig, ("/missing/../d/./f", "/x/../y//f"))
         require(files(rig) == {"/y/f"}, "dots are resolved before anything looks at a disk")

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FolderRig", "Rig"]
 
-#: Seconds between two times that FAT keeps, which is the coarsest of all.
+#: Precision of times on FAT in seconds, the coarsest of all.
 _COARSEST = 2.0
 
 
 class Rig(ABC):
     """A backend under test with two empty endpoints.
 
-    `put`, `get`, `mkdir` and `tree` have to be written; they must not use the backend. The others are optional: those
-    for time if the backend does not use the time of this machine, and `link`, `modified` and `hold` for some laws.
-    Every path here is absolute and counts from the root of its endpoint.
+    Implement `put`, `get`, `mkdir` and `tree` without using the backend. The other methods are optional: those for time
+    are needed if the backend does not use the time of this machine, and `link`, `modified` and `hold` for some laws.
+    Every path is absolute and starts at the root of its endpoint.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Rig(ABC):
     #: Seconds of the backend's time between two polls of a task of a service.
     interval: float = 0.25
 
-    #: How many polls a task gets until it has to end.
+    #: Number of polls until which a task must end.
     looks: int = 240
 
     #: A live task with the same fault at so many polls in a row counts as stuck.
@@ -80,7 +80,7 @@ class Rig(ABC):
         content : bytes
             The content.
         modified : float or None
-            Its modification time in seconds since 1970; None means any. Where no time can be set, call `lacks`.
+            Its modification time in seconds since 1970; None: any. If no time can be set, call `lacks`.
         """
 
     @abstractmethod
@@ -117,11 +117,11 @@ class Rig(ABC):
         self.lacks("permission bits that are kept", "mode")
 
     def put_untold(self, endpoint: str, path: str, content: bytes) -> None:  # noqa: ARG002 - for rigs that can
-        """Write a file whose size the store does not tell before it is read."""
-        self.lacks("files of untold sizes", "put_untold")
+        """Write a file whose size the store does not report before it is read."""
+        self.lacks("files of unknown sizes", "put_untold")
 
     def spoil(self, endpoint: str, folder: str) -> None:  # noqa: ARG002 - for rigs that can
-        """Put something into a folder that its store cannot list, or lists and cannot give."""
+        """Put an entry into a folder that its store cannot list, or lists but cannot read."""
         self.lacks("entries that cannot be had", "spoil")
 
     def hold(self) -> AbstractContextManager[None]:
@@ -146,8 +146,8 @@ class Rig(ABC):
         Returns
         -------
         TaskStatus
-            A live one, if the task did not end within `looks` polls, or keeps the same fault: a service may retry for a
-            day what cannot succeed (docs.globus.org, "Task Behavior", 3).
+            A live status if the task did not end within `looks` polls or keeps the same fault: a service may retry for
+            a day what cannot succeed (docs.globus.org, "Task Behavior", 3).
         """
         status, code, same = self.backend.poll([handle])[0], "", 0
         for _ in range(self.looks):

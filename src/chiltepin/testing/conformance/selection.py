@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SelectionLaws"]
 
-#: A modification time of long ago, in seconds since 1970.
+#: An old modification time, in seconds since 1970.
 THEN = 1_600_000_000.0
 HOUR = 3600.0
 
-#: Level, content of the destination, how much younger it is than the source (None: of no interest), left alone or not.
+#: Level, content of the destination, by how much it is younger than the source (None: irrelevant), skipped or not.
 CASES = [
     ("exists", b"x", None, True),
     ("size", b"atad", None, True),
@@ -66,22 +66,20 @@ class SelectionLaws:
     def test_a_sync_level_decides(
         self, rig: Rig, level: SyncLevel, old: bytes, younger: float | None, *, left: bool
     ) -> None:
-        """Each sync level leaves alone what it takes for the same, and writes the rest anew."""
+        """Each sync level skips the files that it considers equal, and replaces the others."""
         needs(level in rig.backend.capabilities.sync_levels, f"sync level {level!r}")
         rig.put(rig.source, "/f", b"data", modified=None if younger is None else THEN)
         rig.put(rig.destination, "/f", old, modified=None if younger is None else THEN + younger)
         status = must_move(rig, ("/f", "/f"), sync_level=level)
         found, expected = rig.get(rig.destination, "/f"), old if left else b"data"
-        deed = "leaves alone" if left else "writes anew"
-        require(found == expected, f"{level!r} {deed} {old!r} that is {younger} s younger than the source b'data'")
+        action = "skips" if left else "replaces"
+        require(found == expected, f"{level!r} {action} {old!r} that is {younger} s younger than the source b'data'")
         counts = (status.files_done, status.files_skipped)
-        require(
-            counts == ((0, 1) if left else (1, 0)), f"{level!r} {deed}, and counts it so; here done, skipped: {counts}"
-        )
+        require(counts == ((0, 1) if left else (1, 0)), f"{level!r} {action}, and counts this; done, skipped: {counts}")
 
     @pytest.mark.parametrize("level", SYNC_LEVELS)
     def test_a_sync_level_moves_what_is_missing(self, rig: Rig, level: SyncLevel) -> None:
-        """Whatever the sync level, a file of a tree that is not at the destination is moved."""
+        """With every sync level, a file of a tree that is missing at the destination is moved."""
         if level not in rig.backend.capabilities.sync_levels:
             outcome = move(rig, ("/d", "/d"), recursive=True, sync_level=level)
             must_be_refused(outcome, f"{level!r} is refused at submit")
@@ -104,7 +102,7 @@ class SelectionLaws:
         ids=["include some", "exclude some", "first match", "exclude folders", "include a folder"],
     )
     def test_filters_choose_files(self, rig: Rig, rules: tuple[FilterRule, ...], moved: set[str]) -> None:
-        """The first rule of its kind that matches the name of a file or folder decides, else it moves."""
+        """The first rule that matches the name of a file or folder decides; without a match it is moved."""
         for path in ("/a.nc", "/b.txt", "/sub.log/c.nc", "/sub.log/d.log", "/sub.log/t/deep.nc"):
             rig.put(rig.source, f"/d{path}", b"data")
         if not rig.backend.capabilities.filters:
@@ -119,7 +117,7 @@ class SelectionLaws:
             require(created == set(), f"{rules} create no folder that they exclude; here {created}")
 
     def test_what_cannot_be_read_is_skipped(self, rig: Rig) -> None:
-        """With skip_source_errors a missing source is skipped and named, and the rest arrives; or it is refused."""
+        """With skip_source_errors, a missing source is skipped and reported, and others arrive; or it is refused."""
         rig.put(rig.source, "/f", b"data")
         request = transfer(
             rig, ("/f", "/f"), ("/missing", "/g"), ("/no/f", "/h"), skip_source_errors=True, accept_skipped=True
@@ -142,7 +140,7 @@ class SelectionLaws:
         require(sorted(skipped) == ["/missing", "/no/f"], f"skipped_paths names what was skipped; here {skipped}")
 
     def test_a_tree_is_moved_but_for_what_cannot_be_read(self, rig: Rig) -> None:
-        """With skip_source_errors a file that may not be read is skipped; any other trouble with it is no success."""
+        """With skip_source_errors, an unreadable file is skipped; any other error with it is a failure."""
         needs("skip_source_errors" in rig.backend.capabilities.options, "skip_source_errors")
         rig.put(rig.source, "/d/sub/f", b"data")
         rig.spoil(rig.source, "/d")
@@ -171,7 +169,7 @@ class SelectionLaws:
         require(int(kept) == int(then), f"preserve_timestamp keeps the time {then}; here it is {kept}")
 
     def test_a_time_is_kept_or_refused(self, rig: Rig) -> None:
-        """With preserve_timestamp a file has the time of its source, or the request is refused and nothing moves."""
+        """With preserve_timestamp, a file has the time of its source, or the request is refused and moves nothing."""
         rig.put(rig.source, "/f", b"data")
         outcome = move(rig, ("/f", "/f"), preserve_timestamp=True)
         if isinstance(outcome.error, UnsupportedOptionError):

@@ -1,4 +1,4 @@
-"""Laws about tasks that are known by their ids, for a `TasksBackend`."""
+"""Laws about tasks by their ids, for a `TasksBackend`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN = "12345678-1234-1234-1234-123456789abc"
 
 
 def tasks_backend(rig: Rig) -> TasksBackend:
-    """Return the backend; a law is skipped if it is no `TasksBackend`."""
+    """Return the backend; skip the law if it is not a `TasksBackend`."""
     if not isinstance(rig.backend, TasksBackend):
         pytest.skip("This backend knows no tasks by their ids alone; see chiltepin.protocol.TasksBackend.")
     return rig.backend
@@ -35,10 +35,10 @@ def ended(rig: Rig, request: Request) -> TaskHandle:
 
 
 class TaskLaws:
-    """What ``tasks``, ``task`` and ``events`` tell."""
+    """What ``tasks``, ``task`` and ``events`` return."""
 
     def test_a_task_is_known_by_its_id(self, rig: Rig) -> None:
-        """Task tells of an id what poll tells of the handle, and when it was submitted and ended, in UTC."""
+        """Task returns the status that poll returns, and when the task was submitted and ended, in UTC."""
         backend = tasks_backend(rig)
         rig.put(rig.source, "/f", b"data")
         handle = ended(rig, transfer(rig, ("/f", "/g")))
@@ -51,7 +51,7 @@ class TaskLaws:
         require(all(moment.utcoffset() == timedelta(0) for moment in times), f"times are in UTC; here {times}")
 
     def test_all_tasks_are_listed(self, rig: Rig) -> None:
-        """Tasks tells of each task once, the newest first."""
+        """Tasks yields each task once, the newest first."""
         backend = tasks_backend(rig)
         rig.put(rig.source, "/f", b"data")
         first = ended(rig, transfer(rig, ("/f", "/g")))
@@ -64,13 +64,13 @@ class TaskLaws:
         require(found == expected, f"tasks lists the newest first: {expected}; here {found}")
 
     def test_an_unknown_id_is_not_found(self, rig: Rig) -> None:
-        """Task and events of an id that the service does not know are a PathNotFoundError."""
+        """Task and events raise PathNotFoundError for an id that the service does not know."""
         backend = tasks_backend(rig)
         must_raise(PathNotFoundError, lambda: backend.task(UNKNOWN), "an unknown task is not found")
         must_raise(PathNotFoundError, lambda: backend.events(UNKNOWN, limit=10), "an unknown task has no events")
 
     def test_events_tell_what_happened(self, rig: Rig) -> None:
-        """Events tells the newest first, no more than asked for, with an error among those of a missing file."""
+        """Events returns the newest events first, at most the limit, with an error if a file is missing."""
         backend = tasks_backend(rig)
         handle = ended(rig, transfer(rig, ("/missing", "/g")))
         found = backend.events(handle.task_id, limit=100)

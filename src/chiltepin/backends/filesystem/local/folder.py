@@ -88,7 +88,7 @@ class LocalFolder:
 
     @cached_property
     def has_unknown_sizes(self) -> bool:
-        """Whether the sizes of its files are untold."""
+        """Whether the sizes of its files are unknown."""
         return has_unknown_sizes(self.device)
 
     def kept_time(self, mtime: int) -> int:

@@ -89,7 +89,7 @@ class LocalReader(OpenFile):
         self.facts = os.fstat(descriptor)
         if not stat.S_ISREG(self.facts.st_mode):
             raise Fault("NOT_A_FILE", f"{name} is neither a file nor a folder.")
-        self.size: int | None = None if self._is_untold() else self.facts.st_size
+        self.size: int | None = None if self._has_unknown_size() else self.facts.st_size
         self.mtime: float | None = Instant.of(self.facts)
 
     @property
@@ -101,7 +101,7 @@ class LocalReader(OpenFile):
         numbers = (facts.st_dev, facts.st_ino, self.size, facts.st_mtime_ns, facts.st_ctime_ns)
         return ":".join(map(str, (host_id(), *numbers)))
 
-    def _is_untold(self) -> bool:
+    def _has_unknown_size(self) -> bool:
         """Whether the size that the kernel tells is not that of the content, which is read to its end then."""
         if self.facts.st_blocks:
             return False

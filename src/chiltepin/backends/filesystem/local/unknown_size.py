@@ -18,7 +18,7 @@ _KINDS = frozenset(
 
 @cache
 def has_unknown_sizes(device: int) -> bool:
-    """Whether a device holds files whose sizes are untold; looked up once, in what is mounted."""
+    """Whether the files of a device have unknown sizes; read once from the list of mounts."""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:

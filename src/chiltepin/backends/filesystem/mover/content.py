@@ -1,4 +1,4 @@
-"""How the content of one file gets from a reader to a temporary file, and is proved to be there."""
+"""Copy the content of one file from a reader to a temporary file, and verify it there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _threads = threading.local()
 
 
 def _buffer(size: int) -> memoryview:
-    """Return memory of this thread, used again and again: new memory costs as much as the copying."""
+    """Return a buffer of this thread, which is reused: allocating memory costs as much as copying."""
     buffer: memoryview | None = getattr(_threads, "buffer", None)
     if buffer is None or len(buffer) < size:
         buffer = _threads.buffer = memoryview(bytearray(size))
@@ -32,7 +32,7 @@ def _buffer(size: int) -> memoryview:
 
 
 def digest_of(reader: Reader, check: Callable[[], object]) -> tuple[bytes, int]:
-    """Read a file from where it is to its end; return the digest and the number of its bytes."""
+    """Read a file from the current position to its end; return the digest and the number of bytes."""
     digest, size, block = xxhash.xxh3_128(), 0, _buffer(BLOCK)
     while count := reader.readinto(block):
         check()
@@ -42,9 +42,9 @@ def digest_of(reader: Reader, check: Callable[[], object]) -> tuple[bytes, int]:
 
 
 class _Turns:
-    """Lets the parts of a file, many of which are under way at once, do something one after the other.
+    """Lets the parts of a file, several of which are copied at once, do something one after the other.
 
-    They have to be begun in their order: then the one whose turn it is never waits for another.
+    The parts must be started in order: then the part whose turn it is never waits for another.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class _Turns:
 
     @contextmanager
     def turn(self, offset: int, count: int) -> Iterator[None]:
-        """Wait until all before a part have had their turn; raise what ended one of them."""
+        """Wait until all parts before this one have had their turn; raise the error of any of them."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None or self._at == offset)
             if self._error is not None:
@@ -66,7 +66,7 @@ class _Turns:
 
     @contextmanager
     def among(self) -> Iterator[None]:
-        """Tell the others if the part that is at work fails, so that they do not wait for it."""
+        """Notify the others if this part fails, so that they do not wait for it."""
         try:
             yield
         except BaseException as err:
@@ -124,7 +124,7 @@ class Content:
     def _in_order(self) -> int:
         """Copy block by block, then read back all of it."""
         digest, size, block, known = xxhash.xxh3_128(), 0, _buffer(BLOCK), self._reader.size
-        # Not until the end of the file: where the size is known, that is one call less, and `changed` sees more.
+        # Not until the end of the file: if the size is known, that is one call less, and `changed` detects more.
         while (known is None or size < known) and (count := self._reader.readinto(block)):
             self._temp_file.write(block[:count])
             self._passed(count)
@@ -157,15 +157,15 @@ class Content:
             self._copy_through_memory(offset, count)
 
     def _is_kept(self, offset: int, count: int) -> bool:
-        """Whether a dead run has left this part, and it is what the source holds now."""
+        """Whether a dead run has left this part, and the source still has the same content."""
         kept = self._temp_file.has_part(offset, count)
         if kept is None or self._reader.pinned:
             return kept is not None
-        # Clocks are coarse: a source that was rewritten may have the size and the times that it had.
+        # Clocks are coarse: a rewritten source may have the same size and times as before.
         return kept == self._digest(self._reader, offset, count)
 
     def _copy_through_memory(self, offset: int, count: int) -> None:
-        """Read a part, write it and read it back; a checksum of the whole takes it when its turn has come."""
+        """Read a part, write it and read it back; add it to the checksum of the file when its turn has come."""
         block = _buffer(count)
         if self._reader.read_at(offset, block) < count:
             raise self._has_changed()
@@ -177,7 +177,7 @@ class Content:
                 self._compare(offset, sent, xxhash.xxh3_128_digest(block[: written.read_at(offset, block)]))
 
     def _copied_at_once(self, offset: int, count: int) -> bool:
-        """Have the store copy a part by its shortest way; False if it has none."""
+        """Have the store copy a part in its fastest way; False if it has none."""
         if self._wish.verify and not self._proofs:
             digests = self._temp_file.copy_compared(self._reader, offset, count)
             if digests is not None:
@@ -186,8 +186,8 @@ class Content:
         return self._taken(offset, count)
 
     def _taken(self, offset: int, count: int) -> bool:
-        """Have the store copy a part by itself, and see that it is what it is at its origin; False if it cannot."""
-        # What the store itself proves is not given back, so that it has to pass by us for a checksum.
+        """Have the store copy a part by itself, and compare it with the source; False if it cannot."""
+        # What the store verifies itself is not returned, so that a checksum has to read it here.
         if (self._proofs and self._temp_file.verifies_writes) or not self._temp_file.copy_part(
             self._reader, offset, count, verify=self._wish.verify
         ):
@@ -214,7 +214,7 @@ class Content:
         return digest.digest()
 
     def _pass_proofs(self, offset: int, block: memoryview) -> None:
-        """Let the checksums of the whole go on with a part, when it is its turn."""
+        """Add a part to the checksums of the file, when it is its turn."""
         if self._proofs:
             with self._turns.turn(offset, len(block)):
                 for checksum in self._proofs:

@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 __all__ = ["delete", "delete_matching", "failed_deletion", "remove_files", "remove_tree"]
 
-#: Names that are removed before the folder is listed again: some disks (NFS) lose their place when entries go away
-#: while they are listed, and all names of a huge folder would not fit into memory.
+#: Names that are removed before the folder is listed again: some disks (NFS) lose their position when entries disappear
+#: during a listing, and all names of a huge folder would not fit into memory.
 LISTED = 20_000
 
-#: Names that are removed at once: few enough that a task which has to stop does so within a second.
+#: Names that are removed at once: few enough that a task that must stop does so within a second.
 CHUNK = 200
 
 
 class Goes(Protocol):
-    """Tells whether a file or folder of some name is removed."""
+    """Returns whether a file or folder with a name is removed."""
 
     def __call__(self, name: str, *, folder: bool) -> bool:
-        """Return False for what stays, with the folders above it."""
+        """Return False for an entry that stays, with the folders above it."""
 
 
 def failed_deletion(location: Location, _: Exception) -> str:
-    """Return what failed, to begin a sentence."""
+    """Return the beginning of the sentence about a failure."""
     return f"Deleting {location}"
 
 
 def delete(
     run: TaskRun, request: DeleteRequest, location: Location, roots: Roots, shard: ShardRun | None = None
 ) -> None:
-    """Remove one file, link or tree; with ``recursive``, both a file and a folder where they have one name.
+    """Remove one file, link or tree; with ``recursive``, both a file and a folder with the same name.
 
     A link is removed itself; what it points to stays. A place that is or holds a root is refused. Of a tree, only the
     folders of the ``shard`` are removed, if there is one.
@@ -231,7 +231,7 @@ class _Doomed:
     def _files(
         self, node: Node, folder: Folder, location: Location, folders: dict[str, None], stayed: set[str]
     ) -> Iterable[str]:
-        """Yield the names of what is to go from a folder; put those of the folders in it into ``folders``."""
+        """Yield the names to remove from a folder; add the names of its folders to ``folders``."""
         for name, kind in named(self._task, folder, temp_files=True):
             if self._goes is not None and not self._goes(name, folder=kind == "dir"):
                 node.kept = True
@@ -241,7 +241,7 @@ class _Doomed:
                 yield name
 
     def _kept_link(self, node: Node, folder: Folder, location: Location, name: str, stayed: set[str]) -> bool:
-        """Whether a link leads to a root, and has to stay."""
+        """Whether a link leads to a root, and must stay."""
         try:
             self._roots.refuse_link(folder, location.below(name))
         except Fault as err:
@@ -252,7 +252,7 @@ class _Doomed:
         return False
 
     def leave(self, node: Node) -> None:
-        """Remove an emptied folder, unless something had to stay in it."""
+        """Remove an emptied folder, unless something in it must stay."""
         location = self._top.below(*node.parts)
         if not node.kept:
             try:

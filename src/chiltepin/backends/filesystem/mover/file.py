@@ -32,7 +32,7 @@ __all__ = ["Copier", "copy_file", "refuse_temporary"]
 def copy_file(
     run: TaskRun, request: TransferRequest, origin: Location, goal: Location, roots: Roots, checksum: str = ""
 ) -> None:
-    """Copy one file to its whole new path, making the folders that lead there.
+    """Copy one file to its complete new path, and create missing folders.
 
     A link at ``origin`` is followed inside the root; one at ``goal`` is replaced, never written through. The
     content has to have the ``checksum`` of the item, if that has one. A link on the way to one
@@ -77,7 +77,7 @@ def _opened(location: Location, *, create: bool) -> tuple[Location, Folder]:
 
 
 def refuse_temporary(goal: Location) -> None:
-    """Raise a ``Fault`` if a destination has a name that Chiltepin would hide, and remove later."""
+    """Raise a ``Fault`` if a destination is named like a temporary file, which Chiltepin would hide and remove."""
     for name in goal.parts:
         if is_temp_name(name):
             reason = (
@@ -88,7 +88,7 @@ def refuse_temporary(goal: Location) -> None:
 
 
 def _refuse_taken(origin: Location, goal: Location, there: Folder, taken: Entry, roots: Roots) -> None:
-    """Raise a ``Fault`` if what has the name of the destination may not be replaced."""
+    """Raise a ``Fault`` if the existing destination may not be replaced."""
     if taken.kind == "dir":
         raise _needs_whole_path(origin, goal)
     if taken.kind == "link":
@@ -96,7 +96,7 @@ def _refuse_taken(origin: Location, goal: Location, there: Folder, taken: Entry,
 
 
 def _same(here: Folder, origin: Location, there: Folder, goal: Location) -> bool:
-    """Whether a file and its destination are one; folders that are open are compared without asking again."""
+    """Whether a file and its destination are the same; open folders are compared without another request."""
     if here.identity is None or there.identity is None:
         return origin.contains(goal) and goal.contains(origin)
     return here.identity == there.identity and origin.parts[-1] == goal.parts[-1]
@@ -194,7 +194,7 @@ class Copier:
 
 
 def _same_time(entry: Entry, existing: Entry, kept: Callable[[int], int] | None) -> bool:
-    """Whether a copy has the time of its origin, as far as its disk keeps it."""
+    """Whether a copy has the time of its source, with the precision that its disk keeps."""
     if entry.mtime is None or existing.mtime is None:
         return False
     origin, copy = nanoseconds(entry.mtime), nanoseconds(existing.mtime)

@@ -34,9 +34,9 @@ class FolderPair:
         except BaseException:
             close_folder(self.here)
             raise
-        #: What is in the destination, where that is listed before.
+        #: The entries of the destination, if it was listed before.
         self.listing: Listing | None = None
-        # To ask for a protocol takes longer than to open a folder of this machine.
+        # Checking for a protocol takes longer than opening a folder on this machine.
         distant = [end for end in (self.here, self.there) if not isinstance(end, LocalFolder)]
         #: Whether files are copied together: one of the stores can, and the other one has no latency to bridge.
         self.batched = bool(distant) and all(isinstance(end, Batching) for end in distant)
@@ -55,11 +55,11 @@ class FolderPair:
 
     @property
     def new(self) -> bool:
-        """Whether nothing at the destination is replaced, because this task has made it."""
+        """Whether nothing at the destination is replaced, because this task created it."""
         return isinstance(self.there, (LocalFolder, KeptByObject)) and not self.there.replaces
 
     def assume_new(self) -> None:
-        """Take the destination for one that another worker of this task has made."""
+        """Treat the destination as one that another worker of this task created."""
         if isinstance(self.there, (LocalFolder, KeptByObject)):
             self.there.replaces = False
         self.fills()
@@ -96,7 +96,7 @@ def close_folder(folder: Folder) -> None:
 
 
 def vanished(pair: FolderPair, file: Location) -> Fault:
-    """Return the fault of a file that was listed and is not found, or whose destination is not."""
+    """Return the fault of a file that was listed but is not found, or whose destination folder is not."""
     with suppress(Exception):
         if pair.here.entry(file.parts[-1]) is not None:
             reason = f"{file} could not be copied because its destination folder was removed; run the transfer again."
@@ -105,12 +105,12 @@ def vanished(pair: FolderPair, file: Location) -> Fault:
 
 
 def into_itself(origin: Location, goal: Location) -> Fault:
-    """Return the fault of a copy that would not end."""
+    """Return the fault of a copy that would never end."""
     reason = f"{origin} would be copied into itself, to {goal}; choose a destination outside of it."
     return Fault("INVALID_PATH_NAME", reason)
 
 
 def refuse_itself(here: Folder, top: Hashable | None, origin: Location, goal: Location) -> None:
-    """Raise a ``Fault`` where a walk meets its own destination, which a bind mount may have put into the source."""
+    """Raise a ``Fault`` if a walk reaches its own destination, which a bind mount may have put into the source."""
     if top is not None and here.identity == top:
         raise into_itself(origin, goal)

@@ -1,9 +1,9 @@
 """The files of a folder in batches: listed in one thread, checked and copied in any.
 
 On this machine a listing has names and kinds, and the size and time of each file cost another call. The thread that
-gets the batch makes these calls, because on a disk with latency they are what a listing waits for. Files that are equal
-on both sides are found here with two calls and few steps of Python each, because nothing else is done when a tree is
-synchronized again.
+receives the batch makes these calls, because on a disk with latency they take most of the time of a listing. Files that
+are equal on both sides are found here with two calls and few steps of Python each, because nothing else is done when a
+tree is synchronized again.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH_FILES", "ListingStats", "batches", "changed", "entries", "is_lost", "named"]
 
-#: Files in a portion: few enough that a task which has to stop does so soon, even on a disk with latency.
+#: Files in a portion: few enough that a task that must stop does so soon, even on a disk with latency.
 BATCH_FILES = 100
 
 
 class ListingStats:
-    """What else a listing has told than files: the names of the folders, how many entries there are, and of what kind.
+    """Results of a listing other than files: the names of the folders, and the number of entries of each kind.
 
-    ``kept`` counts the files that are copied, ``skipped`` what is not. ``nameless`` says whether there are entries that
-    no path can name, so that what they hold was not seen.
+    ``kept`` counts the files that are copied, ``skipped`` the others. ``nameless``: whether there are entries that no
+    path can name, whose content was therefore not listed.
     """
 
     def __init__(self) -> None:
@@ -66,8 +66,8 @@ def batches(
 
     Links, devices, pipes and sockets are counted as skipped, and so are files that the ``filters`` do not select; other
     folders are left out. The folder has to stay open as long as its batches are used. Transient failures of the store
-    are retried. ``mine`` tells which names are looked at; None: all. ``own_content`` tells whether the content that a
-    folder has itself (`SharedNames`) is among its files.
+    are retried. ``mine`` returns whether a name is included; None: all are. ``own_content``: whether the content of the
+    folder itself (`SharedNames`) is one of its files.
     """
     listing: AbstractContextManager[Callable[[], list[Any]]]
     if isinstance(folder, LocalFolder):
@@ -160,7 +160,7 @@ class _Listed:
 def _split(
     run: TaskRun, found: ListingStats, listed: Sequence[Any], *, own_content: bool
 ) -> tuple[list[Any], list[str], int]:
-    """Return what of a portion are files, the names of the folders, and how many others there are."""
+    """Return the files of a portion, the names of the folders, and the number of other entries."""
     faulty = [entry for entry in listed if is_lost(entry, own_content=own_content)]
     if faulty:
         listed = [entry for entry in listed if not is_lost(entry, own_content=own_content)]
@@ -193,7 +193,7 @@ def _split_local(listed: Sequence[Any]) -> tuple[list[Any], list[str], int]:
 
 
 def entries(items: Sequence[Item], failed: Callable[[str, Exception], object]) -> Iterator[Entry]:
-    """Yield the entries of a portion; tell by name, and why, of those that cannot be looked at."""
+    """Yield the entries of a portion; report the name and the error of those that cannot be examined."""
     for item in items:
         if isinstance(item, Entry):
             yield item

@@ -1,4 +1,4 @@
-"""Removing what is in a destination folder and not in its source folder."""
+"""Remove what is in a destination folder but not in its source folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def delete_extra(
     names : set of tuple of str and bool
         The names in the source folder, each with whether it is a folder.
     filters : NameFilter or None
-        What it does not select stays, with the folders above it. None: all is selected.
+        Entries that it does not select stay, with the folders above them. None: all are selected.
     roots : Roots
         Folders that stay, with those on their paths.
     """
@@ -63,9 +63,9 @@ def delete_extra(
 
 
 def make_way(run: TaskRun, location: Location, *, folder: bool, filters: NameFilter | None, roots: Roots) -> bool:
-    """Remove a folder where the source is a file, or the other way round, as ``rsync --delete`` does.
+    """Remove a folder if the source is a file, or a file if it is a folder, as ``rsync --delete`` does.
 
-    Return whether anything was removed. ``folder`` tells whether the source is a folder; the rest is as for
+    Return whether anything was removed. ``folder``: whether the source is a folder; the others are as for
     `delete_extra`.
     """
     with location.parent() as above:
@@ -86,19 +86,19 @@ def make_way(run: TaskRun, location: Location, *, folder: bool, filters: NameFil
 def _goes(filters: NameFilter | None, name: str, *, folder: bool) -> bool:
     if folder:
         return filters is None or filters.selects_folder(name)
-    # A file that is being written is not data yet, and not extra.
+    # A file that is being written is not extra.
     return not is_temp_name(name) and (filters is None or filters.selects_file(name))
 
 
 def _extra(
     run: TaskRun, folder: Folder, top: Location, names: set[tuple[str, bool]], roots: Roots
 ) -> tuple[list[str], list[str]]:
-    """Return the names that are in a folder beside those given: of files and links, and of folders."""
+    """Return the names in a folder other than those given: of files and links, and of folders."""
     found: tuple[list[str], list[str]] = ([], [])
     left, shared = names.copy(), isinstance(top.store, SharedNames)
     for name, kind in named(run, folder):
         is_folder = kind == "dir"
-        # Elsewhere a name is that of one thing, whatever that has become meanwhile.
+        # In other stores a name has one entry, whatever its kind is now.
         same, other = (name, is_folder), (name, not is_folder)
         if same in names or (other in names and not shared):
             left.discard(same)
@@ -111,7 +111,7 @@ def _extra(
             run.fail(err, "")
         else:
             found[is_folder].append(name)
-    # A disk that does not tell small letters from capital ones lists a file that was just moved by an older name.
+    # A case-insensitive disk may list a file that was just moved under an earlier spelling.
     renamed = {folded(name) for name, _ in left}
     files, folders = ([name for name in part if folded(name) not in renamed] for part in found)
     return files, folders

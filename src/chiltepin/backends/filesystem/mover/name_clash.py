@@ -1,4 +1,4 @@
-"""Find names that differ at the source and are one name at the destination, such as ``a`` and ``A``.
+"""Find names that differ at the source but are one name at the destination, such as ``a`` and ``A``.
 
 On a disk that ignores case (macOS, VFAT, folders of ext4 with ``casefold``) the second of two files would replace the
 first, and both would count as copied.
@@ -23,8 +23,8 @@ __all__ = ["SeenNames", "clashing_name", "folded", "is_case_insensitive"]
 
 
 def folded(name: str) -> str:
-    """Return what is the same for all names that a folding disk might take for one."""
-    # What `casefold` does to ASCII, in a third of the time.
+    """Return a key that is equal for all names that a case-insensitive disk might consider equal."""
+    # The same as `casefold` for ASCII, in a third of the time.
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
@@ -41,12 +41,12 @@ def is_case_insensitive(there: LocalFolder, names: Iterable[str]) -> bool | None
             return False
         if _same(there, telling, telling.swapcase()):
             return True
-        # Two files, or one whose names have numbers of their own, as over FUSE (exfat-fuse).
+        # Two files, or one file with an inode number for each name, as over FUSE (exfat-fuse).
     temp_files = there.open_temp_files()
     try:
         name, descriptor = temp_files.new()
     except OSError:
-        # What keeps this file from being made will be told of the first one that is wanted.
+        # The first file of the transfer will report why no file can be created.
         return None
     try:
         # Nothing else has a name like that.
@@ -64,13 +64,13 @@ def _same(there: LocalFolder, *names: str) -> bool:
 
 
 class SeenNames:
-    """The names of one folder that are taken already, where its disk folds."""
+    """The names that are already used in one folder of a case-insensitive disk."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def twins(self, names: Iterable[str]) -> set[str]:
-        """Take some more names; return those that another one has taken."""
+        """Add names; return those that equal an earlier one."""
         found = set()
         for name in names:
             key = folded(name)

@@ -1,7 +1,7 @@
 """Large files that several workers copy: which are divided, and how one range of them is copied.
 
-All ranges go into one temporary file. Each worker proves what it has written, and that the source is the content that
-the others copy; when all of them have, one worker gives the file its name.
+All ranges go into one temporary file. Each worker verifies what it has written, and that the source is the one that the
+others copy. After all ranges, one worker renames the file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["copy_range", "divided", "forget"]
 
 
 def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Parts, options: CopyOptions) -> bool:
-    """Give back the ranges of a file, if it is large and several workers can copy it; return whether that was done."""
+    """Return the ranges of a large file to other workers, if several can copy it; return whether that was done."""
     size, count = reader.size, shard.shard.range_size
     if shard.shard.workers == 1 or size is None or size < 2 * count or not reader.parts:
         return False
@@ -55,14 +55,14 @@ def divided(shard: ShardRun, reader: Reader, there: Folder, name: str, path: Par
 
 
 def forget(shard: Shard, here: Folder, entry: Entry, there: Folder, name: str) -> None:
-    """Remove what a killed task has left of a large file that is whole at the destination, and not copied again."""
+    """Remove the temporary file of a killed task for a large file that is complete at the destination."""
     if isinstance(there, LocalFolder) and entry.size is not None and entry.size >= 2 * shard.range_size:
         with here.read(entry.name) as reader:
             remove_unused(there.descriptor, reader.content_id, name)
 
 
 def _identity(reader: Reader) -> str:
-    """Return what is the same for one content at all workers."""
+    """Return an id of the content that is the same for all workers."""
     if not isinstance(reader, LocalReader):
         return reader.content_id
     # The number of a disk is another one on each host. The change time cannot be set, so that two files which agree in

@@ -1,4 +1,4 @@
-"""The steps of a task, and trying again what may go better the next time."""
+"""The steps of a task, and retries of transient failures."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 TRIES = 6
 
 
-#: What describes a failure, what may fail, and the places that it is about.
+#: The description of a failure, the operation, and the locations concerned.
 Step = tuple["Callable[[Exception], str]", "Callable[[TaskRun], None]", "Sequence[Location]"]
 
 
 def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
-    """Return the operation of doing all steps; the others go on after one that failed.
+    """Return an operation that does all steps, also after one that failed.
 
     The description of a failure begins the sentence of its ``Fault``.
     """
@@ -61,7 +61,7 @@ def in_steps(steps: Sequence[Step]) -> Callable[[TaskRun], None]:
 
 
 def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
-    """Do something, and retry it after a while if it fails with a transient error of its store.
+    """Run an operation, and retry it after a delay if it fails with a transient error of its store.
 
     The operation leaves nothing behind when it fails. The last error is raised and not counted; if the task has to
     stop, `Cancelled` is.
@@ -78,7 +78,7 @@ def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
             raise failed.pop()
         return operation()
 
-    # Only here: what it costs, some 50 microseconds and its import, is most of a small file.
+    # Only here: its cost, some 50 microseconds and the import, would be most of that of a small file.
     from tenacity import (  # noqa: PLC0415
         Retrying,
         retry_if_exception,
@@ -90,7 +90,7 @@ def with_retries(run: TaskRun, operation: Callable[[], T], *stores: Store) -> T:
     return Retrying(
         sleep=run.pause,
         stop=stop_after_attempt(TRIES),
-        # A random part more, so that the threads of a pool do not come back all at once.
+        # Plus a random part, so that the threads of a pool do not retry at the same moment.
         wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, FIRST_WAIT),
         retry=retry_if_exception(lambda err: any(_transient(store, err) for store in stores)),
         before_sleep=lambda _: run.count(faults=1),

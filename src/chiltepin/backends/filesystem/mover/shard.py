@@ -1,4 +1,4 @@
-"""Which part of a tree one worker does: where it starts, when it gives back the rest, how a large folder is divided.
+"""The part of a tree that one worker does: where it starts, when it returns the rest, how a large folder is divided.
 
 A worker walks from the folders of its shard for some time and gives back the folders that it has not begun. So no one
 has to list the tree beforehand, and a shard takes as long on a slow store as on a fast one.
@@ -47,7 +47,7 @@ def folder_key(parts: Parts) -> int:
 
 
 def fewest(listed: Mapping[int, int], parts: Parts) -> int | None:
-    """Return how many entries a folder has to have still; None if it was not listed when it was copied."""
+    """Return how many entries a folder must still have; None if it was not listed when it was copied."""
     copied = listed.get(folder_key(parts))
     return None if copied is None else max(copied, listed.get(_divided_key(parts), 0))
 
@@ -70,27 +70,27 @@ class ShardRun:
         self._visited = False
 
     def enough(self) -> bool:
-        """Whether no other folder is to be begun; the first one always is."""
+        """Whether no other folder should be started; the first one always is."""
         if not self._visited:
             self._visited, self.began = True, time.monotonic()
             return False
         return self.shard.seconds is not None and time.monotonic() - self.began >= self.shard.seconds
 
     def give_back(self, folders: Iterable[Parts]) -> None:
-        """Leave folders to other workers."""
+        """Return folders for other workers."""
         if folders := tuple(folders):
             self.rest.append(Shard(folders=folders))
 
     def mine(self, parts: Parts) -> Callable[[str], bool] | None:
-        """Return what tells which names in a folder belong to this shard; None for all of them."""
+        """Return a function that selects the names in a folder that belong to this shard; None for all."""
         part, of = self.shard.part, self.shard.parts
         if of == 1 or parts != self.shard.folders[0]:
             return None
-        # Names that one disk may take for the same are compared with one another, and so stay together.
+        # Names that a disk may consider equal have to be compared with each other, so they stay together.
         return lambda name: xxhash.xxh3_64_intdigest(folded(name).encode(errors="surrogateescape")) % of == part
 
     def is_new(self, parts: Parts) -> bool:
-        """Whether another worker of this task has made a folder at the destination."""
+        """Whether another worker of this task created a folder at the destination."""
         return self.shard.new and parts == self.shard.folders[0]
 
     def undivided(

@@ -1,4 +1,4 @@
-"""A file and a folder of one name, which a store of objects can hold, and most others cannot."""
+"""A file and a folder with the same name, which object stores can have, and most others cannot."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MISSING = frozenset({"FILE_NOT_FOUND", "NOT_A_DIRECTORY"})
 
 
 def share_name(source: Location, target: Location) -> bool:
-    """Have the destination hold a file and a folder of one name, if the source does.
+    """Prepare the destination for a file and a folder with the same name, if the source has both.
 
     Returns
     -------
     bool
-        Whether it will; False if the source holds one of the two only.
+        Whether the source has both; False if it has only one of the two.
 
     Raises
     ------
     Fault
-        If the source holds both, and the destination cannot.
+        If the source has both, and the destination cannot.
     """
     if not is_both(source):
         return False
@@ -45,7 +45,7 @@ def is_both(location: Location) -> bool:
         if entry is None or entry.kind != "file":
             return False
         with location.store.folder(location.parts) as folder:
-            # Some stores look for a folder only when it is listed.
+            # Some stores check for a folder only when it is listed.
             next(iter(folder.entries()), None)
     except (Fault, OSError) as err:
         # A store that can hold both may not be taken for one that holds the file only because it was not reached.

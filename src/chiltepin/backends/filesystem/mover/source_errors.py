@@ -1,4 +1,4 @@
-"""Skipping what cannot be read at the source, where a request allows it."""
+"""Skip what cannot be read at the source, if the request allows it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_skipped(request: TransferRequest, source: Location, error: Exception, *, 
 
 
 def failed_copy(source: Location, goal: Location, error: Exception, *, folder: bool = False) -> str:
-    """Return what failed of a copy, to begin a sentence: if permission is denied, that of the one side."""
+    """Return the beginning of the sentence about a failed copy; if permission is denied, with the side concerned."""
     if fault_of(error, "").code != "PERMISSION_DENIED":
         return f"Copying {source} to {goal}"
     return f"Cannot read {source}" if _is_unreadable(source, folder=folder) else f"Cannot write {goal}"

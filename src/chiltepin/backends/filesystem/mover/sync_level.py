@@ -1,4 +1,4 @@
-"""Which existing files a sync level leaves alone."""
+"""Which existing files a sync level skips."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ KEPT = 100_000
 def is_up_to_date(
     level: SyncLevel, entry: Entry, existing: Entry | None, kept: Callable[[int], int] | None = None
 ) -> bool:
-    """Whether an existing destination is good, where that can be told without reading it.
+    """Whether an existing destination is up to date, if that can be decided without reading it.
 
-    Each level also checks what those before it check; for ``checksum`` the contents are still to be compared. ``kept``
-    tells what the destination keeps of a modification time, if this transfer preserves them.
+    Each level includes the checks of those before it; for ``checksum``, the contents still have to be compared.
+    ``kept`` tells what the destination keeps of a modification time, if this transfer preserves them.
     """
     if existing is None or existing.kind != "file":
         return False
     if level == "exists":
         return True
     if existing.size is None or entry.size is None:
-        # Only the contents can tell.
+        # Only the contents can decide.
         return level == "checksum"
     if existing.size != entry.size:
         return False
@@ -42,7 +42,7 @@ def is_up_to_date(
 
 
 def _is_as_new(entry: Entry, copy: float | None, kept: Callable[[int], int] | None) -> bool:
-    """Whether a copy is not older than its origin, of whose time both stores may keep less."""
+    """Whether a copy is not older than its source; both stores may keep times with less precision."""
     origin = entry.mtime
     if origin is None or copy is None:
         return False
@@ -60,7 +60,7 @@ class Listing:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         listed = list(islice(folder.entries(), KEPT))
-        # Where a file and a folder have one name, it is the file.
+        # If a file and a folder have the same name, it is the file.
         self._known = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.kind == "file")}
         self._whole = len(listed) < KEPT
 

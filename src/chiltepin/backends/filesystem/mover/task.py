@@ -1,4 +1,4 @@
-"""One task at work: its progress, its failures, and when it has to stop."""
+"""A running task: its progress, its failures, and when it must stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cancelled", "TaskRun"]
 
-#: Failures that are told one by one; the others are counted.
+#: Failures that are described one by one; the others are counted.
 TOLD = 3
 
 
@@ -48,14 +48,14 @@ _OVER = _Over()
 
 
 class Cancelled(BaseException):
-    """The task has to end now, done or not. It is not an ``Exception``, so that no handler stops it."""
+    """The task must end now, done or not. Not an ``Exception``, so that no handler catches it."""
 
 
 class TaskRun:
     """The state of one task, written by its threads and read by `poll`.
 
-    ``make_pool`` makes the pool of threads when it is first needed. ``wait`` waits for an event, or some seconds. The
-    ``shard`` is the part of the request that is meant; None: all of it.
+    ``make_pool`` makes the pool of threads when it is first needed. ``wait`` waits for an event, or some seconds.
+    ``shard`` is the part of the request to do; None: all of it.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class TaskRun:
         self._lock = threading.Lock()
         self._deadline = request.deadline.timestamp() if request.deadline else float("inf")
         self._cancelled = self._fatal = False
-        # Set when nothing more may be started, so that waiting threads stop waiting.
+        # Set when nothing more may be started; it ends the waits of threads.
         self._stopping = threading.Event()
         #: Set when the outcome is known.
         self.ended = threading.Event()
-        #: Told of each file that has arrived: endpoint and path it came from, and those that it has now.
+        #: Called for each file that has arrived, with its endpoints and paths at the source and the destination.
         self.witness: Callable[[tuple[str, str], tuple[str, str]], object] | None = None
 
     @cached_property
     def pool(self) -> AdaptivePool:
-        """The threads that may help; the thread of the task is the first to ask for them."""
+        """The threads that may help; the thread of the task requests them first."""
         return self._make_pool()
 
     def cancel(self) -> None:
@@ -94,12 +94,12 @@ class TaskRun:
         self._stopping.set()
 
     def check(self) -> None:
-        """Raise `Cancelled` if the task has to stop; to be called at least once for each block and each entry."""
+        """Raise `Cancelled` if the task must stop; to be called at least once for each block and each entry."""
         if self._stopping.is_set() or time.time() >= self._deadline:
             raise Cancelled
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless the task has to stop, which is `Cancelled`."""
+        """Wait; raise `Cancelled` if the task must stop."""
         self._wait(self._stopping, max(0.0, min(seconds, self._deadline - time.time())))
         self.check()
 
@@ -123,7 +123,7 @@ class TaskRun:
                 self._skipped.append(path)
 
     def arrived(self, origin: Location, goal: Location, *names: str) -> None:
-        """Tell the witness, if there is one, of a file that is whole; ``names`` lead to it from both places."""
+        """Report a complete file to the witness, if there is one; ``names`` lead to it on both sides."""
         if self.witness is not None:
             self.witness(
                 (origin.endpoint, joined((*origin.parts, *names))), (goal.endpoint, joined((*goal.parts, *names)))
@@ -131,9 +131,9 @@ class TaskRun:
 
     @contextmanager
     def moving(self) -> Iterator[Callable[[int], None]]:
-        """Count the bytes of a file on its way: give what is to be told of them, from any thread.
+        """Count the bytes of an incomplete file: return a function to call with them, from any thread.
 
-        It raises `Cancelled` if the task has to stop. At the end they are no longer on their way, arrived or not.
+        It raises `Cancelled` if the task must stop. At the end the bytes no longer count as incomplete, arrived or not.
         """
         counts: list[int] = []
 
@@ -148,9 +148,9 @@ class TaskRun:
             self.count(moving=-sum(counts))
 
     def fail(self, error: Exception, what: str) -> None:
-        """Record a file or folder that failed; the caller goes on with the next.
+        """Record a file or folder that failed; the caller continues with the next.
 
-        If the next would fail as well, for example because the disk is full, that is `Cancelled`.
+        If the next would fail as well, for example because the disk is full, raise `Cancelled`.
         """
         fault = fault_of(error, what)
         with self._lock:
@@ -164,7 +164,7 @@ class TaskRun:
             raise Cancelled
 
     def perform(self, operation: Callable[[TaskRun], None]) -> None:
-        """Do the work and keep its outcome, whatever it is."""
+        """Do the work and record its outcome."""
         state = TaskState.FAILED
         try:
             self.check()
@@ -190,7 +190,7 @@ class TaskRun:
 
     @property
     def status(self) -> TaskStatus:
-        """What is known now."""
+        """The current status."""
         with self._lock:
             told, failures = list(self._told), self.failures
         reasons = [fault.reason for fault in told]

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
         """Where threads come from."""
 
         def start_thread(self, operation: Callable[[], None]) -> bool:
-            """Start a thread that does it; False if there are as many already as there may be."""
+            """Start a thread for an operation; False if the maximum number of threads is running."""
             ...
 
 
 __all__ = ["AdaptivePool", "TaskGroup", "processors"]
 
-#: Seconds from one look at the threads to the next: long enough that what a look costs, some 15 microseconds for each
-#: thread, does not count, and short enough that 10,000 small files do not end before it.
+#: Seconds between two measurements of the threads: long enough that their cost, some 15 microseconds for each thread,
+#: does not matter, and short enough that 10,000 small files do not end before the first.
 LOOK = 0.02
 
-#: Seconds after which a member with nothing to do leaves.
+#: Seconds after which an idle thread ends.
 IDLE = 2.0
 
-#: Threads that compute less than this share of one processor together, are few; more than all of it, they are too many.
+#: If the threads together compute less than LOW processors, threads are added; above HIGH, one is removed.
 LOW, HIGH = 0.6, 1.05
 
 #: Seconds of computing in one operation from which on it is mostly system calls that run beside each other (a part of a
@@ -58,8 +58,7 @@ class AdaptivePool:
         self._office, self._width, self._least = office, width, min(least, width)
         self._deeds: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
-        # Members that wait for an operation and have not been promised one: the queue never holds more than they can
-        # take.
+        # Idle threads for which no operation is queued: the queue never contains more operations than idle threads.
         self._idle = 0
         self._surplus = 0
         self._threads: set[int] = set()
@@ -103,7 +102,7 @@ class AdaptivePool:
         return not self._surplus
 
     def close(self) -> None:
-        """Let the members go; to be called when nothing is under way any more."""
+        """End the threads; to be called when no operation is running."""
         with self._lock:
             self._width = 1
             for _ in range(self._idle):
@@ -111,7 +110,7 @@ class AdaptivePool:
             self._idle = 0
 
     def _look(self) -> None:
-        """See how much of the last while the threads have computed, and hire or dismiss accordingly."""
+        """Measure how much the threads have computed since the last time, and add or remove threads."""
         with self._lock:
             now = time.monotonic()
             if now < self._next_look:
@@ -128,12 +127,12 @@ class AdaptivePool:
         for _ in range(more):
             if not self._office.start_thread(self._serve):
                 break
-        # Who comes or goes changes the sum; the next look only begins a new while.
+        # A thread that starts or ends changes the sum, so the next measurement only starts a new interval.
         if more:
             self._last = (0.0, 0.0, 0.0, 0)
 
     def _wanted(self, wall: float, running: float, queued: float, operations: float) -> int:
-        """Return how many threads would keep the processor busy, judged by what the present ones do."""
+        """Return how many threads would keep the processor busy, estimated from the present ones."""
         count, load = len(self._threads), max((running + queued) / wall, 0.001)
         room, least = (processors(), 1) if running > operations * LONG else (1, self._least)
         if load > HIGH * room:
@@ -143,7 +142,7 @@ class AdaptivePool:
         return min(self._width, max(least, count))
 
     def _serve(self) -> None:
-        """Do operations until there is none for a while: what a member does."""
+        """Do operations until the thread has been idle for some time."""
         me = threading.get_native_id()
         with self._lock:
             if self._width == 1:
@@ -169,7 +168,7 @@ class AdaptivePool:
         except Empty:
             pass
         with self._lock:
-            # Another thread may have promised us an operation just now.
+            # Another thread may just have queued an operation for this one.
             if not self._deeds.empty() or not self._idle:
                 return self._deeds.get()
             self._idle -= 1
@@ -277,11 +276,11 @@ def processors() -> int:
 
 
 def _times(threads: Iterable[int]) -> tuple[float, float]:
-    """Return the seconds for which threads of ours computed, and those for which others kept them from it.
+    """Return the seconds for which our threads computed, and those for which they waited for a processor.
 
-    Waiting for a processor is no waiting that more threads would fill. The kernel tells both (Linux,
-    Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"). Elsewhere the whole process stands for its
-    threads, which hires fewer rather than more.
+    More threads cannot use the time in which threads wait for a processor. The kernel reports both (Linux,
+    Documentation/scheduler/sched-stats.rst, "/proc/<pid>/schedstat"). On other systems the time of the whole process is
+    used, which gives fewer threads rather than more.
     """
     totals = [0, 0]
     for thread in threads:

@@ -46,7 +46,7 @@ T = TypeVar("T")
 #: on a disk with latency there are operations for many threads.
 FEW = 10
 
-#: Codes of faults where something of the other kind has the name.
+#: Codes of faults if an entry of the other kind has the name.
 _OTHER_KIND = frozenset({"FILE_EXISTS", "IS_A_DIRECTORY", "NOT_A_DIRECTORY"})
 
 
@@ -58,10 +58,10 @@ def copy_tree(
     roots: Roots,
     shard: ShardRun | None = None,
 ) -> None:
-    """Copy what is in a folder, or a ``shard`` of it, into another folder, making the latter if need be.
+    """Copy the contents of a folder, or a ``shard`` of it, into another folder, which is created if missing.
 
     Links inside the tree are skipped, as Globus does (globus transfer --help, "Symbolic links"); so are devices, pipes
-    and sockets. A file that fails does not keep the others from being copied, but then nothing is removed. ``roots``
+    and sockets. If a file fails, the others are still copied, but then nothing is removed. ``roots``
     are the places that are never removed.
     """
     refuse_temporary(goal)
@@ -103,7 +103,7 @@ class _Tree:
         self._filters = NameFilter(request.filters) if request.filters else None
         self._own_content = isinstance(goal.store, SharedNames)
         self._objects = any(isinstance(store, SharedNames) for store in self._stores)
-        #: Whether the disk of the destination takes small and capital letters for the same; None: not known yet.
+        #: Whether the disk of the destination ignores case; None: not known yet.
         self._folding: bool | None = None
         #: What the folder is that all is copied to, by all its names; None: not known yet.
         self._top: Hashable | None = None
@@ -111,10 +111,10 @@ class _Tree:
         self._listed = shard.listed
 
     def copy_all(self) -> None:
-        """Copy what is in the folders of the shard, and in those below them."""
+        """Copy the contents of the folders of the shard, and of those below them."""
         shard = self._shard
         if () not in shard.shard.folders:
-            # A walk that does not begin at the top has to know it too.
+            # A walk that does not start at the top needs it too.
             with with_retries(self._task, partial(open_filled, self._goal), *self._stores) as top:
                 self._top = top.identity
         shard.give_back(walk(self._task, self.copy, starts=shard.shard.folders, enough=shard.enough))
@@ -199,7 +199,7 @@ class _Tree:
         return pair
 
     def _give(self, group: TaskGroup, pair: FolderPair, operation: Callable[[], None]) -> None:
-        """Have an idle thread do something with two folders, or do it."""
+        """Have an idle thread run an operation on two folders, or run it here."""
         if group.free():
             operation = partial(with_pair, pair.shared(), operation)
             if group.offer(operation):
@@ -230,8 +230,8 @@ class _Tree:
             yield partial(with_pair, pair.shared(), partial(self._file, pair, entry, self._level, source))
 
     def _changed(self, pair: FolderPair, there: LocalFolder, items: Sequence[Item], source: Location) -> Sequence[Item]:
-        """Return what the sync level does not leave alone, where that takes few steps."""
-        # Of files whose size is untold only their content could tell.
+        """Return what the sync level does not skip, if that takes few steps."""
+        # For files of unknown size, only the content could decide.
         if self._level is None or (
             self._level != "exists" and isinstance(pair.here, LocalFolder) and pair.here.has_unknown_sizes
         ):
