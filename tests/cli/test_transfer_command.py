@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from chiltepin.transfers import doubtful_paths
+
 
 @pytest.fixture
 def filled(world):
@@ -176,6 +178,22 @@ def test_one_bad_line_does_not_keep_the_others(filled):
         r"Transferred despite the failure: 20 files\.|1 of 21 items failed; 20 files, \d+ bytes? done\.", ended.err
     )
     assert len(names(filled.b)) == 20
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("'$HOME/x' /y", "'$HOME', which is not expanded; did you mean '~/x'?"),
+        ("/x '/y*'", "contains a pattern, which is not expanded"),
+        ("'C:\\x' /y", "is written as on Windows"),
+        ("{root}/x /y", "the root from which it is counted: did you mean '/x'?"),
+    ],
+)
+def test_a_doubtful_path_in_a_batch_is_a_warning(local, line, said, caplog):
+    """A path in a batch that is probably not what the user means is a warning, as one on the command line is."""
+    doubtful_paths._warned.clear()
+    ended = local.run("transfer", "a", "b", "--batch", "-", "--dry-run", stdin=line.format(root=local.a))
+    assert said in " ".join((caplog.text + ended.err).split())
 
 
 def test_a_trouble_that_may_heal_is_told_with_the_time_that_it_has(service):

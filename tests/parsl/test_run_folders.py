@@ -51,7 +51,7 @@ def test_only_ended_runs_of_chiltepin_are_removed(run, tmp_path):
         used = Path(running.dfk.run_dir)
         mark = (used / "chiltepin-run").read_text()
         (restored / "checkpoint").mkdir()
-        (elsewhere / "chiltepin-run").write_text(f"other-{mark}")
+        (elsewhere / "chiltepin-run").write_text("0" * mark.index("-") + mark[mark.index("-") :])
         (killed / "chiltepin-run").write_text(f"{mark.rpartition('-')[0]}-1")
         shutil.move(ended, tmp_path / "moved")
         os.symlink(tmp_path / "moved", runs / "0")

@@ -69,8 +69,6 @@ class Context:
         An unknown endpoint, or one that the backend does not serve, is an EndpointError.
         """
         from chiltepin.model import endpoint_name  # noqa: PLC0415
-        from chiltepin.transfers.doubtful_paths import warn_of  # noqa: PLC0415
-        from chiltepin.transfers.resolve import resolve_endpoint  # noqa: PLC0415
 
         settings = self.settings
         # An endpoint that has a collection is also known by the collection's UUID.
@@ -78,10 +76,17 @@ class Context:
         if not endpoint.strip():
             raise click.UsageError(f"{text!r} has no endpoint; write EP:PATH, such as my-laptop:/data/input.dat.")
         endpoint = endpoint_name(endpoint)
-        place = resolve_endpoint(settings, endpoint)
+        self.check_path(endpoint, path, globs=globs)
+        return Location(endpoint, path)
+
+    def check_path(self, endpoint: str, path: str | None, *, globs: bool = False) -> None:
+        """Log a warning if a path is probably not what the user means; errors are those of `locate`."""
+        from chiltepin.transfers.doubtful_paths import warn_of  # noqa: PLC0415
+        from chiltepin.transfers.resolve import resolve_endpoint  # noqa: PLC0415
+
+        place = resolve_endpoint(self.settings, endpoint)
         if path:
             warn_of([(endpoint, path, place)], globs=globs)
-        return Location(endpoint, path)
 
 
 def data_options(command: Command) -> Command:

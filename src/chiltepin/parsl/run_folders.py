@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 
-from chiltepin.transfers.journal.process import ProcessId
+from chiltepin.backends.processes import has_ended, process_id
 from chiltepin.transfers.own_files import create_own, open_own
 
 __all__ = ["MARK", "mark_ended", "mark_started", "remove_old"]
@@ -21,7 +21,7 @@ _CHECKPOINT = "checkpoint"
 
 def mark_started(folder: str) -> None:
     """Mark a run folder as used by this process; one that is not marked is never removed."""
-    _mark(folder, str(ProcessId.current()))
+    _mark(folder, process_id())
 
 
 def mark_ended(folder: str) -> None:
@@ -70,6 +70,7 @@ def _in_use(folder: str) -> bool:
     user = _user(folder)
     if not user:
         return user is None
-    # The name of a file of the journal has the same form.
-    process = ProcessId.from_path(f"-{user}-")
-    return process is None or not process.has_ended()
+    try:
+        return not has_ended(user)
+    except ValueError:
+        return True

@@ -125,6 +125,9 @@ def _requests(
         chosen = [pair for pair in pairs if pair.recursive is folders]
         made = [_request_of_line(source, destination, pair, options) for pair in chosen]
         items = [request.items[0] for request in made]
+        for item in items if batch else ():
+            context.check_path(source.endpoint, item.source)
+            context.check_path(destination.endpoint, item.destination)
         step = most or len(items)
         found += [replace(made[0], items=tuple(items[at : at + step])) for at in range(0, len(items), step or 1)]
     return found
