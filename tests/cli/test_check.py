@@ -33,7 +33,7 @@ def test_write_moves_a_file_and_leaves_nothing(world):
 
 
 def test_write_where_there_is_nothing_to_copy(service):
-    """Where no small file is to be had, that is what it says; nothing is made."""
+    """Where there is no small file to copy, the message says so, and nothing is made."""
     ended = service.run("check", "--write", "a")
     assert ended.code == 1
     assert "put a file of less than a megabyte" in ended.out

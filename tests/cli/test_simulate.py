@@ -163,6 +163,16 @@ def test_ctrl_c_reaches_the_command_once(folder):
     assert (said, error, process.returncode) == ("SIGTERM\n", "", 3)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux ends a process with its parent.")
+def test_a_killed_simulator_leaves_no_command(folder):
+    """SIGKILL, which the simulator cannot handle, ends the command as well."""
+    process = begun(*COLLECTIONS, *python(COUNT))
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    # The end of the output: the command, which holds it open, has ended.
+    assert process.communicate(timeout=60)[0] == "SIGTERM\n"
+
+
 TIMED = f"""{CLIENT}
 data = globus_sdk.TransferData(found["my-laptop"], found["hpc-scratch"])
 data.add_item("/a.txt", "/b.txt")

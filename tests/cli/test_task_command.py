@@ -83,6 +83,15 @@ def test_a_failure_has_its_reason(world):
     assert len(world.json("task", "events", task_id, "--limit", 100)) == len(errors) + len(others)
 
 
+@pytest.mark.parametrize("words", [(), ("-r",), ("-r", "--workers", "2")], ids=str)
+def test_a_refused_option_leaves_no_task(local, words):
+    """An option that the backend lacks is refused with the name of the backend, and is no task that failed."""
+    ended = local.run("transfer", "a:/x", "b:/x", "--source-local-user", "ada", *words)
+    assert ended.code
+    assert "--source-local-user 'ada' is not possible on backend 'local'" in ended.err
+    assert local.json("task", "list") == []
+
+
 def test_an_unknown_task_is_exit_code_1(world):
     """Each command about one task ends with 1 for an id that is not known."""
     for words in (("show",), ("wait",), ("cancel",), ("events",)):

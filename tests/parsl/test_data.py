@@ -269,7 +269,7 @@ def test_a_bad_call_is_refused_at_once(running, options, error, words):
 )
 def test_an_option_of_a_service_is_refused_elsewhere(running, option, value):
     """A backend that cannot do what an option asks for refuses the transfer, in one sentence that names it."""
-    with pytest.raises(UnsupportedOptionError, match=f"^{option}=.* is not possible on this backend; leave it out"):
+    with pytest.raises(UnsupportedOptionError, match=f"^{option}=.* is not possible on backend 'local'; leave it out"):
         move(**{option: value}).result(LIMIT)
     assert os.listdir(running) == ["laptop"]
 

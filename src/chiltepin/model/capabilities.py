@@ -60,11 +60,15 @@ class Capabilities:
     options: tuple[str, ...] = ()
 
 
-def unsupported(request: Request, capabilities: Capabilities) -> str:
-    """Return which of the ``BACKEND_OPTIONS`` a backend lacks for a request, as a sentence; empty if it lacks none."""
+def unsupported(request: Request, capabilities: Capabilities, backend: str = "") -> str:
+    """Return which of the ``BACKEND_OPTIONS`` a backend lacks for a request, as a sentence; empty if it lacks none.
+
+    ``backend`` is the name of the backend.
+    """
     for name in BACKEND_OPTIONS:
         value = getattr(request, name, None)
         if value and name not in capabilities.options:
             shown = ",".join(value) if isinstance(value, tuple) else value
-            return f"{name}={shown!r} is not possible on this backend; leave it out, or use another backend."
+            where = f"backend {backend!r}" if backend else "this backend"
+            return f"{name}={shown!r} is not possible on {where}; leave it out, or use another backend."
     return ""

@@ -280,7 +280,9 @@ class _Builder:
                 return None
             if node.tag in {_STR, _MERGE}:
                 return text
-        raise self._error(node, f"{_short(text)!r} is no {node.tag.rpartition(':')[2]}; remove the tag before it.")
+        raise self._error(
+            node, f"{_short(text)!r} is not of type {node.tag.rpartition(':')[2]}; remove the tag before it."
+        )
 
     def _pairs(self, node: yaml.MappingNode) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Return the keys and values of a mapping; its own keys win over merged ones."""

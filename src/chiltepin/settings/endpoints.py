@@ -263,7 +263,7 @@ class _Reader:
             self._say((*where, "root"), "is one level too deep; write 'root:' directly below 'data:'")
         self.problems += option_problems(options, where)
         if model := _OPTIONS.get(backend):
-            checked, misfits = validate(model, options, path=where, noun=f"an option of the backend {backend!r}")
+            checked, misfits = validate(model, options, path=where, noun=f"the backend {backend!r}")
             self.problems += misfits
             return checked.model_dump(exclude_unset=True) if checked else {}
         return {str(name): plain(value) for name, value in options.items()}

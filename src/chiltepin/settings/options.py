@@ -44,7 +44,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NUMBER = Range("a number", -(2**53), 2**53)
 
 _URL_REMEDY = (
-    "is a URL with a secret in it, which may not stand in a settings file; take it out of the URL, "
+    "is a URL with a secret in it, and secrets are not allowed in a settings file; remove the secret from the URL, "
     "and name an environment variable under options, such as 'password: {env: MY_PASSWORD}'"
 )
 
@@ -104,7 +104,8 @@ def _mapping_problems(value: Mapping[Any, Any], path: KeyPath, *, secret: bool) 
             yield Problem(
                 path=(*path, "env"),
                 sentence=(
-                    "is not a name of an environment variable; write letters, digits and '_', such as {env: MY_SECRET}"
+                    "is not the name of an environment variable; write letters, digits and '_', such as "
+                    "{env: MY_SECRET}"
                 ),
             )
         return
@@ -117,6 +118,6 @@ def _literal(path: KeyPath) -> Problem:
     # The value is not shown: messages end in logs.
     return Problem(
         path=path,
-        sentence="is a secret, which may not stand in a settings file; put it in an environment variable, "
-        f"and its name here: {{env: MY_{name}}}",
+        sentence="is a secret, and secrets are not allowed in a settings file; store it in an environment variable, "
+        f"and write its name here: {{env: MY_{name}}}",
     )

@@ -210,8 +210,8 @@ class EndpointCheck:
                     size, name = min(sizes)
                     return other, posixpath.join("~", name), size
         raise BackendError(
-            "There is no small file to copy in the home folder of any endpoint, and no endpoint whose files are seen "
-            "here; put a file of less than a megabyte into one, or give an endpoint of this machine a mount:."
+            "The write check needs a small file to copy, and no home folder of an endpoint holds one; put a file of "
+            "less than a megabyte into one, or add 'mount:' to an endpoint whose files are on this machine."
         )
 
     def _run(self, request: Request) -> None:

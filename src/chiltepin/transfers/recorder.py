@@ -9,8 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from chiltepin.errors import BackendError, ChiltepinError
-from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus
+from chiltepin.errors import BackendError, ChiltepinError, UnsupportedOptionError
+from chiltepin.model import NO_TASK, DeleteRequest, TaskState, TaskStatus, unsupported
 from chiltepin.transfers import policy
 from chiltepin.transfers.activity.log import stop_file
 from chiltepin.transfers.journal import NO_WORKFLOW, OtherProcesses
@@ -90,8 +90,9 @@ class TaskLog:
         self._activity_log.write("ended", {"id": self._name, **facts, **self._counts(status), "failed": failed})
 
     def failed(self, error: BaseException) -> None:
-        """Record that an error has ended the task."""
-        self.ended(_end(error, describe(self._request)))
+        """Record that an error has ended the task; one that was refused for an option was no task."""
+        if self._begun or not isinstance(error, UnsupportedOptionError):
+            self.ended(_end(error, describe(self._request)))
 
     def _moves(self, status: TaskStatus) -> bool:
         """Whether anything has moved by now; if not, record the time."""
@@ -155,6 +156,11 @@ class TaskRecorder:
     def _service(self) -> str:
         return str(getattr(self._backend, "service", self._backend.name))
 
+    def refuse_unsupported(self, request: Request) -> None:
+        """Raise an `UnsupportedOptionError` for an option that the backend lacks, before the request is recorded."""
+        if why := unsupported(request, self._backend.capabilities, self._backend.name):
+            raise UnsupportedOptionError(why, backend=self._backend.name)
+
     def record_clean_end(self, workflow: str | None = None) -> None:
         """Write down that a workflow has ended in order; None stands for all of this process."""
         if self._journal is not None:
@@ -171,6 +177,7 @@ class TaskRecorder:
         self, submission_id: str, request: Request, *, waited: float = 0.0, asked: ItemsByWorkflow = NO_WORKFLOW
     ) -> None:
         """Write down what is about to be submitted, before it is; for how many seconds it had waited, and for whom."""
+        self.refuse_unsupported(request)
         if self._journal is not None and request.deadline is not None:
             self._journal.record_intent(
                 submission_id,

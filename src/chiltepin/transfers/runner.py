@@ -225,7 +225,8 @@ class Transfers:
         return ShardOutcome(status=status, failures=failures, failed=len(failures), error=error)
 
     def task_log(self, name: str, request: Request) -> TaskLog:
-        """Return what records the task of this submission id for users."""
+        """Return what records the task of this submission id for users; an option that is refused is an error."""
+        self._recorder.refuse_unsupported(request)
         return self._recorder.task_log(name, request)
 
     def _run_here(

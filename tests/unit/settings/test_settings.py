@@ -154,7 +154,7 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("a: !!python/name:os.system x\n", 1, "the tag '!!python/name:os.system' means nothing"),
         ("a: !!set {x}\n", 1, "the tag '!!set' means nothing"),
         ("!!set {x}\n", 1, "the tag '!!set' means nothing"),
-        ("a: !!int twelve\n", 1, "'twelve' is no int"),
+        ("a: !!int twelve\n", 1, "'twelve' is not of type int"),
         ("a: &a [*a]\n", 1, "contains its own alias"),
         ("a: &a {<<: *a}\n", 1, "contains its own alias"),
         ("a: {<<: 3}\n", 1, "merges mappings only"),
@@ -737,7 +737,7 @@ def test_a_wrong_data_section_is_explained(write, body, key, said):
         (
             "a: {filesystem: {url: s3://b, options: {token: {env: ab-12}}}}",
             "a.filesystem.options.token.env",
-            "is not a name of an env",
+            "is not the name of an env",
         ),
         ("a: {filesystem: 'sftp://me:abc123@host/x'}", "a.filesystem", "is a URL with a secret"),
         ("a: {filesystem: 'https://h/x?sig=abc123'}", "a.filesystem", "is a URL with a secret"),

@@ -143,7 +143,7 @@ class FilesystemBackend:
         return run.shard_outcome if run is not None else ShardOutcome(status=self._status(handle))
 
     def _submit(self, request: Request, submission_id: str, shard: ShardRun | None) -> TaskHandle:
-        if why := unsupported(request, self.capabilities):
+        if why := unsupported(request, self.capabilities, self.name):
             raise UnsupportedOptionError(why, backend=self.name)
         if isinstance(request, DeleteRequest):
             operation = self._deletion(request, shard)

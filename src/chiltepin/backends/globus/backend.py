@@ -253,7 +253,7 @@ class GlobusBackend:
             raise UnsupportedOptionError(
                 f"{count:,} items exceed the limit of one task; give at most {MAX_ITEMS:,}.", backend=self.name
             )
-        if why := unsupported(request, self.capabilities):
+        if why := unsupported(request, self.capabilities, self.name):
             raise UnsupportedOptionError(why, backend=self.name)
         if isinstance(request, DeleteRequest):
             place = self._collections.find(request.endpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,20 @@ NOT_FOUND, NOT_RUNNABLE = 127, 126
 
 #: The port that globus_compute_sdk uses in its environment "local" (``sdk/_environments.py``).
 COMPUTE_PORT = 5000
+
+#: Has the kernel end a command with this process (prctl(2), PR_SET_PDEATHSIG): SIGKILL leaves no time to do it. Python
+#: ignores SIGPIPE, which the command would inherit.
+_BOUND = """
+import ctypes, os, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
+try:
+    if os.getppid() == int(sys.argv[1]):
+        os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as err:
+    print(f"chiltepin: Cannot run {sys.argv[2]!r}: {err.strerror}.", file=sys.stderr)
+    sys.exit(126)
+"""
 
 _NO_LIMITS = {"request_rate": None, "pending_limit": sys.maxsize, "slots": sys.maxsize}
 
@@ -152,7 +167,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     # Before the command starts: a signal in between would end this process and leave the command behind.
     with _signals(signal.SIGINT, signal.SIGTERM, signal.SIGCHLD) as signals:
         try:
-            process = subprocess.Popen(command, env=environment)  # noqa: S603 - what the user typed
+            process = subprocess.Popen(_bound(command), env=environment)  # noqa: S603 - what the user typed
         except OSError as err:
             missing = isinstance(err, FileNotFoundError)
             click.echo(
@@ -164,6 +179,13 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
             if signal.SIGTERM in signals.recv(64):
                 process.terminate()
     return status if status >= 0 else 128 - status
+
+
+def _bound(command: Sequence[str]) -> Sequence[str]:
+    """Return a command that ends with this process, on Linux; one that cannot be run is returned as it is."""
+    if sys.platform != "linux" or not sys.executable or shutil.which(command[0]) is None:
+        return command
+    return [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *command]
 
 
 def _compute_environment(simulator: Simulator) -> dict[str, str]:

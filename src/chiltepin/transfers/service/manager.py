@@ -140,6 +140,7 @@ class TaskManager:
         ``key`` is the caller's name for it; a known one is joined. For the rest see `PendingRequest`. A request that
         equals one which is not submitted yet joins that.
         """
+        self.recorder.refuse_unsupported(request)
         now = self._clock.monotonic()
         with self._lock:
             if key in self._by_key:
