@@ -73,15 +73,29 @@ BENCHMARKS = (
         targets=tuple(Target(f"on-{threads}", "transfer_task", 2.0, to="Parsl no-op") for threads in (1, 2, 8)),
     ),
     Benchmark(
-        name="copies",
-        about="Copies on one disk, each in a new process. Chiltepin and rclone verify, unless the line says otherwise; "
-        "the other tools do not.",
-        words=("copies.py", "--mib", "1024", "4096", "--rounds", "4"),
-        quick=("copies.py", "--mib", "1024", "--middle", "50", "--rounds", "2"),
+        name="large",
+        about="A large file, copied on one disk, each time in a new process. Chiltepin and rclone verify, unless the "
+        "line says otherwise; the other tools do not.",
+        words=("copies.py", "--mib", "1024", "4096", "--middle", "0", "--files", "0", "--rounds", "4"),
+        quick=("copies.py", "--mib", "1024", "--middle", "0", "--files", "0", "--rounds", "2"),
         targets=(
             Target("file-1024", "transfer", 1.15, to="cp"),
             Target("file-4096", "transfer", 1.15, to="cp"),
-            Target("middle", "transfer", 1.25, to=FASTEST),
+        ),
+    ),
+    Benchmark(
+        name="middle",
+        about="Files of middle size, in the same way.",
+        words=("copies.py", "--mib", "0", "--files", "0", "--rounds", "3"),
+        quick=("copies.py", "--mib", "0", "--middle", "50", "--files", "0", "--rounds", "2"),
+        targets=(Target("middle", "transfer", 1.25, to=FASTEST),),
+    ),
+    Benchmark(
+        name="small",
+        about="Small files, in the same way, and synchronized with a copy that equals them.",
+        words=("copies.py", "--mib", "0", "--middle", "0"),
+        quick=("copies.py", "--mib", "0", "--middle", "0", "--rounds", "2"),
+        targets=(
             Target("small", "transfer", 1.5, to="cp"),
             Target("small", "transfer", 0.7, to="rsync -a"),
             Target("unchanged", "transfer, mtime", 0.7, to="rsync -a"),
@@ -106,8 +120,8 @@ BENCHMARKS = (
         ),
     ),
     Benchmark(
-        name="memory",
-        about="Deletion in memory.",
+        name="tmpfs",
+        about="Deletion in `/dev/shm`.",
         words=("trees.py", "--lagged", "0", "--folder", "/dev/shm"),  # noqa: S108 - this chooses the disk
         quick=("trees.py", "--lagged", "0", "--folder", "/dev/shm", "--rounds", "2"),  # noqa: S108 - likewise
         targets=(Target("deletion", "delete", 1.2, to="rm -rf"),),
@@ -131,7 +145,7 @@ BENCHMARKS = (
             Target("million", "1 process", 0.6, to="rsync -a"),
             Target("million", "2 processes", 0.6, to="rsync -a"),
             Target("million", "2 processes", 100, what="peak MiB"),
-            Target("objects", "2 processes", 1.0, to="rclone"),
+            Target("objects", "2 processes", 1.0, to="rclone copy"),
             Target("large", "2 processes", 0.9, to="cp"),
             Target("flat", "2 processes", 0.77, to="1 process"),
         ),

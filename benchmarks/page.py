@@ -53,11 +53,12 @@ def write(results: dict[str, Any], benchmarks: Sequence[Benchmark], page: Path) 
     """
     drawings = page.with_suffix("")
     drawings.mkdir(parents=True, exist_ok=True)
+    for old in drawings.glob("*.svg"):
+        old.unlink()
     sections = []
     for benchmark in benchmarks:
         run = results.get(benchmark.name, {"works": [], "failure": "this benchmark was left out"})
         drawing = drawings / f"{benchmark.name}.svg"
-        drawing.unlink(missing_ok=True)
         compared = [work for work in run.get("works", ()) if "sides" in work]
         if compared:
             drawing.write_text(_drawing(benchmark.name, compared), encoding="utf-8")
@@ -95,13 +96,12 @@ def _targets(results: dict[str, Any], benchmarks: Sequence[Benchmark]) -> str:
         for target in benchmark.targets:
             measured, verdict = judge(target, works)
             counts[verdict] += 1
-            verdict = f"**{verdict}**" if verdict == "missed" else verdict
-            wanted = f"{target.limit:g} of {target.to}" if target.to else f"{target.limit:g} {target.what}"
-            title = titles.get(target.work, target.work)
-            rows.append(f"| {benchmark.name} | {title}: {target.side} | {wanted} | {measured} | {verdict} |")
-    head = "| benchmark | work: side | at most | measured | |\n|---|---|---|---|---|\n"
+            limit = f"{target.limit:g} of {target.to}" if target.to else f"{target.limit:g} {target.what}"
+            work = f"{benchmark.name}, {titles.get(target.work, target.work)}: {target.side}"
+            shown = f"**{verdict}**" if verdict == "missed" else verdict
+            rows.append([work, limit, f"{shown} {measured}".rstrip()])
     counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return f"## Targets\n\n{counted}.\n\n{head}" + "\n".join(rows) + "\n"
+    return "\n".join([f"## Targets\n\n{counted}.\n", *_table(["work", "at most", "measured"], rows)])
 
 
 def _section(benchmark: Benchmark, run: dict[str, Any], drawing: str) -> Iterator[str]:
