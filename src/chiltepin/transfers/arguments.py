@@ -1,7 +1,7 @@
-"""From the arguments of a user's call to a request: every argument is checked here, and nowhere else.
+"""Make a request from the arguments of a user's call: every argument is checked here, and nowhere else.
 
-`check` looks at each argument by itself, so that a call can be refused at once even while another of its arguments is
-still a future; `transfer_request` and `delete_request` make the frozen request when all of them are known.
+`check` checks each argument by itself, so that a call can be refused at once even if another argument is still a
+future; `transfer_request` and `delete_request` make the frozen request when all of them are known.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _name(argument: str, value: Any) -> str:
         raise TypeError(f"{argument}={shown(value)} is {_kind(value)}; give the name of an endpoint as a string.")
     if not value.strip():
         raise ValueError(f"{argument}={shown(value)} is not an endpoint; give a name from data: endpoints:.")
-    # Only a UUID is written in several ways.
+    # Only a UUID has several spellings.
     return endpoint_name(value) if len(value) == UUID_LENGTH else value
 
 
@@ -75,7 +75,7 @@ def _seconds(argument: str, value: Any) -> float:
 
 
 def _interval(argument: str, value: Any) -> float:
-    # A shorter one would be asked for as fast as the machine can.
+    # With a shorter one, polls would run as fast as the machine can.
     return max(_seconds(argument, value), limits.SHORTEST_POLL)
 
 
@@ -272,7 +272,7 @@ class DeleteOptions(TypedDict, total=False):
 
 
 def _inside(folder: str, source: str) -> str:
-    """Return the path that a file gets in a folder, under the name that it has."""
+    """Return the path of a file in a folder, with its present name."""
     return posixpath.join(posixpath.normpath(folder), posixpath.basename(posixpath.normpath(source)))
 
 
@@ -314,7 +314,7 @@ def transfer_request(
     label: Any = "",
     **options: Unpack[TransferOptions],
 ) -> TransferRequest:
-    """Return the request that a call of ``transfer`` asks for; its errors are those of `check`.
+    """Return the request of a call of ``transfer``; its errors are those of `check`.
 
     ``include`` and ``exclude`` become filter rules in that order, so that ``include=["*.nc"], exclude=["*"]`` moves
     the ``.nc`` files and no other; ``filters`` are rules in any order.
@@ -364,7 +364,7 @@ def delete_request(
     label: Any = "",
     **options: Unpack[DeleteOptions],
 ) -> DeleteRequest:
-    """Return the request that a call of ``delete`` asks for; its errors are those of `check`."""
+    """Return the request of a call of ``delete``; its errors are those of `check`."""
     return DeleteRequest(
         endpoint=check("src_ep", src_ep),
         paths=(check("src_path", src_path),),

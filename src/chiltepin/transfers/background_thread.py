@@ -1,4 +1,4 @@
-"""Threads that are there only while they have something to do, and the time that they go by."""
+"""Threads that exist only while they have work, and their clock."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class SystemClock:
-    """The time of this machine."""
+    """The clock of this machine."""
 
-    #: Return seconds that only go forward.
+    #: Return seconds of a monotonic clock.
     monotonic = staticmethod(time.monotonic)
 
     #: Return the time of day, in UTC.
@@ -41,20 +41,20 @@ class BackgroundThread:
         self.reset()
 
     def reset(self) -> None:
-        """Begin without a thread, as in a process made by ``fork``."""
+        """Start without a thread, as in a process made by ``fork``."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._again = False
 
     def wake(self) -> None:
-        """Do the work now, or right after the present work; a BackendError if no thread can be started."""
+        """Do the work now, or right after the present work; raise a BackendError if no thread can be started."""
         with self._changed:
             self._again = True
             self._changed.notify()
             self.ensure_running()
 
     def ensure_running(self) -> None:
-        """See to it that the thread is there; errors are those of `wake`."""
+        """Start the thread if it is not running; errors are those of `wake`."""
         with self._changed:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threads.start(self._run, name=self._name)
@@ -66,16 +66,16 @@ class BackgroundThread:
             try:
                 pause = self._work()
             except BaseException:  # noqa: PERF203
-                # Whatever it was, futures wait for what comes after it.
+                # Whatever the error was, futures wait for the work after it.
                 logger.exception("%s failed and continues.", self._name)
                 pause = policy.wait_times.RETRY_MIN
 
     def _is_due(self, me: threading.Thread, pause: float | None) -> bool:
-        """Wait until there is more to do; return False if there is not, or this thread is not the one that does it."""
+        """Wait until there is more work; return False if there is none, or if another thread does it."""
         with self._changed:
             if self._thread is me and (self._again or pause is not None):
                 self._changed.wait_for(lambda: self._again, pause)
-            # In a child made by fork, the thread that has forked is not one of these any more.
+            # In a child made by fork, the thread that forked is no longer one of these.
             if self._thread is not me:
                 return False
             if not self._again and pause is None:

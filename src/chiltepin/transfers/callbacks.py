@@ -30,25 +30,25 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Packages whose callbacks run in place, and which do not read results for the user. Parsl hangs a callback on every
-#: task: a change of threads for each would cost a tenth of a task that does nothing.
+#: Packages whose callbacks run in place, and which do not read results for the user. Parsl adds a callback to every
+#: task: changing threads for each would cost a tenth of an empty task.
 INTERNAL = frozenset({"chiltepin", "parsl"})
 
 
 class _Threads:
-    """A queue of callbacks, and as many threads as there are callbacks that block."""
+    """A queue of callbacks, and as many threads as there are blocking callbacks."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Begin without a queue and without threads."""
+        """Start without a queue and without threads."""
         lock = threading.Lock()
         self._changed, self._ended = threading.Condition(lock), threading.Condition(lock)
         self._waiting: deque[tuple[Future[Any], Callable[[Any], object]]] = deque()
         #: What each thread runs; None while it waits.
         self._running: dict[threading.Thread, Future[Any] | None] = {}
-        # Whose turn it is to run callbacks, and until when.
+        # Which thread runs callbacks, and until when.
         self._turn: tuple[threading.Thread, float] | None = None
 
     def put(self, future: Future[Any], callback: Callable[[Any], object]) -> None:
@@ -61,7 +61,7 @@ class _Threads:
                 self._waiting.pop()
             else:
                 if len(self._waiting) == 1:
-                    # Later ones are seen by the thread that this one has woken.
+                    # The thread that this one has woken handles later ones.
                     self._changed.notify()
                 return
         _run(future, callback)
@@ -78,7 +78,7 @@ class _Threads:
             return self._ended.wait_for(over, timeout)
 
     def _attend(self) -> None:
-        """See to it that a thread watches the queue; the lock is held."""
+        """Start a thread for the queue if there is none; the lock is held."""
         if not any(future is None and thread.is_alive() for thread, future in self._running.items()):
             self._running = {thread: future for thread, future in self._running.items() if thread.is_alive()}
             self._running[threads.start(self._serve, name="chiltepin-callbacks")] = None
@@ -87,7 +87,7 @@ class _Threads:
         me = threading.current_thread()
         while (taken := self._next(me)) is not None:
             _run(*taken)
-            # What a callback held may be large, and is not kept until the next one.
+            # A callback may refer to large objects, which are not kept until the next one.
             del taken
             if not self._over(me):
                 return
@@ -112,12 +112,12 @@ class _Threads:
         try:
             self._attend()
         except BackendError:
-            # The next `put`, or the end of this callback, finds what waits.
+            # The next `put`, or the end of this callback, handles the waiting callbacks.
             logger.warning("Could not start a thread for more callbacks; they wait for a running one.")
 
     def _over(self, me: threading.Thread) -> bool:
-        # A callback may have forked: in the child this thread is not one of these any more.
-        """Record that a callback has ended; return whether its thread goes on."""
+        # A callback may have forked: in the child, this thread is no longer one of these.
+        """Record that a callback has ended; return whether its thread continues."""
         with self._changed:
             if me not in self._running:
                 return False
@@ -162,14 +162,14 @@ class CallbackFuture(Future[T]):
     A thread that waits for its result is woken at once. In a child made by ``fork`` it has ended, with `TaskLostError`.
     """
 
-    #: Those of ``concurrent.futures.Future``, which has no other place to change how they are run.
+    #: The callbacks of ``concurrent.futures.Future``, which has no public way to change how they run.
     _done_callbacks: list[Callable[[Any], object]]
 
-    #: Whether a new one follows another future, and may be ended by its thread before it is made.
+    #: Whether a new future follows another one, whose thread may end it before it is complete.
     follows_at_once = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # First: one that follows another future may have ended when it is made.
+        # First: a future that follows another one may already have ended.
         _note(self)
         super().__init__(*args, **kwargs)
         if not self.follows_at_once:
@@ -178,13 +178,13 @@ class CallbackFuture(Future[T]):
     def _invoke_callbacks(self) -> None:
         for callback in self._done_callbacks:
             (_run if _is_internal(callback) else _threads.put)(self, callback)
-        # Only now, so that at no moment it seems that there is nothing more to come.
+        # Only now, so that `settled` never returns too early.
         _open.discard(weakref.ref(self))
 
     @classmethod
     def adopt(cls, future: Future[Any]) -> None:
-        """Make a future one of this class, which has to have the same layout."""
-        # First: another thread may end it at any moment, and takes it out if it is one of these by then.
+        """Change the class of a future to this one; both must have the same layout."""
+        # First: another thread may end it at any moment, and then removes it.
         _note(future)
         future.__class__ = cls
         if future.done():
@@ -205,7 +205,7 @@ def _note(future: Future[Any]) -> None:
 
 
 def _is_internal(callback: Callable[[Any], object]) -> bool:
-    """Whether a callback is one of Parsl or of Chiltepin, which ends or launches other tasks and takes no time."""
+    """Whether a callback belongs to Parsl or Chiltepin; these end or launch other tasks and take no time."""
     function = callback.func if isinstance(callback, functools.partial) else callback
     if isinstance(getattr(function, "__self__", None), CallbackFuture):
         return True
@@ -219,9 +219,9 @@ def unfinished(concerns: Callable[[Future[Any]], bool]) -> list[CallbackFuture[A
 
 
 def settled(concerns: Callable[[Future[Any]], bool], timeout: float) -> bool:
-    """Wait until no callback of such futures waits or runs; return whether that came in time.
+    """Wait until no callback of these futures waits or runs; return False after the time limit.
 
-    A callback that runs in the thread that asks is left out.
+    A callback that runs in the calling thread is ignored.
     """
     return _threads.settled(concerns, timeout)
 

@@ -1,4 +1,4 @@
-"""What of an endpoint works: settings, login, consent, reachability, listing, and a file that comes and goes."""
+"""Check an endpoint: settings, login, consent, reachability, listing, and writing and deleting a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STAGES", "EndpointCheck", "Finding"]
 
-#: What is looked at, each only where those before it are well.
+#: The stages of a check; each runs only if those before it passed.
 STAGES = ("settings", "login", "consent", "reach", "list", "write")
 
 _SEED = "chiltepin check"
@@ -74,14 +74,14 @@ class Finding:
 class EndpointCheck:
     """Checks endpoints; any number of threads may call at once.
 
-    ``write`` tells whether to move a small file to each endpoint, list it and delete it.
+    ``write``: whether to move a small file to each endpoint, list it and delete it.
     """
 
     def __init__(self, settings: DataSettings, *, write: bool = False) -> None:
         self._write = write
         self._folder = tempfile.TemporaryDirectory(prefix="chiltepin-check-") if write else None
         if self._folder and settings.backend == "filesystem":
-            # A place of our own, that a file may come from.
+            # A folder of ours, as the source of a file.
             own = Endpoint(places={"filesystem": {"url": self._folder.name}})
             settings = replace(settings, endpoints={_SEED: own, **settings.endpoints})
         self._settings = settings
@@ -94,7 +94,7 @@ class EndpointCheck:
             self._folder.cleanup()
 
     def examine(self, endpoint: str) -> Finding:
-        """Return what works of an endpoint; this does not raise."""
+        """Return the result of checking an endpoint; errors are part of it."""
         passed: list[str] = []
         try:
             self._pass(endpoint, passed)
@@ -120,10 +120,10 @@ class EndpointCheck:
         return os.path.normpath(os.path.join(root, place.get("home", "").strip("/"))) if root else ""
 
     def _hint(self, endpoint: str, error: Exception) -> str:
-        """Return what to do about a folder that cannot be listed, beyond what the error itself says."""
+        """Return what to do about a folder that cannot be listed, in addition to the error's own text."""
         home = self._home(endpoint)
         if _is_missing(home):
-            # A folder below a root is made when something is moved there; a root may be a disk that is not mounted.
+            # A folder below a root is created by the first transfer to it; a root may be an unmounted disk.
             made = os.path.exists(self._settings.active_places[endpoint]["mount"])
             first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
             return f"{first}: mkdir -p {shlex.quote(home)}"
@@ -145,12 +145,12 @@ class EndpointCheck:
         return runs_at_service(self._transfers.backend)
 
     def _pass(self, endpoint: str, passed: list[str]) -> None:
-        """Go through the stages, and note each that is well."""
+        """Run the stages, and record each that passes."""
         if endpoint in self._settings.endpoints and endpoint not in self._settings.active_places:
             return
         resolve_endpoint(self._settings, arguments.check("src_ep", endpoint))
         passed.append("settings")
-        # One question answers four: the error says how far it came.
+        # One request checks four stages: the error shows which of them passed.
         try:
             self._transfers.ls(endpoint, "~")
         except PathNotFoundError:
@@ -179,7 +179,7 @@ class EndpointCheck:
 
     @contextlib.contextmanager
     def _seed(self, endpoint: str, name: str) -> Iterator[tuple[str, str, int]]:
-        """Give a small file, made here or found there: its endpoint, its path and its bytes."""
+        """Yield a small file, created here or found on an endpoint: its endpoint, its path and its bytes."""
         for other, place in self._settings.active_places.items():
             home = os.path.join(place.get("mount", ""), place.get("home", "").strip("/"))
             if self._settings.backend == "local":
@@ -190,7 +190,7 @@ class EndpointCheck:
                 try:
                     with open(file, "x", encoding="ascii") as made:
                         made.write(content)
-                    # Counted from the root, as mount: is; where ~ is, only the service knows.
+                    # Relative to the root, like mount:; only the service knows the location of ~.
                     yield other, posixpath.join("/", place.get("home", ""), name), len(content)
                 finally:
                     with contextlib.suppress(FileNotFoundError):
@@ -199,7 +199,7 @@ class EndpointCheck:
         yield self._borrowed(endpoint)
 
     def _borrowed(self, endpoint: str) -> tuple[str, str, int]:
-        """Return a small file that is there: of the endpoint itself, else of another one that can be listed."""
+        """Return an existing small file: on the endpoint itself, else on another one that can be listed."""
         for other in dict.fromkeys([endpoint, *self._settings.active_places]):
             with contextlib.suppress(ChiltepinError):
                 listed = self._transfers.ls(other, "~")

@@ -1,4 +1,4 @@
-"""Compare two paths, of folders or of files, by what their listings tell, and by content where a backend reads it."""
+"""Compare two folders or files by their listings, and by content if the backend can read it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COMPARED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What is not the same at one path.
+    """A difference at one path.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Comparison(Report):
     compared : tuple of str
         The properties that were compared.
     differences : list of Difference
-        All of them, in the order of their paths.
+        All differences, in the order of their paths.
     counts : Counter
         How many names of each kind were seen; links are compared by name and kind only.
     problems : list of str
@@ -112,7 +112,7 @@ def _pairs(transfers: Transfers, source: Place, destination: Place, found: Compa
     here, there = _top(transfers, source), _top(transfers, destination)
     if here.kind == "file" or there.kind == "file":
         return iter([Pair("", here, there)])
-    # Not through `failed`: of a path that cannot be listed at all nothing can be said.
+    # Not through `failed`: a path that cannot be listed at all cannot be compared.
     for place in (source, destination):
         transfers.ls(*place)
     return both_trees(transfers, source, destination, enters=_both_have_it, failed=found.note)
@@ -152,7 +152,7 @@ def _difference(
 
 def _other_size(here: DirEntry, there: DirEntry, path: str, level: SyncLevel) -> Difference | None:
     known = here.size is not None and there.size is not None
-    # Content tells what a store that knows no sizes does not.
+    # For a store without sizes, the content decides.
     if here.size == there.size if known else level == "checksum":
         return None
     return Difference(path=path, what="size" if known else "size unknown", source=here.size, destination=there.size)

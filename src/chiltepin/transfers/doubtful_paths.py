@@ -1,4 +1,4 @@
-"""Warn of paths that are valid, and probably not what the user means."""
+"""Warn of paths that are valid but probably not intended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _WINDOWS = re.compile(r"([A-Za-z]):[\\/](.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
-#: The endpoint and the kind of each doubt of this process: a thousand paths of one mistake are one warning.
+#: Endpoint and kind of each warning of this process: a thousand paths with one mistake cause one warning.
 _warned: set[tuple[str, str]] = set()
 
 
@@ -38,7 +38,7 @@ def warn_of(asked: Iterable[tuple[str, str, Mapping[str, Any]]], *, globs: bool 
 
 
 def _doubt(path: str, place: Mapping[str, Any], *, globs: bool) -> tuple[str, str]:
-    """Return the kind of a doubt and the rest of a sentence; both are empty if there is none."""
+    """Return the kind of a warning and the rest of its sentence; both are empty if the path is fine."""
     if drive := _WINDOWS.fullmatch(path):
         meant = f"/{drive[1].upper()}/{drive[2]}".replace("\\", "/")
         return "Windows", f"is written as on Windows; paths on endpoints have slashes: did you mean {shown(meant)}?"

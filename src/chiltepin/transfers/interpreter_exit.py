@@ -40,7 +40,7 @@ _noted: list[str] = []
 
 
 def while_threads_work(callback: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called when the interpreter begins to end; a child of `os.fork` calls it too.
+    """Register a function to call when the interpreter begins to end; a child of `os.fork` calls it too.
 
     The last one registered is called first. What it raises is logged; an interrupt is noted as the `cause`.
     """
@@ -81,7 +81,7 @@ def _uncaught() -> str:
     # At an interactive prompt an error ends nothing.
     if is_interactive():
         return ""
-    # Set where Python prints an uncaught error, before the interpreter ends.
+    # Set when Python prints an uncaught error, before the interpreter ends.
     last = getattr(sys, "last_type", None)
     return last.__name__ if last else ""
 
@@ -119,7 +119,7 @@ def _idles(thread: threading.Thread, frame: Any) -> bool:
 
 
 def listed(head: str, lines: Iterable[str]) -> str:
-    """Return a headline, and one line for each of a list; of many, the rest is summed up."""
+    """Return a headline, and one line for each entry; of many entries, the rest is counted."""
     every = list(lines)
     rest = (
         [f"... and {len(every) - policy.limits.LISTED_LINES} more"] if len(every) > policy.limits.LISTED_LINES else []
@@ -128,16 +128,16 @@ def listed(head: str, lines: Iterable[str]) -> str:
 
 
 def say(text: str) -> None:
-    """Write to stderr, and make the exit code tell that something is missing; after an uncaught error it does so."""
+    """Write to stderr, and make the exit code report a failure; after an uncaught error it already does."""
     with contextlib.suppress(Exception):
         print(f"chiltepin: {text}", file=sys.stderr, flush=True)  # noqa: T201
-    # An uncaught error, and a signal (chiltepin.parsl.signals), have seen to it.
+    # An uncaught error, or a signal (chiltepin.parsl.signals), has already set it.
     if not _uncaught() and not cause().startswith("SIG"):
         fail()
 
 
 class _LastFlushFails:
-    """A stream that does all that another does, except for its last duty."""
+    """A stream that behaves like another one, but whose last flush fails."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -146,7 +146,7 @@ class _LastFlushFails:
         return getattr(self._stream, name)
 
     def flush(self) -> None:
-        """Write out what is buffered, and fail."""
+        """Write the buffered data, and fail."""
         self._stream.flush()
         raise OSError("The script ended before its transfers.")
 
@@ -155,7 +155,7 @@ _failed = threading.Event()
 
 
 def fail() -> None:
-    """Make the exit code of this process not 0."""
+    """Make the exit code of this process nonzero."""
     _failed.set()
 
 

@@ -1,4 +1,4 @@
-"""How a task ended, in words and as errors."""
+"""The outcome of a task, as text and as errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "error_from_status", "status_from_error", "with_host"]
 
-#: Most items that are named one by one.
+#: Maximum number of items that are listed one by one.
 _NAMED = 4
 
 _ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
@@ -37,7 +37,7 @@ _ERRORS: dict[TaskState, tuple[type[TaskError], str]] = {
     TaskState.PAUSED: (TaskPausedError, "was paused, and stopped"),
 }
 
-#: The state in which an error leaves what was asked for; any other error leaves it FAILED.
+#: The state of a request after an error; any other error means FAILED.
 _ENDS: dict[type[BaseException], TaskState] = {
     TaskCanceledError: TaskState.CANCELED,
     TaskExpiredError: TaskState.EXPIRED,
@@ -47,7 +47,7 @@ _ENDS: dict[type[BaseException], TaskState] = {
 
 
 def describe(request: Request) -> str:
-    """Return the request as the start of a sentence for people."""
+    """Return the request as the beginning of a sentence for messages."""
     if isinstance(request, DeleteRequest):
         return f"Deletion of {_listed(request.paths, len(request.paths))} on {request.endpoint!r}"
     pairs = [f"{item.source} to {item.destination}" for item in request.items[: _NAMED + 1]]
@@ -61,7 +61,7 @@ def _listed(names: Sequence[str], count: int) -> str:
 
 
 def error_from_status(status: TaskStatus, request: Request) -> TaskError | None:
-    """Return the error that the status of an ended task stands for, None for success."""
+    """Return the error for the status of an ended task; None for success."""
     if status.state is TaskState.SUCCEEDED:
         return None
     kind, became = _ERRORS[status.state]
@@ -73,8 +73,8 @@ def error_from_status(status: TaskStatus, request: Request) -> TaskError | None:
 def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_TASK) -> TaskStatus:
     """Return the final status of a request that has ended with an error.
 
-    The task itself may go on, for other requests or because it has not stopped yet. ``what`` is the name of the request
-    in the error; see `describe`. The handle is used if the error has no status.
+    The task itself may continue, for other requests or because it has not stopped yet. ``what`` is the name of the
+    request in the error; see `describe`. The handle is used if the error has no status.
     """
     state = _ENDS.get(type(error), TaskState.FAILED)
     last: TaskStatus | None = error.status if isinstance(error, TaskError) else None
@@ -88,7 +88,7 @@ def status_from_error(error: BaseException, what: str, handle: TaskHandle = NO_T
 
 
 def with_host(outcome: ShardOutcome) -> ShardOutcome:
-    """Return how a shard ended; if that was on another host, all reasons name it, as one error of a task does."""
+    """Return the outcome of a shard; if it ran on another host, all reasons contain the host."""
     if outcome.host in ("", platform.node()):
         return outcome
     failures = tuple((code, _at_host(reason, outcome.host)) for code, reason in outcome.failures)

@@ -1,4 +1,4 @@
-"""Files that only this user can have written; any other file is ignored.
+"""Read files that only this user can have written; any other file is ignored.
 
 The journal, the activity log, the status file of a worker and its stop file may be in a folder that others may write
 to: a project folder, or ``/tmp``. A file that another user creates there must not decide what a transfer does.
@@ -16,12 +16,12 @@ __all__ = ["create_own", "exists_own", "is_own", "open_own"]
 
 logger = logging.getLogger(__name__)
 
-#: Folders of which it was said that something in them is not believed.
+#: Folders for which a warning about an ignored file was logged.
 _told: set[str] = set()
 
 
 def is_own(facts: os.stat_result) -> bool:
-    """Whether a file belongs to this user, no one else may write to it, and it has no second name.
+    """Whether a file belongs to this user, is writable by no other user, and has only one name.
 
     A hard link keeps the owner of a file and puts it under a name that another user has chosen (link(2)).
     """
@@ -41,7 +41,7 @@ def open_own(path: str) -> BinaryIO | None:
     # Not blocking: a pipe of that name would make the reader wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # Asked of what is open, for the name may mean another file by now.
+        # Checks the open file, because the name may already refer to another file.
         facts = os.fstat(descriptor)
         if is_own(facts):
             return os.fdopen(descriptor, "rb")
@@ -61,7 +61,7 @@ def open_own(path: str) -> BinaryIO | None:
 
 
 def exists_own(path: str) -> bool:
-    """Whether a file is there that only this user can have made."""
+    """Whether a file exists that only this user can have created."""
     try:
         return is_own(os.lstat(path))
     except (OSError, ValueError):

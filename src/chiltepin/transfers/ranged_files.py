@@ -1,4 +1,4 @@
-"""Which step of a large file follows when a range of it has ended: the other ranges, its name, or its removal."""
+"""The next step for a large file when a range has ended: other ranges, the rename, or the removal."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["RangedFiles"]
 class _File:
     def __init__(self, part: FileRange) -> None:
         self.part = part
-        #: Ranges that have not ended, bytes of those that are copied, and what follows them.
+        #: Ranges that have not ended, bytes of those that are copied, and the next step.
         self.left: set[FileRange] = set()
         self.copied = 0
         self.end: Literal["commit", "remove", "skip"] = "commit"
 
     def fail(self, end: Literal["remove", "skip"]) -> None:
-        """Decide what follows a range that was not copied; the first one decides."""
+        """Decide the step after a range that was not copied; the first such range decides."""
         if self.end == "commit":
             self.end = end
 
 
 class RangedFiles:
-    """The files of one task that are copied in ranges and have not got their names."""
+    """The files of one task that are copied in ranges and not yet renamed."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
 
     def add(self, part: FileRange) -> None:
-        """Note a range that is to be copied, or that a file is to be skipped."""
+        """Record a range to copy, or a file to skip."""
         file = self._files.setdefault(part.temp_file, _File(part))
         if part.step == "skip":
             file.fail("skip")
@@ -47,7 +47,7 @@ class RangedFiles:
         return part.step == "copy" and file is not None and file.end != "commit"
 
     def ended(self, part: FileRange, *, done: bool) -> FileRange | None:
-        """Note the end of a step; return the next one of its file, if that was the last that it waited for."""
+        """Record the end of a step; return the next step of its file if no other step is running."""
         file = self._files[part.temp_file]
         if part.step in ("remove", "skip") or (part.step == "commit" and done and file.end == "commit"):
             del self._files[part.temp_file]
@@ -60,7 +60,7 @@ class RangedFiles:
 
     @property
     def moving(self) -> int:
-        """Bytes that are copied, of files that are not whole."""
+        """Bytes that are copied, of incomplete files."""
         return sum(file.copied for file in self._files.values())
 
     def removal(self) -> FileRange | None:

@@ -1,4 +1,4 @@
-"""What is recorded of tasks: in the journal for the next process, in the activity log for the user."""
+"""Record tasks: in the journal for the next process, in the activity log for the user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["TaskLog", "TaskRecorder"]
 
 
 class TaskLog:
-    """Writes the lines of one task, which is known by its submission id, to the log, if there is one.
+    """Writes the lines of one task, identified by its submission id, to the log, if there is one.
 
     ``asked`` is when the task was requested, in UTC; None if an earlier process has recorded that.
     """
@@ -40,7 +40,7 @@ class TaskLog:
         self._activity_log, self._name, self._request, self._backend = activity_log, name, request, backend
         self._asked, self._task = asked, ""
         self._begun = self._stops = False
-        #: Until when nothing had moved, and since when it has; when the next line is due; what the last one was.
+        #: When nothing had moved yet, and since when it has; when the next line is due; the last line.
         self._still, self._moving = asked, cast("datetime | None", None)
         self._due = 0.0
         self._start = time.monotonic()
@@ -69,8 +69,8 @@ class TaskLog:
         self._activity_log.write("seen", {"id": self._name, **self._counts(status)})
 
     def stop_requested(self, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """Whether ``stopped`` says so, or another process has asked that the task stop; see `task_catalog`."""
-        # Until a line is written no process knows the task.
+        """Whether ``stopped`` is set, or another process has requested a stop; see `task_catalog`."""
+        # Until a line is written, other processes do not know the task.
         if self._begun and not self._stops and self._activity_log is not None:
             file = stop_file(self._activity_log.folder, self._name)
             self._stops = exists_own(file)
@@ -162,12 +162,12 @@ class TaskRecorder:
             raise UnsupportedOptionError(why, backend=self._backend.name)
 
     def record_clean_end(self, workflow: str | None = None) -> None:
-        """Write down that a workflow has ended in order; None stands for all of this process."""
+        """Record that a workflow has ended cleanly; None: all workflows of this process."""
         if self._journal is not None:
             self._journal.record_clean_end(workflow)
 
     def abandon(self, workflow: str) -> None:
-        """Take note that a workflow has not ended in order."""
+        """Record that a workflow has not ended cleanly."""
         if self._journal is not None:
             self._journal.abandon(workflow)
 
@@ -176,7 +176,7 @@ class TaskRecorder:
     def record_intent(
         self, submission_id: str, request: Request, *, waited: float = 0.0, asked: ItemsByWorkflow = NO_WORKFLOW
     ) -> None:
-        """Write down what is about to be submitted, before it is; for how many seconds it had waited, and for whom."""
+        """Record what is about to be submitted, how many seconds it has waited, and for which workflows."""
         self.refuse_unsupported(request)
         if self._journal is not None and request.deadline is not None:
             self._journal.record_intent(
@@ -193,14 +193,14 @@ class TaskRecorder:
             task_log.began()
 
     def submitted(self, handle: TaskHandle) -> None:
-        """Write down what the service calls it."""
+        """Record the id that the service has given."""
         if self._journal is not None:
             self._journal.submitted(handle)
         if handle.submission_id in self._task_logs:
             self._task_logs[handle.submission_id].began(handle.task_id)
 
     def refused(self, submission_id: str, error: BaseException) -> None:
-        """Write down that no task was made, and why."""
+        """Record that no task was created, and why."""
         if self._journal is not None and submission_id:
             self._journal.ended(submission_id, TaskState.FAILED, asked={})
         self.dropped(submission_id, error)
@@ -212,7 +212,7 @@ class TaskRecorder:
             task_log.ended(_end(why))
 
     def seen(self, submission_id: str, status: TaskStatus) -> None:
-        """Write down how it stands, now and then."""
+        """Record the status from time to time."""
         if submission_id in self._task_logs:
             self._task_logs[submission_id].seen(status)
 
@@ -231,7 +231,7 @@ class TaskRecorder:
         ``end`` is what the service says, and ``shown`` how the callers see it.
         """
         if not submission_id:
-            # A task of which another process keeps the record.
+            # A task that another process records.
             return
         if self._journal is not None:
             self._journal.ended(
@@ -245,7 +245,7 @@ class TaskRecorder:
                 asked=asked,
             )
         if self._activity_log is not None:
-            # Another process may have begun it.
+            # Another process may have started it.
             task_log = self._task_logs.pop(submission_id, None) or TaskLog(
                 self._activity_log, submission_id, request, backend=self._backend.name, asked=None
             )
@@ -254,7 +254,7 @@ class TaskRecorder:
             task_log.ended(shown, failed=len(failed))
 
     def task_log(self, name: str, request: Request, *, waited: float = 0.0) -> TaskLog:
-        """Return what tells of one task while it runs; ``waited`` are the seconds since it was asked for."""
+        """Return the log of one running task; ``waited`` are the seconds since it was requested."""
         asked = datetime.now(timezone.utc) if self._activity_log is None else self._activity_log.clock()
         return TaskLog(
             self._activity_log, name, request, backend=self._backend.name, asked=asked - timedelta(seconds=waited)

@@ -1,4 +1,4 @@
-"""Which settings are meant, which backend moves the bytes, and where an endpoint is on it."""
+"""Find the settings, the backend that moves the bytes, and the location of an endpoint on it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def check_places(settings: DataSettings, asked: Iterable[tuple[str, str | None]]
 def resolve_endpoint(settings: DataSettings, name: str) -> dict[str, Any]:
     """Return the location of an endpoint on the active backend; see `chiltepin.settings.DataSettings.places`.
 
-    It is read only, and empty for an endpoint that is not declared and that the backend may find by itself.
+    The mapping is read only, and empty for an undeclared endpoint that the backend may find by itself.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Running requests on a backend: submit, wait, stop in time, and tell how it ended.
+"""Run requests on a backend: submit, wait, stop in time, and return the outcome.
 
 This floor knows neither Parsl nor any SDK. A script, the command line and a Parsl worker all come through here.
 """
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Transfers", "moved_here", "open_transfers", "runs_at_service"]
 
 
-#: What this process moves, and what tells that it is to stop.
+#: The requests that this process moves, each with an event that stops it.
 _here: dict[object, tuple[Request, Callable[[], bool]]] = {}
 forks.register(_here.clear)
 
@@ -59,7 +59,7 @@ def _wanted() -> list[Request]:
 
 @contextmanager
 def moved_here(request: Request, stopped: Callable[[], bool]) -> Iterator[None]:
-    """Have the end of a script wait for a request, or name it, for the time of a ``with`` block."""
+    """Make the end of a script wait for a request, or report it, during a ``with`` block."""
     key = object()
     try:
         _here[key] = request, stopped
@@ -70,7 +70,7 @@ def moved_here(request: Request, stopped: Callable[[], bool]) -> Iterator[None]:
 
 @interpreter_exit.while_threads_work
 def _await_transfers() -> None:
-    """Wait, at the end of a script, for what its threads move: one that is a daemon would end with the process."""
+    """Wait, at the end of a script, for what its threads move: a daemon thread would end with the process."""
     while _wanted() and not interpreter_exit.cause():
         time.sleep(policy.wait_times.WORKER_POLL)
 
@@ -202,7 +202,8 @@ class Transfers:
     ) -> ShardOutcome:
         """Do one part of a request, and wait for its end; the parameters are those of `run`.
 
-        What only one worker can do is done whole. The outcome also tells what could not be done: Parsl repeats nothing.
+        A request that only one worker can do is done completely. The outcome also contains what could not be done:
+        Parsl repeats nothing.
         """
         backend, name = self.backend, submission_id
         handle = TaskHandle.at_worker(backend.name, name)
@@ -219,13 +220,13 @@ class Transfers:
         except ChiltepinError as err:
             status, error = status_from_error(err, describe(request), handle), err
         if can_share(backend, request):
-            # One that was stopped, too, has given back what it had begun.
+            # A shard that was stopped has also returned what it had begun.
             return replace(backend.shard_outcome(handle), status=status, error=error)
         failures = () if status.state is TaskState.SUCCEEDED else ((status.code, status.reason),)
         return ShardOutcome(status=status, failures=failures, failed=len(failures), error=error)
 
     def task_log(self, name: str, request: Request) -> TaskLog:
-        """Return what records the task of this submission id for users; an option that is refused is an error."""
+        """Return the log of the task with this submission id; an option that is refused is an error."""
         self._recorder.refuse_unsupported(request)
         return self._recorder.task_log(name, request)
 
@@ -342,7 +343,7 @@ class Transfers:
                 raise
             return err.status.handle
         except ChiltepinError as err:
-            # After a lost answer the task may be there.
+            # After a lost response, the task may exist.
             if not getattr(err, "transient", False):
                 self._recorder.refused(submission_id, err)
             raise
@@ -354,7 +355,7 @@ class Transfers:
         return self.backend.ls(endpoint, path)
 
     def close(self) -> None:
-        """Let go of what the backend holds."""
+        """Close the backend."""
         self.backend.close()
 
 
@@ -368,7 +369,7 @@ def open_transfers(setup: str, client: Any = None) -> Transfers:
     """
     # lru_cache alone would open twice when two threads come at once, and then know half of the tasks in each.
     with _opening:
-        # Asked before each task: there is no fake one where this is the module.
+        # Checked before each task: the filesystem is real if this is the module.
         return _open_cached(setup, client, None if isinstance(os, ModuleType) else fake_os())
 
 
@@ -380,7 +381,7 @@ def _open(setup: str, client: Any, fake: object | None) -> Transfers:
     # A file that stays open would outlive the fake filesystem, and its number would then be that of another file.
     folder = plain.get("journal") if fake is None else None
     journal = Journal(folder) if folder and backend.capabilities.durable else None
-    # People see it on every backend; the journal proper is for what outlives this process.
+    # The log exists on every backend; the journal is for tasks that outlive this process.
     activity_log = ActivityLog(folder, SystemClock().now) if folder else None
     return Transfers(
         backend, batching=plain.get("batch", True), journal=journal, activity_log=activity_log, setup=setup
@@ -388,7 +389,7 @@ def _open(setup: str, client: Any, fake: object | None) -> Transfers:
 
 
 def _renew() -> None:
-    """Begin with nothing open, as in a process made by ``fork``."""
+    """Start with nothing open, as in a process made by ``fork``."""
     global _opening, _open_cached
     forks.leave(_open_cached)
     _opening, _open_cached = threading.Lock(), lru_cache(maxsize=64)(_open)

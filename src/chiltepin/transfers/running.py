@@ -30,11 +30,11 @@ class RunningTask:
     Attributes
     ----------
     request : TransferRequest or DeleteRequest
-        What is wanted.
+        The request.
     future : Future of TaskStatus
         Ends with the final status, or with an error without one.
     stop : callable
-        Asks that it stop; returns at once.
+        Requests that the task stop; returns at once.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
     name = backend.new_submission_id()
     handle = TaskHandle.at_worker(backend.name, name)
     future: CallbackFuture[TaskStatus] = CallbackFuture()
-    # A running future cannot be cancelled; `stop` asks the task.
+    # A running future cannot be cancelled; `stop` stops the task.
     future.set_running_or_notify_cancel()
     stopped = threading.Event()
 
@@ -119,6 +119,6 @@ def _at_worker(transfers: Transfers, request: Request, timeout: float, longest: 
         [status] = backend.poll([handle])
         return None if status.state is TaskState.LOST else status
 
-    # A daemon: who has asked it to stop may leave before it has.
+    # A daemon: the caller of `stop` may end before the task has stopped.
     threads.start(run, name="chiltepin-running")
     return RunningTask(request, future, stop=stopped.set, get_status=get_status)

@@ -1,4 +1,4 @@
-"""Which shard of a request is done next, and how many folders it has."""
+"""The order of the shards of a request, and the number of folders of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ShardQueue:
     Attributes
     ----------
     given_back : bool
-        Whether a worker has given something back.
+        Whether a worker has returned a shard.
     """
 
     def __init__(self, workers: int) -> None:
@@ -33,7 +33,7 @@ class ShardQueue:
         self.given_back = False
 
     def add(self, rest: Shard) -> None:
-        """Add what a worker has given back."""
+        """Add the shards that a worker has returned."""
         self.given_back = True
         if rest.range is not None:
             self._files.add(rest.range)
@@ -50,7 +50,7 @@ class ShardQueue:
         self._shards.append((shard, losses))
 
     def next(self) -> tuple[Shard, int] | None:
-        """Return the next one; None if there is none now."""
+        """Return the next shard; None if there is none now."""
         while self._shards and (part := self._shards[0][0].range) is not None and self._files.in_vain(part):
             self._shards.popleft()
             self.ended(part, done=False)
@@ -69,16 +69,16 @@ class ShardQueue:
     # Of large files.
 
     def ended(self, part: FileRange | None, *, done: bool) -> None:
-        """Go on with a large file when a step of it has ended."""
+        """Continue with a large file when a step of it has ended."""
         if part is not None and (following := self._files.ended(part, done=done)) is not None:
             self._shards.appendleft((Shard(range=following), 0))
 
     def removal(self) -> Shard | None:
-        """Return the removal of what a stopped task would leave; None if there is nothing."""
+        """Return the removal of a temporary file that a stopped task would leave; None if there is none."""
         part = self._files.removal()
         return None if part is None else Shard(range=part)
 
     @property
     def moving(self) -> int:
-        """Bytes that are copied, of large files that are not whole."""
+        """Bytes that are copied, of incomplete large files."""
         return self._files.moving

@@ -1,6 +1,6 @@
-"""Which part of a recursive request goes to which worker next, and what the parts add up to: one task.
+"""Distribute the parts of a recursive request to workers, and combine their outcomes to one task.
 
-The first shard is the whole tree. A worker gives back the folders that it has not begun after some time, and these are
+The first shard is the whole tree. After some time, a worker returns the folders that it has not begun, and these are
 the shards of the other workers. How a shard reaches a worker is up to the caller: by Parsl (`chiltepin.parsl.shards`)
 or to a process of this machine (`chiltepin.transfers.worker_processes`).
 """
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningShard", "ShardedTask", "can_share"]
 
-#: Failures that are told one by one; the others are counted.
+#: Failures that are described one by one; the others are counted.
 TOLD = 3
 
-#: What of a status only grows.
+#: Fields of a status that only grow.
 _COUNTS = ("bytes_done", "files_done", "files_skipped", "faults")
 
 
@@ -50,28 +50,28 @@ def can_share(backend: TransferBackend, request: Request) -> TypeGuard[ShardingB
 
 
 class RunningShard(Protocol):
-    """A shard on its way to a worker, or at one."""
+    """A shard that waits for a worker, or runs on one."""
 
     @property
     def future(self) -> Future[ShardOutcome]:
-        """Ends with the outcome; with `TaskLostError` if the worker is gone, and the shard is worth another one."""
+        """Ends with the outcome, or with `TaskLostError` if the worker is lost and the shard may be repeated."""
         ...
 
     def status(self) -> TaskStatus | None:
-        """Return what is known of it now; None for nothing."""
+        """Return its last known status; None if there is none."""
         ...
 
     def stop(self) -> None:
-        """Ask that it stop, also if it has not begun; returns at once."""
+        """Request that it stop, also if it has not begun; return at once."""
         ...
 
     def give_up(self) -> None:
-        """Stop it, and wait no longer for its worker; one that begins it later does nothing."""
+        """Stop it without waiting for its worker; a worker that begins it later does nothing."""
         ...
 
 
 class ShardedTask:
-    """One recursive request, moved by up to so many workers.
+    """One recursive request that several workers move.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class ShardedTask:
         self._unfinished, self._resumed = unfinished, False
         self._clock = clock or SystemClock()
         self.future: CallbackFuture[TaskStatus] = CallbackFuture()
-        # Parsl would take a future that can be cancelled for one that may never end.
+        # Parsl assumes that a future that can be cancelled may never end.
         self.future.set_running_or_notify_cancel()
         # Guards what follows. Shards come with the number of workers that they have lost.
         self._lock = threading.Lock()
@@ -131,7 +131,7 @@ class ShardedTask:
         self._live, self._advancing, self._concluded = 0, False, False
         self._began: float | None = None
         self._last_is_begun = self._timed = False
-        #: How it ends, if that is decided before all shards have ended: a state, or an error.
+        #: The outcome, if it is decided before all shards have ended: a state, or an error.
         self._end: TaskState | BaseException | None = None
         # What the shards that have ended add up to, and what was told last.
         self._sum = self._last = TaskStatus(handle=handle, state=TaskState.ACTIVE)
@@ -146,7 +146,7 @@ class ShardedTask:
         return self
 
     def status(self) -> TaskStatus:
-        """Return what the shards have done by now; it only grows, also if a worker is lost, and what it has done."""
+        """Return the progress of the shards; it only grows, even if a worker and its results are lost."""
         total = self._total()
         with self._lock:
             if not self._concluded:
@@ -173,22 +173,22 @@ class ShardedTask:
             running, live = list(self._running), self._live
         for shard in running:
             shard.stop()
-        # One that is just being started is stopped then.
+        # A shard that is just being started is stopped then.
         if live:
             self._later(policy.wait_times.STOP_GRACE, self._give_up)
         self._advance()
 
     def _later(self, seconds: float, operation: Callable[[], None]) -> None:
-        """Do something after some time, unless this has ended."""
+        """Run a function after some time, unless the task has ended."""
         timer = threading.Timer(seconds, operation)
         timer.daemon = True
         self.future.add_done_callback(lambda _: timer.cancel())
-        # Without a thread the workers are waited for.
+        # Without a thread, the task waits for its workers.
         with suppress(BackendError):
             threads.begin(timer)
 
     def _give_up(self) -> None:
-        """End although a worker has not answered."""
+        """End although a worker has not responded."""
         if self._end in (TaskState.CANCELED, TaskState.EXPIRED):
             what = describe(self._request)
             self._conclude(TaskCanceledError(f"{what} was asked to stop and has not stopped yet."))
@@ -196,7 +196,7 @@ class ShardedTask:
             self._finish()
 
     def _advance(self) -> None:
-        """Take in what has ended and start what there is room for; one thread at a time."""
+        """Process ended shards and start new ones; one thread at a time."""
         with self._lock:
             if self._advancing:
                 return
@@ -208,7 +208,7 @@ class ShardedTask:
             self._conclude(err)
 
     def _step(self) -> bool:
-        """Do one thing; False if nothing is to be done now."""
+        """Do one step; return False if there is nothing to do now."""
         with self._lock:
             if self._ended:
                 ended = self._ended.popleft()
@@ -231,7 +231,7 @@ class ShardedTask:
         if self._live >= self._workers:
             return None
         if self._end is not None:
-            # When nothing writes to it any more.
+            # When no worker writes to it any more.
             removal = self._queue.removal() if not self._live else None
             taken = None if removal is None else (removal, self._retries)
         else:
@@ -254,7 +254,7 @@ class ShardedTask:
     def _launch(self, shard: Shard, losses: int) -> None:
         request, left = self._request, self._timeout
         if isinstance(request, DeleteRequest) and self._queue.given_back:
-            # What others have removed meanwhile is gone.
+            # Others may have removed entries meanwhile.
             request = replace(request, ignore_missing=True)
         if self._began is not None:
             left -= self._clock.monotonic() - self._began
@@ -297,7 +297,7 @@ class ShardedTask:
         self._advance()
 
     def _count(self, shard: Shard, losses: int, future: Future[ShardOutcome]) -> None:
-        """Take in how a shard has ended."""
+        """Record the outcome of a shard."""
         error = future.exception()
         if isinstance(error, TaskLostError) and losses < self._retries:
             with self._lock:
@@ -333,7 +333,7 @@ class ShardedTask:
             self._began = self._clock.monotonic() - outcome.seconds
         self._sum = _added(self._sum, outcome.status)
         if self._end is None or outcome.status.state is TaskState.FAILED:
-            # One that was told to stop has not failed for a reason of its own.
+            # A shard that was stopped has not failed itself.
             self._failed += outcome.failed
             self._told += outcome.failures[: TOLD - len(self._told)]
         if not self._last_is_begun:
@@ -349,7 +349,7 @@ class ShardedTask:
         )
 
     def _finish(self) -> None:
-        """End as all shards together have ended."""
+        """End with the combined outcome of all shards."""
         if isinstance(self._end, BaseException):
             self._conclude(self._end)
             return

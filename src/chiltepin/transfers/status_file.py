@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class StatusFile:
-    """Keeps the last status of a live task in a file; an empty name means none.
+    """Writes the last status of a live task to a file; with an empty name it does nothing.
 
     The folder of the file is made if the one above exists; if not, no workflow on this machine will read it.
     """
@@ -34,16 +34,16 @@ class StatusFile:
         self._last: TaskStatus | None = None
 
     def update(self, status: TaskStatus) -> None:
-        """Write a status down, if it is new and it is time; whatever refuses it does not harm the task."""
+        """Write a status if it is new and due; a failed write does not affect the task."""
         now = self._clock.monotonic()
-        # Its end is not for a note: that is the result of Parsl's task.
+        # The end is not written here: it is the result of Parsl's task.
         if not self._file or now < self._due or status == self._last or status.state.final:
             return
         self._due, self._last = now + policy.wait_times.STATUS_FILE_INTERVAL, status
         try:
             _write(self._file, status)
         except (OSError, TypeError, ValueError) as error:
-            # A backend of others may tell what JSON does not know.
+            # A third-party backend may report values that JSON does not have.
             logger.debug("Could not record the status of a task: %s.", error)
 
 
@@ -54,7 +54,7 @@ def _write(file: str, status: TaskStatus) -> None:
     try:
         # Other users may write to the run folder too, and put a link there.
         with os.fdopen(create_own(temp_file), "w", encoding="utf-8") as note:
-            # Its reader wants the numbers; a thousand paths are for the end.
+            # The reader needs the numbers only; the paths are in the final status.
             json.dump({**asdict(replace(status, skipped_paths=())), "state": status.state.value}, note)
         # A reader sees the old one or the new one, whole.
         os.replace(temp_file, file)
