@@ -213,7 +213,7 @@ def test_a_page_is_written(busy):
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(r"page.html: 2 tasks, .* kB\n", ended.out)
     assert "none.csv" in (busy.folder / "page.html").read_text()
-    assert not list(busy.folder.glob("*.draft"))
+    assert not list(busy.folder.glob("*.tmp"))
 
 
 def test_a_page_that_cannot_be_written_is_a_sentence(local):

@@ -67,7 +67,7 @@ def evaluate(example: Example) -> str | None:
     """Try one block; return what is wrong with it, if anything is."""
     language = example.region.lexemes["language"]
     if language not in EVALUATORS:
-        return f"Nobody knows how to run {language!r}; write '% not run: reason' above the block."
+        return f"Blocks in {language!r} cannot be run; write '% not run: reason' above the block."
     return EVALUATORS[language](example)
 
 

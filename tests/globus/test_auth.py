@@ -143,8 +143,8 @@ def test_a_login_of_one_client_is_not_one_of_another(globus, monkeypatch):
     assert works(auth.transfer_client("99999999-2222-4333-8444-555555555555"))
 
 
-def test_consent_is_asked_for_by_name_and_of_nobody_else(globus):
-    """Data access without consent names the endpoints that lack it, and transfers of others go on."""
+def test_a_missing_consent_affects_only_its_endpoints(globus):
+    """A missing data access consent names the endpoints that lack it, and does not affect other transfers."""
     scratch, archive = globus.collection("scratch").id, globus.collection("archive").id
     log_in(scratch)
     client = auth.transfer_client()

@@ -212,8 +212,8 @@ def test_nothing_is_removed_where_globus_promises_too_little(backend, globus, op
     assert not globus.tasks
 
 
-def test_a_transfer_is_verified_unless_somebody_says_no():
-    """Verification, which the service leaves off, is asked for; so is that a file is a file."""
+def test_a_transfer_is_verified_by_default():
+    """The document requests verification, which is off by default at the service, and that a file is a file."""
     collection = Collection("a", "1")
     options = GlobusOptions(notify=("failed",), encrypt_data=True, checksum_algorithm="sha1")
     document = wire.transfer_document(move(), collection, collection, submission_id="s", options=options)
@@ -327,8 +327,8 @@ def test_the_web_app_is_that_of_the_production_service(variables, shown, monkeyp
     assert web_app(" See", "x") == shown
 
 
-def test_a_task_that_somebody_cancels_elsewhere_was_canceled(guided, globus):
-    """CANCELED is told from FAILED."""
+def test_a_task_that_is_cancelled_elsewhere_is_canceled(guided, globus):
+    """A task that another program cancels ends as CANCELED, not as FAILED."""
     hold(globus)
     pending = guided.start(move())
     guided.live(seconds=5)
@@ -361,8 +361,8 @@ def test_a_task_that_is_held_is_stopped_and_says_how(guided, globus, how, code):
     assert globus.task(pending.handle.task_id).status == "FAILED"
 
 
-def test_a_task_that_nobody_knows_any_more_is_lost(guided, globus):
-    """LOST is an end too."""
+def test_a_task_that_the_service_no_longer_knows_is_lost(guided, globus):
+    """A task that the service no longer knows ends as LOST."""
     hold(globus)
     pending = guided.start(move())
     guided.live(seconds=2)
@@ -541,8 +541,8 @@ def test_a_request_that_waits_for_another_task_has_its_own_timeout(guided, backe
     assert len(globus.tasks) == 1
 
 
-def test_identical_paths_of_somebody_else_are_no_task_of_ours(guided, globus, laptop):
-    """A task with the same paths that Chiltepin did not make is not taken for ours: the message says what to do."""
+def test_a_task_of_another_program_with_the_same_paths_is_not_ours(guided, globus, laptop):
+    """A task with the same paths that Chiltepin did not create is not used; the message says what to do."""
     globus.settings.task_latency = 30
     client = globus.client()
     theirs = globus_sdk.TransferData(globus.collection("my-laptop").id, globus.collection("hpc-scratch").id)

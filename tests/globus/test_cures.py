@@ -187,7 +187,7 @@ def transfer_token_ended(globus):
         lambda globus: globus.authority.revoke_all(),
         transfer_token_ended,
     ],
-    ids=["nobody", "revoked", "transfer only"],
+    ids=["not logged in", "revoked", "transfer only"],
 )
 def test_a_login_is_made_by_the_command(globus, spoil):
     """A user without a login, with an expired one, or with one at a single service, is logged in after the command."""

@@ -297,8 +297,8 @@ def test_the_cursor_stays_where_it_can_be_seen(folder, terminal):
     assert terminal.raw.count("\x1b[?25l") <= terminal.raw.count("\x1b[?25l\x1b[?25h")
 
 
-def test_a_terminal_that_is_gone_harms_nobody(folder, terminal, caplog):
-    """If the terminal cannot be written to, the workflow goes on without a view."""
+def test_a_closed_terminal_does_not_stop_the_workflow(folder, terminal, caplog):
+    """If the terminal cannot be written to, the workflow continues without the view."""
     with terminal, local(folder, progress=True):
         terminal.file.close()
         assert move().result(LIMIT)

@@ -194,8 +194,8 @@ def test_consents_add_up_for_each_client(auth, globus):
     assert auth.check(first.by_resource_server[TRANSFER]["access_token"]).scope == str(TransferScopes.all)
 
 
-def test_a_scope_that_nobody_has_is_refused_and_leaves_nothing(auth, globus):
-    """A collection without data access has no such scope: Globus Auth says so, and notes no consent."""
+def test_an_unknown_scope_is_refused_and_not_recorded(auth, globus):
+    """A collection without data access has no such scope: Globus Auth refuses it, and records no consent."""
     unknown = GCSCollectionScopes(globus.collection("my-laptop").id).data_access
     scope = TransferScopes.all.with_dependency(unknown)
     failure = refused(lambda: service(auth).oauth2_client_credentials_tokens(scope), 400, "unknown_scope")

@@ -438,8 +438,8 @@ def test_time_passes_while_bytes_move(world):
     assert (task["status"], task["effective_bytes_per_second"]) == ("SUCCEEDED", (3 << 20) // 8)
 
 
-def test_a_running_clock_needs_nobody(tmp_path):
-    """With a running clock bytes move without any request."""
+def test_a_running_clock_moves_tasks_without_requests(tmp_path):
+    """With a running clock, bytes move without any request."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "in").write_bytes(b"data")
     with Simulator({"a": tmp_path / "a", "b": tmp_path / "b"}, clock=RunningClock(speed=1000)) as globus:

@@ -1,6 +1,6 @@
 """A real Slurm on the loopback of one machine, from the packages of a distribution; for tests.
 
-It needs no systemd and no root: its daemons are started by hand, as whoever runs this, with settings, keys, ports and
+It needs no systemd and no root: its daemons are started by hand, as the current user, with settings, keys, ports and
 logs in one folder. Several ``slurmd`` on one machine stand for as many nodes (Slurm's ``MULTIPLE_SLURMD``, which
 Debian's build has).
 """

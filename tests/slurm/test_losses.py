@@ -98,8 +98,8 @@ def test_what_is_lost_says_so_and_a_rerun_completes_it(cluster, web, quick, tmp_
 
 
 @pytest.mark.parametrize("_round", ROUNDS)
-def test_a_retry_needs_nobody(cluster, web, quick, tmp_path, _round):
-    """With retries, the next job does the transfer of the one that was cancelled, and what depends on it runs."""
+def test_a_retry_completes_the_transfer(cluster, web, quick, tmp_path, _round):
+    """With retries, the next job does the transfer of the cancelled one, and its dependents run."""
     with chiltepin.Workflow(quick(web, retries=1)):
         future = move()
         dependent = node_of_this(inputs=[future], executor="compute")

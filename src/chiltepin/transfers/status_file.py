@@ -50,7 +50,7 @@ class StatusFile:
 def _write(file: str, status: TaskStatus) -> None:
     with suppress(FileExistsError):
         os.mkdir(os.path.dirname(file))
-    temp_file = f"{file}.draft"
+    temp_file = f"{file}.tmp"
     try:
         # Other users may write to the run folder too, and put a link there.
         with os.fdopen(create_own(temp_file), "w", encoding="utf-8") as note:

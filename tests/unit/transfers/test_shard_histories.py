@@ -215,7 +215,7 @@ class History:
         else:
             # A worker that removes what is left, and is lost, is not made up for.
             self.removed.add(part.temp_file)
-        # What it has given back nobody has heard of.
+        # What it returned was never received.
         for rest in worker.rest:
             if rest.range:
                 self.removed.add(rest.range.temp_file)

@@ -110,7 +110,7 @@ def test_a_note_is_never_written_through_a_link(file, clock, tmp_path):
     """A link that another user puts where a note is being written leads to no other file."""
     (tmp_path / "precious").write_text("mine")
     os.mkdir(os.path.dirname(file))
-    os.symlink(tmp_path / "precious", f"{file}.draft")
+    os.symlink(tmp_path / "precious", f"{file}.tmp")
     notes = StatusFile(file, clock)
     clock.time += 1
     notes.update(status(5))

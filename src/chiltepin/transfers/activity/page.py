@@ -30,7 +30,7 @@ def write(path: str, records: Sequence[TransferRecord], *, since: datetime, now:
     If it cannot be written, there is an OSError and the old page stays.
     """
     text = page(records, since=since, now=now).encode("ascii")
-    temp_file = f"{path}.{secrets.token_hex(4)}.draft"
+    temp_file = f"{path}.{secrets.token_hex(4)}.tmp"
     descriptor = os.open(temp_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(descriptor, "wb") as file:

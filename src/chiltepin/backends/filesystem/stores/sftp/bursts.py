@@ -91,10 +91,10 @@ class Upload:
             return False
         return True
 
-    def judge(self, deed: Callable[[], object]) -> bool:
-        """Do something of which the file depends; return whether it went well."""
+    def judge(self, operation: Callable[[], object]) -> bool:
+        """Run an operation on which the file depends; return whether it succeeded."""
         try:
-            deed()
+            operation()
         except (OSError, Fault) as err:
             self.outcome = err
             return False

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpReader"]
 
-#: Bytes that are asked for of a file that is said to be empty: a server tells 0 of what is made when it is read, as in
+#: Bytes that are requested from a file of size 0: a server reports 0 for content that is made when it is read, as in
 #: /proc. More than one, since some of these give nothing after the first read (Linux, fs/proc/proc_sysctl.c).
-_UNTOLD = 1 << 15
+_FIRST_READ = 1 << 15
 
 
 class SftpReader:
@@ -53,7 +53,7 @@ class SftpReader:
             raise _no_file(facts.kind, path)
         handle = opened(connection, asked)
         self._handles = Handles(choose, path, READING)
-        self._head = bytearray(min(facts.size or _UNTOLD, connection.reads))
+        self._head = bytearray(min(facts.size or _FIRST_READ, connection.reads))
         self._position, self._ahead = 0, memoryview(b"")
         self.parts, self.pinned, self.checksum = True, False, ""
         self._before, self._after = self._first_look(connection, handle)
