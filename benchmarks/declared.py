@@ -155,7 +155,7 @@ BENCHMARKS = (
         about="An OpenSSH server on the loopback, on the same cores; each side opens its connection. Only Chiltepin "
         "verifies, unless the line says otherwise.",
         words=("sftp.py", "--rounds", "2"),
-        quick=("sftp.py", "--rounds", "1", "--mib", "256", "--files", "500"),
+        quick=("sftp.py", "--rounds", "2", "--mib", "256", "--files", "500"),
         targets=tuple(
             Target(work, "chiltepin, verified", 1.3, to=FASTEST)
             for work in ("large-up", "large-down", "small-up", "small-down")
@@ -166,7 +166,7 @@ BENCHMARKS = (
         about="`rclone serve s3` on the loopback, on the same cores, its objects in memory; each side opens its "
         "connection. Chiltepin verifies.",
         words=("stores.py", "--rounds", "2"),
-        quick=("stores.py", "--rounds", "1", "--mib", "256", "--files", "500"),
+        quick=("stores.py", "--rounds", "2", "--mib", "256", "--files", "500"),
         targets=(
             *(Target(work, "chiltepin", 1.2, to=FASTEST) for work in ("up", "down", "many-up", "many-down")),
             Target("between", "chiltepin", 1.0, to=FASTEST),
@@ -178,7 +178,7 @@ BENCHMARKS = (
         about="A simulated Globus with the documented limits: 3 running transfers, 100 pending, 20 requests a second. "
         "A task takes 1 s and 10 ms for each file. By hand: one task made with the SDK and polled every second.",
         words=("transfers.py", "--large", "--blocking", "20", "--rounds", "2", "--slices", "20"),
-        quick=("transfers.py", "--parts", "ac", "--rounds", "1", "--singles", "5"),
+        quick=("transfers.py", "--parts", "ac", "--rounds", "2", "--singles", "5"),
         targets=(
             Target("loop-1000", "transfer_task", 1.5, to="one task by hand"),
             Target("loop-1000", "transfer_task", 0.05, what="requests each"),
