@@ -66,6 +66,19 @@ def test_the_cure_of_a_missing_folder_cures(world, settled):
     assert str(world.b / "project" if settled else world.b) in said
 
 
+def test_a_missing_bucket_has_one_cure(local, bucket, monkeypatch):
+    """A bucket that does not exist fails the listing, and the cure is about the bucket and not about folders."""
+    for name in ("key", "secret"):
+        monkeypatch.setenv(name.upper(), bucket.login[name])
+    bucket.name = "no-such-bucket"
+    place = bucket.settings(key={"env": "KEY"}, secret={"env": "SECRET"})
+    local.write(backend="filesystem", endpoints={"s": {"filesystem": place}, "d": {"filesystem": str(local.a / "no")}})
+    ended = local.run("check", "-F", "json")
+    disk, cloud = json.loads(ended.out)
+    assert (cloud["failed"], cloud["cure"], disk["failed"]) == ("list", None, "list")
+    assert "The bucket does not exist; create it, or correct the URL of the endpoint" in cloud["trouble"]
+
+
 def test_a_login_that_is_missing_is_exit_code_4(service, monkeypatch):
     """Without a login that stage fails, its command is printed, and the exit code is 4."""
     monkeypatch.delenv("CHILTEPIN_CLIENT_ID")

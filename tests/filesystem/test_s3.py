@@ -396,6 +396,7 @@ def test_a_missing_bucket_is_named(bucket, tmp_path):
     bucket.name = "no-such-bucket"
     status = move(bucket.backend(tmp_path), ("cloud", "/data"), ("disk", "/data"), recursive=True)
     assert (status.state, status.code) == (TaskState.FAILED, "FILE_NOT_FOUND")
+    assert "The bucket does not exist; create it, or correct the URL" in status.reason
     assert "no-such-bucket" in status.reason
 
 

@@ -323,12 +323,17 @@ def test_a_link_out_of_the_root_is_refused(transfers, store, far, tmp_path):
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
-def test_an_unknown_host_key_is_refused(server, far, tmp_path):
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [(False, "is missing from known_hosts; compare"), (True, "differs from that in known_hosts; ask")],
+)
+def test_an_unknown_or_changed_host_key_is_refused(server, far, tmp_path, known, said):
     """Nothing is read from a server whose key is not known, whatever the options say, and it is no transient fault."""
-    (tmp_path / "none").write_text("")
+    key = Path(server.options["key_filename"]).with_suffix(".pub").read_text()
+    (tmp_path / "none").write_text(f"[127.0.0.1]:{server.port} {key}" if known else "")
     options = server.options | {"known_hosts": str(tmp_path / "none")}
     store = SftpStore(server.url(far), options | {"ssh_options": {"StrictHostKeyChecking": "no"}})
-    with pytest.raises(Fault, match="host key") as caught:
+    with pytest.raises(Fault, match=f"The host key of .* {said}.*UserKnownHostsFile={tmp_path}/none ") as caught:
         store.folder(()).entry("f")
     assert not store.transient(caught.value)
 

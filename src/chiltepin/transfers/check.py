@@ -129,8 +129,13 @@ class EndpointCheck:
             return f"{first}: mkdir -p {shlex.quote(home)}"
         if isinstance(error, PermissionDeniedError):
             return "Name a folder that you may read with 'home:' below it."
-        if isinstance(error, PathNotFoundError):
-            return "Create it, or name an existing folder with 'home:' below it."
+        # An error with a semicolon says itself what to do. A home folder is below the root, and cannot replace it.
+        if isinstance(error, PathNotFoundError) and ";" not in str(error):
+            of_root = self._settings.backend == "filesystem" and "home" not in self._settings.active_places[endpoint]
+            other = (
+                "correct its location in the settings" if of_root else "name an existing folder with 'home:' below it"
+            )
+            return f"Create it, or {other}."
         return ""
 
     def _is_tried(self, stage: str) -> bool:

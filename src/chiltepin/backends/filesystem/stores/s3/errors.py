@@ -28,7 +28,6 @@ T = TypeVar("T")
 _PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "OperationAborted"})
 _PASSING_STATUS = frozenset({429, 500, 502, 503, 504})
 _CODES = {
-    "NoSuchBucket": "FILE_NOT_FOUND",
     "PreconditionFailed": "FILE_SIZE_CHANGED",
     "BadDigest": "VERIFY_CHECKSUM",
     "InvalidDigest": "VERIFY_CHECKSUM",
@@ -96,6 +95,9 @@ def _refusal(status: int, word: str, what: str) -> Exception:
     word = "" if word.isdigit() else word
     if status == 404 and word != "NoSuchBucket":  # noqa: PLR2004 - HTTP's
         return FileNotFoundError(2, f"S3 has no such object: {what}")
+    if word == "NoSuchBucket":
+        cure = "create it, or correct the URL of the endpoint"
+        return S3Fault("FILE_NOT_FOUND", f"The bucket does not exist; {cure} ({what}).", word=word)
     transient = word in _PASSING or status in _PASSING_STATUS
     code = _CODES.get(word) or _BY_STATUS.get(status) or "ENDPOINT_ERROR"
     said = f"{word} ({status})" if word else f"status {status}"

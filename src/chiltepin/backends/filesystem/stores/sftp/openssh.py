@@ -144,6 +144,8 @@ class OpenSSH:
             words += ["-F", str(config)]
         for key in self._keys:
             words += ["-i", key]
+        if known_hosts := self.options.get("known_hosts"):
+            words += ["-o", f"UserKnownHostsFile={known_hosts}"]
         if self.port:
             words += ["-p", str(self.port)]
         return shlex.join([*words, f"{self.user}@{self.host}" if self.user else self.host])
@@ -279,12 +281,16 @@ def _widen(process: subprocess.Popen[bytes]) -> None:
 
 
 def _failure(host: str, said: str, typed: Callable[..., str]) -> Exception:
-    if "Host key verification failed" in said or "IDENTIFICATION HAS CHANGED" in said:
-        return Fault(
-            "CONNECT_FAILED",
-            f"The host key of {host} is missing from known_hosts or differs from it; compare it with the key that its "
-            f"operators publish, and accept it with `{typed()}`.",
+    # Its last lines: of the warning before them, "REMOTE HOST IDENTIFICATION HAS CHANGED" is cut off.
+    changed = "has changed and you have requested strict checking" in said
+    if changed or "Host key verification failed" in said:
+        reason = (
+            "differs from that in known_hosts; ask its operators whether they have changed it, then remove the old key "
+            "as ssh says, and accept the new one with"
+            if changed
+            else "is missing from known_hosts; compare it with the key that its operators publish, and accept it with"
         )
+        return Fault("CONNECT_FAILED", f"The host key of {host} {reason} `{typed()}`.")
     if "Permission denied" in said or "Too many authentication failures" in said:
         return Fault(
             "PERMISSION_DENIED",
