@@ -1,4 +1,4 @@
-"""The page of bad disks says what is told."""
+"""The messages on the page about disk errors are those of the code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "bad-disks.md"
 TOLD = re.findall(r"^\| [^|]+ \| `([A-Z_]+)` \| ([^|]+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
 
 
-def test_every_sentence_of_the_page_is_told():
-    """Each row of the table is what an error of the kernel becomes, and each of our cures is in a row."""
+def test_every_message_of_the_page_is_that_of_the_code():
+    """Each row of the table is the code and message of a kernel error."""
     numbers = {os.strerror(number): number for number in errno.errorcode}
     for code, sentence in TOLD:
         fault = fault_of(OSError(numbers[sentence.partition(";")[0]], "", "a name"), "It")
@@ -25,6 +25,6 @@ def test_every_sentence_of_the_page_is_told():
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
 def test_every_cure_is_on_the_page(number):
-    """What we say to do about an error is said on the page as well."""
+    """Each message that says what to do is on the page."""
     if ";" in (reason := fault_of(OSError(number, "", "a name"), "It").reason):
         assert reason.removeprefix("It: ") in [sentence for _, sentence in TOLD]

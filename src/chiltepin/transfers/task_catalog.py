@@ -36,7 +36,7 @@ class TaskCatalog(Protocol):
         """Return the last events of a task, the newest first."""
 
     def cancel(self, task_id: str) -> bool:
-        """Ask that a task stop; return False if it has ended before."""
+        """Request that a task stop; return False if it has already ended."""
 
 
 def open_catalog(backend: TransferBackend, journal: str) -> TaskCatalog:
@@ -52,7 +52,7 @@ def open_catalog(backend: TransferBackend, journal: str) -> TaskCatalog:
     Raises
     ------
     UnsupportedOptionError
-        If neither the backend nor a log tells of them.
+        If neither the backend nor a log lists them.
     """
     if isinstance(backend, TasksBackend):
         return _AtService(backend)
@@ -104,7 +104,7 @@ class _AtService:
 
 
 class _InLog:
-    """The tasks of a worker backend, as their processes have written them down."""
+    """The tasks of a worker backend, from the logs of their processes."""
 
     def __init__(self, backend: TransferBackend, journal: str) -> None:
         self._backend, self._journal = backend.name, journal

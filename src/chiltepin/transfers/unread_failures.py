@@ -1,4 +1,4 @@
-"""Failures whose results were never read: the end of a workflow names them."""
+"""Failures whose results were never read, which the end of a workflow reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["UnreadFailures"]
 
 logger = logging.getLogger(__name__)
 
-#: What workflows have given up at a clean end, and whose results were never read.
+#: Tasks that workflows gave up at a clean end, and whose results were never read.
 _abandoned: dict[object, str] = {}
 
 
@@ -26,7 +26,7 @@ class UnreadFailures:
         self._before: set[object] = set()
 
     def add(self, text: str) -> Callable[[], None]:
-        """Note a failure; return what takes it back when it is read."""
+        """Record a failure; return a function that removes it when the result is read."""
         key = object()
         self._failures[key] = text
 
@@ -37,18 +37,18 @@ class UnreadFailures:
         return read
 
     def end_begins(self) -> None:
-        """Take note that what fails from now on is given up."""
+        """Record that tasks that fail from now on were given up."""
         self._before = set(self._failures)
 
     def warn(self, *, clean: bool) -> None:
-        """Log what has failed; what a clean end has given up counts for the exit code as well."""
+        """Log the failures; tasks that a clean end gave up also change the exit code."""
         if text := self._listed():
             logger.warning("%s", text)
         if clean:
             _abandoned.update((key, text) for key, text in self._failures.copy().items() if key not in self._before)
 
     def say(self) -> None:
-        """Write what has failed to stderr; the exit code says so as well."""
+        """Write the failures to stderr, and change the exit code."""
         if text := self._listed():
             interpreter_exit.say(text)
 

@@ -1,4 +1,4 @@
-"""Whole trees of an endpoint, and how much there is in them."""
+"""Walk trees of an endpoint, and count their files and bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Amount", "amount_of", "walk"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """How much there is to move: a number of files, and their bytes."""
+    """The amount to move: a number of files, and their bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -77,7 +77,7 @@ def amount_of(
 
 
 class _UnknownError(Exception):
-    """How much it is cannot be known."""
+    """The amount cannot be determined."""
 
 
 def _known(size: int | None) -> int:
@@ -99,11 +99,11 @@ class _Counting:
         self._left -= 1
         with contextlib.suppress(ChiltepinError):
             return self._transfers.ls(endpoint, path)
-        # The transfer itself will tell what is wrong.
+        # The transfer itself will report the error.
         raise _UnknownError
 
     def item(self, source: str) -> Amount:
-        """Return how much one item is."""
+        """Return the amount of one item."""
         if not self._request.recursive:
             return Amount(files=1, bytes=self._size(source))
         found = walk(

@@ -47,7 +47,7 @@ _PROGRAM = (
 def start_task(
     setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float, raises: bool
 ) -> ShardedTask:
-    """Have up to so many processes do a request, this one included; `ShardedTask` has the other parameters."""
+    """Start a request on several processes, including this one; `ShardedTask` has the other parameters."""
     transfers = open_transfers(setup)
     submission_id = str(uuid.uuid4())
     processes = _Processes(setup, workers, polling_interval)
@@ -68,7 +68,7 @@ def start_task(
 
 
 def run(setup: str, request: Request, *, workers: int, timeout: float, polling_interval: float) -> TaskStatus:
-    """Do the same, and wait for the end, which an interruption brings about."""
+    """Do the same, and wait for the end; an interrupt stops the request."""
     task = start_task(setup, request, workers=workers, timeout=timeout, polling_interval=polling_interval, raises=True)
     stopped = threading.Event()
     try:
@@ -80,7 +80,7 @@ def run(setup: str, request: Request, *, workers: int, timeout: float, polling_i
 
 
 class _Processes:
-    """The calling process, and as many others as are needed, each started when a shard finds none of them idle."""
+    """The calling process, and others, each started when a shard finds no idle process."""
 
     def __init__(self, setup: str, workers: int, polling_interval: float) -> None:
         self._setup, self._polling_interval = setup, polling_interval
@@ -95,7 +95,7 @@ class _Processes:
         Here that takes 0.5 ms. Beside a busy thread it takes up to 100, because each of its steps waits for Python's
         lock.
         """
-        # One that cannot be started now is tried again when there is a shard for it.
+        # A process that cannot be started now is tried again when there is a shard for it.
         with suppress(OSError):
             self._idle.append(_Process(self._setup))
 
@@ -108,7 +108,7 @@ class _Processes:
         }
         running = _Running()
         with self._lock:
-            # What has killed another process could kill this one.
+            # The cause of another process's death could also kill this one.
             here = not self._busy_here and not self._lost
             self._busy_here = self._busy_here or here
         operation = self._here if here else self._elsewhere
@@ -146,14 +146,14 @@ class _Processes:
             self._closed, idle = True, self._idle
         self._threads.shutdown(wait=False)
         for process in idle:
-            # One that has done nothing has nothing to finish, and may still be loading.
+            # An unused process has nothing to finish, and may still be loading.
             (process.stop if process.used else process.kill)()
         for process in idle:
             process.end()
 
 
 class _Running:
-    """A shard at a process; see `RunningShard`."""
+    """A shard on a process; see `RunningShard`."""
 
     future: Future[ShardOutcome]
 
@@ -163,7 +163,7 @@ class _Running:
         self._lock = threading.Lock()
 
     def use(self, process: _Process) -> None:
-        """Run at a process, unless it is stopped already."""
+        """Run on a process, unless it was stopped already."""
         with self._lock:
             self._process = process
             if self.stopped.is_set():
@@ -176,11 +176,11 @@ class _Running:
             return not self.stopped.is_set()
 
     def status(self) -> TaskStatus | None:
-        """Return nothing: a shard takes a second or so, and is told of at its end."""
+        """Return None: a shard takes about a second, and is reported at its end."""
         return None
 
     def stop(self) -> None:
-        """Have the process stop, and end."""
+        """Stop the process, and end."""
         with self._lock:
             self.stopped.set()
             if self._process is not None:
@@ -202,7 +202,7 @@ class _Process:
         # A socket, unlike a pipe, can be shut down while another thread may be writing to it.
         self._to, theirs = socket.socketpair()
         with theirs:
-            # In a session of its own, because a Ctrl-C is for the process that waits for this one.
+            # In a separate session, because Ctrl-C is for the process that waits for this one.
             self._popen: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-c", _PROGRAM, json.dumps([path for path in sys.path if isinstance(path, str)])],
                 stdin=theirs.fileno(),
@@ -218,7 +218,7 @@ class _Process:
         return self._popen.poll() is None
 
     def run(self, request: Request, shard: Shard, options: dict[str, Any]) -> ShardOutcome:
-        """Have a shard done, and wait for it."""
+        """Run a shard, and wait for it."""
         self.used = True
         try:
             self._to.sendall(pickle.dumps((request, shard, options)))
@@ -232,7 +232,7 @@ class _Process:
         )
 
     def stop(self) -> None:
-        """Have it stop what it does, and end; this does not wait."""
+        """Request that it stop its shard and end; do not wait."""
         with suppress(OSError):
             self._to.shutdown(socket.SHUT_WR)
 
@@ -241,7 +241,7 @@ class _Process:
         self._popen.kill()
 
     def end(self) -> int:
-        """Wait for its end, and return its exit code; one that does not end in time is killed."""
+        """Wait for its end, and return its exit code; kill it if it does not end in time."""
         self.stop()
         try:
             code = self._popen.wait(timeout=policy.wait_times.STOP_GRACE)
@@ -256,7 +256,7 @@ class _Process:
 def serve() -> None:
     """Do the shards that come on standard input after the setup, until that is closed: the program of a process."""
     answers = os.fdopen(os.dup(1), "wb")
-    # What a store prints must not get between the answers.
+    # Output of a store must not get between the responses.
     os.dup2(2, 1)
 
     def stopped() -> bool:
