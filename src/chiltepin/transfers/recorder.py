@@ -177,7 +177,6 @@ class TaskRecorder:
         self, submission_id: str, request: Request, *, waited: float = 0.0, asked: ItemsByWorkflow = NO_WORKFLOW
     ) -> None:
         """Record what is about to be submitted, how many seconds it has waited, and for which workflows."""
-        self.refuse_unsupported(request)
         if self._journal is not None and request.deadline is not None:
             self._journal.record_intent(
                 submission_id,

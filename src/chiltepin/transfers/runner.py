@@ -331,6 +331,7 @@ class Transfers:
                 f"A task of backend {self.backend.name!r} ends with the process that submitted it; wait for its end.",
                 backend=self.backend.name,
             )
+        self._recorder.refuse_unsupported(request)
         limit = self._clock.now() + timedelta(seconds=timeout)
         request = replace(request, deadline=min(limit, request.deadline or limit))
         submission_id = request.submission_id or self.backend.new_submission_id()

@@ -17,6 +17,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any, cast
 
 from chiltepin.backends import forks
+from chiltepin.model import BACKEND_OPTIONS
 from chiltepin.transfers import interpreter_exit, policy
 from chiltepin.transfers.background_thread import BackgroundThread, SystemClock
 from chiltepin.transfers.outcomes import describe
@@ -101,6 +102,7 @@ class TaskManager:
     ) -> None:
         self._backend, self._clock, self._threaded = backend, clock or SystemClock(), threaded
         self._batching = batching and backend.capabilities.batches
+        self._lacks_options = not {*BACKEND_OPTIONS}.issubset(backend.capabilities.options)
         self._journal, self._activity_log = journal, activity_log
         self._reset()
         forks.register(self._reset)
@@ -140,7 +142,8 @@ class TaskManager:
         ``key`` is the caller's name for it; a known one is joined. For the rest see `PendingRequest`. A request that
         equals one which is not submitted yet joins that.
         """
-        self.recorder.refuse_unsupported(request)
+        if self._lacks_options:
+            self.recorder.refuse_unsupported(request)
         now = self._clock.monotonic()
         with self._lock:
             if key in self._by_key:
