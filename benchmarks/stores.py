@@ -7,6 +7,7 @@ The server is rclone's (``rclone serve s3``, 1.65 or later), on the loopback, it
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -32,12 +33,15 @@ __all__ = ["KEY", "SECRET", "rclone", "server"]
 MIB = 1 << 20
 KEY, SECRET = "benchmark", "benchmark-secret"
 WORKS = ("up", "down", "many-up", "many-down", "between")
-TOOLS = ("chiltepin", "rclone", "aws s3", "obstore", "s3fs")
+#: The one that does to each object what Chiltepin does, too; only for small objects down.
+VERIFIED = "obstore verified"
+TOOLS = ("chiltepin", "rclone", "aws s3", "obstore", VERIFIED, "s3fs")
 NUMBER = count()
 #: What each Python tool loads before it is timed.
 MODULES = {
     "chiltepin": ["chiltepin.backends.filesystem.stores.s3.store", "chiltepin.transfers.runner"],
     "obstore": ["obstore.store"],
+    VERIFIED: ["obstore.store"],
     "s3fs": ["s3fs"],
 }
 
@@ -127,6 +131,7 @@ def _measure(title: str, tools: list[str], work: str, folder: str, servers: list
     if given:
         upload = "many-up" if "many" in work else "up"
         _child({"tool": "chiltepin", "work": upload, "folder": folder, "servers": servers, "name": given}, quiet=True)
+    tools = [tool for tool in tools if tool != VERIFIED or work == "many-down"]
     candidates = {tool: needs(tool.partition(" ")[0], partial(_run, tool, work, folder, servers)) for tool in tools}
     compare(work, title, candidates, rounds)
 
@@ -175,7 +180,9 @@ def _child(said: dict[str, Any], *, quiet: bool = False) -> None:
         for module in MODULES[tool]:
             import_module(module)
         with Stopwatch() as watch:
-            {"chiltepin": _chiltepin, "obstore": _obstore, "s3fs": _s3fs}[tool](**said)()
+            python = {"chiltepin": _chiltepin, "obstore": _obstore, "s3fs": _s3fs}
+            python[VERIFIED] = partial(_obstore, verified=True)
+            python[tool](**said)()
     used = resource.getrusage(resource.RUSAGE_CHILDREN if words else resource.RUSAGE_SELF)
     if not quiet:
         print(json.dumps([watch.wall, watch.cpu, used.ru_maxrss // 1024]))
@@ -236,7 +243,7 @@ def _aws(work: str, folder: str, servers: list[str], name: str) -> list[str]:
     return [*command, "--recursive"] if "many" in work else command
 
 
-def _obstore(work: str, folder: str, servers: list[str], name: str) -> Callable[[], Any]:
+def _obstore(work: str, folder: str, servers: list[str], name: str, *, verified: bool = False) -> Callable[[], Any]:
     """As its manual has it: parts by itself up, ranges or a stream down, many in threads."""
     import obstore  # noqa: PLC0415
     from obstore.store import S3Store  # noqa: PLC0415
@@ -265,11 +272,21 @@ def _obstore(work: str, folder: str, servers: list[str], name: str) -> Callable[
         with open(f"{folder}/{name}/{key.rpartition('/')[2]}", "wb") as file:
             file.write(obstore.get(store, key).bytes())
 
+    def get_verified(key: str) -> None:
+        found = obstore.get(store, key)
+        content, path = bytes(found.bytes()), f"{folder}/{name}/{key.rpartition('/')[2]}"
+        right = hashlib.md5(content, usedforsecurity=False).hexdigest() == (found.meta["e_tag"] or "").strip('"')
+        with open(f"{path}.part", "w+b", buffering=0) as file:
+            file.write(content)
+            file.seek(0)
+            right = right and file.read() == content
+        os.replace(f"{path}.part", path if right else f"{path}.wrong")
+
     def many_down() -> None:
         os.mkdir(f"{folder}/{name}")
         with ThreadPoolExecutor(16) as pool:
             for page in obstore.list(store, prefix="several"):
-                list(pool.map(get, [found["path"] for found in page]))
+                list(pool.map(get_verified if verified else get, [found["path"] for found in page]))
 
     return {"up": up, "down": down, "many-up": many_up, "many-down": many_down}[work]
 
