@@ -103,16 +103,17 @@ BENCHMARKS = (
     ),
     Benchmark(
         name="cold",
-        about="The same after the kernel has forgotten what it had read; needs root.",
+        about="The same after the kernel has dropped its caches; needs root.",
         words=("copies.py", "--cold", "--mib", "1024", "--middle", "0", "--files", "5000", "--rounds", "3"),
         quick=("copies.py", "--cold", "--mib", "0", "--middle", "0", "--files", "5000", "--rounds", "2"),
         targets=(Target("small", "transfer", 0.8, to="rsync -a"),),
     ),
     Benchmark(
         name="trees",
-        about="A FUSE disk that delays each operation by 1 ms, and deletion on the disk of the temporary folder.",
+        about="A FUSE disk that delays each operation by 1 ms, with 100 files in each folder, so that 100 files are in "
+        "one; and deletion on the disk of the temporary folder.",
         words=("trees.py", "--lagged", "500"),
-        quick=("trees.py", "--lagged", "100", "--rounds", "2"),
+        quick=("trees.py", "--lagged", "500", "--rounds", "1"),
         targets=(
             Target("lagged", "transfer", 0.2, to="cp -r"),
             Target("lagged", "transfer", 0.2, to="rsync -a"),

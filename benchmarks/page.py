@@ -109,9 +109,8 @@ def _section(benchmark: Benchmark, run: dict[str, Any], drawing: str) -> Iterato
     if run["failure"]:
         yield f"**Not measured, or not whole:** {run['failure']}.\n"
     if "date" in run:
-        words = benchmark.quick if run["quick"] else benchmark.words
         quick = ", a quick run" if run["quick"] else ""
-        yield f"`{' '.join(words)}`: {run['date']}{quick}, {run['seconds']} s, commit {run['commit']}.\n"
+        yield f"`{' '.join(run['words'])}`: {run['date']}{quick}, {run['seconds']} s, commit {run['commit']}.\n"
     if drawing:
         yield f"```{{raw}} html\n:file: {drawing}\n```\n"
     for work in run.get("works", ()):

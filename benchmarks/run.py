@@ -103,7 +103,7 @@ def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) 
 
 def _run(benchmark: Benchmark, run: dict[str, Any], *, quick: bool) -> None:
     """Run a script in a process, and add the works that it has measured, also when it is interrupted."""
-    script, *options = benchmark.quick if quick else benchmark.words
+    script, *options = run["words"] = benchmark.quick if quick else benchmark.words
     with tempfile.TemporaryDirectory() as folder:
         figures, errors = Path(folder, "figures"), Path(folder, "errors")
         environment = {**os.environ, RESULTS: str(figures)}
