@@ -24,12 +24,18 @@ FORBIDDEN = (
     r"for\s+ever",
     r"as\s+far\s+as",
     r"of\s+its\s+own",
+    # British spelling; the pages use American spelling.
+    r"behaviours?",
+    r"colours?",
+    r"centres?",
+    r"neighbours?",
+    r"analysed?",
 )
 WORDS = Check(
     types.Existence(FORBIDDEN),
     path="words",
     flags=CheckFlags(allow_quotes=True),
-    message="Rewrite the sentence without '{}'; its subject is the program or \"you\".",
+    message="Rewrite the sentence without '{}'; FORBIDDEN in docs/check_prose.py says why.",
 )
 
 #: Rules of proselint that do not apply here.
