@@ -10,6 +10,7 @@ from guided import Guided
 
 from chiltepin.errors import BackendError, TaskCanceledError, TaskTimeoutError
 from chiltepin.model import TaskState
+from chiltepin.transfers import policy
 from chiltepin.transfers.arguments import delete_request, transfer_request
 
 
@@ -48,6 +49,17 @@ def test_a_hundred_transfers_are_one_task(guided, globus, files, scratch):
     assert {int(file.read_text()) for file in (scratch / "out").iterdir()} == set(range(100))
     # A submission id, two collections, the task, a few looks, and the question for what was left out.
     assert len([one for one in globus.requests if one.path.startswith("/v0.10")]) <= 8
+
+
+def test_a_large_batch_leaves_a_part_to_each_slot(guided, globus, files, scratch, monkeypatch):
+    """Of many requests a task takes a third, the next one a third of the rest, and no file is moved twice."""
+    monkeypatch.setattr(policy.limits, "SLOT_ITEMS", 20)
+    pending_requests = [guided.start(move(number)) for number in range(100)]
+    guided.live()
+    assert all(pending.future.result(0).state is TaskState.SUCCEEDED for pending in pending_requests)
+    assert sorted(len(successes(globus, task)["DATA"]) for task in globus.tasks) == [4, 20, 20, 22, 34]
+    assert set(moved(globus).values()) == {1}
+    assert len(list((scratch / "out").iterdir())) == 100
 
 
 def test_a_missing_file_fails_alone(guided, globus, files, scratch):

@@ -36,6 +36,9 @@ SHARD_RETRIES = 2
 #: "Transfer and Sharing", limits), and other programs of the same user need some.
 MAX_TASKS = 50
 
+#: Items of a task of which a slot of the service takes only its part: a small task costs its own start and polls.
+SLOT_ITEMS = 1000
+
 #: Deadlines of requests that are kept before those of ended requests are removed.
 DEADLINES_KEPT = 1000
 

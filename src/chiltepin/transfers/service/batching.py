@@ -179,6 +179,36 @@ class Batcher:
         batch.closed = True
         self._unlist(batch)
 
+    def seal(self, batch: Batch, now: float) -> Batch:
+        """Close a batch that is due, and return it; of a large one a part, which leaves the rest to the next slot."""
+        items = list(batch.requests_by_item)
+        share = self._share(batch)
+        whole = batch.request is not None or len(items) <= share
+        if whole or any(len(one.items) > 1 for one in batch.pending_requests):
+            self.close(batch)
+            return batch
+        part = Batch(batch.kind, batch.created, max_items=batch.max_items)
+        self.batches.append(part)
+        for pending in [one for item in items[:share] for one in batch.requests_by_item[item]]:
+            self.remove(batch, pending)
+            self._join(part, pending, now)
+        part.poll_max = batch.poll_max
+        for one in batch.successors:
+            one.wait_for({part})
+        self.close(part)
+        return part
+
+    def _share(self, batch: Batch) -> int:
+        """Return how many items of a batch one task takes: a part for each slot of the service.
+
+        The next task takes as large a part of the rest, and so on: the last tasks are small and end at about the same
+        time, whenever the slots become free.
+        """
+        count, slots = len(batch.requests_by_item), self._capabilities.slots
+        if slots is None or isinstance(batch.kind, DeleteRequest):
+            return count
+        return max(-(-count // slots), policy.limits.SLOT_ITEMS)
+
     def _unlist(self, batch: Batch) -> None:
         for slot in [slot for slot, one in self._open.items() if one is batch]:
             del self._open[slot]

@@ -37,7 +37,7 @@ class Submitter:
             if due and not batch.submission_id and self._batcher.defer_to_others(batch, now):
                 return False
             if due:
-                self._batcher.close(batch)
+                batch = self._batcher.seal(batch, now)
                 request = batch.build_request(now, self._clock.now(), per_item=self._batcher.batching)
         if due:
             self._submit(batch, request)

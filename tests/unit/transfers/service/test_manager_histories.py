@@ -76,6 +76,8 @@ class Histories(RuleBasedStateMachine):
         # Journals are read whenever it is due, not as often as this machine has time for.
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr("chiltepin.transfers.policy.wait_times.READ_SAVED", float("inf"))
+        # Tasks are divided among slots although they are small.
+        self.patch.setattr("chiltepin.transfers.policy.limits.SLOT_ITEMS", 1)
         self.locked = []
         self.numbers, self.keys = itertools.count(), map(str, itertools.count())
         self.managers, self.calls, self.resumed = [None, None], [{}, {}], []
