@@ -266,8 +266,8 @@ def test_an_error_of_usage_is_exit_code_2(local, words, said):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("one", "1 paths"),
-        ("one two three", "3 paths"),
+        ("one", "is 'one'; write 'SOURCE DESTINATION'"),
+        ("one two three", "is 'one two three'"),
         ("one two --force", "'--force'"),
         ("'one two", "quot"),
         ("#", "batch is empty"),

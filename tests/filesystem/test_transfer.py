@@ -71,7 +71,7 @@ def test_the_root_itself_can_be_moved(world):
         ("/folder", "/x", False, "IS_A_DIRECTORY", "set recursive=True"),
         ("/file", "/x", True, "NOT_A_DIRECTORY", "set recursive=False"),
         ("/file", "/taken", False, "IS_A_DIRECTORY", "such as '/taken/file'"),
-        ("/file", "/taken/inner/x", False, "NOT_A_DIRECTORY", "/taken/inner/x"),
+        ("/file", "/taken/inner/x", False, "NOT_A_DIRECTORY", "a part of one of the paths is a file"),
         ("/folder", "/taken/inner", True, "NOT_A_DIRECTORY", "/taken/inner"),
     ],
 )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from chiltepin.errors import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -57,5 +59,7 @@ def _parse_line(text: str, number: int) -> BatchLine | None:
         else:
             paths.append(word)
     if len(paths) != 2:  # noqa: PLR2004 - source and destination
-        raise click.UsageError(f"Line {number} of the batch has {len(paths)} paths; write 'SOURCE DESTINATION'.")
+        raise click.UsageError(
+            f"Line {number} of the batch is {shown(text.strip())}; write 'SOURCE DESTINATION', quoted as for a shell."
+        )
     return BatchLine(paths[0], paths[1], recursive, checksum, number)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.errors import ConfigError, shown, suggest
+from chiltepin.protocol.paths import variable
 from chiltepin.settings.document import DATA
 from chiltepin.settings.endpoints import read_data
 from chiltepin.settings.messages import Problem, Source, validate
@@ -15,7 +16,7 @@ from chiltepin.settings.resources import LOCAL, Resource, label_problem
 from chiltepin.settings.runs import RunSettings, is_run_key, read_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from chiltepin.settings.data import DataSettings
 
@@ -25,6 +26,7 @@ __all__ = ["ConfigWarning", "Settings", "check"]
 UPSTREAMS_LAUNCHER = "launcher"
 
 _DATA_KEYS = {"backend", "endpoints"}
+_PATH_KEYS = {"root", "journal", "home", "local", "filesystem", "url", "mount"}
 
 
 class ConfigWarning(UserWarning):
@@ -59,13 +61,15 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
     Warns
     -----
     ConfigWarning
-        For each key that has no effect on its resource, because it belongs to another provider.
+        For each key that has no effect on its resource, because it belongs to another provider, and for each path that
+        contains a shell variable such as ``$HOME``, which is not expanded.
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"Settings are a mapping of names to resources, but this is {shown(config)}; give a dict.")
     source = Source(file=getattr(config, "file", ""), lines=getattr(config, "lines", {}))
     folder = str(Path(source.file).absolute().parent if source.file else Path.cwd())
-    data, problems = read_data(config.get(DATA), backends=backends, folder=folder, file=source.file)
+    written = config.get(DATA)
+    data, problems = read_data(written, backends=backends, folder=folder, file=source.file)
     runs, found = read_runs(config, folder)
     problems += found
     config = {label: body for label, body in config.items() if not is_run_key(label, body)}
@@ -83,6 +87,8 @@ def check(config: Mapping[str, Any], *, backends: Collection[str]) -> Settings:
         source.refuse(problems)
     for label, resource in resources.items():
         _warn(source, label, resource, config.get(label) or {})
+    for problem in _variables(written, (DATA,)):
+        source.warn(problem, ConfigWarning)
     return Settings(file=source.file, runs=runs, resources=resources, data=data)
 
 
@@ -145,6 +151,15 @@ def _shape_problem(label: Any, body: Any) -> str:
     if is_mapping and _DATA_KEYS & set(body):
         return f"holds keys of the data section, which is called '{DATA}'; rename it, or move them there"
     return ""
+
+
+def _variables(body: Any, path: tuple[Any, ...]) -> Iterator[Problem]:
+    """Find the paths of the data section that contain a shell variable."""
+    for key, value in body.items() if isinstance(body, Mapping) else ():
+        if isinstance(value, str) and key in _PATH_KEYS and (name := variable(value)):
+            sentence = f"contains {name!r}, which is not expanded; write its value"
+            yield Problem(path=(*path, key), sentence=sentence)
+        yield from _variables(value, (*path, key))
 
 
 def _warn(source: Source, label: str, resource: Resource, body: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chiltepin.errors import shown
+from chiltepin.protocol.paths import variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +19,6 @@ __all__ = ["warn_of"]
 logger = logging.getLogger(__name__)
 
 _WINDOWS = re.compile(r"([A-Za-z]):[\\/](.*)", re.DOTALL)
-_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 #: Endpoint and kind of each warning of this process: a thousand paths with one mistake cause one warning.
 _warned: set[tuple[str, str]] = set()
@@ -42,10 +42,10 @@ def _doubt(path: str, place: Mapping[str, Any], *, globs: bool) -> tuple[str, st
     if drive := _WINDOWS.fullmatch(path):
         meant = f"/{drive[1].upper()}/{drive[2]}".replace("\\", "/")
         return "Windows", f"is written as on Windows; paths on endpoints have slashes: did you mean {shown(meant)}?"
-    if variable := _VARIABLE.search(path):
-        meant = _VARIABLE.sub("~", path, count=1) if path.startswith(("$HOME/", "${HOME}/")) else ""
+    if name := variable(path):
+        meant = path.replace(name, "~", 1) if path.startswith(("$HOME/", "${HOME}/")) else ""
         hint = f"did you mean {shown(meant)}?" if meant else "write its value."
-        return "variable", f"contains {variable[0]!r}, which is not expanded; {hint}"
+        return "variable", f"contains {name!r}, which is not expanded; {hint}"
     if not globs and re.search(r"[*?]", path):
         return "pattern", "contains a pattern, which is not expanded; name its folder, with 'recursive' and 'include'."
     for root in filter(None, (place.get("mount", ""), _url_root(place))):

@@ -462,6 +462,24 @@ def test_a_key_of_another_provider_is_a_warning(write, body, key, kind):
     assert (caught[0].filename, caught[0].lineno) == ("c.yaml", document.lines["r", key])
 
 
+@pytest.mark.parametrize(
+    ("body", "line", "key", "name"),
+    [
+        ("root: ${SCRATCH}/data", 2, "root", "${SCRATCH}"),
+        ("journal: $HOME/j", 2, "journal", "$HOME"),
+        ("endpoints:\n    a:\n      local: $USER", 4, "endpoints.a.local", "$USER"),
+        ("endpoints:\n    a:\n      filesystem: {url: '/lustre/$USER'}", 4, "endpoints.a.filesystem.url", "$USER"),
+    ],
+)
+def test_a_shell_variable_in_a_path_is_a_warning(write, body, line, key, name):
+    """A path is used as it is written, and a warning names the variable that the user expects to be replaced."""
+    with pytest.warns(ConfigWarning) as caught:
+        check(settings.read(write(f"data:\n  {body}\n")))
+    (message,) = [str(warning.message) for warning in caught]
+    assert message == f"data.{key} contains {name!r}, which is not expanded; write its value."
+    assert caught[0].lineno == line
+
+
 def test_keys_that_are_used_warn_nobody():
     """A resource whose keys all count gives no warning."""
     everywhere = {"max_blocks": 2, "environment": "x", "mpi": False}

@@ -54,6 +54,7 @@ _HINTS = {
     errno.ENAMETOOLONG: _RENAME,
     errno.EILSEQ: _RENAME,
     errno.ELOOP: "the links form a circle; name the file itself",
+    errno.ENOTDIR: "a part of one of the paths is a file; name a path whose parents are folders",
     errno.EIO: "the disk is damaged or was removed; ask its operators",
     errno.ESTALE: "the network disk changed or was unmounted; run the transfer again",
 }

@@ -25,8 +25,8 @@ __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("source", type=ENDPOINT_PATH, metavar="EP:PATH")
-@click.argument("destination", type=ENDPOINT_PATH, metavar="EP:PATH")
+@click.argument("source", type=ENDPOINT_PATH, metavar="SRC_EP:PATH")
+@click.argument("destination", type=ENDPOINT_PATH, metavar="DST_EP:PATH")
 @click.option(
     "-s",
     "--sync-level",

@@ -34,8 +34,8 @@ __all__ = ["transfer"]
 
 
 @click.command(cls=FilterCommand)
-@click.argument("source", type=ENDPOINT_PATH, metavar="EP:PATH")
-@click.argument("destination", type=ENDPOINT_PATH, metavar="EP:PATH")
+@click.argument("source", type=ENDPOINT_PATH, metavar="SRC_EP:PATH")
+@click.argument("destination", type=ENDPOINT_PATH, metavar="DST_EP:PATH")
 @click.option("-r", "--recursive", is_flag=True, help="Transfer the contents of a folder.")
 @click.option(
     "-s",
