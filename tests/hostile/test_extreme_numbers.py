@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from fractions import Fraction
 from types import SimpleNamespace
@@ -144,6 +145,9 @@ def moved(name, parameter, value):
     function = getattr(chiltepin, name)
     given = {key: GIVEN[key] for key in inspect.signature(function).parameters if key in GIVEN}
     made = function(**{**given, parameter: value})
+    if isinstance(made, AbstractContextManager):
+        with made:
+            return True
     return made.result(LIMIT) if isinstance(made, Future) else made
 
 

@@ -26,8 +26,8 @@ def make_config(run_dir, *executors, **options):
 
 
 def make_htex(label="htex", *, workers=2):
-    """Return an executor of worker processes on this machine, which see the modules of this folder."""
-    path = f"{HERE}${{PYTHONPATH:+:$PYTHONPATH}}"
+    """Return an executor of worker processes on this machine, which see the modules of this folder and of `tests`."""
+    path = f"{HERE}:{HERE.parent}${{PYTHONPATH:+:$PYTHONPATH}}"
     return HighThroughputExecutor(
         label,
         address="127.0.0.1",

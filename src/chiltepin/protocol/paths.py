@@ -18,12 +18,14 @@ from chiltepin.errors import PermissionDeniedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Parts", "folded", "glob", "joined", "machine_path", "named", "parts", "variable"]
+__all__ = ["VARIABLE", "Parts", "folded", "glob", "joined", "machine_path", "named", "parts"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
 
-_VARIABLE = re.compile(r"\$\{?\w+\}?")
+#: A variable of a shell in a path, such as ``$HOME``; nothing here expands it.
+VARIABLE = re.compile(r"\$\{?\w+\}?")
+
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*"
 _URL = re.compile(rf"({_SCHEME})://([^/]*)(.*)", re.DOTALL)
 _CHAIN = re.compile(rf"{_SCHEME}::.*://", re.DOTALL)
@@ -131,12 +133,6 @@ def folded(name: str) -> str:
 def joined(names: Parts) -> str:
     """Return names as an absolute path on the endpoint."""
     return "/" + "/".join(names)
-
-
-def variable(path: str) -> str:
-    """Return the first shell variable in a path, such as ``$HOME``, which nothing expands; empty if there is none."""
-    found = _VARIABLE.search(path)
-    return found[0] if found else ""
 
 
 def machine_path(url: str) -> str | None:

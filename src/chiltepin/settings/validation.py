@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chiltepin.errors import ConfigError, shown, suggest
-from chiltepin.protocol.paths import variable
+from chiltepin.protocol.paths import VARIABLE
 from chiltepin.settings.document import DATA
 from chiltepin.settings.endpoints import read_data
 from chiltepin.settings.messages import Problem, Source, validate
@@ -156,8 +156,8 @@ def _shape_problem(label: Any, body: Any) -> str:
 def _variables(body: Any, path: tuple[Any, ...]) -> Iterator[Problem]:
     """Find the paths of the data section that contain a shell variable."""
     for key, value in body.items() if isinstance(body, Mapping) else ():
-        if isinstance(value, str) and key in _PATH_KEYS and (name := variable(value)):
-            sentence = f"contains {name!r}, which is not expanded; write its value"
+        if isinstance(value, str) and key in _PATH_KEYS and (name := VARIABLE.search(value)):
+            sentence = f"contains {name[0]!r}, which is not expanded; write its value"
             yield Problem(path=(*path, key), sentence=sentence)
         yield from _variables(value, (*path, key))
 

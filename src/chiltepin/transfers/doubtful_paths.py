@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chiltepin.errors import shown
-from chiltepin.protocol.paths import variable
+from chiltepin.protocol.paths import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,10 +42,10 @@ def _doubt(path: str, place: Mapping[str, Any], *, globs: bool) -> tuple[str, st
     if drive := _WINDOWS.fullmatch(path):
         meant = f"/{drive[1].upper()}/{drive[2]}".replace("\\", "/")
         return "Windows", f"is written as on Windows; paths on endpoints have slashes: did you mean {shown(meant)}?"
-    if name := variable(path):
-        meant = path.replace(name, "~", 1) if path.startswith(("$HOME/", "${HOME}/")) else ""
+    if variable := VARIABLE.search(path):
+        meant = VARIABLE.sub("~", path, count=1) if path.startswith(("$HOME/", "${HOME}/")) else ""
         hint = f"did you mean {shown(meant)}?" if meant else "write its value."
-        return "variable", f"contains {name!r}, which is not expanded; {hint}"
+        return "variable", f"contains {variable[0]!r}, which is not expanded; {hint}"
     if not globs and re.search(r"[*?]", path):
         return "pattern", "contains a pattern, which is not expanded; name its folder, with 'recursive' and 'include'."
     for root in filter(None, (place.get("mount", ""), _url_root(place))):
