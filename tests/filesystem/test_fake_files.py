@@ -123,7 +123,8 @@ def test_real_files_after_fake_ones(tmp_path, monkeypatch):
         with Patcher() if turn == "fake" else contextlib.nullcontext() as patcher:
             if patcher:
                 prepare(patcher.fs)
-            top = tmp_path / "sandbox"
+            # Before Python 3.12, a path object that was made on the machine stays there.
+            top = Path(str(tmp_path), "sandbox")
             (top / "a").mkdir(parents=True)
             (top / "a" / "file").write_text(turn)
             with Workflow(
