@@ -178,7 +178,7 @@ def _hasten(manager: TaskManager, clock: RunningClock) -> None:
         pause = manager.step()
         return None if pause is None else pause / clock.speed
 
-    manager._clock = DayClock(clock)  # noqa: SLF001 - in a workflow nobody gives it a clock
+    manager._clock = DayClock(clock)  # noqa: SLF001 - a workflow has no argument for a clock
     for part in (manager._completer, manager._poller._submitter, manager._poller):  # noqa: SLF001
         part._clock = manager._clock  # noqa: SLF001
     manager._thread = BackgroundThread("chiltepin-task-manager", step)  # noqa: SLF001

@@ -140,7 +140,7 @@ def _run(tool: str, work: str, folder: str, servers: list[str]) -> Stopwatch:
     """Let a process do the work, look at what it has made, and remove that."""
     name = f"{tool.partition(' ')[0]}-{next(NUMBER)}"
     said = {"tool": tool, "work": work, "folder": folder, "servers": servers, "name": name}
-    # What this machine says of AWS concerns nobody here (rclone, for one, does not start with some of it).
+    # The AWS settings of this machine are not for these servers; with some of them, rclone does not start.
     machine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment = {**machine, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "NO_PROXY": "127.0.0.1"}
     environment |= {"AWS_DEFAULT_REGION": "us-east-1", "XDG_STATE_HOME": os.path.join(folder, "state")}

@@ -79,7 +79,7 @@ class Bench:
             run_dir=os.path.join(self.folder, "runinfo"),
         )
         config.initialize_logging = log
-        # Parsl leaves its logger as it was with the log of the workflow before, and records would be made for nobody.
+        # Parsl leaves its logger as it was with the previous log, and would make records that nothing reads.
         logging.getLogger("parsl").setLevel(logging.NOTSET)
         with chiltepin.Workflow(config) as workflow:
             yield workflow

@@ -31,7 +31,7 @@ html_theme = "furo"
 html_title = f"Chiltepin {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# The sources of the pages are in the repository; a second copy beside the pages serves nobody.
+# The sources of the pages are in the repository; a second copy beside the pages has no use.
 html_copy_source = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -162,7 +162,7 @@ class SqliteBackend:
             wait([self._tasks[handle.task_id][1]], timeout=seconds)
 
     def poll(self, handles: Sequence[TaskHandle]) -> list[TaskStatus]:
-        """Look at the tasks of this process; nobody knows another one."""
+        """Return the states of tasks of this process; other processes do not share theirs."""
         return [self._status(handle) for handle in handles]
 
     def _status(self, handle: TaskHandle) -> TaskStatus:
