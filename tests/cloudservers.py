@@ -5,7 +5,6 @@ The first is Microsoft's Azurite (npm), the second gcp-storage-emulator (PyPI). 
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import json
 import os
@@ -20,7 +19,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
-from fileservers import running
+from fileservers import close_at_exit, running
 from webservers import free_port
 
 from chiltepin.backends.filesystem import FilesystemBackend
@@ -223,7 +222,7 @@ CLOUDS = {"azure": (_azurite, Container), "gcs": (_emulator, GoogleBucket)}
 
 _started: dict[str, str] = {}
 _ends = ExitStack()
-atexit.register(_ends.close)
+close_at_exit(_ends)
 
 
 def cloud_bucket(kind: str) -> Any:

@@ -67,6 +67,12 @@ secure_chroot_dir={folder}
 """
 
 
+def close_at_exit(ends: ExitStack) -> None:
+    """Stop servers when this process ends; a child made by ``fork`` leaves them to its parent."""
+    process = os.getpid()
+    atexit.register(lambda: ends.close() if os.getpid() == process else None)
+
+
 @contextmanager
 def running(words: list[str], port: int, env: Mapping[str, str] | None = None) -> Iterator[None]:
     """Run a server until the end of the block; begin it when something listens on the port."""
@@ -147,7 +153,7 @@ SERVERS = {
 #: Servers that run until the end of the tests, each with its endpoint and its folder.
 _started: dict[str, tuple[dict[str, Any], Path]] = {}
 _ends = ExitStack()
-atexit.register(_ends.close)
+close_at_exit(_ends)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ It is run as ``losingssh.py FOLDER WORDS-OF-SSH...``; `Losing` puts it on the PA
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -64,14 +65,19 @@ def main(folder: Path) -> None:
     """Serve one connection; end this process as ssh would."""
     loss = json.loads((folder / "loss").read_text())
     with subprocess.Popen([SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        lost = threading.Lock()
 
         def lose() -> None:
+            # Once: the other thread, if it comes here too, waits for the end of the process.
+            lost.acquire()
             server.kill()
             os.write(2, loss["words"].encode())
             os._exit(loss["status"])
 
         def requests() -> None:
-            _pass(0, server.stdin.fileno(), loss["requests"], folder / "requests")
+            # The server is killed when enough has been answered.
+            with contextlib.suppress(BrokenPipeError):
+                _pass(0, server.stdin.fileno(), loss["requests"], folder / "requests")
             lose()
 
         threading.Thread(target=requests, daemon=True).start()
