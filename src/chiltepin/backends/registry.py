@@ -8,7 +8,9 @@ the same way.
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
+from importlib import metadata
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -27,6 +29,9 @@ GROUP = "chiltepin.backends"
 @cache
 def _installed(fake: object | None) -> dict[str, EntryPoint]:
     # Reading the metadata of every installed package takes 10 to 50 ms: once per process is enough.
+    if "pyfakefs" in sys.modules:
+        # Python keeps what it finds by path: what was found in fake files cannot be read in real ones (Python 3.12).
+        metadata.FastPath.__new__.cache_clear()  # type: ignore[attr-defined]
     found = {point.name: point for point in entry_points(group=GROUP)}
     if fake is not None and not found:
         raise ConfigError(HIDDEN, key="data.backend")
