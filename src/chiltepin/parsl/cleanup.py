@@ -9,7 +9,6 @@ import threading
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from chiltepin.errors import PermissionDeniedError
 from chiltepin.parsl import calls, kernel
 from chiltepin.parsl.nested_futures import futures_in
 from chiltepin.parsl.shutdown import ends_in_order, shutdown_of
@@ -56,11 +55,7 @@ class Deletion:
         self.run = calls.prepared(request, timeout, polling_interval, client, check=True, workers=workers)
         home = resolve_endpoint(calls.data_settings(), request.endpoint).get("home", "/")
         if not paths.parts(request.paths[0], home=home, endpoint=request.endpoint):
-            raise PermissionDeniedError(
-                f"{src_path!r} on endpoint {request.endpoint!r} is the root of an endpoint and is never deleted; name "
-                "a path below it.",
-                code="PERMISSION_DENIED",
-            )
+            raise paths.root_refusal(request.paths[0], endpoint=request.endpoint)
 
     def run_after(self, dfk: DataFlowKernel, future: TransferFuture | None = None) -> None:
         """Run it when the run of `dfk` has ended and its workers with it; a failure is named with those of the run.

@@ -18,7 +18,7 @@ from chiltepin.errors import PermissionDeniedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["VARIABLE", "Parts", "folded", "glob", "joined", "machine_path", "named", "parts"]
+__all__ = ["VARIABLE", "Parts", "folded", "glob", "joined", "machine_path", "named", "parts", "root_refusal"]
 
 #: The names from the root of an endpoint down to a file or folder; empty for the root itself.
 Parts = tuple[str, ...]
@@ -69,6 +69,15 @@ def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
         elif name not in ("", "."):
             kept.append(name)
     return tuple(kept)
+
+
+def root_refusal(path: str, *, endpoint: str, backend: str = "") -> PermissionDeniedError:
+    """Return the error for the deletion of a root, which ``path`` leads to."""
+    return PermissionDeniedError(
+        f"{path!r} on endpoint {endpoint!r} is the root of an endpoint and is never deleted; name a path below it.",
+        backend=backend,
+        code="PERMISSION_DENIED",
+    )
 
 
 def named(path: str) -> str:

@@ -75,7 +75,7 @@ class BackgroundThread:
         with self._changed:
             if self._thread is me and (self._again or pause is not None):
                 self._changed.wait_for(lambda: self._again, pause)
-            # In a child made by fork, the thread that forked is no longer one of these.
+            # In a child made by fork, the thread that forked does not continue as this one.
             if self._thread is not me:
                 return False
             if not self._again and pause is None:

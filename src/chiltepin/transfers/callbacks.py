@@ -116,7 +116,7 @@ class _Threads:
             logger.warning("Could not start a thread for more callbacks; they wait for a running one.")
 
     def _over(self, me: threading.Thread) -> bool:
-        # A callback may have forked: in the child, this thread is no longer one of these.
+        # A callback may have forked: the child has replaced the set of threads, without this one.
         """Record that a callback has ended; return whether its thread continues."""
         with self._changed:
             if me not in self._running:

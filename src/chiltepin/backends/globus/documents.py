@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import globus_sdk
 
 from chiltepin.backends.globus.options import DEFAULTS
-from chiltepin.errors import PermissionDeniedError
 from chiltepin.model import LABEL_LIMIT, NOTIFY_EVENTS
-from chiltepin.protocol.paths import glob, joined, parts
+from chiltepin.protocol.paths import glob, joined, parts, root_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,12 +43,7 @@ def deletable_path(path: str, place: Collection) -> str:
     """Return a path to delete; as `global_path`, but a root, or the home folder itself, is refused."""
     found = global_path(path, place)
     if found in ("/", "/~"):
-        raise PermissionDeniedError(
-            f"{path!r} on endpoint {place.name!r} is the root of an endpoint and is never deleted; name a path below "
-            "it.",
-            backend="globus",
-            code="PERMISSION_DENIED",
-        )
+        raise root_refusal(path, endpoint=place.name, backend="globus")
     return found
 
 

@@ -28,7 +28,7 @@ TOLD = 3
 
 
 class _Over(threading.Event):
-    """The event of every ended task: one of its own takes 1 KB, and the backend remembers ten thousand tasks.
+    """The event of all ended tasks: an event for each takes 1 KB, and the backend remembers ten thousand tasks.
 
     It has no use for its lock, which another thread may hold when this process forks.
     """
