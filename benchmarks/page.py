@@ -1,4 +1,4 @@
-"""Write the page of the documentation from the figures of run.py, with a drawing of each benchmark."""
+"""Write the page of the documentation from the figures of run.py, with a drawing and tables of each benchmark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from declared import Benchmark, Target
 
-__all__ = ["judge", "write"]
+__all__ = ["figures", "judge", "write"]
 
 #: Names of sides that are Chiltepin's.
 OURS = re.compile(r"chiltepin|transfer|delete|process|worker|batched|future")
@@ -36,11 +36,12 @@ INTRODUCTION = """\
 - **cpu s** is the processor time of the process and its children.
 - Copies are compared with their source after the measurement.
 - **load** is the load average of the machine before and after a work.
+- **earlier** is the median of each earlier run of the same sizes, with its day.
 """
 
 
 def write(results: dict[str, Any], benchmarks: Sequence[Benchmark], page: Path) -> None:
-    """Write the page, and beside it a folder of its name with the drawings.
+    """Write the page, and beside it a folder of its name with the drawing and the tables of each benchmark.
 
     Parameters
     ----------
@@ -51,20 +52,19 @@ def write(results: dict[str, Any], benchmarks: Sequence[Benchmark], page: Path) 
     page : pathlib.Path
         A file whose name ends with ``.md``.
     """
-    drawings = page.with_suffix("")
-    drawings.mkdir(parents=True, exist_ok=True)
-    for old in drawings.glob("*.svg"):
+    folder = page.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
         old.unlink()
-    sections = []
+    text = [INTRODUCTION, _targets(results, benchmarks)]
     for benchmark in benchmarks:
         run = results.get(benchmark.name, {"works": [], "failure": "this benchmark was left out"})
-        drawing = drawings / f"{benchmark.name}.svg"
-        compared = [work for work in run.get("works", ()) if "sides" in work]
-        if compared:
-            drawing.write_text(_drawing(benchmark.name, compared), encoding="utf-8")
-        sections.append("\n".join(_section(benchmark, run, f"{drawings.name}/{drawing.name}" if compared else "")))
-    text = [INTRODUCTION, _targets(results, benchmarks), *sections, _machines(results)]
-    page.write_text("\n".join(text), encoding="utf-8")
+        text += _section(benchmark, run)
+        if works := run.get("works", ()):
+            file = folder / f"{benchmark.name}.html"
+            file.write_text("".join(_shown(work) for work in works), encoding="utf-8")
+            text.append(f"```{{raw}} html\n:file: {folder.name}/{file.name}\n```\n")
+    page.write_text("\n".join([*text, _machines(results)]), encoding="utf-8")
 
 
 def judge(target: Target, works: Iterable[dict[str, Any]]) -> tuple[str, str]:
@@ -75,6 +75,17 @@ def judge(target: Target, works: Iterable[dict[str, Any]]) -> tuple[str, str]:
             if values := _values(target, sides):
                 return spread(values), "met" if statistics.median(values) <= target.limit else "missed"
     return "", "not measured"
+
+
+def figures(benchmark: Benchmark, run: dict[str, Any]) -> dict[str, str]:
+    """Return what a run measured for each target, for the column of earlier runs."""
+    measured = ((_name(target), judge(target, run.get("works", ()))[0]) for target in benchmark.targets)
+    return {name: value.partition(" ")[0] for name, value in measured if value}
+
+
+def _name(target: Target) -> str:
+    """Return what identifies a target among those of its benchmark."""
+    return f"{target.work}: {target.side}, {target.to or target.what}"
 
 
 def _values(target: Target, sides: dict[str, Times]) -> list[float]:
@@ -99,23 +110,40 @@ def _targets(results: dict[str, Any], benchmarks: Sequence[Benchmark]) -> str:
             limit = f"{target.limit:g} of {target.to}" if target.to else f"{target.limit:g} {target.what}"
             work = f"{benchmark.name}, {titles.get(target.work, target.work)}: {target.side}"
             shown = f"**{verdict}**" if verdict == "missed" else verdict
-            rows.append([work, limit, f"{shown} {measured}".rstrip()])
+            rows.append([work, limit, f"{shown} {measured}".rstrip(), _earlier(benchmark, results, target)])
     counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return "\n".join([f"## Targets\n\n{counted}.\n", *_table(["work", "at most", "measured"], rows)])
+    return "\n".join([f"## Targets\n\n{counted}.\n", *_table(["work", "at most", "measured", "earlier"], rows)])
 
 
-def _section(benchmark: Benchmark, run: dict[str, Any], drawing: str) -> Iterator[str]:
+def _section(benchmark: Benchmark, run: dict[str, Any]) -> Iterator[str]:
     yield f"## {benchmark.name}\n\n{benchmark.about}\n"
     if run["failure"]:
         yield f"**Not measured, or not whole:** {run['failure']}.\n"
     if "date" in run:
         quick = ", a quick run" if run["quick"] else ""
         yield f"`{' '.join(run['words'])}`: {run['date']}{quick}, {run['seconds']} s, commit {run['commit']}.\n"
-    if drawing:
-        yield f"```{{raw}} html\n:file: {drawing}\n```\n"
-    for work in run.get("works", ()):
-        yield f"**{work['title']}** (load {' to '.join(f'{load:.1f}' for load in work['load'])})\n"
-        yield from _table(*((work["columns"], work["rows"]) if "rows" in work else cells(work)))
+
+
+def _earlier(benchmark: Benchmark, results: dict[str, Any], target: Target) -> str:
+    """Return the medians of earlier runs, the newest first, each with its day."""
+    runs = reversed(results.get(benchmark.name, {}).get("earlier", ()))
+    return ", ".join(
+        f"{run['figures'][name]} ({run['date'][5:10]})" for run in runs if (name := _name(target)) in run["figures"]
+    )
+
+
+def _shown(work: dict[str, Any]) -> str:
+    """Return a work in HTML: its title, bars, and a table of all that was measured."""
+    columns, rows = (work["columns"], work["rows"]) if "rows" in work else cells(work)
+    load = " to ".join(f"{load:.1f}" for load in work["load"])
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return (
+        f"<p><strong>{escape(work['title'])}</strong> (load {load})</p>\n"
+        + (_drawing(work) if "sides" in work else "")
+        + '<div class="table-wrapper docutils container"><table class="docutils align-default">\n'
+        + f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
+    )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -139,28 +167,24 @@ def _machines(results: dict[str, Any]) -> str:
     return text
 
 
-def _drawing(name: str, works: Iterable[dict[str, Any]]) -> str:
+def _drawing(work: dict[str, Any]) -> str:
     """Return bars of the median seconds of each side, with lines from the fastest to the slowest round."""
     parts, y = [], 0
-    for work in works:
-        sides = {side: Times(**times) for side, times in work["sides"].items()}
-        longest = max(max(times.walls) for times in sides.values())
-        parts.append(f'<text class="head" x="0" y="{y + 18}">{escape(work["title"])}</text>')
-        y += 26
-        for side, times in sides.items():
-            ours = " ours" if OURS.search(side) else ""
-            width, low, high = (165 * value / longest for value in (times.wall, min(times.walls), max(times.walls)))
-            parts += [
-                f'<text class="small left" x="0" y="{y + 13}">{escape(side)}</text>',
-                f'<rect class="bar{ours}" x="150" y="{y + 2}" width="{width:.1f}" height="13"/>',
-                f'<path class="range" d="M{150 + low:.1f} {y + 8.5}H{150 + high:.1f}"/>',
-                f'<text class="small left" x="{156 + high:.1f}" y="{y + 13}">{times.wall:.3g} s</text>',
-            ]
-            y += 19
-        y += 10
+    sides = {side: Times(**times) for side, times in work["sides"].items()}
+    longest = max(max(times.walls) for times in sides.values())
+    for side, times in sides.items():
+        ours = " ours" if OURS.search(side) else ""
+        width, low, high = (165 * value / longest for value in (times.wall, min(times.walls), max(times.walls)))
+        parts += [
+            f'<text class="small left" x="0" y="{y + 13}">{escape(side)}</text>',
+            f'<rect class="bar{ours}" x="150" y="{y + 2}" width="{width:.1f}" height="13"/>',
+            f'<path class="range" d="M{150 + low:.1f} {y + 8.5}H{150 + high:.1f}"/>',
+            f'<text class="small left" x="{156 + high:.1f}" y="{y + 13}">{times.wall:.3g} s</text>',
+        ]
+        y += 19
+    label = f"{work['title']}: seconds of each side; less is better"
+    drawn = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 380 {y}" role="img" '
-        f'aria-labelledby="{name}-title">\n<title id="{name}-title">Seconds of each side; less is better</title>\n'
-        + "\n".join(parts)
-        + "\n</svg>\n"
+        f'aria-label="{escape(label)}">\n{drawn}\n</svg>\n'
     )

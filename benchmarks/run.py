@@ -34,6 +34,8 @@ __all__ = ["measure_all"]
 HERE = Path(__file__).parent
 PACKAGES = ("chiltepin", "parsl", "globus-sdk", "fsspec", "boto3", "obstore", "s3fs", "awscli", "dvc-objects")
 NOT_INSTALLED = "not installed"
+#: Runs whose medians stay beside the newest: enough to see whether a figure holds on other days.
+EARLIER = 5
 PROGRAMS = (("cp", "--version"), ("rsync", "--version"), ("rclone", "--version"), ("ssh", "-V"))
 
 
@@ -97,8 +99,18 @@ def measure_all(benchmarks: Iterable[Benchmark], results: Path, *, quick: bool) 
         finally:
             run["seconds"] = round(time.monotonic() - began)
             if run.get("works") or run["failure"]:
+                run["earlier"] = _earlier(benchmark, found.get(benchmark.name, {}))
                 found[benchmark.name] = run
                 results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _earlier(benchmark: Benchmark, before: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the medians of the runs before this one; quick runs have other sizes and are left out."""
+    runs: list[dict[str, Any]] = list(before.get("earlier", ()))
+    if before.get("works") and not before["quick"]:
+        found = {key: before[key] for key in ("date", "commit", "machine")}
+        runs.append({**found, "figures": page.figures(benchmark, before)})
+    return runs[-EARLIER:]
 
 
 def _run(benchmark: Benchmark, run: dict[str, Any], *, quick: bool) -> None:

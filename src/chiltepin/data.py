@@ -50,7 +50,7 @@ _TRANSFER = Operation(
     elsewhere=join_task(worker.transfer_task),
     shard=_SHARD,
     make_request=arguments.transfer_request,
-    retry_hint=": what has arrived is whole, and sync_level='size' leaves it alone",
+    retry_hint="; the files that arrived are complete, and sync_level='size' skips them",
 )
 _DELETE = Operation(
     name="delete_task",

@@ -202,9 +202,7 @@ class _Task:
     def _check_names(self) -> None:
         for name in TASK_KEYWORDS:
             if name in self.parameters:
-                raise TypeError(
-                    f"{self.name}() has a parameter {name!r}, which every task call takes for itself; rename it."
-                )
+                raise TypeError(f"{self.name}() has a parameter {name!r}, which is reserved for task calls; rename it.")
         for name in self.ignored:
             if not self.open and name not in self.parameters and name not in PARSL_KEYWORDS:
                 raise TypeError(

@@ -64,12 +64,31 @@ def test_a_run_becomes_a_page_and_two_runs_a_comparison(runner, tmp_path):
     runner.run.measure_all([tiny], results, quick=False)
     after = json.loads(results.read_text())
     runner.page.write(after, [tiny], page)
-    said = page.read_text()
+    said, shown = page.read_text(), (tmp_path / "page" / "tiny.html").read_text()
     assert "1 met, 1 missed, 1 not measured" in said
-    assert "| warp -9 |  |  |  | not measured: warp is not installed |" in said
+    assert "<td>not measured: warp is not installed</td>" in shown
     assert "Something <odd> happened" in said
-    assert "1 file &amp; more" in (tmp_path / "page" / "tiny.svg").read_text()
+    assert "<strong>1 file &amp; more</strong>" in shown
     assert [row[:3] for row in runner.changes.rows(before, after)] == [
         ("tiny", "1 file & more", "cp"),
         ("tiny", "1 file & more", "transfer"),
     ]
+
+
+def test_the_page_keeps_the_medians_of_earlier_whole_runs(runner, tmp_path):
+    """Beside a figure stand those of earlier runs with their days; a quick run, which has other sizes, is left out."""
+    (tmp_path / "tiny.py").write_text(SCRIPT, encoding="utf-8")
+    tiny = runner.declared.Benchmark(
+        name="tiny",
+        about="A file.",
+        words=(str(tmp_path / "tiny.py"),),
+        quick=(str(tmp_path / "tiny.py"),),
+        targets=(runner.declared.Target("file", "transfer", 13, what="peak MB"),),
+    )
+    results, page = tmp_path / "results.json", tmp_path / "page.md"
+    for quick in (False, True, False):
+        runner.run.measure_all([tiny], results, quick=quick)
+    found = json.loads(results.read_text())
+    day = found["tiny"]["earlier"][0]["date"][5:10]
+    runner.page.write(found, [tiny], page)
+    assert f"| met 12.00 (12.00-12.00) | 12.00 ({day}) |" in page.read_text()

@@ -40,12 +40,12 @@ def test_write_where_there_is_nothing_to_copy(service):
 
 
 def test_a_new_sandbox_is_well(local):
-    """A folder of the sandbox that does not exist yet is well, because the first transfer makes it."""
+    """A folder of the sandbox that does not exist yet is well, because the first transfer creates it."""
     local.a.rmdir()
     local.b.rmdir()
     ended = local.run("check")
     assert (ended.code, rows(ended.out)["b"]) == (0, ["ok", "-", "-", "ok", "ok"])
-    assert f"b: Its folder {local.b} does not exist yet; the first transfer makes it." in ended.out.replace("\n", " ")
+    assert f"b: Its folder {local.b} does not exist yet; the first transfer creates it." in ended.out.replace("\n", " ")
     assert local.run("check", "--write").code == 0
 
 
@@ -62,7 +62,7 @@ def test_the_cure_of_a_missing_folder_cures(world, settled):
         world.b.rmdir()
     said = world.run("check", "b").out.replace("\n", "")
     made = world.run("transfer", "a:/x", "b:x").code == 0
-    assert ("he first transfer makes it" in said) is made is (settled or world.backend == "local")
+    assert ("he first transfer creates it" in said) is made is (settled or world.backend == "local")
     assert str(world.b / "project" if settled else world.b) in said
 
 

@@ -327,7 +327,7 @@ def test_the_environment_for_a_shell(how, folder):
         (("--collection", "=folder"), "'=folder' is not NAME=FOLDER"),
         (("--collection", "my-laptop="), "'my-laptop=' is not NAME=FOLDER"),
         (("--collection", "a\nb=folder"), "'a\\nb=folder' is not NAME=FOLDER"),
-        (("--collection", "a=b", "--collection", "a=c"), "'a' is there twice"),
+        (("--collection", "a=b", "--collection", "a=c"), "'a' is given twice"),
         (("--collection", "a=file"), "/file is a file; choose a folder for 'a'"),
         ((*COLLECTIONS, "--port", "70000"), "70000 is not in the range"),
         ((*COLLECTIONS, "--latency", "-1"), "-1.0 is not in the range"),

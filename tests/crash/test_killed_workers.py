@@ -125,7 +125,7 @@ def test_the_interchange(fork_server, case):
     """When it is killed every task ends with one error at once, also later ones, and no process is left."""
     tree(case)
     run, said = case.hit(lambda: case.workflow(fork_server, "pool"), lambda _: interchange_of(case))
-    gone = "Executor pool failed due to: the interchange, which hands tasks to its workers, ended with status -9"
+    gone = "Executor pool failed due to: the interchange, which distributes tasks to its workers, ended with status -9"
     assert said["ends"][0].startswith("TaskLostError: Transfer from")
     assert f" was lost with its executor ({gone}" in said["ends"][0]
     assert gone in said["worker"]

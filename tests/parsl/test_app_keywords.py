@@ -61,9 +61,9 @@ def test_keywords_that_ask_for_nothing(running, sandbox, empty):
 @pytest.mark.parametrize(
     ("keyword", "value", "said"),
     [
-        ("outputs", ["/x"], "takes no outputs=.*, because the file of a transfer is future.file"),
-        ("stdout", "out.txt", r"takes no stdout='out.txt', because .* prints nothing; future.status\(\) tells"),
-        ("stderr", ("err.txt", "w"), "takes no stderr=.*, because a transfer or a deletion prints nothing"),
+        ("outputs", ["/x"], "does not accept outputs=.*, because the file of a transfer is future.file"),
+        ("stdout", "out.txt", r"does not accept stdout='out.txt', because .* prints nothing; future.status\(\) tells"),
+        ("stderr", ("err.txt", "w"), "does not accept stderr=.*, because a transfer or a deletion prints nothing"),
         ("walltime", "1h", "walltime='1h' is of type str; give a number of seconds"),
         ("chiltepin_task_geometry", 4, "chiltepin_task_geometry must be a dict such as .*, not 4"),
     ],

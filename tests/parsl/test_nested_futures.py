@@ -216,7 +216,7 @@ def very_deep(future):
     [
         (lambda future: [Box(future)], "A future is inside a Box in .*put it into a list"),
         (lambda future: Counter([future]), "A future is inside a Counter"),
-        (holds_itself, "holds itself"),
+        (holds_itself, "contains itself"),
         (very_deep, "nested too deeply"),
         (lambda _: [asyncio.Future(loop=LOOP)], r"of asyncio is in .*run_coroutine_threadsafe"),
     ],
@@ -235,9 +235,9 @@ def test_a_stream_in_inputs_is_refused(running, make):
         lambda value: after(inputs=value),
         lambda value: transfer_task("a", "b", "/x", "/x", executor="local", inputs=value),
     ):
-        with pytest.raises(TypeError, match="futures are not seen; give a list"):
+        with pytest.raises(TypeError, match=r"in which Parsl sees no futures; pass list\(...\) instead"):
             call([make(Future())])
-        with pytest.raises(TypeError, match="futures are not seen; give a list"):
+        with pytest.raises(TypeError, match=r"in which Parsl sees no futures; pass list\(...\) instead"):
             call([[make(Future())]])
 
 

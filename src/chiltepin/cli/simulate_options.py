@@ -37,7 +37,7 @@ def collections(ctx: click.Context, param: click.Parameter, given: tuple[str, ..
             wrong = f"{word!r} is not NAME=FOLDER; write, for example, my-laptop=/tmp/laptop."
         elif name in found:
             both = f"{found[name].folder} and {folder}"
-            wrong = f"{name!r} is there twice, for {both}; use each collection name once."
+            wrong = f"{name!r} is given twice, for {both}; use each collection name once."
         elif os.path.exists(folder) and not os.path.isdir(folder):
             wrong = f"{folder} is a file; choose a folder for {name!r}."
         if wrong:

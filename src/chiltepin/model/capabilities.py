@@ -70,5 +70,5 @@ def unsupported(request: Request, capabilities: Capabilities, backend: str = "")
         if value and name not in capabilities.options:
             shown = ",".join(value) if isinstance(value, tuple) else value
             where = f"backend {backend!r}" if backend else "this backend"
-            return f"{name}={shown!r} is not possible on {where}; leave it out, or use another backend."
+            return f"{name}={shown!r} is not possible on {where}; remove it, or use another backend."
     return ""

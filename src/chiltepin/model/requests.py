@@ -240,23 +240,23 @@ def contradiction(request: TransferRequest) -> str:
     wrong = [text for text in checksums if not is_checksum(text)]
     files, extra = not request.recursive, request.delete_destination_extra
     rules = {
-        f"{wrong} are no checksums; give 'sha256:' and its 64 digits, or another of {', '.join(CHECKSUMS)}.": wrong,
-        "A checksum is of one file, and recursive=True moves a folder; leave one of the two out.": (
+        f"{wrong} are not valid checksums; give 'sha256:' and 64 digits, or another of {', '.join(CHECKSUMS)}.": wrong,
+        "A checksum is for one file, but recursive=True moves a folder; remove one of the two.": (
             checksums and request.recursive
         ),
-        "What sync_level leaves alone is not compared with a checksum; leave one of the two out.": (
+        "Files that sync_level skips are not compared with a checksum; remove one of the two.": (
             checksums and request.sync_level
         ),
-        "The checksum names its algorithm itself; leave checksum_algorithm out.": (
+        "A checksum names its algorithm itself; remove checksum_algorithm.": (
             request.checksum_algorithm and algorithms - {request.checksum_algorithm}
         ),
-        "include and exclude choose files of a folder; give recursive=True, or leave them out.": (
+        "include and exclude select files of a folder; set recursive=True, or remove them.": (
             request.filters and files
         ),
-        "What cannot be read at the source would be deleted at the destination; leave out skip_source_errors, or "
+        "Source files that cannot be read would be deleted at the destination; remove skip_source_errors or "
         "delete_destination_extra.": extra and request.skip_source_errors,
-        "delete_destination_extra is about what is in a folder; give recursive=True, or leave it out.": extra and files,
-        "delete_destination_extra is for one folder at a time; make a request of each.": (
+        "delete_destination_extra applies to a folder; set recursive=True, or remove it.": extra and files,
+        "delete_destination_extra applies to one folder at a time; make one request for each.": (
             extra and len(request.items) > 1
         ),
     }

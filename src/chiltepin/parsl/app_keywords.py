@@ -40,7 +40,7 @@ def for_worker(name: str, keywords: dict[str, Any], asked: dict[str, Any]) -> di
     """
     for keyword, reason in _REFUSED.items():
         if value := keywords[keyword]:
-            raise TypeError(f"{name}() takes no {keyword}={shown(value)}, because {reason}; remove it.")
+            raise TypeError(f"{name}() does not accept {keyword}={shown(value)}, because {reason}; remove it.")
     walltime = keywords["walltime"]
     if walltime is not None:
         limit = arguments.check("walltime", walltime)

@@ -80,7 +80,7 @@ class TaskCanceller:
             self._forbid_retry(record)
             executor.withdraw(record["exec_fu"], error)
 
-    def end_all(self, *, patient: bool, before_wait: Callable[[], object] = lambda: None) -> None:
+    def end_all(self, *, patient: bool, before_wait: Callable[[], object] | None = None) -> None:
         """End every task, and those that callbacks start meanwhile.
 
         ``patient`` tells whether to wait for the tasks that threads run, which cannot be stopped. ``before_wait`` is
@@ -118,7 +118,7 @@ class TaskCanceller:
     def _forbid_retry(self, record: TaskRecord) -> None:
         record["fail_cost"] = self._dfk.config.retries + 1
 
-    def _end_known(self, *, patient: bool, before_wait: Callable[[], object]) -> None:
+    def _end_known(self, *, patient: bool, before_wait: Callable[[], object] | None) -> None:
         while records := unfinished(self._dfk):
             for record in records:
                 self._forbid_retry(record)
@@ -128,7 +128,8 @@ class TaskCanceller:
                     self._end_pending(record)
                 elif record["status"] is States.joining:
                     self._end_joining(record)
-            before_wait()
+            if before_wait is not None:
+                before_wait()
             futures.wait([record["app_fu"] for record in records], timeout=CHECK_INTERVAL)
 
     def _end_launched(self, record: TaskRecord, error: TaskCanceledError, *, patient: bool) -> None:

@@ -119,7 +119,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         if isinstance(endpoint, Future) or isinstance(path, Future):
             # Not a TypeError: a future is a fine argument, but what it stands for is not known yet.
             raise ValueError(  # noqa: TRY004
-                f"{self._what} leads to a place that is still a future; give dst_ep and dst_path as text."
+                f"{self._what} has a destination that is still a future; give dst_ep and dst_path as strings."
             )
         return FileFuture(self, File(url_of(str(endpoint), os.fspath(path))), tid=self.tid)
 
@@ -170,7 +170,7 @@ class TransferFuture(ReadFuture[bool], AppFuture):  # type: ignore[misc] # parsl
         """End a task for which no worker has answered; a worker that takes it up after all does nothing."""
         self._unanswered = TaskCanceledError(
             f"{self._what} was cancelled, and no worker has answered within {policy.wait_times.STOP_GRACE:g} seconds; "
-            "one that takes it up moves nothing."
+            "a worker that starts it now will move nothing."
         )
         shutdown_of(self.task_record["dfk"]).tasks.abandon(self.task_record, self._unanswered, far=True)
 

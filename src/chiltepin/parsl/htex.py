@@ -182,8 +182,8 @@ def _is_dead(executor: HighThroughputExecutor) -> bool:
 
 def _dead_interchange(executor: HighThroughputExecutor) -> BadStateException:
     status = executor.interchange_proc.poll()
-    reason = f"the interchange, which hands tasks to its workers, ended with status {status}; start the workflow again"
-    return BadStateException(executor, reason)
+    interchange = "the interchange, which distributes tasks to its workers,"
+    return BadStateException(executor, f"{interchange} ended with status {status}; start the workflow again")
 
 
 def fail_dead(executors: Iterable[ParslExecutor]) -> None:

@@ -126,7 +126,7 @@ def _inside(what: str, one: Any, *, only_waited_for: bool) -> Iterable[Any]:
             "or give the future of asyncio.run_coroutine_threadsafe()."
         )
     if only_waited_for and isinstance(one, _STREAMS):
-        raise TypeError(f"A {kind.__name__} is in {what}, where futures are not seen; give a list, as list(...).")
+        raise TypeError(f"A {kind.__name__} is in {what}, in which Parsl sees no futures; pass list(...) instead.")
     if dataclasses.is_dataclass(kind):
         return [getattr(one, field.name, None) for field in dataclasses.fields(kind)]
     return ()
@@ -156,7 +156,7 @@ def _rebuilt(value: Any, result_of: Callable[[Any], Any], around: tuple[int, ...
     if not _can_be_rebuilt(kind):
         return value
     if id(value) in around:
-        raise TypeError(f"A {kind.__name__} with futures holds itself; give them in a list that does not.")
+        raise TypeError(f"A {kind.__name__} with futures contains itself; pass a list that does not.")
     around = (*around, id(value))
     if isinstance(value, dict):
         pairs = [(_rebuilt(key, result_of, around), _rebuilt(one, result_of, around)) for key, one in value.items()]

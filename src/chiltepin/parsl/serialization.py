@@ -169,7 +169,7 @@ def unusable_because(failure: object) -> str:
     if not isinstance(failure, BaseException):
         return "it is not an exception"
     if not isinstance(failure, Exception):
-        return "Parsl cannot hand on an exception that is not an Exception"
+        return "Parsl cannot pass on an exception that is not a subclass of Exception"
     try:
         # Parsl stores the repr of each failure, and fails if that raises.
         repr(failure), str(failure)
@@ -189,7 +189,7 @@ def describe_failure(app: str, failure: object, flaw: str) -> str:
     """Return in words how an app failed: kind and message of the exception, and its traceback."""
     sentence = f"{f'App {app!r}' if app else 'The app'} failed with {headline(failure)}"
     if flaw:
-        sentence += f"; this error stands for it, because {flaw}"
+        sentence += f"; this error replaces it, because {flaw}"
     return f"{sentence}.\n{_traceback_of(failure)}".rstrip()
 
 

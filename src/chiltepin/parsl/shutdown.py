@@ -55,7 +55,7 @@ PAUSE = 0.25
 PATIENCE = 5.0
 
 _ENDED_FIRST = "the workflow ended first; ask for its result before the end, or load Parsl with exit_mode='wait'"
-_ENDED_LAST = "Python ended, and nothing was about to end what it waits for"
+_ENDED_LAST = "Python ended, and nothing would have completed the future that it waits for"
 
 
 def _left_by(name: str) -> str:
@@ -287,11 +287,8 @@ class Shutdown:
         try:
             run_logs.release_locks()
             self._begin(reason)
-            if reason == _INTERRUPTED:
-                # Before each wait: Parsl may be starting a task while the end begins.
-                self.tasks.end_all(patient=True, before_wait=self._say_what_is_awaited)
-            else:
-                self.tasks.end_all(patient=True)
+            # Before each wait: Parsl may be starting a task while the end begins.
+            self.tasks.end_all(patient=True, before_wait=self._say_what_is_awaited if reason == _INTERRUPTED else None)
         except BaseException as error:
             # Ctrl-C while threads were waited for: they are left alone now, all the rest still ends in order.
             self.tasks.leave_threads()

@@ -100,9 +100,8 @@ def _why_unstarted(executor: BlockProviderExecutor, last: JobStatus) -> str:
         )
     said = " ".join((last.stderr_summary or last.message or "").split())
     return (
-        f"No worker of executor {executor.label!r} has started: its job was refused, was cancelled, or ended by "
-        f"itself; see what it has written in {provider.script_dir}, and the settings of "
-        f"{executor.label!r}. {said}".rstrip()
+        f"No worker of executor {executor.label!r} has started: its job was refused or cancelled, or it ended early; "
+        f"see its output in {provider.script_dir}, and the settings of {executor.label!r}. {said}".rstrip()
     )
 
 

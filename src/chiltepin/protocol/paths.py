@@ -74,7 +74,7 @@ def parts(path: str, *, home: str = "/", endpoint: str) -> Parts:
 def root_refusal(path: str, *, endpoint: str, backend: str = "") -> PermissionDeniedError:
     """Return the error for the deletion of a root, which ``path`` leads to."""
     return PermissionDeniedError(
-        f"{path!r} on endpoint {endpoint!r} is the root of an endpoint and is never deleted; name a path below it.",
+        f"{path} on endpoint {endpoint!r} is the root of an endpoint and is never deleted; name a path below it.",
         backend=backend,
         code="PERMISSION_DENIED",
     )

@@ -317,7 +317,7 @@ class _Builder:
     def _check_tag(self, node: yaml.Node, *known: str) -> None:
         if node.tag.rpartition(":")[2] not in known or not node.tag.startswith("tag:yaml.org,2002:"):
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._error(node, f"the tag {tag!r} means nothing in a settings file; write the value without it.")
+            raise self._error(node, f"the tag {tag!r} is not allowed in a settings file; write the value without it.")
 
     @contextmanager
     def _inside(self, node: yaml.Node) -> Iterator[None]:

@@ -110,7 +110,7 @@ class EndpointCheck:
             )
         served = "list" in passed
         home = self._home(endpoint) if served else ""
-        new = f"Its folder {home} does not exist yet; the first transfer makes it." if _is_missing(home) else ""
+        new = f"Its folder {home} does not exist yet; the first transfer creates it." if _is_missing(home) else ""
         return Finding(endpoint=endpoint, passed=tuple(passed), hint=new, served=served)
 
     def _home(self, endpoint: str) -> str:
@@ -125,7 +125,7 @@ class EndpointCheck:
         if _is_missing(home):
             # A folder below a root is created by the first transfer to it; a root may be an unmounted disk.
             made = os.path.exists(self._settings.active_places[endpoint]["mount"])
-            first = "The first transfer makes it; or type" if made else "If no disk belongs there, type"
+            first = "The first transfer creates it; or type" if made else "If no disk belongs there, type"
             return f"{first}: mkdir -p {shlex.quote(home)}"
         if isinstance(error, PermissionDeniedError):
             return "Name a folder that you may read with 'home:' below it."

@@ -104,7 +104,7 @@ class _Deletion:
         elif entry.kind != "dir":
             self.preview.deletes.append(place.path)
         elif not self._request.recursive:
-            self.preview.problems.append(f"{_shown(place)} is a folder; give recursive=True to delete it.")
+            self.preview.problems.append(f"{_shown(place)} is a folder; set recursive=True to delete it.")
         else:
             found = walk(self._transfers, *place, failed=self.preview.note)
             self.preview.deletes += [_path(place.below(path), entry) for path, entry in found]

@@ -144,10 +144,10 @@ def test_a_checksum_is_written_in_one_way():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"include": ["*.nc"]}, "include and exclude choose files of a folder; give recursive=True"),
-        ({"delete_destination_extra": True}, "is about what is in a folder; give recursive=True"),
-        ({"checksum": f"md5:{'0' * 32}", "recursive": True}, "A checksum is of one file, and recursive=True moves"),
-        ({"checksum": f"md5:{'0' * 32}", "sync_level": "size"}, "What sync_level leaves alone is not compared"),
+        ({"include": ["*.nc"]}, "include and exclude select files of a folder; set recursive=True"),
+        ({"delete_destination_extra": True}, "applies to a folder; set recursive=True"),
+        ({"checksum": f"md5:{'0' * 32}", "recursive": True}, "A checksum is for one file, but recursive=True moves"),
+        ({"checksum": f"md5:{'0' * 32}", "sync_level": "size"}, "Files that sync_level skips are not compared"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, words):

@@ -23,7 +23,6 @@ from chiltepin.errors import (
     BackendError,
     ConfigError,
     EndpointNotFoundError,
-    PermissionDeniedError,
     UnsupportedOptionError,
     suggest,
 )
@@ -39,7 +38,7 @@ from chiltepin.model import (
     unsupported,
 )
 from chiltepin.protocol import ShardOutcome
-from chiltepin.protocol.paths import glob
+from chiltepin.protocol.paths import glob, root_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -242,13 +241,9 @@ class FilesystemBackend:
         doomed = self._place(request.endpoint).locations(request.paths)
         if not all(location.store.writable for location in doomed):
             raise self._read_only(request.endpoint)
-        for location in doomed:
+        for path, location in zip(request.paths, doomed, strict=True):
             if not location.parts:
-                raise PermissionDeniedError(
-                    f"{location} is the root of an endpoint and is never deleted; name a path below it.",
-                    backend=self.name,
-                    code="PERMISSION_DENIED",
-                )
+                raise root_refusal(path, endpoint=request.endpoint, backend=self.name)
         roots = Roots(partial(self._roots, request.endpoint))
         if request.globs:
             removals = [partial(delete_matching, matches=glob(location.parts[-1])) for location in doomed]

@@ -64,7 +64,7 @@ def unsupported_reason(request: TransferRequest, source: Collection, destination
     (item,) = request.items
     origin, goal = global_path(item.source, source), global_path(item.destination, destination)
     if source.id == destination.id and f"{origin}/".startswith(f"{goal.rstrip('/')}/"):
-        return f"{item.source} lies in {item.destination}, and would be removed with the extra files there."
+        return f"{item.source} lies in {item.destination}, and would be deleted with the extra files there."
     return ""
 
 

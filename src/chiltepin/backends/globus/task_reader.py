@@ -140,8 +140,8 @@ class TaskReader:
         left_out = int(task.get("subtasks_skipped_errors") or 0)
         if status.state is TaskState.SUCCEEDED and left_out and task.get("skip_source_errors") is False:
             reason = (
-                f"Globus left out {left_out} paths whose source it could not read, though skip_source_errors was not "
-                "set."
+                f"Globus skipped {left_out} paths whose source it could not read, although skip_source_errors was "
+                "not set."
             )
             return replace(status, state=TaskState.FAILED, code="SKIPPED", reason=reason)
         return status
@@ -171,7 +171,7 @@ class TaskReader:
         """Return what administrators said who have paused a task, in the form of an event."""
         return responses.pause_event(
             self._ask(
-                f"Reading the pause rules of task {task_id} is paused",
+                f"Reading the pause rules of task {task_id}",
                 lambda client: client.task_pause_info(task_id).data,
             )
         )

@@ -85,6 +85,6 @@ def delete(
 def _confirm(endpoint: str, path: str, *, recursive: bool, globs: bool) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError("Cannot ask for confirmation without a terminal; add --yes.")
-    what = " and all that is in it" if recursive else ""
+    what = " and everything in it" if recursive else ""
     match = "all that matches " if globs else ""
     click.confirm(f"Delete {match}{printable(f'{endpoint}:{path}')}{what}?", abort=True, err=True)

@@ -65,7 +65,7 @@ class ChecksumLaws:
         outcome = run(rig, checked(request, checksum(algorithm, CONTENT)))
         code = "EXTERNAL_CHECKSUM_MISMATCH"
         require(outcome.code == code, f"a file that has another checksum by {algorithm} says {code}; here {outcome}")
-        require(not outcome.succeeded, f"a file that has another checksum by {algorithm} is no success; here {outcome}")
+        require(not outcome.succeeded, f"a file with another checksum by {algorithm} must not succeed; here {outcome}")
         require(files(rig) == {"/old/f"}, "a file of another checksum leaves nothing behind")
         require(rig.get(rig.destination, "/old/f") == b"old", "a file of another checksum replaces nothing")
 

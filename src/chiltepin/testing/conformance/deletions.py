@@ -42,7 +42,7 @@ class DeletionLaws:
             rig.put(rig.destination, path, b"data")
         rig.mkdir(rig.destination, "/d/empty")
         status = must_remove(rig, folder, recursive=True)
-        require(rig.tree(rig.destination) == {"/kept"}, "a folder goes with all that is in it, and nothing else goes")
+        require(rig.tree(rig.destination) == {"/kept"}, "a folder is deleted with its contents, and nothing else is")
         require(status.files_done == 3, f"files_done counts the 3 deleted files; here {status.files_done}")  # noqa: PLR2004
 
     def test_one_request_deletes_many(self, rig: Rig) -> None:
@@ -57,12 +57,12 @@ class DeletionLaws:
         rig.put(rig.destination, "/d/a", b"data")
         outcome = remove(rig, "/d")
         require(not outcome.succeeded, f"a folder is not deleted without recursive; here {outcome}")
-        require(files(rig) == {"/d/a"}, "a folder that was not deleted keeps all that is in it")
+        require(files(rig) == {"/d/a"}, "a folder that was not deleted keeps its contents")
 
     def test_a_missing_path_is_no_success(self, rig: Rig) -> None:
         """Deleting a missing path fails with FILE_NOT_FOUND."""
         outcome = remove(rig, "/missing")
-        require(not outcome.succeeded, f"deleting nothing is no success; here {outcome}")
+        require(not outcome.succeeded, f"deleting a missing path must not succeed; here {outcome}")
         require(outcome.code == "FILE_NOT_FOUND", f"deleting nothing says FILE_NOT_FOUND; here {outcome}")
 
     def test_a_missing_path_may_be_ignored(self, rig: Rig) -> None:
@@ -171,7 +171,7 @@ class DeletionLaws:
         rig.put(rig.destination, "/a", b"data")
         rig.put(rig.destination, "/kept", b"data")
         outcome = remove(rig, "/a", "/", recursive=True)
-        require(outcome.state is not TaskState.SUCCEEDED, f"a request that holds a root is no success; here {outcome}")
+        require(outcome.state is not TaskState.SUCCEEDED, f"a request with a root must not succeed; here {outcome}")
         require("/kept" in files(rig), "a root among the paths deletes nothing")
 
     def test_a_link_goes_itself(self, rig: Rig) -> None:

@@ -155,7 +155,7 @@ class SelectionLaws:
         rig.put(rig.source, "/d/f", b"data")
         rig.put(rig.destination, "/e/f/kept", b"data")
         outcome = move(rig, ("/d", "/e"), recursive=True, skip_source_errors=True, accept_skipped=True)
-        require(not outcome.succeeded, f"a file that cannot be written is no success; here {outcome}")
+        require(not outcome.succeeded, f"a file that cannot be written must not succeed; here {outcome}")
 
     @pytest.mark.parametrize("then", [-86_400.0, 4_300_000_000.0], ids=["before 1970", "after 2106"])
     def test_a_time_out_of_the_common_range_is_kept_or_refused(self, rig: Rig, then: float) -> None:

@@ -47,7 +47,7 @@ class Journal(LineWriter):
             owner=owner,
             tidy=lambda: prune(journal_files(self.folder), clock()),
             enough=policy.limits.REMEMBERED_ITEMS,
-            loss="What is submitted now cannot be joined after a restart.",
+            loss="Requests submitted now cannot be resumed after a restart.",
         )
 
     def reset(self) -> None:

@@ -170,7 +170,7 @@ def _parse_lines(path: str, lines: Iterable[bytes], parse: Callable[[Any], T]) -
         else:
             yield event
     if skipped:
-        logger.info("Skipped %d lines of the journal %s that make no sense to this version.", skipped, path)
+        logger.info("Skipped %d lines of the journal %s that this version cannot parse.", skipped, path)
 
 
 def _parsed(line: bytes, parse: Callable[[Any], T]) -> T | None:

@@ -67,7 +67,7 @@ class UnfinishedRecord:
             self._file = os.path.join(self._folder, name)
             os.close(create_own(self._file))
         except OSError as err:
-            logger.warning("A transfer that is killed will begin again at its start: %s.", err)
+            logger.warning("A transfer that is killed will restart from the beginning: %s.", err)
 
     def _earlier(self) -> list[str]:
         """Return the records of this request by processes that have ended; remove old ones of other requests."""

@@ -327,5 +327,5 @@ class Batch(TaskProgress):
             return self.status
         fault = self._fault[0]
         state = TaskState.PAUSED if fault.state is TaskState.PAUSED else TaskState.FAILED
-        said = self._stop_detail or f"It did not get on for {self._grace():g} seconds."
+        said = self._stop_detail or f"No progress for {self._grace():g} seconds."
         return replace(fault, state=state, reason=f"{said} {fault.reason}")

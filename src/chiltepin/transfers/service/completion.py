@@ -66,9 +66,9 @@ class Completer:
         try:
             outcomes = backend.outcomes(cast("Any", batch.handle), request)
             if len(outcomes) != len(batch.items):
-                raise BackendError(f"{len(outcomes)} outcomes came for {len(batch.items)} items.")  # noqa: TRY301
+                raise BackendError(f"{len(outcomes)} outcomes, but {len(batch.items)} items.")  # noqa: TRY301
         except Exception as err:  # noqa: BLE001 - retried; each pending request has its timeout
-            logger.warning("Could not ask what became of the items of %s: %s", batch.handle, err)
+            logger.warning("Could not read the outcomes of the items of %s: %s", batch.handle, err)
             batch.outcome_failures += 1
             if batch.outcome_failures < policy.limits.OUTCOME_TRIES:
                 return False
@@ -104,7 +104,7 @@ class Completer:
                 given_up.append(pending)
         said = end.reason or f"the task ended as {end.state.name}"
         tries = policy.limits.UNPROVEN_TASKS
-        reason = f"The service did not tell in {tries} tasks what became of it; of the last one: {said}"
+        reason = f"The service did not report its outcome in {tries} tasks; the last one: {said}"
         for pending in given_up:
             self.end(pending, replace(end, state=TaskState.FAILED, code="UNPROVEN", reason=reason))
         # If no item is named, bisect the batch.

@@ -63,8 +63,8 @@ def find_missing(
                 failed[path] = ItemOutcome(
                     done=False,
                     code="IS_A_DIRECTORY",
-                    reason=f"{path} on endpoint {kind.endpoint!r} is a folder; give recursive=True to delete it "
-                    "with all that is in it.",
+                    reason=f"{path} on endpoint {kind.endpoint!r} is a folder; set recursive=True to delete it "
+                    "and everything in it.",
                 )
     return failed, unknown
 

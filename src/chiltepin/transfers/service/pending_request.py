@@ -106,7 +106,7 @@ class PendingRequest:
             return self._timed_out(status)
         if status is not None and (status.state.final or not self.stop_reason):
             return status
-        ended = "was told to stop and has not stopped yet" if self.handle else "was cancelled before it began"
+        ended = "was asked to stop and has not stopped yet" if self.handle else "was cancelled before it began"
         return TaskCanceledError(f"{describe(self.request)} {ended}.", status=status)
 
     def detached_error(self, others: int) -> BaseException:
@@ -136,7 +136,7 @@ class PendingRequest:
         """Return what the service said last of the task before it was stopped, as a sentence."""
         task = self.task
         last = ((task.status_before_stop or task.status) if task else None) or self.last_status
-        return f" Last word of the service: {last.reason}" if last and last.reason else ""
+        return f" Last status of the service: {last.reason}" if last and last.reason else ""
 
     def finish(self, outcome: TaskStatus | BaseException) -> None:
         """End the future, unless it has ended."""

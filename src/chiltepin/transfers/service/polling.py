@@ -97,7 +97,7 @@ class Poller:
             logger.exception("A batch of %d items ends; other batches continue.", len(batch.requests_by_item))
             # Only the name: the error may hold objects of the SDK.
             kind = type(err).__name__
-        failure = BackendError(f"The request could no longer be followed because of {kind}; see the log.")
+        failure = BackendError(f"Polling of the request failed with {kind}; see the log.")
         if batch.handle is None or batch.has_ended:
             self._completer.drop(batch)
             self._completer.end_all(batch, lambda _: failure)
@@ -118,7 +118,7 @@ class Poller:
         try:
             statuses = self._backend.poll([batch.handle for batch in asked if batch.handle])
             if len(statuses) != len(asked):
-                raise BackendError(f"{len(statuses)} statuses came for {len(asked)} tasks.")  # noqa: TRY301
+                raise BackendError(f"{len(statuses)} statuses were returned for {len(asked)} tasks.")  # noqa: TRY301
         except Exception as err:  # noqa: BLE001 - retried; each pending request has its timeout
             lost = err
         else:

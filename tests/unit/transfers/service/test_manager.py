@@ -256,7 +256,7 @@ def test_a_trouble_that_does_not_heal_ends_the_task_soon(manager, backend, state
     live(manager, backend)
     status = pending.future.result(0)
     assert (status.state, status.code) == (ends, code)
-    assert status.reason == "It did not get on for 20 seconds. As the backend says."
+    assert status.reason == "No progress for 20 seconds. As the backend says."
     assert 1020 <= backend.cancelled["id-0"] <= 1023
 
 

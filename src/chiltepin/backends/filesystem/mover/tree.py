@@ -74,7 +74,7 @@ def copy_tree(
     if entry.kind != "dir" and not is_both(origin):
         raise Fault("NOT_A_DIRECTORY", f"{origin} is a file; set recursive=False to transfer it.")
     if request.delete_destination_extra and goal.contains(origin):
-        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be removed with the extra files there.")
+        raise Fault("INVALID_PATH_NAME", f"{origin} lies in {goal}, and would be deleted with the extra files there.")
     tree = _Tree(run, request, origin, goal, roots.also(origin), shard or ShardRun(Shard()))
     if shard is None or not shard.shard.last:
         tree.copy_all()

@@ -304,7 +304,7 @@ def _failure(host: str, said: str, typed: Callable[..., str]) -> Exception:
         name = unknown.group(1)
         return Fault("CONNECT_FAILED", f"No host is named {name}; correct the URL of the endpoint, or ~/.ssh/config.")
     if "Bad configuration option" in said or "Bad owner or permissions" in said or "command-line" in said:
-        return Fault("ENDPOINT_ERROR", f"ssh rejects its settings for {host}; see the output of `{typed()}` says.")
+        return Fault("ENDPOINT_ERROR", f"ssh rejects its settings for {host}; see the output of `{typed()}`.")
     return ConnectionLostError(
         "CONNECT_FAILED", f"{host} could not be reached ({said}); check that `{typed()}` works here."
     )
